@@ -1,0 +1,209 @@
+//! The boot config: all that PID1 has to know about the image it runs in.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The whole boot config, JSON at [`crate::paths::BOOT_CONFIG`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootConfig {
+    /// [`crate::CONTRACT_VERSION`].
+    pub version: u32,
+    /// Recipe name.
+    pub recipe: String,
+    /// Content id of the image, hex.
+    pub image_id: String,
+    /// Clock floor: seconds since 1970; the clock is never earlier than this.
+    pub clock_floor: u64,
+    /// Segments whose files PID1 checks before it uses them, in order.
+    pub segments: Vec<SegmentSums>,
+    pub modules: Modules,
+    pub network: Network,
+    pub root: Root,
+    /// Swap on compressed memory; none when absent.
+    pub zram: Option<Zram>,
+    /// Kernel parameters, dotted names as in sysctl(8): `net.ipv4.ip_forward` -> `1`.
+    pub sysctls: BTreeMap<String, String>,
+    pub hostname: Hostname,
+    pub services: Vec<Service>,
+    /// What to do when a phase fails, by phase name; phases not named keep PID1's own table.
+    pub policies: BTreeMap<String, Policy>,
+    /// Seconds that a whole shutdown may take before the machine is reset or switched off regardless.
+    pub shutdown_timeout_s: u32,
+}
+
+/// A segment and the SHA-256 (hex) of its sums file, [`crate::paths::SUMS`]`/<name>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentSums {
+    pub name: String,
+    pub sums_sha256: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Modules {
+    /// Kernel release, the folder's name below `/lib/modules`.
+    pub release: String,
+    /// Loaded (with dependencies) before the root is mounted, in this order.
+    pub early: Vec<String>,
+    /// Loaded from the root after the switch, in this order, beside what coldplug asks for.
+    pub load: Vec<String>,
+    /// Match devices' modaliases against `modules.alias` and load what serves them.
+    pub coldplug: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub mode: NetworkMode,
+    /// Interface name or MAC (`aa:bb:cc:dd:ee:ff`); BOOTIF and `ip=` on the command line come first. Absent: by carrier.
+    pub interface: Option<String>,
+    /// `Static` only: addresses with prefix, `192.0.2.7/24`.
+    pub addresses: Vec<String>,
+    /// `Static` only.
+    pub gateway: Option<String>,
+    pub dns: Vec<String>,
+    pub search: Vec<String>,
+    pub mtu: Option<u32>,
+    /// Seconds to wait for a carrier, and then for a lease, before the phase fails.
+    pub timeout_s: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    None,
+    Dhcp,
+    Static,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    pub mode: RootMode,
+    pub image: RootImage,
+    /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`.
+    pub overlay_size: String,
+    /// Read-ahead of the image's loop device in KiB; absent: the kernel's own.
+    pub read_ahead_kb: Option<u32>,
+    /// More tmpfs mounts, made after the switch.
+    pub tmpfs: Vec<Tmpfs>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootMode {
+    /// The root comes with the initramfs.
+    Ram,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootImage {
+    /// [`crate::paths::ROOT_IMAGE`] is a squashfs, mounted by loop below an overlay.
+    Squashfs,
+    /// The same with erofs.
+    Erofs,
+    /// [`crate::paths::ROOT_TREE`] holds the files.
+    Cpio,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tmpfs {
+    /// Absolute path on the node, made when it is missing.
+    pub path: String,
+    /// `size=` of tmpfs(5).
+    pub size: String,
+    /// Octal mode of its root folder, such as `0755`.
+    pub mode: String,
+}
+
+/// Swap on a zram device (Documentation/admin-guide/blockdev/zram.rst).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zram {
+    /// `disksize` in MiB (uncompressed).
+    pub size_mib: u32,
+    /// `comp_algorithm`: `lz4`, `zstd`, ...
+    pub algorithm: String,
+    /// `vm.swappiness`, 0 to 200.
+    pub swappiness: u32,
+}
+
+/// Where the node's name comes from. DHCP option 12 comes before `fallback` when `dhcp` is set; `bw.hostname=` before both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hostname {
+    pub dhcp: bool,
+    /// Fixed name; absent: `node-` and the MAC's last six hex digits.
+    pub fallback: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub name: String,
+    /// Absolute program path and arguments. `${ip}`, `${hostname}`, `${mac}` and `${gateway}` are filled in when it starts.
+    pub exec: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    /// Services, or the built-in target `network`, that must be ready first.
+    pub after: Vec<String>,
+    pub ready: Ready,
+    /// Seconds after which a start that did not become ready counts as failed.
+    pub ready_timeout_s: u32,
+    pub restart: Restart,
+    /// First delay of the restart back-off in milliseconds; doubles up to 30 s, reset after 60 s of running.
+    pub backoff_ms: u32,
+    /// Signal name without `SIG`, such as `TERM`.
+    pub stop_signal: String,
+    /// Seconds between the stop signal and SIGKILL.
+    pub stop_timeout_s: u32,
+    /// cgroups (relative to the cgroup2 root) emptied once this service has stopped: TERM, wait, `cgroup.kill`.
+    pub stop_cgroups: Vec<String>,
+    /// Upper bound of `/var/log/<name>.log` and of its one predecessor `.1`, each, in KiB.
+    pub log_kib: u32,
+    /// Copy its output to the console too.
+    pub console: bool,
+    pub oom_score_adj: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Ready {
+    /// As soon as it runs.
+    Started,
+    /// When it has ended with status 0 (a one-shot).
+    Exited,
+    /// When the unix socket accepts a connection.
+    Unix { path: String },
+    /// When a GET answers 200; `http://127.0.0.1:10248/healthz`.
+    Http { url: String },
+    /// When the command ends with status 0.
+    Exec { argv: Vec<String> },
+    /// When the file exists.
+    File { path: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    Always,
+    Failure,
+    Never,
+}
+
+/// What PID1 does when a phase has failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Policy {
+    /// Try again, at most `times` more (0: for ever), then `then`.
+    Retry { times: u32, then: Box<Policy> },
+    /// Go on without it.
+    Degrade,
+    /// A shell on the console if the image holds one, else halt with the reason on the console.
+    Shell,
+    /// Reboot after that many seconds.
+    Reboot { after_s: u32 },
+}

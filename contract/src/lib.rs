@@ -1,0 +1,14 @@
+//! What the builder writes into an image and PID1 reads at boot: plain types, no I/O.
+//!
+//! The builder serialises a [`BootConfig`] to [`paths::BOOT_CONFIG`]; PID1 parses it before anything else.
+//! A field that PID1 does not know is refused, so that an image is never half understood.
+
+pub mod boot;
+pub mod console;
+pub mod paths;
+pub mod sums;
+
+pub use boot::*;
+
+/// Version of [`BootConfig`]; PID1 refuses another one.
+pub const CONTRACT_VERSION: u32 = 1;

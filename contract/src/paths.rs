@@ -1,0 +1,26 @@
+//! Places inside the initramfs and on the running node that both sides rely on.
+
+/// Everything that PID1 reads before the root is mounted lies below this folder of the initramfs.
+pub const STAGE: &str = "/bootwright";
+/// The [`crate::BootConfig`] as JSON, in the last (volatile) segment.
+pub const BOOT_CONFIG: &str = "/bootwright/boot.json";
+/// One [`crate::sums`] file a segment: `<SUMS>/<segment>`.
+pub const SUMS: &str = "/bootwright/sums";
+/// The root as a compressed image (`[root] image = "squashfs" | "erofs"`).
+pub const ROOT_IMAGE: &str = "/bootwright/root.img";
+/// The root as unpacked files (`[root] image = "cpio"`).
+pub const ROOT_TREE: &str = "/bootwright/root";
+/// Files of the config segment, laid over the root with their modes and owners.
+pub const CONFIG_TREE: &str = "/bootwright/config";
+/// PID1 inside the initramfs.
+pub const INIT: &str = "/init";
+/// PID1's binary inside the root; its other names are links to it.
+pub const INIT_IN_ROOT: &str = "/sbin/init";
+/// Kernel modules, `<MODULES>/<release>/...` with `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
+pub const MODULES: &str = "/lib/modules";
+/// State that PID1 leaves for commands on the node: `timeline.json`, `status.json`, `lease.json`.
+pub const RUN: &str = "/run/bootwright";
+/// Boot timeline, JSON: [`crate::console::Timeline`].
+pub const TIMELINE: &str = "/run/bootwright/timeline.json";
+/// Unix stream socket on which PID1 answers the control commands.
+pub const CONTROL_SOCKET: &str = "/run/bootwright/control.sock";

@@ -1,0 +1,1 @@
+//! Writes `out/<recipe>/`.

@@ -1,0 +1,147 @@
+//! One file system object on its way into an image, whatever source it came from.
+
+use sha2::{Digest, Sha256 as Hasher};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// SHA-256 of some bytes; prints as lower-case hex.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Hasher::digest(bytes).into())
+    }
+
+    /// Parses 64 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut out = [0; 32];
+        hex::decode_to_slice(text, &mut out).ok()?;
+        Some(Self(out))
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Sha256 {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Sha256 {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        Sha256::parse(&text).ok_or_else(|| serde::de::Error::custom("expected 64 hex digits"))
+    }
+}
+
+/// The bytes of a regular file: where they are, and what they hash to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Body {
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+    pub at: BodyAt,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum BodyAt {
+    Memory(Arc<[u8]>),
+    /// `size` bytes of a (cache) file from `offset`.
+    File {
+        path: Arc<Path>,
+        offset: u64,
+    },
+}
+
+impl Body {
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            sha256: Sha256::of(&bytes),
+            size: bytes.len() as u64,
+            at: BodyAt::Memory(bytes),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    Dir,
+    File(Body),
+    /// A further name of the regular file at that path (no leading `/`) of the same source.
+    Hardlink(String),
+    Symlink(String),
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
+    Fifo,
+}
+
+/// A file system object. Times are not kept: every image file has time 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Path without a leading or trailing `/`, never with `.`, `..` or an empty component; UTF-8.
+    pub path: String,
+    pub kind: Kind,
+    /// Permission bits, 0o7777 at most.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Checks a path of an archive or a recipe: relative after one leading `/` or `./` is dropped, no `..`, no NUL or newline.
+/// Returns it in [`Entry::path`]'s form; the root itself is the empty string.
+pub fn parse_entry_path(raw: &str) -> Result<String, PathProblem> {
+    if raw.contains(['\0', '\n']) {
+        return Err(PathProblem::ControlCharacter);
+    }
+    let mut parts = Vec::new();
+    for part in raw.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return Err(PathProblem::ParentDir),
+            p => parts.push(p),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathProblem {
+    #[error("a path with `..`")]
+    ParentDir,
+    #[error("a path with a NUL or newline")]
+    ControlCharacter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        assert_eq!(parse_entry_path("./usr//bin/x/"), Ok("usr/bin/x".into()));
+        assert_eq!(parse_entry_path("/etc"), Ok("etc".into()));
+        assert_eq!(parse_entry_path("."), Ok(String::new()));
+        assert_eq!(parse_entry_path("usr/../etc"), Err(PathProblem::ParentDir));
+        assert_eq!(parse_entry_path("a\nb"), Err(PathProblem::ControlCharacter));
+    }
+}

@@ -1,0 +1,325 @@
+//! A recipe: what an image is made of. This file holds the checked result.
+//!
+//! `load_recipe` reads a file and all that it extends, reports every problem at once with line and column, fills in
+//! the variables and returns a [`CheckedRecipe`]. It never touches the network.
+
+use bootwright_contract as contract;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where something was written: shown by `explain` and in conflicts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// Recipe file, relative to the project folder where it lies below it.
+    pub file: Arc<str>,
+    /// 1-based.
+    pub line: u32,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A recipe with `extends` resolved, variables filled in, conditions decided, and every reference checked.
+#[derive(Debug, Clone)]
+pub struct CheckedRecipe {
+    pub name: String,
+    pub summary: String,
+    /// The recipe's own file, absolute.
+    pub path: PathBuf,
+    /// Its lock file: `<name>.lock` beside it.
+    pub lock_path: PathBuf,
+    /// Every recipe file that was read, absolute: the recipe first, then what it extends.
+    pub files_read: Vec<PathBuf>,
+    pub vars: BTreeMap<String, VarValue>,
+    pub kernel: Kernel,
+    pub components: Vec<Component>,
+    pub overlays: Vec<Overlay>,
+    pub files: Vec<InlineFile>,
+    pub root: Root,
+    pub pack: Pack,
+    /// Ready for the boot config; order as written.
+    pub services: Vec<contract::Service>,
+    pub network: contract::Network,
+    pub hostname: contract::Hostname,
+    pub sysctls: BTreeMap<String, String>,
+    pub policies: BTreeMap<String, contract::Policy>,
+    pub zram: Option<contract::Zram>,
+    pub shutdown_timeout_s: u32,
+    pub budget: Budget,
+    pub smoke: Smoke,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum VarValue {
+    Bool(bool),
+    Int(i64),
+    Text(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    pub origin: Origin,
+    /// Component whose files hold `boot/vmlinuz-*` and `lib/modules/<release>/`.
+    pub component: String,
+    /// Modules wanted in the boot segment and loaded before the root is mounted, in order. Sets are expanded.
+    pub early: Vec<ModuleRequest>,
+    /// Modules wanted in the root, found by coldplug or `request_module`.
+    pub modules: Vec<ModuleRequest>,
+    /// Modules wanted in the root and loaded at boot, in order.
+    pub load: Vec<ModuleRequest>,
+    /// Kernel command line, joined by blanks.
+    pub cmdline: Vec<String>,
+    pub firmware: Firmware,
+    /// Firmware files (globs below `lib/firmware/`) that modules declare and that this image does without.
+    pub firmware_skip: Vec<String>,
+}
+
+/// One module asked for: a name (`e1000e`), or a modalias pattern (`pci:v00008086d*`), with where it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModuleRequest {
+    pub text: String,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// None is put into the image.
+    None,
+    /// Each file that a chosen module declares, but for `firmware_skip`, must be in a component.
+    Declared,
+}
+
+/// A component: files that come from one source.
+#[derive(Debug, Clone)]
+pub struct Component {
+    pub name: String,
+    pub origin: Origin,
+    pub source: SourceSpec,
+    /// Globs over the source's files (no leading `/`): what is wanted from it. The rest can still be drawn in by a
+    /// dependency (library, module, firmware). Empty: everything.
+    pub paths: Vec<String>,
+    /// Globs never taken, not even by a dependency.
+    pub exclude: Vec<String>,
+    /// More libraries to take with their dependencies (dlopen, NSS): file names such as `libnss_files.so.2`.
+    pub libraries: Vec<String>,
+    /// Renames, source path -> path in the image (no leading `/`).
+    pub rename: BTreeMap<String, String>,
+    pub segment: SegmentName,
+}
+
+/// The segment that something goes to.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SegmentName {
+    /// PID1, early modules: needed before the root is there. First.
+    Boot,
+    /// The root: programs, libraries, modules. Stable.
+    Root,
+    /// Configs and overlays laid over the root by PID1. Last.
+    Config,
+}
+
+/// Exactly one source. Each variant's fields are all that decides what is fetched: they are kept in the lock.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceSpec {
+    Deb(DebSpec),
+    Url(UrlSpec),
+    Go(GoSpec),
+    Oci(OciSpec),
+    Path(PathSpec),
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DebSpec {
+    /// `trixie`; its `-updates` and `-security` suites are used too unless `security = false`.
+    pub suite: String,
+    /// Packages; dependencies are resolved by apt, all of them usable for ELF closure.
+    pub packages: Vec<String>,
+    /// Package names (globs) that the resolution leaves out.
+    pub without: Vec<String>,
+    /// Archive areas: `main`, `contrib`, `non-free-firmware`, ...
+    pub areas: Vec<String>,
+    pub security: bool,
+    /// Follow Depends; false: just the packages named.
+    pub depends: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct UrlSpec {
+    /// The same file from several places, tried in turn.
+    pub urls: Vec<String>,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+    /// Unpack a tar (plain, gzip, xz, zstd) or keep the file as it is, under `name`.
+    pub unpack: bool,
+    /// Leading path components dropped when unpacking.
+    pub strip: u32,
+    /// Path (no leading `/`) of a file that is not unpacked.
+    pub name: String,
+    /// Octal permissions of a file that is not unpacked, `0755`.
+    pub mode: String,
+}
+
+/// Programs built from Go modules.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct GoSpec {
+    /// Module path and version (`k8s.io/kubernetes`, `v1.36.3`), or
+    pub module: String,
+    pub version: String,
+    /// a folder with a main module of our own (go.mod and go.sum pin the rest); relative to the recipe. One of both.
+    pub dir: Option<PathBuf>,
+    /// Go package -> path in the image (no leading `/`).
+    pub packages: BTreeMap<String, String>,
+    pub tags: Vec<String>,
+    pub ldflags: String,
+    pub gcflags: String,
+    /// Edits of standard library files for this build (`go build -overlay`).
+    pub std_edits: Vec<StdEdit>,
+}
+
+/// One textual edit of a file below GOROOT/src; `find` must be there exactly once.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct StdEdit {
+    pub file: String,
+    pub find: String,
+    pub replace: String,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct OciSpec {
+    /// `registry/repository:tag` or `@sha256:...`; or
+    pub image: Option<String>,
+    /// an OCI layout directory, relative to the recipe, with an optional `:ref`.
+    pub layout: Option<PathBuf>,
+    /// `linux/amd64`
+    pub platform: String,
+    /// Speak plain HTTP to the registry (loopback, lab).
+    pub plain_http: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PathSpec {
+    /// File or directory, relative to the recipe.
+    pub path: PathBuf,
+    /// Path in the image (no leading `/`) of the file, or the folder that the directory becomes.
+    pub to: String,
+}
+
+/// A folder of files laid into the image.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    pub origin: Origin,
+    /// Absolute.
+    pub dir: PathBuf,
+    /// Path in the image (no leading `/`), empty for the root.
+    pub to: String,
+    pub segment: SegmentName,
+}
+
+/// A file, folder or link written in the recipe itself.
+#[derive(Debug, Clone)]
+pub struct InlineFile {
+    pub origin: Origin,
+    /// No leading `/`.
+    pub path: String,
+    pub body: InlineBody,
+    /// Permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub segment: SegmentName,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum InlineBody {
+    /// Content with variables filled in.
+    Text(String),
+    Symlink(String),
+    Dir,
+    /// A further name of PID1's binary (`usr/bin/mount`): a hard link to it.
+    Init,
+}
+
+#[derive(Debug, Clone)]
+pub struct Root {
+    pub mode: contract::RootMode,
+    pub image: contract::RootImage,
+    /// squashfs or erofs block (cluster) size in KiB.
+    pub block_kib: u32,
+    /// Compressor of the image: `zstd`, `xz`, `gzip`, `lz4`, `lz4hc`; with its level.
+    pub compressor: String,
+    pub level: Option<u32>,
+    pub overlay_size: String,
+    pub read_ahead_kb: Option<u32>,
+    pub tmpfs: Vec<contract::Tmpfs>,
+}
+
+/// How segments are packed.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    /// Boot segment, and the root segment when the root is a cpio.
+    pub stable: Compression,
+    /// Config segment.
+    pub volatile: Compression,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    /// gzip level 0-9.
+    Gzip(u32),
+    /// xz preset 0-9, CRC32, with the x86 filter when set.
+    Xz {
+        level: u32,
+        x86: bool,
+    },
+    /// zstd level 1-22, window log bounded at 27.
+    Zstd(i32),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Budget {
+    /// Kernel + initrd, MB (10^6 bytes).
+    pub boot_files_mb: Option<f64>,
+    /// Smallest RAM that must do, MiB: peak at unpack and steady state must both fit.
+    pub ram_mib: Option<u64>,
+    /// RAM that the workload needs beside the image (processes, page cache), MiB: from a measurement.
+    pub workload_mib: Option<u64>,
+    /// Packed size a component may have, MB.
+    pub components_mb: BTreeMap<String, f64>,
+    /// Where `[budget]` stands.
+    pub origin: Option<Origin>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Smoke {
+    pub ram_mib: u32,
+    pub smp: u32,
+    /// Seconds of wall time for all expectations.
+    pub deadline_s: u32,
+    pub expect: Vec<Expectation>,
+    /// More words for the kernel command line.
+    pub cmdline: Vec<String>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expectation {
+    PhasesDone,
+    ContainerdReady,
+    KubeletHealthy,
+    SshAnswers,
+}

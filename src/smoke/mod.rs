@@ -1,0 +1,1 @@
+//! Boots an image in QEMU and waits for its expectations.
