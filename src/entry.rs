@@ -69,11 +69,7 @@ pub enum BodyAt {
 impl Body {
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
-        Self {
-            sha256: Sha256::of(&bytes),
-            size: bytes.len() as u64,
-            at: BodyAt::Memory(bytes),
-        }
+        Self { sha256: Sha256::of(&bytes), size: bytes.len() as u64, at: BodyAt::Memory(bytes) }
     }
 }
 

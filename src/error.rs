@@ -38,11 +38,7 @@ impl fmt::Display for Failure {
 
 impl From<crate::source::SourceError> for Failure {
     fn from(e: crate::source::SourceError) -> Self {
-        Self {
-            exit: Exit::Source,
-            message: e.to_string(),
-            help: Some(e.help()),
-        }
+        Self { exit: Exit::Source, message: e.to_string(), help: Some(e.help()) }
     }
 }
 
@@ -51,9 +47,7 @@ impl From<crate::cache::CacheError> for Failure {
         Self {
             exit: Exit::Other,
             message: e.to_string(),
-            help: Some(
-                "check the cache folder (--cache), its permissions and the free space".into(),
-            ),
+            help: Some("check the cache folder (--cache), its permissions and the free space".into()),
         }
     }
 }

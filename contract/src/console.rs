@@ -70,11 +70,7 @@ impl fmt::Display for Line {
         match &self.event {
             Event::PhaseStart { phase } => write!(f, "phase {phase} starts"),
             Event::PhaseOk { phase, took_s } => write!(f, "phase {phase} ok in {took_s:.3}"),
-            Event::PhaseFailed {
-                phase,
-                took_s,
-                reason,
-            } => write!(f, "phase {phase} failed in {took_s:.3}: {reason}"),
+            Event::PhaseFailed { phase, took_s, reason } => write!(f, "phase {phase} failed in {took_s:.3}: {reason}"),
             Event::PhasesDone => write!(f, "phases done"),
             Event::ServiceReady { service, took_s } => {
                 write!(f, "service {service} ready in {took_s:.3}")
@@ -93,10 +89,7 @@ impl fmt::Display for Line {
 pub fn parse_line(line: &str) -> Option<Line> {
     let rest = &line[line.find(PREFIX)? + PREFIX.len()..];
     let (uptime, rest) = rest.trim_end().split_once(' ')?;
-    Some(Line {
-        uptime_s: uptime.parse().ok()?,
-        event: parse_event(rest),
-    })
+    Some(Line { uptime_s: uptime.parse().ok()?, event: parse_event(rest) })
 }
 
 fn parse_event(text: &str) -> Event {
@@ -113,10 +106,7 @@ fn parse_known_event(text: &str) -> Option<Event> {
         "service" => parse_service(rest),
         "fatal" => {
             let (phase, reason) = rest.split_once(": ")?;
-            Some(Event::Fatal {
-                phase: phase.into(),
-                reason: reason.into(),
-            })
+            Some(Event::Fatal { phase: phase.into(), reason: reason.into() })
         }
         "down" => Some(Event::Down { how: rest.into() }),
         _ => None,
@@ -130,32 +120,19 @@ fn parse_phase(rest: &str) -> Option<Event> {
         return Some(Event::PhaseStart { phase });
     }
     if let Some(took) = rest.strip_prefix("ok in ") {
-        return Some(Event::PhaseOk {
-            phase,
-            took_s: took.parse().ok()?,
-        });
+        return Some(Event::PhaseOk { phase, took_s: took.parse().ok()? });
     }
     let (took, reason) = rest.strip_prefix("failed in ")?.split_once(": ")?;
-    Some(Event::PhaseFailed {
-        phase,
-        took_s: took.parse().ok()?,
-        reason: reason.into(),
-    })
+    Some(Event::PhaseFailed { phase, took_s: took.parse().ok()?, reason: reason.into() })
 }
 
 fn parse_service(rest: &str) -> Option<Event> {
     let (service, rest) = rest.split_once(' ')?;
     let service = service.to_string();
     if let Some(took) = rest.strip_prefix("ready in ") {
-        return Some(Event::ServiceReady {
-            service,
-            took_s: took.parse().ok()?,
-        });
+        return Some(Event::ServiceReady { service, took_s: took.parse().ok()? });
     }
-    Some(Event::ServiceFailed {
-        service,
-        reason: rest.strip_prefix("failed: ")?.into(),
-    })
+    Some(Event::ServiceFailed { service, reason: rest.strip_prefix("failed: ")?.into() })
 }
 
 /// The timeline as JSON: what happened since the kernel started.
@@ -198,43 +175,18 @@ mod tests {
         let s = |t: &str| t.to_string();
         let events = [
             Event::PhaseStart { phase: s("root") },
-            Event::PhaseOk {
-                phase: s("root"),
-                took_s: 0.25,
-            },
-            Event::PhaseFailed {
-                phase: s("network"),
-                took_s: 60.0,
-                reason: s("no carrier: eth0"),
-            },
+            Event::PhaseOk { phase: s("root"), took_s: 0.25 },
+            Event::PhaseFailed { phase: s("network"), took_s: 60.0, reason: s("no carrier: eth0") },
             Event::PhasesDone,
-            Event::ServiceReady {
-                service: s("kubelet"),
-                took_s: 4.5,
-            },
-            Event::ServiceFailed {
-                service: s("kubelet"),
-                reason: s("exit status 1"),
-            },
-            Event::Fatal {
-                phase: s("verify"),
-                reason: s("`/x` is truncated: found 1 of 2 bytes"),
-            },
+            Event::ServiceReady { service: s("kubelet"), took_s: 4.5 },
+            Event::ServiceFailed { service: s("kubelet"), reason: s("exit status 1") },
+            Event::Fatal { phase: s("verify"), reason: s("`/x` is truncated: found 1 of 2 bytes") },
             Event::Down { how: s("poweroff") },
-            Event::Note {
-                text: s("phase of the moon"),
-            },
+            Event::Note { text: s("phase of the moon") },
         ];
         for event in events {
-            let line = Line {
-                uptime_s: 1.5,
-                event,
-            };
-            assert_eq!(
-                parse_line(&format!("[    1.5] {line}\r")),
-                Some(line.clone()),
-                "{line}"
-            );
+            let line = Line { uptime_s: 1.5, event };
+            assert_eq!(parse_line(&format!("[    1.5] {line}\r")), Some(line.clone()), "{line}");
         }
         assert_eq!(parse_line("Run /init as init process"), None);
     }

@@ -19,21 +19,13 @@ pub struct Cache {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     #[error("cannot {action} `{}`: {cause}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        cause: std::io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
 }
 
 impl Cache {
     /// Opens (and makes) the cache folder.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        std::fs::create_dir_all(root).map_err(|cause| CacheError::Io {
-            action: "make",
-            path: root.into(),
-            cause,
-        })?;
+        std::fs::create_dir_all(root).map_err(|cause| CacheError::Io { action: "make", path: root.into(), cause })?;
         Ok(Self { root: root.into() })
     }
 
@@ -52,11 +44,7 @@ impl Cache {
     }
 
     /// Moves a finished temporary file (made with [`Cache::temp_file`]) in as a blob.
-    pub fn adopt_blob(
-        &self,
-        _file: tempfile::NamedTempFile,
-        _sha256: &Sha256,
-    ) -> Result<PathBuf, CacheError> {
+    pub fn adopt_blob(&self, _file: tempfile::NamedTempFile, _sha256: &Sha256) -> Result<PathBuf, CacheError> {
         todo!()
     }
 
@@ -77,12 +65,7 @@ impl Cache {
 
     /// Moves a finished file or folder in as a derived thing, atomically; an equal one that another build put there
     /// first wins and is returned.
-    pub fn adopt_derived(
-        &self,
-        _kind: &str,
-        _key: &str,
-        _from: &Path,
-    ) -> Result<PathBuf, CacheError> {
+    pub fn adopt_derived(&self, _kind: &str, _key: &str, _from: &Path) -> Result<PathBuf, CacheError> {
         todo!()
     }
 

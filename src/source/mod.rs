@@ -102,57 +102,25 @@ pub fn source_of(spec: &SourceSpec) -> Box<dyn Source + Send + Sync + '_> {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("`{name}` {version} is gone from {place}")]
-    Gone {
-        name: String,
-        version: String,
-        place: String,
-    },
+    Gone { name: String, version: String, place: String },
     #[error("`{name}` has the wrong hash: expected {expected}, got {got}")]
-    WrongHash {
-        name: String,
-        expected: Sha256,
-        got: Sha256,
-    },
+    WrongHash { name: String, expected: Sha256, got: Sha256 },
     #[error("`{name}` has the wrong size: expected {expected} bytes, got {got}")]
-    WrongSize {
-        name: String,
-        expected: u64,
-        got: u64,
-    },
+    WrongSize { name: String, expected: u64, got: u64 },
     #[error("cannot fetch `{name}`: {cause}")]
     Fetch { name: String, cause: String },
     #[error("`{name}` is not in the cache and --offline is set")]
     Offline { name: String },
     #[error("`{tool}` is missing, which {needed_for} needs")]
-    MissingTool {
-        tool: String,
-        needed_for: String,
-        install: String,
-    },
+    MissingTool { tool: String, needed_for: String, install: String },
     #[error("`{command}` failed ({status}): {stderr}")]
-    Command {
-        command: String,
-        status: String,
-        stderr: String,
-    },
+    Command { command: String, status: String, stderr: String },
     #[error("`{archive}`: {problem} at `{entry}`")]
-    BadArchive {
-        archive: String,
-        entry: String,
-        problem: String,
-    },
+    BadArchive { archive: String, entry: String, problem: String },
     #[error("`{subject}`: {problem}")]
-    BadInput {
-        subject: String,
-        problem: String,
-        help: String,
-    },
+    BadInput { subject: String, problem: String, help: String },
     #[error("cannot {action} `{}`: {cause}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        cause: std::io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
 }
 
 impl SourceError {
