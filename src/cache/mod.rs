@@ -3,80 +3,225 @@
 //! ```text
 //! <cache>/blobs/sha256/ab/<hex>   bodies by hash, read-only once there
 //! <cache>/derived/<kind>/<key>    what is computed from bodies (unpacked debs, built programs, packed segments)
-//! <cache>/tmp/                    unfinished work; what a killed build left is removed by the next one
+//! <cache>/partial/<hex>           downloads that were cut short, by the hash of what they shall become
+//! <cache>/tmp/<session>/          unfinished work; what a killed build left is removed by the next one
 //! <cache>/locks/                  advisory locks, one a key
 //! ```
+//!
+//! A blob or a derived thing appears by one rename after its bytes were synced: what is there is whole.
+//! Reading needs no lock and works from a read-only folder.
+
+mod error;
+mod session;
+#[cfg(test)]
+mod tests;
+pub mod unpacked;
+
+pub use error::CacheError;
 
 use crate::entry::Sha256;
+use session::Session;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
-}
-
-/// Exit code 1.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    #[error("cannot {action} `{}`: {cause}", path.display())]
-    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
+    /// Made when the first temporary file is asked for; shared by clones, ends with the last of them.
+    session: Arc<Mutex<Option<Session>>>,
 }
 
 impl Cache {
-    /// Opens (and makes) the cache folder.
+    /// Opens (and makes) the cache folder and removes what killed builds left in it.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        std::fs::create_dir_all(root).map_err(|cause| CacheError::Io { action: "make", path: root.into(), cause })?;
-        Ok(Self { root: root.into() })
+        std::fs::create_dir_all(root).map_err(CacheError::io("make", root))?;
+        let root = root.canonicalize().map_err(CacheError::io("open", root))?;
+        match session::remove_leftovers(&root) {
+            // A cache that can only be read still serves what it holds.
+            Err(e) if e.is_read_only() => {}
+            done => done?,
+        }
+        Ok(Self { root, session: Arc::default() })
     }
 
+    /// The cache folder, absolute.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// Where the body with that hash is, if the cache holds it.
-    pub fn blob(&self, _sha256: &Sha256) -> Option<PathBuf> {
-        todo!()
+    pub fn blob(&self, sha256: &Sha256) -> Option<PathBuf> {
+        Some(self.blob_path(sha256)).filter(|path| path.is_file())
     }
 
     /// Stores bytes by their hash; nothing happens when they are there already.
-    pub fn put_blob(&self, _bytes: &[u8]) -> Result<(Sha256, PathBuf), CacheError> {
-        todo!()
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<(Sha256, PathBuf), CacheError> {
+        let sha256 = Sha256::of(bytes);
+        if let Some(path) = self.blob(&sha256) {
+            return Ok((sha256, path));
+        }
+        let mut file = self.temp_file()?;
+        file.write_all(bytes).map_err(CacheError::io("write", file.path()))?;
+        let path = self.adopt_blob(file, &sha256)?;
+        Ok((sha256, path))
     }
 
-    /// Moves a finished temporary file (made with [`Cache::temp_file`]) in as a blob.
-    pub fn adopt_blob(&self, _file: tempfile::NamedTempFile, _sha256: &Sha256) -> Result<PathBuf, CacheError> {
-        todo!()
+    /// Moves a finished temporary file (made with [`Cache::temp_file`]) in as a blob. The caller has computed `sha256`
+    /// from what it wrote. A blob that is there already stays.
+    pub fn adopt_blob(&self, file: tempfile::NamedTempFile, sha256: &Sha256) -> Result<PathBuf, CacheError> {
+        let path = self.blob_path(sha256);
+        if path.is_file() {
+            return Ok(path);
+        }
+        self.adopt_file(&file.into_temp_path(), &path)?;
+        Ok(path)
     }
 
     /// A new file below `tmp/`.
     pub fn temp_file(&self) -> Result<tempfile::NamedTempFile, CacheError> {
-        todo!()
+        let dir = self.session_dir()?;
+        tempfile::Builder::new().tempfile_in(&dir).map_err(CacheError::io("write in", &dir))
     }
 
     /// A new folder below `tmp/`.
     pub fn temp_dir(&self) -> Result<tempfile::TempDir, CacheError> {
-        todo!()
+        let dir = self.session_dir()?;
+        tempfile::Builder::new().tempdir_in(&dir).map_err(CacheError::io("write in", &dir))
     }
 
     /// Where a derived thing is: a file or folder, present only when whole.
-    pub fn derived(&self, _kind: &str, _key: &str) -> Option<PathBuf> {
-        todo!()
+    /// `kind` and `key` are single path components.
+    pub fn derived(&self, kind: &str, key: &str) -> Option<PathBuf> {
+        Some(self.derived_path(kind, key)).filter(|path| path.exists())
     }
 
     /// Moves a finished file or folder in as a derived thing, atomically; an equal one that another build put there
-    /// first wins and is returned.
-    pub fn adopt_derived(&self, _kind: &str, _key: &str, _from: &Path) -> Result<PathBuf, CacheError> {
-        todo!()
+    /// first wins and is returned. `from` lies below `tmp/` and is gone afterwards; its files lose their write bits.
+    pub fn adopt_derived(&self, kind: &str, key: &str, from: &Path) -> Result<PathBuf, CacheError> {
+        let to = self.derived_path(kind, key);
+        if to.exists() {
+            session::remove_tree(from).map_err(CacheError::io("remove", from))?;
+        } else if from.is_dir() {
+            self.adopt_dir(from, &to)?;
+        } else {
+            self.adopt_file(from, &to)?;
+        }
+        Ok(to)
     }
 
     /// Waits for the exclusive lock of a key; released on drop, and by the kernel when the process dies.
-    pub fn lock(&self, _key: &str) -> Result<CacheLock, CacheError> {
-        todo!()
+    pub fn lock(&self, key: &str) -> Result<CacheLock, CacheError> {
+        self.lock_or_wait(key, || {})
+    }
+
+    /// [`Cache::lock`] that calls `on_wait` once when somebody else holds the lock.
+    pub fn lock_or_wait(&self, key: &str, on_wait: impl FnOnce()) -> Result<CacheLock, CacheError> {
+        let (file, path) = session::open_lock(&self.root.join("locks"), &lock_name(key))?;
+        if file.try_lock().is_err() {
+            on_wait();
+            file.lock().map_err(CacheError::io("lock", &path))?;
+        }
+        Ok(CacheLock { _file: file })
+    }
+
+    /// Where a download that shall have that hash is kept until it is whole; its folder is made.
+    pub fn partial(&self, sha256: &Sha256) -> Result<PathBuf, CacheError> {
+        let dir = self.root.join("partial");
+        std::fs::create_dir_all(&dir).map_err(CacheError::io("make", &dir))?;
+        Ok(dir.join(sha256.to_string()))
+    }
+
+    /// Moves a finished [`Cache::partial`] in as a blob, as [`Cache::adopt_blob`] does.
+    pub fn adopt_partial(&self, sha256: &Sha256) -> Result<PathBuf, CacheError> {
+        let (from, to) = (self.partial(sha256)?, self.blob_path(sha256));
+        self.adopt_file(&from, &to)?;
+        Ok(to)
+    }
+
+    fn blob_path(&self, sha256: &Sha256) -> PathBuf {
+        let hex = sha256.to_string();
+        self.root.join("blobs/sha256").join(&hex[..2]).join(hex)
+    }
+
+    fn derived_path(&self, kind: &str, key: &str) -> PathBuf {
+        let plain = |text: &str| !text.is_empty() && !text.starts_with('.') && !text.contains('/');
+        assert!(plain(kind) && plain(key), "`{kind}` and `{key}` are written in the code as single path components");
+        self.root.join("derived").join(kind).join(key)
+    }
+
+    fn session_dir(&self) -> Result<PathBuf, CacheError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.is_none() {
+            *session = Some(Session::start(&self.root)?);
+        }
+        Ok(session.as_ref().expect("it was set above").dir().to_path_buf())
+    }
+
+    /// Syncs, takes the write bits away, and links `from` to `to` (which fails where a rename would replace), then
+    /// removes the old name.
+    fn adopt_file(&self, from: &Path, to: &Path) -> Result<(), CacheError> {
+        let parent = make_parent(to)?;
+        seal_file(from)?;
+        match std::fs::hard_link(from, to) {
+            // A file system without hard links; what a rename could replace there is equal.
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                std::fs::rename(from, to).map_err(CacheError::io("make", to))?;
+            }
+            _ => std::fs::remove_file(from).map_err(CacheError::io("remove", from))?,
+        }
+        sync_dir(&parent)
+    }
+
+    fn adopt_dir(&self, from: &Path, to: &Path) -> Result<(), CacheError> {
+        let parent = make_parent(to)?;
+        for found in walkdir::WalkDir::new(from).contents_first(true) {
+            let found = found.map_err(|e| CacheError::io("read", from)(e.into()))?;
+            if found.file_type().is_file() {
+                seal_file(found.path())?;
+            } else if found.file_type().is_dir() {
+                sync_dir(found.path())?;
+            }
+        }
+        match std::fs::rename(from, to) {
+            // Another build was faster.
+            Err(_) if to.exists() => session::remove_tree(from).map_err(CacheError::io("remove", from))?,
+            done => done.map_err(CacheError::io("make", to))?,
+        }
+        sync_dir(&parent)
     }
 }
 
 /// Held lock of a key.
 #[derive(Debug)]
 pub struct CacheLock {
-    _file: std::fs::File,
+    _file: File,
+}
+
+/// A file name that says what the key is and is another one for every other key.
+fn lock_name(key: &str) -> String {
+    let readable: String =
+        key.chars().take(60).map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    format!("k-{readable}-{}", &Sha256::of(key.as_bytes()).to_string()[..12])
+}
+
+fn make_parent(path: &Path) -> Result<PathBuf, CacheError> {
+    let parent = path.parent().expect("a path in the cache has the cache folder above it").to_path_buf();
+    std::fs::create_dir_all(&parent).map_err(CacheError::io("make", &parent))?;
+    Ok(parent)
+}
+
+fn seal_file(path: &Path) -> Result<(), CacheError> {
+    let file = File::open(path).map_err(CacheError::io("open", path))?;
+    let meta = file.metadata().map_err(CacheError::io("read", path))?;
+    // Readable for all: umask does not matter, and two users may share a cache.
+    let mode = (meta.permissions().mode() & 0o555) | 0o444;
+    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(CacheError::io("protect", path))?;
+    file.sync_all().map_err(CacheError::io("write", path))
+}
+
+fn sync_dir(path: &Path) -> Result<(), CacheError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(CacheError::io("write", path))
 }

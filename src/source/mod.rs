@@ -121,6 +121,9 @@ pub enum SourceError {
     BadInput { subject: String, problem: String, help: String },
     #[error("cannot {action} `{}`: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: std::io::Error },
+    /// Exit code of the cache's own errors.
+    #[error(transparent)]
+    Cache(#[from] crate::cache::CacheError),
 }
 
 impl SourceError {
@@ -138,6 +141,7 @@ impl SourceError {
             Self::BadArchive { .. } => "the archive is damaged or not meant for an image; nothing of it was used".into(),
             Self::BadInput { help, .. } => help.clone(),
             Self::Io { .. } => "check the path, its permissions and the free space".into(),
+            Self::Cache(cause) => cause.help(),
         }
     }
 }

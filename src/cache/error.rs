@@ -1,0 +1,41 @@
+//! What can go wrong in the cache.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    #[error("cannot {action} `{}`: {cause}", path.display())]
+    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
+    #[error("`{}` is damaged: {problem}", path.display())]
+    Damaged { path: PathBuf, problem: String },
+}
+
+impl CacheError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |cause| Self::Io { action, path: path.into(), cause }
+    }
+
+    /// The `help:` line.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Io { cause, .. } => match cause.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "the disk is full: free some space, or name a cache folder on another disk with --cache; what is finished is kept".into()
+                }
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    "the cache folder must be writable: name another one with --cache".into()
+                }
+                _ => "check the cache folder (--cache), its permissions and the free space".into(),
+            },
+            Self::Damaged { path, .. } => format!("delete `{}`, the next build makes it again", path.display()),
+        }
+    }
+
+    /// Something that can only be read lies on a read-only file system or belongs to somebody else.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Io { cause, .. }
+            if matches!(cause.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied))
+    }
+}

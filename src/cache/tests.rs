@@ -1,0 +1,189 @@
+use super::unpacked::{FileHead, Unpacker, open_unpacked};
+use super::*;
+use crate::entry::{BodyAt, Entry, Kind};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn new_cache() -> (tempfile::TempDir, Cache) {
+    let dir = tempfile::tempdir().expect("tests may write to the temporary folder");
+    let cache = Cache::open(&dir.path().join("cache")).unwrap();
+    (dir, cache)
+}
+
+#[test]
+fn blobs_are_kept_by_hash_and_read_only() {
+    let (_dir, cache) = new_cache();
+    let (sha256, path) = cache.put_blob(b"hello").unwrap();
+    assert_eq!(sha256.to_string(), "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+    assert_eq!(cache.blob(&sha256), Some(path.clone()));
+    assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+    let inode = path.metadata().unwrap().ino();
+    assert_eq!(cache.put_blob(b"hello").unwrap().1.metadata().unwrap().ino(), inode, "stored twice");
+    assert_eq!(cache.blob(&Sha256::of(b"other")), None);
+    let mut again = cache.temp_file().unwrap();
+    again.write_all(b"hello").unwrap();
+    cache.adopt_blob(again, &sha256).unwrap();
+    assert_eq!(path.metadata().unwrap().ino(), inode, "a blob that was there was replaced");
+}
+
+#[test]
+fn derived_things_appear_whole_and_the_first_one_stays() {
+    let (_dir, cache) = new_cache();
+    assert_eq!(cache.derived("go", "k"), None);
+    for (i, text) in ["first", "second"].into_iter().enumerate() {
+        let work = cache.temp_dir().unwrap();
+        let tree = work.path().join("tree");
+        std::fs::create_dir_all(tree.join("bin")).unwrap();
+        std::fs::write(tree.join("bin/tool"), text).unwrap();
+        std::fs::set_permissions(tree.join("bin/tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let adopted = cache.adopt_derived("go", "k", &tree).unwrap();
+        assert_eq!(cache.derived("go", "k"), Some(adopted.clone()));
+        assert_eq!(std::fs::read(adopted.join("bin/tool")).unwrap(), b"first", "round {i}");
+        assert_eq!(adopted.join("bin/tool").metadata().unwrap().permissions().mode() & 0o777, 0o555);
+        assert!(!tree.exists());
+    }
+    let file = cache.temp_file().unwrap();
+    std::fs::write(file.path(), "packed").unwrap();
+    let adopted = cache.adopt_derived("segment", "k", file.path()).unwrap();
+    assert_eq!(std::fs::read(adopted).unwrap(), b"packed");
+}
+
+#[test]
+fn one_key_is_made_once_when_threads_race() {
+    let (_dir, cache) = new_cache();
+    let made = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            // A cache of its own each: as other processes would have.
+            scope.spawn(|| {
+                let cache = Cache::open(cache.root()).unwrap();
+                let entries = open_unpacked(&cache, "racing", |into: &mut Unpacker| {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    let head = FileHead { path: "a", mode: 0o644, uid: 0, gid: 0 };
+                    into.add_file(head, &mut &b"body"[..])?.expect("memory can be read");
+                    Ok::<_, CacheError>(())
+                });
+                assert_eq!(entries.unwrap().len(), 1);
+            });
+        }
+    });
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_held_lock_is_noticed_and_waited_for() {
+    let (_dir, cache) = new_cache();
+    let (waiting, waits) = std::sync::mpsc::channel();
+    let held = cache.lock("deb/a b").unwrap();
+    let _other_key = cache.lock("deb/a_b").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(cache.lock_or_wait("deb/a b", || waiting.send(()).unwrap()).unwrap()));
+        waits.recv_timeout(std::time::Duration::from_secs(10)).expect("the second one notices that it has to wait");
+        drop(held);
+    });
+}
+
+/// A process that died holding a session: its folder is still there, its lock is not.
+#[test]
+fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
+    let (_dir, cache) = new_cache();
+    let living = cache.temp_file().unwrap();
+    let dead = cache.root().join("tmp/dead");
+    std::fs::create_dir_all(dead.join("mod")).unwrap();
+    std::fs::write(dead.join("owner"), "").unwrap();
+    std::fs::write(dead.join("mod/half"), "half").unwrap();
+    std::fs::set_permissions(dead.join("mod"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    Cache::open(cache.root()).unwrap();
+    assert!(!dead.exists());
+    assert!(living.path().exists());
+    drop(living);
+    let root = cache.root().to_path_buf();
+    drop(cache);
+    assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0, "a session outlived its cache");
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed() {
+    let (_dir, cache) = new_cache();
+    // flock(1) stands for a build: it holds the lock of its session until it is killed.
+    let session = cache.root().join("tmp/killed");
+    std::fs::create_dir_all(&session).unwrap();
+    let owner = session.join("owner");
+    let script = format!("exec 9>'{}'; flock 9; echo ready; exec sleep 600", owner.display());
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sh and flock are part of every Debian");
+    let mut line = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+    Cache::open(cache.root()).unwrap();
+    assert!(session.exists(), "work of a living process was removed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    Cache::open(cache.root()).unwrap();
+    assert!(!session.exists());
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let full = CacheError::io("write", Path::new("/c/x"))(std::io::Error::from_raw_os_error(28));
+    assert_eq!(full.to_string(), "cannot write `/c/x`: No space left on device (os error 28)");
+    assert!(full.help().starts_with("the disk is full"), "{}", full.help());
+    let denied = CacheError::io("make", Path::new("/c"))(std::io::Error::from_raw_os_error(30));
+    assert!(denied.help().contains("--cache"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(Cache::open(file.path()).unwrap_err().to_string().starts_with("cannot "));
+}
+
+#[test]
+fn an_unpacked_archive_is_read_in_place() {
+    let (_dir, cache) = new_cache();
+    let head = |path| FileHead { path, mode: 0o4755, uid: 1, gid: 2 };
+    let fill = |into: &mut Unpacker| {
+        into.add(Entry { path: "usr".into(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0 });
+        into.add_file(head("usr/b"), &mut &b"old"[..])?.unwrap();
+        assert!(into.add_link(head("usr/old"), "usr/b"));
+        into.add_file(head("usr/a"), &mut &b"12345"[..])?.unwrap();
+        into.add_file(head("usr/b"), &mut &b"new body"[..])?.unwrap();
+        assert!(into.add_link(head("usr/c"), "usr/b"));
+        assert!(into.add_link(head("usr/d"), "usr/c"));
+        assert!(!into.add_link(head("usr/e"), "usr/none"));
+        Ok::<_, CacheError>(())
+    };
+    let first = open_unpacked(&cache, "k", fill).unwrap();
+    let second = open_unpacked(&cache, "k", |_: &mut Unpacker| -> Result<(), CacheError> { panic!("unpacked twice") });
+    assert_eq!(second.unwrap(), first);
+    let paths: Vec<&str> = first.iter().map(|e| e.path.as_str()).collect();
+    assert_eq!(paths, ["usr", "usr/a", "usr/b", "usr/c", "usr/d", "usr/old"]);
+    assert_eq!((first[1].mode, first[1].uid, first[1].gid), (0o4755, 1, 2));
+    let body = |i: usize| {
+        let Kind::File(body) = &first[i].kind else { panic!("{:?}", first[i]) };
+        let BodyAt::File { path, offset } = &body.at else { panic!("{body:?}") };
+        assert_eq!(offset % 16, 0);
+        let bytes = std::fs::read(path).unwrap()[*offset as usize..][..body.size as usize].to_vec();
+        assert_eq!(Sha256::of(&bytes), body.sha256);
+        bytes
+    };
+    assert_eq!((body(1), body(2), body(5)), (b"12345".to_vec(), b"new body".to_vec(), b"old".to_vec()));
+    assert_eq!(first[3].kind, Kind::Hardlink("usr/b".into()));
+    assert_eq!(first[4].kind, Kind::Hardlink("usr/b".into()));
+}
+
+#[test]
+fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_named() {
+    let (_dir, cache) = new_cache();
+    let fail = |_: &mut Unpacker| Err(CacheError::io("read", Path::new("x"))(std::io::Error::other("bad")));
+    open_unpacked(&cache, "k", fail).unwrap_err();
+    let fill = |into: &mut Unpacker| {
+        into.add_file(FileHead { path: "a", mode: 0o644, uid: 0, gid: 0 }, &mut &b"12345"[..])?.unwrap();
+        Ok::<_, CacheError>(())
+    };
+    assert_eq!(open_unpacked(&cache, "k", fill).unwrap().len(), 1);
+    let bodies = cache.derived("unpacked", "k-v1").unwrap().join("bodies");
+    std::fs::set_permissions(&bodies, std::fs::Permissions::from_mode(0o644)).unwrap();
+    File::options().write(true).open(&bodies).unwrap().set_len(2).unwrap();
+    let error = open_unpacked(&cache, "k", fill).unwrap_err();
+    assert!(error.to_string().contains("is damaged: its bodies are truncated"), "{error}");
+}
