@@ -1,0 +1,78 @@
+//! The only place that changes the machine: mounts, modules, clock, power. Everything else is given a [`Sys`],
+//! so that the order of what PID1 does can be tested on the host with a recording fake.
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod real;
+pub use real::Real;
+
+#[cfg(test)]
+pub mod fake;
+
+/// Result of a system call.
+pub type SysResult<T> = Result<T, Errno>;
+
+/// What `reboot(2)` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebootHow {
+    PowerOff,
+    Restart,
+    Halt,
+}
+
+/// One `mount(2)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Mount<'a> {
+    pub source: &'a str,
+    pub target: &'a Path,
+    /// Empty for bind, move and propagation changes.
+    pub fstype: &'a str,
+    pub flags: MsFlags,
+    pub data: &'a str,
+}
+
+/// System calls that need privileges. Plain reads of `/proc` and `/sys` do not go through here.
+pub trait Sys: Send + Sync {
+    /// mount(2).
+    fn mount(&self, mount: Mount) -> SysResult<()>;
+    /// umount2(2).
+    fn unmount(&self, target: &Path, flags: MntFlags) -> SysResult<()>;
+    /// mkdir(2) with missing parents; a folder that is there is fine.
+    fn make_dir(&self, path: &Path) -> SysResult<()>;
+    /// Writes a whole file of procfs, sysfs or cgroupfs, or makes a small one.
+    fn write(&self, path: &Path, text: &str) -> SysResult<()>;
+    /// chdir(2).
+    fn chdir(&self, path: &Path) -> SysResult<()>;
+    /// chroot(2).
+    fn chroot(&self, path: &Path) -> SysResult<()>;
+    /// Attaches a file read-only to a free loop device and gives the device's path.
+    fn attach_loop(&self, file: &Path) -> SysResult<PathBuf>;
+    /// finit_module(2); `compressed` sets MODULE_INIT_COMPRESSED_FILE.
+    fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()>;
+    /// delete_module(2).
+    fn unload_module(&self, name: &str) -> SysResult<()>;
+    /// Seconds since 1970 (CLOCK_REALTIME).
+    fn clock_s(&self) -> u64;
+    /// clock_settime(2).
+    fn set_clock_s(&self, seconds: u64) -> SysResult<()>;
+    /// swapon(2) with a priority.
+    fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()>;
+    /// swapoff(2).
+    fn swap_off(&self, device: &Path) -> SysResult<()>;
+    /// kill(2) of every process but PID1.
+    fn kill_all(&self, signal: Signal) -> SysResult<()>;
+    /// sync(2).
+    fn sync(&self);
+    /// reboot(2): comes back only when it has failed.
+    fn reboot(&self, how: RebootHow) -> Errno;
+}
+
+/// Time since the kernel started (CLOCK_BOOTTIME).
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}

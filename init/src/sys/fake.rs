@@ -1,0 +1,1 @@
+//! A kernel that only writes down what it is asked for.

@@ -1,0 +1,124 @@
+//! The kernel itself.
+
+use super::{Mount, RebootHow, Sys, SysResult};
+use nix::errno::Errno;
+use nix::libc;
+use nix::mount::{MntFlags, mount, umount2};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
+use nix::unistd::{Pid, chdir, chroot};
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
+const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
+
+/// The running kernel.
+pub struct Real;
+
+impl Sys for Real {
+    fn mount(&self, m: Mount) -> SysResult<()> {
+        let fstype = Some(m.fstype).filter(|t| !t.is_empty());
+        let data = Some(m.data).filter(|d| !d.is_empty());
+        mount(Some(m.source), m.target, fstype, m.flags, data)
+    }
+
+    fn unmount(&self, target: &Path, flags: MntFlags) -> SysResult<()> {
+        umount2(target, flags)
+    }
+
+    fn make_dir(&self, path: &Path) -> SysResult<()> {
+        fs::create_dir_all(path).map_err(errno)
+    }
+
+    fn write(&self, path: &Path, text: &str) -> SysResult<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path).map_err(errno)?;
+        file.write_all(text.as_bytes()).map_err(errno)
+    }
+
+    fn chdir(&self, path: &Path) -> SysResult<()> {
+        chdir(path)
+    }
+
+    fn chroot(&self, path: &Path) -> SysResult<()> {
+        chroot(path)
+    }
+
+    fn attach_loop(&self, _file: &Path) -> SysResult<PathBuf> {
+        Err(Errno::ENOSYS)
+    }
+
+    fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()> {
+        let file = File::open(file).map_err(errno)?;
+        let options = CString::new(options).map_err(|_| Errno::EINVAL)?;
+        let flags = if compressed { MODULE_INIT_COMPRESSED_FILE } else { 0 };
+        // SAFETY: the descriptor and the NUL-terminated string live until the call returns.
+        let done = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), options.as_ptr(), flags) };
+        Errno::result(done).map(drop)
+    }
+
+    fn unload_module(&self, name: &str) -> SysResult<()> {
+        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the NUL-terminated string lives until the call returns.
+        let done = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
+        Errno::result(done).map(drop)
+    }
+
+    fn clock_s(&self) -> u64 {
+        clock_gettime(ClockId::CLOCK_REALTIME).map(|t| t.tv_sec().max(0) as u64).unwrap_or(0)
+    }
+
+    fn set_clock_s(&self, seconds: u64) -> SysResult<()> {
+        let seconds = i64::try_from(seconds).map_err(|_| Errno::EINVAL)?;
+        clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, 0))
+    }
+
+    fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()> {
+        /// `SWAP_FLAG_PREFER` of linux/swap.h.
+        const SWAP_FLAG_PREFER: libc::c_int = 0x8000;
+        let device = c_path(device)?;
+        let flags = SWAP_FLAG_PREFER | libc::c_int::from(priority & 0x7fff);
+        // SAFETY: the NUL-terminated string lives until the call returns.
+        Errno::result(unsafe { libc::swapon(device.as_ptr(), flags) }).map(drop)
+    }
+
+    fn swap_off(&self, device: &Path) -> SysResult<()> {
+        let device = c_path(device)?;
+        // SAFETY: the NUL-terminated string lives until the call returns.
+        Errno::result(unsafe { libc::swapoff(device.as_ptr()) }).map(drop)
+    }
+
+    fn kill_all(&self, signal: Signal) -> SysResult<()> {
+        kill(Pid::from_raw(-1), signal)
+    }
+
+    fn sync(&self) {
+        nix::unistd::sync();
+    }
+
+    fn reboot(&self, how: RebootHow) -> Errno {
+        let mode = match how {
+            RebootHow::PowerOff => RebootMode::RB_POWER_OFF,
+            RebootHow::Restart => RebootMode::RB_AUTOBOOT,
+            RebootHow::Halt => RebootMode::RB_HALT_SYSTEM,
+        };
+        match reboot(mode) {
+            Err(errno) => errno,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+fn c_path(path: &Path) -> SysResult<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}

@@ -1,0 +1,202 @@
+//! What happened since the kernel started: console lines for people, JSON for programs.
+//!
+//! Shared by all threads. Console lines are [`console::Line`]s; the JSON is [`console::Timeline`], in
+//! [`paths::TIMELINE`] once `/run` is mounted and, one line a change, on the device that `bw.timeline=` names.
+
+use crate::sys;
+use bootwright_contract::console::{self, Event, Line, PhaseRecord, ServiceRecord};
+use bootwright_contract::paths;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Recorder of phases and services.
+pub struct Timeline {
+    state: Mutex<State>,
+}
+
+struct State {
+    record: console::Timeline,
+    /// Phases that must be over before "phases done".
+    pending: Vec<String>,
+    out: Box<dyn Write + Send>,
+    /// The console opened for our lines; `None` until it can be opened.
+    device: Option<File>,
+    /// `/run` is mounted: write the JSON file.
+    run_mounted: bool,
+}
+
+impl Timeline {
+    /// A timeline that says "phases done" once each of `phases` is over.
+    pub fn new(phases: &[&str], out: Box<dyn Write + Send>) -> Timeline {
+        let record = console::Timeline { version: 1, ..Default::default() };
+        let pending = phases.iter().map(|p| p.to_string()).collect();
+        Timeline { state: Mutex::new(State { record, pending, out, device: None, run_mounted: false }) }
+    }
+
+    /// Names the image in the JSON.
+    pub fn set_image(&self, recipe: &str, image_id: &str) {
+        let mut state = self.lock();
+        state.record.recipe = recipe.into();
+        state.record.image_id = image_id.into();
+    }
+
+    /// From now on the JSON is written to `/run/bootwright`.
+    pub fn run_is_mounted(&self) {
+        let mut state = self.lock();
+        state.run_mounted = true;
+        state.publish();
+    }
+
+    /// Also writes the JSON to a device such as `/dev/ttyS1`, one line a change.
+    pub fn open_device(&self, path: &Path) -> std::io::Result<()> {
+        let device = OpenOptions::new().write(true).open(path)?;
+        let mut state = self.lock();
+        state.device = Some(device);
+        state.publish();
+        Ok(())
+    }
+
+    /// A phase starts (again, when it is retried).
+    pub fn phase_start(&self, name: &str) {
+        let now = uptime_s();
+        let mut state = self.lock();
+        state.record.phases.push(PhaseRecord { name: name.into(), start_s: now, end_s: None, outcome: None });
+        state.say(now, Event::PhaseStart { phase: name.into() });
+        state.publish();
+    }
+
+    /// The phase that was started last under this name has ended.
+    pub fn phase_end(&self, name: &str, outcome: Result<(), &str>) {
+        let now = uptime_s();
+        let mut state = self.lock();
+        let mut took_s = 0.0;
+        if let Some(record) = state.record.phases.iter_mut().rev().find(|p| p.name == name) {
+            took_s = now - record.start_s;
+            record.end_s = Some(now);
+            record.outcome = Some(outcome.err().unwrap_or("ok").into());
+        }
+        let phase = name.to_string();
+        let event = match outcome {
+            Ok(()) => Event::PhaseOk { phase, took_s },
+            Err(reason) => Event::PhaseFailed { phase, took_s, reason: one_line(reason) },
+        };
+        state.say(now, event);
+        state.publish();
+    }
+
+    /// The phase will not be tried again and the boot goes on; says "phases done" after the last one.
+    pub fn phase_over(&self, name: &str) {
+        let mut state = self.lock();
+        let before = state.pending.len();
+        state.pending.retain(|p| p != name);
+        if state.pending.is_empty() && before > 0 {
+            state.say(uptime_s(), Event::PhasesDone);
+        }
+    }
+
+    /// A service is started: the first time makes its record, further ones count as restarts.
+    pub fn service_start(&self, name: &str) {
+        let now = uptime_s();
+        let mut state = self.lock();
+        match state.record.services.iter_mut().find(|s| s.name == name) {
+            Some(record) => {
+                record.restarts += 1;
+                record.start_s = now;
+                record.ready_s = None;
+            }
+            None => state.record.services.push(ServiceRecord {
+                name: name.into(),
+                start_s: now,
+                ready_s: None,
+                restarts: 0,
+            }),
+        }
+        state.publish();
+    }
+
+    /// The service answers.
+    pub fn service_ready(&self, name: &str) {
+        let now = uptime_s();
+        let mut state = self.lock();
+        let mut took_s = 0.0;
+        if let Some(record) = state.record.services.iter_mut().find(|s| s.name == name) {
+            took_s = now - record.start_s;
+            record.ready_s = Some(now);
+        }
+        state.say(now, Event::ServiceReady { service: name.into(), took_s });
+        state.publish();
+    }
+
+    /// The service ended or did not become ready.
+    pub fn service_failed(&self, name: &str, reason: &str) {
+        let event = Event::ServiceFailed { service: name.into(), reason: one_line(reason) };
+        self.lock().say(uptime_s(), event);
+    }
+
+    /// A line for people.
+    pub fn note(&self, text: &str) {
+        self.lock().say(uptime_s(), Event::Note { text: one_line(text) });
+    }
+
+    /// The boot cannot go on.
+    pub fn fatal(&self, phase: &str, reason: &str) {
+        self.lock().say(uptime_s(), Event::Fatal { phase: phase.into(), reason: one_line(reason) });
+    }
+
+    /// The machine goes down now.
+    pub fn down(&self, how: &str) {
+        self.lock().say(uptime_s(), Event::Down { how: how.into() });
+    }
+
+    /// The record so far.
+    pub fn snapshot(&self) -> console::Timeline {
+        self.lock().record.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn say(&mut self, uptime_s: f64, event: Event) {
+        let line = Line { uptime_s, event };
+        // One write a line, so that lines of other writers do not fall into it. A console that is gone stops nothing.
+        let _ = self.out.write_all(format!("{line}\n").as_bytes());
+    }
+
+    fn publish(&mut self) {
+        if !self.run_mounted && self.device.is_none() {
+            return;
+        }
+        let Ok(mut json) = serde_json::to_vec(&self.record) else { return };
+        json.push(b'\n');
+        // The record is a convenience: a full /run or a dead serial line must not stop the boot.
+        if self.run_mounted {
+            let _ = replace_file(Path::new(paths::TIMELINE), &json);
+        }
+        if let Some(device) = &mut self.device {
+            let _ = device.write_all(&json);
+        }
+    }
+}
+
+/// Writes beside the file, then renames: a reader sees the old or the new one, whole.
+fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let temp = path.with_extension("new");
+    fs::write(&temp, bytes)?;
+    fs::rename(&temp, path)
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+fn uptime_s() -> f64 {
+    sys::uptime().as_secs_f64()
+}
