@@ -19,6 +19,10 @@ pub struct PackedSegment {
     /// Bytes, padded to a multiple of 4.
     pub size: u64,
     pub sha256: Sha256,
+    /// Of its sums file: what the boot config names.
+    pub sums_sha256: Sha256,
+    /// The program that made the image in it, with its version: `mksquashfs 4.5.1`.
+    pub tool: Option<String>,
     /// Bytes after decompression as the kernel unpacks it (cpio with headers).
     pub unpacked: u64,
     /// Sum over its regular files of sizes rounded up to pages: what it occupies in the rootfs tmpfs.

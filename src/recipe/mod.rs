@@ -101,8 +101,11 @@ pub struct Component {
     pub origin: Origin,
     pub source: SourceSpec,
     /// Globs over the source's files (no leading `/`): what is wanted from it. The rest can still be drawn in by a
-    /// dependency (library, module, firmware). Empty: everything.
+    /// dependency (library, module, firmware). Empty: everything, unless `only_needed`. A pattern without wildcards that
+    /// names a folder takes all below it; `*` and `?` do not cross `/`, `**` does.
     pub paths: Vec<String>,
+    /// `paths = []` is written out: nothing by itself, only what others draw in (libraries, firmware).
+    pub only_needed: bool,
     /// Globs never taken, not even by a dependency.
     pub exclude: Vec<String>,
     /// More libraries to take with their dependencies (dlopen, NSS): file names such as `libnss_files.so.2`.

@@ -1,0 +1,94 @@
+//! The image's files: sorted, each with its component, the recipe line and the reason why it is there.
+
+use crate::entry::{Body, Entry};
+use crate::recipe::{Origin, SegmentName};
+use std::collections::BTreeMap;
+
+/// Why a file is in the image.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum Reason {
+    /// Matched a `paths` glob of its component (or the component takes everything).
+    Wanted {
+        pattern: String,
+    },
+    /// A program or library needs it: interpreter, DT_NEEDED, or `libraries` of the recipe (`by` is then the recipe).
+    Library {
+        by: String,
+        soname: String,
+    },
+    /// A kernel module: asked for, or drawn in by another one.
+    Module {
+        by: String,
+        relation: String,
+    },
+    Firmware {
+        by: String,
+    },
+    Overlay,
+    Inline,
+    /// PID1 itself or another name of it.
+    Init,
+    /// Computed by the builder (`modules.dep`, ...).
+    Computed,
+    /// A folder that a file needs.
+    Parent,
+    /// The target that a symlink in the image points to.
+    LinkTarget {
+        by: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TreeEntry {
+    pub entry: Entry,
+    /// Component name; `recipe` for inline files, `overlay:<dir>`, `init`, `kernel` for computed module lists.
+    pub component: String,
+    pub origin: Origin,
+    pub reason: Reason,
+    pub segment: SegmentName,
+}
+
+/// All entries by segment and path: a path of the config segment may hide the same path of the root.
+/// Parents are complete: every path's folder is there, in its segment.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    pub entries: BTreeMap<(SegmentName, String), TreeEntry>,
+}
+
+impl Tree {
+    /// The entries of one segment, sorted by path.
+    pub fn segment(&self, name: SegmentName) -> impl Iterator<Item = &TreeEntry> {
+        self.entries
+            .range((name, String::new())..)
+            .take_while(move |((segment, _), _)| *segment == name)
+            .map(|(_, entry)| entry)
+    }
+
+    /// The entries of that path (no leading `/`): at most one a segment.
+    pub fn find(&self, path: &str) -> impl Iterator<Item = &TreeEntry> {
+        [SegmentName::Boot, SegmentName::Root, SegmentName::Config]
+            .into_iter()
+            .filter_map(move |segment| self.entries.get(&(segment, path.to_string())))
+    }
+}
+
+/// A finished tree, and what the boot config has to know of its kernel.
+#[derive(Debug, Clone)]
+pub struct TreeBuild {
+    pub tree: Tree,
+    pub kernel: KernelBuild,
+}
+
+/// The kernel that the image boots.
+#[derive(Debug, Clone)]
+pub struct KernelBuild {
+    /// The folder's name below `/lib/modules`.
+    pub release: String,
+    /// The kernel itself, `boot/vmlinuz-<release>` of its component.
+    pub vmlinuz: Body,
+    /// Names of the early modules in the order in which they are to be loaded; those built into the kernel are left out.
+    pub early: Vec<String>,
+    /// The same for those loaded from the root.
+    pub load: Vec<String>,
+}
