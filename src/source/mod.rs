@@ -3,6 +3,7 @@
 //! `lock` pins what a spec means today, `fetch` brings the pinned bodies into the cache, `open` reads them.
 //! Nothing is fetched that the cache already holds by hash.
 
+pub mod archive;
 pub mod deb;
 pub mod go;
 pub mod oci;
