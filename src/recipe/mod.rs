@@ -184,13 +184,14 @@ pub struct GoSpec {
     pub tags: Vec<String>,
     pub ldflags: String,
     pub gcflags: String,
-    /// Edits of standard library files for this build (`go build -overlay`).
-    pub std_edits: Vec<StdEdit>,
+    /// Edits of source files of other people's packages for this build.
+    pub edits: Vec<Edit>,
 }
 
-/// One textual edit of a file below GOROOT/src; `find` must be there exactly once.
+/// One textual edit of a Go source file; `find` must be there exactly once.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct StdEdit {
+pub struct Edit {
+    /// Import path and file name: `text/template/exec.go`, `github.com/owner/module/package/file.go`.
     pub file: String,
     pub find: String,
     pub replace: String,
