@@ -10,6 +10,8 @@ mod phases;
 mod power;
 mod sys;
 mod timeline;
+#[cfg(all(panic = "abort", target_env = "musl"))]
+mod unwind;
 
 use std::process::ExitCode;
 
