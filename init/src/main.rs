@@ -12,6 +12,7 @@ mod sys;
 mod timeline;
 #[cfg(all(panic = "abort", target_env = "musl"))]
 mod unwind;
+mod wake;
 
 use std::process::ExitCode;
 

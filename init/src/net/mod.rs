@@ -1,15 +1,181 @@
-//! Network phase.
+//! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
+
+pub mod dhcp;
+mod engine;
+mod files;
+pub mod ip_param;
+pub mod netlink;
+mod plan;
+pub mod setup;
+
+#[cfg(test)]
+mod tests;
 
 use crate::boot::Boot;
-use std::sync::Arc;
+use crate::phases;
+use crate::wake::{self, Sleeper, Waker};
+use bootwright_contract::paths;
+use dhcp::machine::{Client, parse_dmi_uuid};
+use engine::{Engine, Millis, Report};
+use netlink::route::Link;
+use plan::Plan;
+pub use setup::Facts;
+use setup::{Places, Setup};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The running network thread.
-pub struct NetHandle {}
+/// Between attempts when the kernel refuses even a netlink socket.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the network thread has reached so far.
+#[derive(Debug, Clone, Default)]
+pub struct NetState {
+    /// The phase is over, ok or not: services after `network` may start.
+    pub over: bool,
+    /// A link is set up now.
+    pub up: bool,
+    pub facts: Facts,
+}
+
+/// The running network thread, as the main loop sees it.
+pub struct NetHandle {
+    state: Arc<Mutex<NetState>>,
+    /// Readable when the state has changed.
+    pub changed: Option<Sleeper>,
+}
+
+impl NetHandle {
+    /// The state now.
+    pub fn state(&self) -> NetState {
+        lock(&self.state).clone()
+    }
+}
+
+fn lock(state: &Mutex<NetState>) -> MutexGuard<'_, NetState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Starts the network phase in a thread of its own.
 pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
-    boot.timeline.phase_start("network");
-    boot.timeline.phase_end("network", Ok(()));
-    boot.timeline.phase_over("network");
-    NetHandle {}
+    let state = Arc::new(Mutex::new(NetState::default()));
+    let pair = wake::pair();
+    let (waker, changed) = match pair {
+        Ok((waker, sleeper)) => (Some(waker), Some(sleeper)),
+        Err(error) => {
+            boot.timeline.note(&["network: no socket pair: ", &error.to_string()].concat());
+            (None, None)
+        }
+    };
+    let reporter = Reporter { boot: boot.clone(), state: state.clone(), waker, plan: Mutex::new(None) };
+    let thread = std::thread::Builder::new().name("network".into());
+    if let Err(error) = thread.spawn(move || reporter.run()) {
+        let reason = error.to_string();
+        boot.timeline.phase_start("network");
+        boot.timeline.phase_end("network", Err(&reason));
+        boot.timeline.phase_over("network");
+        lock(&state).over = true;
+    }
+    NetHandle { state, changed }
+}
+
+/// The thread's side: tells the timeline, the main loop and the files.
+struct Reporter {
+    boot: Arc<Boot>,
+    state: Arc<Mutex<NetState>>,
+    waker: Option<Waker>,
+    plan: Mutex<Option<Plan>>,
+}
+
+impl Reporter {
+    fn run(&self) {
+        let policy = self.boot.policy("network");
+        let mut engine = None;
+        phases::run_phase(&self.boot.timeline, "network", &policy, &mut || {
+            if engine.is_none() {
+                engine = Some(self.start()?);
+            }
+            engine.as_mut().map_or(Ok(()), Engine::wait_until_up)?;
+            Ok(())
+        });
+        self.update(|state| state.over = true);
+        let Some(mut engine) = engine else { return };
+        loop {
+            if let Err(error) = engine.step(None) {
+                self.note(&error.to_string());
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
+    fn start(&self) -> Result<Engine<'_>, phases::PhaseError> {
+        let plan = plan::plan(&self.boot.config.network, &self.boot.cmdline)?;
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
+        let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+        let hostname = self.boot.cmdline.value("bw.hostname").map(String::from);
+        let hostname = hostname.or_else(|| self.boot.config.hostname.fallback.clone());
+        let client = Client { mac: [0; 6], uuid: parse_dmi_uuid(&uuid), hostname };
+        let engine = Engine::new(plan.clone(), client, self, now)?;
+        let nothing = Setup { dns: plan.dns.clone(), ..Setup::default() };
+        self.publish(None, engine.any_mac().as_ref(), &plan, &nothing);
+        Ok(engine)
+    }
+
+    /// Hostname, files and facts for a setup; trouble with them is said and stops nothing.
+    fn publish(&self, link: Option<&Link>, mac: Option<&[u8; 6]>, plan: &Plan, setup: &Setup) {
+        let config = &self.boot.config.hostname;
+        let given = self.boot.cmdline.value("bw.hostname");
+        let hostname = files::choose_hostname(given, plan.hostname.as_deref(), setup.hostname.as_deref(), config, mac);
+        if let Err(errno) = nix::unistd::sethostname(&hostname) {
+            self.note(&["cannot set the hostname: ", errno.desc()].concat());
+        }
+        let facts = match link {
+            Some(link) => setup::facts(link, setup, hostname),
+            None => Facts { hostname, dns: setup.dns.clone(), ..Facts::default() },
+        };
+        let places = Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() };
+        if let Err(error) = setup::write_files(&places, &facts, &setup.search) {
+            self.note(&error.to_string());
+        }
+        self.update(|state| {
+            state.up = link.is_some();
+            state.facts = facts;
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut NetState)) {
+        change(&mut lock(&self.state));
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Report for Reporter {
+    fn note(&self, text: &str) {
+        self.boot.timeline.note(&["network: ", text].concat());
+    }
+
+    fn changed(&self, link: &Link, setup: Option<&Setup>) {
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(plan) = plan else { return };
+        match setup {
+            Some(setup) => {
+                let was = lock(&self.state).facts.ip;
+                self.publish(Some(link), Some(&link.mac), &plan, setup);
+                let facts = lock(&self.state).facts.clone();
+                if let Some(ip) = facts.ip.filter(|ip| was != Some(*ip)) {
+                    self.note(&format!("{} has {ip}/{}, hostname {}", link.name, facts.prefix, facts.hostname));
+                }
+            }
+            None => {
+                self.note(&[&link.name, " lost its address"].concat());
+                self.update(|state| state.up = false);
+            }
+        }
+    }
+}
+
+fn now() -> Millis {
+    crate::sys::uptime().as_millis() as Millis
 }

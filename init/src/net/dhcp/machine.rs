@@ -1,0 +1,317 @@
+//! The DHCP client's state machine (RFC 2131 figure 5) without clock and socket: events go in, actions come out.
+
+use super::lease::{Lease, parse_lease};
+use super::packet::{Packet, parse_packet};
+use std::net::Ipv4Addr;
+
+/// Message types (RFC 2132 section 9.6).
+pub const DISCOVER: u8 = 1;
+pub const OFFER: u8 = 2;
+pub const REQUEST: u8 = 3;
+pub const ACK: u8 = 5;
+pub const NAK: u8 = 6;
+
+/// Time in milliseconds on a clock that never jumps.
+pub type Millis = u64;
+
+/// First wait for an answer; it doubles to [`LONGEST_WAIT_MS`].
+const FIRST_WAIT_MS: Millis = 1000;
+const LONGEST_WAIT_MS: Millis = 16_000;
+/// Requests without an answer before the client discovers again.
+const REQUESTS: u32 = 4;
+/// RFC 2131 section 4.4.5: at least 60 s between renewals that got no answer.
+const SHORTEST_RENEWAL_MS: Millis = 60_000;
+/// After a NAK: RFC 2131 section 3.1 only says "restart"; a server that always refuses must not be flooded.
+const PAUSE_AFTER_NAK_MS: Millis = 1000;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    pub mac: [u8; 6],
+    /// The machine's UUID as the firmware's PXE sends it in option 97; see [`parse_dmi_uuid`].
+    pub uuid: Option<[u8; 16]>,
+    /// Sent as option 12, so that the server can put it into DNS.
+    pub hostname: Option<String>,
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send this UDP payload to everybody on the link.
+    Broadcast(Vec<u8>),
+    /// Send this UDP payload from our address to the server.
+    Unicast { to: Ipv4Addr, from: Ipv4Addr, payload: Vec<u8> },
+    /// We have this lease: configure it, or nothing when it is the same as before.
+    Bound(Box<Lease>),
+    /// The lease is over: take the address away.
+    Lost(Ipv4Addr),
+    /// Something for the log.
+    Note(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Selecting,
+    Requesting { offer: Box<Lease>, left: u32 },
+    Bound { lease: Box<Lease>, asked_at: Millis },
+    Renewing { lease: Box<Lease>, asked_at: Millis },
+    Rebinding { lease: Box<Lease>, asked_at: Millis },
+}
+
+/// One client on one interface.
+pub struct Machine {
+    client: Client,
+    state: State,
+    random: u64,
+    xid: u32,
+    /// When the first message of this exchange left; what `secs` counts from.
+    began_at: Millis,
+    /// When the message that a lease's times count from left.
+    sent_at: Millis,
+    wait: Millis,
+    tries: u32,
+    next_at: Millis,
+}
+
+impl Machine {
+    /// A client that discovers at once: call [`Machine::on_time`]. `seed` makes it differ from its neighbours.
+    pub fn new(client: Client, seed: u64, now: Millis) -> Self {
+        let mut machine = Machine {
+            client,
+            state: State::Selecting,
+            random: seed | 1,
+            xid: 0,
+            began_at: now,
+            sent_at: now,
+            wait: FIRST_WAIT_MS,
+            tries: 0,
+            next_at: now,
+        };
+        machine.discover_again(now);
+        machine
+    }
+
+    /// When [`Machine::on_time`] wants to be called; `None`: the lease is for ever.
+    pub fn deadline(&self) -> Option<Millis> {
+        (self.next_at != Millis::MAX).then_some(self.next_at)
+    }
+
+    /// Whether answers can come now, so that a socket must be open.
+    pub fn is_listening(&self) -> bool {
+        !matches!(self.state, State::Bound { .. })
+    }
+
+    /// Renews at once, as after the cable was out: the node may be on another network now.
+    pub fn on_carrier(&mut self, now: Millis) {
+        if matches!(self.state, State::Bound { .. }) {
+            self.next_at = now;
+        }
+    }
+
+    /// The deadline has come.
+    pub fn on_time(&mut self, now: Millis) -> Vec<Action> {
+        if now < self.next_at {
+            return Vec::new();
+        }
+        match self.state.clone() {
+            State::Selecting => {
+                let message = self.message(DISCOVER, now);
+                self.wait_longer(now);
+                vec![Action::Broadcast(message.to_bytes())]
+            }
+            State::Requesting { left: 0, .. } => {
+                self.discover_again(now);
+                vec![Action::Note("no answer to the request".into())]
+            }
+            State::Requesting { offer, left } => {
+                self.state = State::Requesting { offer: offer.clone(), left: left - 1 };
+                vec![self.request(&offer, now)]
+            }
+            State::Bound { lease, asked_at } => {
+                self.new_exchange(now);
+                self.state = State::Renewing { lease, asked_at };
+                self.on_time(now)
+            }
+            State::Renewing { lease, asked_at } => {
+                let rebind_at = after(asked_at, lease.rebind_s);
+                if now >= rebind_at {
+                    self.state = State::Rebinding { lease, asked_at };
+                    return self.on_time(now);
+                }
+                let message = self.renewal(&lease, now, rebind_at);
+                vec![Action::Unicast { to: lease.server, from: lease.address, payload: message }]
+            }
+            State::Rebinding { lease, asked_at } => {
+                let end = after(asked_at, lease.lease_s);
+                if now >= end {
+                    self.discover_again(now);
+                    let note = format!("the lease of {} has ended", lease.address);
+                    return vec![Action::Note(note), Action::Lost(lease.address)];
+                }
+                vec![Action::Broadcast(self.renewal(&lease, now, end))]
+            }
+        }
+    }
+
+    /// A UDP payload has come. What is not for us is passed over.
+    pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Action> {
+        let Ok(packet) = parse_packet(payload) else { return Vec::new() };
+        if packet.op != 2 || packet.xid != self.xid || packet.mac != self.client.mac {
+            return Vec::new();
+        }
+        match (packet.kind(), self.state.clone()) {
+            (Some(OFFER), State::Selecting) => match parse_lease(&packet) {
+                Ok(offer) => {
+                    self.wait = FIRST_WAIT_MS;
+                    let request = self.request(&offer, now);
+                    self.state = State::Requesting { offer: Box::new(offer), left: REQUESTS - 1 };
+                    vec![request]
+                }
+                Err(error) => vec![Action::Note(format!("offer refused: {error}"))],
+            },
+            (Some(ACK), State::Requesting { .. } | State::Renewing { .. } | State::Rebinding { .. }) => {
+                self.on_ack(&packet, now)
+            }
+            (Some(NAK), State::Requesting { offer, .. }) if from_server(&packet, offer.server) => {
+                self.pause(now);
+                vec![Action::Note("the server refused the request".into())]
+            }
+            (Some(NAK), State::Renewing { lease, .. } | State::Rebinding { lease, .. }) => {
+                self.pause(now);
+                vec![Action::Note("the server took the lease back".into()), Action::Lost(lease.address)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_ack(&mut self, packet: &Packet, now: Millis) -> Vec<Action> {
+        match parse_lease(packet) {
+            Ok(lease) => {
+                let asked_at = self.sent_at;
+                self.next_at = after(asked_at, lease.renew_s);
+                self.state = State::Bound { lease: Box::new(lease.clone()), asked_at };
+                vec![Action::Bound(Box::new(lease))]
+            }
+            Err(error) => {
+                let lost = match &self.state {
+                    State::Renewing { lease, .. } | State::Rebinding { lease, .. } => Some(lease.address),
+                    _ => None,
+                };
+                self.pause(now);
+                let note = Action::Note(format!("lease refused: {error}"));
+                std::iter::once(note).chain(lost.map(Action::Lost)).collect()
+            }
+        }
+    }
+
+    fn discover_again(&mut self, now: Millis) {
+        self.new_exchange(now);
+        self.state = State::Selecting;
+        self.next_at = now;
+    }
+
+    fn pause(&mut self, now: Millis) {
+        self.discover_again(now);
+        self.next_at = now + PAUSE_AFTER_NAK_MS;
+    }
+
+    fn new_exchange(&mut self, now: Millis) {
+        self.xid = self.next_random() as u32;
+        self.began_at = now;
+        (self.wait, self.tries) = (FIRST_WAIT_MS, 0);
+    }
+
+    /// xorshift64: only to keep neighbours that boot together from sending together.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    /// Doubles the wait; RFC 2131 section 4.1 spreads it by a second, here by a quarter of the first second.
+    fn wait_longer(&mut self, now: Millis) {
+        self.next_at = now + self.wait + self.next_random() % (FIRST_WAIT_MS / 4);
+        self.wait = (self.wait * 2).min(LONGEST_WAIT_MS);
+        self.tries += 1;
+    }
+
+    fn request(&mut self, offer: &Lease, now: Millis) -> Action {
+        let mut message = self.message(REQUEST, now);
+        message.options.push((50, offer.address.octets().to_vec()));
+        message.options.push((54, offer.server.octets().to_vec()));
+        self.sent_at = now;
+        self.wait_longer(now);
+        Action::Broadcast(message.to_bytes())
+    }
+
+    /// A request for more time; the next one comes after half of what is left until `end`.
+    fn renewal(&mut self, lease: &Lease, now: Millis, end: Millis) -> Vec<u8> {
+        let mut message = self.message(REQUEST, now);
+        message.ciaddr = lease.address;
+        message.broadcast = false;
+        self.sent_at = now;
+        self.next_at = (now + ((end - now) / 2).max(SHORTEST_RENEWAL_MS)).min(end);
+        message.to_bytes()
+    }
+
+    /// What all our messages hold. The first try of an exchange asks for a unicast answer, later ones for a broadcast.
+    fn message(&self, kind: u8, now: Millis) -> Packet {
+        let mut client_id = vec![1];
+        client_id.extend_from_slice(&self.client.mac);
+        let mut options = vec![
+            (53, vec![kind]),
+            (61, client_id),
+            // The longest message that we take: what fits an Ethernet frame.
+            (57, 1472u16.to_be_bytes().to_vec()),
+            // RFC 3442: 121 comes before 3.
+            (55, vec![1, 121, 3, 6, 12, 15, 26, 42, 51, 54, 58, 59, 119]),
+        ];
+        if let Some(uuid) = &self.client.uuid {
+            options.push((97, [&[0], &uuid[..]].concat()));
+        }
+        if let Some(hostname) = &self.client.hostname {
+            options.push((12, hostname.clone().into_bytes()));
+        }
+        Packet {
+            op: 1,
+            xid: self.xid,
+            secs: ((now - self.began_at) / 1000).min(u64::from(u16::MAX)) as u16,
+            broadcast: self.tries > 0,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            mac: self.client.mac,
+            options,
+        }
+    }
+}
+
+/// `seconds` after `start`; never for an endless lease.
+fn after(start: Millis, seconds: u32) -> Millis {
+    if seconds >= u32::MAX / 2 { Millis::MAX } else { start + u64::from(seconds) * 1000 }
+}
+
+/// A NAK must name the server that we asked (RFC 2131 table 3 demands option 54).
+fn from_server(packet: &Packet, server: Ipv4Addr) -> bool {
+    packet.option(54) == Some(&server.octets()[..])
+}
+
+/// The UUID of `/sys/class/dmi/id/product_uuid` as option 97 carries it (RFC 4578 section 2.3 with the byte order of
+/// SMBIOS 2.6 section 7.2.1: the first three fields little-endian). All zeros or ones is no UUID.
+pub fn parse_dmi_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text.trim().bytes().filter(|b| *b != b'-').collect();
+    if digits.len() != 32 {
+        return None;
+    }
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    if uuid == [0; 16] || uuid == [0xff; 16] {
+        return None;
+    }
+    uuid[0..4].reverse();
+    uuid[4..6].reverse();
+    uuid[6..8].reverse();
+    Some(uuid)
+}

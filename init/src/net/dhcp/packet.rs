@@ -1,0 +1,289 @@
+//! DHCP messages as bytes (RFC 2131 section 2), and the IPv4 and UDP headers that a packet socket leaves to us.
+
+use std::net::Ipv4Addr;
+
+/// Offset of the magic cookie; before it lies the fixed part with `sname` and `file`.
+const COOKIE_AT: usize = 236;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+const SNAME: std::ops::Range<usize> = 44..108;
+const FILE: std::ops::Range<usize> = 108..236;
+/// BOOTP relays may drop shorter messages (RFC 1542 section 2.1).
+const SHORTEST: usize = 300;
+const FLAG_BROADCAST: u16 = 0x8000;
+pub const CLIENT_PORT: u16 = 68;
+pub const SERVER_PORT: u16 = 67;
+
+const OPTION_PAD: u8 = 0;
+const OPTION_OVERLOAD: u8 = 52;
+const OPTION_END: u8 = 255;
+
+/// Why bytes are no DHCP reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// Fewer bytes than the headers say.
+    #[error("the packet has only {found} bytes")]
+    Short { found: usize },
+    /// The magic cookie is not there: BOOTP or rubbish.
+    #[error("the packet has no DHCP cookie")]
+    Cookie,
+    /// An option's length runs over the end.
+    #[error("DHCP option {code} runs over the end")]
+    Option { code: u8 },
+    /// Not IPv4 with UDP to port 68, or a fragment.
+    #[error("the packet is not for a DHCP client")]
+    Foreign,
+}
+
+/// A DHCP message without what we neither send nor use (`hops`, `giaddr`, `sname`, `file`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// 1 request, 2 reply.
+    pub op: u8,
+    pub xid: u32,
+    /// Seconds since the client began.
+    pub secs: u16,
+    pub broadcast: bool,
+    pub ciaddr: Ipv4Addr,
+    pub yiaddr: Ipv4Addr,
+    pub mac: [u8; 6],
+    /// Code and value. Parts of one option are joined (RFC 3396), so that each code is there once.
+    pub options: Vec<(u8, Vec<u8>)>,
+}
+
+impl Packet {
+    /// An option's value.
+    pub fn option(&self, code: u8) -> Option<&[u8]> {
+        self.options.iter().find(|(c, _)| *c == code).map(|(_, value)| &value[..])
+    }
+
+    /// The message type, option 53.
+    pub fn kind(&self) -> Option<u8> {
+        self.option(53).and_then(|value| value.first().copied())
+    }
+
+    /// The bytes of a UDP payload. Values over 255 bytes are split (RFC 3396).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; COOKIE_AT];
+        // Hardware type 1 is Ethernet with addresses of 6 bytes.
+        bytes[..4].copy_from_slice(&[self.op, 1, 6, 0]);
+        bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
+        bytes[8..10].copy_from_slice(&self.secs.to_be_bytes());
+        let flags = if self.broadcast { FLAG_BROADCAST } else { 0 };
+        bytes[10..12].copy_from_slice(&flags.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.ciaddr.octets());
+        bytes[16..20].copy_from_slice(&self.yiaddr.octets());
+        bytes[28..34].copy_from_slice(&self.mac);
+        bytes.extend_from_slice(&COOKIE);
+        for (code, value) in &self.options {
+            if value.is_empty() {
+                bytes.extend_from_slice(&[*code, 0]);
+            }
+            for part in value.chunks(255) {
+                bytes.extend_from_slice(&[*code, part.len() as u8]);
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.push(OPTION_END);
+        bytes.resize(bytes.len().max(SHORTEST), 0);
+        bytes
+    }
+}
+
+/// Reads a UDP payload.
+pub fn parse_packet(bytes: &[u8]) -> Result<Packet, PacketError> {
+    let short = PacketError::Short { found: bytes.len() };
+    let fixed = bytes.get(..COOKIE_AT).ok_or(short)?;
+    if bytes.get(COOKIE_AT..COOKIE_AT + 4).ok_or(short)? != COOKIE {
+        return Err(PacketError::Cookie);
+    }
+    let mut options = Vec::new();
+    parse_options(&bytes[COOKIE_AT + 4..], &mut options)?;
+    // Option overload (RFC 2132 section 9.3, order of RFC 3396 section 5): 1 `file`, 2 `sname`, 3 both.
+    let overload = options.iter().find(|(code, _)| *code == OPTION_OVERLOAD).and_then(|(_, v)| v.first().copied());
+    let overload = overload.unwrap_or(0);
+    if overload & 1 != 0 {
+        parse_options(&fixed[FILE], &mut options)?;
+    }
+    if overload & 2 != 0 {
+        parse_options(&fixed[SNAME], &mut options)?;
+    }
+    Ok(Packet {
+        op: fixed[0],
+        xid: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+        secs: u16::from_be_bytes([fixed[8], fixed[9]]),
+        broadcast: fixed[10] & 0x80 != 0,
+        ciaddr: address(fixed, 12),
+        yiaddr: address(fixed, 16),
+        mac: [fixed[28], fixed[29], fixed[30], fixed[31], fixed[32], fixed[33]],
+        options,
+    })
+}
+
+fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
+}
+
+/// Adds one field's options to what earlier fields held; a missing end mark is accepted, as servers fill fields to the brim.
+fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<(), PacketError> {
+    while let Some((&code, behind)) = rest.split_first() {
+        match code {
+            OPTION_PAD => rest = behind,
+            OPTION_END => return Ok(()),
+            _ => {
+                let (&length, behind) = behind.split_first().ok_or(PacketError::Option { code })?;
+                let value = behind.get(..usize::from(length)).ok_or(PacketError::Option { code })?;
+                match options.iter_mut().find(|(c, _)| *c == code) {
+                    Some((_, whole)) => whole.extend_from_slice(value),
+                    None => options.push((code, value.to_vec())),
+                }
+                rest = &behind[usize::from(length)..];
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts an IPv4 (RFC 791) and a UDP header (RFC 768) before `payload`, client to server port.
+pub fn wrap_udp(payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+    let udp_length = (8 + payload.len()) as u16;
+    let mut bytes = vec![0x45, 0];
+    bytes.extend_from_slice(&(20 + udp_length).to_be_bytes());
+    // No identification, may not be fragmented, TTL 64, UDP, checksum below.
+    bytes.extend_from_slice(&[0, 0, 0x40, 0, 64, 17, 0, 0]);
+    bytes.extend_from_slice(&from.octets());
+    bytes.extend_from_slice(&to.octets());
+    let sum = checksum(0, &bytes);
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    let at = bytes.len();
+    bytes.extend_from_slice(&CLIENT_PORT.to_be_bytes());
+    bytes.extend_from_slice(&SERVER_PORT.to_be_bytes());
+    bytes.extend_from_slice(&udp_length.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(payload);
+    // The pseudo header: both addresses (the 8 bytes before the UDP header), protocol 17, length.
+    let sum = match checksum(17 + u32::from(udp_length), &bytes[at - 8..]) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    bytes[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// The Internet checksum (RFC 1071), begun with `start`.
+fn checksum(start: u32, bytes: &[u8]) -> u16 {
+    let mut sum = start;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// The UDP payload of an IPv4 packet to the client port.
+///
+/// Checksums are not looked at: with checksum offload a packet socket sees packets of virtual machines before they are
+/// filled in. Transaction id, MAC and lengths decide instead.
+pub fn unwrap_udp(bytes: &[u8]) -> Result<&[u8], PacketError> {
+    let short = PacketError::Short { found: bytes.len() };
+    let ip = bytes.get(..20).ok_or(short)?;
+    let header = usize::from(ip[0] & 0xf) * 4;
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
+    if ip[0] >> 4 != 4 || header < 20 || ip[9] != 17 || fragment {
+        return Err(PacketError::Foreign);
+    }
+    let udp = bytes.get(header..total).ok_or(short)?;
+    let head = udp.get(..8).ok_or(short)?;
+    if u16::from_be_bytes([head[2], head[3]]) != CLIENT_PORT {
+        return Err(PacketError::Foreign);
+    }
+    let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
+    udp.get(8..length).ok_or(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packet(options: Vec<(u8, Vec<u8>)>) -> Packet {
+        Packet {
+            op: 2,
+            xid: 0x1234_5678,
+            secs: 3,
+            broadcast: true,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::new(10, 0, 2, 15),
+            mac: [2, 3, 4, 5, 6, 7],
+            options,
+        }
+    }
+
+    #[test]
+    fn overloaded_fields_are_joined_in_the_order_of_rfc_3396() {
+        let mut bytes = packet(vec![(52, vec![3]), (119, vec![1])]).to_bytes();
+        bytes[FILE][..4].copy_from_slice(&[119, 1, 2, 255]);
+        bytes[SNAME][..3].copy_from_slice(&[119, 1, 3]);
+        assert_eq!(parse_packet(&bytes).expect("good").option(119), Some(&[1, 2, 3][..]));
+        // Without the overload option the fields are names.
+        bytes[COOKIE_AT + 6] = 0;
+        assert_eq!(parse_packet(&bytes).expect("good").option(119), Some(&[1][..]));
+    }
+
+    #[test]
+    fn bad_packets_are_refused() {
+        let good = packet(vec![(53, vec![5])]).to_bytes();
+        assert!(parse_packet(&good).is_ok());
+        assert_eq!(parse_packet(&good[..239]), Err(PacketError::Short { found: 239 }));
+        assert_eq!(parse_packet(&good[..242]), Err(PacketError::Option { code: 53 }));
+        let mut bytes = good.clone();
+        bytes[COOKIE_AT] = 0;
+        assert_eq!(parse_packet(&bytes), Err(PacketError::Cookie));
+        let mut bytes = good[..243].to_vec();
+        bytes[241] = 200;
+        assert_eq!(parse_packet(&bytes), Err(PacketError::Option { code: 53 }));
+    }
+
+    #[test]
+    fn udp_is_wrapped_as_the_rfcs_say() {
+        let bytes = wrap_udp(b"hello", Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+        assert_eq!(checksum(0, &bytes[..20]), 0, "IP header");
+        assert_eq!(checksum(17 + 13, &bytes[12..]), 0, "UDP with pseudo header");
+        // Ours goes to port 67: the other way round it is for us.
+        assert_eq!(unwrap_udp(&bytes), Err(PacketError::Foreign));
+        let mut reply = bytes.clone();
+        reply[22..24].copy_from_slice(&CLIENT_PORT.to_be_bytes());
+        // The checksum is now wrong and does not matter; Ethernet's padding behind the packet neither.
+        reply.extend([0; 20]);
+        assert_eq!(unwrap_udp(&reply), Ok(&b"hello"[..]));
+        for (at, value) in [(0, 0x65), (0, 0x44), (9, 6), (6, 0x20)] {
+            let mut bad = reply.clone();
+            bad[at] = value;
+            assert_eq!(unwrap_udp(&bad), Err(PacketError::Foreign), "byte {at}");
+        }
+        for (at, value) in [(3, 200), (25, 4), (25, 200)] {
+            let mut bad = reply.clone();
+            bad[at] = value;
+            assert!(unwrap_udp(&bad).is_err(), "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(xid: u32, secs: u16, broadcast: bool, ip: u32, mac: [u8; 6],
+            options in prop::collection::btree_map(1u8..=51, prop::collection::vec(any::<u8>(), 0..700), 0..6)) {
+            let sent = Packet { op: 1, xid, secs, broadcast, ciaddr: Ipv4Addr::from_bits(ip), yiaddr: Ipv4Addr::from_bits(!ip),
+                mac, options: options.into_iter().collect() };
+            prop_assert_eq!(parse_packet(&sent.to_bytes()), Ok(sent));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(start in prop::collection::vec(any::<u8>(), 236), rest in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_packet(&[&start[..], &COOKIE, &rest].concat());
+            let _ = parse_packet(&rest);
+            let _ = unwrap_udp(&rest);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The files that tell programs about the network: `resolv.conf(5)`, `hosts(5)`, the lease for commands on the node.
+
+use super::dhcp::options::parse_host_name;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Ends each line of `/etc/hosts` that is ours, so that lines from the image stay.
+const MARK: &str = "# bootwright";
+
+/// A file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{}`: {cause}", path.display())]
+pub struct FileError {
+    pub path: PathBuf,
+    pub cause: io::Error,
+}
+
+/// Text of `/etc/resolv.conf`. Never empty of meaning to a reader: without servers it says so.
+pub fn format_resolv_conf(dns: &[Ipv4Addr], search: &[String]) -> String {
+    let mut text = String::new();
+    if dns.is_empty() {
+        text.push_str("# no name server is known\n");
+    }
+    if !search.is_empty() {
+        text.push_str("search ");
+        text.push_str(&search.join(" "));
+        text.push('\n');
+    }
+    for server in dns {
+        text.push_str("nameserver ");
+        text.push_str(&server.to_string());
+        text.push('\n');
+    }
+    text
+}
+
+/// Text of `/etc/hosts`: the image's own lines, then ours in place of those of an earlier lease.
+pub fn format_hosts(present: &str, address: Option<Ipv4Addr>, hostname: &str) -> String {
+    let mut text = String::new();
+    let mut localhost = false;
+    for line in present.lines().filter(|line| !line.ends_with(MARK)) {
+        localhost |= line.split_whitespace().any(|word| word == "localhost");
+        text.push_str(line);
+        text.push('\n');
+    }
+    let mut add = |address: &str, names: &str| {
+        text.push_str(&[address, " ", names, " ", MARK, "\n"].concat());
+    };
+    if !localhost {
+        add("127.0.0.1", "localhost");
+        add("::1", "localhost ip6-localhost");
+    }
+    // The name must resolve without a network too: Debian's own choice for that is 127.0.1.1.
+    let address = address.unwrap_or(Ipv4Addr::new(127, 0, 1, 1)).to_string();
+    let short = hostname.split('.').next().unwrap_or(hostname);
+    add(&address, &if short == hostname { hostname.to_string() } else { [hostname, " ", short].concat() });
+    text
+}
+
+/// The node's name: `bw.hostname`, `ip=`, DHCP (when the config lets it), the config's fallback, `node-` and the MAC's end.
+pub fn choose_hostname(
+    from_cmdline: Option<&str>,
+    from_ip_param: Option<&str>,
+    from_dhcp: Option<&str>,
+    config: &bootwright_contract::Hostname,
+    mac: Option<&[u8; 6]>,
+) -> String {
+    let valid = |name: &str| parse_host_name(name.as_bytes()).is_some_and(|found| found.len() <= 64);
+    let from_dhcp = from_dhcp.filter(|_| config.dhcp);
+    let named = [from_cmdline, from_ip_param, from_dhcp, config.fallback.as_deref()];
+    if let Some(name) = named.into_iter().flatten().find(|name| valid(name)) {
+        return name.trim_end_matches('.').into();
+    }
+    match mac {
+        Some(mac) => ["node-", &super::ip_param::format_mac(mac)[9..].replace(':', "")].concat(),
+        None => "node".into(),
+    }
+}
+
+/// Writes beside the file, then renames: a reader sees the old or the new one, whole. All of this is in memory, so that
+/// there is nothing to sync.
+pub fn replace_file(path: &Path, text: &str) -> Result<(), FileError> {
+    let failed = |cause| FileError { path: path.into(), cause };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(".new");
+    let temp = PathBuf::from(temp);
+    fs::write(&temp, text).map_err(failed)?;
+    fs::rename(&temp, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_contract::Hostname;
+
+    #[test]
+    fn resolv_conf() {
+        let dns = [Ipv4Addr::new(10, 0, 2, 3)];
+        assert_eq!(format_resolv_conf(&dns, &["a.b".into(), "c".into()]), "search a.b c\nnameserver 10.0.2.3\n");
+        assert_eq!(format_resolv_conf(&[], &[]), "# no name server is known\n");
+    }
+
+    #[test]
+    fn hosts_keep_the_images_lines_and_replace_ours() {
+        let ip = Some(Ipv4Addr::new(10, 0, 2, 15));
+        let first = format_hosts("10.0.0.1 api\n", None, "n1.lab");
+        assert_eq!(
+            first,
+            "10.0.0.1 api\n127.0.0.1 localhost # bootwright\n::1 localhost ip6-localhost # bootwright\n127.0.1.1 n1.lab n1 # bootwright\n"
+        );
+        let second = format_hosts(&first, ip, "n2");
+        assert_eq!(second.lines().count(), 4);
+        assert!(second.ends_with("10.0.2.15 n2 # bootwright\n"), "{second}");
+        let own = format_hosts("127.0.0.1 localhost box\n", ip, "n2");
+        assert_eq!(own, "127.0.0.1 localhost box\n10.0.2.15 n2 # bootwright\n");
+    }
+
+    #[test]
+    fn hostnames_in_order() {
+        let config = |dhcp, fallback: Option<&str>| Hostname { dhcp, fallback: fallback.map(String::from) };
+        let mac = [0x52, 0x54, 0, 0xab, 0xcd, 0x01];
+        for (cmdline, param, dhcp, config, expected) in [
+            (Some("a"), Some("b"), Some("c"), config(true, Some("d")), "a"),
+            (None, Some("b"), Some("c"), config(true, Some("d")), "b"),
+            (None, None, Some("c"), config(true, Some("d")), "c"),
+            (None, None, Some("c"), config(false, Some("d")), "d"),
+            (Some("bad name"), None, None, config(false, None), "node-abcd01"),
+        ] {
+            assert_eq!(choose_hostname(cmdline, param, dhcp, &config, Some(&mac)), expected);
+        }
+        assert_eq!(choose_hostname(None, None, None, &config(true, None), None), "node");
+    }
+}

@@ -1,0 +1,230 @@
+//! Netlink messages and attributes as bytes (include/uapi/linux/netlink.h); native byte order, padded to 4.
+
+/// Size of `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// Size of `struct nlattr`.
+const ATTRIBUTE_HEADER: usize = 4;
+/// `NLA_TYPE_MASK`: the type without the flags NESTED and NET_BYTEORDER.
+const TYPE_MASK: u16 = 0x3fff;
+
+/// What is wrong with bytes from a netlink socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A message or attribute says that it is `claimed` bytes long, and `found` are left.
+    #[error("netlink says {claimed} bytes and sent {found}")]
+    Length { claimed: usize, found: usize },
+    /// Fewer bytes than the fixed header of this message kind.
+    #[error("netlink message is too short: found {found} of {needed} bytes")]
+    ShortBody { needed: usize, found: usize },
+}
+
+/// Builds one message: header, body of the protocol, attributes.
+pub struct Builder {
+    bytes: Vec<u8>,
+}
+
+impl Builder {
+    /// A message of type `kind` with `NLM_F_*` flags and the protocol's fixed `body`.
+    pub fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(body);
+        pad(&mut bytes);
+        Builder { bytes }
+    }
+
+    /// Adds an attribute. Values are far shorter than the 64 KiB that its length field can say.
+    pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
+        let length = (ATTRIBUTE_HEADER + value.len()) as u16;
+        self.bytes.extend_from_slice(&length.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(value);
+        pad(&mut self.bytes);
+        self
+    }
+
+    /// The message with its length and `sequence` filled in.
+    pub fn finish(mut self, sequence: u32) -> Vec<u8> {
+        let length = self.bytes.len() as u32;
+        self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        self.bytes
+    }
+}
+
+fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(align(bytes.len()), 0);
+}
+
+fn align(length: usize) -> usize {
+    (length + 3) & !3
+}
+
+/// One received message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub kind: u16,
+    pub flags: u16,
+    pub sequence: u32,
+    /// Everything behind the header.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The fixed part of `size` bytes and the attributes behind it.
+    pub fn split(&self, size: usize) -> Result<(&'a [u8], Attributes<'a>), WireError> {
+        if self.payload.len() < size {
+            return Err(WireError::ShortBody { needed: size, found: self.payload.len() });
+        }
+        Ok((&self.payload[..size], Attributes { rest: &self.payload[align(size).min(self.payload.len())..] }))
+    }
+}
+
+/// The messages of one datagram, in order; ends after the first that is malformed.
+pub struct Messages<'a> {
+    rest: &'a [u8],
+}
+
+/// Reads a datagram.
+pub fn parse_messages(datagram: &[u8]) -> Messages<'_> {
+    Messages { rest: datagram }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.rest;
+        if bytes.is_empty() {
+            return None;
+        }
+        let claimed = u32_at(bytes, 0).map_or(HEADER, |length| length as usize);
+        if claimed < HEADER || claimed > bytes.len() {
+            self.rest = &[];
+            return Some(Err(WireError::Length { claimed, found: bytes.len() }));
+        }
+        self.rest = &bytes[align(claimed).min(bytes.len())..];
+        Some(Ok(Message {
+            kind: u16_at(bytes, 4).unwrap_or(0),
+            flags: u16_at(bytes, 6).unwrap_or(0),
+            sequence: u32_at(bytes, 8).unwrap_or(0),
+            payload: &bytes[HEADER..claimed],
+        }))
+    }
+}
+
+/// Attributes as (type without flags, value); ends after the first that is malformed.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    rest: &'a [u8],
+}
+
+/// Reads attributes, also those nested in another one's value.
+pub fn parse_attributes(bytes: &[u8]) -> Attributes<'_> {
+    Attributes { rest: bytes }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.rest;
+        if bytes.is_empty() {
+            return None;
+        }
+        let claimed = u16_at(bytes, 0).map_or(ATTRIBUTE_HEADER, usize::from);
+        if claimed < ATTRIBUTE_HEADER || claimed > bytes.len() {
+            self.rest = &[];
+            return Some(Err(WireError::Length { claimed, found: bytes.len() }));
+        }
+        self.rest = &bytes[align(claimed).min(bytes.len())..];
+        Some(Ok((u16_at(bytes, 2).unwrap_or(0) & TYPE_MASK, &bytes[ATTRIBUTE_HEADER..claimed])))
+    }
+}
+
+/// The native `u16` at `offset`, when the bytes reach so far.
+pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(offset..offset + 2)?.try_into().ok()?))
+}
+
+/// The native `u32` at `offset`, when the bytes reach so far.
+pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn layout_is_the_kernels() {
+        let bytes = Builder::new(16, 0x5, &[1, 2, 3, 4]).attribute(3, b"eth0\0").finish(7);
+        let mut expected = Vec::new();
+        expected.extend(32u32.to_ne_bytes());
+        expected.extend(16u16.to_ne_bytes());
+        expected.extend(5u16.to_ne_bytes());
+        expected.extend(7u32.to_ne_bytes());
+        expected.extend(0u32.to_ne_bytes());
+        expected.extend([1, 2, 3, 4]);
+        expected.extend(9u16.to_ne_bytes());
+        expected.extend(3u16.to_ne_bytes());
+        expected.extend(b"eth0\0\0\0\0");
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn bad_lengths_are_refused() {
+        let good = Builder::new(16, 0, &[0; 4]).attribute(1, &[9]).finish(1);
+        for (claimed, error) in [(15u32, true), (0, true), (29, true), (28, false), (u32::MAX, true)] {
+            let mut bytes = good.clone();
+            bytes[..4].copy_from_slice(&claimed.to_ne_bytes());
+            let first = parse_messages(&bytes).next().expect("there are bytes");
+            assert_eq!(first.is_err(), error, "claimed {claimed}");
+        }
+        assert!(parse_messages(&good[..10]).next().expect("there are bytes").is_err());
+        let (_, mut attributes) =
+            parse_messages(&good).next().expect("one").expect("good").split(4).expect("long enough");
+        assert_eq!(attributes.next(), Some(Ok((1, &[9u8][..]))));
+        assert_eq!(attributes.next(), None);
+        assert_eq!(
+            parse_messages(&good).next().expect("one").expect("good").split(13).map(|_| ()),
+            Err(WireError::ShortBody { needed: 13, found: 12 })
+        );
+        assert!(parse_attributes(&[3, 0, 1, 0]).next().expect("there are bytes").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_is_read_back(kind: u16, flags: u16, sequence: u32, body in prop::collection::vec(any::<u8>(), 0..40),
+            attributes in prop::collection::vec((0u16..0x3fff, prop::collection::vec(any::<u8>(), 0..50)), 0..6)) {
+            let mut builder = Builder::new(kind, flags, &body);
+            for (kind, value) in &attributes {
+                builder = builder.attribute(*kind, value);
+            }
+            let one = builder.finish(sequence);
+            let both = [one.clone(), one].concat();
+            let messages: Vec<_> = parse_messages(&both).collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(messages.len(), 2);
+            for message in messages {
+                prop_assert_eq!((message.kind, message.flags, message.sequence), (kind, flags, sequence));
+                let (head, found) = message.split(body.len()).unwrap();
+                prop_assert_eq!(head, &body[..]);
+                let found: Vec<_> = found.map(|a| a.map(|(k, v)| (k, v.to_vec()))).collect::<Result<_, _>>().unwrap();
+                prop_assert_eq!(&found, &attributes);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for message in parse_messages(&bytes).flatten() {
+                if let Ok((_, attributes)) = message.split(4) {
+                    for (_, value) in attributes.flatten() {
+                        parse_attributes(value).for_each(drop);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! A small layer under every netlink protocol that PID1 speaks: messages, a socket, and rtnetlink on top.
+
+pub mod message;
+pub mod route;
+pub mod socket;
+
+pub use socket::NetlinkError;
