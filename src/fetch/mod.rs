@@ -1,0 +1,195 @@
+//! Brings bodies into the cache by HTTP: from several places in turn, resumed where they were cut short, and verified
+//! by size and SHA-256 before they count.
+
+mod download;
+mod http;
+
+pub use http::{agent, redact};
+
+use crate::entry::Sha256;
+use crate::source::{Context, SourceError};
+use download::{Attempt, attempt};
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A body to fetch.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// For messages, with `version` (may be empty).
+    pub name: &'a str,
+    pub version: &'a str,
+    /// The same body at several places, tried in turn.
+    pub urls: &'a [String],
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+    /// More request headers; not sent on to another host after a redirect if they authorise.
+    pub headers: &'a [(String, String)],
+}
+
+/// How long to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Seconds to connect (with TLS), and for the answer's headers.
+    pub connect: Duration,
+    /// A body that brings nothing for so long is given up.
+    pub stall: Duration,
+    /// Times that all places are tried.
+    pub rounds: u32,
+    /// Pause after the first round; doubles with each further one, up to 8 s.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self { connect: s(20), stall: s(30), rounds: 5, pause: Duration::from_millis(500) }
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// The body's place in the cache; fetched unless it is there.
+///
+/// # Errors
+/// [`SourceError::Gone`] when every place says that it is not there (404, 410), [`SourceError::Offline`],
+/// [`SourceError::WrongHash`], [`SourceError::WrongSize`], [`SourceError::Fetch`] with the last failure of each place.
+pub fn fetch_to_cache(request: &Request<'_>, cx: &Context<'_>) -> Result<PathBuf, SourceError> {
+    fetch_patiently(request, cx, Patience::default())
+}
+
+/// [`fetch_to_cache`] with other times.
+pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patience) -> Result<PathBuf, SourceError> {
+    if let Some(path) = cx.cache.blob(&request.sha256) {
+        return Ok(path);
+    }
+    if cx.settings.offline {
+        return Err(SourceError::Offline { name: request.name.into() });
+    }
+    let wait = || cx.ui.say(format_args!("waiting for another build that fetches {}", request.name));
+    let _lock = cx.cache.lock_or_wait(&format!("fetch/{}", request.sha256), wait)?;
+    if let Some(path) = cx.cache.blob(&request.sha256) {
+        return Ok(path);
+    }
+    let task = cx.ui.task(&format!("fetch {} {}", request.name, request.version), Some(request.size));
+    let mut places = Places::new(request.urls);
+    while let Some(i) = places.next(patience) {
+        match attempt(request, &request.urls[i], cx, patience, &task)? {
+            Attempt::Done => return Ok(cx.cache.adopt_partial(&request.sha256)?),
+            Attempt::Again(failure) => places.failed(i, failure, false, cx),
+            Attempt::Never(failure) => places.failed(i, failure, true, cx),
+        }
+    }
+    Err(places.into_error(request.name, request.version))
+}
+
+/// A small text (index, manifest) from the first place that answers, at most `limit` bytes.
+///
+/// # Errors
+/// As [`fetch_to_cache`]; [`SourceError::BadInput`] when it is larger than `limit`.
+pub fn fetch_small(
+    name: &str,
+    urls: &[String],
+    headers: &[(String, String)],
+    limit: u64,
+    cx: &Context<'_>,
+) -> Result<Vec<u8>, SourceError> {
+    if cx.settings.offline {
+        return Err(SourceError::Offline { name: name.into() });
+    }
+    let patience = Patience::default();
+    let mut places = Places::new(urls);
+    while let Some(i) = places.next(patience) {
+        let url = &urls[i];
+        match http::get(url, headers, None, patience)? {
+            Ok(answer) if answer.status().as_u16() == 200 => {
+                let mut bytes = Vec::new();
+                let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+                match body.take(limit + 1).read_to_end(&mut bytes) {
+                    Ok(n) if n as u64 > limit => return Err(too_large(url, limit)),
+                    Ok(_) => return Ok(bytes),
+                    Err(e) => places.failed(i, http::failure(name, url, &e), false, cx),
+                }
+            }
+            Ok(answer) => {
+                let status = http::Refusal::Status(answer.status().as_u16());
+                places.failed(i, status.into_error(name, "", url), status.is_final(), cx);
+            }
+            Err(refusal) => places.failed(i, refusal.into_error(name, "", url), refusal.is_final(), cx),
+        }
+    }
+    Err(places.into_error(name, ""))
+}
+
+fn too_large(url: &str, limit: u64) -> SourceError {
+    SourceError::BadInput {
+        subject: redact(url),
+        problem: format!("larger than {limit} bytes, which is too much for what it should be"),
+        help: "check the address".into(),
+    }
+}
+
+/// The places of a body: which comes next, and what went wrong at each.
+struct Places<'a> {
+    urls: &'a [String],
+    last: Vec<Option<SourceError>>,
+    dead: Vec<bool>,
+    /// Rounds over all places that are over.
+    round: u32,
+    at: usize,
+}
+
+impl<'a> Places<'a> {
+    fn new(urls: &'a [String]) -> Self {
+        Self { urls, last: urls.iter().map(|_| None).collect(), dead: vec![false; urls.len()], round: 0, at: 0 }
+    }
+
+    /// The next place to try; pauses between two rounds.
+    fn next(&mut self, patience: Patience) -> Option<usize> {
+        while self.dead.contains(&false) {
+            if self.at == self.urls.len() {
+                self.round += 1;
+                if self.round >= patience.rounds {
+                    return None;
+                }
+                std::thread::sleep((patience.pause * 2u32.pow((self.round - 1).min(16))).min(LONGEST_PAUSE));
+                self.at = 0;
+            }
+            self.at += 1;
+            if !self.dead[self.at - 1] {
+                return Some(self.at - 1);
+            }
+        }
+        None
+    }
+
+    fn failed(&mut self, place: usize, failure: SourceError, never_again: bool, cx: &Context<'_>) {
+        cx.ui.detail(&failure);
+        self.last[place] = Some(failure);
+        self.dead[place] |= never_again;
+    }
+
+    /// The most telling of the failures.
+    fn into_error(self, name: &str, version: &str) -> SourceError {
+        let mut failures: Vec<SourceError> = self.last.into_iter().flatten().collect();
+        if !failures.is_empty() && failures.iter().all(|e| matches!(e, SourceError::Gone { .. })) {
+            let place = self.urls.iter().map(|url| redact(url)).collect::<Vec<_>>().join(", ");
+            return SourceError::Gone { name: name.into(), version: version.into(), place };
+        }
+        let wrong = |e: &SourceError| matches!(e, SourceError::WrongHash { .. } | SourceError::WrongSize { .. });
+        if let Some(i) = failures.iter().position(wrong) {
+            return failures.swap_remove(i);
+        }
+        let causes: Vec<String> = failures
+            .into_iter()
+            .map(|e| match e {
+                SourceError::Gone { place, .. } => format!("{place}: not there"),
+                SourceError::Fetch { cause, .. } => cause,
+                e => e.to_string(),
+            })
+            .collect();
+        let cause = if causes.is_empty() { "no address is known".into() } else { causes.join("; ") };
+        SourceError::Fetch { name: name.into(), cause }
+    }
+}
