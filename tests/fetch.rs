@@ -314,6 +314,8 @@ fn inside_a_small_disk() {
     assert!(error.to_string().contains("No space left on device"), "{error}");
     assert_eq!(std::fs::read(&good).unwrap(), b"good");
 
+    // Files that are open for writing keep a file system writable.
+    lab.cache = Cache::open(lab.dir.path()).unwrap();
     let remounted = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&dir).status();
     assert!(remounted.unwrap().success());
     let cache = Cache::open(Path::new(&dir)).unwrap();
