@@ -162,8 +162,7 @@ fn write_packed(
     let mut compressor = Compressor::new(how, unpacked, cx.jobs, out).map_err(failed)?;
     write_archive(&archive.entries, &mut compressor, failed)?;
     let mut out = compressor.finish().map_err(failed)?;
-    let pad = (out.size.next_multiple_of(4) - out.size) as usize;
-    out.write_all(&[0; 4][..pad]).map_err(failed)?;
+    out.write_all(&vec![0; padding(how, out.size)]).map_err(failed)?;
     let file = out.file.into_inner().map_err(|e| failed(e.into_error()))?;
     file.sync_all().map_err(PackError::io("sync", &path))?;
     Ok(PackedSegment {
@@ -180,6 +179,16 @@ fn write_packed(
         components: shares::component_shares(tree.segment(name), out.size, cx.jobs)?,
         reused: false,
     })
+}
+
+/// Zeros after a segment. A plain cpio that follows must start at a multiple of 4 (`init/initramfs.c`). A plain cpio
+/// itself ends with zeros up to a multiple of 512, as GNU cpio writes it: unmkinitramfs looks for them.
+fn padding(how: Compression, size: u64) -> usize {
+    let end = match how {
+        Compression::None => (size + 4).next_multiple_of(512),
+        _ => size.next_multiple_of(4),
+    };
+    (end - size) as usize
 }
 
 /// tmpfs keeps whole pages of 4 KiB (x86_64).
