@@ -13,7 +13,6 @@ pub mod inspect;
 pub mod kmod;
 pub mod lock;
 pub mod pack;
-pub mod parallel;
 pub mod pipeline;
 pub mod recipe;
 pub mod segment;

@@ -69,7 +69,8 @@ pub struct FileHead<'a> {
 }
 
 impl Unpacker {
-    fn create(dir: &Path) -> Result<Self, CacheError> {
+    /// Starts an archive in a new folder; what is put there counts once `open_unpacked` has finished it.
+    pub fn create(dir: &Path) -> Result<Self, CacheError> {
         std::fs::create_dir(dir).map_err(CacheError::io("make", dir))?;
         let path = dir.join("bodies");
         let bodies = BufWriter::with_capacity(1 << 18, File::create(&path).map_err(CacheError::io("make", &path))?);

@@ -15,8 +15,9 @@ use crate::entry::{Entry, Sha256};
 use crate::recipe::SourceSpec;
 use crate::ui::Ui;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What every source may use.
 pub struct Context<'a> {
@@ -36,6 +37,22 @@ pub struct Settings {
     pub mirrors: Vec<String>,
     /// Parallel jobs, at least 1.
     pub jobs: usize,
+    /// What this run has refreshed already; shared by clones.
+    pub refreshed: Refreshed,
+}
+
+/// Metadata (package lists) in the cache that was brought up to date by this run: once is enough.
+#[derive(Debug, Clone, Default)]
+pub struct Refreshed(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Refreshed {
+    pub fn holds(&self, place: &Path) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(place)
+    }
+
+    pub fn add(&self, place: &Path) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.into());
+    }
 }
 
 /// One pinned thing: an entry of the lock file.

@@ -1,0 +1,175 @@
+//! Debian packages: resolved and verified by the host's apt, fetched by hash, read by us.
+//!
+//! A pin holds no host: `archive` (`debian` or `debian-security`) and `filename` (`pool/...`) say where every mirror keeps it.
+
+pub mod apt;
+pub mod ar;
+mod control;
+mod host;
+mod merge;
+pub mod mirror;
+pub mod package;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use super::archive::Limits;
+use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use crate::cache::unpacked::open_unpacked;
+use crate::entry::{Body, BodyAt, Entry, Kind};
+use crate::fetch::{Request, fetch_to_cache};
+use crate::recipe::DebSpec;
+use apt::{Apt, Trust, load_trust};
+use mirror::{Mirror, load_mirrors};
+use package::{CONTROL, read_deb};
+use resolve::{ARCHIVE, FILENAME, percent_encode};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+
+/// Downloads at once: mirrors do not like more from one host.
+const PARALLEL_FETCHES: usize = 4;
+
+pub struct Deb<'a> {
+    pub spec: &'a DebSpec,
+}
+
+impl Source for Deb<'_> {
+    fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
+        apt::check_spec(self.spec)?;
+        resolve_at(&load_mirrors(cx.settings)?, self.spec, &load_trust()?, cx)
+    }
+
+    fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
+        let missing: Vec<&Pin> = pins.iter().filter(|pin| cx.cache.blob(&pin.sha256).is_none()).collect();
+        if let Some(pin) = missing.first().filter(|_| cx.settings.offline) {
+            return Err(SourceError::Offline { name: pin.name.clone() });
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mirrors = load_mirrors(cx.settings)?;
+        let queue = Mutex::new(missing.into_iter());
+        let next = || queue.lock().map(|mut queue| queue.next()).unwrap_or_default();
+        let work = || -> Result<(), SourceError> {
+            while let Some(pin) = next() {
+                fetch_package(pin, &mirrors, cx)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..PARALLEL_FETCHES).map(|_| scope.spawn(work)).collect();
+            // Every thread's result is waited for; the first failure is told.
+            let results: Vec<_> = threads
+                .into_iter()
+                .map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect();
+            results.into_iter().collect()
+        })
+    }
+
+    fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
+        let mut pool = Pool::default();
+        let mut opened = Vec::new();
+        for pin in pins {
+            let mut entries = open_package(pin, cx)?;
+            pool.packages.push(take_facts(&mut entries, pin, self.spec)?);
+            opened.push((pin.name.as_str(), entries));
+        }
+        pool.entries = merge::merge_packages(opened)?;
+        Ok(pool)
+    }
+}
+
+/// Resolves with the lists of the first mirror whose lists apt can fetch and verify. There is at least one mirror.
+pub fn resolve_at(
+    mirrors: &[Mirror],
+    spec: &DebSpec,
+    trust: &Trust,
+    cx: &Context<'_>,
+) -> Result<Vec<Pin>, SourceError> {
+    for (i, mirror) in mirrors.iter().enumerate() {
+        let apt = Apt::open(spec, mirror, trust, cx)?;
+        match (apt.update(), mirrors.get(i + 1)) {
+            (Ok(()), _) => return apt.resolve(),
+            (Err(failure @ SourceError::Command { .. }), Some(next)) => {
+                cx.ui.say(format_args!("{failure}\n  trying {}", next.main));
+            }
+            (Err(failure), _) => return Err(failure),
+        }
+    }
+    unreachable!("the last mirror's lists were used or its failure was returned")
+}
+
+/// Fetches one package from the mirrors in turn.
+fn fetch_package(pin: &Pin, mirrors: &[Mirror], cx: &Context<'_>) -> Result<(), SourceError> {
+    let detail = |key: &str| pin.detail.get(key).map(String::as_str).unwrap_or_default();
+    let (archive, filename) = (detail(ARCHIVE), detail(FILENAME));
+    let bad_pin = |problem: &str| SourceError::BadInput {
+        subject: pin.name.clone(),
+        problem: problem.into(),
+        help: "renew the pins with `bootwright lock`".into(),
+    };
+    if filename.is_empty() || filename.split('/').any(|part| part == "..") {
+        return Err(bad_pin("its pin has no usable `filename`"));
+    }
+    let path = percent_encode(filename);
+    let urls: Option<Vec<String>> =
+        mirrors.iter().map(|mirror| Some(format!("{}/{path}", mirror.archive(archive)?))).collect();
+    let urls = urls.ok_or_else(|| bad_pin("its pin names no known `archive`"))?;
+    let Pin { name, version, size, sha256, .. } = pin;
+    let request = Request { name, version, urls: &urls, sha256: *sha256, size: *size, headers: &[] };
+    fetch_to_cache(&request, cx).map(drop)
+}
+
+/// The entries of a fetched package with its control file, unpacked into the cache once.
+fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Vec<Entry>, SourceError> {
+    open_unpacked(cx.cache, &format!("deb-{}", pin.sha256), |into| {
+        let path = cx.cache.blob(&pin.sha256).ok_or_else(|| SourceError::Offline { name: pin.name.clone() })?;
+        let file = File::open(&path).map_err(|cause| SourceError::Io { action: "open", path, cause })?;
+        let archive = format!("{} {}", pin.name, pin.version);
+        let control = read_deb(file, &archive, Limits::default(), cx.settings.jobs, into)?;
+        if (&control.package, &control.version) == (&pin.name, &pin.version) {
+            return Ok(());
+        }
+        let problem = format!("it is `{}` {}", control.package, control.version);
+        Err(SourceError::BadArchive { archive, entry: "control".into(), problem })
+    })
+}
+
+/// Takes the control file out of the entries and reads it with the copyright file.
+fn take_facts(entries: &mut Vec<Entry>, pin: &Pin, spec: &DebSpec) -> Result<PackageFacts, SourceError> {
+    let damaged = |problem: String| SourceError::BadArchive {
+        archive: format!("{} {}", pin.name, pin.version),
+        entry: CONTROL.into(),
+        problem,
+    };
+    let at = entries.iter().position(|e| e.path == CONTROL).ok_or_else(|| damaged("it is missing".into()))?;
+    let text = read_text(&entries.remove(at))?.ok_or_else(|| damaged("it is no text".into()))?;
+    let control = control::parse_control(&text).map_err(damaged)?;
+    let copyright = format!("usr/share/doc/{}/copyright", pin.name);
+    let copyright = match entries.binary_search_by(|e| e.path.as_str().cmp(&copyright)) {
+        Ok(at) => read_text(&entries[at])?,
+        Err(_) => None,
+    };
+    Ok(control::facts_of(&control, &spec.suite, copyright.as_deref()))
+}
+
+/// Bytes of a text that are read at most: control and copyright files.
+const TEXT_BYTES: u64 = 16 << 20;
+
+/// The body of a regular file as text; `None` for anything else.
+fn read_text(entry: &Entry) -> Result<Option<String>, SourceError> {
+    let Kind::File(Body { size, at: BodyAt::File { path, offset }, .. }) = &entry.kind else { return Ok(None) };
+    if *size > TEXT_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; *size as usize];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut bytes, *offset));
+    match read {
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        Err(cause) => Err(SourceError::Io { action: "read", path: path.to_path_buf(), cause }),
+        Ok(()) => Ok(String::from_utf8(bytes).ok()),
+    }
+}
