@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256 as Hasher};
 use std::fmt;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// SHA-256 of some bytes; prints as lower-case hex.
@@ -70,6 +71,33 @@ impl Body {
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
         Self { sha256: Sha256::of(&bytes), size: bytes.len() as u64, at: BodyAt::Memory(bytes) }
+    }
+
+    /// A reader of the body's bytes, at most `size` of them.
+    pub fn open(&self) -> std::io::Result<Box<dyn Read + Send + '_>> {
+        Ok(match &self.at {
+            BodyAt::Memory(bytes) => Box::new(&bytes[..]),
+            BodyAt::File { path, offset } => {
+                let mut file = std::fs::File::open(path)?;
+                file.seek(SeekFrom::Start(*offset))?;
+                Box::new(file.take(self.size))
+            }
+        })
+    }
+
+    /// The body's first bytes, at most `limit`.
+    pub fn read_start(&self, limit: u64) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open()?.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The file that holds the body, for messages.
+    pub fn place(&self) -> PathBuf {
+        match &self.at {
+            BodyAt::Memory(_) => "(memory)".into(),
+            BodyAt::File { path, .. } => path.to_path_buf(),
+        }
     }
 }
 

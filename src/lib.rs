@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod kmod;
 pub mod lock;
 pub mod pack;
+pub mod parallel;
 pub mod pipeline;
 pub mod recipe;
 pub mod segment;

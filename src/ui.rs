@@ -66,6 +66,11 @@ impl Task {
     pub fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
     }
+
+    /// Runs something that prints, with the bar out of its way.
+    pub fn aside(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
 }
 
 impl Drop for Task {

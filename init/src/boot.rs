@@ -1,13 +1,14 @@
-//! What every part of PID1 is given once the boot config is read.
+//! The state of this boot: what is known before the boot config is read, and after.
 
 use crate::cmdline::Cmdline;
 use crate::phases;
+use crate::power;
 use crate::sys::Sys;
 use crate::timeline::Timeline;
 use bootwright_contract::{BootConfig, Policy};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// The state of this boot; shared by all threads, never changed.
+/// What every part of PID1 is given once the boot config is read; shared by all threads, never changed.
 pub struct Boot {
     pub config: BootConfig,
     pub cmdline: Cmdline,
@@ -19,5 +20,60 @@ impl Boot {
     /// What to do when the phase fails: command line, then boot config, then PID1's table.
     pub fn policy(&self, phase: &str) -> Policy {
         phases::policy_for(phase, Some(&self.config), &self.cmdline)
+    }
+}
+
+/// What the phases work on: filled as the boot goes on.
+pub struct Machine {
+    pub sys: &'static dyn Sys,
+    pub timeline: Arc<Timeline>,
+    cmdline: OnceLock<Cmdline>,
+    boot: OnceLock<Arc<Boot>>,
+}
+
+/// A phase needs what an earlier one did not bring.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no boot config")]
+pub struct NoConfig;
+
+impl Machine {
+    pub fn new(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> Machine {
+        Machine { sys, timeline, cmdline: OnceLock::new(), boot: OnceLock::new() }
+    }
+
+    /// The kernel command line; empty until `/proc` is mounted.
+    pub fn cmdline(&self) -> Cmdline {
+        self.cmdline.get().cloned().unwrap_or_default()
+    }
+
+    /// Keeps the command line; a second call changes nothing.
+    pub fn set_cmdline(&self, cmdline: Cmdline) {
+        self.cmdline.get_or_init(|| cmdline);
+    }
+
+    /// Keeps the boot config; a second call changes nothing.
+    pub fn set_config(&self, config: BootConfig) {
+        self.boot.get_or_init(|| {
+            let timeline = self.timeline.clone();
+            Arc::new(Boot { config, cmdline: self.cmdline(), timeline, sys: self.sys })
+        });
+    }
+
+    /// The boot config, once it is read.
+    pub fn config(&self) -> Option<&BootConfig> {
+        self.boot.get().map(|b| &b.config)
+    }
+
+    /// The state for later phases.
+    pub fn boot(&self) -> Result<&Arc<Boot>, NoConfig> {
+        self.boot.get().ok_or(NoConfig)
+    }
+
+    /// For what cannot go on without a boot config, whatever the policy of `config` said.
+    pub fn boot_or_die(&self) -> Arc<Boot> {
+        match self.boot.get() {
+            Some(boot) => boot.clone(),
+            None => power::halt_and_explain(&self.timeline, "config", &NoConfig.to_string()),
+        }
     }
 }

@@ -1,5 +1,21 @@
 //! The kernel command line (Documentation/admin-guide/kernel-parameters.rst): words, `key=value`, double quotes.
 
+use crate::phases;
+
+/// Keys that PID1 reads beside the kernel's own (`BOOTIF`, `ip`); docs/pid1.md tells what they do.
+const KNOWN: &[&str] = &[
+    "bw.debug",
+    "bw.hostname",
+    "bw.network",
+    "bw.overlay_size",
+    "bw.poweroff_after_s",
+    "bw.shell",
+    "bw.stop",
+    "bw.timeline",
+    "bw.verify",
+    "bw.zram_mib",
+];
+
 /// The parsed command line.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cmdline {
@@ -56,5 +72,64 @@ impl Cmdline {
     /// `key` alone, or `key=1`; `key=0` switches off again.
     pub fn flag(&self, key: &str) -> bool {
         self.words.iter().rev().find(|(k, _)| k == key).is_some_and(|(_, v)| v.as_deref().is_none_or(|v| v != "0"))
+    }
+
+    /// All words: key, and value if there is one.
+    pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.words.iter().map(|(k, v)| (k.as_str(), v.as_deref()))
+    }
+
+    /// Keys that begin so and have a value.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        self.words().filter_map(|(k, v)| Some((k, v?))).filter(move |(k, _)| k.starts_with(prefix))
+    }
+}
+
+/// Keys that begin with `bw.` and that nobody reads.
+pub fn unknown_keys(cmdline: &Cmdline) -> Vec<&str> {
+    let policy = |key: &str| key.strip_prefix("bw.policy.").is_some_and(|p| phases::names().contains(&p));
+    let keys = cmdline.words().map(|(key, _)| key).filter(|key| key.starts_with("bw."));
+    keys.filter(|key| !KNOWN.contains(key) && !policy(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_values_and_quotes() {
+        let line = parse_cmdline("BOOT_IMAGE=vmlinuz  quiet a=1 b=\"x y\" a=2 \"c=d e\" f= \n\0");
+        assert_eq!(line.value("a"), Some("2"));
+        assert_eq!(line.values("a").collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!((line.value("b"), line.value("c"), line.value("f")), (Some("x y"), Some("d e"), Some("")));
+        assert_eq!((line.value("quiet"), line.flag("quiet"), line.flag("absent")), (None, true, false));
+    }
+
+    #[test]
+    fn flags_switch_on_and_off() {
+        for (text, expected) in [("bw.debug", true), ("bw.debug=1", true), ("bw.debug bw.debug=0", false), ("", false)]
+        {
+            assert_eq!(parse_cmdline(text).flag("bw.debug"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_found() {
+        let line = parse_cmdline("bw.debug bw.hostnam=x bw.policy.root=shell bw.policy.moon=shell quiet");
+        assert_eq!(unknown_keys(&line), ["bw.hostnam", "bw.policy.moon"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in "[a-c=\" .\0]{0,40}") {
+            parse_cmdline(&text);
+        }
+
+        #[test]
+        fn quoted_values_come_back(value in "[a-z0-9 =.]{0,20}") {
+            let line = parse_cmdline(&format!("x=1 key=\"{value}\" y"));
+            prop_assert_eq!(line.value("key"), Some(value.as_str()));
+        }
     }
 }

@@ -2,19 +2,38 @@
 
 mod applets;
 mod boot;
+mod cgroup;
+mod clock;
 mod cmdline;
+mod config;
+mod console;
+mod copy;
 mod ctl;
+mod devices;
+mod identity;
 mod main_loop;
+mod modules;
+mod mounts;
 mod net;
+mod panic;
 mod phases;
 mod power;
+mod root;
+mod switch;
 mod sys;
+mod sysctl;
 mod timeline;
 #[cfg(all(panic = "abort", target_env = "musl"))]
 mod unwind;
+mod verify;
 mod wake;
+mod zram;
 
+use crate::boot::Machine;
+use crate::console::Console;
+use crate::timeline::Timeline;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
     let mut args = std::env::args();
@@ -34,22 +53,11 @@ fn main() -> ExitCode {
     boot_machine()
 }
 
+/// Boots and supervises. PID1 never ends: the kernel would panic.
 fn boot_machine() -> ! {
-    let sys: &'static dyn sys::Sys = &sys::Real;
-    let timeline = std::sync::Arc::new(timeline::Timeline::new(phases::NAMES, Box::new(std::io::stdout())));
-    let cmdline = cmdline::parse_cmdline(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
-    let config = match std::fs::read(bootwright_contract::paths::BOOT_CONFIG)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-    {
-        Some(config) => config,
-        None => loop {
-            std::thread::park();
-        },
-    };
-    let boot = std::sync::Arc::new(boot::Boot { config, cmdline, timeline, sys });
-    let net = net::spawn(&boot);
-    boot.timeline.phase_start("services");
-    let how = main_loop::run(boot.clone(), net);
+    std::panic::set_hook(Box::new(panic::report));
+    let timeline = Arc::new(Timeline::new(&phases::names(), Box::new(Console::default())));
+    let machine = Arc::new(Machine::new(&sys::Real, timeline));
+    let (boot, how) = phases::run_table(&machine);
     power::go_down(&boot, how)
 }

@@ -1,33 +1,238 @@
-//! The boot as a table of phases, and what happens when one fails.
+//! The boot as a table of phases: name, deadline, what to do on failure, and the function. Read it as boot order.
 
+use crate::boot::{Boot, Machine};
 use crate::cmdline::Cmdline;
+use crate::console;
+use crate::power;
+use crate::sys::Sys;
 use crate::timeline::Timeline;
+use crate::{clock, config, devices, modules, mounts, root, switch, verify};
 use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a phase failed.
 pub type PhaseError = Box<dyn Error + Send + Sync>;
 
-/// Names of all phases in boot order; `network` and `services` are run by other modules.
-pub const NAMES: &[&str] =
-    &["mounts", "console", "config", "verify", "clock", "early", "root", "switch", "devices", "network", "services"];
-
-/// What to do when the phase fails: `bw.policy.<phase>=`, then the boot config, then the table's default.
-pub fn policy_for(phase: &str, config: Option<&BootConfig>, _cmdline: &Cmdline) -> Policy {
-    config.and_then(|c| c.policies.get(phase)).cloned().unwrap_or(Policy::Degrade)
+/// A row of the table.
+pub struct Phase {
+    pub name: &'static str,
+    /// Counts as failed when it has not ended by then. `network` and `services` keep their own time.
+    pub deadline_s: u64,
+    policy: fn() -> Policy,
+    pub run: Run,
 }
 
-/// Runs a phase until it is over. `Ok` when it succeeded or the boot goes on without it.
+/// How a phase is run.
+pub enum Run {
+    /// By PID1, before the next phase starts.
+    Inline(fn(&Machine) -> Result<(), PhaseError>),
+    /// In a thread of its own, while the next phases go on.
+    Network,
+    /// Hands over to supervision, for good.
+    Services,
+}
+
+/// All phases in boot order.
+pub const TABLE: &[Phase] = &[
+    Phase { name: "mounts", deadline_s: 10, policy: reboot, run: Run::Inline(mounts::mount_kernel_filesystems) },
+    Phase { name: "console", deadline_s: 10, policy: degrade, run: Run::Inline(console::take_console) },
+    Phase { name: "config", deadline_s: 10, policy: reboot, run: Run::Inline(config::load_boot_config) },
+    Phase { name: "verify", deadline_s: 120, policy: reboot, run: Run::Inline(verify::check_segments) },
+    Phase { name: "clock", deadline_s: 10, policy: degrade, run: Run::Inline(clock::raise_to_floor) },
+    Phase { name: "early", deadline_s: 60, policy: reboot, run: Run::Inline(modules::load_early) },
+    Phase { name: "root", deadline_s: 60, policy: reboot, run: Run::Inline(root::assemble) },
+    Phase { name: "switch", deadline_s: 30, policy: reboot, run: Run::Inline(switch::switch_root) },
+    Phase { name: "network", deadline_s: 0, policy: retry, run: Run::Network },
+    Phase { name: "devices", deadline_s: 120, policy: degrade, run: Run::Inline(devices::prepare) },
+    Phase { name: "services", deadline_s: 0, policy: degrade, run: Run::Services },
+];
+
+fn degrade() -> Policy {
+    Policy::Degrade
+}
+
+fn retry() -> Policy {
+    Policy::Retry { times: 0, then: Box::new(Policy::Degrade) }
+}
+
+fn reboot() -> Policy {
+    Policy::Reboot { after_s: 60 }
+}
+
+/// Names of all phases in boot order.
+pub fn names() -> Vec<&'static str> {
+    TABLE.iter().map(|p| p.name).collect()
+}
+
+/// What to do when the phase fails: `bw.policy.<phase>=`, then the boot config, then the table's default.
+pub fn policy_for(phase: &str, config: Option<&BootConfig>, cmdline: &Cmdline) -> Policy {
+    let asked = cmdline.value(&format!("bw.policy.{phase}")).and_then(parse_policy);
+    let baked = || config.and_then(|c| c.policies.get(phase)).cloned();
+    let default = || TABLE.iter().find(|p| p.name == phase).map_or(Policy::Degrade, |p| (p.policy)());
+    asked.or_else(baked).unwrap_or_else(default)
+}
+
+/// Reads `degrade`, `shell`, `reboot:SECONDS` or `retry:TIMES:<policy>`.
+pub fn parse_policy(text: &str) -> Option<Policy> {
+    match text.split_once(':') {
+        None if text == "degrade" => Some(Policy::Degrade),
+        None if text == "shell" => Some(Policy::Shell),
+        Some(("reboot", seconds)) => Some(Policy::Reboot { after_s: seconds.parse().ok()? }),
+        Some(("retry", rest)) => {
+            let (times, then) = rest.split_once(':')?;
+            Some(Policy::Retry { times: times.parse().ok()?, then: Box::new(parse_policy(then)?) })
+        }
+        _ => None,
+    }
+}
+
+/// What comes after a failure.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Again { after_s: u64 },
+    GoOn,
+    Shell,
+    Reboot { after_s: u32 },
+}
+
+/// Decides from the policy and the number of failures so far (at least 1).
+fn next_step(policy: &Policy, failures: u32) -> Step {
+    match policy {
+        Policy::Degrade => Step::GoOn,
+        Policy::Shell => Step::Shell,
+        Policy::Reboot { after_s } => Step::Reboot { after_s: *after_s },
+        Policy::Retry { times, .. } if *times == 0 || failures <= *times => {
+            Step::Again { after_s: u64::from(failures.min(10)) }
+        }
+        Policy::Retry { times, then } => next_step(then, failures - times),
+    }
+}
+
+/// Runs the whole table; comes back when the machine is to go down.
+pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
+    let mut network = None;
+    for phase in TABLE {
+        stop_here_if_asked(machine, phase.name);
+        match phase.run {
+            Run::Inline(body) => {
+                let mut body = || within_deadline(machine, phase, body);
+                let policy = policy_for(phase.name, machine.config(), &machine.cmdline());
+                run_phase(machine.sys, &machine.timeline, phase.name, &policy, &mut body);
+            }
+            Run::Network => network = Some(crate::net::spawn(&machine.boot_or_die())),
+            Run::Services => break,
+        }
+    }
+    let boot = machine.boot_or_die();
+    let network = network.unwrap_or_else(|| crate::net::spawn(&boot));
+    boot.timeline.phase_start("services");
+    let how = crate::main_loop::run(boot.clone(), network);
+    (boot, how)
+}
+
+/// `bw.stop=<phase>`: a shell (or a halt) before that phase, to look around.
+fn stop_here_if_asked(machine: &Machine, phase: &str) {
+    if machine.cmdline().value("bw.stop") == Some(phase) {
+        machine.timeline.note(&format!("stopped before phase {phase} (bw.stop)"));
+        if !console::run_shell() {
+            power::halt_and_explain(&machine.timeline, phase, "stopped by bw.stop; there is no shell in this image");
+        }
+    }
+}
+
+/// Runs a phase until it is over. True when it succeeded, false when the boot goes on without it.
 /// Policies that end the boot do not come back.
 pub fn run_phase(
-    timeline: &Timeline,
-    name: &str,
-    _policy: &Policy,
+    sys: &'static dyn Sys,
+    timeline: &Arc<Timeline>,
+    name: &'static str,
+    policy: &Policy,
     body: &mut dyn FnMut() -> Result<(), PhaseError>,
 ) -> bool {
-    timeline.phase_start(name);
-    let outcome = body().map_err(|e| e.to_string());
-    timeline.phase_end(name, outcome.as_ref().map(|_| ()).map_err(|e| e.as_str()));
+    for failures in 1.. {
+        timeline.phase_start(name);
+        let slow = announce_when_slow(timeline.clone(), name);
+        let outcome = body().map_err(|e| explain(&*e));
+        drop(slow);
+        timeline.phase_end(name, outcome.as_ref().map(|_| ()).map_err(|e| e.as_str()));
+        let Err(reason) = outcome else { break };
+        match next_step(policy, failures) {
+            Step::Again { after_s } => thread::sleep(Duration::from_secs(after_s)),
+            Step::GoOn => {
+                timeline.phase_over(name);
+                return false;
+            }
+            Step::Shell => {
+                timeline.fatal(name, &reason);
+                if !console::run_shell() {
+                    power::halt_and_explain(timeline, name, &reason);
+                }
+            }
+            Step::Reboot { after_s } => {
+                timeline.fatal(name, &reason);
+                power::reboot_after(sys, timeline, after_s);
+            }
+        }
+    }
     timeline.phase_over(name);
-    outcome.is_ok()
+    true
+}
+
+/// The error and its causes in one line.
+fn explain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(&format!(": {e}"));
+        cause = e.source();
+    }
+    text
+}
+
+/// After a second, says that the phase has started, so that a console shows what hangs. Dropping the sender ends it.
+fn announce_when_slow(timeline: Arc<Timeline>, name: &'static str) -> Option<mpsc::Sender<()>> {
+    let (keep, wait) = mpsc::channel::<()>();
+    thread::Builder::new()
+        .spawn(move || {
+            if wait.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                timeline.phase_is_slow(name);
+            }
+        })
+        .ok()?;
+    Some(keep)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error("not done after {deadline_s} s")]
+    Deadline { deadline_s: u64 },
+    #[error("no thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Runs the phase in a thread, as a system call that hangs cannot be interrupted, only left behind.
+fn within_deadline(
+    machine: &Arc<Machine>,
+    phase: &Phase,
+    body: fn(&Machine) -> Result<(), PhaseError>,
+) -> Result<(), PhaseError> {
+    let (done, wait) = mpsc::channel();
+    let worker = machine.clone();
+    thread::Builder::new()
+        .name(phase.name.into())
+        // The receiver is gone when the deadline is over: nobody wants the result then.
+        .spawn(move || drop(done.send(body(&worker))))
+        .map_err(WatchError::Thread)?;
+    let deadline_s = phase.deadline_s;
+    match wait.recv_timeout(Duration::from_secs(deadline_s)) {
+        Ok(outcome) => outcome,
+        Err(_) => Err(WatchError::Deadline { deadline_s }.into()),
+    }
 }

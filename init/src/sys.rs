@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,13 @@ pub struct Mount<'a> {
     pub data: &'a str,
 }
 
+/// An attached loop device.
+pub struct LoopDevice {
+    pub path: PathBuf,
+    /// The device opened: it detaches itself after the last close or unmount, so this is kept until it is mounted.
+    pub held: Option<File>,
+}
+
 /// System calls that need privileges. Plain reads of `/proc` and `/sys` do not go through here.
 pub trait Sys: Send + Sync {
     /// mount(2).
@@ -50,10 +58,12 @@ pub trait Sys: Send + Sync {
     fn chdir(&self, path: &Path) -> SysResult<()>;
     /// chroot(2).
     fn chroot(&self, path: &Path) -> SysResult<()>;
-    /// Attaches a file read-only to a free loop device and gives the device's path.
-    fn attach_loop(&self, file: &Path) -> SysResult<PathBuf>;
+    /// Attaches a file read-only to a free loop device.
+    fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice>;
     /// finit_module(2); `compressed` sets MODULE_INIT_COMPRESSED_FILE.
     fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()>;
+    /// True when the module is loaded or loading; `name` with `_` for `-`.
+    fn has_module(&self, name: &str) -> bool;
     /// delete_module(2).
     fn unload_module(&self, name: &str) -> SysResult<()>;
     /// Seconds since 1970 (CLOCK_REALTIME).

@@ -21,10 +21,12 @@ struct State {
     /// Phases that must be over before "phases done".
     pending: Vec<String>,
     out: Box<dyn Write + Send>,
-    /// The console opened for our lines; `None` until it can be opened.
+    /// `bw.timeline=`: gets the JSON on every change.
     device: Option<File>,
     /// `/run` is mounted: write the JSON file.
     run_mounted: bool,
+    /// `bw.debug`: also say when a phase starts.
+    verbose: bool,
 }
 
 impl Timeline {
@@ -32,7 +34,7 @@ impl Timeline {
     pub fn new(phases: &[&str], out: Box<dyn Write + Send>) -> Timeline {
         let record = console::Timeline { version: 1, ..Default::default() };
         let pending = phases.iter().map(|p| p.to_string()).collect();
-        Timeline { state: Mutex::new(State { record, pending, out, device: None, run_mounted: false }) }
+        Timeline { state: Mutex::new(State { record, pending, out, device: None, run_mounted: false, verbose: false }) }
     }
 
     /// Names the image in the JSON.
@@ -40,6 +42,11 @@ impl Timeline {
         let mut state = self.lock();
         state.record.recipe = recipe.into();
         state.record.image_id = image_id.into();
+    }
+
+    /// Also says when a phase starts.
+    pub fn set_verbose(&self, verbose: bool) {
+        self.lock().verbose = verbose;
     }
 
     /// From now on the JSON is written to `/run/bootwright`.
@@ -63,8 +70,19 @@ impl Timeline {
         let now = uptime_s();
         let mut state = self.lock();
         state.record.phases.push(PhaseRecord { name: name.into(), start_s: now, end_s: None, outcome: None });
-        state.say(now, Event::PhaseStart { phase: name.into() });
+        if state.verbose {
+            state.say(now, Event::PhaseStart { phase: name.into() });
+        }
         state.publish();
+    }
+
+    /// Says when the phase started, for one that takes its time; the others are told by their end alone.
+    pub fn phase_is_slow(&self, name: &str) {
+        let mut state = self.lock();
+        let start_s = state.record.phases.iter().rev().find(|p| p.name == name && p.end_s.is_none()).map(|p| p.start_s);
+        if let Some(start_s) = start_s.filter(|_| !state.verbose) {
+            state.say(start_s, Event::PhaseStart { phase: name.into() });
+        }
     }
 
     /// The phase that was started last under this name has ended.

@@ -1,1 +1,19 @@
-//! (filled in by its stage)
+//! Kernel modules by name or modalias, with what they need: dependencies, softdeps, firmware; and the lists that
+//! depmod(8) would make for them.
+
+mod add;
+mod error;
+mod firmware;
+mod fnmatch;
+mod kernel;
+mod modinfo;
+mod select;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use add::add_kernel;
+pub use error::KmodError;
+pub use fnmatch::fnmatch;
+pub use modinfo::{ModInfo, parse_modinfo};
+pub use tables::{Listed, format_alias, format_dep, format_softdep};

@@ -1,1 +1,252 @@
 //! newc archives, compressors, root images; a segment that did not change is taken from the cache.
+//!
+//! A packed segment is a folder `derived/segments/<key>` with the file and what is known of it as JSON. The key is the
+//! hash of all that decides its bytes: see [`key`].
+
+mod body;
+mod compress;
+mod erofs;
+mod error;
+mod key;
+mod newc;
+mod shares;
+mod squashfs;
+mod tool;
+
+pub use body::copy_body;
+pub use compress::{Compressor, check_level, suffix};
+pub use error::PackError;
+pub use newc::{MAX_FILE, archive_size, write_archive};
+pub use tool::{FoundTool, MKFS_EROFS, MKSQUASHFS, Tool, find_tool, on_path};
+
+use crate::cache::Cache;
+use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
+use crate::recipe::{CheckedRecipe, Compression, Root, SegmentName};
+use crate::segment::{Archive, PackedSegment, is_image, lay_out, lay_out_image};
+use crate::tree::Tree;
+use crate::ui::Ui;
+use bootwright_contract::RootImage;
+use sha2::Digest;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// How the recipe wants its segments.
+#[derive(Debug, Clone)]
+pub struct PackSettings {
+    pub root: Root,
+    pub stable: Compression,
+    pub volatile: Compression,
+}
+
+impl PackSettings {
+    pub fn of(recipe: &CheckedRecipe) -> Self {
+        Self { root: recipe.root.clone(), stable: recipe.pack.stable, volatile: recipe.pack.volatile }
+    }
+
+    /// The compressor of a segment's archive. One that holds an image is not compressed again.
+    pub fn compression(&self, name: SegmentName) -> Compression {
+        match name {
+            SegmentName::Config => self.volatile,
+            name if is_image(name, self.root.image) => Compression::None,
+            _ => self.stable,
+        }
+    }
+}
+
+/// What packing may use.
+#[derive(Clone, Copy)]
+pub struct PackContext<'a> {
+    pub cache: &'a Cache,
+    pub ui: &'a Ui,
+    /// Threads, at least 1. They never change the bytes.
+    pub jobs: usize,
+}
+
+/// Refuses settings that no compressor or tool takes, without running any.
+pub fn check_settings(how: &PackSettings) -> Result<(), PackError> {
+    check_level(how.stable)?;
+    check_level(how.volatile)?;
+    match how.root.image {
+        RootImage::Squashfs => squashfs::check_settings(&how.root),
+        RootImage::Erofs => erofs::check_settings(&how.root),
+        RootImage::Cpio => Ok(()),
+    }
+}
+
+/// Packs one segment, or takes it from the cache. `extra` goes into the archive beside the tree's entries and is no part
+/// of the sums: the boot config, in the config segment.
+pub fn pack_segment(
+    name: SegmentName,
+    tree: &Tree,
+    extra: &[Entry],
+    how: &PackSettings,
+    cx: PackContext<'_>,
+) -> Result<PackedSegment, PackError> {
+    check_settings(how)?;
+    let tool = match (is_image(name, how.root.image), how.root.image) {
+        (true, RootImage::Squashfs) => Some(find_tool(MKSQUASHFS, cx.cache)?),
+        (true, RootImage::Erofs) => Some(find_tool(MKFS_EROFS, cx.cache)?),
+        _ => None,
+    };
+    let key = key::segment_key(name, tree, extra, how, tool.as_ref());
+    if let Some(found) = load_packed(cx.cache, &key) {
+        return Ok(found);
+    }
+    // Another build may be packing the same segment: wait for it rather than do it twice.
+    let _lock = cx.cache.lock(&format!("segment-{key}"))?;
+    if let Some(found) = load_packed(cx.cache, &key) {
+        return Ok(found);
+    }
+    let _task = cx.ui.task(&format!("pack segment {}", name.as_str()), None);
+    let dir = cx.cache.temp_dir()?;
+    let (archive, image_size) = match &tool {
+        Some(tool) => {
+            let image = make_image(tree, &how.root, tool, dir.path(), cx)?;
+            let size = image.size;
+            (lay_out_image(image), Some(size))
+        }
+        None => (lay_out(name, tree, extra), None),
+    };
+    let archive =
+        archive.map_err(|e| PackError::BadEntry { path: e.path, problem: "the image's own layout uses that path" })?;
+    let packed = write_packed(name, tree, &archive, how.compression(name), dir.path(), cx)?;
+    let packed = PackedSegment { image_size, tool: tool.map(|t| t.title()), ..packed };
+    keep(cx.cache, &key, dir.path(), packed)
+}
+
+/// The tree's root as one file in `dir`.
+fn make_image(tree: &Tree, root: &Root, tool: &FoundTool, dir: &Path, cx: PackContext<'_>) -> Result<Body, PackError> {
+    let entries: Vec<Entry> = tree.segment(SegmentName::Root).map(|e| e.entry.clone()).collect();
+    let out = dir.join("root.img");
+    match root.image {
+        RootImage::Erofs => {
+            let staging = cx.cache.temp_dir()?;
+            erofs::make_erofs(&entries, root, tool, staging.path(), &out)?;
+        }
+        _ => squashfs::make_squashfs(&entries, root, tool, cx.jobs, &out)?,
+    }
+    let (sha256, size) = hash_file(&out)?;
+    Ok(Body { sha256, size, at: BodyAt::File { path: out.into(), offset: 0 } })
+}
+
+fn hash_file(path: &Path) -> Result<(Sha256, u64), PackError> {
+    let mut file = File::open(path).map_err(PackError::io("read", path))?;
+    let mut hasher = sha2::Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match file.read(&mut buffer).map_err(PackError::io("read", path))? {
+            0 => return Ok((Sha256(hasher.finalize().into()), size)),
+            n => {
+                hasher.update(&buffer[..n]);
+                size += n as u64;
+            }
+        }
+    }
+}
+
+fn write_packed(
+    name: SegmentName,
+    tree: &Tree,
+    archive: &Archive,
+    how: Compression,
+    dir: &Path,
+    cx: PackContext<'_>,
+) -> Result<PackedSegment, PackError> {
+    let unpacked = archive_size(&archive.entries)?;
+    let path = dir.join(file_name(how));
+    let file = File::create_new(&path).map_err(PackError::io("make", &path))?;
+    let failed = |cause| PackError::Compress { segment: name.as_str(), cause };
+    let out = HashedFile { file: BufWriter::with_capacity(1 << 17, file), hasher: sha2::Sha256::new(), size: 0 };
+    let mut compressor = Compressor::new(how, unpacked, cx.jobs, out).map_err(failed)?;
+    write_archive(&archive.entries, &mut compressor, failed)?;
+    let mut out = compressor.finish().map_err(failed)?;
+    out.write_all(&vec![0; padding(how, out.size)]).map_err(failed)?;
+    let file = out.file.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.sync_all().map_err(PackError::io("sync", &path))?;
+    Ok(PackedSegment {
+        name,
+        path,
+        size: out.size,
+        sha256: Sha256(out.hasher.finalize().into()),
+        sums_sha256: archive.sums_sha256,
+        tool: None,
+        unpacked,
+        resident: resident(&archive.entries),
+        files: tree.segment(name).filter(|e| matches!(e.entry.kind, Kind::File(_) | Kind::Hardlink(_))).count() as u64,
+        image_size: None,
+        components: shares::component_shares(tree.segment(name), out.size, cx.jobs)?,
+        reused: false,
+    })
+}
+
+/// Zeros after a segment. A plain cpio that follows must start at a multiple of 4 (`init/initramfs.c`). A plain cpio
+/// itself ends with zeros up to a multiple of 512, as GNU cpio writes it: unmkinitramfs looks for them.
+fn padding(how: Compression, size: u64) -> usize {
+    let end = match how {
+        Compression::None => (size + 4).next_multiple_of(512),
+        _ => size.next_multiple_of(4),
+    };
+    (end - size) as usize
+}
+
+/// tmpfs keeps whole pages of 4 KiB (x86_64).
+fn resident(entries: &[Entry]) -> u64 {
+    let sizes = entries.iter().map(|e| if let Kind::File(body) = &e.kind { body.size } else { 0 });
+    sizes.map(|size| size.next_multiple_of(4096)).sum()
+}
+
+/// `segment.cpio.zst`
+fn file_name(how: Compression) -> String {
+    format!("segment.cpio{}", suffix(how))
+}
+
+const META: &str = "packed.json";
+
+fn keep(cache: &Cache, key: &str, dir: &Path, packed: PackedSegment) -> Result<PackedSegment, PackError> {
+    let image = dir.join("root.img");
+    if image.exists() {
+        std::fs::remove_file(&image).map_err(PackError::io("remove", &image))?;
+    }
+    let meta = dir.join(META);
+    let json = serde_json::to_vec_pretty(&packed).expect("a segment's facts are plain values");
+    let mut file = File::create_new(&meta).map_err(PackError::io("make", &meta))?;
+    file.write_all(&json).and_then(|()| file.sync_all()).map_err(PackError::io("write", &meta))?;
+    let kept = cache.adopt_derived("segments", key, dir)?;
+    Ok(PackedSegment { path: moved(&packed.path, &kept), ..packed })
+}
+
+/// A segment that the cache holds whole; what cannot be read is packed anew.
+fn load_packed(cache: &Cache, key: &str) -> Option<PackedSegment> {
+    let dir = cache.derived("segments", key)?;
+    let json = std::fs::read(dir.join(META)).ok()?;
+    let packed: PackedSegment = serde_json::from_slice(&json).ok()?;
+    let path = moved(&packed.path, &dir);
+    let whole = path.metadata().is_ok_and(|facts| facts.len() == packed.size);
+    whole.then_some(PackedSegment { path, reused: true, ..packed })
+}
+
+fn moved(path: &Path, to: &Path) -> PathBuf {
+    to.join(path.file_name().unwrap_or_default())
+}
+
+/// A file that counts and hashes what is written to it.
+struct HashedFile {
+    file: BufWriter<File>,
+    hasher: sha2::Sha256,
+    size: u64,
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

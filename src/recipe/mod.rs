@@ -315,11 +315,29 @@ pub struct Smoke {
     pub cmdline: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+/// What a smoke boot waits for.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expectation {
+    /// PID1 went through all phases, none failed.
     PhasesDone,
+    /// The service `containerd` is ready.
     ContainerdReady,
+    /// The service `kubelet` is ready.
     KubeletHealthy,
+    /// Port 22 answers with SSH's version line.
     SshAnswers,
+}
+
+impl std::fmt::Display for Expectation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::PhasesDone => "phases-done",
+            Self::ContainerdReady => "containerd-ready",
+            Self::KubeletHealthy => "kubelet-healthy",
+            Self::SshAnswers => "ssh-answers",
+        })
+    }
 }

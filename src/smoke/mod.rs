@@ -1,1 +1,173 @@
-//! Boots an image in QEMU and waits for its expectations.
+//! Boots an image in QEMU and waits for what the recipe expects, with a deadline; fails at once where nothing good can come any more.
+
+pub mod accel;
+mod artifacts;
+mod boot;
+mod console;
+mod error;
+mod http;
+mod interrupt;
+mod junit;
+mod machine;
+mod min_ram;
+mod netboot;
+mod qemu;
+mod qmp;
+mod ssh;
+
+pub use accel::{AccelChoice, KvmProblem};
+pub use boot::Kept;
+pub use console::{SeenPhase, Trouble};
+pub use error::{FailedBoot, SmokeError, Why};
+pub use min_ram::{MinRam, Try, find_min_ram};
+pub use qemu::{Engine, QEMU};
+
+use crate::recipe::Expectation;
+use crate::ui::Ui;
+use interrupt::Interrupts;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How the guest gets kernel and initrd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// QEMU loads them into memory.
+    #[default]
+    Kernel,
+    /// QEMU's iPXE ROM fetches `boot.ipxe` and what it names over HTTP.
+    Ipxe,
+}
+
+/// A smoke boot as asked for.
+#[derive(Debug, Clone)]
+pub struct SmokeOptions {
+    pub recipe: String,
+    /// What has to be reached; the order does not matter.
+    pub expect: Vec<Expectation>,
+    /// The recipe's kernel command line. Via iPXE it comes from `boot.ipxe` instead.
+    pub kernel_cmdline: Vec<String>,
+    /// More words for this boot.
+    pub smoke_cmdline: Vec<String>,
+    pub ram_mib: u32,
+    pub smp: u32,
+    /// For all expectations together.
+    pub deadline: Duration,
+    pub via: Via,
+    pub accel: AccelChoice,
+    /// Press the power button once everything is reached and wait for an orderly end.
+    pub powerdown: bool,
+    /// Leave the machine running: [`SmokeReport::kept`].
+    pub keep: bool,
+    /// Where it is remembered that KVM does not work.
+    pub cache_dir: PathBuf,
+}
+
+impl SmokeOptions {
+    /// What this boot adds to the kernel command line: a console on the first serial port, PID1's timeline on the second one.
+    fn extra_cmdline(&self) -> String {
+        let mut words = vec!["console=ttyS0", "panic=-1", "bw.timeline=/dev/ttyS1"];
+        words.extend(self.smoke_cmdline.iter().map(String::as_str));
+        words.join(" ")
+    }
+
+    fn whole_cmdline(&self) -> String {
+        let mut words = self.kernel_cmdline.clone();
+        words.push(self.extra_cmdline());
+        words.join(" ")
+    }
+}
+
+/// The expectations up to and including `until`; just `until` when the recipe does not list it.
+pub fn expect_until(expect: &[Expectation], until: Expectation) -> Vec<Expectation> {
+    match expect.iter().position(|e| *e == until) {
+        Some(at) => expect[..=at].to_vec(),
+        None => vec![until],
+    }
+}
+
+/// An expectation and when it was reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reached {
+    pub expectation: Expectation,
+    /// Seconds of guest uptime as PID1 said it; absent for what is seen from outside (`ssh-answers`), or not reached.
+    pub uptime_s: Option<f64>,
+    /// Seconds since QEMU was started; absent when not reached.
+    pub wall_s: Option<f64>,
+}
+
+/// What a smoke boot found. Serialised it is the document of `--json`.
+#[derive(Debug, Serialize)]
+pub struct SmokeReport {
+    /// Layout of this document; 1.
+    pub version: u32,
+    pub recipe: String,
+    pub passed: bool,
+    pub engine: Engine,
+    pub via: Via,
+    pub ram_mib: u32,
+    pub smp: u32,
+    pub wall_s: f64,
+    pub expectations: Vec<Reached>,
+    pub phases: Vec<SeenPhase>,
+    /// Seconds from the power button to the end of QEMU, when that was asked for.
+    pub powerdown_s: Option<f64>,
+    pub console_log: PathBuf,
+    /// The QEMU command that boots the same by hand.
+    pub command: String,
+    /// Of a machine that was kept.
+    pub ssh_port: Option<u16>,
+    /// Of a machine that was kept: QMP's unix socket.
+    pub qmp_socket: Option<PathBuf>,
+    /// Of a machine that was kept: QEMU's process id.
+    pub qemu_pid: Option<u32>,
+    #[serde(skip)]
+    pub kept: Option<Kept>,
+}
+
+/// Boots the image in `image_dir` (`out/<recipe>`) and leaves logs and reports in its `smoke/` folder, also when the boot failed.
+pub fn run_smoke(image_dir: &Path, options: &SmokeOptions, ui: &Ui) -> Result<SmokeReport, SmokeError> {
+    let prepared = Prepared::new(image_dir, options, ui)?;
+    let plan = prepared.boot(options.ram_mib);
+    boot::boot_once(&plan, options, &prepared.image_dir.join("smoke"), &prepared.interrupts, ui)
+}
+
+/// What boots of the same image share.
+struct Prepared<'a> {
+    image_dir: PathBuf,
+    engine: Engine,
+    interrupts: Arc<Interrupts>,
+    options: &'a SmokeOptions,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(image_dir: &Path, options: &'a SmokeOptions, ui: &Ui) -> Result<Self, SmokeError> {
+        let image_dir = std::path::absolute(image_dir).map_err(|cause| SmokeError::io("find", image_dir, cause))?;
+        let boot_script = (options.via == Via::Ipxe).then_some("boot.ipxe");
+        for name in ["vmlinuz", "initrd.img"].into_iter().chain(boot_script) {
+            let path = image_dir.join(name);
+            if !path.is_file() {
+                return Err(SmokeError::NoImage { path, recipe: options.recipe.clone() });
+            }
+        }
+        let interrupts = Arc::new(Interrupts::watch()?);
+        let engine = accel::choose(options.accel, &image_dir.join("vmlinuz"), &options.cache_dir, ui)?;
+        Ok(Self { image_dir, engine, interrupts, options })
+    }
+
+    fn boot(&self, ram_mib: u32) -> qemu::Boot {
+        qemu::Boot {
+            image_dir: self.image_dir.clone(),
+            engine: self.engine,
+            ram_mib,
+            smp: self.options.smp,
+            via: self.options.via,
+            cmdline: self.options.whole_cmdline(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

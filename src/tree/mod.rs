@@ -1,5 +1,21 @@
 //! The image's files: sorted, each with its component, the recipe line and the reason why it is there.
 
+mod build;
+mod draft;
+mod error;
+mod links;
+mod overlay;
+mod select;
+mod supply;
+#[cfg(test)]
+mod tests;
+
+pub use build::{Inputs, Render, build_tree};
+pub(crate) use draft::Draft;
+pub use error::{Owner, TreeError};
+pub use links::{Resolved, resolve};
+pub(crate) use supply::Supply;
+
 use crate::entry::{Body, Entry};
 use crate::recipe::{Origin, SegmentName};
 use std::collections::BTreeMap;

@@ -90,7 +90,7 @@ impl Reporter {
     fn run(&self) {
         let policy = self.boot.policy("network");
         let mut engine = None;
-        phases::run_phase(&self.boot.timeline, "network", &policy, &mut || {
+        phases::run_phase(self.boot.sys, &self.boot.timeline, "network", &policy, &mut || {
             if engine.is_none() {
                 engine = Some(self.start()?);
             }

@@ -1,6 +1,6 @@
 //! The kernel itself.
 
-use super::{Mount, RebootHow, Sys, SysResult};
+use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MntFlags, mount, umount2};
@@ -13,7 +13,9 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+mod loops;
 
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
@@ -49,8 +51,8 @@ impl Sys for Real {
         chroot(path)
     }
 
-    fn attach_loop(&self, _file: &Path) -> SysResult<PathBuf> {
-        Err(Errno::ENOSYS)
+    fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice> {
+        loops::attach(file)
     }
 
     fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()> {
@@ -60,6 +62,11 @@ impl Sys for Real {
         // SAFETY: the descriptor and the NUL-terminated string live until the call returns.
         let done = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), options.as_ptr(), flags) };
         Errno::result(done).map(drop)
+    }
+
+    fn has_module(&self, name: &str) -> bool {
+        // Built-in code has a folder too, but no state.
+        Path::new("/sys/module").join(name).join("initstate").exists()
     }
 
     fn unload_module(&self, name: &str) -> SysResult<()> {

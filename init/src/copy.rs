@@ -1,0 +1,107 @@
+//! Lays one tree over another with modes, owners and links: the config segment's files over the root.
+
+use nix::errno::Errno;
+use std::fs::{self, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+/// A file could not be laid.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot copy `{from}` to `{to}`: {source}")]
+pub struct CopyError {
+    from: PathBuf,
+    to: PathBuf,
+    source: io::Error,
+}
+
+/// Copies what is below `from` over `to`; a `from` that is not there is an empty one. Files and links replace what
+/// they meet; folders are merged. Links in `to` are not followed out of it: `etc -> /x` is an error, not a way out.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<(), CopyError> {
+    let failed = |source| CopyError { from: from.into(), to: to.into(), source };
+    let entries = match fs::read_dir(from) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        copy_entry(&from.join(&name), &to.join(&name))?;
+    }
+    Ok(())
+}
+
+fn copy_entry(from: &Path, to: &Path) -> Result<(), CopyError> {
+    let failed = |source| CopyError { from: from.into(), to: to.into(), source };
+    let meta = fs::symlink_metadata(from).map_err(failed)?;
+    if meta.is_dir() {
+        make_folder(to, &meta).map_err(failed)?;
+        return copy_tree(from, to);
+    }
+    remove_old(to).map_err(failed)?;
+    if meta.is_symlink() {
+        fs::read_link(from).and_then(|target| symlink(target, to)).map_err(failed)?;
+        return lchown(to, Some(meta.uid()), Some(meta.gid())).map_err(failed);
+    }
+    fs::copy(from, to).map_err(failed)?;
+    take_owner_and_mode(to, &meta).map_err(failed)
+}
+
+/// The folder with the mode and owner of the one that is copied.
+fn make_folder(to: &Path, meta: &Metadata) -> io::Result<()> {
+    match fs::create_dir(to) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            if !fs::symlink_metadata(to)?.is_dir() {
+                return Err(Errno::ENOTDIR.into());
+            }
+        }
+        made => made?,
+    }
+    take_owner_and_mode(to, meta)
+}
+
+fn take_owner_and_mode(to: &Path, meta: &Metadata) -> io::Result<()> {
+    lchown(to, Some(meta.uid()), Some(meta.gid()))?;
+    // After the owner: chown clears set-user-id.
+    fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o7777))
+}
+
+fn remove_old(to: &Path) -> io::Result<()> {
+    match fs::remove_file(to) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn files_links_and_modes_are_laid_over() {
+        let base = std::env::temp_dir().join(format!("bootwright-copy-{}", std::process::id()));
+        let (from, to) = (base.join("from"), base.join("to"));
+        fs::create_dir_all(from.join("etc/ssh")).unwrap();
+        fs::create_dir_all(to.join("etc")).unwrap();
+        fs::write(from.join("etc/ssh/key"), "secret").unwrap();
+        fs::set_permissions(from.join("etc/ssh/key"), Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(from.join("etc/ssh"), Permissions::from_mode(0o700)).unwrap();
+        symlink("ssh/key", from.join("etc/link")).unwrap();
+        symlink("/nowhere", to.join("etc/link")).unwrap();
+        fs::write(to.join("etc/other"), "kept").unwrap();
+        copy_tree(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("etc/ssh/key")).unwrap(), "secret");
+        assert_eq!((mode(&to.join("etc/ssh/key")), mode(&to.join("etc/ssh"))), (0o600, 0o700));
+        assert_eq!(fs::read_link(to.join("etc/link")).unwrap(), Path::new("ssh/key"));
+        assert_eq!(fs::read_to_string(to.join("etc/other")).unwrap(), "kept");
+        copy_tree(&base.join("absent"), &to).unwrap();
+        // A folder of the config that meets a link is refused.
+        fs::remove_dir_all(to.join("etc")).unwrap();
+        symlink(&base, to.join("etc")).unwrap();
+        assert!(copy_tree(&from, &to).unwrap_err().to_string().contains("ENOTDIR") || !base.join("ssh").exists());
+        fs::remove_dir_all(base).unwrap();
+    }
+}

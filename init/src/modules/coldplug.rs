@@ -1,0 +1,91 @@
+//! Modules for the devices that are there, and for those that come later.
+
+use super::{Index, Loader, Uevents};
+use crate::boot::Boot;
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+/// A uevent is at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and its header.
+const UEVENT_BYTES: usize = 4096;
+
+/// Loads what serves the devices, again and again until no new modalias shows up: a bus's driver brings devices.
+/// Gives what went wrong, in words.
+pub fn load_for_devices(loader: &mut Loader) -> Vec<String> {
+    let mut known = HashSet::new();
+    let mut failed = Vec::new();
+    loop {
+        let new: Vec<String> = modaliases(Path::new("/sys")).into_iter().filter(|a| known.insert(a.clone())).collect();
+        if new.is_empty() {
+            return failed;
+        }
+        failed.extend(new.iter().filter_map(|alias| loader.load_serving(alias).err()).map(|e| e.to_string()));
+    }
+}
+
+/// All modaliases below `sys`. Devices on buses and in classes have them, and the processor.
+fn modaliases(sys: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for bus in entries(&sys.join("bus")) {
+        found.extend(entries(&bus.join("devices")).iter().filter_map(|d| modalias(d)));
+    }
+    for class in entries(&sys.join("class")) {
+        found.extend(entries(&class).iter().filter_map(|d| modalias(d)));
+    }
+    found.extend(modalias(&sys.join("devices/system/cpu")));
+    found
+}
+
+fn modalias(device: &Path) -> Option<String> {
+    let text = fs::read_to_string(device.join("modalias")).ok()?;
+    Some(text.trim_end().to_string()).filter(|t| !t.is_empty())
+}
+
+/// What is in a folder; one that cannot be read has gone meanwhile.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.filter_map(|e| e.ok()).map(|e| e.path()).collect()
+}
+
+/// Loads modules for devices that are added from now on, in a thread for good.
+pub fn follow(boot: &Arc<Boot>, index: Index, events: Uevents) -> std::io::Result<()> {
+    let boot = boot.clone();
+    let work = move || {
+        let mut buffer = vec![0; UEVENT_BYTES];
+        loop {
+            let alias = match events.next(&mut buffer) {
+                Ok(Some(alias)) => alias,
+                Ok(None) => continue,
+                Err(errno) => return boot.timeline.note(&format!("no modules for new devices any more: {errno}")),
+            };
+            if let Err(error) = Loader::new(boot.sys, &index, &boot.cmdline).load_serving(&alias) {
+                boot.timeline.note(&format!("new device: {error}"));
+            }
+        }
+    };
+    thread::Builder::new().name("uevents".into()).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modaliases_of_buses_classes_and_processor() {
+        let sys = std::env::temp_dir().join(format!("bootwright-sys-{}", std::process::id()));
+        for (device, alias) in [
+            ("bus/virtio/devices/virtio0", "virtio:d1v2\n"),
+            ("bus/pci/devices/0000:00:00.0", ""),
+            ("class/input/input0", "input:b1\n"),
+            ("devices/system/cpu", "cpu:type:x86\n"),
+        ] {
+            fs::create_dir_all(sys.join(device)).unwrap();
+            fs::write(sys.join(device).join("modalias"), alias).unwrap();
+        }
+        assert_eq!(modaliases(&sys), ["virtio:d1v2", "input:b1", "cpu:type:x86"]);
+        fs::remove_dir_all(&sys).unwrap();
+        assert!(modaliases(&sys).is_empty());
+    }
+}

@@ -1,0 +1,193 @@
+//! What `/lib/modules/<release>` says: modules.dep, modules.alias, modules.softdep, modules.builtin
+//! (modules.dep(5), modprobe.d(5)). Names are kept with `_` for `-`, as the kernel does.
+
+use super::pattern;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The four files, parsed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Index {
+    folder: PathBuf,
+    /// Name -> file below the folder, and the names that it needs.
+    modules: HashMap<String, (String, Vec<String>)>,
+    /// Pattern and name.
+    aliases: Vec<(String, String)>,
+    /// Name -> (pre, post).
+    soft: HashMap<String, (Vec<String>, Vec<String>)>,
+    builtin: HashSet<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error("cannot read `{path}`: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("line {line} of `{path}` cannot be read")]
+    Line { path: PathBuf, line: usize },
+}
+
+impl Index {
+    /// Reads the folder's files; only modules.dep has to be there.
+    pub fn load(folder: &Path) -> Result<Index, IndexError> {
+        let path = |name: &str| folder.join(name);
+        let dep = fs::read_to_string(path("modules.dep"))
+            .map_err(|source| IndexError::Read { path: path("modules.dep"), source })?;
+        let line = |name: &'static str| move |line| IndexError::Line { path: path(name), line };
+        let optional = |name| fs::read_to_string(path(name)).unwrap_or_default();
+        Ok(Index {
+            folder: folder.into(),
+            modules: parse_dep(&dep).map_err(line("modules.dep"))?,
+            aliases: parse_alias(&optional("modules.alias")).map_err(line("modules.alias"))?,
+            soft: parse_softdep(&optional("modules.softdep")),
+            builtin: optional("modules.builtin").lines().map(name_of_file).collect(),
+        })
+    }
+
+    /// File of a module.
+    pub fn file(&self, name: &str) -> Option<PathBuf> {
+        self.modules.get(name).map(|(file, _)| self.folder.join(file))
+    }
+
+    /// Names that the module needs, in the order of modules.dep.
+    pub fn needs(&self, name: &str) -> &[String] {
+        self.modules.get(name).map_or(&[], |(_, needs)| needs)
+    }
+
+    /// Names to be loaded before and after, if they are there.
+    pub fn soft(&self, name: &str) -> (&[String], &[String]) {
+        self.soft.get(name).map_or((&[], &[]), |(pre, post)| (pre, post))
+    }
+
+    pub fn is_builtin(&self, name: &str) -> bool {
+        self.builtin.contains(name)
+    }
+
+    /// Modules that serve a modalias or an alias, in the file's order, each once.
+    pub fn serving(&self, alias: &str) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        for (pattern, name) in &self.aliases {
+            if pattern::matches(pattern, alias) && !found.contains(&name.as_str()) {
+                found.push(name);
+            }
+        }
+        found
+    }
+}
+
+/// The kernel's name of a module: `-` is `_`.
+pub fn kernel_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// `kernel/fs/nfs/nfs-v3.ko.xz` -> `nfs_v3`.
+fn name_of_file(path: &str) -> String {
+    let file = path.trim().rsplit('/').next().unwrap_or_default();
+    kernel_name(file.split_once(".ko").map_or(file, |(stem, _)| stem))
+}
+
+/// `FILE: FILE...` a line. The error is the 1-based number of the first bad line.
+fn parse_dep(text: &str) -> Result<HashMap<String, (String, Vec<String>)>, usize> {
+    let parse = |line: &str| {
+        let (file, needs) = line.split_once(':')?;
+        Some((name_of_file(file), (file.trim().to_string(), needs.split_whitespace().map(name_of_file).collect())))
+    };
+    lines(text).map(|(number, line)| parse(line).ok_or(number)).collect()
+}
+
+/// `alias PATTERN NAME` a line.
+fn parse_alias(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let parse = |line: &str| {
+        let (pattern, name) = line.strip_prefix("alias ")?.rsplit_once(' ')?;
+        Some((pattern.trim().to_string(), kernel_name(name)))
+    };
+    lines(text).map(|(number, line)| parse(line).ok_or(number)).collect()
+}
+
+/// `softdep NAME pre: A B post: C` a line; others are passed over.
+fn parse_softdep(text: &str) -> HashMap<String, (Vec<String>, Vec<String>)> {
+    let mut all: HashMap<String, (Vec<String>, Vec<String>)> = HashMap::new();
+    for (_, line) in lines(text) {
+        let mut words = line.split_whitespace();
+        let (Some("softdep"), Some(name)) = (words.next(), words.next()) else { continue };
+        let (pre, post) = all.entry(kernel_name(name)).or_default();
+        let mut list = None;
+        for word in words {
+            match (word, &mut list) {
+                ("pre:", _) => list = Some(&mut *pre),
+                ("post:", _) => list = Some(&mut *post),
+                (name, Some(list)) => list.push(kernel_name(name)),
+                (_, None) => {}
+            }
+        }
+    }
+    all
+}
+
+/// Lines with their 1-based numbers, but for blank ones and comments.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An index as if read from `/m`.
+    pub fn index(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Index {
+        Index {
+            folder: "/m".into(),
+            modules: parse_dep(dep).unwrap(),
+            aliases: parse_alias(alias).unwrap(),
+            soft: parse_softdep(softdep),
+            builtin: builtin.lines().map(name_of_file).collect(),
+        }
+    }
+
+    #[test]
+    fn names_are_the_kernels() {
+        for (file, name) in [
+            ("kernel/fs/nfs/nfs-v3.ko.xz", "nfs_v3"),
+            ("a.ko", "a"),
+            ("kernel/lib/libcrc32c.ko.zst", "libcrc32c"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(name_of_file(file), name);
+        }
+    }
+
+    #[test]
+    fn the_four_files() {
+        let index = index(
+            "kernel/a-b.ko.xz: kernel/c.ko\n\nkernel/c.ko:\n",
+            "# made by nobody\nalias virtio:d1v* a-b\nalias virtio:d1v* c\nalias fs-x c\n",
+            "softdep c pre: a-b d post: e\nsoftdep c pre: f\n",
+            "kernel/fs/ext4/ext4.ko\n",
+        );
+        assert_eq!(index.file("a_b"), Some("/m/kernel/a-b.ko.xz".into()));
+        assert_eq!(index.needs("a_b"), ["c"]);
+        assert!(index.needs("c").is_empty() && index.file("nothing").is_none());
+        assert_eq!(index.serving("virtio:d1v2"), ["a_b", "c"]);
+        assert_eq!(index.serving("fs_x"), ["c"]);
+        let strings = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        assert_eq!(index.soft("c"), (&strings(&["a_b", "d", "f"])[..], &strings(&["e"])[..]));
+        assert!(index.is_builtin("ext4") && !index.is_builtin("c"));
+    }
+
+    #[test]
+    fn bad_lines_are_numbered() {
+        assert_eq!(parse_dep("a.ko:\nno colon\n"), Err(2));
+        assert_eq!(parse_alias("alias one\n"), Err(1));
+        assert_eq!(parse_alias("\nnonsense a b\n"), Err(2));
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in "[a-z:. \\n#-]{0,60}") {
+            let _ = (parse_dep(&text), parse_alias(&text), parse_softdep(&text));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
+
+use super::index::{Index, kernel_name};
+use crate::cmdline::Cmdline;
+use crate::sys::Sys;
+use nix::errno::Errno;
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("module `{name}` is not in the image")]
+    Unknown { name: String },
+    #[error("cannot load module `{name}` from `{file}`: {source}")]
+    Load { name: String, file: PathBuf, source: Errno },
+}
+
+/// Loads modules of one index, each once.
+pub struct Loader<'a> {
+    sys: &'a dyn Sys,
+    index: &'a Index,
+    cmdline: &'a Cmdline,
+    /// Asked for already: loaded, being loaded, or failed.
+    seen: HashSet<String>,
+}
+
+impl<'a> Loader<'a> {
+    /// Options come from `<module>.<option>=<value>` on the command line, as for built-in code.
+    pub fn new(sys: &'a dyn Sys, index: &'a Index, cmdline: &'a Cmdline) -> Loader<'a> {
+        Loader { sys, index, cmdline, seen: HashSet::new() }
+    }
+
+    /// Loads a module by name, with what it needs. One that is loaded or built in is fine.
+    pub fn load(&mut self, name: &str) -> Result<(), LoadError> {
+        let name = kernel_name(name);
+        if self.index.is_builtin(&name) || !self.seen.insert(name.clone()) || self.sys.has_module(&name) {
+            return Ok(());
+        }
+        let index = self.index;
+        let file = index.file(&name).ok_or_else(|| LoadError::Unknown { name: name.clone() })?;
+        let (before, after) = index.soft(&name);
+        self.load_soft(before)?;
+        for need in index.needs(&name).iter().rev() {
+            self.load(need)?;
+        }
+        let compressed = file.extension().is_some_and(|e| e != "ko");
+        match self.sys.load_module(&file, &self.options(&name), compressed) {
+            Ok(()) | Err(Errno::EEXIST) => self.load_soft(after),
+            Err(source) => Err(LoadError::Load { name, file, source }),
+        }
+    }
+
+    /// Softdeps that are not in the image are passed over: that is what makes them soft.
+    fn load_soft(&mut self, names: &[String]) -> Result<(), LoadError> {
+        names.iter().filter(|n| self.index.file(n).is_some()).try_for_each(|name| self.load(name))
+    }
+
+    /// Loads what serves a modalias. The first error is given, after all were tried.
+    pub fn load_serving(&mut self, alias: &str) -> Result<(), LoadError> {
+        let mut outcome = Ok(());
+        for name in self.index.serving(alias) {
+            if !self.is_blacklisted(name) {
+                outcome = outcome.and(self.load(name));
+            }
+        }
+        outcome
+    }
+
+    /// `modprobe.blacklist=a,b` on the command line (modprobe(8)): not by alias, only by name.
+    fn is_blacklisted(&self, name: &str) -> bool {
+        let mut listed = self.cmdline.values("modprobe.blacklist").flat_map(|list| list.split(','));
+        listed.any(|n| kernel_name(n) == name)
+    }
+
+    fn options(&self, name: &str) -> String {
+        let mut options = Vec::new();
+        for (key, value) in self.cmdline.words() {
+            let Some((_, option)) = key.split_once('.').filter(|(module, _)| kernel_name(module) == name) else {
+                continue;
+            };
+            options.push(value.map_or(option.to_string(), |v| format!("{option}={v}")));
+        }
+        options.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::tests::index;
+    use super::*;
+    use crate::cmdline::parse_cmdline;
+    use crate::sys::fake::Fake;
+
+    const DEP: &str = "k/erofs.ko.xz: k/libcrc32c.ko.xz\nk/libcrc32c.ko.xz:\nk/crc32c_generic.ko:\nk/nbd.ko:\nk/loop.ko:\n\
+                       k/bad.ko: k/absent.ko\nk/ring-a.ko: k/ring-b.ko\nk/ring-b.ko: k/ring-a.ko\n";
+    const SOFT: &str = "softdep libcrc32c pre: crc32c_generic crc32c-vpmsum\nsoftdep erofs post: loop\n";
+
+    fn load(names: &[&str], cmdline: &str, fake: &Fake) -> (Vec<Result<(), String>>, Vec<String>) {
+        let index = index(DEP, "alias fs-erofs erofs\nalias b* nbd\nalias b* bad\n", SOFT, "k/ext4.ko\n");
+        let cmdline = parse_cmdline(cmdline);
+        let mut loader = Loader::new(fake, &index, &cmdline);
+        let results = names.iter().map(|n| loader.load(n).map_err(|e| e.to_string())).collect();
+        (results, fake.calls())
+    }
+
+    #[test]
+    fn softdeps_dependencies_itself() {
+        let (results, calls) = load(&["erofs", "erofs", "ext4"], "", &Fake::default());
+        assert_eq!(results, [Ok(()), Ok(()), Ok(())]);
+        let expected = [
+            "load_module /m/k/crc32c_generic.ko  false",
+            "load_module /m/k/libcrc32c.ko.xz  true",
+            "load_module /m/k/erofs.ko.xz  true",
+            "load_module /m/k/loop.ko  false",
+        ];
+        assert_eq!(calls, expected);
+    }
+
+    #[test]
+    fn options_come_from_the_command_line() {
+        let (_, calls) = load(&["nbd"], "nbd.nbds_max=0 other.x=1 nbd.flag", &Fake::default());
+        assert_eq!(calls, ["load_module /m/k/nbd.ko nbds_max=0 flag false"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_an_error_and_rings_end() {
+        let (results, calls) = load(&["bad", "ring-a"], "", &Fake::default());
+        assert_eq!(results[0], Err("module `absent` is not in the image".into()));
+        assert_eq!(results[1], Ok(()));
+        assert_eq!(calls.len(), 2, "{calls:?}");
+        let (results, _) = load(&["loop"], "", &Fake::failing(&["load_module"]));
+        assert!(results[0].as_ref().unwrap_err().starts_with("cannot load module `loop` from `/m/k/loop.ko`: EPERM"));
+    }
+
+    #[test]
+    fn aliases_honour_the_blacklist_and_try_all() {
+        let index = index(DEP, "alias b* bad\nalias b* nbd\nalias b* loop\n", "", "");
+        let (fake, cmdline) = (Fake::default(), parse_cmdline("modprobe.blacklist=loop,x"));
+        let outcome = Loader::new(&fake, &index, &cmdline).load_serving("b1");
+        assert!(outcome.is_err());
+        assert_eq!(fake.calls(), ["load_module /m/k/nbd.ko  false"]);
+    }
+}

@@ -1,0 +1,56 @@
+//! Kernel modules: what they need, what asks for them, and loading them.
+
+mod coldplug;
+mod index;
+mod loader;
+mod pattern;
+mod uevent;
+
+pub use coldplug::{follow, load_for_devices};
+pub use index::Index;
+pub use loader::{LoadError, Loader};
+pub use uevent::Uevents;
+
+use crate::boot::Machine;
+use crate::phases::PhaseError;
+use bootwright_contract::paths;
+use nix::sys::utsname::uname;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the kernel is `{running}`, the image's modules are for `{baked}`: boot the kernel that was built with this image"
+)]
+struct OtherKernel {
+    running: String,
+    baked: String,
+}
+
+/// Release of the running kernel.
+pub fn running_release() -> String {
+    uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Folder of a release's modules.
+pub fn folder(release: &str) -> PathBuf {
+    Path::new(paths::MODULES).join(release)
+}
+
+/// Phase `early`: what the root needs, from the initramfs.
+pub fn load_early(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let modules = &boot.config.modules;
+    let running = running_release();
+    if modules.release != running {
+        return Err(OtherKernel { running, baked: modules.release.clone() }.into());
+    }
+    if modules.early.is_empty() {
+        return Ok(());
+    }
+    let index = Index::load(&folder(&modules.release))?;
+    let mut loader = Loader::new(machine.sys, &index, &boot.cmdline);
+    for name in &modules.early {
+        loader.load(name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The kernel's device events: NETLINK_KOBJECT_UEVENT, group 1 (lib/kobject_uevent.c).
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
+};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The group to which the kernel itself sends.
+const KERNEL_GROUP: u32 = 1;
+/// Room for events while modules are loaded; a machine with many disks sends thousands.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The socket. Bind it before the first walk over the devices, so that none falls between.
+pub struct Uevents(OwnedFd);
+
+impl Uevents {
+    pub fn open() -> Result<Uevents, Errno> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
+        // Small where the limit is small: then events can be lost, and the next walk finds the devices.
+        let _ = setsockopt(&fd, sockopt::RcvBufForce, &BUFFER_BYTES);
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP))?;
+        Ok(Uevents(fd))
+    }
+
+    /// Waits for the next event and gives the modalias of a device that was added.
+    pub fn next(&self, buffer: &mut [u8]) -> Result<Option<String>, Errno> {
+        match recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Ok(n) => Ok(parse_uevent(&buffer[..n])),
+            // Events were lost, or a signal came: the next one counts.
+            Err(Errno::ENOBUFS | Errno::EINTR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// `add@PATH\0ACTION=add\0...\0MODALIAS=...\0`: the modalias, if something was added.
+pub fn parse_uevent(message: &[u8]) -> Option<String> {
+    let field = |key: &str| {
+        let mut fields = message.split(|b| *b == 0);
+        fields.find_map(|f| f.strip_prefix(key.as_bytes()))
+    };
+    if field("ACTION=") != Some(b"add") {
+        return None;
+    }
+    String::from_utf8(field("MODALIAS=")?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn table() {
+        let cases: [(&[u8], Option<&str>); 5] = [
+            (b"add@/d\0ACTION=add\0DEVPATH=/d\0MODALIAS=virtio:d1v2\0SEQNUM=7\0", Some("virtio:d1v2")),
+            (b"remove@/d\0ACTION=remove\0MODALIAS=virtio:d1v2\0", None),
+            (b"add@/d\0ACTION=add\0SUBSYSTEM=block\0", None),
+            (b"libudev\0\xfe\xed\xca\xfe", None),
+            (b"", None),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(parse_uevent(message).as_deref(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(message in proptest::collection::vec(any::<u8>(), 0..80)) {
+            parse_uevent(&message);
+        }
+    }
+}

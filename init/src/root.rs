@@ -1,0 +1,162 @@
+//! Phase `root`: the image below an overlay in memory, or the unpacked files; then the config segment's files over it.
+
+use crate::boot::Machine;
+use crate::copy;
+use crate::phases::PhaseError;
+use crate::sys::{Mount, Sys};
+use bootwright_contract::{Root, RootImage, paths};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use std::path::{Path, PathBuf};
+
+/// The new root, until the switch.
+pub const NEW_ROOT: &str = "/bootwright/new";
+/// The image's files.
+const LOWER: &str = "/bootwright/lower";
+/// The tmpfs that takes writes.
+const WRITES: &str = "/bootwright/writes";
+
+/// Folders that a root has whatever the image holds, with their modes.
+const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "etc", "root", "var/log", "var/lib"];
+
+#[derive(Debug, thiserror::Error)]
+enum RootError {
+    #[error("no loop device for `{path}`: {source}; are the modules `loop` and the file system's in `early`?", path = paths::ROOT_IMAGE)]
+    Loop { source: Errno },
+    #[error("cannot mount {what} on `{target}`: {source}")]
+    Mount { what: &'static str, target: PathBuf, source: Errno },
+    #[error("cannot make `{path}`: {source}")]
+    Folder { path: PathBuf, source: Errno },
+}
+
+/// Phase `root`.
+pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
+    let root = &machine.boot()?.config.root;
+    mount_root(machine.sys, root).inspect_err(|_| undo(machine.sys))?;
+    copy::copy_tree(Path::new(paths::CONFIG_TREE), Path::new(NEW_ROOT))?;
+    make_folders(machine.sys)?;
+    Ok(())
+}
+
+fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
+    make_folder(sys, Path::new(NEW_ROOT))?;
+    match root.image {
+        RootImage::Cpio => mount(sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, ""),
+        RootImage::Squashfs => mount_image(sys, "squashfs", root),
+        RootImage::Erofs => mount_image(sys, "erofs", root),
+    }
+}
+
+/// The image by loop, and an overlay over it.
+fn mount_image(sys: &dyn Sys, fstype: &'static str, root: &Root) -> Result<(), RootError> {
+    make_folder(sys, Path::new(LOWER))?;
+    make_folder(sys, Path::new(WRITES))?;
+    let image = sys.attach_loop(Path::new(paths::ROOT_IMAGE)).map_err(|source| RootError::Loop { source })?;
+    mount(sys, fstype, &image.path.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
+    drop(image.held);
+    set_read_ahead(sys, &image.path, root.read_ahead_kb);
+    let size = format!("mode=0755,size={}", root.overlay_size);
+    mount(sys, "tmpfs", "tmpfs", WRITES, "tmpfs", MsFlags::empty(), &size)?;
+    let (upper, work) = (format!("{WRITES}/upper"), format!("{WRITES}/work"));
+    make_folder(sys, Path::new(&upper))?;
+    make_folder(sys, Path::new(&work))?;
+    let layers = format!("lowerdir={LOWER},upperdir={upper},workdir={work}");
+    mount(sys, "overlay", "overlay", NEW_ROOT, "overlay", MsFlags::empty(), &layers)?;
+    // The overlay holds both by itself: without these names no container inherits the mounts.
+    for path in [LOWER, WRITES] {
+        let target = PathBuf::from(path);
+        sys.unmount(&target, MntFlags::MNT_DETACH).map_err(|source| RootError::Mount {
+            what: "nothing",
+            target,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did.
+fn set_read_ahead(sys: &dyn Sys, device: &Path, read_ahead_kb: Option<u32>) {
+    if let (Some(kib), Some(name)) = (read_ahead_kb, device.file_name()) {
+        let knob = Path::new("/sys/block").join(name).join("queue/read_ahead_kb");
+        // Only speed depends on it.
+        let _ = sys.write(&knob, &kib.to_string());
+    }
+}
+
+/// Before a retry: what a failed attempt has mounted.
+fn undo(sys: &dyn Sys) {
+    for path in [NEW_ROOT, WRITES, LOWER] {
+        // Most were never mounted.
+        let _ = sys.unmount(Path::new(path), MntFlags::MNT_DETACH);
+    }
+}
+
+fn make_folders(sys: &dyn Sys) -> Result<(), RootError> {
+    FOLDERS.iter().try_for_each(|folder| make_folder(sys, &Path::new(NEW_ROOT).join(folder)))
+}
+
+fn make_folder(sys: &dyn Sys, path: &Path) -> Result<(), RootError> {
+    sys.make_dir(path).map_err(|source| RootError::Folder { path: path.into(), source })
+}
+
+fn mount(
+    sys: &dyn Sys,
+    what: &'static str,
+    source: &str,
+    target: &str,
+    fstype: &str,
+    flags: MsFlags,
+    data: &str,
+) -> Result<(), RootError> {
+    let target = Path::new(target);
+    sys.mount(Mount { source, target, fstype, flags, data }).map_err(|source| RootError::Mount {
+        what,
+        target: target.into(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::{Fake, boot_config};
+
+    #[test]
+    fn image_below_overlay() {
+        let fake = Fake::default();
+        let root = Root { read_ahead_kb: Some(4), ..boot_config().root };
+        mount_root(&fake, &root).unwrap();
+        let expected = [
+            "make_dir /bootwright/new",
+            "make_dir /bootwright/lower",
+            "make_dir /bootwright/writes",
+            "attach_loop /bootwright/root.img",
+            "mount /dev/loop7 /bootwright/lower squashfs 0x1 ",
+            "write /sys/block/loop7/queue/read_ahead_kb 4",
+            "mount tmpfs /bootwright/writes tmpfs 0x0 mode=0755,size=32M",
+            "make_dir /bootwright/writes/upper",
+            "make_dir /bootwright/writes/work",
+            "mount overlay /bootwright/new overlay 0x0 \
+             lowerdir=/bootwright/lower,upperdir=/bootwright/writes/upper,workdir=/bootwright/writes/work",
+            "unmount /bootwright/lower 2",
+            "unmount /bootwright/writes 2",
+        ];
+        assert_eq!(fake.calls(), expected);
+    }
+
+    #[test]
+    fn unpacked_files_are_bound() {
+        let fake = Fake::default();
+        mount_root(&fake, &Root { image: RootImage::Cpio, ..boot_config().root }).unwrap();
+        assert_eq!(fake.calls(), ["make_dir /bootwright/new", "mount /bootwright/root /bootwright/new  0x1000 "]);
+    }
+
+    #[test]
+    fn failures_name_what_and_where() {
+        let root = boot_config().root;
+        let error = mount_root(&Fake::failing(&["mount overlay"]), &root).unwrap_err().to_string();
+        assert!(error.starts_with("cannot mount overlay on `/bootwright/new`: EPERM"), "{error}");
+        let error = mount_root(&Fake::failing(&["attach_loop"]), &root).unwrap_err().to_string();
+        assert!(error.starts_with("no loop device for `/bootwright/root.img`"), "{error}");
+    }
+}

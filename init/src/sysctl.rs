@@ -1,0 +1,53 @@
+//! Kernel parameters by dotted name, as in sysctl(8).
+
+use crate::sys::Sys;
+use nix::errno::Errno;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+#[error("sysctl `{key}` = `{value}`: {source}")]
+pub struct SysctlError {
+    key: String,
+    value: String,
+    source: Errno,
+}
+
+/// Sets all; gives those that the kernel does not have or take.
+pub fn set_all(sys: &dyn Sys, values: &BTreeMap<String, String>) -> Vec<SysctlError> {
+    let set = |(key, value): (&String, &String)| {
+        let source = sys.write(&path_of(key), value).err()?;
+        Some(SysctlError { key: key.clone(), value: value.clone(), source })
+    };
+    values.iter().filter_map(set).collect()
+}
+
+/// `net.ipv4.conf.eth0/1.forwarding` -> `/proc/sys/net/ipv4/conf/eth0.1/forwarding`: dots and slashes change places.
+fn path_of(key: &str) -> PathBuf {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    PathBuf::from(format!("/proc/sys/{}", key.chars().map(swap).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Fake;
+
+    #[test]
+    fn names_become_paths_and_failures_are_told() {
+        let values = [("kernel.panic", "10"), ("net.ipv4.conf.eth0/1.forwarding", "1")];
+        let values: BTreeMap<String, String> = values.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let fake = Fake::failing(&["write /proc/sys/kernel"]);
+        let failed = set_all(&fake, &values);
+        assert_eq!(
+            fake.calls(),
+            ["write /proc/sys/kernel/panic 10", "write /proc/sys/net/ipv4/conf/eth0.1/forwarding 1"]
+        );
+        assert_eq!(failed.len(), 1);
+        assert!(failed[0].to_string().starts_with("sysctl `kernel.panic` = `10`: EPERM"));
+    }
+}

@@ -1,0 +1,171 @@
+//! Phase `verify`: is all there that was packed, byte for byte?
+//!
+//! A failed unpack does not stop the kernel: it logs a line, leaves truncated files and runs an earlier `/init`.
+//! So sizes are checked first, of all segments: that takes no time and finds what a lack of RAM does. Then contents.
+
+use crate::boot::Machine;
+use crate::phases::PhaseError;
+use bootwright_contract::sums::{Sum, parse_sums};
+use bootwright_contract::{SegmentSums, paths};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Read at once; small, as the page cache holds the file already.
+const CHUNK: usize = 64 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("segment `{segment}` is missing or truncated: cannot read `{path}`: {source}; {MORE_RAM}")]
+    NoSums { segment: String, path: String, source: io::Error },
+    #[error(
+        "segment `{segment}` does not belong to this image: the hash of `{path}` is {found}, expected {expected}; load all segments from one build"
+    )]
+    ForeignSums { segment: String, path: String, expected: String, found: String },
+    #[error("line {line} of `{path}` cannot be read")]
+    BadSums { path: String, line: usize },
+    #[error("`{path}` is missing from segment `{segment}`: {source}; {MORE_RAM}")]
+    Missing { segment: String, path: String, source: io::Error },
+    #[error("`{path}` is truncated: found {found} of {expected} bytes; {MORE_RAM}")]
+    Size { path: String, expected: u64, found: u64 },
+    #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
+    Hash { path: String, expected: String, found: String },
+}
+
+const MORE_RAM: &str = "give the machine more RAM or check the boot loader's initrd list";
+
+/// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes.
+pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let sums = load_all_sums(Path::new("/"), &boot.config.segments)?;
+    for (segment, sum) in &sums {
+        check_size(Path::new("/"), segment, sum)?;
+    }
+    if boot.cmdline.value("bw.verify") != Some("0") {
+        for (_, sum) in &sums {
+            check_hash(Path::new("/"), sum)?;
+        }
+    }
+    Ok(())
+}
+
+fn load_all_sums<'a>(root: &Path, segments: &'a [SegmentSums]) -> Result<Vec<(&'a str, Sum)>, VerifyError> {
+    let mut all = Vec::new();
+    for segment in segments {
+        let name = segment.name.as_str();
+        all.extend(load_sums(root, segment)?.into_iter().map(|sum| (name, sum)));
+    }
+    Ok(all)
+}
+
+fn load_sums(root: &Path, segment: &SegmentSums) -> Result<Vec<Sum>, VerifyError> {
+    let path = format!("{}/{}", paths::SUMS, segment.name);
+    let text = fs::read(below(root, &path)).map_err(|source| VerifyError::NoSums {
+        segment: segment.name.clone(),
+        path: path.clone(),
+        source,
+    })?;
+    let found = hex(&Sha256::digest(&text));
+    if found != segment.sums_sha256 {
+        let (segment, expected) = (segment.name.clone(), segment.sums_sha256.clone());
+        return Err(VerifyError::ForeignSums { segment, path, expected, found });
+    }
+    parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })
+}
+
+fn check_size(root: &Path, segment: &str, sum: &Sum) -> Result<(), VerifyError> {
+    let missing = |source| VerifyError::Missing { segment: segment.into(), path: sum.path.clone(), source };
+    let found = fs::symlink_metadata(below(root, &sum.path)).map_err(missing)?.len();
+    match found == sum.size {
+        true => Ok(()),
+        false => Err(VerifyError::Size { path: sum.path.clone(), expected: sum.size, found }),
+    }
+}
+
+fn check_hash(root: &Path, sum: &Sum) -> Result<(), VerifyError> {
+    let missing = |source| VerifyError::Missing { segment: String::new(), path: sum.path.clone(), source };
+    let found = hash_file(&below(root, &sum.path)).map_err(missing)?;
+    match found == sum.sha256 {
+        true => Ok(()),
+        false => Err(VerifyError::Hash { path: sum.path.clone(), expected: sum.sha256.clone(), found }),
+    }
+}
+
+fn hash_file(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&chunk[..n]),
+        }
+    }
+}
+
+fn below(root: &Path, path: &str) -> std::path::PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u8| char::from(DIGITS[usize::from(n & 15)]);
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(*b)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_contract::sums::format_sums;
+
+    /// A segment `root` with one file of 5 bytes, its sums file, and what boot.json says about it.
+    fn segment(name: &str) -> (std::path::PathBuf, SegmentSums, Sum) {
+        let root = std::env::temp_dir().join(format!("bootwright-verify-{}-{name}", std::process::id()));
+        fs::create_dir_all(root.join("bootwright/sums")).unwrap();
+        fs::write(root.join("file"), "hello").unwrap();
+        let sum = Sum {
+            sha256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824".into(),
+            size: 5,
+            path: "/file".into(),
+        };
+        let text = format_sums(&[sum.clone()]);
+        fs::write(root.join("bootwright/sums/root"), &text).unwrap();
+        let sums = SegmentSums { name: "root".into(), sums_sha256: hex(&Sha256::digest(text)) };
+        (root, sums, sum)
+    }
+
+    fn check(root: &Path, sums: &SegmentSums) -> Result<(), String> {
+        let all = load_all_sums(root, std::slice::from_ref(sums)).map_err(|e| e.to_string())?;
+        for (segment, sum) in &all {
+            check_size(root, segment, sum).and_then(|()| check_hash(root, sum)).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn good_truncated_damaged_and_missing() {
+        let (root, sums, _) = segment("all");
+        assert_eq!(check(&root, &sums), Ok(()));
+        for (content, expected) in
+            [("hell", "`/file` is truncated: found 4 of 5 bytes"), ("hellO", "`/file` is damaged")]
+        {
+            fs::write(root.join("file"), content).unwrap();
+            let error = check(&root, &sums).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        fs::remove_file(root.join("file")).unwrap();
+        assert!(check(&root, &sums).unwrap_err().starts_with("`/file` is missing from segment `root`"));
+        fs::write(root.join("bootwright/sums/root"), "").unwrap();
+        assert!(check(&root, &sums).unwrap_err().starts_with("segment `root` does not belong to this image"));
+        fs::remove_file(root.join("bootwright/sums/root")).unwrap();
+        assert!(check(&root, &sums).unwrap_err().starts_with("segment `root` is missing or truncated"));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn hex_digits() {
+        assert_eq!(hex(&[0, 0x1f, 0xa0]), "001fa0");
+    }
+}

@@ -1,0 +1,169 @@
+//! Puts the kernel's modules, their lists and their firmware into the tree.
+
+use super::KmodError;
+use super::firmware::add_firmware;
+use super::kernel::{KernelFiles, ModuleFile, read_plain};
+use super::select::{Selection, Why, select};
+use super::tables::{Listed, format_alias, format_dep, format_softdep};
+use crate::cache::Cache;
+use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
+use crate::parallel;
+use crate::recipe::{CheckedRecipe, Kernel, SegmentName};
+use crate::tree::{Draft, KernelBuild, Reason, Supply, TreeEntry, TreeError};
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+use std::collections::BTreeMap;
+
+/// Raised when the same kernel and requests are selected otherwise.
+const FORMAT: u32 = 1;
+
+/// What the cache keeps: the selection, and the early modules unpacked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    selection: Selection,
+    plain: BTreeMap<String, Plain>,
+}
+
+/// An unpacked module in the cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plain {
+    sha256: Sha256,
+    size: u64,
+}
+
+pub(crate) fn add_kernel(
+    recipe: &CheckedRecipe,
+    supply: &Supply<'_>,
+    draft: &mut Draft,
+    cache: &Cache,
+    jobs: usize,
+) -> Result<KernelBuild, TreeError> {
+    let files = KernelFiles::load(&recipe.kernel, supply)?;
+    let record = load_record(&recipe.kernel, &files, cache, jobs)?;
+    let selection = &record.selection;
+    let mut adder = Adder { kernel: &recipe.kernel, files: &files, draft };
+    for (name, why) in &selection.boot {
+        let body = plain_body(&record.plain[name], cache)?;
+        adder.add_module(SegmentName::Boot, files.modules[name].plain_path(), body, why)?;
+    }
+    for (name, why) in &selection.root {
+        let file = &files.modules[name];
+        adder.add_module(SegmentName::Root, &file.path, file.body.clone(), why)?;
+    }
+    let listed = |modules: &BTreeMap<String, Why>, path: fn(&ModuleFile) -> &str| {
+        let one = |name: &String| Listed { path: path(&files.modules[name]), info: &selection.infos[name] };
+        modules.keys().map(|name| (name.clone(), one(name))).collect::<BTreeMap<_, _>>()
+    };
+    adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path))?;
+    adder.add_tables(SegmentName::Root, &listed(&selection.root, |file| &file.path))?;
+    add_firmware(&recipe.kernel, selection, supply, draft)?;
+    let Selection { early, load, .. } = record.selection;
+    Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load })
+}
+
+struct Adder<'a> {
+    kernel: &'a Kernel,
+    files: &'a KernelFiles,
+    draft: &'a mut Draft,
+}
+
+impl Adder<'_> {
+    /// The boot segment has no merged layout: its modules lie below `lib`.
+    fn path(&self, segment: SegmentName, inner: &str) -> String {
+        let folder = if segment == SegmentName::Boot { "lib" } else { "usr/lib" };
+        format!("{folder}/modules/{}/{inner}", self.files.release)
+    }
+
+    fn add_module(&mut self, segment: SegmentName, path: &str, body: Body, why: &Why) -> Result<(), TreeError> {
+        let reason = Reason::Module { by: why.by.clone(), relation: why.relation.clone() };
+        self.add(segment, path, body, self.kernel.component.clone(), reason)
+    }
+
+    fn add_tables(&mut self, segment: SegmentName, modules: &BTreeMap<String, Listed<'_>>) -> Result<(), TreeError> {
+        for (name, text) in [
+            ("modules.dep", format_dep(modules)),
+            ("modules.alias", format_alias(modules)),
+            ("modules.softdep", format_softdep(modules)),
+            ("modules.builtin", self.files.builtin_list.clone()),
+        ] {
+            let body = Body::from_bytes(text.into_bytes());
+            self.add(segment, name, body, "kernel".into(), Reason::Computed)?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        segment: SegmentName,
+        inner: &str,
+        body: Body,
+        component: String,
+        reason: Reason,
+    ) -> Result<(), TreeError> {
+        let path = self.path(segment, inner);
+        let entry = Entry { path, kind: Kind::File(body), mode: 0o644, uid: 0, gid: 0 };
+        self.draft.add(TreeEntry { entry, component, origin: self.kernel.origin.clone(), reason, segment })
+    }
+}
+
+fn plain_body(plain: &Plain, cache: &Cache) -> Result<Body, KmodError> {
+    let path = cache.blob(&plain.sha256).ok_or_else(|| KmodError::Read {
+        path: plain.sha256.to_string(),
+        cause: std::io::ErrorKind::NotFound.into(),
+    })?;
+    Ok(Body { sha256: plain.sha256, size: plain.size, at: BodyAt::File { path: path.into(), offset: 0 } })
+}
+
+/// The selection for this kernel and these requests, from the cache where it was made before.
+fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) -> Result<Record, KmodError> {
+    let key = record_key(kernel, files);
+    let kept = cache.derived("modules", &key).and_then(|path| std::fs::read(path).ok());
+    let kept = kept.and_then(|json| serde_json::from_slice::<Record>(&json).ok());
+    if let Some(record) = kept
+        && record.plain.values().all(|plain| cache.blob(&plain.sha256).is_some())
+    {
+        return Ok(record);
+    }
+    let selection = select(kernel, files, jobs)?;
+    let names: Vec<&String> = selection.boot.keys().collect();
+    let plain = parallel::map(&names, jobs, |name| {
+        let bytes = read_plain(&files.modules[*name])?;
+        let (sha256, _) = cache.put_blob(&bytes)?;
+        Ok(((*name).clone(), Plain { sha256, size: bytes.len() as u64 }))
+    });
+    let record = Record { selection, plain: plain.into_iter().collect::<Result<_, KmodError>>()? };
+    let file = cache.temp_file()?;
+    let json = serde_json::to_vec(&record).expect("a selection is plain values");
+    std::fs::write(file.path(), json)
+        .map_err(|cause| KmodError::Read { path: file.path().display().to_string(), cause })?;
+    cache.adopt_derived("modules", &key, file.path())?;
+    Ok(record)
+}
+
+/// All that decides a selection: the kernel's files and what is asked for. Recipe lines are in it, as the reasons that are
+/// kept name them.
+fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
+    let mut hasher = sha2::Sha256::new();
+    let mut add = |text: &str| {
+        hasher.update(text.len().to_le_bytes());
+        hasher.update(text);
+    };
+    add(&FORMAT.to_string());
+    for requests in [&kernel.early, &kernel.modules, &kernel.load] {
+        add(&requests.len().to_string());
+        for request in requests {
+            add(&request.text);
+            add(&request.origin.to_string());
+        }
+    }
+    add(&files.release);
+    add(&files.builtin_list);
+    for alias in &files.builtin_aliases {
+        add(alias);
+    }
+    for file in files.modules.values() {
+        add(&file.path);
+        add(&file.body.sha256.to_string());
+    }
+    hex::encode(hasher.finalize())
+}

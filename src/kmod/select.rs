@@ -1,0 +1,175 @@
+//! Which modules go where: those asked for, and what they draw in.
+
+use super::KmodError;
+use super::fnmatch::fnmatch;
+use super::kernel::{KernelFiles, module_name};
+use super::modinfo::ModInfo;
+use crate::recipe::{Kernel, ModuleRequest};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The outcome, kept in the cache: reading the modules again would cost more than the rest of a build.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Names to be loaded early, in order.
+    pub early: Vec<String>,
+    /// Names to be loaded from the root, in order.
+    pub load: Vec<String>,
+    /// Modules of the boot segment, and why.
+    pub boot: BTreeMap<String, Why>,
+    /// Modules of the root, and why; none of them is in `boot`.
+    pub root: BTreeMap<String, Why>,
+    /// Of all of them.
+    pub infos: BTreeMap<String, ModInfo>,
+}
+
+/// What drew a module in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The recipe line, or the module.
+    pub by: String,
+    /// `asked for`, `alias`, `depends`, `softdep`.
+    pub relation: String,
+}
+
+/// Where aliases for softdeps are looked for: the kernel's algorithms, which are named by what they do (`crc32c`).
+const ALGORITHMS: [&str; 3] = ["kernel/crypto/", "kernel/arch/", "kernel/lib/"];
+
+pub fn select(kernel: &Kernel, files: &KernelFiles, jobs: usize) -> Result<Selection, KmodError> {
+    let mut selector = Selector { files, jobs, infos: BTreeMap::new() };
+    let mut early = BTreeMap::new();
+    let early_names = selector.take_requests(&kernel.early, &mut early)?;
+    selector.close(&mut early)?;
+    let mut root = BTreeMap::new();
+    selector.take_requests(&kernel.modules, &mut root)?;
+    let load = selector.take_requests(&kernel.load, &mut root)?;
+    selector.close(&mut root)?;
+    root.retain(|name, _| !early.contains_key(name));
+    let mut infos = selector.infos;
+    infos.retain(|name, _| early.contains_key(name) || root.contains_key(name));
+    let load = load.into_iter().filter(|name| !early.contains_key(name)).collect();
+    Ok(Selection { early: early_names, load, boot: early, root, infos })
+}
+
+struct Selector<'a> {
+    files: &'a KernelFiles,
+    jobs: usize,
+    infos: BTreeMap<String, ModInfo>,
+}
+
+impl Selector<'_> {
+    /// Adds what is asked for; returns the names in order, without those that are built in.
+    fn take_requests(
+        &mut self,
+        requests: &[ModuleRequest],
+        into: &mut BTreeMap<String, Why>,
+    ) -> Result<Vec<String>, KmodError> {
+        let mut names: Vec<String> = Vec::new();
+        for request in requests {
+            let is_pattern = request.text.contains([':', '*', '?', '[']);
+            let found = if is_pattern { self.by_alias(request)? } else { self.by_name(request)? };
+            let relation = if is_pattern { "alias" } else { "asked for" };
+            for name in found {
+                let why = Why { by: request.origin.to_string(), relation: relation.into() };
+                into.entry(name.clone()).or_insert(why);
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    fn by_name(&self, request: &ModuleRequest) -> Result<Vec<String>, KmodError> {
+        let name = module_name(&request.text);
+        if self.files.modules.contains_key(&name) {
+            return Ok(vec![name]);
+        }
+        if self.files.builtin.contains(&name) {
+            return Ok(Vec::new());
+        }
+        let near = self.files.modules.keys().chain(&self.files.builtin);
+        let suggestion = near
+            .map(|other| (strsim::jaro_winkler(&name, other), other))
+            .filter(|(likeness, _)| *likeness > 0.85)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, other)| other.clone());
+        let (release, origin) = (self.files.release.clone(), request.origin.clone());
+        Err(KmodError::NoModule { name: request.text.clone(), release, suggestion, origin })
+    }
+
+    /// Modules with an alias that the request's pattern matches; or whose alias matches the request, when that is the
+    /// modalias of a device.
+    fn by_alias(&mut self, request: &ModuleRequest) -> Result<Vec<String>, KmodError> {
+        let all: Vec<String> = self.files.modules.keys().cloned().collect();
+        self.read(&all)?;
+        let hit = |alias: &String| fnmatch(&request.text, alias) || fnmatch(alias, &request.text);
+        let found: Vec<String> = all.into_iter().filter(|name| self.infos[name].aliases.iter().any(hit)).collect();
+        if found.is_empty() && !self.files.builtin_aliases.iter().any(hit) {
+            let (release, origin) = (self.files.release.clone(), request.origin.clone());
+            return Err(KmodError::NoAlias { pattern: request.text.clone(), release, origin });
+        }
+        Ok(found)
+    }
+
+    /// Adds what the modules need, and what that needs.
+    fn close(&mut self, modules: &mut BTreeMap<String, Why>) -> Result<(), KmodError> {
+        let mut new: Vec<String> = modules.keys().cloned().collect();
+        while !new.is_empty() {
+            self.read(&new)?;
+            let mut next = BTreeSet::new();
+            for by in &new {
+                for (name, relation) in self.needs(by)? {
+                    if !modules.contains_key(&name) {
+                        modules.insert(name.clone(), Why { by: by.clone(), relation: relation.into() });
+                        next.insert(name);
+                    }
+                }
+            }
+            new = next.into_iter().collect();
+        }
+        Ok(())
+    }
+
+    fn needs(&mut self, by: &str) -> Result<Vec<(String, &'static str)>, KmodError> {
+        let info = self.infos[by].clone();
+        let mut found = Vec::new();
+        for name in &info.depends {
+            let name = module_name(name);
+            if self.files.modules.contains_key(&name) {
+                found.push((name, "depends"));
+            } else if !self.files.builtin.contains(&name) {
+                let release = self.files.release.clone();
+                return Err(KmodError::NoDependency { name, by: by.into(), release });
+            }
+        }
+        for name in info.softdep_names() {
+            found.extend(self.softdep(name)?.into_iter().map(|name| (name, "softdep")));
+        }
+        Ok(found)
+    }
+
+    /// A softdep names a module or an alias (`crc32c`); modprobe.d(5): one that does not exist is passed over.
+    fn softdep(&mut self, text: &str) -> Result<Vec<String>, KmodError> {
+        let name = module_name(text);
+        if self.files.modules.contains_key(&name) {
+            return Ok(vec![name]);
+        }
+        if self.files.builtin.contains(&name) || self.files.builtin_aliases.iter().any(|alias| fnmatch(alias, text)) {
+            return Ok(Vec::new());
+        }
+        let is_algorithm = |path: &str| ALGORITHMS.iter().any(|folder| path.starts_with(folder));
+        let names =
+            self.files.modules.iter().filter(|(_, file)| is_algorithm(&file.path)).map(|(name, _)| name.clone());
+        let names: Vec<String> = names.collect();
+        self.read(&names)?;
+        Ok(names.into_iter().filter(|name| self.infos[name].aliases.iter().any(|alias| fnmatch(alias, text))).collect())
+    }
+
+    fn read(&mut self, names: &[String]) -> Result<(), KmodError> {
+        let missing: Vec<&String> = names.iter().filter(|name| !self.infos.contains_key(*name)).collect();
+        let infos = self.files.read_infos(&missing, self.jobs)?;
+        self.infos.extend(missing.into_iter().cloned().zip(infos));
+        Ok(())
+    }
+}

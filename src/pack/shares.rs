@@ -1,0 +1,92 @@
+//! Which component takes how much of a packed segment: an estimate for people, and for budgets by component.
+
+use super::{PackError, copy_body};
+use crate::entry::{Body, Kind};
+use crate::parallel;
+use crate::segment::ComponentShare;
+use crate::tree::TreeEntry;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// Adds up the files by component. Each file is compressed on its own, quickly (zstd 1), and the sums are scaled so that
+/// they add up to the segment's size: what components share by solid compression is spread over them.
+pub fn component_shares<'a>(
+    entries: impl Iterator<Item = &'a TreeEntry>,
+    packed_size: u64,
+    jobs: usize,
+) -> Result<BTreeMap<String, ComponentShare>, PackError> {
+    let files: Vec<(&str, &str, &Body)> = entries
+        .filter_map(|e| match &e.entry.kind {
+            Kind::File(body) => Some((e.component.as_str(), e.entry.path.as_str(), body)),
+            _ => None,
+        })
+        .collect();
+    let sizes = parallel::map(&files, jobs, |(_, path, body)| compressed_size(path, body));
+    let mut shares: BTreeMap<String, ComponentShare> = BTreeMap::new();
+    let mut total = 0;
+    for ((component, _, body), size) in files.iter().zip(sizes) {
+        let size = size?;
+        total += size;
+        let share = shares.entry(component.to_string()).or_default();
+        share.files += 1;
+        share.raw += body.size;
+        share.packed += size;
+    }
+    for share in shares.values_mut() {
+        share.packed = scale(share.packed, packed_size, total);
+    }
+    Ok(shares)
+}
+
+/// `part` of `whole`, as `of` is of it; rounded down, no overflow.
+fn scale(part: u64, of: u64, whole: u64) -> u64 {
+    let scaled = u128::from(part) * u128::from(of) / u128::from(whole.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+fn compressed_size(path: &str, body: &Body) -> Result<u64, PackError> {
+    let failed = |cause| PackError::Compress { segment: "estimate", cause };
+    let mut encoder = zstd::stream::write::Encoder::new(Count(0), 1).map_err(failed)?;
+    copy_body(path, body, &mut encoder, failed)?;
+    Ok(encoder.finish().map_err(failed)?.0)
+}
+
+/// Counts what is written to it.
+struct Count(u64);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Entry;
+    use crate::recipe::{Origin, SegmentName};
+    use crate::tree::Reason;
+
+    #[test]
+    fn shares_add_up_to_the_segment() {
+        let file = |component: &str, path: &str, bytes: Vec<u8>| TreeEntry {
+            entry: Entry { path: path.into(), kind: Kind::File(Body::from_bytes(bytes)), mode: 0o644, uid: 0, gid: 0 },
+            component: component.into(),
+            origin: Origin { file: "r.toml".into(), line: 1 },
+            reason: Reason::Inline,
+            segment: SegmentName::Root,
+        };
+        let noise: Vec<u8> = (0..10_000u32).flat_map(|i| crate::entry::Sha256::of(&i.to_le_bytes()).0).collect();
+        let entries = [file("a", "1", noise.clone()), file("b", "2", vec![0; 320_000]), file("a", "3", vec![1; 5])];
+        let shares = component_shares(entries.iter(), 200_000, 2).unwrap();
+        assert_eq!((shares["a"].files, shares["a"].raw), (2, 320_005));
+        assert!(shares["a"].packed > 190_000 && shares["b"].packed < 10_000, "{shares:?}");
+        let sum = shares["a"].packed + shares["b"].packed;
+        assert!((199_990..=200_000).contains(&sum), "{sum}");
+    }
+}

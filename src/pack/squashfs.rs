@@ -1,0 +1,194 @@
+//! The root as a squashfs, made by mksquashfs from a tar stream on its standard input: owners, modes, links and devices
+//! are exact and nothing needs root rights.
+
+use super::tool::{FoundTool, MKSQUASHFS};
+use super::{PackError, copy_body};
+use crate::entry::{Entry, Kind};
+use crate::recipe::Root;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use tar::{EntryType, Header};
+
+/// mksquashfs's options for the compressor, in its own order of meaning.
+fn compressor_args(root: &Root) -> Result<Vec<String>, PackError> {
+    let bad_level = |range| match root.level {
+        Some(level) => Err(PackError::BadLevel { compressor: root.compressor.clone(), level: level.into(), range }),
+        None => Ok(()),
+    };
+    let with_level = |name: &str, most: u32, range| match root.level {
+        Some(level) if level == 0 || level > most => bad_level(range).map(|()| Vec::new()),
+        Some(level) => Ok(vec![name.into(), "-Xcompression-level".into(), level.to_string()]),
+        None => Ok(vec![name.into()]),
+    };
+    match root.compressor.as_str() {
+        "zstd" => with_level("zstd", 22, "1 to 22"),
+        "gzip" => with_level("gzip", 9, "1 to 9"),
+        "xz" => bad_level("no level").map(|()| vec!["xz".into(), "-Xbcj".into(), "x86".into()]),
+        "lz4" => bad_level("no level").map(|()| vec!["lz4".into()]),
+        "lz4hc" => bad_level("no level").map(|()| vec!["lz4".into(), "-Xhc".into()]),
+        other => Err(PackError::BadCompressor {
+            image: "squashfs",
+            compressor: other.into(),
+            known: "zstd, xz, gzip, lz4, lz4hc",
+        }),
+    }
+}
+
+/// Refuses settings that mksquashfs would not take.
+pub fn check_settings(root: &Root) -> Result<(), PackError> {
+    if !root.block_kib.is_power_of_two() || !(4..=1024).contains(&root.block_kib) {
+        return Err(PackError::BadBlock { image: "squashfs", block_kib: root.block_kib });
+    }
+    compressor_args(root).map(drop)
+}
+
+/// Makes the image at `out`. Entries are sorted by path; the bytes depend on them, `root` and the tool's version only.
+pub fn make_squashfs(
+    entries: &[Entry],
+    root: &Root,
+    tool: &FoundTool,
+    jobs: usize,
+    out: &Path,
+) -> Result<(), PackError> {
+    check_settings(root)?;
+    let stderr = tempfile::tempfile().map_err(PackError::io("make", &std::env::temp_dir()))?;
+    let mut command = tool.command();
+    command
+        .arg("-")
+        .arg(out)
+        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-no-xattrs", "-mkfs-time", "0", "-all-time", "0"])
+        .args(["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"])
+        .args(["-b", &format!("{}K", root.block_kib), "-processors", &jobs.max(1).to_string(), "-comp"])
+        .args(compressor_args(root)?);
+    let log = stderr.try_clone().map_err(PackError::io("make", out))?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(PackError::io("run", &tool.path))?;
+    let fed = feed(&mut child, entries);
+    let status = child.wait().map_err(PackError::io("wait for", &tool.path))?;
+    let stderr = read_log(stderr);
+    match fed {
+        // A pipe that broke is what happens when the tool fails: its own words say more.
+        Ok(()) | Err(PackError::Io { .. }) if !status.success() => {
+            Err(PackError::Tool { tool: MKSQUASHFS.name, status: status.to_string(), stderr })
+        }
+        // The tool warns and goes on where it cannot keep an entry.
+        Ok(()) if !stderr.is_empty() => {
+            Err(PackError::Tool { tool: MKSQUASHFS.name, status: "with a warning".into(), stderr })
+        }
+        other => other,
+    }
+}
+
+fn read_log(mut file: std::fs::File) -> String {
+    let mut text = Vec::new();
+    // Only the words of an error message are lost when this fails.
+    let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(4096).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).trim().to_string()
+}
+
+fn feed(child: &mut Child, entries: &[Entry]) -> Result<(), PackError> {
+    let pipe = child.stdin.take().expect("standard input is a pipe");
+    write_tar(entries, BufWriter::with_capacity(1 << 17, pipe))
+}
+
+/// Writes the entries as a GNU tar: names of any length, times 0, no names of users. Hard links come after their file.
+fn write_tar(entries: &[Entry], out: impl Write) -> Result<(), PackError> {
+    let mut out = out;
+    let (links, others): (Vec<_>, Vec<_>) = entries.iter().partition(|e| matches!(e.kind, Kind::Hardlink(_)));
+    for entry in others.into_iter().chain(links) {
+        write_tar_entry(entry, &mut out)?;
+    }
+    // Two blocks of zeros end a tar (tar(5)).
+    out.write_all(&[0; 1024]).and_then(|()| out.flush()).map_err(pipe_failed)
+}
+
+fn pipe_failed(cause: std::io::Error) -> PackError {
+    PackError::Io { action: "write to", path: MKSQUASHFS.name.into(), cause }
+}
+
+fn write_tar_entry(entry: &Entry, out: &mut dyn Write) -> Result<(), PackError> {
+    let mut header = Header::new_gnu();
+    header.set_mode(entry.mode);
+    header.set_uid(entry.uid.into());
+    header.set_gid(entry.gid.into());
+    header.set_mtime(0);
+    header.set_size(0);
+    let mut link = None;
+    let kind = match &entry.kind {
+        Kind::Dir => EntryType::Directory,
+        Kind::File(body) => {
+            header.set_size(body.size);
+            EntryType::Regular
+        }
+        Kind::Hardlink(target) => {
+            link = Some(target);
+            EntryType::Link
+        }
+        Kind::Symlink(target) => {
+            link = Some(target);
+            EntryType::Symlink
+        }
+        Kind::CharDevice { major, minor } => device(&mut header, *major, *minor, EntryType::Char)?,
+        Kind::BlockDevice { major, minor } => device(&mut header, *major, *minor, EntryType::Block)?,
+        Kind::Fifo => EntryType::Fifo,
+    };
+    header.set_entry_type(kind);
+    if let Some(target) = link {
+        write_name(&mut header, target, NameOf::Link, out)?;
+    }
+    write_name(&mut header, &entry.path, NameOf::Entry, out)?;
+    header.set_cksum();
+    out.write_all(header.as_bytes()).map_err(pipe_failed)?;
+    if let Kind::File(body) = &entry.kind {
+        copy_body(&entry.path, body, out, pipe_failed)?;
+        pad_block(body.size, out)?;
+    }
+    Ok(())
+}
+
+fn device(header: &mut Header, major: u32, minor: u32, kind: EntryType) -> Result<EntryType, PackError> {
+    let number = |cause| PackError::Io { action: "write a device to", path: MKSQUASHFS.name.into(), cause };
+    header.set_device_major(major).map_err(number)?;
+    header.set_device_minor(minor).map_err(number)?;
+    Ok(kind)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum NameOf {
+    Entry,
+    Link,
+}
+
+/// Sets a name byte by byte (the crate would tidy it); one over 100 bytes goes into a GNU long-name record before.
+fn write_name(header: &mut Header, name: &str, of: NameOf, out: &mut dyn Write) -> Result<(), PackError> {
+    let gnu = header.as_gnu_mut().expect("made as a GNU header");
+    let field = if of == NameOf::Entry { &mut gnu.name } else { &mut gnu.linkname };
+    let kept = name.len().min(field.len());
+    field[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+    if name.len() <= field.len() {
+        return Ok(());
+    }
+    let mut long = Header::new_gnu();
+    let title = b"././@LongLink";
+    long.as_gnu_mut().expect("made as a GNU header").name[..title.len()].copy_from_slice(title);
+    long.set_mode(0o644);
+    long.set_uid(0);
+    long.set_gid(0);
+    long.set_mtime(0);
+    long.set_size(name.len() as u64 + 1);
+    long.set_entry_type(if of == NameOf::Entry { EntryType::GNULongName } else { EntryType::GNULongLink });
+    long.set_cksum();
+    out.write_all(long.as_bytes()).map_err(pipe_failed)?;
+    out.write_all(name.as_bytes()).and_then(|()| out.write_all(&[0])).map_err(pipe_failed)?;
+    pad_block(name.len() as u64 + 1, out)
+}
+
+fn pad_block(size: u64, out: &mut dyn Write) -> Result<(), PackError> {
+    let pad = (size.next_multiple_of(512) - size) as usize;
+    out.write_all(&[0; 512][..pad]).map_err(pipe_failed)
+}

@@ -1,0 +1,360 @@
+//! One boot from start to verdict.
+
+use super::artifacts::{self, Files};
+use super::console::{News, Trouble, Watch};
+use super::error::{FailedBoot, Why};
+use super::http::HttpServer;
+use super::interrupt::Interrupts;
+use super::machine::{Machine, Output};
+use super::qemu::{self, Boot, QEMU, Wiring};
+use super::qmp::Qmp;
+use super::{Engine, Reached, SmokeError, SmokeOptions, SmokeReport, Via, junit, netboot, ssh};
+use crate::recipe::Expectation;
+use crate::ui::{Task, Ui};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How often signals, the deadline and SSH are looked at while the console is silent.
+const TICK: Duration = Duration::from_millis(50);
+/// Time for QEMU to open its monitor.
+const MONITOR_WAIT: Duration = Duration::from_secs(20);
+/// After a trouble the console is read on for as long, so that the log holds the rest of a panic.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// Time for an orderly power-down.
+const POWERDOWN_WAIT: Duration = Duration::from_secs(90);
+
+/// Why the loop ended without success.
+enum Stop {
+    Gave(Why),
+    Error(SmokeError),
+}
+
+impl From<Why> for Stop {
+    fn from(why: Why) -> Self {
+        Self::Gave(why)
+    }
+}
+
+/// Boots, waits for the expectations, writes the artifacts.
+pub(super) fn boot_once(
+    plan: &Boot,
+    options: &SmokeOptions,
+    smoke_dir: &Path,
+    interrupts: &Arc<Interrupts>,
+    ui: &Ui,
+) -> Result<SmokeReport, SmokeError> {
+    let files = Files::prepare(smoke_dir)?;
+    let engine = match plan.engine {
+        Engine::Kvm => "KVM",
+        Engine::Tcg => "TCG",
+    };
+    let name = format!("booting `{}` in QEMU ({engine}, {} MiB, {} CPUs)", options.recipe, plan.ram_mib, plan.smp);
+    let task = ui.task(&name, None);
+    let mut session = Session::start(plan, options, files, interrupts.clone(), ui, &task)?;
+    let verdict = match session.wait_for_expectations() {
+        Ok(()) if options.powerdown => session.power_down(),
+        other => other,
+    };
+    session.stop_ssh.store(true, Ordering::Relaxed);
+    session.conclude(verdict)
+}
+
+struct Session<'a> {
+    plan: &'a Boot,
+    options: &'a SmokeOptions,
+    files: Files,
+    interrupts: Arc<Interrupts>,
+    ui: &'a Ui,
+    task: &'a Task,
+    machine: Machine,
+    server: Option<HttpServer>,
+    /// Holds QMP's socket: a path short enough for one, whatever `out/` is.
+    sockets: tempfile::TempDir,
+    ssh_port: u16,
+    ssh_answered: Option<Receiver<()>>,
+    stop_ssh: Arc<AtomicBool>,
+    watch: Watch,
+    reached: Vec<Reached>,
+    begin: Instant,
+    powerdown_s: Option<f64>,
+}
+
+impl<'a> Session<'a> {
+    fn start(
+        plan: &'a Boot,
+        options: &'a SmokeOptions,
+        files: Files,
+        interrupts: Arc<Interrupts>,
+        ui: &'a Ui,
+        task: &'a Task,
+    ) -> Result<Self, SmokeError> {
+        let sockets = tempfile::tempdir().map_err(|cause| SmokeError::io("make", &std::env::temp_dir(), cause))?;
+        let qmp_path = sockets.path().join("qmp");
+        let server = match plan.via {
+            Via::Kernel => None,
+            Via::Ipxe => {
+                let server = HttpServer::start(&plan.image_dir, artifacts::create(&files.http_log)?)?;
+                netboot::write_scripts(&files.dir, &options.extra_cmdline(), server.port)?;
+                Some(server)
+            }
+        };
+        let wiring = Wiring { timeline: &files.timeline_raw, qmp: &qmp_path };
+        let args = qemu::arguments(plan, Some(wiring), &netboot::tftp(&files.dir), 0);
+        let log = artifacts::create(&files.console)?;
+        let begin = Instant::now();
+        let machine = Machine::start(QEMU, &args, log, &files.qemu_log, Some(&qmp_path))?;
+        let reached = |e: &Expectation| Reached { expectation: *e, uptime_s: None, wall_s: None };
+        let mut session = Self {
+            plan,
+            options,
+            files,
+            interrupts,
+            ui,
+            task,
+            machine,
+            server,
+            sockets,
+            ssh_port: 0,
+            ssh_answered: None,
+            stop_ssh: Arc::default(),
+            watch: Watch::default(),
+            reached: options.expect.iter().map(reached).collect(),
+            begin,
+            powerdown_s: None,
+        };
+        session.ssh_port = match session.monitor() {
+            Ok(mut qmp) => qmp.forwarded_port()?,
+            // It ended at once: the wait for the expectations says so.
+            Err(_) if session.machine.ended().is_some() => 0,
+            Err(e) => return Err(e),
+        };
+        artifacts::write_whole(&session.files.command, session.command().as_bytes())?;
+        Ok(session)
+    }
+
+    /// Connects to the monitor; gives up early when QEMU has ended.
+    fn monitor(&mut self) -> Result<Qmp, SmokeError> {
+        let deadline = Instant::now() + MONITOR_WAIT;
+        loop {
+            match self.machine.qmp((Instant::now() + Duration::from_millis(500)).min(deadline)) {
+                Err(_) if Instant::now() < deadline && self.machine.ended().is_none() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// The command that boots the same by hand.
+    fn command(&self) -> String {
+        let args = qemu::arguments(
+            self.plan,
+            None,
+            &netboot::rerun_tftp(&self.plan.image_dir, &self.files.dir),
+            self.ssh_port,
+        );
+        format!("{}\n", qemu::shell_line(QEMU, &args))
+    }
+
+    fn wait_for_expectations(&mut self) -> Result<(), Stop> {
+        let deadline = self.begin + self.options.deadline;
+        while self.reached.iter().any(|r| r.wall_s.is_none()) {
+            match self.next_news()? {
+                News::Trouble(trouble) => {
+                    self.drain();
+                    return Err(Why::Trouble(trouble).into());
+                }
+                News::Reached(expectation, uptime_s) => self.note_reached(expectation, Some(uptime_s)),
+                News::Phase { name, took_s } => self.say(format!("  phase {name} {took_s:.2} s")),
+                News::None => {}
+            }
+            if self.ssh_answered.as_ref().is_some_and(|answered| answered.try_recv().is_ok()) {
+                self.note_reached(Expectation::SshAnswers, None);
+            }
+            if Instant::now() >= deadline && self.reached.iter().any(|r| r.wall_s.is_none()) {
+                return Err(Why::Deadline { after_s: self.options.deadline.as_secs() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The next console line's news; none after a tick of silence.
+    fn next_news(&mut self) -> Result<News, Stop> {
+        if self.interrupts.asked() {
+            return Err(Stop::Error(SmokeError::Interrupted));
+        }
+        match self.machine.output.recv_timeout(TICK) {
+            Ok(Output::Line(line)) => {
+                self.task.aside(|| self.ui.detail(format!("  | {line}")));
+                Ok(self.watch.feed(&line))
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(News::None),
+            Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => {
+                let status = self.machine.wait(Instant::now() + AFTERMATH);
+                let status = status.map_or_else(|| "console closed".into(), |s| s.to_string());
+                Err(Why::Exited { status, complaint: self.machine.complaint() }.into())
+            }
+        }
+    }
+
+    fn note_reached(&mut self, expectation: Expectation, uptime_s: Option<f64>) {
+        let wall_s = self.begin.elapsed().as_secs_f64();
+        if expectation == Expectation::PhasesDone {
+            self.start_ssh();
+        }
+        let awaited = self.reached.iter_mut().find(|r| r.expectation == expectation && r.wall_s.is_none());
+        if let Some(reached) = awaited {
+            (reached.uptime_s, reached.wall_s) = (uptime_s, Some(round_ms(wall_s)));
+            let uptime = uptime_s.map_or(String::new(), |s| format!(" at {s:.2} s of guest uptime,"));
+            self.say(format!("  {expectation}{uptime} {wall_s:.1} s after the start"));
+        }
+    }
+
+    /// Before the guest's network is up an attempt only fills QEMU's queue.
+    fn start_ssh(&mut self) {
+        if self.ssh_answered.is_none() && self.options.expect.contains(&Expectation::SshAnswers) {
+            let (sender, receiver) = channel();
+            let answered = move || {
+                // The receiver may be gone by then.
+                let _ = sender.send(());
+            };
+            ssh::watch_port(self.ssh_port, self.stop_ssh.clone(), answered);
+            self.ssh_answered = Some(receiver);
+        }
+    }
+
+    /// Takes in what the console still says.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + AFTERMATH;
+        while Instant::now() < deadline {
+            match self.machine.output.recv_timeout(TICK) {
+                Ok(Output::Line(line)) => drop(self.watch.feed(&line)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+
+    /// Presses the power button; PID1 must say that it goes down, and QEMU must end well.
+    fn power_down(&mut self) -> Result<(), Stop> {
+        let begin = Instant::now();
+        let pressed = self.monitor().and_then(|mut qmp| qmp.run("system_powerdown", serde_json::json!({})));
+        pressed.map_err(Stop::Error)?;
+        let mut down = false;
+        while begin.elapsed() < POWERDOWN_WAIT {
+            match self.next_news() {
+                Ok(News::Trouble(Trouble::Down { how })) if how == "poweroff" => down = true,
+                Ok(News::Trouble(trouble)) => return Err(Why::Trouble(trouble).into()),
+                Ok(_) => {}
+                Err(Stop::Gave(Why::Exited { .. })) if down => {
+                    let took_s = begin.elapsed().as_secs_f64();
+                    self.powerdown_s = Some(round_ms(took_s));
+                    self.say(format!("  switched off in order, {took_s:.1} s after the power button"));
+                    return Ok(());
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+        Err(Why::Powerdown { after_s: POWERDOWN_WAIT.as_secs() }.into())
+    }
+
+    fn say(&self, text: String) {
+        self.task.aside(|| self.ui.say(text));
+    }
+
+    /// Writes the artifacts and ends the machine, or hands it on.
+    fn conclude(mut self, verdict: Result<(), Stop>) -> Result<SmokeReport, SmokeError> {
+        let keep = self.options.keep && verdict.is_ok() && !self.options.powerdown;
+        if !keep {
+            self.machine.kill();
+        }
+        let mut report = self.report(verdict.is_ok());
+        self.files.write_timeline()?;
+        let why = match verdict {
+            Ok(()) => None,
+            Err(Stop::Gave(why)) => Some(why),
+            Err(Stop::Error(e)) => return Err(e),
+        };
+        let (stage, tail) = (self.watch.stage(), self.watch.tail());
+        let failed = why.as_ref().map(|why| junit::Failed { why, stage: &stage, tail: &tail });
+        artifacts::write_whole(&self.files.junit, junit::render(&report, failed)?.as_bytes())?;
+        if let Some(why) = why {
+            let missing = self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation).collect();
+            return Err(SmokeError::Failed(Box::new(FailedBoot { why, stage, missing, tail, report })));
+        }
+        if keep {
+            report.ssh_port = Some(self.ssh_port);
+            report.qmp_socket = Some(self.sockets.path().join("qmp"));
+            report.qemu_pid = Some(self.machine.pid());
+            report.kept = Some(Kept {
+                machine: self.machine,
+                interrupts: self.interrupts,
+                _sockets: self.sockets,
+                _server: self.server,
+            });
+        }
+        Ok(report)
+    }
+
+    fn report(&self, passed: bool) -> SmokeReport {
+        SmokeReport {
+            version: 1,
+            recipe: self.options.recipe.clone(),
+            passed,
+            engine: self.plan.engine,
+            via: self.plan.via,
+            ram_mib: self.plan.ram_mib,
+            smp: self.plan.smp,
+            wall_s: round_ms(self.begin.elapsed().as_secs_f64()),
+            expectations: self.reached.clone(),
+            phases: self.watch.phases.clone(),
+            powerdown_s: self.powerdown_s,
+            console_log: self.files.console.clone(),
+            command: self.command().trim_end().into(),
+            ssh_port: None,
+            qmp_socket: None,
+            qemu_pid: None,
+            kept: None,
+        }
+    }
+}
+
+fn round_ms(s: f64) -> f64 {
+    (s * 1000.0).round() / 1000.0
+}
+
+/// A machine that goes on after its smoke boot; it ends on drop.
+#[derive(Debug)]
+pub struct Kept {
+    machine: Machine,
+    interrupts: Arc<Interrupts>,
+    _sockets: tempfile::TempDir,
+    _server: Option<HttpServer>,
+}
+
+impl Kept {
+    /// Shows the console, passes standard input on to it, and returns when the machine has ended or the user asked to end.
+    pub fn hold(mut self, ui: &Ui) {
+        if let Some(mut console) = self.machine.input.take() {
+            // It ends with standard input, or with the process.
+            std::thread::spawn(move || {
+                let mut line = String::new();
+                while std::io::stdin().read_line(&mut line).is_ok_and(|n| n > 0) {
+                    if console.write_all(line.as_bytes()).is_err() {
+                        break;
+                    }
+                    line.clear();
+                }
+            });
+        }
+        while !self.interrupts.asked() {
+            match self.machine.output.recv_timeout(TICK) {
+                Ok(Output::Line(line)) => ui.say(line),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+}

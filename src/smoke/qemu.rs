@@ -1,0 +1,170 @@
+//! The QEMU command line of a smoke boot. Pure: nothing is started here.
+
+use super::Via;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The program that boots images.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    Kvm,
+    Tcg,
+}
+
+impl Engine {
+    /// `-accel` and `-cpu`. TCG runs all CPUs of the guest in one thread: with a thread each, QEMU 7.2 crashed
+    /// Debian 13's kernel in some boots.
+    fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
+        }
+    }
+}
+
+/// One boot: what is loaded, and how big the machine is.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Folder with `vmlinuz`, `initrd.img` and `boot.ipxe`.
+    pub image_dir: PathBuf,
+    pub engine: Engine,
+    pub ram_mib: u32,
+    pub smp: u32,
+    pub via: Via,
+    /// The whole kernel command line; with iPXE it is in the script instead.
+    pub cmdline: String,
+}
+
+/// How a running QEMU is reached; absent in the command that a person runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Wiring<'a> {
+    /// File that gets the bytes of the second serial port.
+    pub timeline: &'a Path,
+    /// Unix socket for QMP.
+    pub qmp: &'a Path,
+}
+
+/// iPXE by TFTP: the folder that QEMU serves and the script's path below it.
+#[derive(Debug, Clone)]
+pub struct Tftp<'a> {
+    pub dir: &'a Path,
+    pub bootfile: String,
+}
+
+/// Arguments without the program. `ssh_port` is the port on 127.0.0.1 that leads to the guest's port 22; 0 takes a free one.
+pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_port: u16) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+    add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    // graphics=off makes SeaBIOS, and with it iPXE, talk on the first serial port.
+    add(&["-machine", "q35,graphics=off"]);
+    add(&boot.engine.arguments());
+    add(&["-smp", &boot.smp.to_string(), "-m", &boot.ram_mib.to_string()]);
+    add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+    match wiring {
+        Some(wiring) => {
+            add(&["-chardev"]);
+            args.push(join("file,id=timeline,path=", wiring.timeline));
+            args.extend(["-serial", "chardev:timeline", "-qmp"].map(OsString::from));
+            let mut qmp = join("unix:", wiring.qmp);
+            qmp.push(",server=on,wait=off");
+            args.push(qmp);
+        }
+        None => add(&["-serial", "null"]),
+    }
+    let mut netdev = OsString::from(format!("user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"));
+    if boot.via == Via::Ipxe {
+        netdev.push(",tftp=");
+        netdev.push(escape_commas(tftp.dir));
+        netdev.push(format!(",bootfile={}", tftp.bootfile));
+    }
+    args.extend(["-netdev".into(), netdev, "-device".into()]);
+    match boot.via {
+        Via::Kernel => {
+            args.push("virtio-net-pci,netdev=net,romfile=".into());
+            args.extend(["-kernel".into(), boot.image_dir.join("vmlinuz").into()]);
+            args.extend(["-initrd".into(), boot.image_dir.join("initrd.img").into()]);
+            args.extend(["-append".into(), OsString::from(&boot.cmdline)]);
+        }
+        Via::Ipxe => args.push("virtio-net-pci,netdev=net,bootindex=0".into()),
+    }
+    args
+}
+
+fn join(prefix: &str, path: &Path) -> OsString {
+    let mut out = OsString::from(prefix);
+    out.push(escape_commas(path));
+    out
+}
+
+/// QEMU's option parser reads `,,` as a comma (qemu(1), "-drive": "If your filename contains a comma").
+fn escape_commas(path: &Path) -> OsString {
+    match path.to_str() {
+        Some(text) => text.replace(',', ",,").into(),
+        None => path.into(),
+    }
+}
+
+/// A command as a line that a POSIX shell reads back to the same words.
+pub fn shell_line(program: &str, args: &[OsString]) -> String {
+    let mut line = program.to_string();
+    for arg in args {
+        line.push(' ');
+        line.push_str(&shell_word(&arg.to_string_lossy()));
+    }
+    line
+}
+
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn boot(via: Via) -> Boot {
+        Boot {
+            image_dir: "/out dir/worker".into(),
+            engine: Engine::Tcg,
+            ram_mib: 512,
+            smp: 2,
+            via,
+            cmdline: "console=ttyS0 it's=\"x\"".into(),
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_the_command_back() {
+        let tftp = Tftp { dir: Path::new("/o,ut"), bootfile: "smoke/rerun.ipxe".into() };
+        for via in [Via::Kernel, Via::Ipxe] {
+            let args = arguments(&boot(via), None, &tftp, 2222);
+            let line = shell_line("printf '%s\\n'", &args);
+            let out = Command::new("sh").arg("-c").arg(line).output().unwrap();
+            let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into()).collect();
+            assert_eq!(String::from_utf8_lossy(&out.stdout).lines().collect::<Vec<_>>(), words);
+        }
+    }
+
+    #[test]
+    fn each_way_loads_the_image() {
+        let tftp = Tftp { dir: Path::new("/o,ut"), bootfile: "smoke/rerun.ipxe".into() };
+        let wiring = Wiring { timeline: Path::new("/t"), qmp: Path::new("/q") };
+        let direct = shell_line(QEMU, &arguments(&boot(Via::Kernel), Some(wiring), &tftp, 0));
+        assert!(direct.contains("-kernel '/out dir/worker/vmlinuz' -initrd '/out dir/worker/initrd.img'"), "{direct}");
+        assert!(direct.contains("file,id=timeline,path=/t") && direct.contains("unix:/q,"), "{direct}");
+        assert!(!direct.contains("tftp="), "{direct}");
+        let ipxe = shell_line(QEMU, &arguments(&boot(Via::Ipxe), None, &tftp, 2222));
+        assert!(ipxe.contains("127.0.0.1:2222-:22,tftp=/o,,ut,bootfile=smoke/rerun.ipxe"), "{ipxe}");
+        assert!(!ipxe.contains("-kernel") && !ipxe.contains("-append"), "{ipxe}");
+    }
+}

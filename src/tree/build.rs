@@ -1,0 +1,92 @@
+//! From pools to a finished tree: what is wanted, what that needs, and nothing else.
+
+use super::overlay::{add_inline, add_overlay};
+use super::select::add_wanted;
+use super::supply::Supply;
+use super::{Draft, Reason, TreeBuild, TreeEntry, TreeError};
+use crate::cache::Cache;
+use crate::entry::{Body, Entry, Kind};
+use crate::recipe::{CheckedRecipe, SegmentName};
+use crate::source::Pool;
+use bootwright_contract::paths;
+use std::path::Path;
+
+/// Fills in an overlay's template: its file (for messages), its text.
+pub type Render<'a> = &'a dyn Fn(&Path, &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What a tree is built from.
+pub struct Inputs<'a> {
+    pub recipe: &'a CheckedRecipe,
+    /// One a component, by its name.
+    pub pools: &'a [(String, Pool)],
+    /// PID1's binary.
+    pub init: Body,
+    pub render: Render<'a>,
+    pub cache: &'a Cache,
+    /// Threads, at least 1.
+    pub jobs: usize,
+}
+
+/// Folders of the initramfs that PID1 mounts on.
+const BOOT_FOLDERS: [&str; 4] = ["dev", "proc", "run", "sys"];
+
+/// Builds the tree. Every library, module, firmware file and interpreter that is needed is in it, or this fails.
+pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
+    let recipe = inputs.recipe;
+    let supply = Supply::of(&recipe.components, inputs.pools)?;
+    let mut draft = Draft::default();
+    add_boot(inputs, &mut draft)?;
+    for part in &supply.parts {
+        add_wanted(part, part.component.name == recipe.kernel.component, &mut draft)?;
+    }
+    for file in &recipe.files {
+        add_inline(file, &mut draft)?;
+    }
+    for overlay in &recipe.overlays {
+        add_overlay(overlay, inputs.render, &mut draft)?;
+    }
+    let kernel = crate::kmod::add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
+    draw_link_targets(&supply, &mut draft)?;
+    let interpreters = crate::elf::add_libraries(recipe, &supply, &mut draft)?;
+    draft.complete_parents()?;
+    draft.keep_folder_modes();
+    crate::elf::check_interpreters(&draft, &interpreters)?;
+    Ok(TreeBuild { tree: draft.tree, kernel })
+}
+
+fn add_boot(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {
+    let mut add = |path: &str, kind, reason| {
+        draft.add(TreeEntry {
+            entry: Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0 },
+            component: "init".into(),
+            origin: inputs.recipe.kernel.origin.clone(),
+            reason,
+            segment: SegmentName::Boot,
+        })
+    };
+    add(paths::INIT.trim_start_matches('/'), Kind::File(inputs.init.clone()), Reason::Init)?;
+    BOOT_FOLDERS.iter().try_for_each(|path| add(path, Kind::Dir, Reason::Init))
+}
+
+/// What the tree's symlinks point to, where a pool has it. A link into `/proc` or `/run` leads nowhere yet.
+fn draw_link_targets(supply: &Supply<'_>, draft: &mut Draft) -> Result<(), TreeError> {
+    let links: Vec<(String, String)> = draft
+        .tree
+        .entries
+        .values()
+        .filter(|e| e.segment != SegmentName::Boot && matches!(e.entry.kind, Kind::Symlink(_)))
+        .map(|e| (e.entry.path.clone(), e.component.clone()))
+        .collect();
+    for (path, component) in links {
+        // The link itself may be the recipe's own, so it is followed one step here and then through the pools.
+        let Some(entry) = draft.on_node(&path) else { continue };
+        let Kind::Symlink(target) = &entry.entry.kind else { continue };
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let target = if target.starts_with('/') { target.clone() } else { format!("{folder}/{target}") };
+        let there = draft.resolve(&path).end.is_some_and(|end| draft.on_node(&end).is_some());
+        if !there {
+            draft.draw(supply, &target, &component, &Reason::LinkTarget { by: path.clone() })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What can go wrong between pools and a finished tree.
+
+use super::TreeEntry;
+use crate::elf::ElfError;
+use crate::entry::PathProblem;
+use crate::error::{Exit, Failure};
+use crate::kmod::KmodError;
+use crate::recipe::Origin;
+use std::path::PathBuf;
+
+/// Who put an entry into the tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owner {
+    pub component: String,
+    pub origin: Origin,
+}
+
+impl Owner {
+    pub fn of(entry: &TreeEntry) -> Self {
+        Self { component: entry.component.clone(), origin: entry.origin.clone() }
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` ({})", self.component, self.origin)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    #[error("{origin}: `{pattern}` of component `{component}` is no glob: {cause}")]
+    BadPattern { pattern: String, component: String, origin: Origin, cause: globset::Error },
+    #[error("{origin}: `{pattern}` matches nothing in component `{component}`")]
+    NothingMatches { pattern: String, component: String, origin: Origin },
+    #[error("{origin}: `{from}` of `rename` is not in component `{component}`")]
+    RenameOfNothing { from: String, component: String, origin: Origin },
+    #[error("`{path}` is in {first} and in {second}: {difference}")]
+    Conflict { path: String, first: Box<Owner>, second: Box<Owner>, difference: &'static str },
+    #[error("`{path}` of {owner} cannot be: `{parent}` of {parent_owner} is no folder")]
+    NotAFolder { path: String, owner: Box<Owner>, parent: String, parent_owner: Box<Owner> },
+    #[error("`{path}` of {owner}: the hard link's target `{target}` is not in the component")]
+    LinkToNothing { path: String, target: String, owner: Box<Owner> },
+    #[error("`{path}` of {owner} is too large: {size} bytes, an initramfs holds files of at most {limit}")]
+    TooLarge { path: String, owner: Box<Owner>, size: u64, limit: u64 },
+    #[error("`{path}` of {owner} lies in a folder that the image itself uses")]
+    Reserved { path: String, owner: Box<Owner> },
+    #[error("{origin}: `{}` cannot be in an image: {problem}", path.display())]
+    BadPath { path: PathBuf, origin: Origin, problem: PathProblem },
+    #[error("{origin}: the name of `{}` is not UTF-8", path.display())]
+    NotUtf8 { path: PathBuf, origin: Origin },
+    #[error("{origin}: `{}` is neither a file, nor a folder, nor a symlink", path.display())]
+    SpecialFile { path: PathBuf, origin: Origin },
+    #[error("{origin}: cannot read `{}`: {cause}", path.display())]
+    Read { path: PathBuf, origin: Origin, cause: std::io::Error },
+    #[error("{origin}: template `{}`: {cause}", path.display())]
+    Template { path: PathBuf, origin: Origin, cause: Box<dyn std::error::Error + Send + Sync> },
+    #[error("component `{component}` has no files: its source was not opened")]
+    NoPool { component: String },
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    #[error(transparent)]
+    Kmod(#[from] KmodError),
+}
+
+impl TreeError {
+    /// The `help:` line.
+    pub fn help(&self) -> String {
+        match self {
+            Self::BadPattern { .. } => "write `*` and `?` for parts of a name, `**` for folders, `[ab]` for one of several".into(),
+            Self::NothingMatches { pattern, .. } => {
+                format!("correct or drop `{pattern}`; paths are those in the package, without a leading `/`")
+            }
+            Self::RenameOfNothing { .. } => "write the path as it is in the package, without a leading `/`".into(),
+            Self::Conflict { .. } => {
+                "exclude it from one of them, rename it, or put the one that shall win into `segment = \"config\"`, which is laid over the root".into()
+            }
+            Self::NotAFolder { .. } => "exclude or rename one of the two".into(),
+            Self::LinkToNothing { .. } => "exclude it, or do not exclude its target".into(),
+            Self::TooLarge { .. } => "leave the file out, or let the node fetch it after the boot".into(),
+            Self::Reserved { .. } => "put it elsewhere: `/bootwright` and `/init` of the boot segment are bootwright's own".into(),
+            Self::BadPath { .. } | Self::NotUtf8 { .. } | Self::SpecialFile { .. } => "rename or remove it".into(),
+            Self::Read { .. } => "check the path and its permissions".into(),
+            Self::Template { .. } => "correct the template; what it may use are the recipe's `[vars]`".into(),
+            Self::NoPool { component } => format!("fetch and open the source of `{component}` first"),
+            Self::Elf(cause) => cause.help(),
+            Self::Kmod(cause) => cause.help(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Read { .. } | Self::NoPool { .. } => Exit::Other,
+            Self::Elf(cause) => cause.exit(),
+            Self::Kmod(cause) => cause.exit(),
+            _ => Exit::Usage,
+        }
+    }
+}
+
+impl From<TreeError> for Failure {
+    fn from(e: TreeError) -> Self {
+        Self { exit: e.exit(), message: e.to_string(), help: Some(e.help()) }
+    }
+}

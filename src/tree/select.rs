@@ -1,0 +1,119 @@
+//! What a component itself wants: its `paths` globs over the files of its source.
+
+use super::supply::{Offered, Part};
+use super::{Draft, Reason, TreeEntry, TreeError, error::Owner};
+use crate::entry::{Entry, Kind};
+use crate::recipe::Component;
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use std::collections::{BTreeMap, HashMap};
+
+fn glob(component: &Component, pattern: &str) -> Result<Glob, TreeError> {
+    GlobBuilder::new(pattern.trim_end_matches('/')).literal_separator(true).build().map_err(|cause| {
+        let (component, origin) = (component.name.clone(), component.origin.clone());
+        TreeError::BadPattern { pattern: pattern.into(), component, origin, cause }
+    })
+}
+
+/// Several globs of a component as one set; a pattern without wildcards that names a folder covers all below it.
+pub fn compile(component: &Component, patterns: &[String]) -> Result<GlobSet, TreeError> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(glob(component, pattern)?);
+        if is_literal(pattern) {
+            set.add(glob(component, &format!("{}/**", pattern.trim_end_matches('/')))?);
+        }
+    }
+    set.build().map_err(|cause| {
+        let (component, origin) = (component.name.clone(), component.origin.clone());
+        TreeError::BadPattern { pattern: patterns.join(", "), component, origin, cause }
+    })
+}
+
+fn is_literal(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', '{', '\\'])
+}
+
+struct Pattern<'a> {
+    text: &'a str,
+    itself: GlobMatcher,
+    below: Option<String>,
+}
+
+impl Pattern<'_> {
+    fn matches(&self, path: &str) -> bool {
+        self.itself.is_match(path) || self.below.as_ref().is_some_and(|folder| path.starts_with(folder.as_str()))
+    }
+}
+
+/// Puts a component's wanted files into the draft. The kernel's own files (`boot/`, `lib/modules/`) are never put in by a
+/// glob: the kernel lies beside the initrd, and modules come by name.
+pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result<(), TreeError> {
+    let component = part.component;
+    let patterns = patterns(component)?;
+    let everything = patterns.is_empty() && !component.only_needed && !is_kernel;
+    let mut used = vec![false; patterns.len()];
+    let mut wanted: BTreeMap<&str, (&Offered, String)> = BTreeMap::new();
+    for (path, offered) in &part.offers {
+        let hit = patterns.iter().position(|p| p.matches(&offered.source_path) || p.matches(path));
+        for (pattern, used) in patterns.iter().zip(&mut used) {
+            *used |= pattern.matches(&offered.source_path) || pattern.matches(path);
+        }
+        let pattern = match hit {
+            Some(i) => patterns[i].text.to_string(),
+            None if everything => "everything".into(),
+            None => continue,
+        };
+        if !(is_kernel && (path.starts_with("boot/") || path.starts_with("usr/lib/modules/"))) {
+            wanted.insert(path, (offered, pattern));
+        }
+    }
+    if let Some(i) = used.iter().position(|used| !used) {
+        let (component, origin) = (component.name.clone(), component.origin.clone());
+        return Err(TreeError::NothingMatches { pattern: patterns[i].text.into(), component, origin });
+    }
+    add_all(part, &wanted, draft)
+}
+
+fn patterns(component: &Component) -> Result<Vec<Pattern<'_>>, TreeError> {
+    let of = |text: &'_ String| -> Result<(GlobMatcher, Option<String>), TreeError> {
+        let below = is_literal(text).then(|| format!("{}/", text.trim_end_matches('/')));
+        Ok((glob(component, text)?.compile_matcher(), below))
+    };
+    component.paths.iter().map(|text| of(text).map(|(itself, below)| Pattern { text, itself, below })).collect()
+}
+
+fn add_all(part: &Part<'_>, wanted: &BTreeMap<&str, (&Offered, String)>, draft: &mut Draft) -> Result<(), TreeError> {
+    // Hard links whose file is not wanted itself: the first of them becomes the file.
+    let mut files: HashMap<&str, &str> = HashMap::new();
+    for (path, (offered, pattern)) in wanted {
+        let mut entry = offered.entry.clone();
+        if let Kind::Hardlink(target) = &offered.entry.kind {
+            let first =
+                *files.entry(target).or_insert(if wanted.contains_key(target.as_str()) { target } else { path });
+            entry.kind = match first == *path {
+                true => body_of_link(part, &offered.entry, target)?,
+                false => Kind::Hardlink(first.into()),
+            };
+        }
+        draft.add(TreeEntry {
+            entry,
+            component: part.component.name.clone(),
+            origin: part.component.origin.clone(),
+            reason: Reason::Wanted { pattern: pattern.clone() },
+            segment: part.component.segment,
+        })?;
+    }
+    Ok(())
+}
+
+/// The file that a hard link is a name of.
+pub fn body_of_link(part: &Part<'_>, link: &Entry, target: &str) -> Result<Kind, TreeError> {
+    match part.offers.get(target).map(|offered| &offered.entry.kind) {
+        Some(Kind::File(body)) => Ok(Kind::File(body.clone())),
+        _ => Err(TreeError::LinkToNothing {
+            path: link.path.clone(),
+            target: target.into(),
+            owner: Box::new(Owner { component: part.component.name.clone(), origin: part.component.origin.clone() }),
+        }),
+    }
+}
