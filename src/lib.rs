@@ -10,6 +10,7 @@ pub mod entry;
 pub mod error;
 pub mod fetch;
 pub mod inspect;
+pub mod interrupt;
 pub mod kmod;
 pub mod lock;
 pub mod pack;

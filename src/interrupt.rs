@@ -1,0 +1,110 @@
+//! Children that do not outlive us: each runs in a process group of its own, which is killed when it is dropped and
+//! when a signal (Ctrl-C, SIGTERM, SIGHUP) ends this process.
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+/// The groups that run now, by the process id of their leader.
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn running() -> MutexGuard<'static, BTreeSet<i32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child with all that it starts.
+#[derive(Debug)]
+pub struct Group {
+    child: Child,
+}
+
+impl Group {
+    /// Starts the command as leader of a new process group.
+    ///
+    /// # Errors
+    /// Those of [`Command::spawn`], and of installing the signal handler.
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        watch_signals()?;
+        // Held while the child starts: a signal in between waits for it to be listed.
+        let mut running = running();
+        let child = command.process_group(0).spawn()?;
+        running.insert(pid(&child).as_raw());
+        Ok(Self { child })
+    }
+
+    /// The leader, to take its pipes and to wait for it.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let mut running = running();
+        // Fails when nothing of the group is left, which is what is wanted.
+        let _ = killpg(pid(&self.child), Signal::SIGKILL);
+        let _ = self.child.wait();
+        running.remove(&pid(&self.child).as_raw());
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("Linux keeps process ids below 2^22"))
+}
+
+/// Starts the thread that ends all groups and then this process, once.
+fn watch_signals() -> io::Result<()> {
+    static STARTED: Once = Once::new();
+    let mut outcome = Ok(());
+    STARTED.call_once(|| outcome = start_watching());
+    outcome
+}
+
+fn start_watching() -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            for &leader in running().iter() {
+                let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+            }
+            // Ends this process as the signal would have done: its parent sees which one it was.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    /// Whether a process runs: neither gone nor a zombie (proc(5), third field of `stat`).
+    fn runs(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+    }
+
+    #[test]
+    fn a_dropped_group_leaves_no_grandchild() {
+        let mut group =
+            Group::spawn(Command::new("sh").args(["-c", "sleep 600 & echo $!; wait"]).stdout(Stdio::piped())).unwrap();
+        let mut line = String::new();
+        BufReader::new(group.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let grandchild = line.trim();
+        assert!(runs(grandchild));
+        drop(group);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while runs(grandchild) {
+            assert!(std::time::Instant::now() < deadline, "process {grandchild} outlived its group");
+            std::thread::yield_now();
+        }
+    }
+}

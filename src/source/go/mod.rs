@@ -1,0 +1,160 @@
+//! Programs built from Go modules: of other people's main packages by module and version, or of a folder of our own
+//! whose `go.mod` and `go.sum` pin the rest.
+//!
+//! Modules stay in Go's own module cache, and come from where the user's GOPROXY says. What is built is kept in our
+//! cache by all that decides its bytes, so that it is never built twice, and needs no Go when it is there.
+
+mod build;
+mod edits;
+mod gomod;
+mod modules;
+#[cfg(test)]
+mod tests;
+mod toolchain;
+mod workspace;
+
+pub use toolchain::Toolchain;
+
+use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
+use crate::recipe::GoSpec;
+use build::Built;
+use modules::Modules;
+use std::path::{Path, PathBuf};
+use workspace::Workspace;
+
+/// Folder of the cache's derived things.
+const KIND: &str = "go";
+/// Part of every key: how programs are built and how they are laid down.
+const FORMAT: u32 = 1;
+
+pub struct Go<'a> {
+    pub spec: &'a GoSpec,
+}
+
+impl Source for Go<'_> {
+    fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
+        self.lock_with(&self.toolchain(cx)?, cx)
+    }
+
+    fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
+        self.fetch_with(|| self.toolchain(cx), pins, cx)
+    }
+
+    fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
+        let key = self.key(pins);
+        let Some(dir) = cx.cache.derived(KIND, &key) else {
+            return Err(SourceError::Offline { name: self.programs() });
+        };
+        let built = Built::load(&dir)?;
+        let mut entries = self.entries(&built, &dir)?;
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Pool { entries, packages: built.modules.iter().map(facts).collect() })
+    }
+}
+
+impl Go<'_> {
+    fn toolchain(&self, cx: &Context<'_>) -> Result<Toolchain, SourceError> {
+        Toolchain::find(&self.programs(), cx.settings.offline)
+    }
+
+    /// The programs' names, for messages.
+    fn programs(&self) -> String {
+        let names = self.spec.packages.values().map(|path| path.rsplit('/').next().unwrap_or(path));
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    fn dir(&self, cx: &Context<'_>) -> Option<PathBuf> {
+        self.spec.dir.as_ref().map(|dir| cx.recipe_dir.join(dir))
+    }
+
+    fn lock_with(&self, go: &Toolchain, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
+        let modules = Modules { go, cx };
+        let mut pins = match self.dir(cx) {
+            Some(dir) => modules.lock_dir(&dir)?,
+            None => modules.lock_module(&self.spec.module, &self.spec.version)?,
+        };
+        pins.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pins)
+    }
+
+    fn fetch_with(
+        &self,
+        toolchain: impl FnOnce() -> Result<Toolchain, SourceError>,
+        pins: &[Pin],
+        cx: &Context<'_>,
+    ) -> Result<(), SourceError> {
+        if let Some(dir) = self.dir(cx) {
+            modules::check_dir(&dir, pins)?;
+        }
+        let key = self.key(pins);
+        if cx.cache.derived(KIND, &key).is_some() {
+            return Ok(());
+        }
+        let programs = self.programs();
+        let wait = || cx.ui.say(format_args!("waiting for another build of {programs}"));
+        let _lock = cx.cache.lock_or_wait(&format!("{KIND}/{key}"), wait)?;
+        if cx.cache.derived(KIND, &key).is_some() {
+            return Ok(());
+        }
+        let go = toolchain()?;
+        check_toolchain(&go, pins)?;
+        let modules = Modules { go: &go, cx }.fetch(pins)?;
+        let mut workspace = match self.dir(cx) {
+            Some(dir) => Workspace::of_dir(&dir, cx)?,
+            None => Workspace::of_module(&self.spec.module, &modules, cx)?,
+        };
+        workspace.apply_edits(self.spec, &go)?;
+        let task = cx.ui.task(&format!("building {programs} with {} (takes minutes)", go.version), None);
+        let out = build::build(self.spec, &workspace, &go, cx)?;
+        drop(task);
+        cx.cache.adopt_derived(KIND, &key, &out)?;
+        Ok(())
+    }
+
+    /// Names what the build depends on: the spec but for the places in the image, and the pins with the toolchain.
+    fn key(&self, pins: &[Pin]) -> String {
+        let GoSpec { module, version, dir: _, packages, tags, ldflags, gcflags, edits } = self.spec;
+        let packages: Vec<&String> = packages.keys().collect();
+        let parts = (FORMAT, module, version, packages, tags, ldflags, gcflags, edits, pins);
+        Sha256::of(&serde_json::to_vec(&parts).expect("specs and pins are plain data")).to_string()
+    }
+
+    fn entries(&self, built: &Built, dir: &Path) -> Result<Vec<Entry>, SourceError> {
+        let entry = |(package, to): (&String, &String)| {
+            let program = built.programs.iter().find(|p| &p.package == package);
+            let program = program.expect("the key holds the packages, all of them were built");
+            let path = crate::entry::parse_entry_path(to).map_err(|problem| SourceError::BadInput {
+                subject: to.clone(),
+                problem: problem.to_string(),
+                help: "give a path inside the image, such as `usr/bin/kubelet`".into(),
+            })?;
+            let at = BodyAt::File { path: dir.join(&program.file).into(), offset: 0 };
+            let kind = Kind::File(Body { sha256: program.sha256, size: program.size, at });
+            Ok(Entry { path, kind, mode: 0o755, uid: 0, gid: 0 })
+        };
+        self.spec.packages.iter().map(entry).collect()
+    }
+}
+
+/// The toolchain decides the bytes of a program: another one than the pinned one must not build it silently.
+fn check_toolchain(go: &Toolchain, pins: &[Pin]) -> Result<(), SourceError> {
+    match pins.iter().find_map(|pin| pin.detail.get("toolchain")) {
+        Some(pinned) if *pinned != go.version => Err(SourceError::Gone {
+            name: "Go toolchain".into(),
+            version: pinned.clone(),
+            place: format!("this machine, which has {} at `{}`", go.version, go.go.display()),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn facts(module: &build::Module) -> PackageFacts {
+    PackageFacts {
+        name: module.path.clone(),
+        version: module.version.clone(),
+        license: None,
+        supplier: None,
+        purl: Some(format!("pkg:golang/{}@{}", module.path, module.version)),
+    }
+}

@@ -1,0 +1,210 @@
+//! The `go` command: where it is, how old it is, and how it is called.
+
+use super::super::SourceError;
+use crate::interrupt::Group;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where the archive from Go's own site is unpacked by its instructions: looked at when PATH has no `go`.
+const USUAL_GO: &str = "/usr/local/go/bin/go";
+/// Lines of a failed command that an error shows.
+const SHOWN_LINES: usize = 20;
+
+/// An installed Go.
+#[derive(Debug, Clone)]
+pub struct Toolchain {
+    pub go: PathBuf,
+    /// As it calls itself: `go1.26.8`.
+    pub version: String,
+    pub offline: bool,
+    /// Further environment of each call.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Output {
+    pub success: bool,
+    pub status: String,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Toolchain {
+    /// Finds `go` and asks for its version.
+    ///
+    /// # Errors
+    /// [`SourceError::MissingTool`], with `needed_for` in its text.
+    pub fn find(needed_for: &str, offline: bool) -> Result<Self, SourceError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let candidates = std::env::split_paths(&path).map(|dir| dir.join("go")).chain([USUAL_GO.into()]);
+        let go = candidates.into_iter().find(|go| go.is_file()).ok_or_else(|| SourceError::MissingTool {
+            tool: "go".into(),
+            needed_for: needed_for.into(),
+            install: "install Go (Debian's package `golang-go` where it is new enough, else Go's own archive under /usr/local/go), \
+                or take a recipe that needs none, such as `worker-prebuilt`"
+                .into(),
+        })?;
+        let mut found = Self { go, version: String::new(), offline, env: Vec::new() };
+        let output = found.run(&mut found.command(Path::new("/"), &["env", "GOVERSION"]))?;
+        found.version = found.succeeded(output, "go env GOVERSION")?.trim().to_string();
+        Ok(found)
+    }
+
+    /// A call of `go` in `dir`, for a static linux/amd64 build that does not depend on the user's settings. Those that
+    /// say where modules come from and how they are verified (GOPROXY, GOPRIVATE, GOSUMDB, ...) stay.
+    pub fn command(&self, dir: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.go);
+        command.args(args).current_dir(dir).stdin(Stdio::null());
+        let fixed = [
+            ("GO111MODULE", "on"),
+            ("GOWORK", "off"),
+            // Set, because an empty value would give way to `go env -w`.
+            ("GOFLAGS", "-buildvcs=false"),
+            // What is installed builds; nothing is downloaded behind the user's back.
+            ("GOTOOLCHAIN", "local"),
+            ("CGO_ENABLED", "0"),
+            ("GOOS", "linux"),
+            ("GOARCH", "amd64"),
+            ("GOAMD64", "v1"),
+            ("GOFIPS140", "off"),
+            ("LC_ALL", "C"),
+        ];
+        command.envs(fixed).env_remove("GOEXPERIMENT").env_remove("GODEBUG");
+        if self.offline {
+            command.env("GOPROXY", "off").env("GOSUMDB", "off");
+        }
+        command.envs(self.env.iter().cloned());
+        command
+    }
+
+    /// Runs to the end; a signal to this process ends it and all that it started.
+    pub fn run(&self, command: &mut Command) -> Result<Output, SourceError> {
+        let io = |action| move |cause| SourceError::Io { action, path: self.go.clone(), cause };
+        let mut group = Group::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).map_err(io("run"))?;
+        let mut stderr = group.child().stderr.take().expect("it was piped above");
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stderr.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let mut stdout = Vec::new();
+        let mut pipe = group.child().stdout.take().expect("it was piped above");
+        pipe.read_to_end(&mut stdout).map_err(io("read from"))?;
+        let stderr = reader.join().expect("reading does not panic").map_err(io("read from"))?;
+        let status = group.child().wait().map_err(io("wait for"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Output {
+            success: status.success(),
+            status: status.to_string(),
+            stdout: text(&stdout),
+            stderr: text(&stderr),
+        })
+    }
+
+    /// The standard output of a success; else an error with the last lines of standard error. `command` is how it
+    /// is called in messages.
+    pub fn succeeded(&self, output: Output, command: &str) -> Result<String, SourceError> {
+        if output.success {
+            return Ok(output.stdout);
+        }
+        let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.starts_with("go: downloading ")).collect();
+        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+        Err(explain_failure(&shown, self).unwrap_or(SourceError::Command {
+            command: command.into(),
+            status: output.status,
+            stderr: shown,
+        }))
+    }
+}
+
+/// The errors of `go` that have a cause which the user can remove.
+fn explain_failure(stderr: &str, go: &Toolchain) -> Option<SourceError> {
+    let bad = |subject: &str, problem: &str, help: &str| {
+        Some(SourceError::BadInput { subject: subject.into(), problem: problem.trim().into(), help: help.into() })
+    };
+    let line_with = |what: &str| stderr.lines().find(|line| line.contains(what));
+    if stderr.contains("checksum mismatch") || line_with("missing go.sum entry").is_some() {
+        return bad(
+            "go.sum",
+            stderr,
+            "other code was served than the one that was pinned, or go.sum is not complete: try another GOPROXY, clear Go's \
+             module cache (`go clean -modcache`), or renew go.sum if upstream really changed it",
+        );
+    }
+    if let Some(line) = line_with("(running go") {
+        return bad(
+            &go.go.to_string_lossy(),
+            line,
+            "install the Go version that is needed; none is downloaded by itself",
+        );
+    }
+    let offline = line_with("module lookup disabled by GOPROXY=off");
+    offline.map(|line| SourceError::Offline { name: line.split(": ").next().unwrap_or(line).trim().into() })
+}
+
+/// Go versions in Go's order: `1.26` (the language) < `1.26rc1` < `1.26.0` (https://go.dev/doc/toolchain, "Go versions").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GoVersion {
+    major: u32,
+    minor: u32,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Language,
+    Beta(u32),
+    Candidate(u32),
+    Release(u32),
+}
+
+/// Parses `go1.26.8`, `1.26`, `1.27rc1`; what follows a blank or `-` (experiments, vendor suffix) is not looked at.
+pub fn parse_go_version(text: &str) -> Option<GoVersion> {
+    let text = text.strip_prefix("go").unwrap_or(text).split([' ', '-', '+']).next()?;
+    let (major, rest) = text.split_once('.')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (minor, rest) = rest.split_at(digits);
+    let stage = if rest.is_empty() {
+        Stage::Language
+    } else if let Some(n) = rest.strip_prefix("beta") {
+        Stage::Beta(n.parse().ok()?)
+    } else if let Some(n) = rest.strip_prefix("rc") {
+        Stage::Candidate(n.parse().ok()?)
+    } else {
+        Stage::Release(rest.strip_prefix('.')?.parse().ok()?)
+    };
+    Some(GoVersion { major: major.parse().ok()?, minor: minor.parse().ok()?, stage })
+}
+
+impl Toolchain {
+    /// Refuses a toolchain that is older than the `go` line of a module says.
+    pub fn check_new_enough(&self, subject: &str, needed: &str) -> Result<(), SourceError> {
+        let (Some(found), Some(least)) = (parse_go_version(&self.version), parse_go_version(needed)) else {
+            return Ok(()); // A development build, or a module without a `go` line: `go` itself will say.
+        };
+        if found >= least {
+            return Ok(());
+        }
+        Err(SourceError::BadInput {
+            subject: subject.into(),
+            problem: format!("needs go{needed}, found {} at `{}`", self.version, self.go.display()),
+            help: format!("install Go {needed} or newer; none is downloaded by itself"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_in_order() {
+        let order = ["go1.9", "1.21", "1.21beta1", "go1.21rc2", "1.21.0", "go1.26.8-X:none", "1.26.10", "1.27"];
+        let parsed: Vec<_> = order.iter().map(|v| parse_go_version(v).unwrap()).collect();
+        assert!(parsed.windows(2).all(|pair| pair[0] < pair[1]), "{parsed:?}");
+        for bad in ["", "go", "devel", "1.x", "1.26.x", "1.26rc"] {
+            assert_eq!(parse_go_version(bad), None, "{bad}");
+        }
+    }
+}
