@@ -19,6 +19,7 @@ mod panic;
 mod phases;
 mod power;
 mod root;
+mod service;
 mod switch;
 mod sys;
 mod sysctl;

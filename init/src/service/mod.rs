@@ -1,0 +1,43 @@
+//! Services: started in dependency order, watched until ready, restarted with back-off, stopped in reverse.
+
+mod backoff;
+mod cgroup;
+mod log;
+mod order;
+mod probe;
+mod process;
+mod status;
+mod stop;
+mod supervisor;
+
+#[cfg(test)]
+mod tests;
+
+pub use status::{ServiceStatus, State};
+pub use supervisor::{CommandError, Supervisor};
+
+use std::path::PathBuf;
+
+/// Milliseconds since the kernel started.
+pub type Millis = u64;
+
+/// Where services leave their traces; a test has its own places.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// Folder of the cgroup2 tree; `None` runs services in PID1's own cgroup.
+    pub cgroups: Option<PathBuf>,
+    /// Folder of the log files.
+    pub logs: PathBuf,
+}
+
+impl Paths {
+    /// The node's own.
+    pub fn node() -> Paths {
+        Paths { cgroups: Some("/sys/fs/cgroup".into()), logs: "/var/log".into() }
+    }
+
+    /// The cgroup of a service.
+    pub fn service_cgroup(&self, name: &str) -> Option<PathBuf> {
+        Some(self.cgroups.as_ref()?.join("services").join(name))
+    }
+}

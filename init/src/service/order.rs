@@ -1,0 +1,65 @@
+//! Dependencies between services.
+
+use bootwright_contract::Service;
+
+/// The built-in target: the network phase is over.
+pub const NETWORK: &str = "network";
+
+/// What is wrong with the services of a boot config.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("service `{service}` comes after `{after}`, which does not exist")]
+    Unknown { service: String, after: String },
+    #[error("services wait for each other: {}", names.join(" after "))]
+    Cycle { names: Vec<String> },
+}
+
+/// Checks that every dependency exists and that no service waits for itself.
+pub fn check_order(services: &[Service]) -> Result<(), OrderError> {
+    for service in services {
+        for after in service.after.iter().filter(|after| *after != NETWORK) {
+            if !services.iter().any(|other| other.name == *after) {
+                return Err(OrderError::Unknown { service: service.name.clone(), after: after.clone() });
+            }
+        }
+    }
+    // What can be started, is; what is left over waits for itself.
+    let mut left: Vec<&Service> = services.iter().collect();
+    loop {
+        let before = left.len();
+        let names: Vec<&str> = left.iter().map(|service| &service.name[..]).collect();
+        left.retain(|service| service.after.iter().any(|after| names.contains(&&after[..])));
+        if left.is_empty() {
+            return Ok(());
+        }
+        if left.len() == before {
+            return Err(OrderError::Cycle { names: names.into_iter().map(String::from).collect() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::service;
+    use super::*;
+
+    #[test]
+    fn orders() {
+        let with = |pairs: &[(&str, &[&str])]| -> Vec<Service> {
+            pairs
+                .iter()
+                .map(|(name, after)| {
+                    let mut service = service(name, &["/bin/true"]);
+                    service.after = after.iter().map(|a| a.to_string()).collect();
+                    service
+                })
+                .collect()
+        };
+        assert_eq!(check_order(&with(&[("kubelet", &["containerd", "network"]), ("containerd", &[])])), Ok(()));
+        let unknown = check_order(&with(&[("kubelet", &["containrd"])])).expect_err("unknown").to_string();
+        assert_eq!(unknown, "service `kubelet` comes after `containrd`, which does not exist");
+        for cycle in [&[("a", &["a"][..])][..], &[("a", &["b"]), ("b", &["c"]), ("c", &["a"]), ("d", &[])]] {
+            assert!(matches!(check_order(&with(cycle)), Err(OrderError::Cycle { .. })), "{cycle:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Whether a service answers.
+
+use super::Millis;
+use crate::wake::Waker;
+use bootwright_contract::Ready;
+use nix::errno::Errno;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// Between two questions.
+pub const INTERVAL_MS: Millis = 50;
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A thread that asks until the answer is yes or the service is started anew or stopped.
+pub struct Probe {
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts asking; sends `ticket` and wakes the main loop when the service is ready.
+pub fn spawn(ready: Ready, ticket: u64, results: Sender<u64>, waker: Waker) -> io::Result<Probe> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let probe = Probe { cancelled: cancelled.clone() };
+    std::thread::Builder::new().name("probe".into()).stack_size(64 * 1024).spawn(move || {
+        while !cancelled.load(Ordering::Relaxed) {
+            if is_ready(&ready) {
+                // The receiver is gone only when the machine goes down.
+                let _ = results.send(ticket);
+                return waker.wake();
+            }
+            std::thread::sleep(Duration::from_millis(INTERVAL_MS));
+        }
+    })?;
+    Ok(probe)
+}
+
+/// Asks once. `Started`, `Exited` and `Exec` are not asked here: the supervisor knows.
+fn is_ready(ready: &Ready) -> bool {
+    match ready {
+        Ready::Unix { path } => unix_accepts(path),
+        Ready::Http { url } => http_answers(url).unwrap_or(false),
+        Ready::File { path } => Path::new(path).exists(),
+        Ready::Started | Ready::Exited | Ready::Exec { .. } => false,
+    }
+}
+
+/// Connects without waiting for a place in the listener's queue.
+fn unix_accepts(path: &str) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use std::os::fd::AsRawFd;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let Ok(fd) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    let Ok(address) = UnixAddr::new(path) else { return false };
+    // EAGAIN: somebody listens, and others wait before us.
+    matches!(connect(fd.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
+}
+
+/// Whether a GET answers with status 200. `None`: no answer, or one that is no HTTP.
+fn http_answers(url: &str) -> Option<bool> {
+    let (address, host, path) = parse_url(url)?;
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT)).ok()?;
+    let request =
+        ["GET ", path, " HTTP/1.1\r\nHost: ", host, "\r\nUser-Agent: bootwright\r\nConnection: close\r\n\r\n"];
+    stream.write_all(request.concat().as_bytes()).ok()?;
+    let mut head = Vec::new();
+    stream.take(512).read_to_end(&mut head).ok()?;
+    Some(is_status_200(&head))
+}
+
+/// `HTTP/1.1 200 OK`.
+fn is_status_200(head: &[u8]) -> bool {
+    head.starts_with(b"HTTP/1.")
+        && head.get(8..12) == Some(b" 200")
+        && matches!(head.get(12), None | Some(b' ' | b'\r'))
+}
+
+/// `http://<IPv4 or localhost>[:port][/path]` as address, host and path.
+fn parse_url(url: &str) -> Option<(SocketAddr, &str, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => (name, port.parse().ok()?),
+        None => (host, 80),
+    };
+    let address = if name == "localhost" { Ipv4Addr::LOCALHOST } else { name.parse().ok()? };
+    Some((SocketAddr::V4(SocketAddrV4::new(address, port)), host, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Folder;
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn urls() {
+        for (url, expected) in [
+            ("http://127.0.0.1:10248/healthz", Some(("127.0.0.1:10248", "127.0.0.1:10248", "/healthz"))),
+            ("http://localhost", Some(("127.0.0.1:80", "localhost", "/"))),
+            ("https://127.0.0.1/", None),
+            ("http://example.org/", None),
+            ("http://127.0.0.1:x/", None),
+        ] {
+            let expected = expected.map(|(address, host, path)| (address.parse().expect("an address"), host, path));
+            assert_eq!(parse_url(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn http_wants_exactly_200() {
+        for (answer, ready) in [
+            ("HTTP/1.1 200 OK\r\n\r\nok", true),
+            ("HTTP/1.0 200\r\n\r\n", true),
+            ("HTTP/1.1 500 Internal Server Error\r\n\r\n", false),
+            ("HTTP/1.1 2000 x\r\n\r\n", false),
+            ("SSH-2.0-dropbear\r\n", false),
+            ("", false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let url = format!("http://{}/x", listener.local_addr().expect("bound"));
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let mut request = [0; 512];
+                let length = stream.read(&mut request).expect("a request");
+                stream.write_all(answer.as_bytes()).expect("a reader");
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            assert_eq!(is_ready(&Ready::Http { url }), ready, "{answer:?}");
+            assert!(server.join().expect("server").starts_with("GET /x HTTP/1.1\r\nHost: 127.0.0.1:"));
+        }
+        let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+        assert!(!is_ready(&Ready::Http { url: format!("http://{closed}/") }));
+    }
+
+    #[test]
+    fn a_socket_must_accept_and_a_file_must_exist() {
+        let folder = Folder::new("probe");
+        let path = folder.0.join("s").to_str().expect("UTF-8").to_string();
+        let (unix, file) = (Ready::Unix { path: path.clone() }, Ready::File { path: path.clone() });
+        assert!(!is_ready(&unix) && !is_ready(&file));
+        let listener = UnixListener::bind(&path).expect("free");
+        assert!(is_ready(&unix) && is_ready(&file));
+        drop(listener);
+        assert!(!is_ready(&unix), "a stale socket");
+    }
+}

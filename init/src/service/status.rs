@@ -1,0 +1,79 @@
+//! The states of a service, and how they are told to people and programs.
+
+use super::Millis;
+use serde::Serialize;
+
+/// Where a service is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// For what it comes after, or for facts about the network that its command names.
+    Waiting,
+    /// Runs and has not become ready yet.
+    Starting,
+    Ready,
+    /// A one-shot that ended with status 0.
+    Done,
+    /// Ended; is started again at that time.
+    Backoff {
+        until: Millis,
+    },
+    /// Ended and is not started again.
+    Failed,
+    /// Has got its stop signal; SIGKILL follows at that time.
+    Stopping {
+        kill_at: Millis,
+        next: Next,
+    },
+    /// Ended; its `stop_cgroups` are being emptied, by force at that time.
+    Emptying {
+        kill_at: Millis,
+        killed: bool,
+    },
+    /// Stopped on request.
+    Stopped,
+}
+
+/// What follows a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Stays stopped.
+    Stay,
+    /// A restart on request.
+    Start,
+    /// It did not become ready in time: the restart policy decides.
+    Policy,
+    /// The machine goes down: what the service left behind is ended too.
+    Down,
+}
+
+impl State {
+    /// One word for the state.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Done => "done",
+            State::Backoff { .. } => "backoff",
+            State::Failed => "failed",
+            State::Stopping { .. } | State::Emptying { .. } => "stopping",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// One service, for `bootwright-ctl status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub state: &'static str,
+    pub pid: Option<i32>,
+    /// Starts after the first one.
+    pub restarts: u32,
+    /// Seconds since this process was started.
+    pub uptime_s: Option<u64>,
+    /// Bytes that its cgroup uses.
+    pub memory: Option<u64>,
+    /// What it waits for, or how its last run ended.
+    pub detail: String,
+}

@@ -1,0 +1,105 @@
+//! Stopping: the stop signal, time to end, SIGKILL; and in what order when the machine goes down.
+//!
+//! By hand only the service's own process is stopped: what it left behind (pods under kubelet, shims under containerd)
+//! goes on, so that a service can be restarted. When the machine goes down that is ended too.
+
+use super::Millis;
+use super::cgroup;
+use super::process::parse_signal;
+use super::status::{Next, State};
+use super::supervisor::Supervisor;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+
+/// After SIGKILL a process is gone at once, unless it hangs in the kernel: then the shutdown goes on without it.
+const KILLED_MS: Millis = 2000;
+
+impl Supervisor {
+    /// From now on services are stopped, each after those that come after it.
+    pub fn begin_shutdown(&mut self) {
+        self.going_down = true;
+    }
+
+    /// Whether every service has ended and what it left behind too.
+    pub fn is_down(&self) -> bool {
+        self.services.iter().all(|service| service.state == State::Stopped)
+    }
+
+    /// Sends the stop signal.
+    pub(super) fn begin_stop(&mut self, at: usize, next: Next, now: Millis) {
+        let service = &mut self.services[at];
+        let Some(running) = &service.running else { return };
+        let signal = parse_signal(&service.config.stop_signal).unwrap_or(Signal::SIGTERM);
+        // One that has ended by itself is waited for in a moment.
+        let _ = kill(Pid::from_raw(running.pid), signal);
+        let kill_at = now + u64::from(service.config.stop_timeout_s) * 1000;
+        service.state = State::Stopping { kill_at, next };
+    }
+
+    /// The stop signal did not help.
+    pub(super) fn kill_stopping(&mut self, at: usize, next: Next, now: Millis) {
+        let group = self.paths.service_cgroup(&self.services[at].config.name);
+        let service = &mut self.services[at];
+        let Some(running) = &service.running else { return };
+        if next == Next::Down
+            && let Some(group) = group
+        {
+            cgroup::kill_all(&group);
+        }
+        let _ = kill(Pid::from_raw(running.pid), Signal::SIGKILL);
+        service.state = State::Stopping { kill_at: now + KILLED_MS, next };
+    }
+
+    /// Stops every service that no other running one needs any more.
+    pub(super) fn stop_in_order(&mut self, now: Millis) {
+        for at in 0..self.services.len() {
+            let name = &self.services[at].config.name;
+            let is_needed =
+                self.services.iter().any(|other| other.state != State::Stopped && other.config.after.contains(name));
+            if is_needed {
+                continue;
+            }
+            match self.services[at].state {
+                State::Starting | State::Ready => self.begin_stop(at, Next::Down, now),
+                State::Stopping { kill_at, next } if next != Next::Down => {
+                    self.services[at].state = State::Stopping { kill_at, next: Next::Down };
+                }
+                State::Stopping { .. } | State::Emptying { .. } | State::Stopped => {}
+                _ => self.main_process_is_down(at, now),
+            }
+        }
+    }
+
+    /// Ends what the service left in its own cgroup, and begins to empty its `stop_cgroups`.
+    pub(super) fn main_process_is_down(&mut self, at: usize, now: Millis) {
+        if let Some(group) = self.paths.service_cgroup(&self.services[at].config.name) {
+            cgroup::kill_all(&group);
+        }
+        for group in self.stop_cgroups(at) {
+            cgroup::signal_all(&group, Signal::SIGTERM);
+        }
+        let kill_at = now + u64::from(self.services[at].config.stop_timeout_s) * 1000;
+        self.services[at].state = State::Emptying { kill_at, killed: false };
+        self.empty_cgroups(at, now);
+    }
+
+    /// Are they empty? By force when it is time.
+    pub(super) fn empty_cgroups(&mut self, at: usize, now: Millis) {
+        let State::Emptying { kill_at, killed } = self.services[at].state else { return };
+        let groups = self.stop_cgroups(at);
+        let is_empty = groups.iter().all(|group| cgroup::processes(group).is_empty());
+        let is_due = kill_at <= now;
+        if is_empty || killed && is_due {
+            self.services[at].state = State::Stopped;
+        } else if is_due {
+            groups.iter().for_each(|group| cgroup::kill_all(group));
+            self.services[at].state = State::Emptying { kill_at: now + KILLED_MS, killed: true };
+        }
+    }
+
+    fn stop_cgroups(&self, at: usize) -> Vec<PathBuf> {
+        let Some(root) = &self.paths.cgroups else { return Vec::new() };
+        self.services[at].config.stop_cgroups.iter().map(|group| root.join(group.trim_start_matches('/'))).collect()
+    }
+}
