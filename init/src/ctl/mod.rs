@@ -1,11 +1,60 @@
-//! Control commands on the node.
+//! Control commands: PID1 answers on a unix socket, and the same binary under other names asks.
+//!
+//! A request is one line of JSON ([`Request`]), the answer another ([`Reply`]); then PID1 closes the connection.
 
-use std::process::ExitCode;
+mod client;
+mod logs;
+mod render;
+pub mod server;
 
-/// Names under which the binary is a control command.
-pub const NAMES: &[&str] = &["bootwright-ctl"];
+pub use client::{NAMES, run};
 
-/// Runs a control command; `args` are without the name.
-pub fn run(_name: &str, _args: &[String]) -> ExitCode {
-    ExitCode::FAILURE
+use serde::{Deserialize, Serialize};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// One of [`COMMANDS`].
+    command: String,
+    /// The service, where the command wants one.
+    name: Option<String>,
+    /// JSON instead of a table.
+    #[serde(default)]
+    json: bool,
 }
+
+/// What PID1 answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Reply {
+    /// Exit status of the client: 0 done, 1 refused, 2 not understood.
+    exit: u8,
+    /// For standard output, or for standard error when it was refused.
+    text: String,
+}
+
+/// A command, its argument and what it does, for `help`.
+struct Command {
+    name: &'static str,
+    argument: &'static str,
+    help: &'static str,
+}
+
+const fn command(name: &'static str, argument: &'static str, help: &'static str) -> Command {
+    Command { name, argument, help }
+}
+
+/// All commands.
+const COMMANDS: &[Command] = &[
+    command("status", "[--json]", "services, memory, network, image"),
+    command("timeline", "[--json]", "what happened since the kernel started"),
+    command("logs", "NAME [-f] [-n N]", "what a service wrote; -f follows it"),
+    command("start", "NAME", "start a service that is stopped"),
+    command("stop", "NAME", "stop a service; it stays stopped"),
+    command("restart", "NAME", "stop a service and start it again"),
+    command("reboot", "", "stop everything and reboot"),
+    command("poweroff", "", "stop everything and power off"),
+    command("halt", "", "stop everything and halt"),
+    command("help", "", "this list"),
+    command("exit", "", "leave the prompt"),
+];

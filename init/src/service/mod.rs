@@ -13,7 +13,8 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use status::{ServiceStatus, State};
+pub use log::{log_path, tail};
+pub use status::{Next, ServiceStatus};
 pub use supervisor::{CommandError, Supervisor};
 
 use std::path::PathBuf;

@@ -85,23 +85,21 @@ impl Supervisor {
         waker: Waker,
     ) -> Result<Supervisor, OrderError> {
         check_order(services)?;
-        let managed = services.iter().map(|config| Managed {
-            config: config.clone(),
-            state: State::Waiting,
-            running: None,
-            started: false,
-            restarts: 0,
-            backoff: Backoff::new(config.backoff_ms.into()),
-            log: Log::new(&paths.logs, &config.name, u64::from(config.log_kib) * 1024, config.console),
-            probe: None,
-            ticket: 0,
-            probe_command: ProbeCommand::Next(0),
-            detail: String::new(),
-        });
-        let services = managed.collect();
-        let results = channel();
-        let network = NetState::default();
-        Ok(Supervisor { services, paths, timeline, network, results, waker, next_ticket: 0, going_down: false })
+        Ok(Supervisor { services: managed(services, &paths), ..Supervisor::without_services(paths, timeline, waker) })
+    }
+
+    /// When the services cannot be used: control commands are answered all the same.
+    pub fn without_services(paths: Paths, timeline: Arc<Timeline>, waker: Waker) -> Supervisor {
+        Supervisor {
+            services: Vec::new(),
+            paths,
+            timeline,
+            network: NetState::default(),
+            results: channel(),
+            waker,
+            next_ticket: 0,
+            going_down: false,
+        }
     }
 
     /// What is known of the network has changed.
@@ -423,6 +421,23 @@ impl Supervisor {
             CommandError::Unknown { name: name.into(), known }
         })
     }
+}
+
+fn managed(services: &[Service], paths: &Paths) -> Vec<Managed> {
+    let of = |config: &Service| Managed {
+        config: config.clone(),
+        state: State::Waiting,
+        running: None,
+        started: false,
+        restarts: 0,
+        backoff: Backoff::new(config.backoff_ms.into()),
+        log: Log::new(&paths.logs, &config.name, u64::from(config.log_kib) * 1024, config.console),
+        probe: None,
+        ticket: 0,
+        probe_command: ProbeCommand::Next(0),
+        detail: String::new(),
+    };
+    services.iter().map(of).collect()
 }
 
 impl Managed {

@@ -1,0 +1,181 @@
+//! The commands' side: `bootwright-ctl`, `poweroff`, `reboot`, `halt`, and the login shell of an image without a shell.
+
+use super::logs::{self, parse_logs_args};
+use super::{COMMANDS, Reply, Request};
+use bootwright_contract::paths;
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Names under which the binary is a control command.
+pub const NAMES: &[&str] = &["bootwright-ctl", "poweroff", "reboot", "halt"];
+
+const LOGS: &str = "/var/log";
+const REFUSED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs a control command; `args` are without the name.
+pub fn run(name: &str, args: &[String]) -> ExitCode {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let code = match (name, &args[..]) {
+        ("bootwright-ctl", []) => prompt(),
+        // sshd runs a remote command as `<login shell> -c "<command>"`.
+        ("bootwright-ctl", ["-c", line]) => run_line(line).unwrap_or(0),
+        ("bootwright-ctl", words) => run_words(words).unwrap_or(0),
+        // Options such as `-f` of other systems' programs change nothing here: services are always stopped in order.
+        (name, _) => run_words(&[name]).unwrap_or(0),
+    };
+    ExitCode::from(code)
+}
+
+/// Reads commands until `exit` or the end of input; a prompt only where somebody types.
+fn prompt() -> u8 {
+    let tty = io::stdin().is_terminal();
+    if tty {
+        say("bootwright node, `help` lists the commands\n");
+    }
+    let mut last = 0;
+    let mut line = String::new();
+    loop {
+        if tty {
+            say("> ");
+        }
+        line.clear();
+        match io::stdin().lock().read_line(&mut line) {
+            Ok(0) | Err(_) => return last,
+            Ok(_) => match run_line(&line) {
+                Some(code) => last = code,
+                None => return last,
+            },
+        }
+    }
+}
+
+fn run_line(line: &str) -> Option<u8> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    if words.is_empty() { Some(0) } else { run_words(&words) }
+}
+
+/// Runs one command; `None`: leave the prompt.
+fn run_words(words: &[&str]) -> Option<u8> {
+    Some(match words {
+        ["exit" | "quit" | "logout"] => return None,
+        ["help" | "--help" | "-h"] => {
+            say(&help());
+            0
+        }
+        ["logs", rest @ ..] => show_logs(rest),
+        _ => match parse_request(words) {
+            Ok(request) => ask(Path::new(paths::CONTROL_SOCKET), &request),
+            Err(problem) => complain(&[&problem, "; `help` lists the commands"].concat(), USAGE),
+        },
+    })
+}
+
+/// Reads a command that PID1 carries out.
+fn parse_request(words: &[&str]) -> Result<Request, String> {
+    let (name, rest) = words.split_first().map_or(("", words), |(name, rest)| (*name, rest));
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        return Err(["unknown command `", name, "`"].concat());
+    };
+    let request = Request { command: name.into(), ..Request::default() };
+    match (command.argument, rest) {
+        (_, []) if command.argument != "NAME" => Ok(request),
+        ("[--json]", ["--json"]) => Ok(Request { json: true, ..request }),
+        ("NAME", [service]) if !service.starts_with('-') => Ok(Request { name: Some((*service).into()), ..request }),
+        ("NAME", []) => Err(["`", name, "` wants the name of a service"].concat()),
+        (_, rest) => Err(["`", name, "` does not know `", &rest.join(" "), "`"].concat()),
+    }
+}
+
+fn help() -> String {
+    let width = COMMANDS.iter().map(|c| c.name.len() + c.argument.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for command in COMMANDS {
+        let gap = width - command.name.len() - command.argument.len() + 2;
+        text.push_str(&["  ", command.name, " ", command.argument, &" ".repeat(gap), command.help, "\n"].concat());
+    }
+    text
+}
+
+fn show_logs(args: &[&str]) -> u8 {
+    let Some(args) = parse_logs_args(args) else { return complain("usage: logs NAME [-f] [-n N]", USAGE) };
+    match logs::show(Path::new(LOGS), &args, &mut io::stdout()) {
+        Ok(()) => 0,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            complain(&["no log of a service `", &args.name, "`"].concat(), REFUSED)
+        }
+        Err(error) => complain(&["cannot read the log of `", &args.name, "`: ", &error.to_string()].concat(), REFUSED),
+    }
+}
+
+/// Sends the request and prints the answer.
+fn ask(socket: &Path, request: &Request) -> u8 {
+    match exchange(socket, request) {
+        Ok(Reply { exit: 0, text }) => {
+            say(&text);
+            0
+        }
+        Ok(Reply { exit, text }) => complain(text.trim_end(), exit),
+        Err(error) => {
+            let path = socket.to_string_lossy();
+            complain(&["cannot ask PID1 at `", &path, "`: ", &error.to_string()].concat(), REFUSED)
+        }
+    }
+}
+
+fn exchange(socket: &Path, request: &Request) -> io::Result<Reply> {
+    let mut stream = UnixStream::connect(socket)?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn say(text: &str) {
+    let mut out = io::stdout();
+    // A reader that is gone (`| head`) wants no more.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn complain(text: &str, code: u8) -> u8 {
+    let _ = io::stderr().write_all(["bootwright-ctl: ", text, "\n"].concat().as_bytes());
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests() {
+        let request = |command: &str, name: Option<&str>, json| {
+            Ok(Request { command: command.into(), name: name.map(String::from), json })
+        };
+        for (line, expected) in [
+            ("status", request("status", None, false)),
+            ("status --json", request("status", None, true)),
+            ("restart kubelet", request("restart", Some("kubelet"), false)),
+            ("poweroff", request("poweroff", None, false)),
+            ("restart", Err("`restart` wants the name of a service".into())),
+            ("restart -x", Err("`restart` does not know `-x`".into())),
+            ("status now", Err("`status` does not know `now`".into())),
+            ("scp -t /tmp", Err("unknown command `scp`".into())),
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert_eq!(parse_request(&words), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        let help = help();
+        for command in COMMANDS {
+            assert!(help.contains(command.help), "{}", command.name);
+        }
+    }
+}
