@@ -3,6 +3,7 @@
 use crate::boot::Machine;
 use crate::phases::PhaseError;
 use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -83,7 +84,11 @@ pub fn run_shell() -> bool {
         unsafe { command.pre_exec(move || take_terminal(&console)) };
     }
     match command.spawn() {
-        Ok(mut child) => child.wait().is_ok(),
+        Ok(mut child) => {
+            // The main loop, which waits for all children, may have got this one: then it has ended too.
+            let _ = child.wait();
+            true
+        }
         Err(_) => false,
     }
 }
@@ -91,6 +96,8 @@ pub fn run_shell() -> bool {
 /// Makes the console the controlling terminal of a new session, so that Ctrl-C works in the shell.
 fn take_terminal(console: &CString) -> io::Result<()> {
     use nix::libc;
+    // PID1 blocks the signals that its main loop reads; a shell wants them.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     // SAFETY: system calls on a descriptor that this function opens itself.
     unsafe {
         libc::setsid();

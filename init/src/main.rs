@@ -57,7 +57,11 @@ fn main() -> ExitCode {
 /// Boots and supervises. PID1 never ends: the kernel would panic.
 fn boot_machine() -> ! {
     std::panic::set_hook(Box::new(panic::report));
+    let blocked = main_loop::signals::block();
     let timeline = Arc::new(Timeline::new(&phases::names(), Box::new(Console::default())));
+    if let Err(errno) = blocked {
+        timeline.note(&["cannot block signals: ", errno.desc()].concat());
+    }
     let machine = Arc::new(Machine::new(&sys::Real, timeline));
     let (boot, how) = phases::run_table(&machine);
     power::go_down(&boot, how)
