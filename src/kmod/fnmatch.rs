@@ -100,7 +100,8 @@ mod tests {
 
         #[test]
         fn a_plain_text_matches_itself(text in "[a-z0-9:_]{0,20}") {
-            proptest::prop_assert!(fnmatch(&text, &text) && fnmatch(&format!("{text}*"), &text));
+            let with_star = format!("{text}*");
+            proptest::prop_assert!(fnmatch(&text, &text) && fnmatch(&with_star, &text));
         }
     }
 }
