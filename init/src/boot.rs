@@ -5,8 +5,9 @@ use crate::phases;
 use crate::power;
 use crate::sys::Sys;
 use crate::timeline::Timeline;
+use crate::verify::Hashing;
 use bootwright_contract::{BootConfig, Policy};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What every part of PID1 is given once the boot config is read; shared by all threads, never changed.
 pub struct Boot {
@@ -29,6 +30,7 @@ pub struct Machine {
     pub timeline: Arc<Timeline>,
     cmdline: OnceLock<Cmdline>,
     boot: OnceLock<Arc<Boot>>,
+    hashing: Mutex<Option<Hashing>>,
 }
 
 /// A phase needs what an earlier one did not bring.
@@ -38,7 +40,7 @@ pub struct NoConfig;
 
 impl Machine {
     pub fn new(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> Machine {
-        Machine { sys, timeline, cmdline: OnceLock::new(), boot: OnceLock::new() }
+        Machine { sys, timeline, cmdline: OnceLock::new(), boot: OnceLock::new(), hashing: Mutex::new(None) }
     }
 
     /// The kernel command line; empty until `/proc` is mounted.
@@ -75,5 +77,15 @@ impl Machine {
             Some(boot) => boot.clone(),
             None => power::halt_and_explain(&self.timeline, "config", &NoConfig.to_string()),
         }
+    }
+
+    /// Keeps the thread that hashes the root image, for the phase that waits for it.
+    pub fn keep_hashing(&self, hashing: Hashing) {
+        *self.hashing.lock().unwrap_or_else(PoisonError::into_inner) = Some(hashing);
+    }
+
+    /// The thread that hashes the root image, once.
+    pub fn take_hashing(&self) -> Option<Hashing> {
+        self.hashing.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

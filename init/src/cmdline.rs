@@ -74,6 +74,11 @@ impl Cmdline {
         self.words.iter().rev().find(|(k, _)| k == key).is_some_and(|(_, v)| v.as_deref().is_none_or(|v| v != "0"))
     }
 
+    /// Adds a word at the end.
+    pub fn append(&mut self, word: &str) {
+        self.words.push(split_word(word));
+    }
+
     /// All words: key, and value if there is one.
     pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words.iter().map(|(k, v)| (k.as_str(), v.as_deref()))

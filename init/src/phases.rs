@@ -51,6 +51,7 @@ pub const TABLE: &[Phase] = &[
     Phase { name: "switch", deadline_s: 30, policy: reboot, run: Run::Inline(switch::switch_root) },
     Phase { name: "network", deadline_s: 0, policy: retry, run: Run::Network },
     Phase { name: "devices", deadline_s: 120, policy: degrade, run: Run::Inline(devices::prepare) },
+    Phase { name: "image", deadline_s: 120, policy: reboot, run: Run::Inline(verify::await_image) },
     Phase { name: "services", deadline_s: 0, policy: degrade, run: Run::Services },
 ];
 

@@ -1,7 +1,9 @@
 //! Phase `verify`: is all there that was packed, byte for byte?
 //!
 //! A failed unpack does not stop the kernel: it logs a line, leaves truncated files and runs an earlier `/init`.
-//! So sizes are checked first, of all segments: that takes no time and finds what a lack of RAM does. Then contents.
+//! So sizes are checked first, of all segments: that takes no time and finds what a lack of RAM does. Then contents;
+//! the root image, by far the largest file, is hashed in a thread while the next phases go on, and waited for before
+//! the services start (phase `image`).
 
 use crate::boot::Machine;
 use crate::phases::PhaseError;
@@ -11,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 
 /// Read at once; small, as the page cache holds the file already.
 const CHUNK: usize = 64 << 10;
@@ -27,6 +30,8 @@ pub enum VerifyError {
     BadSums { path: String, line: usize },
     #[error("`{path}` is missing from segment `{segment}`: {source}; {MORE_RAM}")]
     Missing { segment: String, path: String, source: io::Error },
+    #[error("cannot read `{path}`: {source}")]
+    Read { path: String, source: io::Error },
     #[error("`{path}` is truncated: found {found} of {expected} bytes; {MORE_RAM}")]
     Size { path: String, expected: u64, found: u64 },
     #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
@@ -38,17 +43,45 @@ const MORE_RAM: &str = "give the machine more RAM or check the boot loader's ini
 /// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes.
 pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
-    let sums = load_all_sums(Path::new("/"), &boot.config.segments)?;
+    let root = Path::new("/");
+    let sums = load_all_sums(root, &boot.config.segments)?;
     for (segment, sum) in &sums {
-        check_size(Path::new("/"), segment, sum)?;
+        check_size(root, segment, sum)?;
     }
-    if boot.cmdline.value("bw.verify") != Some("0") {
-        for (_, sum) in &sums {
-            check_hash(Path::new("/"), sum)?;
-        }
+    if boot.cmdline.value("bw.verify") == Some("0") {
+        return Ok(());
+    }
+    let (image, others): (Vec<Sum>, Vec<Sum>) =
+        sums.into_iter().map(|(_, sum)| sum).partition(|s| s.path == paths::ROOT_IMAGE);
+    // The thread starts first: with two processors it costs nothing.
+    for sum in image {
+        // Opened now: the name is gone after the switch.
+        let file = File::open(&sum.path).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
+        let hashing = thread::Builder::new().name("hash".into()).spawn(move || check_hash(file, &sum));
+        machine.keep_hashing(hashing?);
+    }
+    for sum in &others {
+        let file = File::open(&sum.path).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
+        check_hash(file, sum)?;
     }
     Ok(())
 }
+
+/// Phase `image`: the root image is what was built.
+pub fn await_image(machine: &Machine) -> Result<(), PhaseError> {
+    match machine.take_hashing().map(JoinHandle::join) {
+        None => Ok(()),
+        Some(Ok(checked)) => Ok(checked?),
+        Some(Err(_)) => Err(HasherDied.into()),
+    }
+}
+
+/// What the thread gives back.
+pub type Hashing = JoinHandle<Result<(), VerifyError>>;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the thread that hashes the root image has died")]
+struct HasherDied;
 
 fn load_all_sums<'a>(root: &Path, segments: &'a [SegmentSums]) -> Result<Vec<(&'a str, Sum)>, VerifyError> {
     let mut all = Vec::new();
@@ -83,17 +116,15 @@ fn check_size(root: &Path, segment: &str, sum: &Sum) -> Result<(), VerifyError> 
     }
 }
 
-fn check_hash(root: &Path, sum: &Sum) -> Result<(), VerifyError> {
-    let missing = |source| VerifyError::Missing { segment: String::new(), path: sum.path.clone(), source };
-    let found = hash_file(&below(root, &sum.path)).map_err(missing)?;
+fn check_hash(file: File, sum: &Sum) -> Result<(), VerifyError> {
+    let found = hash_file(file).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
     match found == sum.sha256 {
         true => Ok(()),
         false => Err(VerifyError::Hash { path: sum.path.clone(), expected: sum.sha256.clone(), found }),
     }
 }
 
-fn hash_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+fn hash_file(mut file: File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -139,7 +170,8 @@ mod tests {
     fn check(root: &Path, sums: &SegmentSums) -> Result<(), String> {
         let all = load_all_sums(root, std::slice::from_ref(sums)).map_err(|e| e.to_string())?;
         for (segment, sum) in &all {
-            check_size(root, segment, sum).and_then(|()| check_hash(root, sum)).map_err(|e| e.to_string())?;
+            check_size(root, segment, sum).map_err(|e| e.to_string())?;
+            check_hash(File::open(below(root, &sum.path)).unwrap(), sum).map_err(|e| e.to_string())?;
         }
         Ok(())
     }

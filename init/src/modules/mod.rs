@@ -7,7 +7,9 @@ mod pattern;
 mod uevent;
 
 pub use coldplug::{follow, load_for_devices};
-pub use index::Index;
+#[cfg(test)]
+pub use index::tests;
+pub use index::{Index, kernel_name};
 pub use loader::{LoadError, Loader};
 pub use uevent::Uevents;
 

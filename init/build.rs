@@ -1,0 +1,14 @@
+//! Links PID1 without tables for unwinding: it aborts on a panic and prints no stack (see `src/unwind.rs`).
+
+use std::env;
+
+fn main() {
+    println!("cargo::rerun-if-changed=no-unwind-tables.ld");
+    let is = |key: &str, value: &str| env::var(key).is_ok_and(|v| v == value);
+    // Tests unwind, and are never built so.
+    if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
+        let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{folder}/no-unwind-tables.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    }
+}

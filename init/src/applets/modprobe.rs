@@ -1,0 +1,179 @@
+//! `modprobe`, as the kernel (`request_module`), CNI plugins, iptables and people call it: modprobe(8) without
+//! modprobe.d. Exit status: 0 done or already so, 1 not.
+
+use crate::cmdline::{Cmdline, parse_cmdline};
+use crate::modules::{self, Index, Loader};
+use crate::sys::{Real, Sys};
+use nix::errno::Errno;
+use std::fs;
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq)]
+struct Request {
+    quiet: bool,
+    remove: bool,
+    dry_run: bool,
+    /// All words are modules, not the options of the first.
+    all: bool,
+    words: Vec<String>,
+}
+
+/// The program; gives the exit status.
+pub fn run(args: &[String]) -> u8 {
+    let request = parse_args(args);
+    let cmdline = parse_cmdline(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let outcome = Index::load(&modules::folder(&modules::running_release()))
+        .map_err(|e| vec![e.to_string()])
+        .and_then(|index| carry_out(&Real, &index, &with_options(cmdline, &request), &request));
+    let Err(errors) = outcome else { return 0 };
+    if !request.quiet {
+        errors.iter().for_each(|error| eprintln!("modprobe: {error}"));
+    }
+    1
+}
+
+/// Options that change nothing here are passed over, so that no caller fails because of one.
+fn parse_args(args: &[String]) -> Request {
+    let mut request = Request::default();
+    let mut only_words = false;
+    let mut skip = false;
+    for arg in args {
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        match arg.as_str() {
+            word if only_words || !word.starts_with('-') => request.words.push(word.into()),
+            "--" => only_words = true,
+            "--quiet" => request.quiet = true,
+            "--remove" => request.remove = true,
+            "--dry-run" | "--show" => request.dry_run = true,
+            "--all" => request.all = true,
+            // Their value is the next word.
+            "-C" | "-d" | "-S" | "--config" | "--dirname" | "--set-version" => skip = true,
+            long if long.starts_with("--") => {}
+            short => short[1..].chars().for_each(|letter| match letter {
+                'q' => request.quiet = true,
+                'r' => request.remove = true,
+                'n' => request.dry_run = true,
+                'a' => request.all = true,
+                _ => {}
+            }),
+        }
+    }
+    request
+}
+
+fn names(request: &Request) -> &[String] {
+    if request.all || request.remove { &request.words } else { &request.words[..request.words.len().min(1)] }
+}
+
+/// `modprobe nbd nbds_max=0`: words after the module are its options, which come as on the kernel's command line.
+fn with_options(mut cmdline: Cmdline, request: &Request) -> Cmdline {
+    if let ([name], false) = (names(request), request.remove) {
+        for option in &request.words[1..] {
+            cmdline.append(&format!("{name}.{option}"));
+        }
+    }
+    cmdline
+}
+
+fn carry_out(sys: &dyn Sys, index: &Index, cmdline: &Cmdline, request: &Request) -> Result<(), Vec<String>> {
+    let mut errors = Vec::new();
+    for word in names(request) {
+        for name in resolve(index, word) {
+            let outcome = match (request.dry_run, request.remove) {
+                (true, _) => check_known(index, &name),
+                (_, true) => remove(sys, index, &name),
+                _ => Loader::new(sys, index, cmdline).load(&name).map_err(|e| e.to_string()),
+            };
+            errors.extend(outcome.err());
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// The module itself, else what its alias stands for. What is neither stays as it is, to be an error.
+fn resolve(index: &Index, word: &str) -> Vec<String> {
+    let name = modules::kernel_name(word);
+    if index.file(&name).is_some() || index.is_builtin(&name) {
+        return vec![name];
+    }
+    match index.serving(word) {
+        serving if serving.is_empty() => vec![name],
+        serving => serving.iter().map(|s| s.to_string()).collect(),
+    }
+}
+
+fn check_known(index: &Index, name: &str) -> Result<(), String> {
+    match index.file(name).is_some() || index.is_builtin(name) {
+        true => Ok(()),
+        false => Err(format!("module `{name}` is not in the image")),
+    }
+}
+
+/// Removes a module, then what it needed and nobody uses any more.
+fn remove(sys: &dyn Sys, index: &Index, name: &str) -> Result<(), String> {
+    if !sys.has_module(name) {
+        return Ok(());
+    }
+    sys.unload_module(name).map_err(|errno| format!("cannot unload module `{name}`: {errno}"))?;
+    for need in index.needs(name) {
+        // Still used by another one (EWOULDBLOCK), or never loaded by itself.
+        if let Err(Errno::EPERM) = sys.unload_module(need) {
+            return Err(format!("cannot unload module `{need}`: not permitted"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::tests::index;
+    use crate::sys::fake::Fake;
+
+    fn modprobe(line: &str) -> (Result<(), Vec<String>>, Vec<String>) {
+        let dep = "k/ip_vs.ko.xz: k/nf.ko\nk/nf.ko:\nk/there.ko: k/nf.ko\n";
+        let index = index(dep, "alias net-pf-10-proto-* ip_vs\n", "", "k/ipv6.ko\n");
+        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let request = parse_args(&args);
+        let fake = Fake::default();
+        let cmdline = with_options(Cmdline::default(), &request);
+        (carry_out(&fake, &index, &cmdline, &request), fake.calls())
+    }
+
+    #[test]
+    fn calls() {
+        let nf = "load_module /m/k/nf.ko  false";
+        let cases: &[(&str, &[&str])] = &[
+            ("-q -- net-pf-10-proto-6", &[nf, "load_module /m/k/ip_vs.ko.xz  true"]),
+            ("-q -b -- ip-vs", &[nf, "load_module /m/k/ip_vs.ko.xz  true"]),
+            ("ipv6", &[]),
+            ("there", &[]),
+            ("nf size=4 on", &["load_module /m/k/nf.ko size=4 on false"]),
+            ("-a nf ip_vs", &[nf, nf, "load_module /m/k/ip_vs.ko.xz  true"]),
+            ("-n ip_vs", &[]),
+            ("-r there", &["unload_module there", "unload_module nf"]),
+            ("-r nf", &[]),
+        ];
+        for (line, expected) in cases {
+            let (outcome, calls) = modprobe(line);
+            assert_eq!((outcome, calls), (Ok(()), expected.iter().map(|c| c.to_string()).collect()), "{line}");
+        }
+    }
+
+    #[test]
+    fn unknown_modules_are_errors() {
+        for line in ["nothing", "-n nothing", "-q net-pf-99"] {
+            let (outcome, _) = modprobe(line);
+            assert!(outcome.unwrap_err()[0].contains("is not in the image"), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_are_sorted() {
+        let words = |list: &[&str]| list.iter().map(|w| w.to_string()).collect::<Vec<_>>();
+        let request = parse_args(&words(&["-qb", "-C", "/x", "--show-depends", "--", "-a"]));
+        assert_eq!(request, Request { quiet: true, words: words(&["-a"]), ..Request::default() });
+    }
+}

@@ -1,0 +1,211 @@
+//! `mount`, as kubelet, CNI plugins and people call it: mount(8) without fstab and without helpers.
+//! Exit status as mount(8): 0 done, 1 wrong usage, 32 the mount failed.
+
+use super::options::{Flags, parse_options, propagation};
+use crate::sys::{Mount, Real, Sys};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use std::fs;
+use std::path::Path;
+
+const USAGE: u8 = 1;
+const FAILED: u8 = 32;
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq)]
+struct Request {
+    fstype: String,
+    options: Vec<String>,
+    /// Propagation by `--make-...`.
+    make: Option<MsFlags>,
+    places: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum UsageError {
+    #[error("option `{0}` needs a value")]
+    NoValue(String),
+    #[error("option `{0}` is not known")]
+    Unknown(String),
+    #[error("expected a source and a target, found {0} of them")]
+    Places(usize),
+}
+
+/// The program; gives the exit status.
+pub fn run(args: &[String]) -> u8 {
+    if args.iter().any(|a| a == "--version" || a == "-V") {
+        // Callers read a list of features from this line; there is none.
+        println!("mount from bootwright");
+        return 0;
+    }
+    let request = match parse_args(args) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("mount: {error}");
+            return USAGE;
+        }
+    };
+    if request.places.is_empty() && request.make.is_none() {
+        print!("{}", fs::read_to_string("/proc/mounts").unwrap_or_default());
+        return 0;
+    }
+    match carry_out(&Real, &request) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("mount: {error}");
+            match error {
+                MountError::Usage(_) => USAGE,
+                MountError::Mount { .. } => FAILED,
+            }
+        }
+    }
+}
+
+fn parse_args(args: &[String]) -> Result<Request, UsageError> {
+    let mut request = Request::default();
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().map(String::from).ok_or_else(|| UsageError::NoValue(arg.into()));
+        match arg {
+            "-t" | "--types" => request.fstype = value()?,
+            "-o" | "--options" => request.options.push(value()?),
+            "-r" | "--read-only" => request.options.push("ro".into()),
+            "-w" | "--rw" | "--read-write" => request.options.push("rw".into()),
+            "-B" | "--bind" => request.options.push("bind".into()),
+            "-R" | "--rbind" => request.options.push("rbind".into()),
+            "-M" | "--move" => request.options.push("move".into()),
+            // No helpers, no mtab, no canonical paths here anyway.
+            "-n" | "--no-mtab" | "-i" | "--internal-only" | "-c" | "--no-canonicalize" | "-v" | "--verbose" => {}
+            "--" => request.places.extend(args.by_ref().map(String::from)),
+            _ => match long_or_joined(arg) {
+                Some((Joined::Type, value)) => request.fstype = value.into(),
+                Some((Joined::Options, value)) => request.options.push(value.into()),
+                Some((Joined::Make, value)) => {
+                    request.make = Some(propagation(value).ok_or_else(|| UsageError::Unknown(arg.into()))?);
+                }
+                None if arg.len() > 1 && arg.starts_with('-') => return Err(UsageError::Unknown(arg.into())),
+                None => request.places.push(arg.into()),
+            },
+        }
+    }
+    Ok(request)
+}
+
+enum Joined {
+    Type,
+    Options,
+    Make,
+}
+
+/// `--types=T`, `-tT`, `--options=O`, `-oO`, `--make-rshared`.
+fn long_or_joined(arg: &str) -> Option<(Joined, &str)> {
+    let strip = |prefix| arg.strip_prefix(prefix);
+    let make = strip("--make-").map(|v| (Joined::Make, v));
+    let types = strip("--types=").or_else(|| strip("-t")).map(|v| (Joined::Type, v));
+    make.or(types).or_else(|| strip("--options=").or_else(|| strip("-o")).map(|v| (Joined::Options, v)))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MountError {
+    #[error("{0}")]
+    Usage(#[from] UsageError),
+    // The errno's text as mount(8) has it: callers look for it.
+    #[error("{target}: {text}", text = source.desc())]
+    Mount { target: String, source: Errno },
+}
+
+fn carry_out(sys: &dyn Sys, request: &Request) -> Result<(), MountError> {
+    let (mut flags, data) = parse_options(&request.options);
+    flags.propagation |= request.make.unwrap_or(MsFlags::empty());
+    let changes_only = flags.set.contains(MsFlags::MS_REMOUNT) || !flags.propagation.is_empty();
+    let (source, target) = match &request.places[..] {
+        [target] if changes_only => ("none", target.as_str()),
+        [source, target] => (source.as_str(), target.as_str()),
+        other => return Err(UsageError::Places(other.len()).into()),
+    };
+    let failed = |source| MountError::Mount { target: target.into(), source };
+    let call = |flags, data: &str| {
+        let fstype = if flags_need_no_type(flags) { "" } else { request.fstype.as_str() };
+        sys.mount(Mount { source, target: Path::new(target), fstype, flags, data }).map_err(failed)
+    };
+    if request.places.len() == 2 || flags.set.contains(MsFlags::MS_REMOUNT) {
+        mount_itself(flags, &data, &call)?;
+    }
+    if flags.propagation.is_empty() { Ok(()) } else { call(flags.propagation, "") }
+}
+
+/// Bind ignores all other flags, so these take a second call, as mount(8) does it.
+fn mount_itself(
+    flags: Flags,
+    data: &str,
+    call: &dyn Fn(MsFlags, &str) -> Result<(), MountError>,
+) -> Result<(), MountError> {
+    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    let rest = flags.set & !bind;
+    if !flags.set.contains(MsFlags::MS_BIND) || flags.set.contains(MsFlags::MS_REMOUNT) {
+        return call(flags.set, data);
+    }
+    call(flags.set & bind, "")?;
+    if rest.is_empty() { Ok(()) } else { call(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | rest, "") }
+}
+
+fn flags_need_no_type(flags: MsFlags) -> bool {
+    let typeless = MsFlags::MS_BIND
+        | MsFlags::MS_MOVE
+        | MsFlags::MS_REMOUNT
+        | MsFlags::MS_SHARED
+        | MsFlags::MS_SLAVE
+        | MsFlags::MS_PRIVATE
+        | MsFlags::MS_UNBINDABLE;
+    flags.intersects(typeless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Fake;
+
+    fn mount(line: &str, fake: &Fake) -> Result<Vec<String>, String> {
+        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let request = parse_args(&args).map_err(|e| e.to_string())?;
+        carry_out(fake, &request).map_err(|e| e.to_string())?;
+        Ok(fake.calls())
+    }
+
+    #[test]
+    fn calls() {
+        let cases: &[(&str, &[&str])] = &[
+            (
+                "-t tmpfs -o size=65536,noswap tmpfs /var/lib/kubelet/x",
+                &["mount tmpfs /var/lib/kubelet/x tmpfs 0x0 size=65536,noswap"],
+            ),
+            ("--bind /a /b", &["mount /a /b  0x1000 "]),
+            ("-o bind,ro /a /b", &["mount /a /b  0x1000 ", "mount /a /b  0x1021 "]),
+            ("-o bind,remount,ro /a /b", &["mount /a /b  0x1021 "]),
+            ("-o remount,rw /", &["mount none /  0x20 "]),
+            ("--make-rshared /", &["mount none /  0x104000 "]),
+            ("--rbind --make-rslave /a /b", &["mount /a /b  0x5000 ", "mount /a /b  0x84000 "]),
+            ("-tnfs -overs=4,ro 10.0.0.1:/x /mnt", &["mount 10.0.0.1:/x /mnt nfs 0x1 vers=4"]),
+            ("--move /a /b", &["mount /a /b  0x2000 "]),
+            ("-n -v --types=proc -- proc /proc", &["mount proc /proc proc 0x0 "]),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(mount(line, &Fake::default()).unwrap(), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_usage_and_failures() {
+        let cases = [
+            ("-t", "option `-t` needs a value"),
+            ("--frobnicate a b", "option `--frobnicate` is not known"),
+            ("--make-happy /", "option `--make-happy` is not known"),
+            ("a", "expected a source and a target, found 1 of them"),
+            ("a b c", "expected a source and a target, found 3 of them"),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(mount(line, &Fake::default()).unwrap_err(), expected, "{line}");
+        }
+        assert_eq!(mount("a /b", &Fake::failing(&["mount"])).unwrap_err(), "/b: Operation not permitted");
+    }
+}

@@ -1,0 +1,150 @@
+//! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
+
+use crate::power::parse_mount_points;
+use crate::sys::{Real, Sys};
+use nix::errno::Errno;
+use nix::mount::MntFlags;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const USAGE: u8 = 1;
+const FAILED: u8 = 32;
+
+/// What is asked for.
+#[derive(Debug, PartialEq)]
+struct Request {
+    flags: MntFlags,
+    /// With all mounts below.
+    recursive: bool,
+    targets: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum UsageError {
+    #[error("option `{0}` is not known")]
+    Unknown(String),
+    #[error("expected a path")]
+    NoTarget,
+}
+
+/// The program; gives the exit status.
+pub fn run(args: &[String]) -> u8 {
+    let request = match parse_args(args) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("umount: {error}");
+            return USAGE;
+        }
+    };
+    let mounted = parse_mount_points(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    let mut code = 0;
+    for (target, errno) in carry_out(&Real, &request, &mounted) {
+        // umount(8)'s words: kubelet unmounts a plain folder once and looks for them.
+        let text = if errno == Errno::EINVAL { "not mounted" } else { errno.desc() };
+        eprintln!("umount: {}: {text}", target.display());
+        code = FAILED;
+    }
+    code
+}
+
+fn parse_args(args: &[String]) -> Result<Request, UsageError> {
+    let mut request = Request { flags: MntFlags::empty(), recursive: false, targets: Vec::new() };
+    let mut only_targets = false;
+    for arg in args {
+        match arg.as_str() {
+            "--" => only_targets = true,
+            long if long.starts_with("--") && !only_targets => request.take_long(long)?,
+            short if short.len() > 1 && short.starts_with('-') && !only_targets => request.take_short(short)?,
+            target => request.targets.push(target.into()),
+        }
+    }
+    if request.targets.is_empty() { Err(UsageError::NoTarget) } else { Ok(request) }
+}
+
+impl Request {
+    fn take_long(&mut self, option: &str) -> Result<(), UsageError> {
+        let letter = match option {
+            "--lazy" => 'l',
+            "--force" => 'f',
+            "--recursive" => 'R',
+            "--no-mtab" | "--no-canonicalize" | "--internal-only" | "--verbose" | "--quiet" => 'n',
+            other => return Err(UsageError::Unknown(other.into())),
+        };
+        self.take_letter(letter);
+        Ok(())
+    }
+
+    fn take_short(&mut self, options: &str) -> Result<(), UsageError> {
+        match options[1..].chars().all(|c| "lfRncivq".contains(c)) {
+            true => options[1..].chars().for_each(|c| self.take_letter(c)),
+            false => return Err(UsageError::Unknown(options.into())),
+        }
+        Ok(())
+    }
+
+    fn take_letter(&mut self, letter: char) {
+        match letter {
+            'l' => self.flags |= MntFlags::MNT_DETACH,
+            'f' => self.flags |= MntFlags::MNT_FORCE,
+            'R' => self.recursive = true,
+            // The others change nothing here: there is no mtab and no helper.
+            _ => {}
+        }
+    }
+}
+
+/// Gives the targets that failed, and why.
+fn carry_out(sys: &dyn Sys, request: &Request, mounted: &[PathBuf]) -> Vec<(PathBuf, Errno)> {
+    let mut failed = Vec::new();
+    for target in &request.targets {
+        let target = Path::new(target);
+        let mut paths = vec![target.to_path_buf()];
+        if request.recursive {
+            paths = mounted.iter().rev().filter(|m| m.starts_with(target)).cloned().collect();
+        }
+        for path in paths {
+            if let Err(errno) = sys.unmount(&path, request.flags) {
+                failed.push((path, errno));
+            }
+        }
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Fake;
+
+    fn umount(line: &str, fake: &Fake) -> Result<Vec<String>, String> {
+        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let mounted: Vec<PathBuf> = ["/", "/a", "/a/b", "/ab"].iter().map(PathBuf::from).collect();
+        let request = parse_args(&args).map_err(|e| e.to_string())?;
+        match carry_out(fake, &request, &mounted).first() {
+            Some((path, errno)) => Err(format!("{} {errno:?}", path.display())),
+            None => Ok(fake.calls()),
+        }
+    }
+
+    #[test]
+    fn calls() {
+        let cases: &[(&str, &[&str])] = &[
+            ("/x", &["unmount /x 0"]),
+            ("-l /x /y", &["unmount /x 2", "unmount /y 2"]),
+            ("-fl /x", &["unmount /x 3"]),
+            ("--lazy -n -- -x", &["unmount -x 2"]),
+            ("-R /a", &["unmount /a/b 0", "unmount /a 0"]),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(umount(line, &Fake::default()).unwrap(), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_usage_and_failures() {
+        assert_eq!(umount("-l", &Fake::default()).unwrap_err(), "expected a path");
+        assert_eq!(umount("-z /x", &Fake::default()).unwrap_err(), "option `-z` is not known");
+        assert_eq!(umount("--all /x", &Fake::default()).unwrap_err(), "option `--all` is not known");
+        assert_eq!(umount("/x", &Fake::failing(&["unmount"])).unwrap_err(), "/x EPERM");
+    }
+}
