@@ -1,1 +1,107 @@
-//! Writes `out/<recipe>/`.
+//! Writes `out/<recipe>/`: kernel, initrd, its segments, and the documents about them; swapped in as a whole.
+
+mod error;
+mod ipxe;
+pub mod manifest;
+mod sbom;
+mod staging;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use error::EmitError;
+
+use crate::budget::{self, BudgetReport, Sizes};
+use crate::entry::Sha256;
+use crate::recipe::CheckedRecipe;
+use crate::segment::PackedSegment;
+use crate::source::{PackageFacts, Pin};
+use crate::tree::TreeBuild;
+use crate::ui::Ui;
+use manifest::{BootFile, MANIFEST, Manifest, load_manifest};
+use serde::{Deserialize, Serialize};
+use staging::Staging;
+use std::path::Path;
+
+/// All that an image's folder is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    pub recipe: &'a CheckedRecipe,
+    pub build: &'a TreeBuild,
+    /// In the order in which they stand in `initrd.img`.
+    pub segments: &'a [PackedSegment],
+    /// Content id, hex.
+    pub image_id: &'a str,
+    pub sources: &'a [SourceRecord],
+    /// Seconds since 1970 of the lock: the only time in what is written.
+    pub time: u64,
+}
+
+/// What a component was made from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    pub component: String,
+    /// `deb`, `url`, `go`, `oci` or `path`.
+    pub kind: String,
+    pub pins: Vec<Pin>,
+    /// By pin name; more than the pins where a source knows what is inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackageFacts>,
+}
+
+const KERNEL: &str = "vmlinuz";
+const INITRD: &str = "initrd.img";
+const SCRIPT: &str = "boot.ipxe";
+const SBOM: &str = "sbom.spdx.json";
+const SUMS: &str = "SHA256SUMS";
+
+/// Writes `<out>/<recipe>/` beside the old one, and puts it in its place when it is whole; `smoke/` stays. Returns what
+/// the image weighs, compared with what was there before.
+///
+/// # Errors
+/// [`EmitError`]; what was there before is then still there.
+pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<BudgetReport, EmitError> {
+    let staging = Staging::start(out, &image.recipe.name)?;
+    let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
+    let dir = staging.dir();
+    let kernel = &image.build.kernel.vmlinuz;
+    write::copy_kernel(kernel, &dir.join(KERNEL))?;
+    let initrd = write::write_initrd(image.segments, &dir.join(INITRD))?;
+    let segments = write::place_segments(image.segments, dir)?;
+    let mut files = vec![
+        BootFile { path: KERNEL.into(), size: kernel.size, sha256: kernel.sha256 },
+        BootFile { path: INITRD.into(), size: image.segments.iter().map(|s| s.size).sum(), sha256: initrd },
+    ];
+    let manifest = manifest::new_manifest(image, files.clone(), &segments);
+    let documents = [
+        (SCRIPT, ipxe::boot_script(image)?.into_bytes()),
+        (MANIFEST, manifest.to_json()),
+        (SBOM, sbom::document(image, &files)),
+    ];
+    for (name, bytes) in documents {
+        write::write_file(&dir.join(name), &bytes)?;
+        files.push(BootFile { path: name.into(), size: bytes.len() as u64, sha256: Sha256::of(&bytes) });
+    }
+    let of_segments = manifest.segments.iter().map(|s| (s.path.as_str(), s.sha256));
+    let mut sums: Vec<(&str, Sha256)> = files.iter().map(|f| (f.path.as_str(), f.sha256)).chain(of_segments).collect();
+    sums.sort();
+    // As sha256sum(1) checks it.
+    let sums: String = sums.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
+    write::write_file(&dir.join(SUMS), sums.as_bytes())?;
+    let place = staging.finish()?;
+    ui.detail(format_args!("wrote {}", place.display()));
+    Ok(assess(image, &manifest, earlier.as_ref()))
+}
+
+fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) -> BudgetReport {
+    let recipe = image.recipe;
+    let sizes = Sizes {
+        kernel: image.build.kernel.vmlinuz.size,
+        kernel_component: &recipe.kernel.component,
+        segments: image.segments,
+        stable: recipe.pack.stable,
+        volatile: recipe.pack.volatile,
+        cmdline: &recipe.kernel.cmdline,
+    };
+    budget::assess(sizes, &recipe.budget, &manifest.file_sizes(), earlier.map(Manifest::weights).as_ref())
+}

@@ -81,7 +81,7 @@ pub struct Pool {
 }
 
 /// What an SBOM says of a package.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PackageFacts {
     pub name: String,
     pub version: String,

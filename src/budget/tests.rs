@@ -1,0 +1,144 @@
+use super::ram::*;
+use super::*;
+use crate::entry::Sha256;
+
+/// Boots that were made in QEMU before this model was written; the figures are from the notes on them.
+#[test]
+fn the_model_agrees_with_boots_that_failed_and_that_went_well() {
+    const MB: u64 = 1_000_000;
+    // Name, initrd in bytes, unpacked in bytes, MiB of RAM that failed, MiB that went well.
+    let seen = [
+        ("84 MB image, stored", 85 * MB, 84 * MB, 260, 300),
+        ("274 MB tree, zstd -3", 96 * MB, 274 * MB, 640, 768),
+        ("43.0 MB squashfs with busybox and modules", 44_500_000, 45_200_000, 176, 192),
+        ("27.5 MB squashfs with busybox and modules", 29_070_000, 29_700_000, 128, 144),
+    ];
+    for (name, packed, content, failed_mib, fitted_mib) in seen {
+        let limit = RootfsLimit::Percent(50);
+        let need = unpack_need(Initrd { packed, content, window: 0, limit }).ram_mib;
+        assert!(need > failed_mib, "{name}: {failed_mib} MiB failed, the model says {need} do");
+        assert!(need <= fitted_mib, "{name}: {fitted_mib} MiB did, the model says {need} are needed");
+    }
+}
+
+#[test]
+fn the_kernel_takes_what_was_measured_at_256_mib() {
+    let page_structures = 256 * 1024 / 64;
+    assert_eq!(KERNEL_AT_UNPACK / 1024 + page_structures, 54_068);
+    assert_eq!(262_144 - (KERNEL_RUNNING / 1024 + page_structures), 215_292);
+}
+
+#[test]
+fn terms_add_up_to_the_ram() {
+    let initrd = Initrd { packed: 30 << 20, content: 40 << 20, window: 8 << 20, limit: RootfsLimit::Percent(50) };
+    for need in [unpack_need(initrd), steady_need(1 << 20, 30 << 20, 1 << 16, Some(60))] {
+        let sum: u64 = need.terms.iter().map(|t| t.bytes).sum();
+        assert!(sum <= need.ram_mib << 20 && sum > (need.ram_mib - 2) << 20, "{need:?}");
+        assert!(need.terms.iter().all(|t| !t.source.is_empty()));
+    }
+    // A small archive with a large dictionary: the dictionary decides.
+    let solid = unpack_need(Initrd { content: 4 << 20, window: 32 << 20, ..initrd });
+    assert!(solid.terms.iter().any(|t| t.name == "decoder's window" && t.bytes == 32 << 20), "{solid:?}");
+    let unlimited = unpack_need(Initrd { limit: RootfsLimit::None, ..initrd });
+    assert!(unlimited.ram_mib + 31 < unpack_need(initrd).ram_mib);
+}
+
+#[test]
+fn the_rootfs_limit_is_read_from_the_command_line() {
+    let limit = |text: &str| parse_rootfs_limit(&[text.to_string()]);
+    assert_eq!(limit("console=ttyS0"), RootfsLimit::Percent(50));
+    assert_eq!(limit("quiet initramfs_options=nr_inodes=1k,size=90%"), RootfsLimit::Percent(90));
+    assert_eq!(limit("initramfs_options=size=0%"), RootfsLimit::Percent(50));
+    assert_eq!(limit("rootfstype=ramfs"), RootfsLimit::None);
+    assert_eq!(limit("root=/dev/ram0"), RootfsLimit::None);
+    assert_eq!(limit("root=/dev/ram0 rootfstype=tmpfs"), RootfsLimit::Percent(50));
+}
+
+fn segment(name: SegmentName, size: u64, components: &[(&str, u64)]) -> PackedSegment {
+    let share = |packed| ComponentShare { files: 2, raw: packed * 3, packed };
+    PackedSegment {
+        name,
+        path: "/cache/x".into(),
+        size,
+        sha256: Sha256([0; 32]),
+        sums_sha256: Sha256([0; 32]),
+        tool: None,
+        unpacked: size,
+        resident: size,
+        files: 1,
+        image_size: None,
+        components: components.iter().map(|(name, packed)| (name.to_string(), share(*packed))).collect(),
+        reused: false,
+    }
+}
+
+fn report(budget: &Budget, earlier: Option<&Earlier>) -> BudgetReport {
+    let segments = [
+        segment(SegmentName::Boot, 1_000_000, &[("init", 400_000), ("kernel", 600_000)]),
+        segment(SegmentName::Root, 30_000_000, &[("kubelet", 20_000_000), ("kernel", 4_000_000), ("tls", 6_000_000)]),
+        segment(SegmentName::Config, 4_000, &[("recipe", 4_000)]),
+    ];
+    let sizes = Sizes {
+        kernel: 12_000_000,
+        kernel_component: "kernel",
+        segments: &segments,
+        stable: Compression::Zstd(19),
+        volatile: Compression::Gzip(9),
+        cmdline: &[],
+    };
+    let files = [("root:usr/bin/kubelet".to_string(), 60_000_000), ("root:etc/x".to_string(), 10)].into();
+    assess(sizes, budget, &files, earlier)
+}
+
+#[test]
+fn limits_that_hold_say_nothing() {
+    let limits = Budget {
+        boot_files_mb: Some(43.004),
+        ram_mib: Some(256),
+        workload_mib: Some(60),
+        components_mb: [("kubelet".to_string(), 20.0)].into(),
+        origin: None,
+    };
+    let report = report(&limits, None);
+    assert_eq!(report.boot_files_bytes, 43_004_000);
+    assert_eq!(report.violations(), []);
+    assert!(report.check("worker").is_ok());
+    let named: Vec<(&str, u64)> = report.components.iter().map(|c| (c.name.as_str(), c.packed)).collect();
+    let expected =
+        [("kubelet", 20_000_000), ("kernel", 16_600_000), ("tls", 6_000_000), ("init", 400_000), ("recipe", 4_000)];
+    assert_eq!(named, expected);
+}
+
+#[test]
+fn what_is_over_budget_is_named_with_the_offenders_and_what_grew() {
+    let limits = Budget {
+        boot_files_mb: Some(40.0),
+        ram_mib: Some(100),
+        workload_mib: Some(60),
+        components_mb: [("tls".to_string(), 5.5)].into(),
+        origin: None,
+    };
+    let earlier = Earlier {
+        components: [("kubelet", 18_000_000), ("kernel", 16_600_000), ("tls", 7_000_000)]
+            .map(|(name, size)| (name.to_string(), size))
+            .into(),
+        files: [("root:usr/bin/kubelet".to_string(), 55_000_000)].into(),
+    };
+    let report = report(&limits, Some(&earlier));
+    let failure = report.check("worker").unwrap_err();
+    assert_eq!(failure.exit, Exit::OverBudget);
+    let expected = "`worker` is over budget\n  \
+        kernel and initrd are 43.00 MB, over the limit of 40.00 MB (`boot_files_mb`)\n  \
+        component `tls` takes 6.00 MB, over its limit of 5.50 MB\n  \
+        unpacking needs 140 MiB of RAM, over the limit of 100 (`ram_mib`)\n  \
+        running needs 134 MiB of RAM, over the limit of 100 (`ram_mib`)\n  \
+        largest components:\n    20.00 MB kubelet\n    16.60 MB kernel\n    6.00 MB tls\n    0.40 MB init\n    4.0 kB recipe\n  \
+        grown since the last build:\n    +2.00 MB component kubelet (18.00 MB -> 20.00 MB)\n    \
+        +0.40 MB component init (0.0 kB -> 0.40 MB)\n    +4.0 kB component recipe (0.0 kB -> 4.0 kB)\n    \
+        +5.00 MB root:usr/bin/kubelet (55.00 MB -> 60.00 MB)\n    +0.0 kB root:etc/x (0.0 kB -> 0.0 kB)";
+    assert_eq!(failure.message, expected);
+    let table = render(&report);
+    for line in ["total", "tmpfs limit of 50 %", "limit 100", "component kubelet"] {
+        assert!(table.contains(line), "{line}\n{table}");
+    }
+}

@@ -1,0 +1,214 @@
+//! `manifest.json`: every file of an image, where it comes from and why it is there.
+
+use super::{EmitError, Image, SourceRecord};
+use crate::budget::Earlier;
+use crate::entry::{Kind, Sha256};
+use crate::recipe::SegmentName;
+use crate::segment::ComponentShare;
+use crate::tree::{Reason, TreeEntry};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Its name in an image's folder.
+pub const MANIFEST: &str = "manifest.json";
+/// Layout of the document.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    pub recipe: String,
+    pub summary: String,
+    pub image_id: String,
+    /// Seconds since 1970 of the lock.
+    pub time: u64,
+    pub kernel_release: String,
+    pub kernel_component: String,
+    pub cmdline: Vec<String>,
+    /// `vmlinuz` and `initrd.img`.
+    pub boot_files: Vec<BootFile>,
+    /// In the order of `initrd.img`.
+    pub segments: Vec<SegmentRecord>,
+    pub sources: Vec<SourceRecord>,
+    /// Program -> version.
+    pub tools: BTreeMap<String, String>,
+    /// By segment and path.
+    pub files: Vec<FileRecord>,
+}
+
+/// A file of the image's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BootFile {
+    pub path: String,
+    pub size: u64,
+    pub sha256: Sha256,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentRecord {
+    pub name: SegmentName,
+    /// Below the image's folder.
+    pub path: String,
+    /// In `initrd.img`.
+    pub offset: u64,
+    pub size: u64,
+    pub sha256: Sha256,
+    pub unpacked: u64,
+    /// Pages that it occupies, in bytes.
+    pub resident: u64,
+    /// Bytes of the squashfs or erofs image in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<u64>,
+    pub components: BTreeMap<String, ComponentShare>,
+}
+
+/// One file, folder or link of the image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// No leading `/`.
+    pub path: String,
+    pub segment: SegmentName,
+    pub kind: FileKind,
+    /// Octal, `0755`.
+    pub mode: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// Of regular files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// Of links; of device nodes `major:minor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    pub component: String,
+    /// Recipe file and line.
+    pub origin: String,
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    Dir,
+    File,
+    Hardlink,
+    Symlink,
+    Char,
+    Block,
+    Fifo,
+}
+
+/// Describes an image. `paths`: where its segments lie below its folder.
+pub fn new_manifest(image: &Image<'_>, boot_files: Vec<BootFile>, paths: &[PathBuf]) -> Manifest {
+    let mut offset = 0;
+    let segments = image.segments.iter().zip(paths).map(|(s, path)| {
+        let start = offset;
+        offset += s.size;
+        SegmentRecord {
+            name: s.name,
+            path: path.display().to_string(),
+            offset: start,
+            size: s.size,
+            sha256: s.sha256,
+            unpacked: s.unpacked,
+            resident: s.resident,
+            image_size: s.image_size,
+            components: s.components.clone(),
+        }
+    });
+    Manifest {
+        schema: SCHEMA,
+        recipe: image.recipe.name.clone(),
+        summary: image.recipe.summary.clone(),
+        image_id: image.image_id.into(),
+        time: image.time,
+        kernel_release: image.build.kernel.release.clone(),
+        kernel_component: image.recipe.kernel.component.clone(),
+        cmdline: image.recipe.kernel.cmdline.clone(),
+        boot_files,
+        segments: segments.collect(),
+        sources: image.sources.to_vec(),
+        tools: tools(image),
+        files: image.build.tree.entries.values().map(file_record).collect(),
+    }
+}
+
+/// This program, those that made images of segments, and Go toolchains.
+fn tools(image: &Image<'_>) -> BTreeMap<String, String> {
+    let own = [("bootwright".to_string(), env!("CARGO_PKG_VERSION").to_string())];
+    let of_segments = image.segments.iter().filter_map(|s| s.tool.as_deref());
+    let of_segments = of_segments.map(|tool| tool.split_once(' ').unwrap_or((tool, "")));
+    let toolchains = image.sources.iter().flat_map(|s| &s.pins).filter_map(|pin| pin.detail.get("toolchain"));
+    let toolchains = toolchains.map(|version| ("go", version.as_str()));
+    own.into_iter().chain(of_segments.chain(toolchains).map(|(tool, version)| (tool.into(), version.into()))).collect()
+}
+
+fn file_record(found: &TreeEntry) -> FileRecord {
+    let entry = &found.entry;
+    let (kind, size, sha256, target) = match &entry.kind {
+        Kind::Dir => (FileKind::Dir, None, None, None),
+        Kind::File(body) => (FileKind::File, Some(body.size), Some(body.sha256), None),
+        Kind::Hardlink(target) => (FileKind::Hardlink, None, None, Some(target.clone())),
+        Kind::Symlink(target) => (FileKind::Symlink, None, None, Some(target.clone())),
+        Kind::CharDevice { major, minor } => (FileKind::Char, None, None, Some(format!("{major}:{minor}"))),
+        Kind::BlockDevice { major, minor } => (FileKind::Block, None, None, Some(format!("{major}:{minor}"))),
+        Kind::Fifo => (FileKind::Fifo, None, None, None),
+    };
+    FileRecord {
+        path: entry.path.clone(),
+        segment: found.segment,
+        kind,
+        mode: format!("{:04o}", entry.mode),
+        uid: entry.uid,
+        gid: entry.gid,
+        size,
+        sha256,
+        target,
+        component: found.component.clone(),
+        origin: found.origin.to_string(),
+        reason: found.reason.clone(),
+    }
+}
+
+impl Manifest {
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
+        json.push(b'\n');
+        json
+    }
+
+    /// Regular files by `segment:path`, in bytes.
+    pub fn file_sizes(&self) -> BTreeMap<String, u64> {
+        let sized = self.files.iter().filter_map(|f| Some((format!("{}:{}", f.segment.as_str(), f.path), f.size?)));
+        sized.collect()
+    }
+
+    /// What a later build compares itself with.
+    pub fn weights(&self) -> Earlier {
+        let mut components = BTreeMap::new();
+        for (name, share) in self.segments.iter().flat_map(|s| &s.components) {
+            *components.entry(name.clone()).or_default() += share.packed;
+        }
+        if let Some(kernel) = self.boot_files.first() {
+            *components.entry(self.kernel_component.clone()).or_default() += kernel.size;
+        }
+        Earlier { components, files: self.file_sizes() }
+    }
+}
+
+/// Reads a manifest.
+///
+/// # Errors
+/// [`EmitError::Io`], [`EmitError::Manifest`] also for another [`SCHEMA`].
+pub fn load_manifest(path: &Path) -> Result<Manifest, EmitError> {
+    let bytes = std::fs::read(path).map_err(EmitError::io("read", path))?;
+    let bad = |problem: String| EmitError::Manifest { path: path.into(), problem };
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+    match manifest.schema {
+        SCHEMA => Ok(manifest),
+        other => Err(bad(format!("it has schema {other}, this version reads {SCHEMA}"))),
+    }
+}

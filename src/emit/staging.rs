@@ -1,0 +1,135 @@
+//! A folder that is made beside the one that it replaces.
+//!
+//! `<out>/.<recipe>.new` is filled, then exchanged with `<out>/<recipe>` by one renameat2(2). After that it holds the
+//! old image and is removed. Whoever holds the lock `<out>/.lock` owns both names, so what a killed build left is
+//! removed by the next one. `smoke/` moves from the old folder to the new one; if a build is killed between
+//! the exchange and that move, the next one makes up for it.
+
+use super::EmitError;
+use super::manifest::MANIFEST;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use std::fs::{File, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Logs of smoke tests, which outlive a rebuild.
+const SMOKE: &str = "smoke";
+
+#[derive(Debug)]
+pub struct Staging {
+    out: PathBuf,
+    dir: PathBuf,
+    target: PathBuf,
+    _lock: File,
+}
+
+impl Staging {
+    pub fn start(out: &Path, recipe: &str) -> Result<Self, EmitError> {
+        std::fs::create_dir_all(out).map_err(EmitError::io("make", out))?;
+        let path = out.join(".lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(EmitError::io("write", &path))?;
+        lock.lock().map_err(EmitError::io("lock", &path))?;
+        let (dir, target) = (out.join(format!(".{recipe}.new")), out.join(recipe));
+        check_ours(&target)?;
+        remove_leftover(&dir, &target)?;
+        make_dir(&dir)?;
+        make_dir(&dir.join("segments"))?;
+        Ok(Self { out: out.into(), dir, target, _lock: lock })
+    }
+
+    /// Where the new image is written.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Puts the new folder in its place. All its files have been synced.
+    pub fn finish(self) -> Result<PathBuf, EmitError> {
+        for dir in [self.dir.join("segments"), self.dir.clone()] {
+            sync_dir(&dir)?;
+        }
+        if self.target.exists() {
+            exchange(&self.dir, &self.target)?;
+            keep_smoke(&self.dir, &self.target)?;
+        } else {
+            std::fs::rename(&self.dir, &self.target).map_err(EmitError::io("make", &self.target))?;
+        }
+        sync_dir(&self.out)?;
+        if self.dir.exists() {
+            std::fs::remove_dir_all(&self.dir).map_err(EmitError::io("remove", &self.dir))?;
+        }
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After a failure; what cannot be removed now, the next build removes.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), EmitError> {
+    std::fs::create_dir(path).map_err(EmitError::io("make", path))?;
+    // A web server of another user reads it: the umask does not count.
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(EmitError::io("make", path))
+}
+
+/// Replacing a folder deletes what is in it: it must be an earlier image, or hold nothing but logs of smoke tests.
+fn check_ours(target: &Path) -> Result<(), EmitError> {
+    let not_ours = || EmitError::NotOurs { path: target.into() };
+    match std::fs::read_dir(target) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotADirectory => Err(not_ours()),
+        Err(e) => Err(EmitError::io("read", target)(e)),
+        Ok(_) if target.join(MANIFEST).is_file() => Ok(()),
+        Ok(mut found) => match found.all(|entry| entry.is_ok_and(|e| e.file_name() == SMOKE)) {
+            true => Ok(()),
+            false => Err(not_ours()),
+        },
+    }
+}
+
+fn remove_leftover(dir: &Path, target: &Path) -> Result<(), EmitError> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    if target.exists() {
+        keep_smoke(dir, target)?;
+    }
+    std::fs::remove_dir_all(dir).map_err(EmitError::io("remove", dir))
+}
+
+/// Moves the smoke logs of the folder that goes to the one that stays.
+fn keep_smoke(from: &Path, to: &Path) -> Result<(), EmitError> {
+    let (from, to) = (from.join(SMOKE), to.join(SMOKE));
+    if from.exists() && !to.exists() {
+        std::fs::rename(&from, &to).map_err(EmitError::io("make", &to))?;
+    }
+    Ok(())
+}
+
+fn exchange(new: &Path, old: &Path) -> Result<(), EmitError> {
+    use nix::errno::Errno;
+    match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
+        // A file system that cannot exchange (NFS): two renames, the old folder stays whole under the other name.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
+            let aside = new.with_extension("old");
+            let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(EmitError::io("replace", old));
+            rename(old, &aside)?;
+            rename(new, old)?;
+            rename(&aside, new)
+        }
+        done => done.map_err(|errno| EmitError::io("replace", old)(errno.into())),
+    }
+}
+
+fn sync_dir(path: &Path) -> Result<(), EmitError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(EmitError::io("write", path))
+}
