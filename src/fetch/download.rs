@@ -33,7 +33,7 @@ pub fn attempt(
     let resumed = partial.size > 0;
     if partial.size < request.size || request.size == 0 {
         let from = resumed.then_some(partial.size);
-        let answer = match http::get(url, request.headers, from, patience)? {
+        let answer = match http::get(url, request.via, request.headers, from, patience)? {
             Ok(answer) => answer,
             Err(refusal) => {
                 let error = refusal.into_error(request.name, request.version, url);

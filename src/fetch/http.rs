@@ -1,6 +1,6 @@
 //! One GET: agents, proxies, certificates, and what an answer's status means.
 
-use super::Patience;
+use super::{Patience, Via};
 use crate::source::SourceError;
 use std::sync::OnceLock;
 use ureq::http::Response;
@@ -41,11 +41,19 @@ pub fn failure(name: &str, url: &str, cause: impl std::fmt::Display) -> SourceEr
 /// GETs `url`, from byte `from` on if given. Answers other than 200, 206 and 416 are refusals.
 pub fn get(
     url: &str,
+    via: Via<'_>,
     headers: &[(String, String)],
     from: Option<u64>,
     patience: Patience,
 ) -> Result<Result<Response<Body>, Refusal>, SourceError> {
     let mut request = agent(url)?.get(url);
+    request = match via {
+        Via::Environment => request,
+        Via::Direct => request.config().proxy(None).build(),
+        Via::Proxy(address) => {
+            request.config().proxy(Some(Proxy::new(address).map_err(|_| bad_proxy(address))?)).build()
+        }
+    };
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -86,6 +94,14 @@ pub fn agent(url: &str) -> Result<&'static Agent, SourceError> {
         problem: unusable.problem.clone(),
         help: format!("correct or unset `{}`", unusable.variable),
     })
+}
+
+fn bad_proxy(address: &str) -> SourceError {
+    SourceError::BadInput {
+        subject: redact(address),
+        problem: "it is no proxy address".into(),
+        help: "correct the proxy in the configuration of the host's package manager".into(),
+    }
 }
 
 /// An environment variable that cannot be used.

@@ -26,6 +26,17 @@ pub struct Request<'a> {
     pub size: u64,
     /// More request headers; not sent on to another host after a redirect if they authorise.
     pub headers: &'a [(String, String)],
+    pub via: Via<'a>,
+}
+
+/// How places are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via<'a> {
+    /// Through the proxy that the environment variables name, if any.
+    Environment,
+    Direct,
+    /// Through the proxy at that address.
+    Proxy(&'a str),
 }
 
 /// How long to try.
@@ -102,7 +113,7 @@ pub fn fetch_small(
     let mut places = Places::new(urls);
     while let Some(i) = places.next(patience) {
         let url = &urls[i];
-        match http::get(url, headers, None, patience)? {
+        match http::get(url, Via::Environment, headers, None, patience)? {
             Ok(answer) if answer.status().as_u16() == 200 => {
                 let mut bytes = Vec::new();
                 let body = answer.into_body().into_with_config().limit(u64::MAX).reader();

@@ -3,7 +3,7 @@
 use super::archive::{Limits, check_symlink, open_tar};
 use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
-use crate::fetch::{Request, fetch_to_cache, redact};
+use crate::fetch::{Request, Via, fetch_to_cache, redact};
 use crate::recipe::UrlSpec;
 
 pub struct Url<'a> {
@@ -38,7 +38,7 @@ impl Source for Url<'_> {
         for pin in pins {
             let Pin { name, version, size, sha256, .. } = pin;
             let (sha256, size, urls) = (*sha256, *size, self.spec.urls.as_slice());
-            fetch_to_cache(&Request { name, version, urls, sha256, size, headers: &[] }, cx)?;
+            fetch_to_cache(&Request { name, version, urls, sha256, size, headers: &[], via: Via::Environment }, cx)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::http::{Asked, Server, Step};
 use bootwright::cache::Cache;
 use bootwright::entry::{Kind, Sha256};
 use bootwright::error::{Exit, Failure};
-use bootwright::fetch::{Patience, Request, fetch_patiently, fetch_small};
+use bootwright::fetch::{Patience, Request, Via, fetch_patiently, fetch_small};
 use bootwright::recipe::UrlSpec;
 use bootwright::source::url::Url;
 use bootwright::source::{Context, Settings, Source, SourceError};
@@ -34,7 +34,7 @@ impl Lab {
 
     fn fetch(&self, urls: &[String], body: &[u8]) -> Result<PathBuf, SourceError> {
         let (sha256, size) = (Sha256::of(body), body.len() as u64);
-        let request = Request { name: "tool", version: "1", urls, sha256, size, headers: &[] };
+        let request = Request { name: "tool", version: "1", urls, sha256, size, headers: &[], via: Via::Environment };
         fetch_patiently(&request, &self.context(), patience())
     }
 
@@ -50,6 +50,22 @@ fn patience() -> Patience {
 
 fn body() -> Vec<u8> {
     (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect()
+}
+
+#[test]
+fn a_proxy_is_asked_to_connect() {
+    let lab = Lab::new();
+    let proxy = lab.server.page("", b"", &[Step::Serve]);
+    let (sha256, urls) = (Sha256::of(b"x"), ["http://far.invalid/tool".to_string()]);
+    let fetch = |via| {
+        let request = Request { name: "tool", version: "1", urls: &urls, sha256, size: 1, headers: &[], via };
+        fetch_patiently(&request, &lab.context(), patience()).unwrap_err()
+    };
+    assert!(matches!(fetch(Via::Proxy("no address")), SourceError::BadInput { .. }));
+    assert!(matches!(fetch(Via::Direct), SourceError::Fetch { .. }));
+    assert!(lab.server.asked().is_empty());
+    assert!(matches!(fetch(Via::Proxy(&proxy)), SourceError::Fetch { .. }));
+    assert_eq!(lab.server.asked()[0].path, "far.invalid:80");
 }
 
 #[test]
@@ -131,7 +147,8 @@ fn the_next_mirror_takes_over() {
         let bad_url = lab.server.page("/bad", &body, std::slice::from_ref(&bad));
         let (sha256, size) = (Sha256::of(&body), body.len() as u64);
         let urls = [bad_url, good.clone()];
-        let request = Request { name: "tool", version: "1", urls: &urls, sha256, size, headers: &[] };
+        let request =
+            Request { name: "tool", version: "1", urls: &urls, sha256, size, headers: &[], via: Via::Environment };
         let path = fetch_patiently(&request, &Context { cache: &cache, ..lab.context() }, patience());
         assert!(std::fs::read(path.unwrap()).unwrap() == body, "{bad:?}");
     }

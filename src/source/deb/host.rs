@@ -1,5 +1,6 @@
 //! The host's own apt configuration: its Debian mirrors, and what else it says about downloads. Nothing else of it is used.
 
+use crate::fetch::Via;
 use crate::source::SourceError;
 use deb822_fast::{Deb822, Paragraph};
 use std::collections::BTreeMap;
@@ -195,6 +196,18 @@ fn parse_dump(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// How apt would reach an address (apt-transport-http(1)): the proxy of its host, else of its scheme, else the environment's.
+pub fn via_of<'a>(address: &str, options: &'a BTreeMap<String, String>) -> Via<'a> {
+    let Some((scheme, rest)) = address.split_once("://") else { return Via::Environment };
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    let named = options.get(&format!("Acquire::{scheme}::Proxy::{host}"));
+    match named.or_else(|| options.get(&format!("Acquire::{scheme}::Proxy"))).map(String::as_str) {
+        None => Via::Environment,
+        Some("DIRECT") => Via::Direct,
+        Some(proxy) => Via::Proxy(proxy),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +271,15 @@ mod tests {
         ]);
         assert_eq!(shown(&found), [""; 0]);
         assert_eq!(host(&[]), HostApt::default());
+    }
+
+    #[test]
+    fn the_proxy_of_the_host_counts_before_that_of_the_scheme() {
+        let options = [("Acquire::http::Proxy", "http://p:3142"), ("Acquire::http::Proxy::near", "DIRECT")];
+        let options = options.map(|(k, v)| (k.to_string(), v.to_string())).into();
+        assert_eq!(via_of("http://far/debian", &options), Via::Proxy("http://p:3142"));
+        assert_eq!(via_of("http://near:80/debian", &options), Via::Direct);
+        assert_eq!(via_of("https://far/debian", &options), Via::Environment);
     }
 
     #[test]

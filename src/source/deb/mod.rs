@@ -20,9 +20,11 @@ use crate::entry::{Body, BodyAt, Entry, Kind};
 use crate::fetch::{Request, fetch_to_cache};
 use crate::recipe::DebSpec;
 use apt::{Apt, Trust, load_trust};
+use host::{load_kept_options, via_of};
 use mirror::{Mirror, load_mirrors};
 use package::{CONTROL, read_deb};
 use resolve::{ARCHIVE, FILENAME, percent_encode};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -49,12 +51,12 @@ impl Source for Deb<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        let mirrors = load_mirrors(cx.settings)?;
+        let (mirrors, options) = (load_mirrors(cx.settings)?, load_kept_options()?);
         let queue = Mutex::new(missing.into_iter());
         let next = || queue.lock().map(|mut queue| queue.next()).unwrap_or_default();
         let work = || -> Result<(), SourceError> {
             while let Some(pin) = next() {
-                fetch_package(pin, &mirrors, cx)?;
+                fetch_package(pin, &mirrors, &options, cx)?;
             }
             Ok(())
         };
@@ -102,8 +104,13 @@ pub fn resolve_at(
     unreachable!("the last mirror's lists were used or its failure was returned")
 }
 
-/// Fetches one package from the mirrors in turn.
-fn fetch_package(pin: &Pin, mirrors: &[Mirror], cx: &Context<'_>) -> Result<(), SourceError> {
+/// Fetches one package from the mirrors in turn, through the proxies that apt would use.
+fn fetch_package(
+    pin: &Pin,
+    mirrors: &[Mirror],
+    options: &BTreeMap<String, String>,
+    cx: &Context<'_>,
+) -> Result<(), SourceError> {
     let detail = |key: &str| pin.detail.get(key).map(String::as_str).unwrap_or_default();
     let (archive, filename) = (detail(ARCHIVE), detail(FILENAME));
     let bad_pin = |problem: &str| SourceError::BadInput {
@@ -119,8 +126,19 @@ fn fetch_package(pin: &Pin, mirrors: &[Mirror], cx: &Context<'_>) -> Result<(), 
         mirrors.iter().map(|mirror| Some(format!("{}/{path}", mirror.archive(archive)?))).collect();
     let urls = urls.ok_or_else(|| bad_pin("its pin names no known `archive`"))?;
     let Pin { name, version, size, sha256, .. } = pin;
-    let request = Request { name, version, urls: &urls, sha256: *sha256, size: *size, headers: &[] };
-    fetch_to_cache(&request, cx).map(drop)
+    let mut failure = None;
+    for urls in urls.chunk_by(|a, b| via_of(a, options) == via_of(b, options)) {
+        let via = via_of(&urls[0], options);
+        let request = Request { name, version, urls, sha256: *sha256, size: *size, headers: &[], via };
+        match (fetch_to_cache(&request, cx), &failure) {
+            (Ok(_), _) => return Ok(()),
+            // Mirrors that are reached in another way may still have it; it is gone when all of them say so.
+            (Err(SourceError::Gone { .. }), Some(_)) => {}
+            (Err(e @ (SourceError::Gone { .. } | SourceError::Fetch { .. })), _) => failure = Some(e),
+            (Err(e), _) => return Err(e),
+        }
+    }
+    Err(failure.unwrap_or_else(|| bad_pin("there is no mirror to fetch it from")))
 }
 
 /// The entries of a fetched package with its control file, unpacked into the cache once.
