@@ -9,6 +9,8 @@ mod plan;
 pub mod setup;
 
 #[cfg(test)]
+mod namespace_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::boot::Boot;

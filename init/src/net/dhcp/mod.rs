@@ -6,5 +6,8 @@ pub mod options;
 pub mod packet;
 pub mod socket;
 
+#[cfg(test)]
+mod machine_tests;
+
 pub use lease::Lease;
 pub use machine::{Action, Client, Machine};

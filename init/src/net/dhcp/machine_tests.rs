@@ -1,0 +1,295 @@
+//! The state machine against a fake clock and a server of a few lines.
+
+use super::lease::{LeaseError, parse_lease};
+use super::machine::{ACK, Action, Client, DISCOVER, Machine, Millis, NAK, OFFER, REQUEST, parse_dmi_uuid};
+use super::packet::{Packet, parse_packet};
+use std::net::Ipv4Addr;
+
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const START: Millis = 5000;
+
+fn machine() -> Machine {
+    let uuid = parse_dmi_uuid("00112233-4455-6677-8899-aabbccddeeff\n");
+    Machine::new(Client { mac: MAC, uuid, hostname: Some("n1".into()) }, 42, START)
+}
+
+/// Options of a good answer: a lease of 1000 s in 10.0.2.0/24.
+fn options(kind: u8) -> Vec<(u8, Vec<u8>)> {
+    vec![
+        (53, vec![kind]),
+        (54, SERVER.octets().to_vec()),
+        (51, 1000u32.to_be_bytes().to_vec()),
+        (1, vec![255, 255, 255, 0]),
+        (3, SERVER.octets().to_vec()),
+    ]
+}
+
+fn reply(to: &Packet, options: Vec<(u8, Vec<u8>)>) -> Packet {
+    Packet { op: 2, yiaddr: ADDRESS, ciaddr: Ipv4Addr::UNSPECIFIED, options, ..to.clone() }
+}
+
+fn answer(to: &Packet, kind: u8) -> Vec<u8> {
+    reply(to, options(kind)).to_bytes()
+}
+
+/// The message of the only action, and whether it goes to everybody.
+fn sent(actions: &[Action]) -> (Packet, bool) {
+    match actions {
+        [Action::Broadcast(payload)] => (parse_packet(payload).expect("ours"), true),
+        [Action::Unicast { to: SERVER, from: ADDRESS, payload }] => (parse_packet(payload).expect("ours"), false),
+        other => panic!("expected one message: {other:?}"),
+    }
+}
+
+/// Runs the clock to the next deadline.
+fn next(machine: &mut Machine) -> (Millis, Vec<Action>) {
+    let at = machine.deadline().expect("a deadline");
+    (at, machine.on_time(at))
+}
+
+/// Goes through the handshake; the lease counts from the time that comes back.
+fn bind(machine: &mut Machine) -> Millis {
+    let (at, actions) = next(machine);
+    let (discover, _) = sent(&actions);
+    let (request, _) = sent(&machine.on_packet(&answer(&discover, OFFER), at));
+    assert!(matches!(&machine.on_packet(&answer(&request, ACK), at + 100)[..], [Action::Bound(_)]));
+    at
+}
+
+#[test]
+fn handshake_and_what_the_messages_hold() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    assert_eq!(at, START, "the first message leaves at once");
+    let (discover, everybody) = sent(&actions);
+    assert!(everybody && !discover.broadcast);
+    assert_eq!((discover.op, discover.kind(), discover.mac), (1, Some(DISCOVER), MAC));
+    assert_eq!(discover.option(61), Some(&[1, 0x52, 0x54, 0, 0x12, 0x34, 0x56][..]));
+    let uuid = [0, 0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
+    assert_eq!(discover.option(97), Some(&uuid[..]));
+    assert_eq!(discover.option(12), Some(&b"n1"[..]));
+    let wanted = discover.option(55).expect("a parameter list");
+    let place = |code| wanted.iter().position(|c| *c == code).expect("asked for");
+    assert!(place(121) < place(3), "RFC 3442 wants 121 first");
+
+    let (request, everybody) = sent(&machine.on_packet(&answer(&discover, OFFER), at + 50));
+    assert!(everybody);
+    assert_eq!((request.kind(), request.xid), (Some(REQUEST), discover.xid));
+    assert_eq!(request.option(50), Some(&ADDRESS.octets()[..]));
+    assert_eq!(request.option(54), Some(&SERVER.octets()[..]));
+    let actions = machine.on_packet(&answer(&request, ACK), at + 60);
+    let [Action::Bound(lease)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((lease.address, lease.prefix, lease.gateway), (ADDRESS, 24, Some(SERVER)));
+    assert_eq!((lease.renew_s, lease.rebind_s, lease.lease_s), (500, 875, 1000));
+    assert_eq!(machine.deadline(), Some(at + 50 + 500_000), "times count from the request");
+    assert!(!machine.is_listening());
+}
+
+#[test]
+fn silence_is_asked_again_with_back_off_and_the_broadcast_flag() {
+    let mut machine = machine();
+    let mut waits = Vec::new();
+    let mut last = START;
+    for round in 0..7 {
+        let (at, actions) = next(&mut machine);
+        let (discover, _) = sent(&actions);
+        assert_eq!(discover.broadcast, round > 0, "round {round}");
+        assert_eq!(u64::from(discover.secs), (at - START) / 1000);
+        waits.push((at - last) / 1000);
+        last = at;
+    }
+    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 16]);
+    assert_eq!(machine.on_time(last), [], "not before the deadline");
+}
+
+#[test]
+fn requests_without_an_answer_end_in_a_new_discover() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let (discover, _) = sent(&actions);
+    let (mut requests, mut xid) = (1, 0);
+    machine.on_packet(&answer(&discover, OFFER), at);
+    loop {
+        let (_, actions) = next(&mut machine);
+        if matches!(actions[..], [Action::Note(_)]) {
+            break;
+        }
+        let (request, _) = sent(&actions);
+        assert_eq!(request.kind(), Some(REQUEST));
+        (requests, xid) = (requests + 1, request.xid);
+    }
+    assert_eq!(requests, 4);
+    let (again, _) = sent(&next(&mut machine).1);
+    assert_eq!(again.kind(), Some(DISCOVER));
+    assert_ne!(again.xid, xid, "a new exchange");
+}
+
+#[test]
+fn renewing_rebinding_and_the_end_of_the_lease() {
+    let mut machine = machine();
+    let asked = bind(&mut machine);
+    let (at, actions) = next(&mut machine);
+    assert_eq!(at, asked + 500_000);
+    let (renewal, everybody) = sent(&actions);
+    assert!(!everybody && machine.is_listening());
+    assert_eq!((renewal.kind(), renewal.ciaddr), (Some(REQUEST), ADDRESS));
+    assert!(renewal.option(50).is_none() && renewal.option(54).is_none(), "RFC 2131 table 5 forbids both");
+
+    // No answer: unicast until T2, then broadcast until the end, never sooner than a minute.
+    let (mut last, mut broadcasts, mut unicasts) = (at, 0, 1);
+    let end = loop {
+        let (at, actions) = next(&mut machine);
+        if let [Action::Note(note), Action::Lost(ADDRESS)] = &actions[..] {
+            assert!(note.contains("has ended"), "{note}");
+            break at;
+        }
+        let (_, everybody) = sent(&actions);
+        assert_eq!(everybody, at >= asked + 875_000, "at {at}");
+        assert!(at - last >= 60_000 || at == asked + 875_000, "{last} {at}");
+        (broadcasts, unicasts) = (broadcasts + u32::from(everybody), unicasts + u32::from(!everybody));
+        last = at;
+    };
+    assert_eq!(end, asked + 1_000_000);
+    assert!(broadcasts >= 2 && unicasts >= 3, "{broadcasts} {unicasts}");
+    assert_eq!(sent(&next(&mut machine).1).0.kind(), Some(DISCOVER));
+}
+
+#[test]
+fn an_answer_to_a_renewal_starts_the_lease_anew() {
+    let mut machine = machine();
+    bind(&mut machine);
+    let (at, actions) = next(&mut machine);
+    let (renewal, _) = sent(&actions);
+    assert!(matches!(&machine.on_packet(&answer(&renewal, ACK), at + 5)[..], [Action::Bound(_)]));
+    assert_eq!(machine.deadline(), Some(at + 500_000));
+    machine.on_carrier(at + 10);
+    assert_eq!(machine.deadline(), Some(at + 10), "the cable was out: ask at once");
+    let (_, everybody) = sent(&machine.on_time(at + 10));
+    assert!(!everybody);
+}
+
+#[test]
+fn a_nak_starts_over_and_takes_the_address_away() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let (discover, _) = sent(&actions);
+    let (request, _) = sent(&machine.on_packet(&answer(&discover, OFFER), at));
+    let mut foreign = options(NAK);
+    foreign[1].1 = vec![10, 0, 2, 99];
+    assert_eq!(machine.on_packet(&reply(&request, foreign).to_bytes(), at), [], "another server's");
+    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [Action::Note(_)]));
+    let again = next(&mut machine);
+    assert_eq!(again.0, at + 1000, "not at once: the server may always refuse");
+    assert_eq!(sent(&again.1).0.kind(), Some(DISCOVER));
+
+    let mut machine = self::machine();
+    bind(&mut machine);
+    let (at, actions) = next(&mut machine);
+    let (renewal, _) = sent(&actions);
+    let actions = machine.on_packet(&answer(&renewal, NAK), at);
+    assert!(matches!(actions[..], [Action::Note(_), Action::Lost(ADDRESS)]), "{actions:?}");
+}
+
+#[test]
+fn what_is_not_for_us_is_passed_over() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let (discover, _) = sent(&actions);
+    let offer = reply(&discover, options(OFFER));
+    for (what, packet) in [
+        ("a request", Packet { op: 1, ..offer.clone() }),
+        ("another exchange", Packet { xid: offer.xid ^ 1, ..offer.clone() }),
+        ("another node", Packet { mac: [2; 6], ..offer.clone() }),
+        ("an ACK that nobody asked for", reply(&discover, options(ACK))),
+        ("no type", reply(&discover, vec![])),
+    ] {
+        assert_eq!(machine.on_packet(&packet.to_bytes(), at), [], "{what}");
+    }
+    assert_eq!(machine.on_packet(b"rubbish", at), []);
+    sent(&machine.on_packet(&offer.to_bytes(), at));
+}
+
+#[test]
+fn leases_that_are_refused() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let offer = reply(&sent(&actions).0, options(OFFER));
+    for address in [[0, 0, 0, 0], [169, 254, 3, 4], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]] {
+        let bad = Packet { yiaddr: address.into(), ..offer.clone() };
+        assert_eq!(parse_lease(&bad), Err(LeaseError::Address(address.into())));
+        let actions = machine.on_packet(&bad.to_bytes(), at);
+        assert!(matches!(&actions[..], [Action::Note(note)] if note.contains("offer refused")), "{actions:?}");
+    }
+    for (code, value) in [(51, None), (54, None), (51, Some(vec![0; 4])), (1, Some(vec![255, 0, 255, 0]))] {
+        let mut bad = offer.clone();
+        bad.options.retain(|(c, _)| *c != code);
+        bad.options.extend(value.map(|value| (code, value)));
+        assert_eq!(parse_lease(&bad), Err(LeaseError::Option { code }));
+    }
+}
+
+#[test]
+fn what_a_lease_says() {
+    let with = |extra: &[(u8, &[u8])]| {
+        let mut options = options(ACK);
+        options.retain(|(code, _)| extra.iter().all(|(other, _)| other != code));
+        options.extend(extra.iter().map(|(code, value)| (*code, value.to_vec())));
+        let packet = Packet {
+            op: 2,
+            xid: 1,
+            secs: 0,
+            broadcast: false,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: ADDRESS,
+            mac: MAC,
+            options,
+        };
+        parse_lease(&packet).expect("a good lease")
+    };
+    let lease = with(&[(6, &[1, 1, 1, 1, 2, 2, 2, 2, 3]), (15, b"lab.example"), (12, b"n1\n"), (26, &[5, 0xdc])]);
+    assert_eq!(lease.dns.len(), 2);
+    assert_eq!((lease.search, lease.hostname, lease.mtu), (vec!["lab.example".to_string()], None, Some(1500)));
+    let lease = with(&[(119, b"\x01a\x01b\0"), (15, b"c.d"), (42, &[9, 9, 9, 9])]);
+    assert_eq!((lease.search, lease.ntp), (vec!["a.b".to_string()], vec![Ipv4Addr::new(9, 9, 9, 9)]));
+    // Option 121 hides option 3, also when it has no default route.
+    let lease = with(&[(121, &[8, 10, 10, 0, 2, 9])]);
+    assert_eq!((lease.gateway, lease.default_gateway(), lease.routes.len()), (None, None, 1));
+    let lease = with(&[(121, &[0, 10, 0, 2, 9])]);
+    assert_eq!(lease.default_gateway(), Some(Ipv4Addr::new(10, 0, 2, 9)));
+    // Times that make no sense are not believed.
+    let times = |renew: u32, rebind: u32| {
+        let lease = with(&[(58, &renew.to_be_bytes()), (59, &rebind.to_be_bytes())]);
+        (lease.renew_s, lease.rebind_s)
+    };
+    assert_eq!([times(100, 200), times(300, 200), times(0, 5000)], [(100, 200), (200, 200), (500, 875)]);
+    assert_eq!(with(&[(51, &[255; 4])]).lease_s, u32::MAX);
+}
+
+#[test]
+fn an_endless_lease_is_never_renewed() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let mut endless = options(OFFER);
+    endless[2].1 = vec![255; 4];
+    let (request, _) = sent(&machine.on_packet(&reply(&sent(&actions).0, endless.clone()).to_bytes(), at));
+    endless[0].1 = vec![ACK];
+    machine.on_packet(&reply(&request, endless).to_bytes(), at);
+    assert_eq!(machine.deadline(), None);
+    machine.on_carrier(at + 7);
+    sent(&machine.on_time(at + 7));
+}
+
+#[test]
+fn uuids_of_the_firmware() {
+    for bad in [
+        "",
+        "Not Settable",
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "zz112233-4455-6677-8899-aabbccddeeff",
+    ] {
+        assert_eq!(parse_dmi_uuid(bad), None, "{bad}");
+    }
+}
