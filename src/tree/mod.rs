@@ -3,6 +3,8 @@
 mod build;
 mod draft;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod links;
 mod overlay;
 mod select;
