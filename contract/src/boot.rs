@@ -194,6 +194,10 @@ pub enum Restart {
     Never,
 }
 
+/// The phases of PID1, in boot order: the keys of [`BootConfig::policies`].
+pub const PHASES: [&str; 11] =
+    ["mounts", "console", "config", "verify", "clock", "early", "root", "switch", "devices", "network", "services"];
+
 /// What PID1 does when a phase has failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]

@@ -3,6 +3,22 @@
 //! `load_recipe` reads a file and all that it extends, reports every problem at once with line and column, fills in
 //! the variables and returns a [`CheckedRecipe`]. It never touches the network.
 
+mod check;
+pub mod file;
+mod load;
+mod merge;
+pub mod node;
+pub mod problem;
+pub mod render;
+mod schema;
+pub mod sources;
+mod vars;
+
+pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
+pub use problem::RecipeErrors;
+pub use schema::recipe_schema;
+pub use vars::{TemplateError, render_template};
+
 use bootwright_contract as contract;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +52,7 @@ pub struct CheckedRecipe {
     pub files_read: Vec<PathBuf>,
     pub vars: BTreeMap<String, VarValue>,
     pub kernel: Kernel,
+    /// All of them; the image takes those that are `enabled`.
     pub components: Vec<Component>,
     pub overlays: Vec<Overlay>,
     pub files: Vec<InlineFile>,
@@ -86,7 +103,8 @@ pub struct ModuleRequest {
     pub origin: Origin,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// None is put into the image.
     None,
@@ -99,6 +117,8 @@ pub enum Firmware {
 pub struct Component {
     pub name: String,
     pub origin: Origin,
+    /// Its `when` holds. Components that are switched off are pinned in the lock too, but no part of the image.
+    pub enabled: bool,
     pub source: SourceSpec,
     /// Globs over the source's files (no leading `/`): what is wanted from it. The rest can still be drawn in by a
     /// dependency (library, module, firmware). Empty: everything, unless `only_needed`. A pattern without wildcards that
@@ -116,7 +136,9 @@ pub struct Component {
 }
 
 /// The segment that something goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum SegmentName {
     /// PID1, early modules: needed before the root is there. First.
@@ -136,6 +158,19 @@ pub enum SourceSpec {
     Go(GoSpec),
     Oci(OciSpec),
     Path(PathSpec),
+}
+
+impl SourceSpec {
+    /// The key that stands for it in a recipe.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Deb(_) => "deb",
+            Self::Url(_) => "url",
+            Self::Go(_) => "go",
+            Self::Oci(_) => "oci",
+            Self::Path(_) => "path",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -317,7 +352,18 @@ pub struct Smoke {
 
 /// What a smoke boot waits for.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Expectation {

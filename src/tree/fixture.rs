@@ -34,6 +34,7 @@ pub fn component(name: &str, paths: &[&str]) -> Component {
         source: SourceSpec::Path(PathSpec { path: "x".into(), to: String::new() }),
         paths: paths.iter().map(|p| p.to_string()).collect(),
         only_needed: false,
+        enabled: true,
         exclude: Vec::new(),
         libraries: Vec::new(),
         rename: BTreeMap::new(),

@@ -1,0 +1,10 @@
+//! `bootwright schema`: the JSON schema of recipes, for editors.
+
+use crate::error::Failure;
+use crate::recipe::recipe_schema;
+
+/// Prints the schema to standard output.
+pub fn schema() -> Result<(), Failure> {
+    anstream::println!("{:#}", recipe_schema());
+    Ok(())
+}

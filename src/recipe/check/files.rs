@@ -1,0 +1,55 @@
+//! `[[overlay]]` and `[[file]]`.
+
+use super::Check;
+use crate::recipe::file::{InlineFileFile, OverlayFile};
+use crate::recipe::node::Node;
+use crate::recipe::problem::Problem;
+use crate::recipe::{InlineBody, InlineFile, Overlay};
+use std::path::Path;
+
+impl Check<'_> {
+    pub(super) fn overlays(&mut self, tree: &Node) -> Vec<Overlay> {
+        let items = tree.get("overlay").map_or(&[][..], Node::items);
+        items.iter().filter_map(|node| self.overlay(node)).collect()
+    }
+
+    fn overlay(&mut self, node: &Node) -> Option<Overlay> {
+        let enabled = self.condition(node);
+        let file: OverlayFile = self.read(Some(node))?;
+        let at = node.at_of("dir");
+        let dir = self.host_path(at, &file.dir);
+        self.check_there(at, "folder", &dir, Path::is_dir);
+        let to = self.image_path(node.at_of("to"), &file.to);
+        enabled.then(|| Overlay { origin: self.origin(node.at), dir, to, segment: file.segment })
+    }
+
+    pub(super) fn files(&mut self, tree: &Node) -> Vec<InlineFile> {
+        let items = tree.get("file").map_or(&[][..], Node::items);
+        items.iter().filter_map(|node| self.file(node)).collect()
+    }
+
+    fn file(&mut self, node: &Node) -> Option<InlineFile> {
+        let enabled = self.condition(node);
+        let place = format!("file `{}`", node.text_of("path").unwrap_or_default());
+        let kind = self.exactly_one(node, &["content", "link", "dir", "init"], &place);
+        let file: InlineFileFile = self.read(Some(node))?;
+        let path = self.image_file(node.at_of("path"), &file.path);
+        let (body, default_mode) = match kind? {
+            "content" => (InlineBody::Text(file.content?), 0o644),
+            "link" => (InlineBody::Symlink(file.link?), 0o777),
+            "dir" => (InlineBody::Dir, 0o755),
+            _ => (InlineBody::Init, 0o755),
+        };
+        if matches!(&body, InlineBody::Symlink(target) if target.is_empty() || target.contains(['\0', '\n'])) {
+            let found = node.text_of("link").unwrap_or_default().to_string();
+            let problem = Problem::BadValue { found, expected: "the target of a symlink", example: "/usr/bin/program" };
+            self.report(node.at_of("link"), problem);
+        }
+        if let (Some(_), InlineBody::Symlink(_)) = (&file.mode, &body) {
+            self.report(node.at_of("mode"), Problem::NotUsed { key: "mode", reason: "a symlink has none" });
+        }
+        let mode = file.mode.map_or(default_mode, |text| self.mode(node.at_of("mode"), &text));
+        let (uid, gid, segment) = (file.uid, file.gid, file.segment);
+        enabled.then(|| InlineFile { origin: self.origin(node.at), path, body, mode, uid, gid, segment })
+    }
+}

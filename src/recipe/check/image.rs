@@ -1,0 +1,159 @@
+//! `[root]`, `[pack]`, `[budget]`, `[smoke]`: how the image is made and what is asked of it.
+
+use super::Check;
+use crate::recipe::file::{self, BudgetFile, Compressor, PackFile, RootFile, SmokeFile};
+use crate::recipe::node::{At, Node};
+use crate::recipe::problem::Problem;
+use crate::recipe::{Budget, Compression, Expectation, Pack, Root, Smoke};
+use bootwright_contract::Tmpfs;
+
+impl Check<'_> {
+    pub(super) fn root(&mut self, tree: &Node) -> Option<Root> {
+        let (node, file) = self.section::<RootFile>(tree, "root");
+        let file = file?;
+        // squashfs: 4 KiB to 1 MiB (Documentation/filesystems/squashfs.rst); erofs' physical clusters end there too.
+        if !(file.block_kib.is_power_of_two() && (4..=1024).contains(&file.block_kib)) {
+            let found = file.block_kib.to_string();
+            let problem = Problem::BadValue { found, expected: "a power of two from 4 to 1024", example: "128" };
+            self.report(node.at_of("block_kib"), problem);
+        }
+        if let Some(level) = file.level {
+            self.check_level(node.at_of("level"), file.compressor, level);
+        }
+        self.check_tmpfs_size(node.at_of("overlay_size"), &file.overlay_size);
+        let tmpfs = self.tmpfs(node.get("tmpfs"));
+        Some(Root {
+            mode: file.mode,
+            image: file.image,
+            block_kib: file.block_kib,
+            compressor: compressor_name(file.compressor).into(),
+            level: file.level,
+            overlay_size: file.overlay_size,
+            read_ahead_kb: file.read_ahead_kb,
+            tmpfs,
+        })
+    }
+
+    fn check_level(&mut self, at: At, compressor: Compressor, level: u32) {
+        let (least, most) = match compressor {
+            Compressor::Zstd => (1, 22),
+            Compressor::Xz | Compressor::Gzip => (1, 9),
+            Compressor::Lz4hc => (1, 12),
+            Compressor::Lz4 => {
+                return self.report(at, Problem::NotUsed { key: "level", reason: "lz4 has no levels; lz4hc has" });
+            }
+        };
+        if !(least..=most).contains(&i64::from(level)) {
+            self.report(at, Problem::OutOfRange { found: level.into(), least, most });
+        }
+    }
+
+    fn tmpfs(&mut self, list: Option<&Node>) -> Vec<Tmpfs> {
+        let mut out = Vec::new();
+        for node in list.map_or(&[][..], Node::items) {
+            let Some(file) = self.read::<file::TmpfsFile>(Some(node)) else { continue };
+            let path = self.image_file(node.at_of("path"), &file.path);
+            self.mode(node.at_of("mode"), &file.mode);
+            let Some(size) = self.need(file.size, "size", node, "this tmpfs") else { continue };
+            self.check_tmpfs_size(node.at_of("size"), &size);
+            out.push(Tmpfs { path: format!("/{path}"), size, mode: file.mode });
+        }
+        out
+    }
+
+    /// tmpfs(5), `size=`: a number with k, m, g or %.
+    fn check_tmpfs_size(&mut self, at: At, text: &str) {
+        let digits = text.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
+        if text.len() > digits.len() + 1 || !digits.parse::<u64>().is_ok_and(|n| n > 0) {
+            let expected = "a size of a tmpfs";
+            self.report(at, Problem::BadValue { found: text.into(), expected, example: "64M` or `25%" });
+        }
+    }
+
+    pub(super) fn pack(&mut self, tree: &Node) -> Option<Pack> {
+        let (node, file) = self.section::<PackFile>(tree, "pack");
+        let file = file?;
+        let stable = self.compression(node.at_of("stable"), &file.stable);
+        let volatile = self.compression(node.at_of("volatile"), &file.volatile);
+        Some(Pack { stable: stable?, volatile: volatile? })
+    }
+
+    fn compression(&mut self, at: At, text: &str) -> Option<Compression> {
+        let parsed = parse_compression(text);
+        if parsed.is_none() {
+            let expected = "a compression: `none`, `gzip:0-9`, `xz:0-9`, `xz:0-9+x86` or `zstd:1-22`";
+            self.report(at, Problem::BadValue { found: text.into(), expected, example: "zstd:19" });
+        }
+        parsed
+    }
+
+    pub(super) fn budget(&mut self, tree: &Node) -> Option<Budget> {
+        let (node, file) = self.section::<BudgetFile>(tree, "budget");
+        for entry in node.get("components").map_or(&[][..], Node::entries) {
+            self.check_component(tree, entry.key_at, &entry.key);
+        }
+        let file = file?;
+        let limits =
+            file.components.iter().map(|(name, mb)| (node.get("components").map_or(node.at, |n| n.at_of(name)), *mb));
+        for (at, mb) in limits.chain(file.boot_files_mb.map(|mb| (node.at_of("boot_files_mb"), mb))) {
+            if !(mb.is_finite() && mb > 0.0) {
+                let expected = "a size in MB above 0";
+                self.report(at, Problem::BadValue { found: mb.to_string(), expected, example: "44" });
+            }
+        }
+        Some(Budget {
+            boot_files_mb: file.boot_files_mb,
+            ram_mib: file.ram_mib,
+            workload_mib: file.workload_mib,
+            components_mb: file.components,
+            origin: tree.get("budget").map(|n| self.origin(n.at)),
+        })
+    }
+
+    pub(super) fn smoke(&mut self, tree: &Node) -> Option<Smoke> {
+        let (node, file) = self.section::<SmokeFile>(tree, "smoke");
+        let file = file?;
+        for (i, word) in file.cmdline.iter().enumerate() {
+            self.check_cmdline_word(node.at_item("cmdline", i), word);
+        }
+        let mut expect: Vec<Expectation> = Vec::new();
+        for one in file.expect {
+            if !expect.contains(&one) {
+                expect.push(one);
+            }
+        }
+        if expect.is_empty() {
+            expect.push(Expectation::PhasesDone);
+        }
+        Some(Smoke { ram_mib: file.ram_mib, smp: file.smp, deadline_s: file.deadline_s, expect, cmdline: file.cmdline })
+    }
+}
+
+fn compressor_name(compressor: Compressor) -> &'static str {
+    match compressor {
+        Compressor::Zstd => "zstd",
+        Compressor::Xz => "xz",
+        Compressor::Gzip => "gzip",
+        Compressor::Lz4 => "lz4",
+        Compressor::Lz4hc => "lz4hc",
+    }
+}
+
+/// `none`, `gzip:9`, `xz:6`, `xz:6+x86`, `zstd:19`; without a level: gzip 9, xz 6, zstd 19.
+fn parse_compression(text: &str) -> Option<Compression> {
+    let (name, level) = text.split_once(':').unwrap_or((text, ""));
+    let number = |text: &str, default: u32, most: u32| match text {
+        "" => Some(default),
+        text => text.parse().ok().filter(|n| *n <= most),
+    };
+    match name {
+        "none" if text == "none" => Some(Compression::None),
+        "gzip" => number(level, 9, 9).map(Compression::Gzip),
+        "xz" => {
+            let (level, x86) = level.strip_suffix("+x86").map_or((level, false), |level| (level, true));
+            Some(Compression::Xz { level: number(level, 6, 9)?, x86 })
+        }
+        "zstd" => number(level, 19, 22).filter(|n| *n >= 1).and_then(|n| i32::try_from(n).ok()).map(Compression::Zstd),
+        _ => None,
+    }
+}

@@ -1,0 +1,97 @@
+//! `[kernel]`: the component, the command line, and modules with their sets.
+
+use super::Check;
+use crate::recipe::file::KernelFile;
+use crate::recipe::node::{At, Node, Value};
+use crate::recipe::problem::Problem;
+use crate::recipe::{Kernel, ModuleRequest};
+
+impl Check<'_> {
+    pub(super) fn kernel(&mut self, tree: &Node) -> Option<Kernel> {
+        let Some(node) = tree.get("kernel") else {
+            self.need(None::<()>, "kernel", tree, "the recipe, or extend one that has it (`extends = \"base\"`)");
+            return None;
+        };
+        self.globs(node, "firmware_skip");
+        for entry in node.get("sets").map_or(&[][..], Node::entries) {
+            // Sets that nothing uses are checked too.
+            let mut chain = vec![entry.key.clone()];
+            self.expand(node, &entry.node, &mut chain, &mut Vec::new());
+        }
+        let early = self.modules(node, "early");
+        let modules = self.modules(node, "modules");
+        let load = self.modules(node, "load");
+        let file: KernelFile = self.read(Some(node))?;
+        let component = self.need(file.component, "component", node, "`[kernel]`")?;
+        self.check_component(tree, node.at_of("component"), &component);
+        for (i, word) in file.cmdline.iter().enumerate() {
+            self.check_cmdline_word(node.at_item("cmdline", i), word);
+        }
+        Some(Kernel {
+            origin: self.origin(node.at),
+            component,
+            early,
+            modules,
+            load,
+            cmdline: file.cmdline,
+            firmware: file.firmware,
+            firmware_skip: file.firmware_skip,
+        })
+    }
+
+    pub(super) fn check_cmdline_word(&mut self, at: At, word: &str) {
+        if word.is_empty() || word.contains(['\n', '\0']) {
+            let expected = "a word of a kernel command line";
+            self.report(at, Problem::BadValue { found: word.into(), expected, example: "console=ttyS0" });
+        }
+    }
+
+    /// The list with its sets laid open, each module once, in the order in which it is first named.
+    fn modules(&mut self, kernel: &Node, key: &str) -> Vec<ModuleRequest> {
+        let mut out = Vec::new();
+        if let Some(list) = kernel.get(key) {
+            self.expand(kernel, list, &mut Vec::new(), &mut out);
+        }
+        out
+    }
+
+    fn expand(&mut self, kernel: &Node, list: &Node, chain: &mut Vec<String>, out: &mut Vec<ModuleRequest>) {
+        for item in list.items() {
+            let Value::Text(text) = &item.value else { continue };
+            match text.strip_prefix('@') {
+                Some(set) => self.expand_set(kernel, item.at, set, chain, out),
+                None if out.iter().any(|m| m.text == *text) => {}
+                None if is_module(text) => out.push(ModuleRequest { text: text.clone(), origin: self.origin(item.at) }),
+                None => {
+                    let expected = "a module name, a set or a modalias pattern";
+                    let problem = Problem::BadValue { found: text.clone(), expected, example: "virtio_net" };
+                    self.report(item.at, problem);
+                }
+            }
+        }
+    }
+
+    fn expand_set(&mut self, kernel: &Node, at: At, set: &str, chain: &mut Vec<String>, out: &mut Vec<ModuleRequest>) {
+        let sets = kernel.get("sets");
+        let Some(list) = sets.and_then(|s| s.get(set)) else {
+            let known = sets.map_or(&[][..], Node::entries).iter().map(|e| e.key.clone()).collect();
+            return self.report(at, Problem::Unknown { what: "module set", name: set.into(), known });
+        };
+        if let Some(start) = chain.iter().position(|c| c == set) {
+            let chain = chain[start..].iter().cloned().chain([set.to_string()]).collect();
+            return self.report(at, Problem::SetCycle { chain });
+        }
+        chain.push(set.to_string());
+        self.expand(kernel, list, chain, out);
+        chain.pop();
+    }
+}
+
+/// A modalias pattern has a bus before a colon (`pci:v00008086d*`); a name is of letters, digits, `_` and `-`.
+fn is_module(text: &str) -> bool {
+    let name = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    match text.split_once(':') {
+        Some((bus, rest)) => name(bus) && !rest.is_empty() && !text.contains(char::is_whitespace),
+        None => name(text),
+    }
+}

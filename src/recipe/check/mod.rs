@@ -1,0 +1,268 @@
+//! The checks on a merged recipe: every reference, path, glob, number and name. One file a part of the recipe.
+
+mod component;
+mod files;
+mod image;
+mod kernel;
+mod service;
+mod source;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use super::file::VarFile;
+use super::node::{At, Node, Value};
+use super::problem::{Found, Problem};
+use super::sources::Sources;
+use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
+use super::{CheckedRecipe, Origin};
+use crate::entry::parse_entry_path;
+use serde::de::DeserializeOwned;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// What all checks share.
+pub struct Check<'a> {
+    sources: &'a Sources,
+    problems: &'a mut Vec<Found>,
+    /// The recipe's own file.
+    path: PathBuf,
+    /// Look for the files and folders that the recipe names.
+    on_disk: bool,
+    vars: Vars,
+    declared: Vec<String>,
+    /// Places of problems that are known before the checks: their values are not looked at again.
+    flawed: HashSet<At>,
+}
+
+impl<'a> Check<'a> {
+    pub fn new(sources: &'a Sources, problems: &'a mut Vec<Found>, path: PathBuf, on_disk: bool) -> Self {
+        let flawed = problems.iter().map(|f| f.at).collect();
+        Self { sources, problems, path, on_disk, vars: Vars::new(), declared: Vec::new(), flawed }
+    }
+
+    /// Checks everything. `None`: some part could not be made; the problems say which.
+    pub fn recipe(
+        mut self,
+        mut tree: Node,
+        stem: &str,
+        sets: &[Set],
+        files_read: Vec<PathBuf>,
+    ) -> Option<CheckedRecipe> {
+        self.variables(&tree, sets);
+        let mut fill =
+            Fill { vars: &self.vars, declared: &self.declared, sources: self.sources, problems: self.problems };
+        fill.recipe(&mut tree);
+        let name = self.recipe_name(&tree, stem);
+        let components = self.components(&tree);
+        let kernel = self.kernel(&tree);
+        let overlays = self.overlays(&tree);
+        let files = self.files(&tree);
+        let services = self.services(&tree);
+        let network = self.network(&tree);
+        let hostname = self.hostname(&tree);
+        let sysctls = self.sysctls(&tree);
+        let zram = self.zram(&tree);
+        let policies = self.policies(&tree);
+        let root = self.root(&tree);
+        let pack = self.pack(&tree);
+        let budget = self.budget(&tree);
+        let smoke = self.smoke(&tree);
+        let shutdown_timeout_s =
+            self.read(tree.get("shutdown_timeout_s")).unwrap_or_else(super::file::shutdown_timeout_s);
+        Some(CheckedRecipe {
+            name,
+            summary: tree.text_of("summary").unwrap_or_default().to_string(),
+            lock_path: self.path.with_extension("lock"),
+            path: self.path,
+            files_read,
+            vars: self.vars,
+            kernel: kernel?,
+            components,
+            overlays,
+            files,
+            root: root?,
+            pack: pack?,
+            services,
+            network: network?,
+            hostname: hostname?,
+            sysctls,
+            policies,
+            zram,
+            shutdown_timeout_s,
+            budget: budget?,
+            smoke: smoke?,
+        })
+    }
+
+    fn variables(&mut self, tree: &Node, sets: &[Set]) {
+        let empty = Node { at: tree.at, value: Value::Table(Vec::new()) };
+        let table = tree.get("vars").unwrap_or(&empty);
+        self.declared = table.entries().iter().map(|e| e.key.clone()).collect();
+        let flawed = &self.flawed;
+        // What does not fit was reported by the walk against the schema.
+        let read = |node: &Node| serde_json::from_value::<VarFile>(node.to_json(flawed)).ok();
+        self.vars = check_vars(table, read, sets, self.problems);
+    }
+
+    fn recipe_name(&mut self, tree: &Node, stem: &str) -> String {
+        let name = tree.text_of("name").unwrap_or(stem).to_string();
+        self.check_name(tree.at_of("name"), &name);
+        name
+    }
+
+    /// Names become file names and words of messages.
+    fn check_name(&mut self, at: At, name: &str) {
+        let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
+        if !good {
+            let expected = "a name: letters, digits, `.`, `_`, `+` and `-`, a letter or digit first";
+            self.report(at, Problem::BadValue { found: name.into(), expected, example: "node-1" });
+        }
+    }
+
+    fn report(&mut self, at: At, problem: Problem) {
+        self.problems.push(Found { at, problem });
+    }
+
+    fn origin(&self, at: At) -> Origin {
+        self.sources.origin(at)
+    }
+
+    /// The typed form of a part of the recipe; `None` when there is none, or it has problems that are known already.
+    fn read<T: DeserializeOwned>(&mut self, node: Option<&Node>) -> Option<T> {
+        let node = node?;
+        match serde_json::from_value(node.to_json(&self.flawed)) {
+            Ok(value) => Some(value),
+            Err(_) if node.has_flaw(&self.flawed) => None,
+            Err(e) => {
+                self.report(node.at, Problem::Unfit { cause: e.to_string() });
+                None
+            }
+        }
+    }
+
+    /// A whole section; an absent one is read as an empty table, so that its defaults hold.
+    fn section<T: DeserializeOwned>(&mut self, tree: &Node, key: &str) -> (Node, Option<T>) {
+        let empty = Node { at: tree.at, value: Value::Table(Vec::new()) };
+        let node = tree.get(key).cloned().unwrap_or(empty);
+        let value = self.read(Some(&node));
+        (node, value)
+    }
+
+    /// The text of a key that must be there.
+    fn need<T>(&mut self, value: Option<T>, key: &str, node: &Node, place: &str) -> Option<T> {
+        if value.is_none() && !node.has_flaw(&self.flawed) {
+            self.report(node.at, Problem::MissingKey { key: key.into(), place: place.into() });
+        }
+        value
+    }
+
+    /// Exactly one of `choices` must be written. Returns it.
+    fn exactly_one(&mut self, node: &Node, choices: &[&'static str], place: &str) -> Option<&'static str> {
+        let off = |n: &Node| n.value == Value::Bool(false);
+        let found: Vec<&'static str> =
+            choices.iter().copied().filter(|c| node.get(c).is_some_and(|n| !off(n))).collect();
+        if let [one] = found[..] {
+            return Some(one);
+        }
+        if !(found.is_empty() && node.has_flaw(&self.flawed)) {
+            let owned = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
+            let problem = Problem::NotExactlyOne { place: place.into(), choices: owned(choices), found: owned(&found) };
+            self.report(node.at, problem);
+        }
+        None
+    }
+
+    /// The item's `when`; true without one.
+    fn condition(&mut self, node: &Node) -> bool {
+        let Some(text) = node.text_of("when") else { return true };
+        match parse_condition(text, &self.vars, &self.declared) {
+            Ok(holds) => holds,
+            Err(problem) => {
+                self.report(node.at_of("when"), problem);
+                true
+            }
+        }
+    }
+
+    /// A path inside the image, in plain form; empty when it is bad.
+    fn image_path(&mut self, at: At, raw: &str) -> String {
+        parse_entry_path(raw).unwrap_or_else(|cause| {
+            self.report(at, Problem::BadPath { path: raw.into(), cause });
+            String::new()
+        })
+    }
+
+    /// The same for one that may not be the root itself.
+    fn image_file(&mut self, at: At, raw: &str) -> String {
+        let path = self.image_path(at, raw);
+        if path.is_empty() && parse_entry_path(raw).is_ok() {
+            let expected = "the path of a file in the image";
+            self.report(at, Problem::BadValue { found: raw.into(), expected, example: "usr/bin/program" });
+        }
+        path
+    }
+
+    /// Octal permission bits.
+    fn mode(&mut self, at: At, text: &str) -> u32 {
+        let digits = text.len() <= 5 && !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|m| digits && *m <= 0o7777);
+        mode.unwrap_or_else(|| {
+            let expected = "octal permissions";
+            self.report(at, Problem::BadValue { found: text.into(), expected, example: "0755" });
+            0
+        })
+    }
+
+    fn globs(&mut self, node: &Node, key: &str) {
+        for item in node.get(key).map_or(&[][..], Node::items) {
+            let Some(pattern) = item.text() else { continue };
+            if let Err(e) = globset::GlobBuilder::new(pattern).literal_separator(true).build() {
+                self.report(item.at, Problem::BadGlob { pattern: pattern.into(), cause: e.kind().to_string() });
+            }
+        }
+    }
+
+    /// A path of this machine that was written at `at`: absolute, without `.` and `..`.
+    fn host_path(&self, at: At, raw: &str) -> PathBuf {
+        plain(&self.sources.dir(at).join(raw))
+    }
+
+    /// The same relative to the recipe's own folder, so that no path of a machine gets into the lock.
+    fn recipe_path(&self, at: At, raw: &str) -> PathBuf {
+        if Path::new(raw).is_absolute() {
+            return raw.into();
+        }
+        let dir = self.path.parent().unwrap_or(Path::new(""));
+        relative(&plain(dir), &self.host_path(at, raw))
+    }
+
+    fn check_there(&mut self, at: At, what: &'static str, path: &Path, there: impl Fn(&Path) -> bool) {
+        if self.on_disk && !there(path) {
+            self.report(at, Problem::MissingPath { what, path: path.into() });
+        }
+    }
+}
+
+/// Takes `.` and `x/..` out of a path, by its text alone.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir if out.file_name().is_some() => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// The way from a folder to a path, both plain.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| std::path::Component::ParentDir);
+    up.chain(to.components().skip(common)).collect()
+}

@@ -1,0 +1,162 @@
+//! `[network]`, `[hostname]`, `[sysctls]`, `[zram]`, `[policies]`: settings for PID1.
+
+use super::Check;
+use crate::recipe::file::{HostnameFile, NetworkFile, PolicyFile, PolicyTable, Scalar, SimplePolicy, ZramFile};
+use crate::recipe::node::{At, Node};
+use crate::recipe::problem::Problem;
+use bootwright_contract::{Hostname, Network, NetworkMode, PHASES, Policy, Zram};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+impl Check<'_> {
+    pub(super) fn network(&mut self, tree: &Node) -> Option<Network> {
+        let (node, file) = self.section::<NetworkFile>(tree, "network");
+        let file = file?;
+        for (i, address) in file.addresses.iter().enumerate() {
+            if !is_prefix(address) {
+                let expected = "an address with its prefix length";
+                let problem = Problem::BadValue { found: address.clone(), expected, example: "192.0.2.7/24" };
+                self.report(node.at_item("addresses", i), problem);
+            }
+        }
+        if let Some(gateway) = &file.gateway {
+            self.check_address(node.at_of("gateway"), gateway);
+        }
+        for (i, server) in file.dns.iter().enumerate() {
+            self.check_address(node.at_item("dns", i), server);
+        }
+        match file.mode {
+            NetworkMode::Static if file.addresses.is_empty() => {
+                self.need(None::<()>, "addresses", &node, "`[network]`, which is static");
+            }
+            NetworkMode::Static => {}
+            NetworkMode::Dhcp | NetworkMode::None => {
+                let reason = "only `mode = \"static\"` takes it";
+                for key in ["addresses", "gateway"].into_iter().filter(|k| node.get(k).is_some()) {
+                    self.report(node.at_of(key), Problem::NotUsed { key, reason });
+                }
+            }
+        }
+        Some(Network {
+            mode: file.mode,
+            interface: file.interface,
+            addresses: file.addresses,
+            gateway: file.gateway,
+            dns: file.dns,
+            search: file.search,
+            mtu: file.mtu,
+            timeout_s: file.timeout_s,
+        })
+    }
+
+    fn check_address(&mut self, at: At, text: &str) {
+        if text.parse::<IpAddr>().is_err() {
+            let problem = Problem::BadValue { found: text.into(), expected: "an IP address", example: "192.0.2.1" };
+            self.report(at, problem);
+        }
+    }
+
+    pub(super) fn hostname(&mut self, tree: &Node) -> Option<Hostname> {
+        let (node, file) = self.section::<HostnameFile>(tree, "hostname");
+        let file = file?;
+        if let Some(name) = file.fallback.as_ref().filter(|n| !is_hostname(n)) {
+            let expected = "a host name (RFC 1123: letters, digits, `-` and `.`)";
+            let problem = Problem::BadValue { found: name.clone(), expected, example: "node-1" };
+            self.report(node.at_of("fallback"), problem);
+        }
+        Some(Hostname { dhcp: file.dhcp, fallback: file.fallback })
+    }
+
+    pub(super) fn sysctls(&mut self, tree: &Node) -> BTreeMap<String, String> {
+        let (node, file) = self.section::<BTreeMap<String, Scalar>>(tree, "sysctls");
+        for entry in node.entries() {
+            // Below /proc/sys: no way out of it.
+            let good = entry.key.split(['.', '/']).all(|part| !part.is_empty()) && entry.key.contains(['.', '/']);
+            if !good || entry.key.contains(char::is_whitespace) {
+                let expected = "the dotted name of a kernel parameter, in quotes";
+                let problem =
+                    Problem::BadValue { found: entry.key.clone(), expected, example: "\"net.ipv4.ip_forward\"" };
+                self.report(entry.key_at, problem);
+            }
+        }
+        let text = |value| match value {
+            Scalar::Bool(b) => u8::from(b).to_string(),
+            Scalar::Int(n) => n.to_string(),
+            Scalar::Text(text) => text,
+        };
+        file.unwrap_or_default().into_iter().map(|(name, value)| (name, text(value))).collect()
+    }
+
+    pub(super) fn zram(&mut self, tree: &Node) -> Option<Zram> {
+        let node = tree.get("zram")?;
+        let file: ZramFile = self.read(Some(node))?;
+        let size_mib = self.need(file.size_mib, "size_mib", node, "`[zram]`")?;
+        if size_mib == 0 {
+            let problem = Problem::OutOfRange { found: 0, least: 1, most: u32::MAX.into() };
+            self.report(node.at_of("size_mib"), problem);
+        }
+        Some(Zram { size_mib, algorithm: file.algorithm, swappiness: file.swappiness })
+    }
+
+    pub(super) fn policies(&mut self, tree: &Node) -> BTreeMap<String, Policy> {
+        let mut out = BTreeMap::new();
+        for entry in tree.get("policies").map_or(&[][..], Node::entries) {
+            if !PHASES.contains(&entry.key.as_str()) {
+                let known = PHASES.map(String::from).to_vec();
+                self.report(entry.key_at, Problem::Unknown { what: "phase", name: entry.key.clone(), known });
+            }
+            let file: Option<PolicyFile> = self.read(Some(&entry.node));
+            if let Some(policy) = file.and_then(|f| self.policy(&entry.node, f)) {
+                out.insert(entry.key.clone(), policy);
+            }
+        }
+        out
+    }
+
+    fn policy(&mut self, node: &Node, file: PolicyFile) -> Option<Policy> {
+        let table = match file {
+            PolicyFile::Simple(SimplePolicy::Degrade) => return Some(Policy::Degrade),
+            PolicyFile::Simple(SimplePolicy::Shell) => return Some(Policy::Shell),
+            PolicyFile::Table(table) => table,
+        };
+        self.exactly_one(node, &["retry", "reboot_after_s"], "the policy")?;
+        match table {
+            PolicyTable { retry: Some(times), then, .. } => {
+                let then = match (then, node.get("then")) {
+                    (Some(file), Some(below)) => self.policy(below, *file)?,
+                    _ => Policy::Degrade,
+                };
+                Some(Policy::Retry { times, then: Box::new(then) })
+            }
+            PolicyTable { reboot_after_s: Some(after_s), then, .. } => {
+                if then.is_some() {
+                    let reason = "nothing comes after a reboot";
+                    self.report(node.at_of("then"), Problem::NotUsed { key: "then", reason });
+                }
+                Some(Policy::Reboot { after_s })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.parse::<u8>().is_ok_and(|n| n <= most)
+}
+
+fn is_hostname(name: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}

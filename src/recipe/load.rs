@@ -1,0 +1,173 @@
+//! From a name to a checked recipe: find the file, read it and what it extends, merge, fill in, check.
+
+use super::CheckedRecipe;
+use super::check::Check;
+use super::merge::merge;
+use super::node::{At, Node, Value, parse_node};
+use super::problem::{Found, Problem, RecipeErrors};
+use super::schema::{check_schema, recipe_schema};
+use super::sources::{SourceFile, Sources};
+use super::vars::Set;
+use std::path::{Path, PathBuf};
+
+/// Environment variable: a further folder of recipes.
+pub const RECIPES_ENV: &str = "BOOTWRIGHT_RECIPES";
+
+/// Loads a recipe by name (`recipes/NAME.toml`, then `$BOOTWRIGHT_RECIPES/NAME.toml`) or by path (a value with `/` or
+/// ending in `.toml`). `sets`: variables by `--set`.
+///
+/// # Errors
+/// Every problem of all its files at once.
+pub fn load_recipe(name_or_path: &str, sets: &[(String, String)]) -> Result<CheckedRecipe, RecipeErrors> {
+    let path = find_recipe(name_or_path)?;
+    let text = std::fs::read_to_string(&path).map_err(|cause| RecipeErrors::Read { path: path.clone(), cause })?;
+    Reader::new(path, true).recipe(text, sets)
+}
+
+/// The same for a text that is no file: pure, so nothing that it names is looked for on disk, and it extends nothing.
+pub fn parse_recipe_text(name: &str, text: &str) -> Result<CheckedRecipe, RecipeErrors> {
+    Reader::new(PathBuf::from(format!("{name}.toml")), false).recipe(text.to_string(), &[])
+}
+
+fn find_recipe(name: &str) -> Result<PathBuf, RecipeErrors> {
+    if name.contains('/') || name.ends_with(".toml") {
+        let not_found = || RecipeErrors::NotFound { name: name.into(), looked: vec![name.into()], known: Vec::new() };
+        return std::fs::canonicalize(name).map_err(|_| not_found());
+    }
+    let dirs: Vec<PathBuf> =
+        std::iter::once(PathBuf::from("recipes")).chain(std::env::var_os(RECIPES_ENV).map(PathBuf::from)).collect();
+    let looked: Vec<PathBuf> = dirs.iter().map(|dir| dir.join(format!("{name}.toml"))).collect();
+    if let Some(path) = looked.iter().find_map(|path| std::fs::canonicalize(path).ok()) {
+        return Ok(path);
+    }
+    let mut known: Vec<String> = dirs
+        .iter()
+        .filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_string()))
+        .collect();
+    known.sort();
+    Err(RecipeErrors::NotFound { name: name.into(), looked, known })
+}
+
+struct Reader {
+    path: PathBuf,
+    on_disk: bool,
+    sources: Sources,
+    problems: Vec<Found>,
+    schema: serde_json::Value,
+    /// Trees of all files, bases first.
+    trees: Vec<Node>,
+}
+
+impl Reader {
+    fn new(path: PathBuf, on_disk: bool) -> Self {
+        let schema = recipe_schema();
+        Self { path, on_disk, sources: Sources::default(), problems: Vec::new(), schema, trees: Vec::new() }
+    }
+
+    fn recipe(mut self, text: String, sets: &[(String, String)]) -> Result<CheckedRecipe, RecipeErrors> {
+        let path = self.path.clone();
+        self.file(path, text, &mut Vec::new());
+        let files_read = self.sources.files.iter().map(|f| f.path.clone()).collect();
+        let sets = self.command_line(sets);
+        let broken = self.problems.iter().any(|f| matches!(f.problem, Problem::Syntax { .. }));
+        let nothing = Node { at: At { file: 0, start: 0, end: 0 }, value: Value::Table(Vec::new()) };
+        let merged =
+            self.trees.drain(..).fold(nothing, |base, over| merge(base, over, &self.sources, &mut self.problems));
+        let name = self.path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+        let checked = if broken {
+            None
+        } else {
+            let check = Check::new(&self.sources, &mut self.problems, self.path.clone(), self.on_disk);
+            check.recipe(merged, &name, &sets, files_read)
+        };
+        let mut problems = self.problems;
+        match checked {
+            Some(recipe) if problems.is_empty() => Ok(recipe),
+            _ => {
+                problems.sort_by_key(|f| f.at);
+                problems.dedup();
+                Err(RecipeErrors::Problems { name, sources: self.sources, problems })
+            }
+        }
+    }
+
+    /// Reads one file and, before it, what it extends. `chain`: the files that led here.
+    fn file(&mut self, path: PathBuf, text: String, chain: &mut Vec<PathBuf>) {
+        let number = self.sources.files.len();
+        let (node, syntax) = parse_node(number, &text);
+        self.sources.files.push(SourceFile { shown: shown(&path).into(), path: path.clone(), text });
+        let broken = !syntax.is_empty();
+        self.problems.extend(syntax);
+        if !broken {
+            check_schema(&node, &self.schema, &mut self.problems);
+        }
+        chain.push(path.clone());
+        for base in extends(&node) {
+            self.base(&path, base, chain);
+        }
+        chain.pop();
+        self.trees.push(node);
+    }
+
+    fn base(&mut self, from: &Path, base: &Node, chain: &mut Vec<PathBuf>) {
+        let Some(text) = base.text() else { return };
+        let file = if text.ends_with(".toml") { text.to_string() } else { format!("{text}.toml") };
+        let path = from.parent().unwrap_or(Path::new("")).join(file);
+        let found = if self.on_disk { std::fs::canonicalize(&path).ok() } else { None };
+        let Some(path) = found else {
+            return self.report(base.at, Problem::MissingPath { what: "recipe", path: shown(&path).into() });
+        };
+        if let Some(start) = chain.iter().position(|p| *p == path) {
+            let chain = chain[start..].iter().chain([&path]).map(|p| shown(p)).collect();
+            return self.report(base.at, Problem::ExtendsCycle { chain });
+        }
+        if self.sources.files.iter().any(|f| f.path == path) {
+            return;
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => self.file(path, text, chain),
+            Err(e) => {
+                self.report(base.at, Problem::Unreadable { path: shown(&path).into(), cause: e.to_string() });
+            }
+        }
+    }
+
+    fn report(&mut self, at: At, problem: Problem) {
+        self.problems.push(Found { at, problem });
+    }
+
+    /// `--set` as a text of its own, so that problems with it can point at it.
+    fn command_line(&mut self, sets: &[(String, String)]) -> Vec<Set> {
+        let file = self.sources.files.len();
+        let mut text = String::new();
+        let mut out = Vec::new();
+        for (name, value) in sets {
+            let start = text.len();
+            text.push_str(&format!("{name}={value}"));
+            out.push(Set { name: name.clone(), value: value.clone(), at: At { file, start, end: text.len() } });
+            text.push('\n');
+        }
+        if !out.is_empty() {
+            self.sources.files.push(SourceFile { path: "--set".into(), shown: "--set".into(), text });
+        }
+        out
+    }
+}
+
+fn extends(node: &Node) -> Vec<&Node> {
+    match node.get("extends") {
+        Some(one @ Node { value: Value::Text(_), .. }) => vec![one],
+        Some(list) => list.items().iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Relative to the current folder where it lies below it.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().and_then(std::fs::canonicalize);
+    let relative = here.ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    relative.as_deref().unwrap_or(path).display().to_string()
+}

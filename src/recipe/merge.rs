@@ -1,0 +1,171 @@
+//! `extends`: laying one file's tree over another's.
+//!
+//! Sections merge key by key, a later scalar wins, lists of the sections are joined. Named items (`[[component]]`,
+//! `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them merge, lists
+//! and scalars are replaced. `remove = true` takes the earlier item out.
+
+use super::node::{Entry, Node, Value};
+use super::problem::{Found, Problem};
+use super::sources::Sources;
+use crate::entry::parse_entry_path;
+
+/// Lists of tables whose items have a name: list, key of the name.
+const NAMED: [(&str, &str); 4] = [("component", "name"), ("service", "name"), ("file", "path"), ("tmpfs", "path")];
+/// Of these keys of an item one at most is written: a later one takes the place of the other.
+const SOURCES: [&str; 5] = ["deb", "url", "go", "oci", "path"];
+const BODIES: [&str; 4] = ["content", "link", "dir", "init"];
+/// Tables that are one value: replaced as a whole.
+const WHOLE: [&str; 1] = ["ready"];
+
+/// Where in a recipe a table stands: it decides how its keys merge.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Section,
+    Component,
+    File,
+    Item,
+}
+
+/// Lays `over` (the later file) over `base`. Duplicates inside `over` and removals of nothing are problems.
+pub fn merge(base: Node, over: Node, sources: &Sources, problems: &mut Vec<Found>) -> Node {
+    Merge { sources, problems }.table(base, over, Within::Section, "")
+}
+
+struct Merge<'a> {
+    sources: &'a Sources,
+    problems: &'a mut Vec<Found>,
+}
+
+impl Merge<'_> {
+    fn table(&mut self, base: Node, over: Node, within: Within, section: &str) -> Node {
+        let at = over.at;
+        let (Value::Table(mut merged), Value::Table(entries)) = (base.value, over.value) else {
+            unreachable!("only tables are merged");
+        };
+        for entry in entries {
+            drop_rivals(&mut merged, &entry.key, within);
+            match merged.iter_mut().find(|e| e.key == entry.key) {
+                Some(old) => {
+                    let earlier = std::mem::replace(&mut old.node, Node { at, value: Value::Bool(false) });
+                    old.node = self.value(earlier, entry.node, within, section, &entry.key);
+                    old.key_at = entry.key_at;
+                }
+                None => {
+                    // Laid over nothing, so that its own duplicates are found.
+                    let nothing = match &entry.node.value {
+                        Value::List(_) => Value::List(Vec::new()),
+                        Value::Table(_) => Value::Table(Vec::new()),
+                        other => other.clone(),
+                    };
+                    let nothing = Node { at: entry.node.at, value: nothing };
+                    let node = self.value(nothing, entry.node, within, section, &entry.key);
+                    merged.push(Entry { key: entry.key, key_at: entry.key_at, node });
+                }
+            }
+        }
+        Node { at, value: Value::Table(merged) }
+    }
+
+    fn value(&mut self, base: Node, over: Node, within: Within, section: &str, key: &str) -> Node {
+        match (&base.value, &over.value) {
+            (Value::Table(_), Value::Table(_)) if section == "policies" || WHOLE.contains(&key) => over,
+            (Value::Table(_), Value::Table(_)) => self.table(base, over, deeper(within), key),
+            (Value::List(_), Value::List(_)) => match name_key(key, &over, within) {
+                Some(name) => self.named(base, over, key, name),
+                None if within == Within::Section => joined(base, over),
+                None => over,
+            },
+            _ => over,
+        }
+    }
+
+    fn named(&mut self, base: Node, over: Node, list: &str, name_key: &str) -> Node {
+        let at = over.at;
+        let (Value::List(mut merged), Value::List(items)) = (base.value, over.value) else {
+            unreachable!("only lists of tables have named items");
+        };
+        let inherited = merged.len();
+        let mut removed = Vec::new();
+        let what = item_word(list);
+        for item in items {
+            let Some(name) = item_name(&item, name_key) else {
+                merged.push(item);
+                continue;
+            };
+            let place = merged.iter().position(|m| item_name(m, name_key).as_ref() == Some(&name));
+            match place {
+                Some(i) if i >= inherited || merged[i].at.file == item.at.file => {
+                    let first = self.sources.origin(merged[i].at);
+                    self.problems
+                        .push(Found { at: item.at_of(name_key), problem: Problem::Duplicate { what, name, first } });
+                }
+                Some(i) if item.is_true("remove") => removed.push(i),
+                Some(i) => {
+                    let earlier = merged[i].clone();
+                    merged[i] = self.table(earlier, item, item_kind(list), list);
+                }
+                None if item.is_true("remove") => {
+                    self.problems
+                        .push(Found { at: item.at_of("remove"), problem: Problem::NothingToRemove { what, name } });
+                }
+                None => merged.push(item),
+            }
+        }
+        let mut i = 0;
+        merged.retain(|_| (!removed.contains(&i), i += 1).0);
+        Node { at, value: Value::List(merged) }
+    }
+}
+
+/// An item that says from where it comes drops the other ways that the earlier one named.
+fn drop_rivals(merged: &mut Vec<Entry>, key: &str, within: Within) {
+    let rivals: &[&str] = match within {
+        Within::Component => &SOURCES,
+        Within::File => &BODIES,
+        Within::Section | Within::Item => &[],
+    };
+    if rivals.contains(&key) {
+        merged.retain(|e| e.key == key || !rivals.contains(&e.key.as_str()));
+    }
+}
+
+fn deeper(within: Within) -> Within {
+    if within == Within::Section { Within::Section } else { Within::Item }
+}
+
+fn item_kind(list: &str) -> Within {
+    match list {
+        "component" => Within::Component,
+        "file" => Within::File,
+        _ => Within::Item,
+    }
+}
+
+fn name_key(list: &str, node: &Node, within: Within) -> Option<&'static str> {
+    let tables = within == Within::Section && matches!(node.value, Value::List(_));
+    tables.then(|| NAMED.iter().find(|(l, _)| *l == list).map(|(_, name)| *name))?
+}
+
+fn item_word(list: &str) -> &'static str {
+    match list {
+        "component" => "component",
+        "service" => "service",
+        "file" => "file",
+        _ => "tmpfs",
+    }
+}
+
+/// The item's name; a path in its plain form, so that `/etc/x` and `etc/x` are one.
+fn item_name(item: &Node, name_key: &str) -> Option<String> {
+    let raw = item.text_of(name_key)?;
+    match name_key {
+        "path" => Some(parse_entry_path(raw).unwrap_or_else(|_| raw.to_string())),
+        _ => Some(raw.to_string()),
+    }
+}
+
+fn joined(base: Node, over: Node) -> Node {
+    let mut items = base.items().to_vec();
+    items.extend(over.items().iter().cloned());
+    Node { at: over.at, value: Value::List(items) }
+}

@@ -1,0 +1,62 @@
+//! Problems as text: the lines of the recipe with carets, by miette.
+
+use super::problem::{Found, RecipeErrors};
+use super::sources::Sources;
+use crate::error::{Exit, Failure};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
+use std::io::IsTerminal;
+
+impl From<RecipeErrors> for Failure {
+    fn from(e: RecipeErrors) -> Self {
+        let mut message = e.to_string();
+        if let RecipeErrors::Problems { sources, problems, .. } = &e {
+            message.push('\n');
+            message.push_str(&render_problems(sources, problems, theme()));
+        }
+        Failure { exit: Exit::Usage, help: e.help(), message }
+    }
+}
+
+/// Colours and lines on a terminal, plain ASCII elsewhere and with NO_COLOR (no-color.org: set and not empty).
+fn theme() -> GraphicalTheme {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    match (std::io::stderr().is_terminal(), no_color) {
+        (true, false) => GraphicalTheme::unicode(),
+        (true, true) => GraphicalTheme::unicode_nocolor(),
+        (false, _) => GraphicalTheme::none(),
+    }
+}
+
+/// All problems, one below the other.
+pub fn render_problems(sources: &Sources, problems: &[Found], theme: GraphicalTheme) -> String {
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_width(120).with_context_lines(1);
+    let mut out = String::new();
+    for found in problems {
+        let report = report(sources, found);
+        if handler.render_report(&mut out, report.as_ref()).is_err() {
+            // A `String` takes everything, so miette could not show this span.
+            out.push_str(&format!("{}: {}\n", sources.origin(found.at), found.problem));
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn report(sources: &Sources, found: &Found) -> Report {
+    let file = sources.file(found.at);
+    let (start, end) = visible(&file.text, found.at.start, found.at.end);
+    let diagnostic = MietteDiagnostic::new(found.problem.to_string())
+        .with_help(found.problem.help())
+        .with_label(LabeledSpan::underline(start..end));
+    Report::new(diagnostic).with_source_code(NamedSource::new(file.shown.as_ref(), file.text.clone()))
+}
+
+/// The part of the span on its first line: a long table or text would fill the screen.
+fn visible(text: &str, start: usize, end: usize) -> (usize, usize) {
+    let start = (0..=start.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
+    let end = end.min(line_end).max(start);
+    let end = (end..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+    (start, end)
+}

@@ -1,0 +1,263 @@
+//! Variables: their values, `${name}` in strings, `when` conditions, and templates.
+
+use super::VarValue;
+use super::file::{Scalar, VarFile, VarType};
+use super::node::{At, Node, Value};
+use super::problem::{Found, Problem};
+use super::sources::Sources;
+use std::collections::BTreeMap;
+
+/// Filled in by PID1 when a service starts: not ours.
+pub const ON_NODE: [&str; 4] = ["ip", "hostname", "mac", "gateway"];
+
+pub type Vars = BTreeMap<String, VarValue>;
+
+impl std::fmt::Display for VarValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool(b) => b.fmt(f),
+            Self::Int(n) => n.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+fn kind_name(kind: VarType) -> &'static str {
+    match kind {
+        VarType::Bool => "`true` or `false`",
+        VarType::Int => "an integer",
+        VarType::Text => "a text",
+    }
+}
+
+fn parse_value(kind: VarType, text: &str) -> Option<VarValue> {
+    match kind {
+        VarType::Bool => text.parse().ok().map(VarValue::Bool),
+        VarType::Int => text.parse().ok().map(VarValue::Int),
+        VarType::Text => Some(VarValue::Text(text.to_string())),
+    }
+}
+
+fn default_value(kind: VarType, default: Scalar) -> Option<VarValue> {
+    match (kind, default) {
+        (VarType::Bool, Scalar::Bool(b)) => Some(VarValue::Bool(b)),
+        (VarType::Int, Scalar::Int(n)) => Some(VarValue::Int(n)),
+        (VarType::Text, Scalar::Text(text)) => Some(VarValue::Text(text)),
+        _ => None,
+    }
+}
+
+/// One `--set`: name, value, and where it stands in the text that stands for the command line.
+pub struct Set {
+    pub name: String,
+    pub value: String,
+    pub at: At,
+}
+
+/// The value of every declared variable. `table` is the merged `[vars]`.
+pub fn check_vars(
+    table: &Node,
+    read: impl Fn(&Node) -> Option<VarFile>,
+    sets: &[Set],
+    problems: &mut Vec<Found>,
+) -> Vars {
+    let mut vars = Vars::new();
+    let mut report = |at, problem| problems.push(Found { at, problem });
+    for set in sets.iter().filter(|s| table.get(&s.name).is_none()) {
+        let known = table.entries().iter().map(|e| e.key.clone()).collect();
+        report(set.at, Problem::Unknown { what: "variable of --set", name: set.name.clone(), known });
+    }
+    for entry in table.entries() {
+        let name = entry.key.clone();
+        if ON_NODE.contains(&name.as_str()) {
+            report(entry.key_at, Problem::ReservedVar { name });
+            continue;
+        }
+        if !is_var_name(&name) {
+            let expected = "a variable's name: a letter, then letters, digits and `_`";
+            report(entry.key_at, Problem::BadValue { found: name, expected, example: "kernel_suite" });
+            continue;
+        }
+        let Some(file) = read(&entry.node) else { continue };
+        let place = || format!("variable `{}`", entry.key);
+        let Some(kind) = file.kind else {
+            report(entry.node.at, Problem::MissingKey { key: "type".into(), place: place() });
+            continue;
+        };
+        let Some(default) = file.default else {
+            report(entry.node.at, Problem::MissingKey { key: "default".into(), place: place() });
+            continue;
+        };
+        let found = entry.node.get("default").map_or("something else", Node::type_name).to_string();
+        let expected = kind_name(kind);
+        let mut value = default_value(kind, default);
+        if value.is_none() {
+            let problem = Problem::VarType { name: name.clone(), expected, place: "its default", found };
+            report(entry.node.at_of("default"), problem);
+        }
+        for set in sets.iter().filter(|s| s.name == name) {
+            match parse_value(kind, &set.value) {
+                Some(v) => value = Some(v),
+                None => {
+                    let found = format!("`{}`", set.value);
+                    report(
+                        set.at,
+                        Problem::VarType { name: name.clone(), expected, place: "the value of --set", found },
+                    );
+                }
+            }
+        }
+        if let Some(value) = value {
+            vars.insert(name, value);
+        }
+    }
+    vars
+}
+
+fn is_var_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Fills `${name}` into every string of a merged recipe but those of `[vars]` and `when`.
+pub struct Fill<'a> {
+    pub vars: &'a Vars,
+    /// Declared names, those included whose value is in doubt.
+    pub declared: &'a [String],
+    pub sources: &'a Sources,
+    pub problems: &'a mut Vec<Found>,
+}
+
+impl Fill<'_> {
+    pub fn recipe(&mut self, node: &mut Node) {
+        if let Value::Table(entries) = &mut node.value {
+            for entry in entries.iter_mut().filter(|e| e.key != "vars") {
+                self.node(&mut entry.node, entry.key == "service");
+            }
+        }
+    }
+
+    fn node(&mut self, node: &mut Node, on_node: bool) {
+        let at = node.at;
+        match &mut node.value {
+            Value::Text(text) => *text = self.text(text, at, on_node),
+            Value::List(items) => items.iter_mut().for_each(|item| self.node(item, on_node)),
+            Value::Table(entries) => {
+                entries.iter_mut().filter(|e| e.key != "when").for_each(|e| self.node(&mut e.node, on_node));
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, at: At, on_node: bool) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            let (before, reference) = rest.split_at(start);
+            if let Some(plain) = before.strip_suffix('$') {
+                out.push_str(plain);
+                out.push_str("${");
+                rest = &reference[2..];
+                continue;
+            }
+            out.push_str(before);
+            let Some(end) = reference.find('}') else {
+                self.problems.push(Found { at, problem: Problem::OpenReference { text: first_line(reference) } });
+                return out;
+            };
+            let name = &reference[2..end];
+            match self.vars.get(name) {
+                Some(value) => out.push_str(&value.to_string()),
+                None if on_node && ON_NODE.contains(&name) => out.push_str(&reference[..=end]),
+                // Its own declaration is reported.
+                None if self.declared.iter().any(|d| d == name) => {}
+                None => {
+                    let at = self.sources.inside(at, &reference[..=end]);
+                    let known = self.declared.to_vec();
+                    let problem = Problem::Unknown { what: "variable", name: name.to_string(), known };
+                    self.problems.push(Found { at, problem });
+                }
+            }
+            rest = &reference[end + 1..];
+        }
+        out.push_str(rest);
+        out
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(40).collect()
+}
+
+/// Decides a `when`: `true`, `false`, `name`, `!name` (boolean variables), `name == value`, `name != value`.
+pub fn parse_condition(text: &str, vars: &Vars, declared: &[String]) -> Result<bool, Problem> {
+    let bad = |cause| Problem::BadCondition { text: text.to_string(), cause };
+    let look_up = |name: &str| match vars.get(name) {
+        Some(value) => Ok(Some(value)),
+        // Its own declaration is reported.
+        None if declared.iter().any(|d| d == name) => Ok(None),
+        None if !is_var_name(name) => Err(bad("it has no name of a variable")),
+        None => Err(Problem::Unknown { what: "variable of `when`", name: name.into(), known: declared.to_vec() }),
+    };
+    for (operator, equal) in [("==", true), ("!=", false)] {
+        if let Some((name, value)) = text.split_once(operator) {
+            let wanted = value.trim().trim_matches(['"', '\'']);
+            return Ok(look_up(name.trim())?.is_none_or(|v| (v.to_string() == wanted) == equal));
+        }
+    }
+    let (name, wanted) = match text.trim().strip_prefix('!') {
+        Some(name) => (name.trim(), false),
+        None => (text.trim(), true),
+    };
+    match name {
+        "true" => return Ok(wanted),
+        "false" => return Ok(!wanted),
+        _ => {}
+    }
+    match look_up(name)? {
+        None => Ok(true),
+        Some(VarValue::Bool(b)) => Ok(*b == wanted),
+        Some(_) => Err(bad("the variable is no boolean: compare it with `==`")),
+    }
+}
+
+/// Why a template cannot be rendered. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("bad template `{name}`: {cause}")]
+pub struct TemplateError {
+    pub name: String,
+    /// Line, what is wrong.
+    pub cause: String,
+}
+
+impl TemplateError {
+    /// The `help:` line.
+    pub fn help(&self) -> String {
+        "a template is Jinja (`{{ name }}`, `{% if debug %}`) over the recipe's variables; each must be declared in [vars]".into()
+    }
+}
+
+/// Renders an overlay's `.j2` file with the recipe's variables. An unknown variable is an error; the last newline stays.
+pub fn render_template(name: &str, text: &str, vars: &Vars) -> Result<String, TemplateError> {
+    let mut env = minijinja::Environment::new();
+    env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    // A line with just a `{% ... %}` leaves nothing behind.
+    let syntax = minijinja::syntax::SyntaxConfig::builder()
+        .keep_trailing_newline(true)
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .expect("the default delimiters are valid");
+    env.set_syntax(syntax);
+    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    let values = vars.iter().map(|(name, value)| {
+        let value = match value {
+            VarValue::Bool(b) => minijinja::Value::from(*b),
+            VarValue::Int(n) => minijinja::Value::from(*n),
+            VarValue::Text(text) => minijinja::Value::from(text.as_str()),
+        };
+        (name.as_str(), value)
+    });
+    env.render_named_str(name, text, minijinja::Value::from_pairs(values))
+        .map_err(|e| TemplateError { name: name.into(), cause: e.to_string() })
+}
