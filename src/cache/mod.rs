@@ -112,6 +112,17 @@ impl Cache {
         Ok(to)
     }
 
+    /// Takes a damaged derived thing out of the way, so that it can be made anew. The caller holds its lock.
+    pub fn discard_derived(&self, kind: &str, key: &str) -> Result<(), CacheError> {
+        let path = self.derived_path(kind, key);
+        let aside = self.session_dir()?.join(format!("discarded-{kind}-{key}"));
+        match std::fs::rename(&path, &aside) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            done => done.map_err(CacheError::io("move", &path))?,
+        }
+        session::remove_tree(&aside).map_err(CacheError::io("remove", &aside))
+    }
+
     /// Waits for the exclusive lock of a key; released on drop, and by the kernel when the process dies.
     pub fn lock(&self, key: &str) -> Result<CacheLock, CacheError> {
         self.lock_or_wait(key, || {})

@@ -98,6 +98,8 @@ pub fn pack_segment(
     if let Some(found) = load_packed(cx.cache, &key) {
         return Ok(found);
     }
+    // What is there and could not be loaded is damaged.
+    cx.cache.discard_derived(SEGMENTS, &key)?;
     let _task = cx.ui.task(&format!("pack segment {}", name.as_str()), None);
     let dir = cx.cache.temp_dir()?;
     let (archive, image_size) = match &tool {
@@ -202,6 +204,8 @@ fn file_name(how: Compression) -> String {
     format!("segment.cpio{}", suffix(how))
 }
 
+/// The cache's kind of packed segments.
+const SEGMENTS: &str = "segments";
 const META: &str = "packed.json";
 
 fn keep(cache: &Cache, key: &str, dir: &Path, packed: PackedSegment) -> Result<PackedSegment, PackError> {
@@ -213,13 +217,13 @@ fn keep(cache: &Cache, key: &str, dir: &Path, packed: PackedSegment) -> Result<P
     let json = serde_json::to_vec_pretty(&packed).expect("a segment's facts are plain values");
     let mut file = File::create_new(&meta).map_err(PackError::io("make", &meta))?;
     file.write_all(&json).and_then(|()| file.sync_all()).map_err(PackError::io("write", &meta))?;
-    let kept = cache.adopt_derived("segments", key, dir)?;
+    let kept = cache.adopt_derived(SEGMENTS, key, dir)?;
     Ok(PackedSegment { path: moved(&packed.path, &kept), ..packed })
 }
 
 /// A segment that the cache holds whole; what cannot be read is packed anew.
 fn load_packed(cache: &Cache, key: &str) -> Option<PackedSegment> {
-    let dir = cache.derived("segments", key)?;
+    let dir = cache.derived(SEGMENTS, key)?;
     let json = std::fs::read(dir.join(META)).ok()?;
     let packed: PackedSegment = serde_json::from_slice(&json).ok()?;
     let path = moved(&packed.path, &dir);
