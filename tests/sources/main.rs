@@ -4,3 +4,6 @@ mod deb;
 mod fetch;
 #[path = "../support/http.rs"]
 mod http;
+mod oci;
+#[path = "../support/registry.rs"]
+mod registry;

@@ -5,7 +5,7 @@ use super::challenge::{Challenge, basic, config_path, credentials, parse_challen
 use super::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use crate::entry::Sha256;
-use crate::fetch::{Patience, Request, agent, fetch_small, fetch_to_cache};
+use crate::fetch::{Patience, Request, Via, agent, fetch_small, fetch_to_cache};
 use std::time::Duration;
 
 /// Manifests and configurations are small; registries refuse more than 4 MiB (distribution-spec, "Pushing Manifests").
@@ -55,7 +55,7 @@ impl Registry {
         // A token for each body: the one of the body before may be over.
         let headers = self.headers(&url, cx)?;
         let (name, version, urls) = (self.image.as_str(), "", &[url][..]);
-        let request = Request { name, version, urls, sha256, size, headers: &headers };
+        let request = Request { name, version, urls, sha256, size, headers: &headers, via: Via::Environment };
         fetch_to_cache(&request, cx).map(drop).map_err(|e| self.refused(e))
     }
 

@@ -1,4 +1,4 @@
-//! Layout directories, good and bad. Registries are tested in `tests/oci`.
+//! Layout directories, good and bad. Registries are tested in `tests/sources/oci.rs`.
 
 use super::*;
 use crate::cache::Cache;

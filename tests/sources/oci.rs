@@ -1,7 +1,6 @@
 //! Images pulled from a real registry server on loopback.
 
-mod server;
-
+use crate::registry::{Registry, TokenProxy};
 use bootwright::cache::Cache;
 use bootwright::entry::Sha256;
 use bootwright::recipe::OciSpec;
@@ -9,7 +8,7 @@ use bootwright::source::oci::Oci;
 use bootwright::source::{Context, Pin, Pool, Settings, Source, SourceError};
 use bootwright::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
-use server::{Registry, TokenProxy};
+
 use std::path::Path;
 use std::process::Command;
 
@@ -175,7 +174,7 @@ fn a_login_is_read_from_the_users_configuration() {
         let config = json!({ "auths": { host.to_string(): { "auth": auth } } });
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "lock_in_a_child", "--nocapture"])
+            .args(["--exact", "oci::lock_in_a_child", "--nocapture"])
             .env("DOCKER_CONFIG", dir.path())
             .env(CHILD, format!("{host}/{REPOSITORY}:v1"))
             .output()
