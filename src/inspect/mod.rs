@@ -1,1 +1,84 @@
-//! (filled in by its stage)
+//! What is in an image: one of ours by its manifest, any other initrd by reading it.
+
+pub mod explain;
+pub mod initrd;
+pub mod newc;
+pub mod report;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use report::{ImageReport, InitrdReport};
+
+use crate::emit::EmitError;
+use crate::emit::manifest::{MANIFEST, load_manifest};
+use crate::error::{Exit, Failure};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error("cannot read `{}`: {cause}", path.display())]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error("`{}` is no image: it holds no {MANIFEST}", path.display())]
+    NoManifest { path: PathBuf },
+    #[error(transparent)]
+    Manifest(#[from] EmitError),
+    #[error("`{path}` is not in the image `{recipe}`")]
+    NoSuchFile { path: String, recipe: String, similar: Vec<String> },
+}
+
+impl InspectError {
+    /// The `help:` line.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Read { .. } => "name an initrd, or the folder of an image".into(),
+            Self::NoManifest { .. } => "build it first: `bootwright build --recipe NAME`".into(),
+            Self::Manifest(e) => e.help(),
+            Self::NoSuchFile { similar, .. } if similar.is_empty() => {
+                "`bootwright inspect --files` lists all that is in it".into()
+            }
+            Self::NoSuchFile { similar, .. } => format!("did you mean {}?", similar.join(", ")),
+        }
+    }
+}
+
+impl From<InspectError> for Failure {
+    fn from(e: InspectError) -> Self {
+        match e {
+            InspectError::Manifest(e) => e.into(),
+            e => Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help()) },
+        }
+    }
+}
+
+/// What was found at a path.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Inspected {
+    Image(ImageReport),
+    Initrd(InitrdReport),
+}
+
+/// Looks at an image's folder, or at an initrd of whatever origin. `top`: how many of the largest files are named.
+pub fn load_report(path: &Path, top: usize, files: bool) -> Result<Inspected, InspectError> {
+    if path.is_dir() {
+        let manifest = load_image(path)?;
+        return Ok(Inspected::Image(report::image_report(&manifest, top, files)));
+    }
+    let failed = |cause| InspectError::Read { path: path.into(), cause };
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let segments = initrd::read_initrd(file, newc::Limits::default()).map_err(failed)?;
+    Ok(Inspected::Initrd(report::initrd_report(segments, size, top, files)))
+}
+
+/// The manifest of an image's folder.
+pub fn load_image(dir: &Path) -> Result<crate::emit::manifest::Manifest, InspectError> {
+    let path = dir.join(MANIFEST);
+    if !path.is_file() {
+        return Err(InspectError::NoManifest { path: dir.into() });
+    }
+    Ok(load_manifest(&path)?)
+}

@@ -1,0 +1,58 @@
+//! `bootwright inspect`
+
+use crate::error::{Exit, Failure};
+use crate::inspect::{Inspected, load_report};
+use clap::Args;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Folder of an image, or any initrd
+    #[arg(conflicts_with = "recipe")]
+    pub path: Option<PathBuf>,
+    /// Recipe whose image is meant [default: worker]
+    #[arg(short, long, value_name = "NAME|PATH")]
+    pub recipe: Option<String>,
+    /// Folder of images
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// List every file
+    #[arg(long)]
+    pub files: bool,
+    /// How many of the largest files and folders are named
+    #[arg(long, value_name = "N", default_value = "15")]
+    pub top: usize,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &InspectArgs) -> Result<(), Failure> {
+    let recipe = args.recipe.as_deref().unwrap_or("worker");
+    let path = args.path.clone().unwrap_or_else(|| image_dir(recipe, &args.out));
+    let found = load_report(&path, args.top, args.files)?;
+    let text = match &found {
+        _ if args.json => serde_json::to_string_pretty(&found).expect("a report is plain data") + "\n",
+        Inspected::Image(report) => report.to_text(),
+        Inspected::Initrd(report) => report.to_text(),
+    };
+    print_out(&text)
+}
+
+/// The folder of a recipe's image; a recipe may be named by its file.
+pub(super) fn image_dir(recipe: &str, out: &Path) -> PathBuf {
+    let name = Path::new(recipe).file_name().and_then(|name| name.to_str()).unwrap_or(recipe);
+    out.join(name.strip_suffix(".toml").unwrap_or(name))
+}
+
+/// Prints a result. A reader that has seen enough (`| head`) is no error.
+pub(super) fn print_out(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure { exit: Exit::Other, message: format!("cannot write the result: {e}"), help: None })
+        }
+        _ => Ok(()),
+    }
+}
