@@ -1,6 +1,6 @@
 //! Which component takes how much of a packed segment: an estimate for people, and for budgets by component.
 
-use super::{PackError, copy_body};
+use super::PackError;
 use crate::entry::{Body, Kind};
 use crate::parallel;
 use crate::segment::ComponentShare;
@@ -46,8 +46,9 @@ fn scale(part: u64, of: u64, whole: u64) -> u64 {
 
 fn compressed_size(path: &str, body: &Body) -> Result<u64, PackError> {
     let failed = |cause| PackError::Compress { segment: "estimate", cause };
+    let read = |cause| PackError::Read { path: path.into(), place: body.place(), cause };
     let mut encoder = zstd::stream::write::Encoder::new(Count(0), 1).map_err(failed)?;
-    copy_body(path, body, &mut encoder, failed)?;
+    io::copy(&mut body.open().map_err(read)?, &mut encoder).map_err(read)?;
     Ok(encoder.finish().map_err(failed)?.0)
 }
 
