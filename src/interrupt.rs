@@ -83,8 +83,12 @@ fn start_watching() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::process::ExitStatusExt;
     use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    const CHILD: &str = "BOOTWRIGHT_TEST_GROUP";
 
     /// Whether a process runs: neither gone nor a zombie (proc(5), third field of `stat`).
     fn runs(pid: &str) -> bool {
@@ -92,19 +96,60 @@ mod tests {
         stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
     }
 
+    fn wait_for_end(pid: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while runs(pid) {
+            assert!(Instant::now() < deadline, "process {pid} outlived its group");
+            std::thread::yield_now();
+        }
+    }
+
+    /// A shell with a child of its own, whose process id it prints.
+    fn shell() -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 600 & echo child $!; wait"]);
+        shell
+    }
+
+    fn read_pid(from: impl Read) -> String {
+        let mut lines = BufReader::new(from).lines().map_while(Result::ok);
+        lines.find_map(|line| Some(line.split_once("child ")?.1.to_string())).expect("the shell prints it")
+    }
+
     #[test]
     fn a_dropped_group_leaves_no_grandchild() {
-        let mut group =
-            Group::spawn(Command::new("sh").args(["-c", "sleep 600 & echo $!; wait"]).stdout(Stdio::piped())).unwrap();
-        let mut line = String::new();
-        BufReader::new(group.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let grandchild = line.trim();
-        assert!(runs(grandchild));
+        let mut group = Group::spawn(shell().stdout(Stdio::piped())).unwrap();
+        let grandchild = read_pid(group.child().stdout.take().unwrap());
+        assert!(runs(&grandchild));
         drop(group);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while runs(grandchild) {
-            assert!(std::time::Instant::now() < deadline, "process {grandchild} outlived its group");
-            std::thread::yield_now();
+        wait_for_end(&grandchild);
+    }
+
+    /// Signals end the whole process: it is this test program again, with the test below.
+    #[test]
+    fn a_signal_ends_the_process_and_its_groups() {
+        let test = "interrupt::tests::holds_a_group_in_a_child";
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let mut process = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test, "--nocapture"])
+                .env(CHILD, "1")
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let grandchild = read_pid(process.stdout.take().unwrap());
+            assert!(runs(&grandchild));
+            nix::sys::signal::kill(pid(&process), signal).unwrap();
+            assert_eq!(process.wait().unwrap().signal(), Some(signal as i32));
+            wait_for_end(&grandchild);
+        }
+    }
+
+    /// Does nothing but in the child of the test above.
+    #[test]
+    fn holds_a_group_in_a_child() {
+        if std::env::var_os(CHILD).is_some() {
+            let mut group = Group::spawn(&mut shell()).unwrap();
+            let _ = group.child().wait();
         }
     }
 }

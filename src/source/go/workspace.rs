@@ -51,7 +51,7 @@ impl Workspace {
         }
         let module = throw_away(load_go_mod(path, &found.go_mod)?, found, modules);
         let workspace = Self::create(cx)?;
-        write(&workspace.module().join("go.mod"), &write_go_mod(&module))?;
+        write(&workspace.module().join("go.mod"), write_go_mod(&module))?;
         write(&workspace.module().join("go.sum"), &sums)?;
         Ok(workspace)
     }

@@ -38,7 +38,7 @@ impl Layout {
             }
             index.set_manifests(kept);
         }
-        Ok(index)
+        Ok(*index)
     }
 
     /// A small blob: manifest or configuration. The caller checks its hash.

@@ -29,7 +29,7 @@ const CONFIGS: [&str; 2] =
 /// What a registry or layout gives for a name.
 #[derive(Debug)]
 pub enum Document {
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
     Manifest(Box<ImageManifest>),
 }
 
@@ -60,7 +60,7 @@ pub fn parse_document(subject: &str, bytes: &[u8]) -> Result<Document, SourceErr
     }
     let malformed = |e: oci_spec::OciSpecError| bad(format!("has a malformed manifest: {e}"));
     Ok(match is_index {
-        true => Document::Index(ImageIndex::from_reader(bytes).map_err(malformed)?),
+        true => Document::Index(Box::new(ImageIndex::from_reader(bytes).map_err(malformed)?)),
         false => Document::Manifest(Box::new(ImageManifest::from_reader(bytes).map_err(malformed)?)),
     })
 }
@@ -149,7 +149,7 @@ mod tests {
         let entries: Vec<String> = platforms.iter().map(|p| entry(p)).collect();
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
         let Document::Index(index) = parse_document("i", text.as_bytes()).unwrap() else { panic!() };
-        index
+        *index
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Source for Oci<'_> {
         for blob in manifest.layers() {
             let sha256 = sha256_of(&self.subject(), blob)?;
             let path = self.blob(&sha256, cx)?;
-            if is_layer(&blob.media_type().to_string()) {
+            if is_layer(blob.media_type().as_ref()) {
                 let name = format!("{} layer {sha256}", self.subject());
                 let found = open_tar(cx.cache, &path, &sha256, &name, Limits::default(), cx.settings.jobs)?;
                 stack.add(&name, found)?;
@@ -142,7 +142,7 @@ impl Oci<'_> {
     fn resolve(&self, place: &Place, cx: &Context<'_>) -> Result<(Vec<u8>, ImageManifest), SourceError> {
         let subject = self.subject();
         let (mut bytes, mut document) = match place {
-            Place::Layout(layout) => (Vec::new(), Document::Index(layout.index()?)),
+            Place::Layout(layout) => (Vec::new(), Document::Index(Box::new(layout.index()?))),
             Place::Registry(registry) => {
                 let bytes = registry.manifest(&registry.reference.wanted(), cx)?;
                 if let Some(expected) = registry.reference.digest {
