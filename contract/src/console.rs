@@ -66,14 +66,17 @@ pub enum Event {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{:.3} ", self.uptime_s)?;
+        write!(f, "{PREFIX}{} ", Seconds(self.uptime_s))?;
+        let seconds = |value: &f64| Seconds(*value);
         match &self.event {
             Event::PhaseStart { phase } => write!(f, "phase {phase} starts"),
-            Event::PhaseOk { phase, took_s } => write!(f, "phase {phase} ok in {took_s:.3}"),
-            Event::PhaseFailed { phase, took_s, reason } => write!(f, "phase {phase} failed in {took_s:.3}: {reason}"),
+            Event::PhaseOk { phase, took_s } => write!(f, "phase {phase} ok in {}", seconds(took_s)),
+            Event::PhaseFailed { phase, took_s, reason } => {
+                write!(f, "phase {phase} failed in {}: {reason}", seconds(took_s))
+            }
             Event::PhasesDone => write!(f, "phases done"),
             Event::ServiceReady { service, took_s } => {
-                write!(f, "service {service} ready in {took_s:.3}")
+                write!(f, "service {service} ready in {}", seconds(took_s))
             }
             Event::ServiceFailed { service, reason } => {
                 write!(f, "service {service} failed: {reason}")
@@ -82,6 +85,17 @@ impl fmt::Display for Line {
             Event::Down { how } => write!(f, "down {how}"),
             Event::Note { text } => write!(f, "{text}"),
         }
+    }
+}
+
+/// Seconds with three digits, negative ones as 0. Written from whole milliseconds: the formatting of floats would be
+/// 15 kB of PID1.
+struct Seconds(f64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = (self.0 * 1000.0).round() as u64;
+        write!(f, "{}.{:03}", millis / 1000, millis % 1000)
     }
 }
 
@@ -169,6 +183,14 @@ pub struct ServiceRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_rounded_to_milliseconds() {
+        for (value, text) in [(0.0, "0.000"), (1.2345, "1.235"), (0.9996, "1.000"), (61.05, "61.050"), (-1.0, "0.000")]
+        {
+            assert_eq!(Seconds(value).to_string(), text);
+        }
+    }
 
     #[test]
     fn every_event_survives_the_console() {

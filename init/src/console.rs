@@ -2,21 +2,19 @@
 
 use crate::boot::Machine;
 use crate::phases::PhaseError;
+use crate::spawn::{Program, spawn};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::wait::waitpid;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
-use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 const CONSOLE: &str = "/dev/console";
 const KMSG: &str = "/dev/kmsg";
 /// Shells that are tried, in order.
-const SHELLS: &[&str] = &["/bin/sh", "/bin/busybox", "/usr/bin/busybox"];
+const SHELLS: &[&[&str]] = &[&["/bin/sh"], &["/bin/busybox", "sh"], &["/usr/bin/busybox", "sh"]];
 
 /// Where PID1's lines go: the console, else the kernel's log. Opened on the first line, and again after `/dev` moved.
 #[derive(Default)]
@@ -76,36 +74,12 @@ pub fn take_stdio() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 
 /// A shell on the console until it ends. False when the image holds none.
 pub fn run_shell() -> bool {
-    let Some(shell) = SHELLS.iter().find(|s| Path::new(s).exists()) else { return false };
-    let mut command = Command::new(shell);
-    command.arg0("sh").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root");
-    if let Ok(console) = CString::new(CONSOLE) {
-        // SAFETY: between fork and exec only system calls, no allocation.
-        unsafe { command.pre_exec(move || take_terminal(&console)) };
-    }
-    match command.spawn() {
-        Ok(mut child) => {
-            // The main loop, which waits for all children, may have got this one: then it has ended too.
-            let _ = child.wait();
-            true
-        }
-        Err(_) => false,
-    }
-}
-
-/// Makes the console the controlling terminal of a new session, so that Ctrl-C works in the shell.
-fn take_terminal(console: &CString) -> io::Result<()> {
-    use nix::libc;
-    // PID1 blocks the signals that its main loop reads; a shell wants them.
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    // SAFETY: system calls on a descriptor that this function opens itself.
-    unsafe {
-        libc::setsid();
-        let fd = libc::open(console.as_ptr(), libc::O_RDWR);
-        if fd >= 0 {
-            libc::ioctl(fd, libc::TIOCSCTTY, 1);
-            libc::close(fd);
-        }
-    }
-    Ok(())
+    let Some(shell) = SHELLS.iter().find(|s| Path::new(s[0]).exists()) else { return false };
+    let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=linux"].map(String::from).into();
+    let argv: Vec<String> = shell.iter().map(|word| word.to_string()).collect();
+    let program = Program { argv: &argv, env, terminal: Some(Path::new(CONSOLE)), ..Program::default() };
+    let Ok(pid) = spawn(&program) else { return false };
+    // ECHILD: the main loop, which waits for all children, has got this one; then it has ended too.
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
+    true
 }

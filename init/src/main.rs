@@ -20,6 +20,7 @@ mod phases;
 mod power;
 mod root;
 mod service;
+mod spawn;
 mod switch;
 mod sys;
 mod sysctl;

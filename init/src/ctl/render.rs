@@ -108,9 +108,9 @@ pub fn timeline_table(timeline: &Timeline) -> String {
             0 => outcome.into(),
             restarts => [outcome, ", restarts: ", &restarts.to_string()].concat(),
         };
-        rows.push((service.start_s, "service", &service.name, service.ready_s, outcome));
+        let row = (service.start_s, "service", &service.name, service.ready_s, outcome);
+        rows.insert(rows.partition_point(|row| row.0 <= service.start_s), row);
     }
-    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut table_rows = vec![["START", "TOOK", "", "NAME", "OUTCOME"].map(String::from)];
     table_rows.extend(rows.into_iter().map(|(start, kind, name, end, outcome)| {
         let took = end.map_or("-".into(), |end| seconds(end - start));

@@ -4,7 +4,7 @@ use super::dhcp::socket::{PacketSocket, send_renewal};
 use super::dhcp::{Action, Client, Machine};
 use super::ip_param::format_mac;
 use super::netlink::NetlinkError;
-use super::netlink::route::{Link, LinkEvent, Route};
+use super::netlink::route::{Link, LinkEvent, Route, insert_link};
 use super::plan::{Plan, Select, Source};
 use super::setup::{self, Setup};
 use nix::errno::Errno;
@@ -175,8 +175,7 @@ impl<'a> Engine<'a> {
         let had_carrier = match self.links.iter_mut().find(|known| known.index == link.index) {
             Some(known) => std::mem::replace(known, link.clone()).carrier,
             None => {
-                self.links.push(link.clone());
-                self.links.sort_by_key(|link| link.index);
+                insert_link(&mut self.links, link.clone());
                 false
             }
         };

@@ -2,15 +2,16 @@
 
 use super::{Millis, Paths};
 use crate::net::Facts;
+use crate::spawn::{Program, spawn};
 use bootwright_contract::Service;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use std::io::{self, PipeReader};
-use std::os::unix::process::CommandExt;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 /// What a service finds when its own `env` does not say otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why a service could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +22,10 @@ pub enum StartError {
     Unknown(String),
     #[error("cannot make `{}`: {cause}", path.display())]
     Cgroup { path: PathBuf, cause: io::Error },
-    #[error("cannot start `{program}`: {cause}")]
-    Spawn { program: String, cause: io::Error },
+    #[error("cannot make a pipe: {0}")]
+    Pipe(io::Error),
+    #[error("cannot start `{program}`: {}", errno.desc())]
+    Spawn { program: String, errno: Errno },
 }
 
 /// A running process.
@@ -55,59 +58,45 @@ pub fn substitute(text: &str, facts: &Facts) -> Result<String, StartError> {
     Ok(out)
 }
 
-/// Starts the service's program: a session and a cgroup of its own, no input, output to a pipe.
-///
-/// Only the main thread may call this: std waits for a child whose `exec` failed, and the main loop, which waits for
-/// every child, must not take that away from it.
+/// Starts the service's program: a cgroup of its own, no input, output to a pipe.
 pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Result<Running, StartError> {
     let argv: Vec<String> = service.exec.iter().map(|arg| substitute(arg, facts)).collect::<Result<_, _>>()?;
-    let mut command = command(&argv)?;
+    let mut env = default_env();
     for (key, value) in &service.env {
-        command.env(key, substitute(value, facts)?);
+        // The first of two entries with the same name would win.
+        env.retain(|entry| entry.split('=').next() != Some(key));
+        env.push([key, "=", &substitute(value, facts)?].concat());
     }
-    let failed = |cause| StartError::Spawn { program: argv[0].clone(), cause };
-    let (output, input) = io::pipe().map_err(failed)?;
-    set_nonblocking(&output).map_err(failed)?;
-    command.stdout(input.try_clone().map_err(failed)?).stderr(input);
-    enter_on_exec(&mut command, paths.service_cgroup(&service.name), service.oom_score_adj)?;
-    let child = command.spawn().map_err(failed)?;
-    Ok(Running { pid: child.id() as i32, since: now, output: Some(output) })
-}
-
-/// Starts a probe's command; its pid is for the main loop to wait for. Main thread only, as with [`start`].
-pub fn start_probe(argv: &[String]) -> Result<i32, StartError> {
-    let mut command = command(argv)?;
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    enter_on_exec(&mut command, None, 0)?;
-    let child = command.spawn().map_err(|cause| StartError::Spawn { program: argv[0].clone(), cause })?;
-    Ok(child.id() as i32)
-}
-
-fn command(argv: &[String]) -> Result<Command, StartError> {
-    let (program, args) = argv.split_first().ok_or(StartError::NoCommand)?;
-    let mut command = Command::new(program);
-    command.args(args).env_clear().env("PATH", PATH).env("HOME", "/").current_dir("/").stdin(Stdio::null());
-    Ok(command)
-}
-
-/// Between fork and exec: a session of its own, no blocked signals, the cgroup, the OOM score.
-fn enter_on_exec(command: &mut Command, cgroup: Option<PathBuf>, oom_score_adj: i32) -> Result<(), StartError> {
+    let cgroup = paths.service_cgroup(&service.name);
     if let Some(path) = &cgroup {
         std::fs::create_dir_all(path).map_err(|cause| StartError::Cgroup { path: path.clone(), cause })?;
     }
-    let procs = cgroup.map(|path| path.join("cgroup.procs"));
-    let score = oom_score_adj.to_string();
-    let enter = move || {
-        nix::unistd::setsid()?;
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        if let Some(procs) = &procs {
-            std::fs::write(procs, "0")?;
-        }
-        std::fs::write("/proc/self/oom_score_adj", &score)
+    let (output, input) = io::pipe().map_err(StartError::Pipe)?;
+    set_nonblocking(&output).map_err(StartError::Pipe)?;
+    let program = Program {
+        argv: &argv,
+        env,
+        output: Some(input.as_fd()),
+        cgroup: cgroup.as_deref(),
+        oom_score_adj: service.oom_score_adj,
+        ..Program::default()
     };
-    // SAFETY: only system calls between fork and exec, on strings made before; short paths are not allocated.
-    unsafe { command.pre_exec(enter) };
-    Ok(())
+    Ok(Running { pid: spawn_named(&program)?, since: now, output: Some(output) })
+}
+
+/// Starts a probe's command; its pid is for the main loop to wait for.
+pub fn start_probe(argv: &[String]) -> Result<i32, StartError> {
+    spawn_named(&Program { argv, env: default_env(), ..Program::default() })
+}
+
+fn spawn_named(program: &Program) -> Result<i32, StartError> {
+    let name = program.argv.first().ok_or(StartError::NoCommand)?;
+    let pid = spawn(program).map_err(|errno| StartError::Spawn { program: name.clone(), errno })?;
+    Ok(pid.as_raw())
+}
+
+fn default_env() -> Vec<String> {
+    [PATH, "HOME=/"].map(String::from).into()
 }
 
 fn set_nonblocking(pipe: &PipeReader) -> io::Result<()> {

@@ -115,11 +115,10 @@ impl Route {
         let mut links = Vec::new();
         self.socket.dump("list links", Builder::new(GET_LINK, 0, &[0; LINK_BODY]), &mut |message| {
             if let Some(LinkEvent::Changed(link)) = parse_link(&message)? {
-                links.push(link);
+                insert_link(&mut links, link);
             }
             Ok(())
         })?;
-        links.sort_by_key(|link| link.index);
         Ok(links)
     }
 
@@ -195,6 +194,11 @@ impl Route {
         }
         self.socket.request("add the route", builder)
     }
+}
+
+/// Adds a link to a list that is sorted by index.
+pub fn insert_link(links: &mut Vec<Link>, link: Link) {
+    links.insert(links.partition_point(|known| known.index < link.index), link);
 }
 
 /// The net mask of a prefix length (0 to 32).
