@@ -3,7 +3,7 @@
 
 use super::{ElfError, ElfInfo, parse_elf, parse_shebang};
 use crate::entry::{Body, BodyAt, Kind};
-use crate::recipe::{CheckedRecipe, Origin, SegmentName};
+use crate::recipe::{Origin, SegmentName};
 use crate::tree::{Draft, Reason, Supply, TreeEntry, TreeError};
 use memmap2::MmapOptions;
 use std::collections::BTreeSet;
@@ -49,12 +49,8 @@ struct Todo {
 
 /// Adds the libraries and interpreters of all programs in the draft, and theirs. Returns the interpreters, which
 /// [`check_interpreters`] looks for once the tree is complete.
-pub fn add_libraries(
-    recipe: &CheckedRecipe,
-    supply: &Supply<'_>,
-    draft: &mut Draft,
-) -> Result<Vec<Interpreter>, TreeError> {
-    add_named(recipe, supply, draft)?;
+pub fn add_libraries(supply: &Supply<'_>, draft: &mut Draft) -> Result<Vec<Interpreter>, TreeError> {
+    add_named(supply, draft)?;
     let mut todo: Vec<Todo> = draft
         .tree
         .entries
@@ -90,8 +86,8 @@ pub fn add_libraries(
 }
 
 /// The recipe's `libraries`: what programs open by themselves (dlopen, NSS).
-fn add_named(recipe: &CheckedRecipe, supply: &Supply<'_>, draft: &mut Draft) -> Result<(), TreeError> {
-    for component in &recipe.components {
+fn add_named(supply: &Supply<'_>, draft: &mut Draft) -> Result<(), TreeError> {
+    for component in supply.parts.iter().map(|part| part.component) {
         for soname in &component.libraries {
             let origin = component.origin.clone();
             let by = User { path: origin.to_string(), component: component.name.clone(), origin };

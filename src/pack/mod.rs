@@ -254,3 +254,6 @@ impl Write for HashedFile {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ pub struct Tool {
     /// Debian's package.
     pub package: &'static str,
     /// What makes it say its version.
-    version_flag: &'static str,
+    pub version_flag: &'static str,
     pub needed_for: &'static str,
 }
 

@@ -47,7 +47,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
     }
     let kernel = crate::kmod::add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
     draw_link_targets(&supply, &mut draft)?;
-    let interpreters = crate::elf::add_libraries(recipe, &supply, &mut draft)?;
+    let interpreters = crate::elf::add_libraries(&supply, &mut draft)?;
     draft.complete_parents()?;
     draft.keep_folder_modes();
     crate::elf::check_interpreters(&draft, &interpreters)?;

@@ -41,7 +41,7 @@ pub struct Found<'a> {
 impl<'a> Supply<'a> {
     pub fn of(components: &'a [Component], pools: &[(String, Pool)]) -> Result<Self, TreeError> {
         let mut parts = Vec::new();
-        for component in components {
+        for component in components.iter().filter(|c| c.enabled) {
             let pool = pools.iter().find(|(name, _)| *name == component.name).map(|(_, pool)| pool);
             let pool = pool.ok_or_else(|| TreeError::NoPool { component: component.name.clone() })?;
             parts.push(Part { component, offers: offers(component, pool)? });
