@@ -1,7 +1,10 @@
 //! Phase `config`: the baked boot config, with what the kernel command line overrides.
 
+mod decode;
+
 use crate::boot::Machine;
 use crate::cmdline::{Cmdline, unknown_keys};
+use crate::json::{self, JsonError};
 use crate::phases::{PhaseError, parse_policy};
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, NetworkMode, paths};
 use std::fs;
@@ -20,7 +23,7 @@ enum ConfigError {
          give the machine more RAM or build the image again with one version of the tool",
         path = paths::BOOT_CONFIG
     )]
-    Parse { source: serde_json::Error },
+    Parse { source: JsonError },
     #[error("`{path}` has version {found}, this PID1 reads {expected}", path = paths::BOOT_CONFIG)]
     Version { found: u32, expected: u32 },
 }
@@ -39,7 +42,7 @@ pub fn load_boot_config(machine: &Machine) -> Result<(), PhaseError> {
 }
 
 fn parse_config(bytes: &[u8]) -> Result<BootConfig, ConfigError> {
-    let config: BootConfig = serde_json::from_slice(bytes).map_err(|source| ConfigError::Parse { source })?;
+    let config: BootConfig = json::from_slice(bytes).map_err(|source| ConfigError::Parse { source })?;
     match config.version {
         CONTRACT_VERSION => Ok(config),
         found => Err(ConfigError::Version { found, expected: CONTRACT_VERSION }),

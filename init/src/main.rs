@@ -11,6 +11,7 @@ mod copy;
 mod ctl;
 mod devices;
 mod identity;
+mod json;
 mod main_loop;
 mod modules;
 mod mounts;

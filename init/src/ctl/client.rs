@@ -2,6 +2,7 @@
 
 use super::logs::{self, parse_logs_args};
 use super::{COMMANDS, Reply, Request};
+use crate::json;
 use bootwright_contract::paths;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -133,7 +134,7 @@ fn exchange(socket: &Path, request: &Request) -> io::Result<Reply> {
     stream.write_all(&line)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    Ok(serde_json::from_slice(&answer)?)
+    json::from_slice(&answer).map_err(io::Error::other)
 }
 
 fn say(text: &str) {

@@ -9,29 +9,31 @@ pub mod server;
 
 pub use client::{NAMES, run};
 
-use serde::{Deserialize, Serialize};
+use crate::json::record;
+use serde::Serialize;
 
 /// What a client asks.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 struct Request {
     /// One of [`COMMANDS`].
     command: String,
     /// The service, where the command wants one.
     name: Option<String>,
     /// JSON instead of a table.
-    #[serde(default)]
     json: bool,
 }
 
 /// What PID1 answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Reply {
     /// Exit status of the client: 0 done, 1 refused, 2 not understood.
     exit: u8,
     /// For standard output, or for standard error when it was refused.
     text: String,
 }
+
+record!(Request { command, name, json });
+record!(Reply { exit, text });
 
 /// A command, its argument and what it does, for `help`.
 struct Command {

@@ -2,6 +2,7 @@
 
 use super::{Reply, Request, render};
 use crate::boot::Boot;
+use crate::json;
 use crate::net::NetState;
 use crate::power::How;
 use crate::service::{CommandError, Millis, Next, Supervisor};
@@ -120,7 +121,7 @@ fn answer(
     network: &NetState,
     now: Millis,
 ) -> (Reply, Option<Asked>) {
-    let Ok(request) = serde_json::from_slice::<Request>(line) else {
+    let Ok(request) = json::from_slice::<Request>(line) else {
         return (refuse(2, "the request is no line of JSON that PID1 knows"), None);
     };
     let down = |how: How| (done(&[how.word(), ": services are being stopped\n"].concat()), Some(Asked(how)));

@@ -1,0 +1,172 @@
+//! Reads the types of the contract as serde writes them: member names are field names, variants are lower case.
+
+use crate::json::{FromJson, Json, JsonError, Object, open_variant, record, words};
+use bootwright_contract::{
+    BootConfig, Hostname, Modules, Network, NetworkMode, Policy, Ready, Restart, Root, RootImage, RootMode,
+    SegmentSums, Service, Tmpfs, Zram,
+};
+
+record!(BootConfig {
+    version,
+    recipe,
+    image_id,
+    clock_floor,
+    segments,
+    modules,
+    network,
+    root,
+    zram,
+    sysctls,
+    hostname,
+    services,
+    policies,
+    shutdown_timeout_s,
+});
+record!(SegmentSums { name, sums_sha256 });
+record!(Modules { release, early, load, coldplug });
+record!(Network { mode, interface, addresses, gateway, dns, search, mtu, timeout_s });
+words!(NetworkMode { "none" => None, "dhcp" => Dhcp, "static" => Static });
+record!(Root { mode, image, overlay_size, read_ahead_kb, tmpfs });
+words!(RootMode { "ram" => Ram });
+words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
+record!(Tmpfs { path, size, mode });
+record!(Zram { size_mib, algorithm, swappiness });
+record!(Hostname { dhcp, fallback });
+record!(Service {
+    name,
+    exec,
+    env,
+    after,
+    ready,
+    ready_timeout_s,
+    restart,
+    backoff_ms,
+    stop_signal,
+    stop_timeout_s,
+    stop_cgroups,
+    log_kib,
+    console,
+    oom_score_adj,
+});
+words!(Restart { "always" => Always, "failure" => Failure, "never" => Never });
+
+impl FromJson for Ready {
+    fn from_json(json: Json) -> Result<Ready, JsonError> {
+        let (name, value) = open_variant(json)?;
+        match &name[..] {
+            "started" => no_value(value, Ready::Started),
+            "exited" => no_value(value, Ready::Exited),
+            "unix" => with_value(&name, value, |o| Ok(Ready::Unix { path: o.take("path")? })),
+            "http" => with_value(&name, value, |o| Ok(Ready::Http { url: o.take("url")? })),
+            "exec" => with_value(&name, value, |o| Ok(Ready::Exec { argv: o.take("argv")? })),
+            "file" => with_value(&name, value, |o| Ok(Ready::File { path: o.take("path")? })),
+            _ => Err(JsonError::expected("started, exited, unix, http, exec or file")),
+        }
+    }
+}
+
+impl FromJson for Policy {
+    fn from_json(json: Json) -> Result<Policy, JsonError> {
+        let (name, value) = open_variant(json)?;
+        match &name[..] {
+            "degrade" => no_value(value, Policy::Degrade),
+            "shell" => no_value(value, Policy::Shell),
+            "retry" => with_value(&name, value, |o| {
+                Ok(Policy::Retry { times: o.take("times")?, then: Box::new(o.take("then")?) })
+            }),
+            "reboot" => with_value(&name, value, |o| Ok(Policy::Reboot { after_s: o.take("after_s")? })),
+            _ => Err(JsonError::expected("degrade, shell, retry or reboot")),
+        }
+    }
+}
+
+fn no_value<T>(value: Json, variant: T) -> Result<T, JsonError> {
+    if value == Json::Null { Ok(variant) } else { Err(JsonError::expected("no value")) }
+}
+
+fn with_value<T>(name: &str, value: Json, take: fn(&mut Object) -> Result<T, JsonError>) -> Result<T, JsonError> {
+    let read = || {
+        let mut object = Object::open(value)?;
+        let value = take(&mut object)?;
+        object.close()?;
+        Ok(value)
+    };
+    read().map_err(|e: JsonError| e.below(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::json::from_slice;
+    use crate::sys::fake::boot_config;
+    use bootwright_contract::{BootConfig, Policy, Ready, Restart, Service, Tmpfs, Zram};
+
+    /// A config in which every field and every kind of variant is used.
+    fn full_config() -> BootConfig {
+        let mut config = boot_config();
+        config.network.gateway = Some("192.0.2.1".into());
+        config.network.mtu = Some(9000);
+        config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
+        config.zram = Some(Zram { size_mib: 64, algorithm: "lz4".into(), swappiness: 100 });
+        config.sysctls.insert("a.b".into(), "\"\\ \n\u{7}é😀".into());
+        config.policies.insert("clock".into(), Policy::Retry { times: 2, then: Box::new(Policy::Shell) });
+        config.policies.insert("x".into(), Policy::Degrade);
+        config.policies.insert("root".into(), Policy::Reboot { after_s: 5 });
+        let (path, url) = ("/s".to_string(), "http://127.0.0.1/".to_string());
+        let exec = Ready::Exec { argv: vec!["/t".into()] };
+        let files = [Ready::Unix { path: path.clone() }, Ready::File { path }, Ready::Http { url }];
+        config.services = [Ready::Started, Ready::Exited, exec].into_iter().chain(files).map(service).collect();
+        config.services[1].restart = Restart::Never;
+        config.services[2].restart = Restart::Failure;
+        config
+    }
+
+    fn service(ready: Ready) -> Service {
+        Service {
+            name: "s".into(),
+            exec: vec!["/bin/s".into(), "-x".into()],
+            env: Default::default(),
+            after: vec![],
+            ready,
+            ready_timeout_s: 1,
+            restart: Restart::Always,
+            backoff_ms: 1,
+            stop_signal: "TERM".into(),
+            stop_timeout_s: 1,
+            stop_cgroups: vec![],
+            log_kib: 1,
+            console: false,
+            oom_score_adj: -999,
+        }
+    }
+
+    #[test]
+    fn reads_what_serde_json_writes() {
+        let config = full_config();
+        for text in [serde_json::to_vec(&config).unwrap(), serde_json::to_vec_pretty(&config).unwrap()] {
+            assert_eq!(from_slice::<BootConfig>(&text), Ok(config.clone()));
+        }
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        let good = serde_json::to_string(&full_config()).unwrap();
+        let cases = [
+            ("\"size_mib\":64", "\"size_mib\":\"64\"", "zram.size_mib: expected u32"),
+            ("\"size_mib\":64", "\"size_mib\":-1", "zram.size_mib: expected u32"),
+            ("\"size_mib\":64", "\"size_mib\":64,\"size\":1", "zram: `size` is not known"),
+            ("\"size_mib\":64", "\"size_mib\":64,\"size_mib\":64", "zram: `size_mib` is not known, or there twice"),
+            ("\"size_mib\":64,", "", "zram: `size_mib` is missing"),
+            ("\"mode\":\"dhcp\"", "\"mode\":\"carrier\"", "network.mode: expected one of none dhcp static"),
+            ("\"degrade\"", "\"explode\"", "policies.x: expected degrade, shell, retry or reboot"),
+            ("\"started\"", "{\"started\":1}", "services.ready: expected no value"),
+            ("\"after_s\":5", "\"after_s\":4294967296", "policies.root.reboot.after_s: expected u32"),
+            ("\"segments\":[]", "\"segments\":{}", "segments: expected a list"),
+            ("{\"after_s\":5}", "5", "policies.root.reboot: expected an object"),
+        ];
+        for (from, to, expected) in cases {
+            assert!(good.contains(from), "{from}");
+            let error = from_slice::<BootConfig>(good.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}, expected {expected}");
+        }
+    }
+}
