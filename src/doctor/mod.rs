@@ -1,1 +1,136 @@
-//! (filled in by its stage)
+//! Which host tools recipes need, which are missing, and the command that installs them.
+
+mod tool;
+
+pub use tool::{Found, Host, ThisHost, Tool};
+
+use crate::lock::Lock;
+use crate::recipe::{CheckedRecipe, SourceSpec};
+use bootwright_contract::RootImage;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// What a recipe asks of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Without these it cannot be built.
+    pub build: BTreeSet<Tool>,
+    /// Without these its image cannot be tried here.
+    pub smoke: BTreeSet<Tool>,
+}
+
+/// Reads the needs off a checked recipe. apt is only needed for components that the lock does not pin as the recipe asks.
+pub fn needs_of(recipe: &CheckedRecipe, lock: Option<&Lock>) -> Needs {
+    let mut build = BTreeSet::from([Tool::Pid1]);
+    for component in &recipe.components {
+        match &component.source {
+            SourceSpec::Deb(_) => {
+                let locked = lock.is_some_and(|lock| {
+                    lock.components.iter().any(|c| c.name == component.name && c.spec == component.source)
+                });
+                if !locked {
+                    build.extend([Tool::AptGet, Tool::DebianKeyring]);
+                }
+            }
+            SourceSpec::Go(_) => {
+                build.insert(Tool::Go);
+            }
+            SourceSpec::Url(_) | SourceSpec::Oci(_) | SourceSpec::Path(_) => {}
+        }
+    }
+    match recipe.root.image {
+        RootImage::Squashfs => build.insert(Tool::Mksquashfs),
+        RootImage::Erofs => build.insert(Tool::MkfsErofs),
+        RootImage::Cpio => false,
+    };
+    Needs { build, smoke: BTreeSet::from([Tool::Qemu, Tool::IpxeRom]) }
+}
+
+/// One tool's row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolRow {
+    pub tool: Tool,
+    pub name: &'static str,
+    pub purpose: &'static str,
+    pub found: Option<Found>,
+    /// Recipes that need it, to be built or to be tried.
+    pub needed_by: Vec<String>,
+}
+
+/// One recipe's row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecipeRow {
+    pub recipe: String,
+    pub builds: bool,
+    /// `bootwright smoke` runs, by way of the kernel at least.
+    pub smokes: bool,
+    /// Tools whose absence keeps it from being built.
+    pub missing: Vec<Tool>,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+}
+
+/// The whole finding; serialised it is the document of `--json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Diagnosis {
+    /// Layout of this document; 1.
+    pub version: u32,
+    pub tools: Vec<ToolRow>,
+    pub recipes: Vec<RecipeRow>,
+    /// Installs what is missing and what a package can bring.
+    pub install: Option<String>,
+    /// What to do for the rest, by tool name.
+    pub hints: Vec<(String, String)>,
+}
+
+impl Diagnosis {
+    /// Recipes that can be built as the host is now.
+    pub fn working(&self) -> Vec<&str> {
+        self.recipes.iter().filter(|r| r.builds).map(|r| r.recipe.as_str()).collect()
+    }
+}
+
+/// A recipe's name and what it needs, or why it cannot be read.
+pub type Asked = (String, Result<Needs, String>);
+
+/// Looks for all tools and judges each recipe. `has_apt` says that packages are installed with apt here.
+pub fn diagnose(asked: &[Asked], host: &dyn Host, has_apt: bool) -> Diagnosis {
+    let tools: Vec<ToolRow> = Tool::ALL.into_iter().map(|tool| tool_row(tool, asked, host)).collect();
+    let is_missing = |tool: &Tool| tools.iter().any(|row| row.tool == *tool && row.found.is_none());
+    let recipes = asked.iter().map(|(name, needs)| recipe_row(name, needs, &is_missing)).collect();
+    let wanted = tools.iter().filter(|row| row.found.is_none() && !row.needed_by.is_empty()).map(|row| row.tool);
+    let (by_package, by_hand): (Vec<Tool>, Vec<Tool>) = wanted.partition(|t| has_apt && t.package().is_some());
+    let packages: Vec<&str> = by_package.iter().filter_map(|t| t.package()).collect();
+    let install = (!packages.is_empty()).then(|| format!("sudo apt-get install -y {}", packages.join(" ")));
+    let hints = by_hand.iter().map(|t| (t.name().to_string(), t.hint().to_string())).collect();
+    Diagnosis { version: 1, tools, recipes, install, hints }
+}
+
+fn tool_row(tool: Tool, asked: &[Asked], host: &dyn Host) -> ToolRow {
+    let needs_it = |needs: &Needs| needs.build.contains(&tool) || needs.smoke.contains(&tool);
+    let needed_by = asked.iter().filter(|(_, needs)| needs.as_ref().is_ok_and(needs_it));
+    ToolRow {
+        tool,
+        name: tool.name(),
+        purpose: tool.purpose(),
+        found: host.find(tool),
+        needed_by: needed_by.map(|(name, _)| name.clone()).collect(),
+    }
+}
+
+fn recipe_row(name: &str, needs: &Result<Needs, String>, is_missing: &dyn Fn(&Tool) -> bool) -> RecipeRow {
+    let recipe = name.to_string();
+    match needs {
+        Ok(needs) => {
+            let missing: Vec<Tool> = needs.build.iter().copied().filter(|t| is_missing(t)).collect();
+            let smokes = needs.smoke.contains(&Tool::Qemu) && !is_missing(&Tool::Qemu);
+            RecipeRow { recipe, builds: missing.is_empty(), smokes, missing, problem: None }
+        }
+        Err(problem) => {
+            RecipeRow { recipe, builds: false, smokes: false, missing: Vec::new(), problem: Some(problem.clone()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Where Debian's archive keys may be on a host; the package debian-archive-keyring brings them (it is also in Ubuntu).
-const KEYRINGS: &[&str] =
+pub const KEYRINGS: &[&str] =
     &["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"];
 
 /// Read before anything else by apt (apt.conf(5), APT_CONFIG): keeps the host's configuration files out.

@@ -1,0 +1,117 @@
+//! `bootwright smoke`
+
+use super::{OutArgs, RecipeArgs};
+use crate::error::{Exit, Failure};
+use crate::recipe::{CheckedRecipe, Expectation, load_recipe};
+use crate::smoke::{self, AccelChoice, SmokeError, SmokeOptions, SmokeReport, Via};
+use crate::ui::Ui;
+use clap::Args;
+use std::path::Path;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub struct SmokeArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// RAM of the machine in MiB [default: the recipe's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
+    pub ram_mib: Option<u32>,
+    /// CPUs of the machine [default: the recipe's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub smp: Option<u32>,
+    /// How kernel and initrd get into the machine
+    #[arg(long, value_enum, default_value = "kernel")]
+    pub via: Via,
+    /// What runs the guest; auto takes KVM where it really boots the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelChoice,
+    /// Stop at this expectation
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub until: Option<Expectation>,
+    /// Seconds for all expectations together [default: the recipe's]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub deadline_s: Option<u32>,
+    /// More words for the kernel command line of this boot
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+    /// Press the power button at the end, and expect an orderly end
+    #[arg(long, conflicts_with_all = ["keep", "min_ram"])]
+    pub powerdown: bool,
+    /// Leave the machine running until Ctrl-C, with its console here
+    #[arg(long, conflicts_with = "min_ram")]
+    pub keep: bool,
+    /// Find the smallest RAM that does, from --ram-mib down
+    #[arg(long)]
+    pub min_ram: bool,
+    /// Accuracy of --min-ram in MiB
+    #[arg(long, value_name = "MIB", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=64), requires = "min_ram")]
+    pub step_mib: u32,
+    /// Machine-readable result, also of a boot that failed
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Boots the recipe's image; `cache_dir` remembers that KVM does not work here.
+pub fn run(args: &SmokeArgs, cache_dir: &Path, ui: &Ui) -> Result<(), Failure> {
+    let recipe = load_recipe(&args.recipe.recipe, &args.recipe.sets)?;
+    let image_dir = args.out.out.join(&recipe.name);
+    let options = options_of(args, &recipe, cache_dir)?;
+    if args.min_ram {
+        let found = smoke::find_min_ram(&image_dir, &options, args.step_mib, ui)?;
+        ui.say(format!("`{}` gets there with {} MiB", found.recipe, found.min_ram_mib));
+        return if args.json { super::print_json(&found) } else { Ok(()) };
+    }
+    let result = smoke::run_smoke(&image_dir, &options, ui);
+    if args.json {
+        match &result {
+            Ok(report) => super::print_json(report)?,
+            Err(SmokeError::Failed(failed)) => super::print_json(&failed.report)?,
+            Err(_) => {}
+        }
+    }
+    let mut report = result?;
+    say_result(&report, ui);
+    if let Some(machine) = report.kept.take() {
+        machine.hold(ui);
+    }
+    Ok(())
+}
+
+fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Result<SmokeOptions, Failure> {
+    let wanted = &recipe.smoke;
+    let expect = match args.until {
+        Some(until) => smoke::expect_until(&wanted.expect, until),
+        None => wanted.expect.clone(),
+    };
+    if expect.is_empty() {
+        return Err(Failure {
+            exit: Exit::Usage,
+            message: format!("`{}` expects nothing of a smoke boot", recipe.name),
+            help: Some("list what it should reach in [smoke] expect, or name one expectation with --until".into()),
+        });
+    }
+    Ok(SmokeOptions {
+        recipe: recipe.name.clone(),
+        expect,
+        kernel_cmdline: recipe.kernel.cmdline.clone(),
+        smoke_cmdline: wanted.cmdline.iter().chain(&args.append).cloned().collect(),
+        ram_mib: args.ram_mib.unwrap_or(wanted.ram_mib),
+        smp: args.smp.unwrap_or(wanted.smp),
+        deadline: Duration::from_secs(args.deadline_s.unwrap_or(wanted.deadline_s).into()),
+        via: args.via,
+        accel: args.accel,
+        powerdown: args.powerdown,
+        keep: args.keep,
+        cache_dir: cache_dir.into(),
+    })
+}
+
+fn say_result(report: &SmokeReport, ui: &Ui) {
+    let shown = report.console_log.parent().unwrap_or(&report.console_log);
+    ui.say(format!("`{}` passed in {:.1} s; logs in {}", report.recipe, report.wall_s, shown.display()));
+    if let Some(port) = report.ssh_port {
+        ui.say(format!("  it goes on; its console follows, and takes what you type. Ctrl-C ends it.\n  ssh -p {port} root@127.0.0.1"));
+    }
+}

@@ -1,0 +1,48 @@
+use super::*;
+
+/// A host that has everything but some tools.
+struct Without(Vec<Tool>);
+
+impl Host for Without {
+    fn find(&self, tool: Tool) -> Option<Found> {
+        let found = Found { path: Some("/bin/x".into()), version: Some("1.0".into()) };
+        (!self.0.contains(&tool)).then_some(found)
+    }
+}
+
+fn asked() -> Vec<Asked> {
+    let smoke = BTreeSet::from([Tool::Qemu, Tool::IpxeRom]);
+    let needs = |tools: &[Tool]| Ok(Needs { build: tools.iter().copied().collect(), smoke: smoke.clone() });
+    vec![
+        ("rescue".into(), needs(&[Tool::Pid1, Tool::Mksquashfs])),
+        ("worker".into(), needs(&[Tool::Pid1, Tool::Go, Tool::Mksquashfs])),
+        ("broken".into(), Err("no such recipe".into())),
+    ]
+}
+
+#[test]
+fn a_recipe_that_works_without_the_missing_tool_is_named() {
+    let diagnosis = diagnose(&asked(), &Without(vec![Tool::Go]), true);
+    assert_eq!(diagnosis.working(), ["rescue"]);
+    assert_eq!(diagnosis.recipes[1].missing, [Tool::Go]);
+    assert_eq!(diagnosis.install, None, "no package brings it");
+    assert_eq!(diagnosis.hints[0].0, "go");
+    assert_eq!(diagnosis.recipes[2].problem.as_deref(), Some("no such recipe"));
+}
+
+#[test]
+fn one_command_installs_what_is_missing_and_needed() {
+    let missing = vec![Tool::Mksquashfs, Tool::MkfsErofs, Tool::Qemu];
+    let diagnosis = diagnose(&asked(), &Without(missing.clone()), true);
+    assert_eq!(diagnosis.install.as_deref(), Some("sudo apt-get install -y squashfs-tools qemu-system-x86"));
+    assert!(diagnosis.working().is_empty() && !diagnosis.recipes[0].smokes);
+    let elsewhere = diagnose(&asked(), &Without(missing), false);
+    assert_eq!((elsewhere.install, elsewhere.hints.len()), (None, 2));
+}
+
+#[test]
+fn nothing_is_missing() {
+    let diagnosis = diagnose(&asked(), &Without(vec![]), true);
+    assert_eq!(diagnosis.working(), ["rescue", "worker"]);
+    assert!(diagnosis.recipes[0].smokes && diagnosis.install.is_none() && diagnosis.hints.is_empty());
+}
