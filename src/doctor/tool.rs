@@ -76,9 +76,13 @@ impl Tool {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Pid1 => "run `rustup target add x86_64-unknown-linux-musl` and build bootwright again",
-            Self::AptGet => "build on Debian or Ubuntu (a container does), or take the lock and the cache from a machine that has apt",
+            Self::AptGet => {
+                "build on Debian or Ubuntu (a container does), or take the lock and the cache from a machine that has apt"
+            }
             Self::DebianKeyring => "put Debian's keyring at /usr/share/keyrings/debian-archive-keyring.gpg",
-            Self::Go => "unpack Go's archive (https://go.dev/dl/) to /usr/local/go, or install a package that is new enough",
+            Self::Go => {
+                "unpack Go's archive (https://go.dev/dl/) to /usr/local/go, or install a package that is new enough"
+            }
             Self::Mksquashfs => "install squashfs-tools",
             Self::MkfsErofs => "install erofs-utils",
             Self::Qemu => "install QEMU's system emulator for x86",
@@ -161,7 +165,8 @@ fn run(program: &Path, args: &[&str]) -> Option<String> {
 /// The first word with a digit first and a dot in it: `mksquashfs version 4.5.1 (2022/03/17)`, `apt 2.6.1 (amd64)`.
 fn parse_version(text: &str) -> Option<String> {
     let first = text.lines().next()?;
-    let word = first.split([' ', '(', ')', ',']).find(|w| w.starts_with(|c: char| c.is_ascii_digit()) && w.contains('.'))?;
+    let word =
+        first.split([' ', '(', ')', ',']).find(|w| w.starts_with(|c: char| c.is_ascii_digit()) && w.contains('.'))?;
     Some(word.into())
 }
 

@@ -1,0 +1,75 @@
+//! Images of the shipped recipes, built by the tool itself, each once in a run of the tests, with the user's cache.
+
+use assert_cmd::Command;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A cold build of the worker compiles kubelet.
+const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
+
+static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// An image and how it was asked for.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub recipe: String,
+    pub sets: Vec<String>,
+    /// The folder above the image's own, as `--out` takes it.
+    pub out: PathBuf,
+}
+
+impl Image {
+    /// Builds it, unless an earlier test did. Tests that come at the same time wait.
+    pub fn build(recipe: &str, sets: &[&str]) -> Self {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        let key = format!("{recipe} {}", sets.join(" "));
+        // A build that failed poisons the lock: the others then fail too, each in its own name.
+        let mut built = BUILT.lock().expect("an earlier build failed");
+        let number = built.len();
+        let out = built.entry(key).or_insert_with(|| build(recipe, &sets, number)).clone();
+        Self { recipe: recipe.into(), sets, out }
+    }
+
+    /// Kernel, initrd and the rest.
+    pub fn dir(&self) -> PathBuf {
+        self.out.join(&self.recipe)
+    }
+
+    /// A copy whose files may be changed.
+    pub fn copy(&self) -> (tempfile::TempDir, Self) {
+        let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let dir = out.path().join(&self.recipe);
+        std::fs::create_dir(&dir).expect("a new folder");
+        for name in ["vmlinuz", "initrd.img", "boot.ipxe"] {
+            std::fs::copy(self.dir().join(name), dir.join(name)).expect("the image holds it");
+        }
+        let copy = Self { out: out.path().into(), ..self.clone() };
+        (out, copy)
+    }
+
+    /// `--recipe`, `--set` and `--out` for it.
+    pub fn arguments(&self) -> Vec<String> {
+        arguments(&self.recipe, &self.sets, &self.out)
+    }
+}
+
+fn arguments(recipe: &str, sets: &[String], out: &Path) -> Vec<String> {
+    let mut args = vec!["--recipe".into(), recipe.into(), "--out".into(), out.display().to_string()];
+    args.extend(sets.iter().flat_map(|set| ["--set".to_string(), set.clone()]));
+    args
+}
+
+fn build(recipe: &str, sets: &[String], number: usize) -> PathBuf {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-{number}"));
+    tool().arg("build").args(arguments(recipe, sets, &out)).timeout(BUILD_DEADLINE).assert().success();
+    out
+}
+
+/// The tool, in the project's folder.
+pub fn tool() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}

@@ -1,0 +1,30 @@
+//! Built images in real machines. One scenario a file; each has a deadline, and needs QEMU.
+
+#[path = "../support/image.rs"]
+mod image;
+#[path = "../support/need.rs"]
+mod need;
+#[path = "../support/newc.rs"]
+mod newc;
+#[path = "../support/ssh.rs"]
+mod ssh;
+#[path = "../support/vm.rs"]
+mod vm;
+
+mod container;
+mod control;
+mod damaged;
+mod interrupts;
+mod min_ram;
+mod powerdown;
+mod rescue;
+mod small_ram;
+mod worker;
+
+/// What every scenario runs.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// The image that is built fastest.
+fn rescue() -> image::Image {
+    image::Image::build("rescue", &[])
+}

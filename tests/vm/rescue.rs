@@ -1,0 +1,51 @@
+//! The smallest image boots, loaded by QEMU and by iPXE, and leaves its reports.
+
+use crate::{QEMU, need::have, rescue, vm::smoke};
+use bootwright_contract::console::Timeline;
+
+#[test]
+fn boots_from_kernel_and_initrd() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let outcome = smoke(&rescue(), &[]);
+    outcome.assert_passed();
+    assert!(outcome.uptime_s("phases-done").is_some());
+    let timeline: Timeline = serde_json::from_str(&outcome.log("timeline.json")).expect("PID1 wrote a timeline");
+    assert_eq!(timeline.recipe, "rescue");
+    assert!(timeline.phases.iter().all(|p| p.outcome.as_deref() == Some("ok")), "{timeline:#?}");
+    let junit = outcome.log("junit.xml");
+    assert!(junit.contains("ssh-answers") && junit.contains("failures=\"0\""), "{junit}");
+    assert!(outcome.log("qemu.txt").starts_with("qemu-system-x86_64 "));
+}
+
+#[test]
+fn boots_over_the_network_from_its_own_ipxe_script() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let outcome = smoke(&rescue(), &["--via", "ipxe", "--deadline-s", "180"]);
+    outcome.assert_passed();
+    let fetched = outcome.log("http.log");
+    for file in ["boot.ipxe", "vmlinuz", "initrd.img"] {
+        assert!(fetched.contains(&format!("GET /{file} 200")), "{fetched}");
+    }
+}
+
+#[test]
+fn an_ipxe_script_that_cannot_fetch_fails_with_its_reason_on_the_console() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let (_folder, image) = rescue().copy();
+    std::fs::remove_file(image.dir().join("initrd.img")).unwrap();
+    std::fs::create_dir(image.dir().join("initrd.img")).unwrap();
+    let outcome = smoke(&image, &["--via", "ipxe", "--deadline-s", "30"]);
+    assert_eq!(outcome.code, Some(1), "a folder is no initrd: {}", outcome.stderr);
+    std::fs::remove_dir(image.dir().join("initrd.img")).unwrap();
+    std::fs::write(image.dir().join("initrd.img"), b"").unwrap();
+    std::fs::write(image.dir().join("boot.ipxe"), "#!ipxe\nkernel nothing-here || exit 1\n").unwrap();
+    let outcome = smoke(&image, &["--via", "ipxe", "--deadline-s", "60"]);
+    outcome.assert_failed("firmware or network loader");
+    assert!(outcome.log("http.log").contains("GET /nothing-here 404"), "{}", outcome.log("http.log"));
+}

@@ -1,0 +1,32 @@
+//! The worker's kubelet becomes healthy, with plenty of RAM and with little.
+
+use crate::image::Image;
+use crate::vm::smoke;
+use crate::{QEMU, need::have};
+
+/// Guest uptime at which kubelet has to be healthy with 192 MiB, seconds; on a busy machine without KVM that is no failure of the image.
+const TIGHT_LIMIT_S: f64 = 30.0;
+
+#[test]
+fn kubelet_is_healthy_with_512_mib() {
+    if !have(&[QEMU, "go"]) {
+        return;
+    }
+    let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "512"]);
+    outcome.assert_passed();
+    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+}
+
+#[test]
+fn kubelet_is_healthy_with_192_mib() {
+    if !have(&[QEMU, "go"]) {
+        return;
+    }
+    let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "192", "--until", "kubelet-healthy"]);
+    outcome.assert_passed();
+    let uptime_s = outcome.uptime_s("kubelet-healthy").expect("PID1 said when");
+    eprintln!("kubelet healthy after {uptime_s} s");
+    if outcome.report["engine"] == "kvm" {
+        assert!(uptime_s < TIGHT_LIMIT_S, "{uptime_s} s");
+    }
+}
