@@ -6,7 +6,9 @@ use crate::error::{Exit, Failure};
 use crate::lock::load_lock;
 use crate::recipe::load_recipe;
 use clap::Args;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use std::io::Write;
 
 /// The recipes that ship.
 const SHIPPED: [&str; 3] = ["rescue", "worker", "worker-prebuilt"];
@@ -36,13 +38,15 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         }
     }
     let has_apt = std::path::Path::new("/usr/bin/apt-get").exists();
-    let diagnosis = doctor::diagnose(&asked, &ThisHost, has_apt);
+    let diagnosis = doctor::diagnose(&asked, &ThisHost { has_pid1: crate::pid1::is_embedded() }, has_apt);
     if args.json {
         super::print_json(&diagnosis)?;
     } else {
-        anstream::print!("{}", render(&diagnosis));
+        // Nothing to do when standard output is closed.
+        let _ = anstream::stdout().write_all(render(&diagnosis).as_bytes());
     }
-    let broken: Vec<String> = diagnosis.recipes.iter().filter(|r| !r.builds).map(|r| format!("`{}`", r.recipe)).collect();
+    let broken: Vec<String> =
+        diagnosis.recipes.iter().filter(|r| !r.builds).map(|r| format!("`{}`", r.recipe)).collect();
     if broken.is_empty() {
         return Ok(());
     }
@@ -51,7 +55,9 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         message: format!("cannot be built here: {}", broken.join(", ")),
         help: Some(match diagnosis.working().as_slice() {
             [] => "install what is missing, as listed above".into(),
-            working => format!("install what is missing, as listed above; what works without it: {}", working.join(", ")),
+            working => {
+                format!("install what is missing, as listed above; what works without it: {}", working.join(", "))
+            }
         }),
     })
 }
@@ -64,7 +70,7 @@ fn needs(recipe: &str, sets: &[(String, String)]) -> Result<doctor::Needs, Failu
 
 fn render(diagnosis: &Diagnosis) -> String {
     let mut tools = Table::new();
-    tools.load_preset(presets::NOTHING).set_header(["tool", "found", "for", "needed by"]);
+    tools.load_style(NOTHING).set_header(["tool", "found", "for", "needed by"]);
     for row in &diagnosis.tools {
         let found = match &row.found {
             Some(found) => found.version.clone().unwrap_or_else(|| "yes".into()),
@@ -73,11 +79,11 @@ fn render(diagnosis: &Diagnosis) -> String {
         tools.add_row([row.name.to_string(), found, row.purpose.into(), row.needed_by.join(", ")]);
     }
     let mut recipes = Table::new();
-    recipes.load_preset(presets::NOTHING).set_header(["recipe", "build", "smoke"]);
+    recipes.load_style(NOTHING).set_header(["recipe", "build", "smoke"]);
     for row in &diagnosis.recipes {
         let missing: Vec<&str> = row.missing.iter().map(|t| t.name()).collect();
         let build = match &row.problem {
-            Some(problem) => format!("cannot be read: {problem}"),
+            Some(problem) => format!("cannot be read: {}", problem.lines().next().unwrap_or_default()),
             None if row.builds => "works".into(),
             None => format!("needs {}", missing.join(", ")),
         };
