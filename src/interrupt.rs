@@ -9,10 +9,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 /// The groups that run now, by the process id of their leader.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// How many [`Hold`]s there are.
+static HOLDS: AtomicUsize = AtomicUsize::new(0);
 
 fn running() -> MutexGuard<'static, BTreeSet<i32>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,6 +58,27 @@ impl Drop for Group {
     }
 }
 
+/// While one is there, a signal kills the groups but does not end this process: whoever holds it notices the signal
+/// and ends in order.
+#[derive(Debug)]
+pub struct Hold(());
+
+impl Hold {
+    /// # Errors
+    /// Those of installing the signal handler.
+    pub fn take() -> io::Result<Self> {
+        watch_signals()?;
+        HOLDS.fetch_add(1, Ordering::SeqCst);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        HOLDS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("Linux keeps process ids below 2^22"))
 }
@@ -72,6 +97,9 @@ fn start_watching() -> io::Result<()> {
         for signal in signals.forever() {
             for &leader in running().iter() {
                 let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+            }
+            if HOLDS.load(Ordering::SeqCst) > 0 {
+                continue;
             }
             // Ends this process as the signal would have done: its parent sees which one it was.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -125,17 +153,22 @@ mod tests {
         wait_for_end(&grandchild);
     }
 
+    /// This test program again, with one test that does something only there.
+    fn child_process(test: &str) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(CHILD, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     /// Signals end the whole process: it is this test program again, with the test below.
     #[test]
     fn a_signal_ends_the_process_and_its_groups() {
         let test = "interrupt::tests::holds_a_group_in_a_child";
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            let mut process = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test, "--nocapture"])
-                .env(CHILD, "1")
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
+            let mut process = child_process(test);
             let grandchild = read_pid(process.stdout.take().unwrap());
             assert!(runs(&grandchild));
             nix::sys::signal::kill(pid(&process), signal).unwrap();
@@ -150,6 +183,26 @@ mod tests {
         if std::env::var_os(CHILD).is_some() {
             let mut group = Group::spawn(&mut shell()).unwrap();
             let _ = group.child().wait();
+        }
+    }
+
+    #[test]
+    fn a_hold_leaves_the_end_to_its_owner() {
+        let mut process = child_process("interrupt::tests::holds_on_in_a_child");
+        let grandchild = read_pid(process.stdout.take().unwrap());
+        nix::sys::signal::kill(pid(&process), Signal::SIGINT).unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(7));
+        wait_for_end(&grandchild);
+    }
+
+    /// Does nothing but in the child of the test above: outlives the group, which the signal ends.
+    #[test]
+    fn holds_on_in_a_child() {
+        if std::env::var_os(CHILD).is_some() {
+            let _hold = Hold::take().unwrap();
+            let mut group = Group::spawn(&mut shell()).unwrap();
+            let _ = group.child().wait();
+            std::process::exit(7);
         }
     }
 }

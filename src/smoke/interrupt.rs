@@ -1,6 +1,7 @@
 //! Ctrl-C and the other requests to end: noted, so that the running boot is ended in order. A second one ends the process at once.
 
 use super::SmokeError;
+use crate::interrupt::Hold;
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Interrupts {
     asked: Arc<AtomicBool>,
     handlers: Vec<SigId>,
+    _hold: Hold,
 }
 
 impl Interrupts {
     pub fn watch() -> Result<Self, SmokeError> {
-        let mut watch = Self { asked: Arc::default(), handlers: Vec::new() };
+        let hold = Hold::take().map_err(|cause| SmokeError::Signals { cause })?;
+        let mut watch = Self { asked: Arc::default(), handlers: Vec::new(), _hold: hold };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // In this order: the first signal finds the flag unset and sets it, the second one finds it set and exits.
             // QEMU then dies with its parent.

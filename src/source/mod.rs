@@ -101,6 +101,12 @@ pub trait Source {
     /// Brings every pinned body into the cache, verified. [`SourceError::Gone`] when a pinned thing is no longer there.
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError>;
 
+    /// Whether the local files that the pins were made from are still the same; true for what lies elsewhere. Looks at
+    /// nothing but those files: it is asked in every build.
+    fn is_current(&self, _pins: &[Pin], _cx: &Context<'_>) -> Result<bool, SourceError> {
+        Ok(true)
+    }
+
     /// Lists the files of fetched bodies.
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError>;
 }

@@ -48,6 +48,10 @@ impl Source for LocalPath<'_> {
         self.check_pin(pins, &self.scan(cx)?)
     }
 
+    fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
+        Ok(self.lock(cx)? == pins)
+    }
+
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let entries = self.scan(cx)?;
         self.check_pin(pins, &entries)?;

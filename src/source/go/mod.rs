@@ -41,6 +41,10 @@ impl Source for Go<'_> {
         self.fetch_with(|| self.toolchain(cx), pins, cx)
     }
 
+    fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
+        self.dir(cx).map_or(Ok(true), |dir| modules::is_pinned(&dir, pins))
+    }
+
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let key = self.key(pins);
         let Some(dir) = cx.cache.derived(KIND, &key) else {
@@ -84,8 +88,12 @@ impl Go<'_> {
         pins: &[Pin],
         cx: &Context<'_>,
     ) -> Result<(), SourceError> {
-        if let Some(dir) = self.dir(cx) {
-            modules::check_dir(&dir, pins)?;
+        if !self.is_current(pins, cx)? {
+            return Err(SourceError::BadInput {
+                subject: self.spec.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
+                problem: "it is not what the lock pins".into(),
+                help: "it changed since: renew the lock with `bootwright lock`, or build without --locked".into(),
+            });
         }
         let key = self.key(pins);
         if cx.cache.derived(KIND, &key).is_some() {

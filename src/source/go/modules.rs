@@ -240,18 +240,10 @@ fn staging_version(version: &str) -> Option<String> {
     (major.parse::<u32>().is_ok() && rest.contains('.')).then(|| format!("v0.{rest}"))
 }
 
-/// Refuses a folder whose files are not the pinned ones.
-pub fn check_dir(dir: &Path, pins: &[Pin]) -> Result<(), SourceError> {
-    let (got, _) = hash_dir(dir)?;
-    match pins.iter().find(|pin| pin.version.is_empty()) {
-        Some(pin) if pin.sha256 == got => Ok(()),
-        Some(pin) => Err(SourceError::WrongHash { name: dir.display().to_string(), expected: pin.sha256, got }),
-        None => Err(SourceError::BadInput {
-            subject: dir.display().to_string(),
-            problem: "the lock does not pin it".into(),
-            help: "renew the pins with `bootwright lock`".into(),
-        }),
-    }
+/// Whether the files of a folder are the pinned ones. Its own pin is the one without a version.
+pub fn is_pinned(dir: &Path, pins: &[Pin]) -> Result<bool, SourceError> {
+    let (sha256, _) = hash_dir(dir)?;
+    Ok(pins.iter().any(|pin| pin.version.is_empty() && pin.sha256 == sha256))
 }
 
 /// SHA-256 over the sorted list of `<sha256>  <path>` of all files, and the sum of their sizes in bytes.

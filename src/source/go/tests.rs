@@ -156,10 +156,12 @@ fn a_folder_is_built_once() {
     for spec in [dir_spec(), moved] {
         Go { spec: &spec }.fetch_with(|| panic!("built twice"), &pins, &world.context()).unwrap();
     }
+    assert!(Go { spec: &dir_spec() }.is_current(&pins, &world.context()).unwrap());
     // A changed file is another build.
     world.write("prog/main.go", &HELLO.replace("hello", "again"));
-    let error = world.fetch(&dir_spec(), &pins).unwrap_err();
-    assert!(matches!(error, SourceError::WrongHash { .. }), "{error}");
+    assert!(!Go { spec: &dir_spec() }.is_current(&pins, &world.context()).unwrap());
+    let error = world.fetch(&dir_spec(), &pins).unwrap_err().to_string();
+    assert_eq!(error, "`prog`: it is not what the lock pins");
     assert_eq!(run(&world.build(&dir_spec()).unwrap()), "again\n");
 }
 
@@ -295,6 +297,14 @@ fn a_checksum_that_go_sum_does_not_list() {
     world.write("prog/go.sum", "");
     let error = world.lock(&dir_spec()).unwrap_err().to_string();
     assert!(error.starts_with("`example.com/lib v1.0.0`: has no checksum to compare with `h1:"), "{error}");
+}
+
+#[test]
+fn a_machine_without_go() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let error = Toolchain::find_in([nowhere.path().join("go")], "kubelet", false).unwrap_err();
+    assert_eq!(error.to_string(), "`go` is missing, which kubelet needs");
+    assert!(error.help().contains("`worker-prebuilt`"), "{}", error.help());
 }
 
 #[test]

@@ -39,6 +39,15 @@ impl Toolchain {
     pub fn find(needed_for: &str, offline: bool) -> Result<Self, SourceError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let candidates = std::env::split_paths(&path).map(|dir| dir.join("go")).chain([USUAL_GO.into()]);
+        Self::find_in(candidates, needed_for, offline)
+    }
+
+    /// [`Toolchain::find`] among those paths.
+    pub(super) fn find_in(
+        candidates: impl IntoIterator<Item = PathBuf>,
+        needed_for: &str,
+        offline: bool,
+    ) -> Result<Self, SourceError> {
         let go = candidates.into_iter().find(|go| go.is_file()).ok_or_else(|| SourceError::MissingTool {
             tool: "go".into(),
             needed_for: needed_for.into(),

@@ -75,6 +75,10 @@ impl Source for Oci<'_> {
         })
     }
 
+    fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
+        Ok(self.spec.layout.is_none() || self.lock(cx)? == pins)
+    }
+
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let pin = pins.iter().find(|pin| pin.name == MANIFEST).ok_or_else(|| SourceError::BadInput {
             subject: self.subject(),

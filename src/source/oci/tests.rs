@@ -63,6 +63,7 @@ impl World {
         let spec = OciSpec { image: None, layout, platform: "linux/amd64".into(), plain_http: false };
         let (source, cx) = (Oci { spec: &spec }, self.context());
         let pins = source.lock(&cx)?;
+        assert!(source.is_current(&pins, &cx)? && !source.is_current(&pins[1..], &cx)?);
         source.fetch(&pins, &cx)?;
         source.open(&pins, &cx)
     }
