@@ -160,7 +160,8 @@ pub struct Service {
     pub stop_signal: String,
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout_s: u32,
-    /// cgroups (relative to the cgroup2 root) emptied once this service has stopped: TERM, wait, `cgroup.kill`.
+    /// cgroups (relative to the cgroup2 root) emptied once this service has stopped because the machine goes down: TERM,
+    /// wait, `cgroup.kill`. A stop by hand leaves them, so that the service can be started again.
     pub stop_cgroups: Vec<String>,
     /// Upper bound of `/var/log/<name>.log` and of its one predecessor `.1`, each, in KiB.
     pub log_kib: u32,

@@ -18,7 +18,7 @@ pub const INIT: &str = "/init";
 pub const INIT_IN_ROOT: &str = "/sbin/init";
 /// Kernel modules, `<MODULES>/<release>/...` with `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
 pub const MODULES: &str = "/lib/modules";
-/// State that PID1 leaves for commands on the node: `timeline.json`, `status.json`, `lease.json`.
+/// State that PID1 leaves for commands on the node: `timeline.json`, `lease.json`.
 pub const RUN: &str = "/run/bootwright";
 /// Boot timeline, JSON: [`crate::console::Timeline`].
 pub const TIMELINE: &str = "/run/bootwright/timeline.json";

@@ -43,28 +43,78 @@ pub fn show(folder: &Path, args: &LogsArgs, out: &mut dyn Write) -> io::Result<(
     let path = log_path(folder, &args.name);
     // Opened first: what is added meanwhile is not lost.
     let mut file = File::open(&path)?;
-    let mut size = file.metadata()?.len();
+    let size = file.metadata()?.len();
     out.write_all(&tail(folder, &args.name, args.lines)?)?;
     out.flush()?;
     io::copy(&mut (&mut file).take(size), &mut io::sink())?;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(INTERVAL);
-        size = io::copy(&mut file, out)?;
+        let added = io::copy(&mut file, out)?;
         out.flush()?;
         // Rotated: the old file is read to its end, then comes the new one.
-        if size == 0
+        if added == 0
             && let Ok(now) = File::open(&path)
             && now.metadata()?.ino() != file.metadata()?.ino()
         {
             file = now;
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Takes what is written until a word comes; says when the first bytes came.
+    struct Until<'a>(Vec<u8>, &'a [u8], Sender<()>);
+
+    impl Write for Until<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.extend_from_slice(bytes);
+            self.2.send(()).expect("the test listens");
+            match self.0.ends_with(self.1) {
+                true => Err(io::ErrorKind::BrokenPipe.into()),
+                false => Ok(bytes.len()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_is_followed_over_its_rotation() {
+        let folder = std::env::temp_dir().join(format!("bootwright-ctl-logs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("writable");
+        let path = log_path(&folder, "s");
+        std::fs::write(&path, "a\nb\n").expect("writable");
+        let args = |follow| LogsArgs { name: "s".into(), follow, lines: 1 };
+        let mut out = Vec::new();
+        show(&folder, &args(false), &mut out).expect("a log");
+        assert_eq!(out, b"b\n");
+        let (began, has_begun) = channel();
+        let reader = {
+            let folder = folder.clone();
+            std::thread::spawn(move || {
+                let mut out = Until(Vec::new(), b"end\n", began);
+                let error = show(&folder, &LogsArgs { name: "s".into(), follow: true, lines: 1 }, &mut out);
+                (out.0, error.map_err(|e| e.kind()))
+            })
+        };
+        has_begun.recv().expect("the reader runs");
+        std::fs::OpenOptions::new().append(true).open(&path).expect("there").write_all(b"c\n").expect("writable");
+        std::fs::rename(&path, folder.join("s.log.1")).expect("ours");
+        std::fs::write(&path, "end\n").expect("writable");
+        let (text, end) = reader.join().expect("no panic");
+        assert_eq!(end, Err(io::ErrorKind::BrokenPipe));
+        assert_eq!(text, b"b\nc\nend\n");
+        std::fs::remove_dir_all(folder).expect("ours");
+    }
 
     #[test]
     fn arguments() {

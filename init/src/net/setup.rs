@@ -49,15 +49,6 @@ pub struct Setup {
     pub lease_s: Option<u32>,
 }
 
-/// Why a link could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
 /// Where the files go; a test has its own.
 #[derive(Debug, Clone)]
 pub struct Places {

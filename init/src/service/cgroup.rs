@@ -34,6 +34,12 @@ pub fn kill_all(group: &Path) {
     }
 }
 
+/// Makes the group, and lets the kernel count memory for each group in it.
+pub fn account_memory(group: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(group)?;
+    fs::write(group.join("cgroup.subtree_control"), "+memory")
+}
+
 /// Memory in use by the group in bytes, when that is accounted.
 pub fn memory(group: &Path) -> Option<u64> {
     fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()

@@ -85,6 +85,10 @@ impl Supervisor {
         waker: Waker,
     ) -> Result<Supervisor, OrderError> {
         check_order(services)?;
+        if let Some(groups) = &paths.cgroups {
+            // For `status` only: without it nothing is missing but the memory's column.
+            let _ = cgroup::account_memory(&groups.join("services"));
+        }
         Ok(Supervisor { services: managed(services, &paths), ..Supervisor::without_services(paths, timeline, waker) })
     }
 

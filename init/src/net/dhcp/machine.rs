@@ -96,11 +96,6 @@ impl Machine {
         (self.next_at != Millis::MAX).then_some(self.next_at)
     }
 
-    /// Whether answers can come now, so that a socket must be open.
-    pub fn is_listening(&self) -> bool {
-        !matches!(self.state, State::Bound { .. })
-    }
-
     /// Renews at once, as after the cable was out: the node may be on another network now.
     pub fn on_carrier(&mut self, now: Millis) {
         if matches!(self.state, State::Bound { .. }) {
