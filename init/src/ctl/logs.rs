@@ -59,6 +59,8 @@ pub fn show(folder: &Path, args: &LogsArgs, out: &mut dyn Write) -> io::Result<(
             && let Ok(now) = File::open(&path)
             && now.metadata()?.ino() != file.metadata()?.ino()
         {
+            // What came between the last read and the rotation.
+            io::copy(&mut file, out)?;
             file = now;
         }
     }
