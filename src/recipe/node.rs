@@ -27,7 +27,7 @@ pub enum Value {
     List(Vec<Node>),
     /// In the order of the file.
     Table(Vec<Entry>),
-    /// What no recipe key takes: a date, an integer beyond 64 bits.
+    /// What no recipe key takes: a date, an integer beyond 64 bits, an infinite float.
     Other(&'static str),
 }
 
@@ -74,7 +74,10 @@ fn node(file: usize, value: toml::Spanned<DeValue<'_>>) -> Node {
         DeValue::Integer(n) => {
             i64::from_str_radix(n.as_str(), n.radix()).map_or(Value::Other("an integer beyond 64 bits"), Value::Int)
         }
-        DeValue::Float(n) => n.as_str().parse().map_or(Value::Other("a malformed float"), Value::Float),
+        DeValue::Float(n) => match n.as_str().parse::<f64>() {
+            Ok(n) if n.is_finite() => Value::Float(n),
+            _ => Value::Other("a float that is no number"),
+        },
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(items) => Value::List(items.into_iter().map(|item| node(file, item)).collect()),
         DeValue::Table(table) => table_value(file, table),

@@ -96,7 +96,7 @@ impl Check<'_> {
         let limits =
             file.components.iter().map(|(name, mb)| (node.get("components").map_or(node.at, |n| n.at_of(name)), *mb));
         for (at, mb) in limits.chain(file.boot_files_mb.map(|mb| (node.at_of("boot_files_mb"), mb))) {
-            if !(mb.is_finite() && mb > 0.0) {
+            if mb <= 0.0 {
                 let expected = "a size in MB above 0";
                 self.report(at, Problem::BadValue { found: mb.to_string(), expected, example: "44" });
             }
