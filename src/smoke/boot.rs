@@ -29,14 +29,8 @@ const POWERDOWN_WAIT: Duration = Duration::from_secs(90);
 
 /// Why the loop ended without success.
 enum Stop {
-    Gave(Why),
+    Gave { why: Why, stage: String },
     Error(SmokeError),
-}
-
-impl From<Why> for Stop {
-    fn from(why: Why) -> Self {
-        Self::Gave(why)
-    }
 }
 
 /// Boots, waits for the expectations, writes the artifacts.
@@ -52,7 +46,7 @@ pub(super) fn boot_once(
         Engine::Kvm => "KVM",
         Engine::Tcg => "TCG",
     };
-    let name = format!("booting `{}` in QEMU ({engine}, {} MiB, {} CPUs)", options.recipe, plan.ram_mib, plan.smp);
+    let name = format!("booting `{}` in QEMU ({engine}, {} MiB, -smp {})", options.recipe, plan.ram_mib, plan.smp);
     let task = ui.task(&name, None);
     let mut session = Session::start(plan, options, files, interrupts.clone(), ui, &task)?;
     let verdict = match session.wait_for_expectations() {
@@ -162,10 +156,7 @@ impl<'a> Session<'a> {
         let deadline = self.begin + self.options.deadline;
         while self.reached.iter().any(|r| r.wall_s.is_none()) {
             match self.next_news()? {
-                News::Trouble(trouble) => {
-                    self.drain();
-                    return Err(Why::Trouble(trouble).into());
-                }
+                News::Trouble(trouble) => return Err(self.give_up(Why::Trouble(trouble))),
                 News::Reached(expectation, uptime_s) => self.note_reached(expectation, Some(uptime_s)),
                 News::Phase { name, took_s } => self.say(format!("  phase {name} {took_s:.2} s")),
                 News::None => {}
@@ -174,10 +165,27 @@ impl<'a> Session<'a> {
                 self.note_reached(Expectation::SshAnswers, None);
             }
             if Instant::now() >= deadline && self.reached.iter().any(|r| r.wall_s.is_none()) {
-                return Err(Why::Deadline { after_s: self.options.deadline.as_secs() }.into());
+                return Err(self.give_up(Why::Deadline { after_s: self.options.deadline.as_secs() }));
             }
         }
         Ok(())
+    }
+
+    /// Notes where the boot was, then takes in what the console still says: the rest of a panic.
+    fn give_up(&mut self, why: Why) -> Stop {
+        let stage = match &why {
+            Why::Trouble(Trouble::Fatal { phase, .. } | Trouble::Phase { phase, .. }) => format!("phase {phase}"),
+            _ => self.watch.stage(),
+        };
+        let deadline = Instant::now() + AFTERMATH;
+        while matches!(why, Why::Trouble(_)) && Instant::now() < deadline {
+            match self.machine.output.recv_timeout(TICK) {
+                Ok(Output::Line(line)) => drop(self.watch.feed(&line)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Stop::Gave { why, stage }
     }
 
     /// The next console line's news; none after a tick of silence.
@@ -194,7 +202,8 @@ impl<'a> Session<'a> {
             Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => {
                 let status = self.machine.wait(Instant::now() + AFTERMATH);
                 let status = status.map_or_else(|| "console closed".into(), |s| s.to_string());
-                Err(Why::Exited { status, complaint: self.machine.complaint() }.into())
+                let complaint = self.machine.complaint();
+                Err(self.give_up(Why::Exited { status, complaint }))
             }
         }
     }
@@ -225,18 +234,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes in what the console still says.
-    fn drain(&mut self) {
-        let deadline = Instant::now() + AFTERMATH;
-        while Instant::now() < deadline {
-            match self.machine.output.recv_timeout(TICK) {
-                Ok(Output::Line(line)) => drop(self.watch.feed(&line)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-    }
-
     /// Presses the power button; PID1 must say that it goes down, and QEMU must end well.
     fn power_down(&mut self) -> Result<(), Stop> {
         let begin = Instant::now();
@@ -246,9 +243,9 @@ impl<'a> Session<'a> {
         while begin.elapsed() < POWERDOWN_WAIT {
             match self.next_news() {
                 Ok(News::Trouble(Trouble::Down { how })) if how == "poweroff" => down = true,
-                Ok(News::Trouble(trouble)) => return Err(Why::Trouble(trouble).into()),
+                Ok(News::Trouble(trouble)) => return Err(self.give_up(Why::Trouble(trouble))),
                 Ok(_) => {}
-                Err(Stop::Gave(Why::Exited { .. })) if down => {
+                Err(Stop::Gave { why: Why::Exited { .. }, .. }) if down => {
                     let took_s = begin.elapsed().as_secs_f64();
                     self.powerdown_s = Some(round_ms(took_s));
                     self.say(format!("  switched off in order, {took_s:.1} s after the power button"));
@@ -257,7 +254,7 @@ impl<'a> Session<'a> {
                 Err(stop) => return Err(stop),
             }
         }
-        Err(Why::Powerdown { after_s: POWERDOWN_WAIT.as_secs() }.into())
+        Err(self.give_up(Why::Powerdown { after_s: POWERDOWN_WAIT.as_secs() }))
     }
 
     fn say(&self, text: String) {
@@ -272,15 +269,15 @@ impl<'a> Session<'a> {
         }
         let mut report = self.report(verdict.is_ok());
         self.files.write_timeline()?;
-        let why = match verdict {
+        let gave_up = match verdict {
             Ok(()) => None,
-            Err(Stop::Gave(why)) => Some(why),
+            Err(Stop::Gave { why, stage }) => Some((why, stage)),
             Err(Stop::Error(e)) => return Err(e),
         };
-        let (stage, tail) = (self.watch.stage(), self.watch.tail());
-        let failed = why.as_ref().map(|why| junit::Failed { why, stage: &stage, tail: &tail });
+        let tail = self.watch.tail();
+        let failed = gave_up.as_ref().map(|(why, stage)| junit::Failed { why, stage, tail: &tail });
         artifacts::write_whole(&self.files.junit, junit::render(&report, failed)?.as_bytes())?;
-        if let Some(why) = why {
+        if let Some((why, stage)) = gave_up {
             let missing = self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation).collect();
             return Err(SmokeError::Failed(Box::new(FailedBoot { why, stage, missing, tail, report })));
         }
