@@ -37,7 +37,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          sleep {PAUSE_S}\n\
          goto again\n\
          :give_up\n\
-         echo bootwright: {recipe} could not be booted from ${{cwuri}}\n\
+         echo bootwright: {recipe} could not be booted, image {id}\n\
          echo bootwright: address ${{netX/ip}}, gateway ${{netX/gateway}}, name server ${{netX/dns}}\n\
          prompt --timeout 60000 Press a key within 60 s for a shell (its command exit tries again), or wait for a reboot || goto restart\n\
          shell\n\

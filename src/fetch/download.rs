@@ -36,7 +36,7 @@ pub fn attempt(
         let answer = match http::get(url, request.via, request.headers, from, patience)? {
             Ok(answer) => answer,
             Err(refusal) => {
-                let error = refusal.into_error(request.name, request.version, url);
+                let error = refusal.to_error(request.name, request.version, url);
                 return Ok(if refusal.is_final() { Attempt::Never(error) } else { Attempt::Again(error) });
             }
         };

@@ -23,7 +23,7 @@ impl Refusal {
         matches!(self, Self::Status(status) if !matches!(status, 408 | 425 | 429 | 500..))
     }
 
-    pub fn into_error(&self, name: &str, version: &str, url: &str) -> SourceError {
+    pub fn to_error(&self, name: &str, version: &str, url: &str) -> SourceError {
         match self {
             Self::Status(404 | 410) => {
                 SourceError::Gone { name: name.into(), version: version.into(), place: redact(url) }

@@ -125,9 +125,9 @@ pub fn fetch_small(
             }
             Ok(answer) => {
                 let status = http::Refusal::Status(answer.status().as_u16());
-                places.failed(i, status.into_error(name, "", url), status.is_final(), cx);
+                places.failed(i, status.to_error(name, "", url), status.is_final(), cx);
             }
-            Err(refusal) => places.failed(i, refusal.into_error(name, "", url), refusal.is_final(), cx),
+            Err(refusal) => places.failed(i, refusal.to_error(name, "", url), refusal.is_final(), cx),
         }
     }
     Err(places.into_error(name, ""))

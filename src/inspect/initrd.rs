@@ -110,7 +110,7 @@ fn read_segment<R: Read>(
 ) -> InitrdSegment {
     let mut entries = Vec::new();
     let result = match compression {
-        Packing::None if offset % 4 != 0 => {
+        Packing::None if !offset.is_multiple_of(4) => {
             Err(format!("a plain archive at byte {offset}, which is no multiple of 4: the kernel refuses it"))
         }
         Packing::None => read_archives(input, true, limits, &mut entries).map(|()| input.position() - offset),
@@ -140,7 +140,7 @@ fn unpack(decoder: impl Read, limits: &mut Limits, entries: &mut Vec<InitrdEntry
     let mut stream = Input::new(decoder);
     read_archives(&mut stream, false, limits, entries)?;
     match stream.fill_buf() {
-        Ok(rest) if rest.is_empty() => Ok(stream.position()),
+        Ok([]) => Ok(stream.position()),
         Ok(_) => Err("bytes after the archive".into()),
         Err(e) => Err(e.to_string()),
     }
