@@ -1,7 +1,7 @@
 //! An HTTP server on loopback that misbehaves as it is told, and remembers what it was asked.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -101,8 +101,8 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     client.write_all(head.as_bytes())?;
     client.write_all(&body)?;
     if matches!(step, Step::StallAfter(_)) {
-        // Returns when the client closes the connection.
-        client.read(&mut [0])?;
+        // Ends when the client closes the connection.
+        std::io::copy(&mut client, &mut std::io::sink())?;
     }
     Ok(())
 }

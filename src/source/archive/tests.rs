@@ -107,7 +107,9 @@ fn devices_are_refused_unless_allowed() {
     header.set_device_major(1).unwrap();
     header.set_device_minor(3).unwrap();
     header.set_mode(0o666);
-    (header.set_uid(0), header.set_gid(0), header.set_size(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
     header.set_cksum();
     let mut tar = Tar::new();
     tar.0.append(&header, io::empty()).unwrap();
@@ -121,7 +123,10 @@ fn a_huge_sparse_file_is_refused() {
     let mut header = tar::Header::new_gnu();
     header.set_path("huge").unwrap();
     header.set_entry_type(EntryType::GNUSparse);
-    (header.set_size(0), header.set_mode(0o644), header.set_uid(0), header.set_gid(0));
+    header.set_size(0);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
     let gnu = header.as_gnu_mut().unwrap();
     // Eleven octal digits end at 8 GiB: base 256, as GNU tar writes it.
     let size: u64 = 100_000_000_000;
@@ -171,7 +176,10 @@ fn long_names_and_git_comments_are_read() {
     for pax in [false, true] {
         let mut tar = Tar::new().add(EntryType::XGlobalHeader, "pax_global_header", "", b"16 comment=abcd\n");
         let mut header = tar::Header::new_gnu();
-        (header.set_size(2), header.set_mode(0o644), header.set_uid(0), header.set_gid(0));
+        header.set_size(2);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
         if pax {
             tar.0.append_pax_extensions([("path", long.as_bytes())]).unwrap();
             header.set_path("short").unwrap();
