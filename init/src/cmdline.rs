@@ -6,7 +6,6 @@ use crate::phases;
 const KNOWN: &[&str] = &[
     "bw.debug",
     "bw.hostname",
-    "bw.network",
     "bw.overlay_size",
     "bw.poweroff_after_s",
     "bw.shell",

@@ -6,7 +6,7 @@ use crate::boot::Machine;
 use crate::cmdline::{Cmdline, unknown_keys};
 use crate::json::{self, JsonError};
 use crate::phases::{PhaseError, parse_policy};
-use bootwright_contract::{BootConfig, CONTRACT_VERSION, NetworkMode, paths};
+use bootwright_contract::{BootConfig, CONTRACT_VERSION, paths};
 use std::fs;
 use std::io;
 
@@ -74,9 +74,6 @@ fn override_config(mut config: BootConfig, cmdline: &Cmdline) -> BootConfig {
         (Some(size_mib), Some(zram)) => zram.size_mib = size_mib,
         _ => {}
     }
-    if cmdline.value("bw.network") == Some("none") {
-        config.network.mode = NetworkMode::None;
-    }
     config
 }
 
@@ -110,8 +107,8 @@ mod tests {
             let got = override_config(config.clone(), &parse_cmdline(line));
             assert_eq!((got.root.overlay_size.as_str(), got.zram.map(|z| z.size_mib)), (overlay, zram), "{line}");
         }
-        let got = override_config(config, &parse_cmdline("bw.overlay_size=10% bw.network=none"));
-        assert_eq!((got.root.overlay_size.as_str(), got.network.mode), ("10%", NetworkMode::None));
+        let got = override_config(config, &parse_cmdline("bw.overlay_size=10%"));
+        assert_eq!(got.root.overlay_size, "10%");
     }
 
     #[test]

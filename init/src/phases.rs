@@ -132,19 +132,25 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
         }
     }
     let boot = machine.boot_or_die();
+    if let Some(after_s) = boot.cmdline.value("bw.poweroff_after_s").and_then(|s| s.parse().ok()) {
+        power::power_off_later(after_s);
+    }
     let network = network.unwrap_or_else(|| crate::net::spawn(&boot));
     boot.timeline.phase_start("services");
     let how = crate::main_loop::run(boot.clone(), network);
     (boot, how)
 }
 
-/// `bw.stop=<phase>`: a shell (or a halt) before that phase, to look around.
+/// `bw.stop=<phase>`: a shell (or a halt) before that phase, to look around. `bw.shell` is short for `bw.stop=services`.
 fn stop_here_if_asked(machine: &Machine, phase: &str) {
-    if machine.cmdline().value("bw.stop") == Some(phase) {
-        machine.timeline.note(&format!("stopped before phase {phase} (bw.stop)"));
-        if !console::run_shell() {
-            power::halt_and_explain(&machine.timeline, phase, "stopped by bw.stop; there is no shell in this image");
-        }
+    let cmdline = machine.cmdline();
+    let shell = cmdline.flag("bw.shell") && phase == "services";
+    if cmdline.value("bw.stop") != Some(phase) && !shell {
+        return;
+    }
+    machine.timeline.note(&format!("stopped before phase {phase}"));
+    if !console::run_shell() {
+        power::halt_and_explain(&machine.timeline, phase, "stopped here as asked; there is no shell in this image");
     }
 }
 
@@ -160,7 +166,7 @@ pub fn run_phase(
     for failures in 1.. {
         timeline.phase_start(name);
         let slow = announce_when_slow(timeline.clone(), name);
-        let outcome = body().map_err(|e| explain(&*e));
+        let outcome = body().map_err(|e| e.to_string());
         drop(slow);
         timeline.phase_end(name, outcome.as_ref().map(|_| ()).map_err(|e| e.as_str()));
         let Err(reason) = outcome else { break };
@@ -184,17 +190,6 @@ pub fn run_phase(
     }
     timeline.phase_over(name);
     true
-}
-
-/// The error and its causes in one line.
-fn explain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
-    text
 }
 
 /// After a second, says that the phase has started, so that a console shows what hangs. Dropping the sender ends it.

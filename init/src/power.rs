@@ -5,8 +5,9 @@ use crate::sys::{RebootHow, Sys};
 use crate::timeline::Timeline;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -146,6 +147,17 @@ fn unescape(field: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `bw.poweroff_after_s`: asks the main loop for an orderly end after that time, as a signal from outside would.
+pub fn power_off_later(after_s: u64) {
+    let ask = move || {
+        thread::sleep(Duration::from_secs(after_s));
+        // PID1 reads it in its main loop; there is nobody to tell if it cannot be sent.
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+    };
+    // Without a thread the machine stays up, which shows by itself.
+    let _ = thread::Builder::new().spawn(ask);
 }
 
 /// Reboots after a pause in which the reason can be read on the console.

@@ -46,7 +46,7 @@ pub fn run(args: &[String]) -> u8 {
         }
     };
     if request.places.is_empty() && request.make.is_none() {
-        print!("{}", fs::read_to_string("/proc/mounts").unwrap_or_default());
+        print!("{}", list(&fs::read_to_string("/proc/mounts").unwrap_or_default()));
         return 0;
     }
     match carry_out(&Real, &request) {
@@ -59,6 +59,16 @@ pub fn run(args: &[String]) -> u8 {
             }
         }
     }
+}
+
+/// `/proc/mounts` as mount(8) shows it.
+fn list(mounts: &str) -> String {
+    let line = |line: &str| {
+        let mut fields = line.split(' ');
+        let (source, target, fstype, options) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        Some(format!("{source} on {target} type {fstype} ({options})\n"))
+    };
+    mounts.lines().filter_map(line).collect()
 }
 
 fn parse_args(args: &[String]) -> Result<Request, UsageError> {
@@ -192,6 +202,12 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(mount(line, &Fake::default()).unwrap(), *expected, "{line}");
         }
+    }
+
+    #[test]
+    fn listing() {
+        let mounts = "tmpfs /tmp tmpfs rw,size=4k 0 0\nbroken\n";
+        assert_eq!(list(mounts), "tmpfs on /tmp type tmpfs (rw,size=4k)\n");
     }
 
     #[test]

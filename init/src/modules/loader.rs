@@ -11,6 +11,9 @@ use std::path::PathBuf;
 pub enum LoadError {
     #[error("module `{name}` is not in the image")]
     Unknown { name: String },
+    // What the kernel answers when a symbol or an algorithm of the crypto API is not there; it logs which.
+    #[error("module `{name}` needs something that is neither built in nor loaded (the kernel's log says what)")]
+    Incomplete { name: String },
     #[error("cannot load module `{name}` from `{file}`: {source}")]
     Load { name: String, file: PathBuf, source: Errno },
 }
@@ -46,6 +49,7 @@ impl<'a> Loader<'a> {
         let compressed = file.extension().is_some_and(|e| e != "ko");
         match self.sys.load_module(&file, &self.options(&name), compressed) {
             Ok(()) | Err(Errno::EEXIST) => self.load_soft(after),
+            Err(Errno::ENOENT) => Err(LoadError::Incomplete { name }),
             Err(source) => Err(LoadError::Load { name, file, source }),
         }
     }
