@@ -127,7 +127,7 @@ fn ask(socket: &Path, request: &Request) -> u8 {
     }
 }
 
-fn exchange(socket: &Path, request: &Request) -> io::Result<Reply> {
+pub(super) fn exchange(socket: &Path, request: &Request) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');

@@ -7,6 +7,9 @@ mod logs;
 mod render;
 pub mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{NAMES, run};
 
 use crate::json::record;
