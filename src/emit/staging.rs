@@ -97,6 +97,17 @@ fn check_ours(target: &Path) -> Result<(), EmitError> {
 }
 
 fn remove_leftover(dir: &Path, target: &Path) -> Result<(), EmitError> {
+    let aside = aside(dir);
+    if aside.exists() && !target.exists() {
+        // Killed between the two renames of a file system that cannot exchange.
+        std::fs::rename(&aside, target).map_err(EmitError::io("restore", target))?;
+    }
+    remove_image(&aside, target)?;
+    remove_image(dir, target)
+}
+
+/// Removes an image's folder that is no longer wanted, but for its smoke logs.
+fn remove_image(dir: &Path, target: &Path) -> Result<(), EmitError> {
     if !dir.exists() {
         return Ok(());
     }
@@ -120,7 +131,7 @@ fn exchange(new: &Path, old: &Path) -> Result<(), EmitError> {
     match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
         // A file system that cannot exchange (NFS): two renames, the old folder stays whole under the other name.
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
-            let aside = new.with_extension("old");
+            let aside = aside(new);
             let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(EmitError::io("replace", old));
             rename(old, &aside)?;
             rename(new, old)?;
@@ -128,6 +139,11 @@ fn exchange(new: &Path, old: &Path) -> Result<(), EmitError> {
         }
         done => done.map_err(|errno| EmitError::io("replace", old)(errno.into())),
     }
+}
+
+/// Where the old folder is for a moment when folders cannot be exchanged.
+fn aside(new: &Path) -> PathBuf {
+    new.with_extension("old")
 }
 
 fn sync_dir(path: &Path) -> Result<(), EmitError> {
