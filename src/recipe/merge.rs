@@ -43,7 +43,7 @@ impl Merge<'_> {
             unreachable!("only tables are merged");
         };
         for entry in entries {
-            drop_rivals(&mut merged, &entry.key, within);
+            drop_rivals(&mut merged, &entry, within);
             match merged.iter_mut().find(|e| e.key == entry.key) {
                 Some(old) => {
                     let earlier = std::mem::replace(&mut old.node, Node { at, value: Value::Bool(false) });
@@ -117,16 +117,20 @@ impl Merge<'_> {
     }
 }
 
-/// An item that says from where it comes drops the other ways that the earlier one named.
-fn drop_rivals(merged: &mut Vec<Entry>, key: &str, within: Within) {
+/// An item that says from where it comes drops the other ways that the earlier one named; a file drops with its body the
+/// mode that belonged to it.
+fn drop_rivals(merged: &mut Vec<Entry>, over: &Entry, within: Within) {
     let rivals: &[&str] = match within {
         Within::Component => &SOURCES,
         Within::File => &BODIES,
         Within::Section | Within::Item => &[],
     };
-    if rivals.contains(&key) {
-        merged.retain(|e| e.key == key || !rivals.contains(&e.key.as_str()));
+    let rival = |e: &Entry| e.key != over.key && rivals.contains(&e.key.as_str());
+    if !rivals.contains(&over.key.as_str()) || !merged.iter().any(rival) {
+        return;
     }
+    let old_mode = |e: &Entry| within == Within::File && e.key == "mode" && e.key_at.file != over.key_at.file;
+    merged.retain(|e| !rival(e) && !old_mode(e));
 }
 
 fn deeper(within: Within) -> Within {

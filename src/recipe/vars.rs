@@ -2,7 +2,7 @@
 
 use super::VarValue;
 use super::file::{Scalar, VarFile, VarType};
-use super::node::{At, Node, Value};
+use super::node::{At, Entry, Node, Value};
 use super::problem::{Found, Problem};
 use super::sources::Sources;
 use std::collections::BTreeMap;
@@ -54,7 +54,8 @@ pub struct Set {
     pub at: At,
 }
 
-/// The value of every declared variable. `table` is the merged `[vars]`.
+/// The value of every declared variable. `table` is the merged `[vars]`; `read` gives a declaration, or `None` when it has
+/// problems that are known already.
 pub fn check_vars(
     table: &Node,
     read: impl Fn(&Node) -> Option<VarFile>,
@@ -62,56 +63,60 @@ pub fn check_vars(
     problems: &mut Vec<Found>,
 ) -> Vars {
     let mut vars = Vars::new();
-    let mut report = |at, problem| problems.push(Found { at, problem });
     for set in sets.iter().filter(|s| table.get(&s.name).is_none()) {
         let known = table.entries().iter().map(|e| e.key.clone()).collect();
-        report(set.at, Problem::Unknown { what: "variable of --set", name: set.name.clone(), known });
+        let problem = Problem::Unknown { what: "variable of --set", name: set.name.clone(), known };
+        problems.push(Found { at: set.at, problem });
     }
     for entry in table.entries() {
         let name = entry.key.clone();
         if ON_NODE.contains(&name.as_str()) {
-            report(entry.key_at, Problem::ReservedVar { name });
-            continue;
-        }
-        if !is_var_name(&name) {
+            problems.push(Found { at: entry.key_at, problem: Problem::ReservedVar { name } });
+        } else if !is_var_name(&name) {
             let expected = "a variable's name: a letter, then letters, digits and `_`";
-            report(entry.key_at, Problem::BadValue { found: name, expected, example: "kernel_suite" });
-            continue;
-        }
-        let Some(file) = read(&entry.node) else { continue };
-        let place = || format!("variable `{}`", entry.key);
-        let Some(kind) = file.kind else {
-            report(entry.node.at, Problem::MissingKey { key: "type".into(), place: place() });
-            continue;
-        };
-        let Some(default) = file.default else {
-            report(entry.node.at, Problem::MissingKey { key: "default".into(), place: place() });
-            continue;
-        };
-        let found = entry.node.get("default").map_or("something else", Node::type_name).to_string();
-        let expected = kind_name(kind);
-        let mut value = default_value(kind, default);
-        if value.is_none() {
-            let problem = Problem::VarType { name: name.clone(), expected, place: "its default", found };
-            report(entry.node.at_of("default"), problem);
-        }
-        for set in sets.iter().filter(|s| s.name == name) {
-            match parse_value(kind, &set.value) {
-                Some(v) => value = Some(v),
-                None => {
-                    let found = format!("`{}`", set.value);
-                    report(
-                        set.at,
-                        Problem::VarType { name: name.clone(), expected, place: "the value of --set", found },
-                    );
-                }
-            }
-        }
-        if let Some(value) = value {
+            let problem = Problem::BadValue { found: name, expected, example: "kernel_suite" };
+            problems.push(Found { at: entry.key_at, problem });
+        } else if let Some(value) = read(&entry.node).and_then(|file| check_var(entry, file, sets, problems)) {
             vars.insert(name, value);
         }
     }
     vars
+}
+
+/// One variable: its default, or what `--set` gives it.
+fn check_var(entry: &Entry, file: VarFile, sets: &[Set], problems: &mut Vec<Found>) -> Option<VarValue> {
+    let (name, node) = (&entry.key, &entry.node);
+    let mut report = |at, problem| problems.push(Found { at, problem });
+    let mut missing = |key: &str| {
+        let place = format!("variable `{name}`");
+        report(node.at, Problem::MissingKey { key: key.into(), place });
+    };
+    let Some(kind) = file.kind else {
+        missing("type");
+        return None;
+    };
+    let Some(default) = file.default else {
+        missing("default");
+        return None;
+    };
+    let expected = kind_name(kind);
+    let mut value = default_value(kind, default);
+    if value.is_none() {
+        let found = node.get("default").map_or("something else", Node::type_name).to_string();
+        let problem = Problem::VarType { name: name.clone(), expected, place: "its default", found };
+        report(node.at_of("default"), problem);
+    }
+    for set in sets.iter().filter(|s| s.name == *name) {
+        match parse_value(kind, &set.value) {
+            Some(given) => value = Some(given),
+            None => {
+                let found = format!("`{}`", set.value);
+                let problem = Problem::VarType { name: name.clone(), expected, place: "the value of --set", found };
+                report(set.at, problem);
+            }
+        }
+    }
+    value
 }
 
 fn is_var_name(name: &str) -> bool {
@@ -221,20 +226,13 @@ pub fn parse_condition(text: &str, vars: &Vars, declared: &[String]) -> Result<b
     }
 }
 
-/// Why a template cannot be rendered. Exit code 2.
+/// Why a template cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 #[error("bad template `{name}`: {cause}")]
 pub struct TemplateError {
     pub name: String,
     /// Line, what is wrong.
     pub cause: String,
-}
-
-impl TemplateError {
-    /// The `help:` line.
-    pub fn help(&self) -> String {
-        "a template is Jinja (`{{ name }}`, `{% if debug %}`) over the recipe's variables; each must be declared in [vars]".into()
-    }
 }
 
 /// Renders an overlay's `.j2` file with the recipe's variables. An unknown variable is an error; the last newline stays.

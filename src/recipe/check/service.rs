@@ -58,6 +58,9 @@ impl Check<'_> {
             let problem = Problem::NotAChoice { found: file.stop_signal.clone(), choices };
             self.report(node.at_of("stop_signal"), problem);
         }
+        for (i, cgroup) in file.stop_cgroups.iter().enumerate() {
+            self.image_file(node.at_item("stop_cgroups", i), cgroup);
+        }
         let ready = self.ready(node, file.ready, &place)?;
         Some(Service {
             name: file.name,

@@ -1,0 +1,190 @@
+//! Files on disk: `extends`, `--set`, and paths that recipes name.
+
+use crate::recipe::problem::RecipeErrors;
+use crate::recipe::{CheckedRecipe, Expectation, InlineBody, SourceSpec, VarValue, load_recipe};
+use bootwright_contract::Ready;
+use std::path::Path;
+
+fn load(files: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<CheckedRecipe, String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let sets: Vec<_> = sets.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+    let name = dir.path().join(files[0].0).display().to_string();
+    load_recipe(&name, &sets).map_err(|e| {
+        let root = std::fs::canonicalize(dir.path()).unwrap().display().to_string();
+        crate::error::Failure::from(e).message.replace(&format!("{root}/"), "")
+    })
+}
+
+const BASE: &str = r#"
+[vars]
+debug = { type = "bool", default = false, help = "x" }
+[kernel]
+component = "kernel"
+cmdline = ["a"]
+early = ["loop"]
+[kernel.sets]
+nic = ["e1000e"]
+[[component]]
+name = "kernel"
+deb = { suite = "trixie", packages = ["linux"], without = ["x"] }
+[[component]]
+name = "busybox"
+deb = { suite = "trixie", package = "busybox-static" }
+paths = ["usr/bin/busybox"]
+when = "debug"
+[[overlay]]
+dir = "tree"
+[[file]]
+path = "/etc/a"
+content = "base"
+mode = "0600"
+[[service]]
+name = "s"
+exec = ["/s", "one"]
+env = { A = "1" }
+ready = { unix = "/s.sock" }
+[[root.tmpfs]]
+path = "/t"
+size = "1M"
+[smoke]
+expect = ["phases-done"]
+"#;
+
+#[test]
+fn a_child_is_laid_over_what_it_extends() {
+    let child = r#"
+extends = "../lib/base.toml"
+[vars]
+debug = { default = true }
+[kernel]
+cmdline = ["b"]
+early = ["@nic"]
+[[component]]
+name = "busybox"
+path = { path = "bb", to = "usr/bin" }
+[[file]]
+path = "etc/a"
+link = "b"
+[[service]]
+name = "s"
+exec = ["/s2"]
+env = { B = "2" }
+ready = { file = "/f" }
+[[root.tmpfs]]
+path = "/t"
+size = "2M"
+[smoke]
+ram_mib = 300
+expect = ["ssh-answers"]
+"#;
+    let files = [("recipes/child.toml", child), ("lib/base.toml", BASE), ("lib/tree/x", ""), ("recipes/bb/x", "")];
+    let r = load(&files, &[]).unwrap();
+    assert_eq!(r.name, "child");
+    assert_eq!(r.vars["debug"], VarValue::Bool(true));
+    assert_eq!(r.kernel.cmdline, ["a", "b"]);
+    assert_eq!(r.kernel.early.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), ["loop", "e1000e"]);
+    let busybox = &r.components[1];
+    assert!(busybox.enabled && busybox.paths == ["usr/bin/busybox"]);
+    assert!(busybox.origin.to_string().ends_with("recipes/child.toml:8"), "{}", busybox.origin);
+    assert!(matches!(&busybox.source, SourceSpec::Path(p) if p.path == Path::new("bb")));
+    assert!(r.overlays[0].dir.ends_with("lib/tree"), "relative to where it is written");
+    assert_eq!(
+        (&r.files[0].body, r.files[0].mode),
+        (&InlineBody::Symlink("b".into()), 0o777),
+        "its mode went with its text"
+    );
+    assert_eq!(r.services[0].exec, ["/s2"]);
+    assert_eq!(r.services[0].env.len(), 2);
+    assert_eq!(r.services[0].ready, Ready::File { path: "/f".into() });
+    assert_eq!((r.root.tmpfs.len(), r.root.tmpfs[0].size.as_str()), (1, "2M"));
+    assert_eq!(r.smoke.expect, [Expectation::PhasesDone, Expectation::SshAnswers]);
+    assert_eq!(r.files_read.len(), 2);
+    assert!(r.lock_path.ends_with("recipes/child.lock"));
+}
+
+#[test]
+fn paths_of_an_extended_recipe_are_relative_to_the_recipe_that_is_built() {
+    let base = BASE.replace(
+        "deb = { suite = \"trixie\", package = \"busybox-static\" }",
+        "path = { path = \"bb\", to = \"usr\" }",
+    );
+    let files = [
+        ("a/b/child.toml", "extends = \"../../lib/base.toml\""),
+        ("lib/base.toml", base.as_str()),
+        ("lib/tree/x", ""),
+        ("lib/bb/x", ""),
+    ];
+    let r = load(&files, &[]).unwrap();
+    let SourceSpec::Path(spec) = &r.components[1].source else { panic!() };
+    assert_eq!(spec.path, Path::new("../../lib/bb"), "no path of this machine");
+}
+
+#[test]
+fn removing_and_bad_extends() {
+    let base = ("base.toml", BASE);
+    let tree = ("tree/x", "");
+    let remove = "extends = \"base\"\n[[component]]\nname = \"busybox\"\nremove = true\n[[service]]\nname = \"s\"\nremove = true\n[[file]]\npath = \"/etc/a\"\nremove = true\n";
+    let r = load(&[("c.toml", remove), base, tree], &[]).unwrap();
+    assert_eq!((r.components.len(), r.services.len(), r.files.len()), (1, 0, 0));
+
+    let cases = [
+        ("extends = \"base\"\n[[file]]\npath = \"/no\"\nremove = true\n", "file `no` cannot be removed"),
+        ("extends = \"bse\"\n", "recipe `bse.toml` is not there"),
+        ("extends = [\"base\", \"c\"]\n", "`extends` goes in a circle: c.toml -> c.toml"),
+        ("extends = 3\n", "wrong type: expected a string or a list, found an integer"),
+        ("extends = \"tree\"\n", "tree.toml` is not there"),
+    ];
+    for (text, expected) in cases {
+        let error = load(&[("c.toml", text), base, tree], &[]).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let ring = [("a.toml", "extends = \"b\"\n"), ("b.toml", "extends = \"d\"\n"), ("d.toml", "extends = \"b\"\n")];
+    let error = load(&ring, &[]).unwrap_err();
+    assert!(error.contains("`extends` goes in a circle: b.toml -> d.toml -> b.toml"), "{error}");
+    let both = [("c.toml", "extends = \"base\"\nsummry = 1\n"), ("base.toml", "[kernle]\n")];
+    let error = load(&both, &[]).unwrap_err();
+    assert!(error.contains("c.toml:2:1") && error.contains("base.toml:1:2"), "{error}");
+}
+
+#[test]
+fn the_same_base_by_two_ways_is_laid_once() {
+    let files = [
+        ("c.toml", "extends = [\"l\", \"r\"]\n"),
+        ("l.toml", "extends = \"base\"\n[kernel]\ncmdline = [\"l\"]\n"),
+        ("r.toml", "extends = \"base\"\n[kernel]\ncmdline = [\"r\"]\n"),
+        ("base.toml", BASE),
+        ("tree/x", ""),
+    ];
+    assert_eq!(load(&files, &[]).unwrap().kernel.cmdline, ["a", "l", "r"]);
+}
+
+#[test]
+fn sets_are_typed_and_point_at_themselves() {
+    let files = [("base.toml", BASE), ("tree/x", "")];
+    assert!(load(&files, &[("debug", "true")]).unwrap().components[1].enabled);
+    let error = load(&files, &[("debug", "maybe"), ("debgu", "true")]).unwrap_err();
+    assert!(error.contains("the value of --set is `maybe`") && error.contains("--set:2:1"), "{error}");
+    assert!(error.contains("did you mean `debug`?"), "{error}");
+}
+
+#[test]
+fn missing_files_are_problems() {
+    let error = load(&[("base.toml", BASE)], &[]).unwrap_err();
+    assert!(error.contains("folder `tree` is not there"), "{error}");
+    let recipe = |source: &str| format!("[kernel]\ncomponent = \"k\"\n[[component]]\nname = \"k\"\n{source}\n");
+    for (source, expected) in [
+        ("path = { path = \"no\" }", "file or folder `no` is not there"),
+        ("path = { path = \"r.toml\" }", "missing key `to`"),
+        ("go = { dir = \".\", packages = { \".\" = \"x\" } }", "Go module `go.mod` is not there"),
+        ("oci = { layout = \"no:latest\" }", "OCI layout `no/oci-layout` is not there"),
+    ] {
+        let error = load(&[("r.toml", &recipe(source))], &[]).unwrap_err();
+        assert!(error.contains(expected), "{source}: {error}");
+    }
+    assert!(matches!(load_recipe("no/such.toml", &[]), Err(RecipeErrors::NotFound { .. })));
+}

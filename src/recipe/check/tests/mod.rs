@@ -1,0 +1,231 @@
+mod extends;
+mod problems;
+
+use crate::recipe::problem::{Problem, RecipeErrors};
+use crate::recipe::{
+    CheckedRecipe, Compression, Expectation, InlineBody, SegmentName, SourceSpec, parse_recipe_text, recipe_schema,
+    render_template,
+};
+use bootwright_contract::{Policy, Ready};
+use proptest::prelude::*;
+
+const GOOD: &str = r#"
+summary = "all sections"
+shutdown_timeout_s = 30
+
+[vars]
+debug = { type = "bool", default = false, help = "more" }
+suite = { type = "text", default = "trixie" }
+port = { type = "int", default = 80 }
+
+[kernel]
+component = "kernel"
+cmdline = ["console=ttyS0"]
+early = ["loop", "@net", "loop"]
+modules = ["pci:v00008086d*"]
+load = ["button"]
+firmware = "declared"
+firmware_skip = ["i915/**"]
+[kernel.sets]
+net = ["virtio_net", "@more"]
+more = ["e1000e"]
+
+[[component]]
+name = "kernel"
+deb = { suite = "${suite}", package = "linux-image-amd64", without = ["initramfs-*"] }
+paths = ["boot/vmlinuz-*"]
+
+[[component]]
+name = "tool"
+when = "debug"
+url = { url = "https://example.org/v${port}/tool", sha256 = "0000000000000000000000000000000000000000000000000000000000000000", size = 7 }
+rename = { "tool" = "/usr/bin/tool" }
+paths = []
+
+[[overlay]]
+dir = "etc"
+when = "port == 80"
+
+[[file]]
+path = "/etc/motd"
+content = "on ${suite}, $${literal}\n"
+[[file]]
+path = "usr/bin/mount"
+init = true
+segment = "root"
+[[file]]
+path = "/tmp"
+dir = true
+mode = "1777"
+[[file]]
+path = "/var/run"
+link = "/run"
+
+[[service]]
+name = "web"
+exec = ["/usr/bin/web", "--ip=${ip}", "--port=${port}"]
+after = ["network", "shell"]
+ready = { http = "http://127.0.0.1:${port}/" }
+[[service]]
+name = "shell"
+when = "debug"
+exec = ["/bin/sh"]
+ready = "exited"
+
+[network]
+mode = "static"
+addresses = ["192.0.2.7/24"]
+dns = ["2001:db8::1"]
+[hostname]
+fallback = "node-1"
+[sysctls]
+"net.ipv4.ip_forward" = 1
+[zram]
+size_mib = 256
+[policies]
+network = { retry = 3, then = { reboot_after_s = 10 } }
+verify = "shell"
+[root]
+image = "erofs"
+level = 9
+[[root.tmpfs]]
+path = "/var/lib/x"
+size = "60%"
+[pack]
+stable = "xz:6+x86"
+volatile = "none"
+[budget]
+boot_files_mb = 40
+[budget.components]
+tool = 1.5
+[smoke]
+expect = ["phases-done", "ssh-answers"]
+"#;
+
+fn good() -> CheckedRecipe {
+    parse_recipe_text("good", GOOD).unwrap()
+}
+
+#[test]
+fn every_section_arrives() {
+    let r = good();
+    assert_eq!((r.name.as_str(), r.shutdown_timeout_s), ("good", 30));
+    let early: Vec<&str> = r.kernel.early.iter().map(|m| m.text.as_str()).collect();
+    assert_eq!(early, ["loop", "virtio_net", "e1000e"]);
+    assert_eq!(r.kernel.early[1].origin.to_string(), "good.toml:19");
+    let SourceSpec::Deb(deb) = &r.components[0].source else { panic!("{:?}", r.components[0]) };
+    assert_eq!((deb.suite.as_str(), deb.packages.len(), deb.security), ("trixie", 1, true));
+    assert_eq!(r.components[0].origin.to_string(), "good.toml:22");
+    let tool = &r.components[1];
+    assert!(!tool.enabled && tool.only_needed && !r.components[0].only_needed);
+    let SourceSpec::Url(url) = &tool.source else { panic!("{tool:?}") };
+    assert_eq!((url.urls[0].as_str(), url.name.as_str(), url.unpack), ("https://example.org/v80/tool", "tool", false));
+    assert_eq!(tool.rename["tool"], "usr/bin/tool");
+    assert_eq!((r.overlays.len(), r.overlays[0].segment), (1, SegmentName::Config));
+    assert_eq!(r.files[0].body, InlineBody::Text("on trixie, ${literal}\n".into()));
+    assert_eq!((r.files[0].mode, r.files[1].mode, r.files[2].mode), (0o644, 0o755, 0o1777));
+    assert_eq!(r.files[3].path, "var/run");
+    assert_eq!(r.services.len(), 1, "a service that is switched off is not there");
+    assert_eq!(r.services[0].after, ["network"], "nor is it waited for");
+    assert_eq!(r.services[0].exec, ["/usr/bin/web", "--ip=${ip}", "--port=80"]);
+    assert_eq!(r.services[0].ready, Ready::Http { url: "http://127.0.0.1:80/".into() });
+    assert_eq!(r.sysctls["net.ipv4.ip_forward"], "1");
+    let retry = Policy::Retry { times: 3, then: Box::new(Policy::Reboot { after_s: 10 }) };
+    assert_eq!((&r.policies["network"], &r.policies["verify"]), (&retry, &Policy::Shell));
+    assert_eq!(r.root.tmpfs[0].mode, "0755");
+    assert_eq!((r.pack.stable, r.pack.volatile), (Compression::Xz { level: 6, x86: true }, Compression::None));
+    assert_eq!(r.smoke.expect, [Expectation::PhasesDone, Expectation::SshAnswers]);
+    assert_eq!(r.budget.components_mb["tool"], 1.5);
+}
+
+/// The problems of a text, as `line: message`.
+fn problems(text: &str) -> Vec<String> {
+    match parse_recipe_text("bad", text) {
+        Ok(_) => Vec::new(),
+        Err(RecipeErrors::Problems { sources, problems, .. }) => {
+            assert!(problems.iter().all(|f| !f.problem.help().is_empty()));
+            problems.iter().map(|f| format!("{}: {}", sources.line(f.at), f.problem)).collect()
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_typing_error_gets_a_suggestion() {
+    let Err(RecipeErrors::Problems { problems, .. }) = parse_recipe_text("bad", &GOOD.replace("[zram]", "[zrma]"))
+    else {
+        panic!("it is bad")
+    };
+    assert_eq!(problems[0].problem.help(), "did you mean `zram`?");
+    assert!(matches!(&problems[0].problem, Problem::UnknownKey { known, .. } if known.contains(&"kernel".to_string())));
+}
+
+#[test]
+fn a_minimal_recipe_has_defaults_and_an_empty_one_says_what_is_missing() {
+    let r = parse_recipe_text(
+        "small",
+        "[kernel]\ncomponent = \"k\"\n[[component]]\nname = \"k\"\ndeb = { suite = \"trixie\", package = \"linux\" }\n",
+    )
+    .unwrap();
+    assert_eq!((r.pack.stable, r.root.overlay_size.as_str()), (Compression::Zstd(19), "25%"));
+    assert_eq!((r.smoke.ram_mib, r.smoke.expect.as_slice()), (512, &[Expectation::PhasesDone][..]));
+    assert!(r.hostname.dhcp);
+    assert_eq!(problems(""), ["1: missing key `kernel`"]);
+}
+
+#[test]
+fn templates_know_the_variables_and_nothing_else() {
+    let vars = good().vars;
+    let text = "{% if debug %}\nloud\n{% endif %}\nport {{ port }} of {{ suite }}\n";
+    assert_eq!(render_template("x.j2", text, &vars).unwrap(), "port 80 of trixie\n");
+    let error = render_template("x.j2", "a\n{{ nope }}\n", &vars).unwrap_err();
+    assert!(error.to_string().contains("x.j2") && error.to_string().contains('2'), "{error}");
+    assert!(render_template("x.j2", "{% if %}", &vars).is_err());
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let docs = include_str!("../../../../docs/recipes.md");
+    let schema = recipe_schema();
+    let mut missing = Vec::new();
+    let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+    for key in tables.filter_map(|t| t["properties"].as_object()).flat_map(|p| p.keys()) {
+        if !docs.contains(&format!("`{key}`")) {
+            missing.push(key);
+        }
+    }
+    assert!(missing.is_empty(), "docs/recipes.md does not mention {missing:?}");
+}
+
+fn mutated() -> impl Strategy<Value = String> {
+    let edit = (
+        0..GOOD.len(),
+        0..40_usize,
+        prop_oneof!["[ -~\n]{0,8}", "\\PC{0,3}", Just("[[".to_string()), Just("\"\"\"".into()), Just("${".into())],
+    );
+    prop::collection::vec(edit, 1..6).prop_map(|edits| {
+        let mut text: Vec<char> = GOOD.chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.min(text.len());
+            let end = (at + remove).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        text.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_text_makes_it_panic(text in mutated()) {
+        if let Err(e) = parse_recipe_text("x", &text) {
+            prop_assert!(crate::error::Failure::from(e).message.contains("problem"));
+        }
+    }
+
+    #[test]
+    fn no_noise_makes_it_panic(text in "\\PC{0,80}") {
+        let _ = parse_recipe_text("x", &text).map_err(crate::error::Failure::from);
+    }
+}

@@ -1,0 +1,150 @@
+//! `[root]`, `[pack]`, `[budget]` and `[smoke]`, as written.
+
+use super::program_mode;
+use crate::recipe::Expectation;
+use bootwright_contract as contract;
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RootFile {
+    #[serde(default = "ram")]
+    #[schemars(schema_with = "root_mode_schema")]
+    pub mode: contract::RootMode,
+    /// The root as a compressed image below an overlay, or unpacked.
+    #[serde(default = "squashfs")]
+    #[schemars(schema_with = "root_image_schema")]
+    pub image: contract::RootImage,
+    /// Block (squashfs) or cluster (erofs) size, KiB.
+    #[serde(default = "block_kib")]
+    pub block_kib: u32,
+    #[serde(default = "zstd")]
+    pub compressor: Compressor,
+    /// Level of the compressor; default: its own.
+    pub level: Option<u32>,
+    /// Size of the tmpfs that takes writes to `/`: `32M`, `25%`.
+    #[serde(default = "overlay_size")]
+    pub overlay_size: String,
+    /// Read-ahead of the image's loop device, KiB; default: the kernel's own.
+    pub read_ahead_kb: Option<u32>,
+    /// More tmpfs mounts.
+    #[serde(default)]
+    pub tmpfs: Vec<TmpfsFile>,
+}
+
+fn ram() -> contract::RootMode {
+    contract::RootMode::Ram
+}
+
+fn root_mode_schema(_: &mut schemars::SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["ram"] })
+}
+
+fn squashfs() -> contract::RootImage {
+    contract::RootImage::Squashfs
+}
+
+fn root_image_schema(_: &mut schemars::SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["squashfs", "erofs", "cpio"] })
+}
+
+fn block_kib() -> u32 {
+    128
+}
+
+fn zstd() -> Compressor {
+    Compressor::Zstd
+}
+
+fn overlay_size() -> String {
+    "25%".into()
+}
+
+/// Compressor of a squashfs or erofs image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compressor {
+    Zstd,
+    Xz,
+    Gzip,
+    Lz4,
+    Lz4hc,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TmpfsFile {
+    /// Absolute path on the node.
+    pub path: String,
+    /// `size=` of tmpfs(5): `64M`, `50%`.
+    pub size: Option<String>,
+    /// Octal permissions of its root folder.
+    #[serde(default = "program_mode")]
+    pub mode: String,
+}
+
+/// `none`, `gzip:<0-9>`, `xz:<0-9>`, `xz:<0-9>+x86`, `zstd:<1-22>`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PackFile {
+    /// Boot segment, and the root segment when the root is a cpio.
+    #[serde(default = "strong")]
+    pub stable: String,
+    /// Config segment.
+    #[serde(default = "strong")]
+    pub volatile: String,
+}
+
+pub fn strong() -> String {
+    "zstd:19".into()
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetFile {
+    /// Kernel and initrd, MB (10^6 bytes).
+    pub boot_files_mb: Option<f64>,
+    /// RAM that must do, MiB.
+    pub ram_mib: Option<u64>,
+    /// RAM that the workload needs beside the image, MiB.
+    pub workload_mib: Option<u64>,
+    /// Packed size of a component, MB, by component.
+    #[serde(default)]
+    pub components: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SmokeFile {
+    #[serde(default = "smoke_ram_mib")]
+    #[schemars(range(min = 32))]
+    pub ram_mib: u32,
+    /// Virtual processors.
+    #[serde(default = "smoke_smp")]
+    #[schemars(range(min = 1))]
+    pub smp: u32,
+    /// Seconds for all expectations.
+    #[serde(default = "smoke_deadline_s")]
+    #[schemars(range(min = 1))]
+    pub deadline_s: u32,
+    /// What must be reached; default `phases-done`.
+    #[serde(default)]
+    pub expect: Vec<Expectation>,
+    /// More words for the kernel command line.
+    #[serde(default)]
+    pub cmdline: Vec<String>,
+}
+
+pub fn smoke_ram_mib() -> u32 {
+    512
+}
+
+pub fn smoke_smp() -> u32 {
+    1
+}
+
+pub fn smoke_deadline_s() -> u32 {
+    120
+}
