@@ -1,8 +1,8 @@
 //! The one source of a component.
 
 use super::Check;
-use crate::recipe::file::{DebFile, GoFile, OciFile, PathFile, UrlFile};
-use crate::recipe::node::Node;
+use crate::recipe::file::{Count, DebFile, GoFile, OciFile, PathFile, UrlFile};
+use crate::recipe::node::{At, Node};
 use crate::recipe::problem::Problem;
 use crate::recipe::{DebSpec, Edit, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Check<'_> {
         let first = self.need(first, "url", node, place);
         let sha256 = self.need(file.sha256, "sha256", node, place);
         let size = self.need(file.size, "size", node, place);
-        let (first, sha256, size) = (first?, sha256?, size?);
+        let (first, sha256, size) = (first?, sha256?, self.count(node.at_of("size"), size?)?);
         if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             let problem = Problem::BadValue {
                 found: sha256.clone(),
@@ -104,6 +104,18 @@ impl Check<'_> {
         };
         self.mode(node.at_of("mode"), &file.mode);
         Some(UrlSpec { urls, sha256, size, unpack, strip: file.strip, name, mode: file.mode })
+    }
+
+    fn count(&mut self, at: At, count: Count) -> Option<u64> {
+        match count {
+            Count::Number(n) => Some(n),
+            Count::Text(text) => text.parse().ok().or_else(|| {
+                let problem =
+                    Problem::BadValue { found: text, expected: "a number of bytes", example: "size = 1048576" };
+                self.report(at, problem);
+                None
+            }),
+        }
     }
 
     fn go(&mut self, node: &Node, place: &str) -> Option<GoSpec> {

@@ -80,7 +80,7 @@ pub struct UrlFile {
     /// 64 hex digits.
     pub sha256: Option<String>,
     /// Bytes.
-    pub size: Option<u64>,
+    pub size: Option<Count>,
     /// Unpack a tar. Default: when the URL ends as a tar does (`.tar`, `.tar.gz`, `.tgz`, `.tar.xz`, `.tar.zst`).
     pub unpack: Option<bool>,
     /// Leading path components dropped when unpacking.
@@ -116,6 +116,14 @@ pub struct GoFile {
     /// Edits of source files of other people's packages, for this build.
     #[serde(default)]
     pub edits: Vec<EditFile>,
+}
+
+/// A number, or a string that is one once its variable is filled in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Count {
+    Number(u64),
+    Text(String),
 }
 
 fn small_ldflags() -> String {
