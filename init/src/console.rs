@@ -55,7 +55,7 @@ pub fn take_console(machine: &Machine) -> Result<(), PhaseError> {
     machine.timeline.set_verbose(cmdline.flag("bw.debug"));
     // A session of its own, so that a shell can take the console as its terminal. Fails if PID1 leads one already.
     let _ = setsid();
-    take_stdio().map_err(PhaseError::from)?;
+    take_stdio()?;
     if let Some(path) = cmdline.value("bw.timeline") {
         let opened = machine.timeline.open_device(Path::new(path));
         opened.map_err(|source| ConsoleError::TimelineDevice { path: path.into(), source })?;
@@ -64,7 +64,7 @@ pub fn take_console(machine: &Machine) -> Result<(), PhaseError> {
 }
 
 /// Puts `/dev/console` on the three standard streams.
-pub fn take_stdio() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub fn take_stdio() -> Result<(), PhaseError> {
     let console = OpenOptions::new().read(true).write(true).open(CONSOLE).map_err(ConsoleError::Open)?;
     dup2_stdin(console.as_fd()).map_err(ConsoleError::Stdio)?;
     dup2_stdout(console.as_fd()).map_err(ConsoleError::Stdio)?;

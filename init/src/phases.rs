@@ -179,7 +179,7 @@ pub fn run_phase(
             Step::Shell => {
                 timeline.fatal(name, &reason);
                 if !console::run_shell() {
-                    power::halt_and_explain(timeline, name, &reason);
+                    power::keep_explaining(timeline, name, &reason);
                 }
             }
             Step::Reboot { after_s } => {

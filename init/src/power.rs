@@ -170,11 +170,17 @@ pub fn reboot_after(sys: &dyn Sys, timeline: &Timeline, after_s: u32) -> ! {
     halt_and_explain(timeline, "down", &format!("the kernel refused to reboot: {errno}"))
 }
 
-/// Nothing more can be done: repeats the reason every 30 s, for whoever looks at the console later.
+/// Nothing more can be done: says why, for good.
 pub fn halt_and_explain(timeline: &Timeline, phase: &str, reason: &str) -> ! {
+    timeline.fatal(phase, reason);
+    keep_explaining(timeline, phase, reason)
+}
+
+/// Repeats the reason every 30 s, for whoever looks at the console later.
+pub fn keep_explaining(timeline: &Timeline, phase: &str, reason: &str) -> ! {
     loop {
-        timeline.fatal(phase, reason);
         thread::sleep(Duration::from_secs(30));
+        timeline.fatal(phase, reason);
     }
 }
 

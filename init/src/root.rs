@@ -4,6 +4,7 @@ use crate::boot::Machine;
 use crate::copy;
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
+use crate::verify;
 use bootwright_contract::{Root, RootImage, paths};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -31,8 +32,16 @@ enum RootError {
 
 /// Phase `root`.
 pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
-    let root = &machine.boot()?.config.root;
-    mount_root(machine.sys, root).inspect_err(|_| undo(machine.sys))?;
+    let config = &machine.boot()?.config;
+    if let Err(error) = mount_root(machine.sys, &config.root) {
+        undo(machine.sys);
+        // A damaged image is often one that cannot be mounted: that reason says more.
+        verify::await_image(machine)?;
+        return Err(error.into());
+    }
+    if config.zram.is_some() && config.root.image != RootImage::Cpio {
+        pin_image(machine);
+    }
     copy::copy_tree(Path::new(paths::CONFIG_TREE), Path::new(NEW_ROOT))?;
     make_folders(machine.sys)?;
     Ok(())
@@ -44,6 +53,13 @@ fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
         RootImage::Cpio => mount(sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, ""),
         RootImage::Squashfs => mount_image(sys, "squashfs", root),
         RootImage::Erofs => mount_image(sys, "erofs", root),
+    }
+}
+
+/// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
+fn pin_image(machine: &Machine) {
+    if let Err(errno) = machine.sys.pin(Path::new(paths::ROOT_IMAGE)) {
+        machine.timeline.note(&format!("the root image may be swapped out: {errno}"));
     }
 }
 

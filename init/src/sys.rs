@@ -60,6 +60,8 @@ pub trait Sys: Send + Sync {
     fn chroot(&self, path: &Path) -> SysResult<()>;
     /// Attaches a file read-only to a free loop device.
     fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice>;
+    /// Keeps a file's pages in memory for good: mmap(2) and mlock(2).
+    fn pin(&self, file: &Path) -> SysResult<()>;
     /// finit_module(2); `compressed` sets MODULE_INIT_COMPRESSED_FILE.
     fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()>;
     /// True when the module is loaded or loading; `name` with `_` for `-`.

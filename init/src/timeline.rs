@@ -218,3 +218,42 @@ fn one_line(text: &str) -> String {
 fn uptime_s() -> f64 {
     sys::uptime().as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_has_retries_and_restarts() {
+        let timeline = Timeline::new(&["root"], Box::new(std::io::sink()));
+        timeline.set_image("worker", "abc");
+        timeline.phase_start("root");
+        timeline.phase_end("root", Err("no\nluck"));
+        timeline.phase_start("root");
+        timeline.service_start("kubelet");
+        timeline.service_ready("kubelet");
+        timeline.service_start("kubelet");
+        let record = timeline.snapshot();
+        assert_eq!((record.recipe.as_str(), record.image_id.as_str()), ("worker", "abc"));
+        let outcomes: Vec<_> = record.phases.iter().map(|p| (p.outcome.as_deref(), p.end_s.is_some())).collect();
+        assert_eq!(outcomes, [(Some("no\nluck"), true), (None, false)]);
+        assert_eq!(record.services.len(), 1);
+        assert_eq!((record.services[0].restarts, record.services[0].ready_s), (1, None));
+    }
+
+    #[test]
+    fn the_device_gets_one_line_a_change() {
+        let path = std::env::temp_dir().join(format!("bootwright-timeline-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        let timeline = Timeline::new(&["root"], Box::new(std::io::sink()));
+        timeline.open_device(&path).unwrap();
+        timeline.phase_start("root");
+        timeline.phase_end("root", Ok(()));
+        let text = fs::read_to_string(&path).unwrap();
+        let last: console::Timeline = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(last.phases[0].outcome.as_deref(), Some("ok"));
+        assert_eq!(text.lines().count(), 3);
+        fs::remove_file(path).unwrap();
+        assert!(timeline.open_device(Path::new("/nowhere/x")).is_err());
+    }
+}

@@ -161,7 +161,7 @@ mod tests {
             size: 5,
             path: "/file".into(),
         };
-        let text = format_sums(&[sum.clone()]);
+        let text = format_sums(std::slice::from_ref(&sum));
         fs::write(root.join("bootwright/sums/root"), &text).unwrap();
         let sums = SegmentSums { name: "root".into(), sums_sha256: hex(&Sha256::digest(text)) };
         (root, sums, sum)

@@ -69,6 +69,10 @@ impl Sys for Fake {
         Ok(LoopDevice { path: "/dev/loop7".into(), held: None })
     }
 
+    fn pin(&self, file: &Path) -> SysResult<()> {
+        self.record(format!("pin {}", file.display()))
+    }
+
     fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()> {
         self.record(format!("load_module {} {options} {compressed}", file.display()))
     }

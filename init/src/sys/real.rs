@@ -55,6 +55,19 @@ impl Sys for Real {
         loops::attach(file)
     }
 
+    fn pin(&self, file: &Path) -> SysResult<()> {
+        let file = File::open(file).map_err(errno)?;
+        let length = usize::try_from(file.metadata().map_err(errno)?.len()).map_err(|_| Errno::EFBIG)?;
+        let (any, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing reads through it, and it stays for good.
+        let mapped = unsafe { libc::mmap(any, length, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        // SAFETY: the range is the mapping just made.
+        Errno::result(unsafe { libc::mlock(mapped, length) }).map(drop)
+    }
+
     fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()> {
         let file = File::open(file).map_err(errno)?;
         let options = CString::new(options).map_err(|_| Errno::EINVAL)?;
