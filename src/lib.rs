@@ -15,6 +15,7 @@ pub mod kmod;
 pub mod lock;
 pub mod pack;
 pub mod parallel;
+pub mod pid1;
 pub mod pipeline;
 pub mod recipe;
 pub mod segment;
