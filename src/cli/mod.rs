@@ -1,8 +1,212 @@
+//! The command line: thin commands that parse, call the library and render.
+
+pub mod build;
 pub mod check;
+pub mod doctor;
 pub mod explain;
 pub mod inspect;
+pub mod lock;
 pub mod schema;
+pub mod smoke;
 
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use crate::cache::Cache;
+use crate::error::{Exit, Failure};
+use crate::pipeline::Options;
+use crate::source::Settings;
+use crate::ui::{Ui, Verbosity};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Minimal netboot images for diskless machines: recipes in, kernel and initrd out, budgets enforced.
+#[derive(Debug, Parser)]
+#[command(name = "bootwright", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 other, 2 usage or recipe, 3 source or network, 4 over budget, 5 smoke test failed.\n\
+Start with `bootwright doctor`, then `bootwright build --recipe rescue` and `bootwright smoke --recipe rescue`.";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Say more (-v)
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say only errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
+    /// Cache folder [default: $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright]
+    #[arg(long, global = true, env = "BOOTWRIGHT_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Parallel jobs [default: number of processors]
+    #[arg(short, long, global = true, value_name = "N")]
+    jobs: Option<std::num::NonZeroUsize>,
+    /// Use only what the cache holds
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Debian mirror, such as http://mirror.example/debian; repeat to try several [default: the host's apt configuration]
+    #[arg(long = "mirror", global = true, env = "BOOTWRIGHT_MIRROR", value_delimiter = ',', value_name = "URL")]
+    mirrors: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What most commands ask: which recipe, with which variables.
+#[derive(Debug, Clone, Args)]
+pub struct RecipeArgs {
+    /// Recipe: a name below recipes/, or a path
+    #[arg(short, long, value_name = "NAME|PATH", default_value = "worker")]
+    pub recipe: String,
+    /// Set a recipe variable; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_set)]
+    pub sets: Vec<(String, String)>,
+}
+
+/// Where images are written.
+#[derive(Debug, Clone, Args)]
+pub struct OutArgs {
+    /// Folder of images; the image goes to DIR/<recipe>/
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a recipe; all problems are reported at once
+    Check {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+        /// Machine-readable result
+        #[arg(long)]
+        json: bool,
+    },
+    /// Pin every source of a recipe, and show what changed
+    Lock(lock::LockArgs),
+    /// Build an image into out/<recipe>/
+    Build(build::BuildArgs),
+    /// Show what an image holds: by component and segment, largest first; also any other initrd
+    Inspect(inspect::InspectArgs),
+    /// Boot an image in QEMU and wait for its expectations
+    Smoke(smoke::SmokeArgs),
+    /// List the host tools that recipes need, and how to install the missing ones
+    Doctor(doctor::DoctorArgs),
+    /// Tell which recipe line or dependency put a file into an image
+    Explain(explain::ExplainArgs),
+    /// Print the JSON schema of recipes
+    Schema,
+    /// Print a completion script
+    Completions {
+        /// Shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the command line and runs it.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = if e.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nothing to do when standard output is closed.
+            let _ = e.print();
+            return ExitCode::from(code as u8);
+        }
+    };
+    match cli.global.color {
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+        Color::Auto => {}
+    }
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            anstream::eprintln!("{failure}");
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Check { recipe, json } => check::check(&recipe.recipe, &recipe.sets, *json),
+        Command::Lock(args) => lock::run(args, &global.options(&args.recipe)?),
+        Command::Build(args) => build::run(args, &global.options(&args.recipe)?),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Schema => schema::schema(),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "bootwright", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+impl Global {
+    fn ui(&self) -> Ui {
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Ui { verbosity, bars: std::io::IsTerminal::is_terminal(&std::io::stderr()) }
+    }
+
+    /// What building and locking need from these flags.
+    fn options(&self, recipe: &RecipeArgs) -> Result<Options, Failure> {
+        let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |n| n.get());
+        Ok(Options {
+            recipe: recipe.recipe.clone(),
+            sets: recipe.sets.clone(),
+            cache: Cache::open(&self.cache_dir()?)?,
+            settings: Settings { offline: self.offline, mirrors: self.mirrors.clone(), jobs, ..Settings::default() },
+            ui: self.ui(),
+        })
+    }
+
+    fn cache_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.cache {
+            return Ok(dir.clone());
+        }
+        let below = |base: std::ffi::OsString, rest: &str| (!base.is_empty()).then(|| PathBuf::from(base).join(rest));
+        let xdg = std::env::var_os("XDG_CACHE_HOME").and_then(|base| below(base, "bootwright"));
+        let home = || std::env::var_os("HOME").and_then(|base| below(base, ".cache/bootwright"));
+        xdg.or_else(home).ok_or_else(|| Failure {
+            exit: Exit::Usage,
+            message: "no cache folder: neither `XDG_CACHE_HOME` nor `HOME` is set".into(),
+            help: Some("name one with --cache DIR".into()),
+        })
+    }
+}
+
+fn parse_set(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+/// Prints a document for scripts on standard output.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure {
+        exit: Exit::Other,
+        message: format!("cannot write JSON: {e}"),
+        help: None,
+    })?;
+    anstream::println!("{text}");
+    Ok(())
 }

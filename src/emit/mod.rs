@@ -55,8 +55,8 @@ const SCRIPT: &str = "boot.ipxe";
 const SBOM: &str = "sbom.spdx.json";
 const SUMS: &str = "SHA256SUMS";
 
-/// Writes `<out>/<recipe>/` beside the old one, and puts it in its place when it is whole; `smoke/` stays. Returns what
-/// the image weighs, compared with what was there before.
+/// Writes `<out>/<recipe>/` beside the old one, and puts it in its place when it is whole and within its budget; `smoke/`
+/// stays. Returns what the image weighs, compared with what was there before; over budget, what was there before stays.
 ///
 /// # Errors
 /// [`EmitError`]; what was there before is then still there.
@@ -88,9 +88,12 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<BudgetReport
     // As sha256sum(1) checks it.
     let sums: String = sums.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
     write::write_file(&dir.join(SUMS), sums.as_bytes())?;
-    let place = staging.finish()?;
-    ui.detail(format_args!("wrote {}", place.display()));
-    Ok(assess(image, &manifest, earlier.as_ref()))
+    let report = assess(image, &manifest, earlier.as_ref());
+    if report.violations().is_empty() {
+        let place = staging.finish()?;
+        ui.detail(format_args!("wrote {}", place.display()));
+    }
+    Ok(report)
 }
 
 fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) -> BudgetReport {

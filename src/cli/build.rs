@@ -1,0 +1,83 @@
+//! `bootwright build`
+
+use super::lock::{ChangeDocument, documents};
+use super::{OutArgs, RecipeArgs};
+use crate::budget::{self, BudgetReport, Violation};
+use crate::error::Failure;
+use crate::pipeline::{self, BuildOutcome, BuildRequest, Options};
+use clap::Args;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// Fail when the lock does not fit, instead of renewing it
+    #[arg(long)]
+    pub locked: bool,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
+    /// Another PID1 than the one in this binary
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+}
+
+/// The result for scripts.
+#[derive(Serialize)]
+struct Document<'a> {
+    /// Layout of this document; 1.
+    version: u32,
+    recipe: &'a str,
+    dir: &'a Path,
+    image_id: &'a str,
+    unchanged: bool,
+    /// Segments that were taken from the cache.
+    reused: &'a [String],
+    lock_changes: Vec<ChangeDocument>,
+    budget: &'a BudgetReport,
+    violations: Vec<Violation>,
+}
+
+pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
+    let request = BuildRequest { out: args.out.out.clone(), locked: args.locked, pid1: args.init.clone() };
+    let outcome = pipeline::build(options, &request)?;
+    if args.json {
+        super::print_json(&document(&outcome))?;
+    } else {
+        super::inspect::print_out(&text(&outcome))?;
+    }
+    outcome.budget.check(&outcome.recipe)
+}
+
+fn document(outcome: &BuildOutcome) -> Document<'_> {
+    Document {
+        version: 1,
+        recipe: &outcome.recipe,
+        dir: &outcome.dir,
+        image_id: &outcome.image_id,
+        unchanged: outcome.unchanged,
+        reused: &outcome.reused,
+        lock_changes: outcome.renewed.as_ref().map(documents).unwrap_or_default(),
+        budget: &outcome.budget,
+        violations: outcome.budget.violations(),
+    }
+}
+
+fn text(outcome: &BuildOutcome) -> String {
+    let lock = match &outcome.renewed {
+        Some(diff) => format!("the lock was renewed:\n{diff}\n"),
+        None => String::new(),
+    };
+    let table = budget::render(&outcome.budget);
+    let place = outcome.dir.display();
+    let last = match (outcome.unchanged, outcome.budget.violations().is_empty()) {
+        (true, _) => format!("{place}: nothing changed"),
+        (false, true) => format!("{place}: image {}", outcome.image_id),
+        (false, false) => format!("{place}: not written"),
+    };
+    format!("{lock}{table}\n{last}\n")
+}

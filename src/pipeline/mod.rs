@@ -1,0 +1,149 @@
+//! Recipe -> CheckedRecipe -> Lock -> Blobs -> Tree -> Segments -> Packed -> BudgetReport -> out/<recipe>/
+
+pub mod boot_config;
+mod fetching;
+pub mod fresh;
+mod packing;
+pub mod renew;
+
+use crate::budget::BudgetReport;
+use crate::cache::Cache;
+use crate::emit::{self, SourceRecord};
+use crate::entry::Body;
+use crate::error::Failure;
+use crate::lock::{LockDiff, load_lock};
+use crate::pid1;
+use crate::recipe::{CheckedRecipe, load_recipe, render_template};
+use crate::source::{Context, Pool, Settings};
+use crate::tree::{Inputs, TreeBuild, build_tree};
+use crate::ui::Ui;
+use fetching::fetch_and_open;
+use renew::{Renewed, pins_of};
+use std::path::PathBuf;
+
+/// What every run of the pipeline is told.
+pub struct Options {
+    /// Name or path of the recipe.
+    pub recipe: String,
+    pub sets: Vec<(String, String)>,
+    pub cache: Cache,
+    pub settings: Settings,
+    pub ui: Ui,
+}
+
+impl Options {
+    fn context<'a>(&'a self, recipe: &'a CheckedRecipe) -> Context<'a> {
+        let recipe_dir = recipe.path.parent().expect("a recipe file lies in a folder");
+        Context { cache: &self.cache, ui: &self.ui, settings: &self.settings, recipe_dir }
+    }
+
+    fn load_recipe(&self) -> Result<CheckedRecipe, Failure> {
+        Ok(load_recipe(&self.recipe, &self.sets)?)
+    }
+}
+
+/// What `build` is asked beside [`Options`].
+pub struct BuildRequest {
+    /// Folder of images.
+    pub out: PathBuf,
+    /// Fail instead of renewing the lock.
+    pub locked: bool,
+    /// Another PID1 than the embedded one.
+    pub pid1: Option<PathBuf>,
+}
+
+/// What a build did.
+pub struct BuildOutcome {
+    pub recipe: String,
+    /// `<out>/<recipe>`.
+    pub dir: PathBuf,
+    pub image_id: String,
+    /// Nothing had changed: the image was left as it was.
+    pub unchanged: bool,
+    /// Set when the lock was renewed.
+    pub renewed: Option<LockDiff>,
+    /// Segments taken from the cache, by name.
+    pub reused: Vec<String>,
+    pub budget: BudgetReport,
+}
+
+/// Builds an image, or finds that it is there already.
+pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, Failure> {
+    let recipe = options.load_recipe()?;
+    let pid1 = pid1::load_pid1(request.pid1.as_deref())?;
+    let dir = request.out.join(&recipe.name);
+    let outcome = |image_id, budget| BuildOutcome {
+        recipe: recipe.name.clone(),
+        dir: dir.clone(),
+        image_id,
+        unchanged: true,
+        renewed: None,
+        reused: Vec::new(),
+        budget,
+    };
+    if let Some(found) = fresh::unchanged(&dir, &fresh::inputs(&recipe, &pid1)?) {
+        return Ok(outcome(found.image_id, found.budget));
+    }
+    let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
+    let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
+    let build = tree_of(&recipe, &pools, &pid1, options)?;
+    let packing = packing::pack_all(&recipe, &build, renewed.lock.time, options)?;
+    let sources = source_records(&recipe, &pools, &renewed);
+    let image = emit::Image {
+        recipe: &recipe,
+        build: &build,
+        segments: &packing.segments,
+        image_id: &packing.image_id,
+        sources: &sources,
+        time: renewed.lock.time,
+    };
+    let budget = emit::emit_image(&image, &request.out, &options.ui)?;
+    if budget.violations().is_empty() {
+        // The lock may have been renewed on the way: what counts is what this build used.
+        fresh::remember(&dir, &fresh::inputs(&recipe, &pid1)?, &packing.image_id, &budget)?;
+    }
+    let reused = packing.segments.iter().filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
+    let done = outcome(packing.image_id, budget);
+    Ok(BuildOutcome { unchanged: false, renewed: renewed.diff, reused, ..done })
+}
+
+/// Pins every source anew and saves the lock.
+pub fn lock(options: &Options) -> Result<(CheckedRecipe, Renewed), Failure> {
+    let recipe = options.load_recipe()?;
+    let old = load_lock(&recipe.lock_path)?;
+    let all: Vec<&str> = recipe.components.iter().map(|c| c.name.as_str()).collect();
+    let renewed = renew::renew(&recipe, options, old, &all)?;
+    Ok((recipe, renewed))
+}
+
+fn tree_of(
+    recipe: &CheckedRecipe,
+    pools: &[(String, Pool)],
+    pid1: &Body,
+    options: &Options,
+) -> Result<TreeBuild, Failure> {
+    let inputs = Inputs {
+        recipe,
+        pools,
+        init: pid1.clone(),
+        render: &|path, text| Ok(render_template(&path.to_string_lossy(), text, &recipe.vars)?),
+        cache: &options.cache,
+        jobs: options.settings.jobs,
+    };
+    Ok(build_tree(&inputs)?)
+}
+
+/// What each component was made from, for manifest and SBOM; in the order of the pools.
+fn source_records(recipe: &CheckedRecipe, pools: &[(String, Pool)], renewed: &Renewed) -> Vec<SourceRecord> {
+    let component = |name: &str| recipe.components.iter().find(|c| c.name == name);
+    pools
+        .iter()
+        .filter_map(|(name, pool)| Some((component(name)?, pool)))
+        .map(|(component, pool)| SourceRecord {
+            component: component.name.clone(),
+            kind: component.source.kind().into(),
+            pins: pins_of(&renewed.lock, component).to_vec(),
+            packages: pool.packages.clone(),
+        })
+        .collect()
+}
