@@ -133,6 +133,29 @@ pub fn fetch_small(
     Err(places.into_error(name, ""))
 }
 
+/// The size in bytes that the first place that answers announces (RFC 9110 section 8.6); no body is read.
+///
+/// # Errors
+/// As [`fetch_small`]; [`SourceError::Fetch`] when the server does not say.
+pub fn fetch_size(name: &str, urls: &[String], cx: &Context<'_>) -> Result<u64, SourceError> {
+    if cx.settings.offline {
+        return Err(SourceError::Offline { name: name.into() });
+    }
+    let patience = Patience::default();
+    let mut places = Places::new(urls);
+    while let Some(i) = places.next(patience) {
+        let url = &urls[i];
+        match http::get(url, Via::Environment, &[], None, patience)? {
+            Ok(answer) => match answer.body().content_length() {
+                Some(size) => return Ok(size),
+                None => places.failed(i, http::failure(name, url, "the server does not say how large it is"), true, cx),
+            },
+            Err(refusal) => places.failed(i, refusal.to_error(name, "", url), refusal.is_final(), cx),
+        }
+    }
+    Err(places.into_error(name, ""))
+}
+
 fn too_large(url: &str, limit: u64) -> SourceError {
     SourceError::BadInput {
         subject: redact(url),

@@ -78,8 +78,11 @@ impl Check<'_> {
         let first = urls.first().cloned();
         let first = self.need(first, "url", node, place);
         let sha256 = self.need(file.sha256, "sha256", node, place);
-        let size = self.need(file.size, "size", node, place);
-        let (first, sha256, size) = (first?, sha256?, self.count(node.at_of("size"), size?)?);
+        let size = match file.size {
+            Some(size) => Some(self.count(node.at_of("size"), size)?),
+            None => None,
+        };
+        let (first, sha256) = (first?, sha256?);
         if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             let problem = Problem::BadValue {
                 found: sha256.clone(),

@@ -43,7 +43,6 @@ fn each_problem_is_found_where_it_is() {
         ("000000\"", "00000\"", "30: `000"),
         ("size = 7", "size = \"${suite}\"", "30: `trixie` is not a number of bytes"),
         ("size = 7", "size = true", "30: wrong type: expected an integer or a string, found a boolean"),
-        ("size = 7", "mode = \"0755\"", "30: missing key `size`"),
         ("size = 7", "size = 7, strip = 1", "30: `strip` is not used: the file is not unpacked"),
         ("https://", "ftp://", "30: `ftp://example.org/v80/tool` is not an http or https URL"),
         ("\"/usr/bin/tool\"", "\"../tool\"", "31: bad path `../tool`: a path with `..`"),

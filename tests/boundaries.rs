@@ -1,0 +1,81 @@
+//! Who may import what: the flow goes one way, and the pure stages stay pure.
+
+use std::path::{Path, PathBuf};
+
+/// (folder or file below the repository, text that must not appear in its code, why)
+const FORBIDDEN: &[(&str, &str, &str)] = &[
+    ("contract/src", "std::fs", "the contract does no I/O"),
+    ("contract/src", "std::net", "the contract does no I/O"),
+    ("init/src", "bootwright::", "PID1 never imports the builder"),
+    ("src", "bootwright_init", "the builder never imports PID1"),
+    ("src/recipe", "crate::fetch", "reading a recipe never touches the network"),
+    ("src/recipe", "crate::source", "reading a recipe never touches the network"),
+    ("src/recipe", "ureq", "reading a recipe never touches the network"),
+    ("src/budget", "std::fs", "a budget is a pure function of sizes"),
+    ("src/budget", "std::process", "a budget measures nothing"),
+    ("src/segment.rs", "std::fs", "grouping entries reads no files"),
+    ("src/source", "crate::tree", "a source knows nothing of the tree"),
+    ("src/source", "crate::pack", "a source knows nothing of packing"),
+    ("src/fetch", "crate::source::deb", "fetching does not interpret"),
+    ("src/fetch", "crate::tree", "fetching does not interpret"),
+    ("src/elf", "std::process", "the target's loader is never run"),
+    ("src/elf", "\"/usr/lib", "the host's libraries are never read"),
+    ("src/kmod", "std::process", "depmod is never run"),
+    ("src/tree", "crate::pack", "the tree does not know how it is packed"),
+    ("src/pack", "SystemTime", "packing uses no clock"),
+    ("src/segment.rs", "SystemTime", "segments use no clock"),
+    ("src/emit", "SystemTime", "what is emitted carries the lock's time only"),
+    ("src", "println!(\"", "libraries do not print: the Ui and src/cli do"),
+    ("src", "process::exit", "libraries do not exit"),
+];
+
+/// Places where a rule of the whole tree does not hold, with the rule's text.
+const ALLOWED: &[(&str, &str)] = &[("src/cli", "println!(\""), ("src/ui.rs", "println!(\"")];
+
+#[test]
+fn no_module_imports_what_it_must_not() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for (place, text, why) in FORBIDDEN {
+        let files = rust_files(&root.join(place));
+        assert!(!files.is_empty(), "`{place}` holds no Rust file: the rule about it is out of date");
+        for file in files {
+            let relative = file.strip_prefix(root).expect("below the root");
+            if ALLOWED.iter().any(|(free, rule)| rule == text && relative.starts_with(free)) {
+                continue;
+            }
+            for (number, line) in code_lines(&file) {
+                if line.contains(text) {
+                    found.push(format!("{}:{number}: `{text}`: {why}", relative.display()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Lines of code: comments and the test modules at a file's end are left out.
+fn code_lines(file: &Path) -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(file).expect("a source file is readable");
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.trim_start().starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(i, line)| (i + 1, line.to_string()))
+        .collect()
+}
+
+fn rust_files(place: &Path) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.into()];
+    }
+    let mut files: Vec<PathBuf> = walkdir::WalkDir::new(place)
+        .into_iter()
+        .filter_map(Result::ok)
+        .map(walkdir::DirEntry::into_path)
+        .filter(|p| p.extension().is_some_and(|e| e == "rs"))
+        .filter(|p| p.file_name().is_none_or(|n| n != "tests.rs"))
+        .collect();
+    files.sort();
+    files
+}

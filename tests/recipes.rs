@@ -1,0 +1,133 @@
+//! `bootwright check` and `bootwright schema` as a user runs them: exit codes, standard output, messages.
+
+use assert_cmd::Command;
+use std::path::Path;
+use tempfile::TempDir;
+
+const GOOD: &str = "summary = \"small\"\n[vars]\ndebug = { type = \"bool\", default = false }\n[kernel]\ncomponent = \"k\"\n\
+    [[component]]\nname = \"k\"\ndeb = { suite = \"trixie\", package = \"linux\" }\n\
+    [[component]]\nname = \"sh\"\nwhen = \"debug\"\ndeb = { suite = \"trixie\", package = \"busybox-static\" }\n";
+
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Run {
+    let mut command = Command::cargo_bin("bootwright").unwrap();
+    command.current_dir(dir).env_remove("BOOTWRIGHT_RECIPES").env("BOOTWRIGHT_CACHE", dir.join("cache"));
+    let output = command.args(args).envs(env.iter().copied()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn project(files: &[(&str, &[u8])]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("recipes")).unwrap();
+    for (name, bytes) in files {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_good_recipe_is_summed_up() {
+    let dir = project(&[("recipes/small.toml", GOOD.as_bytes())]);
+    let r = run(dir.path(), &["check", "--recipe", "small"], &[]);
+    assert_eq!((r.code, r.err.as_str()), (0, ""));
+    assert_eq!(r.out, "small: ok\n  small\n  components: k (deb), sh (deb, off)\n  variables: debug=false\n");
+    let r = run(dir.path(), &["check", "--recipe", "recipes/small.toml", "--set", "debug=true", "--json"], &[]);
+    let json: serde_json::Value = serde_json::from_str(&r.out).unwrap();
+    assert_eq!((&json["version"], &json["recipe"]), (&1.into(), &"small".into()));
+    assert_eq!(json["components"][1]["enabled"], true);
+    assert_eq!(json["components"][1]["origin"], "recipes/small.toml:9");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "checking writes nothing");
+}
+
+#[test]
+fn all_problems_of_all_files_come_at_once_with_exit_code_2() {
+    let bad = "extends = \"base\"\nsumary = \"x\"\n[budget]\nboot_files_mb = \"44\"\n";
+    let base =
+        GOOD.replace("[kernel]", "[kernel]\nmodules = [\"@nic\"]").replace("package = \"linux\"", "packages = []");
+    let dir = project(&[("recipes/bad.toml", bad.as_bytes()), ("recipes/base.toml", base.as_bytes())]);
+    for no_color in [&[][..], &[("NO_COLOR", "1")]] {
+        let r = run(dir.path(), &["check", "--recipe", "bad"], no_color);
+        assert_eq!((r.code, r.out.as_str()), (2, ""));
+        assert!(r.err.starts_with("error: recipe `bad` has 4 problems\n"), "{}", r.err);
+        assert!(!r.err.contains('\u{1b}'), "no colours where there is no terminal");
+        let expected = [
+            "unknown key `sumary`",
+            "[recipes/bad.toml:2:1]",
+            "did you mean `summary`?",
+            "wrong type: expected a number, found a string",
+            "[recipes/bad.toml:4:17]",
+            "4 | boot_files_mb = \"44\"",
+            "                ^^^^",
+            "module set `nic` does not exist",
+            "[recipes/base.toml:5:12]",
+            "missing key `packages`",
+            "[recipes/base.toml:9:7]",
+        ];
+        for text in expected {
+            assert!(r.err.contains(text), "no {text:?} in:\n{}", r.err);
+        }
+    }
+}
+
+#[test]
+fn a_bad_set_is_a_problem_too() {
+    let dir = project(&[("recipes/small.toml", GOOD.as_bytes())]);
+    let r = run(dir.path(), &["check", "--recipe", "small", "--set", "debgu=true", "--set", "debug=1"], &[]);
+    assert_eq!(r.code, 2);
+    assert!(r.err.contains("did you mean `debug`?") && r.err.contains("[--set:2:1]"), "{}", r.err);
+}
+
+#[test]
+fn a_recipe_that_is_not_there_or_no_text() {
+    let dir = project(&[("recipes/small.toml", GOOD.as_bytes()), ("recipes/noise.toml", b"name = \"\xff\"\n")]);
+    let r = run(dir.path(), &["check", "--recipe", "smal"], &[]);
+    assert_eq!(r.code, 2);
+    assert!(r.err.contains("`recipes/smal.toml`") && r.err.contains("did you mean `small`?"), "{}", r.err);
+    let r = run(dir.path(), &["check", "--recipe", "noise"], &[]);
+    assert_eq!(r.code, 2);
+    assert!(r.err.contains("cannot read recipe") && r.err.contains("noise.toml"), "{}", r.err);
+    let r = run(dir.path(), &["check", "--recipe", "./recipes"], &[]);
+    assert_eq!(r.code, 2, "a folder is no recipe: {}", r.err);
+}
+
+#[test]
+fn recipes_are_found_in_the_folder_that_the_environment_names() {
+    let dir = project(&[("recipes/small.toml", GOOD.as_bytes())]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let recipes = dir.path().join("recipes");
+    let env = [("BOOTWRIGHT_RECIPES", recipes.to_str().unwrap())];
+    assert_eq!(run(elsewhere.path(), &["check", "--recipe", "small"], &env).code, 0);
+    assert_eq!(run(elsewhere.path(), &["check", "--recipe", "small"], &[]).code, 2);
+}
+
+#[test]
+fn the_recipes_that_ship_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for entry in std::fs::read_dir(root.join("recipes")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            for debug in ["debug=false", "debug=true"] {
+                let r = run(root, &["check", "--recipe", path.to_str().unwrap(), "--set", debug], &[]);
+                assert_eq!(r.code, 0, "{}: {}", path.display(), r.err);
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 3, "{checked} recipes");
+}
+
+#[test]
+fn the_schema_is_json_and_refuses_unknown_keys() {
+    let dir = project(&[]);
+    let r = run(dir.path(), &["schema"], &[]);
+    let schema: serde_json::Value = serde_json::from_str(&r.out).unwrap();
+    assert_eq!((r.code, &schema["additionalProperties"]), (0, &false.into()));
+    assert!(schema["properties"]["component"].is_object());
+}
