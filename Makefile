@@ -1,0 +1,39 @@
+# The two commands of a newcomer are `make image` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+RECIPE ?= worker
+OUT ?= out
+export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
+BOOTWRIGHT := target/release/bootwright
+
+.PHONY: help image test build lint fuzz bench setup-image setup-test
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+image: setup-image build ## Set up what is missing, build RECIPE (worker) into OUT (out) and boot it in QEMU
+	$(BOOTWRIGHT) build --recipe $(RECIPE) --out $(OUT)
+	$(BOOTWRIGHT) smoke --recipe $(RECIPE) --out $(OUT)
+
+test: setup-test lint ## Set up what is missing and run all tests, those in virtual machines too
+	cargo test --workspace --locked
+	scripts/fuzz.sh
+
+build: ## Build the tool, with PID1 in it
+	cargo build --release --locked
+
+lint: ## Formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fuzz: ## Run each fuzz target for a bounded number of runs
+	scripts/fuzz.sh
+
+bench: setup-test build ## Measure sizes, boot times and build times; prints a table
+	benches/run.sh
+
+setup-image:
+	@scripts/setup.sh image
+
+setup-test:
+	@scripts/setup.sh test
