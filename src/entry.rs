@@ -131,6 +131,9 @@ pub struct Entry {
     pub gid: u32,
 }
 
+/// A file's size is written as eight hex digits.
+pub const MAX_FILE: u64 = u32::MAX as u64;
+
 /// Checks a path of an archive or a recipe: relative after one leading `/` or `./` is dropped, no `..`, no NUL or newline.
 /// Returns it in [`Entry::path`]'s form; the root itself is the empty string.
 pub fn parse_entry_path(raw: &str) -> Result<String, PathProblem> {

@@ -4,13 +4,11 @@
 //! and leaves inode numbers to its caller.
 
 use super::{PackError, copy_body};
-use crate::entry::{Body, Entry, Kind};
+use crate::entry::{Body, Entry, Kind, MAX_FILE};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use std::collections::HashMap;
 use std::io::Write;
 
-/// A file's size is written as eight hex digits.
-pub const MAX_FILE: u64 = u32::MAX as u64;
 /// `PATH_MAX` of the kernel with the NUL: a longer name makes it skip the entry (`N_ALIGN(name_len) <= PATH_MAX`).
 const MAX_NAME: usize = 4096;
 const HEADER: u64 = 110;

@@ -5,8 +5,7 @@ use super::links::resolve;
 use super::select::body_of_link;
 use super::supply::{Found, Supply};
 use super::{Reason, Resolved, Tree, TreeEntry, TreeError};
-use crate::entry::{Body, Entry, Kind};
-use crate::pack::MAX_FILE;
+use crate::entry::{Body, Entry, Kind, MAX_FILE};
 use crate::recipe::SegmentName;
 
 #[derive(Debug, Default)]

@@ -3,8 +3,7 @@
 use super::build::Render;
 use super::links::merge_usr;
 use super::{Draft, Reason, TreeEntry, TreeError};
-use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, parse_entry_path};
-use crate::pack::MAX_FILE;
+use crate::entry::{Body, BodyAt, Entry, Kind, MAX_FILE, Sha256, parse_entry_path};
 use crate::recipe::{InlineBody, InlineFile, Overlay, SegmentName};
 use sha2::Digest;
 use std::fs::File;
