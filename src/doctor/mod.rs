@@ -22,7 +22,7 @@ pub struct Needs {
 /// Reads the needs off a checked recipe. apt is only needed for components that the lock does not pin as the recipe asks.
 pub fn needs_of(recipe: &CheckedRecipe, lock: Option<&Lock>) -> Needs {
     let mut build = BTreeSet::from([Tool::Pid1]);
-    for component in &recipe.components {
+    for component in recipe.components.iter().filter(|c| c.enabled) {
         match &component.source {
             SourceSpec::Deb(_) => {
                 let locked = lock.is_some_and(|lock| {

@@ -146,10 +146,11 @@ impl Watch {
         }
     }
 
-    /// What iPXE and SeaBIOS say when they have nothing left to try.
+    /// What SeaBIOS, iPXE and our own `boot.ipxe` say when they have nothing left to try.
     fn parse_loader_trouble(&self, line: &str) -> Option<Trouble> {
-        let over = line.contains("No bootable device") || line.contains("No more network devices");
-        (over && !self.kernel_started).then(|| Trouble::Loader { line: line.into() })
+        let last_words = ["No bootable device", "No more network devices", " could not be booted"];
+        let over = !self.kernel_started && last_words.iter().any(|words| line.contains(words));
+        over.then(|| Trouble::Loader { line: line.into() })
     }
 
     /// Where the boot is, in words: the phase that runs, or what comes before and after the phases.

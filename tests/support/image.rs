@@ -14,33 +14,47 @@ static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 /// An image and how it was asked for.
 #[derive(Debug, Clone)]
 pub struct Image {
+    /// As `--recipe` takes it.
     pub recipe: String,
+    pub name: String,
     pub sets: Vec<String>,
     /// The folder above the image's own, as `--out` takes it.
     pub out: PathBuf,
 }
 
 impl Image {
-    /// Builds it, unless an earlier test did. Tests that come at the same time wait.
+    /// Builds a recipe that ships, unless an earlier test did. Tests that come at the same time wait.
     pub fn build(recipe: &str, sets: &[&str]) -> Self {
+        Self::build_as(recipe, recipe, sets)
+    }
+
+    /// Builds a variant of a recipe that ships: `text` is all but the `extends`.
+    pub fn build_variant(name: &str, base: &str, text: &str, sets: &[&str]) -> Self {
+        let recipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{base}.toml"));
+        std::fs::write(&recipe, format!("extends = {base:?}\n{text}")).expect("cargo's folder for tests is writable");
+        Self::build_as(&recipe.display().to_string(), name, sets)
+    }
+
+    fn build_as(recipe: &str, name: &str, sets: &[&str]) -> Self {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
         let key = format!("{recipe} {}", sets.join(" "));
         // A build that failed poisons the lock: the others then fail too, each in its own name.
         let mut built = BUILT.lock().expect("an earlier build failed");
         let number = built.len();
         let out = built.entry(key).or_insert_with(|| build(recipe, &sets, number)).clone();
-        Self { recipe: recipe.into(), sets, out }
+        Self { recipe: recipe.into(), name: name.into(), sets, out }
     }
 
     /// Kernel, initrd and the rest.
     pub fn dir(&self) -> PathBuf {
-        self.out.join(&self.recipe)
+        self.out.join(&self.name)
     }
 
     /// A copy whose files may be changed.
     pub fn copy(&self) -> (tempfile::TempDir, Self) {
         let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
-        let dir = out.path().join(&self.recipe);
+        let dir = out.path().join(&self.name);
         std::fs::create_dir(&dir).expect("a new folder");
         for name in ["vmlinuz", "initrd.img", "boot.ipxe"] {
             std::fs::copy(self.dir().join(name), dir.join(name)).expect("the image holds it");

@@ -4,6 +4,10 @@ use crate::vm::Running;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Longer than any command of a test takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
 
 static KEY: OnceLock<Key> = OnceLock::new();
 
@@ -33,7 +37,8 @@ pub fn key() -> &'static Key {
 
 /// Runs a command line on the machine.
 pub fn ssh(machine: &Running, command: &str) -> Output {
-    let mut ssh = Command::new("ssh");
+    let mut ssh = assert_cmd::Command::new("ssh");
+    ssh.timeout(LIMIT);
     ssh.args([
         "-F",
         "none",
@@ -46,7 +51,7 @@ pub fn ssh(machine: &Running, command: &str) -> Output {
     ]);
     ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]);
     ssh.arg("-i").arg(&key().private).args(["-p", &machine.ssh_port().to_string(), "root@127.0.0.1", command]);
-    ssh.output().expect("ssh runs")
+    ssh.output().expect("ssh runs and ends within the limit")
 }
 
 /// Runs a command line that must succeed and returns what it printed.

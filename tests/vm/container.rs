@@ -12,7 +12,11 @@ mkdir -p /run/box/bin /run/box/proc /run/box/dev /run/box/sys
 cp /usr/bin/busybox /run/box/bin/sh
 run() { ctr run --rm --runc-binary /usr/bin/crun --rootfs "$@"; }
 run /run/box one /bin/sh -c 'echo "hello from $(cat /proc/self/cgroup), pid $$"'
-run --memory-limit 16777216 /run/box two /bin/sh -c 'echo limit $(cat /sys/fs/cgroup/memory.max)'
+run --memory-limit 16777216 /run/box two /bin/sh -c 'sleep 600' &
+until [ "$(cat /sys/fs/cgroup/default/two/cgroup.procs 2>/dev/null)" ]; do sleep 0.2; done
+echo limit $(cat /sys/fs/cgroup/default/two/memory.max)
+ctr task kill --signal KILL two
+wait
 mkdir -p /var/lib/containerd/t/upper /var/lib/containerd/t/work /run/merged
 mount -t overlay overlay -o lowerdir=/run/box,upperdir=/var/lib/containerd/t/upper,workdir=/var/lib/containerd/t/work /run/merged
 run /run/merged three /bin/sh -c 'echo written > /file'
@@ -25,7 +29,9 @@ fn crun_runs_a_container() {
         return;
     }
     let key = format!("ssh_key={}", key().public);
-    let image = Image::build("worker", &["debug=true", "login_shell=/bin/sh", &key]);
+    // Shell and ctr are more than the worker's budget allows.
+    let budget = "[budget]\nboot_files_mb = 80\nram_mib = 1024\n";
+    let image = Image::build_variant("worker-debug", "worker", budget, &["debug=true", "login_shell=/bin/sh", &key]);
     let machine = Running::start(&image, &["--ram-mib", "1024"]);
     let said = ssh_ok(&machine, SCRIPT);
     assert!(said.contains("hello from") && said.contains("pid 1"), "{said}");
