@@ -46,3 +46,28 @@ fn nothing_is_missing() {
     assert_eq!(diagnosis.working(), ["rescue", "worker"]);
     assert!(diagnosis.recipes[0].smokes && diagnosis.install.is_none() && diagnosis.hints.is_empty());
 }
+
+#[test]
+fn needs_follow_the_recipe_and_its_lock() {
+    let load = |name: &str| {
+        let path = format!("{}/recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        crate::recipe::load_recipe(&path, &[]).unwrap()
+    };
+    let (rescue, worker) = (load("rescue"), load("worker"));
+    let unlocked = needs_of(&rescue, None).build;
+    assert!(unlocked.contains(&Tool::AptGet) && !unlocked.contains(&Tool::Go), "{unlocked:?}");
+    assert!(needs_of(&worker, None).build.contains(&Tool::Go));
+    let lock = Lock {
+        version: 1,
+        time: 0,
+        components: rescue
+            .components
+            .iter()
+            .map(|c| crate::lock::LockedComponent { name: c.name.clone(), spec: c.source.clone(), pins: Vec::new() })
+            .collect(),
+    };
+    assert!(!needs_of(&rescue, Some(&lock)).build.contains(&Tool::AptGet), "all of it is pinned");
+    let mut stale = lock;
+    stale.components[0].spec = worker.components.last().unwrap().source.clone();
+    assert!(needs_of(&rescue, Some(&stale)).build.contains(&Tool::AptGet), "the lock pins something else");
+}

@@ -274,6 +274,7 @@ impl<'a> Session<'a> {
             Err(Stop::Gave { why, stage }) => Some((why, stage)),
             Err(Stop::Error(e)) => return Err(e),
         };
+        report.failure = gave_up.as_ref().map(|(why, stage)| format!("{stage}: {why}"));
         let tail = self.watch.tail();
         let failed = gave_up.as_ref().map(|(why, stage)| junit::Failed { why, stage, tail: &tail });
         artifacts::write_whole(&self.files.junit, junit::render(&report, failed)?.as_bytes())?;
@@ -300,6 +301,7 @@ impl<'a> Session<'a> {
             version: 1,
             recipe: self.options.recipe.clone(),
             passed,
+            failure: None,
             engine: self.plan.engine,
             via: self.plan.via,
             ram_mib: self.plan.ram_mib,

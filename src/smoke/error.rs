@@ -141,6 +141,6 @@ impl fmt::Display for FailedBoot {
             write!(f, "\n    {line}")?;
         }
         write!(f, "\n  console log: {}", self.report.console_log.display())?;
-        write!(f, "\n  run it again: {}", self.report.command)
+        write!(f, "\n  run it again (Ctrl-A X ends it): {}", self.report.command)
     }
 }

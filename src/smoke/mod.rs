@@ -105,6 +105,8 @@ pub struct SmokeReport {
     pub version: u32,
     pub recipe: String,
     pub passed: bool,
+    /// Where and why it failed.
+    pub failure: Option<String>,
     pub engine: Engine,
     pub via: Via,
     pub ram_mib: u32,

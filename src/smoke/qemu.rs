@@ -64,17 +64,17 @@ pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_p
     add(&["-machine", "q35,graphics=off"]);
     add(&boot.engine.arguments());
     add(&["-smp", &boot.smp.to_string(), "-m", &boot.ram_mib.to_string()]);
-    add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     match wiring {
         Some(wiring) => {
-            add(&["-chardev"]);
+            add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-chardev"]);
             args.push(join("file,id=timeline,path=", wiring.timeline));
             args.extend(["-serial", "chardev:timeline", "-qmp"].map(OsString::from));
             let mut qmp = join("unix:", wiring.qmp);
             qmp.push(",server=on,wait=off");
             args.push(qmp);
         }
-        None => add(&["-serial", "null"]),
+        // With the monitor on the same terminal, so that Ctrl-A X ends it.
+        None => add(&["-serial", "mon:stdio", "-serial", "null"]),
     }
     let mut netdev = OsString::from(format!("user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"));
     if boot.via == Via::Ipxe {

@@ -52,7 +52,8 @@ impl Outcome {
         assert_eq!(self.code, Some(5), "{}", self.stderr);
         assert!(self.stderr.contains(reason), "no {reason:?} in:\n{}", self.stderr);
         assert_eq!(self.report["passed"], false);
-        assert!(self.stderr.contains("run it again: qemu-system-x86_64 "), "{}", self.stderr);
+        assert!(self.report["failure"].is_string(), "{:#}", self.report);
+        assert!(self.stderr.contains("run it again (Ctrl-A X ends it): qemu-system-x86_64 "), "{}", self.stderr);
         assert!(self.log("junit.xml").contains("<failure"), "{}", self.log("junit.xml"));
     }
 }
