@@ -17,7 +17,7 @@ image: setup-image build ## Set up what is missing, build RECIPE (worker) into O
 
 test: setup-test lint ## Set up what is missing and run all tests, those in virtual machines too
 	cargo test --workspace --locked
-	scripts/fuzz.sh
+	fuzz/run
 
 build: ## Build the tool, with PID1 in it
 	cargo build --release --locked
@@ -27,7 +27,7 @@ lint: ## Formatting and clippy
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 fuzz: ## Run each fuzz target for a bounded number of runs
-	scripts/fuzz.sh
+	fuzz/run
 
 bench: setup-test build ## Measure sizes, boot times and build times; prints a table
 	benches/run.sh

@@ -8,6 +8,7 @@ const KNOWN: &[&str] = &[
     "bw.hostname",
     "bw.overlay_size",
     "bw.poweroff_after_s",
+    "bw.read_ahead_kb",
     "bw.shell",
     "bw.stop",
     "bw.timeline",

@@ -61,6 +61,9 @@ fn check_cmdline(cmdline: &Cmdline, config: &BootConfig) -> Vec<String> {
     if cmdline.value("bw.zram_mib").is_some_and(|v| v.parse::<u32>().is_err() || config.zram.is_none()) {
         notes.push("bw.zram_mib needs a number and an image with zram".into());
     }
+    if cmdline.value("bw.read_ahead_kb").is_some_and(|v| v.parse::<u32>().is_err()) {
+        notes.push("bw.read_ahead_kb needs a number".into());
+    }
     notes
 }
 
@@ -68,6 +71,9 @@ fn check_cmdline(cmdline: &Cmdline, config: &BootConfig) -> Vec<String> {
 fn override_config(mut config: BootConfig, cmdline: &Cmdline) -> BootConfig {
     if let Some(size) = cmdline.value("bw.overlay_size") {
         config.root.overlay_size = size.into();
+    }
+    if let Some(kib) = cmdline.value("bw.read_ahead_kb").and_then(|v| v.parse().ok()) {
+        config.root.read_ahead_kb = Some(kib);
     }
     match (cmdline.value("bw.zram_mib").and_then(|v| v.parse().ok()), &mut config.zram) {
         (Some(0), _) => config.zram = None,
@@ -107,8 +113,8 @@ mod tests {
             let got = override_config(config.clone(), &parse_cmdline(line));
             assert_eq!((got.root.overlay_size.as_str(), got.zram.map(|z| z.size_mib)), (overlay, zram), "{line}");
         }
-        let got = override_config(config, &parse_cmdline("bw.overlay_size=10%"));
-        assert_eq!(got.root.overlay_size, "10%");
+        let got = override_config(config, &parse_cmdline("bw.overlay_size=10% bw.read_ahead_kb=64"));
+        assert_eq!((got.root.overlay_size.as_str(), got.root.read_ahead_kb), ("10%", Some(64)));
     }
 
     #[test]
