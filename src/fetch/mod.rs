@@ -12,6 +12,8 @@ use download::{Attempt, attempt};
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
+use ureq::Body;
+use ureq::http::Response;
 
 /// A body to fetch.
 #[derive(Debug, Clone)]
@@ -106,31 +108,15 @@ pub fn fetch_small(
     limit: u64,
     cx: &Context<'_>,
 ) -> Result<Vec<u8>, SourceError> {
-    if cx.settings.offline {
-        return Err(SourceError::Offline { name: name.into() });
-    }
-    let patience = Patience::default();
-    let mut places = Places::new(urls);
-    while let Some(i) = places.next(patience) {
-        let url = &urls[i];
-        match http::get(url, Via::Environment, headers, None, patience)? {
-            Ok(answer) if answer.status().as_u16() == 200 => {
-                let mut bytes = Vec::new();
-                let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
-                match body.take(limit + 1).read_to_end(&mut bytes) {
-                    Ok(n) if n as u64 > limit => return Err(too_large(url, limit)),
-                    Ok(_) => return Ok(bytes),
-                    Err(e) => places.failed(i, http::failure(name, url, &e), false, cx),
-                }
-            }
-            Ok(answer) => {
-                let status = http::Refusal::Status(answer.status().as_u16());
-                places.failed(i, status.to_error(name, "", url), status.is_final(), cx);
-            }
-            Err(refusal) => places.failed(i, refusal.to_error(name, "", url), refusal.is_final(), cx),
+    ask_places(name, urls, headers, cx, |url, answer| {
+        let mut bytes = Vec::new();
+        let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+        match body.take(limit + 1).read_to_end(&mut bytes) {
+            Ok(n) if n as u64 > limit => Err(Unread::Anywhere(too_large(url, limit))),
+            Ok(_) => Ok(bytes),
+            Err(e) => Err(Unread::Now(http::failure(name, url, &e))),
         }
-    }
-    Err(places.into_error(name, ""))
+    })
 }
 
 /// The size in bytes that the first place that answers announces (RFC 9110 section 8.6); no body is read.
@@ -138,6 +124,30 @@ pub fn fetch_small(
 /// # Errors
 /// As [`fetch_small`]; [`SourceError::Fetch`] when the server does not say.
 pub fn fetch_size(name: &str, urls: &[String], cx: &Context<'_>) -> Result<u64, SourceError> {
+    ask_places(name, urls, &[], cx, |url, answer| {
+        let silent = || Unread::Here(http::failure(name, url, "the server does not say how large it is"));
+        answer.body().content_length().ok_or_else(silent)
+    })
+}
+
+/// Why an answer was of no use.
+enum Unread {
+    /// Asking this place again may help.
+    Now(SourceError),
+    /// Another place may help.
+    Here(SourceError),
+    /// No place helps.
+    Anywhere(SourceError),
+}
+
+/// Asks one place after the other until `read` makes something of an answer with status 200.
+fn ask_places<T>(
+    name: &str,
+    urls: &[String],
+    headers: &[(String, String)],
+    cx: &Context<'_>,
+    read: impl Fn(&str, Response<Body>) -> Result<T, Unread>,
+) -> Result<T, SourceError> {
     if cx.settings.offline {
         return Err(SourceError::Offline { name: name.into() });
     }
@@ -145,13 +155,23 @@ pub fn fetch_size(name: &str, urls: &[String], cx: &Context<'_>) -> Result<u64, 
     let mut places = Places::new(urls);
     while let Some(i) = places.next(patience) {
         let url = &urls[i];
-        match http::get(url, Via::Environment, &[], None, patience)? {
-            Ok(answer) => match answer.body().content_length() {
-                Some(size) => return Ok(size),
-                None => places.failed(i, http::failure(name, url, "the server does not say how large it is"), true, cx),
+        let refusal = match http::get(url, Via::Environment, headers, None, patience)? {
+            Ok(answer) if answer.status().as_u16() == 200 => match read(url, answer) {
+                Ok(read) => return Ok(read),
+                Err(Unread::Anywhere(e)) => return Err(e),
+                Err(Unread::Here(e)) => {
+                    places.failed(i, e, true, cx);
+                    continue;
+                }
+                Err(Unread::Now(e)) => {
+                    places.failed(i, e, false, cx);
+                    continue;
+                }
             },
-            Err(refusal) => places.failed(i, refusal.to_error(name, "", url), refusal.is_final(), cx),
-        }
+            Ok(answer) => http::Refusal::Status(answer.status().as_u16()),
+            Err(refusal) => refusal,
+        };
+        places.failed(i, refusal.to_error(name, "", url), refusal.is_final(), cx);
     }
     Err(places.into_error(name, ""))
 }
