@@ -131,3 +131,24 @@ fn the_schema_is_json_and_refuses_unknown_keys() {
     assert_eq!((r.code, &schema["additionalProperties"]), (0, &false.into()));
     assert!(schema["properties"]["component"].is_object());
 }
+
+#[test]
+fn the_recipes_in_the_readme_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["recipes", "overlays", "programs"] {
+        std::os::unix::fs::symlink(root.join(folder), dir.path().join(folder)).unwrap();
+    }
+    // Links, so that the example's files lie beside the recipes they extend.
+    std::fs::create_dir_all(dir.path().join("mine/lab")).unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let examples: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 2, "the README shows a small recipe and one that joins a cluster");
+    for example in examples {
+        let text = example.replace("extends = \"worker\"", "extends = \"../recipes/worker.toml\"");
+        let text = text.replace("../overlays/lab", "lab");
+        std::fs::write(dir.path().join("mine/example.toml"), text).unwrap();
+        let r = run(dir.path(), &["check", "--recipe", "mine/example.toml"], &[]);
+        assert_eq!(r.code, 0, "{}\n{example}", r.err);
+    }
+}
