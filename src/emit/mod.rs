@@ -49,6 +49,14 @@ pub struct SourceRecord {
     pub packages: Vec<PackageFacts>,
 }
 
+/// What became of an image. While this is there, no other build replaces what lies in `<out>/<recipe>/`.
+#[derive(Debug)]
+pub struct Emitted {
+    /// What the image weighs, compared with what was there before.
+    pub budget: BudgetReport,
+    _staging: Staging,
+}
+
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
 const SCRIPT: &str = "boot.ipxe";
@@ -56,11 +64,11 @@ const SBOM: &str = "sbom.spdx.json";
 const SUMS: &str = "SHA256SUMS";
 
 /// Writes `<out>/<recipe>/` beside the old one, and puts it in its place when it is whole and within its budget; `smoke/`
-/// stays. Returns what the image weighs, compared with what was there before; over budget, what was there before stays.
+/// stays. Over budget, what was there before stays.
 ///
 /// # Errors
 /// [`EmitError`]; what was there before is then still there.
-pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<BudgetReport, EmitError> {
+pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, EmitError> {
     let staging = Staging::start(out, &image.recipe.name)?;
     let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
     let dir = staging.dir();
@@ -90,10 +98,10 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<BudgetReport
     write::write_file(&dir.join(SUMS), sums.as_bytes())?;
     let report = assess(image, &manifest, earlier.as_ref());
     if report.violations().is_empty() {
-        let place = staging.finish()?;
-        ui.detail(format_args!("wrote {}", place.display()));
+        staging.finish()?;
+        ui.detail(format_args!("wrote {}", staging.target().display()));
     }
-    Ok(report)
+    Ok(Emitted { budget: report, _staging: staging })
 }
 
 fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) -> BudgetReport {

@@ -49,8 +49,8 @@ impl Staging {
         &self.target
     }
 
-    /// Puts the new folder in its place. All its files have been synced.
-    pub fn finish(self) -> Result<PathBuf, EmitError> {
+    /// Puts the new folder in its place. All its files have been synced. No other build replaces it while this is there.
+    pub fn finish(&self) -> Result<(), EmitError> {
         for dir in [self.dir.join("segments"), self.dir.clone()] {
             sync_dir(&dir)?;
         }
@@ -64,7 +64,7 @@ impl Staging {
         if self.dir.exists() {
             std::fs::remove_dir_all(&self.dir).map_err(EmitError::io("remove", &self.dir))?;
         }
-        Ok(self.target.clone())
+        Ok(())
     }
 }
 

@@ -158,7 +158,7 @@ impl Lab {
             sources: &self.sources,
             time: 1_795_253_431,
         };
-        emit_image(&image, out, &Ui::default())
+        emit_image(&image, out, &Ui::default()).map(|emitted| emitted.budget)
     }
 
     fn emit(&self) -> Result<BudgetReport, EmitError> {

@@ -6,6 +6,7 @@
 use crate::budget::BudgetReport;
 use crate::entry::{Body, Sha256};
 use crate::error::{Exit, Failure};
+use crate::lock::Lock;
 use crate::recipe::{CheckedRecipe, SourceSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
@@ -58,7 +59,8 @@ impl From<FreshError> for Failure {
     }
 }
 
-/// Hash of all that decides what a build makes: this program, PID1, recipe files and variables, lock, overlays, local sources.
+/// Hash of all that decides what a build makes, but for the lock: this program, PID1, recipe files and variables, overlays,
+/// local sources. Taken before a build begins: what is edited while it runs differs from it.
 pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError> {
     let mut hasher = Hasher::new();
     let mut add = |label: &str, bytes: &[u8]| {
@@ -75,9 +77,6 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     add("vars", vars.concat().as_bytes());
     for path in &recipe.files_read {
         add("recipe", &read(path)?);
-    }
-    if recipe.lock_path.exists() {
-        add("lock", &read(&recipe.lock_path)?);
     }
     for overlay in &recipe.overlays {
         add("overlay", overlay.to.as_bytes());
@@ -103,6 +102,12 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     Ok(Sha256(hasher.finalize().into()))
 }
 
+/// The same with the lock that is built from.
+pub fn with_lock(inputs: &Sha256, lock: &Lock) -> Sha256 {
+    let lock = serde_json::to_vec(lock).expect("a lock is plain data");
+    Sha256::of(&[&inputs.0, lock.as_slice()].concat())
+}
+
 /// What the earlier build with these inputs left, if all of it is still as it was written.
 pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<Found> {
     let record: Record = serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()?;
@@ -110,7 +115,7 @@ pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<Found> {
     same.then_some(Found { image_id: record.image_id, budget: record.budget })
 }
 
-/// Records a finished build.
+/// Records a finished build; nobody else may replace the image meanwhile.
 pub fn remember(dir: &Path, inputs: &Sha256, image_id: &str, budget: &BudgetReport) -> Result<(), FreshError> {
     let record = Record { inputs: *inputs, image_id: image_id.into(), files: stamps(dir)?, budget: budget.clone() };
     let path = dir.join(RECORD);

@@ -81,7 +81,10 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         reused: Vec::new(),
         budget,
     };
-    if let Some(found) = fresh::unchanged(&dir, &fresh::inputs(&recipe, &pid1)?) {
+    let inputs = fresh::inputs(&recipe, &pid1)?;
+    if let Some(lock) = load_lock(&recipe.lock_path)?
+        && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
+    {
         return Ok(outcome(found.image_id, found.budget));
     }
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
@@ -97,13 +100,13 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         sources: &sources,
         time: renewed.lock.time,
     };
-    let budget = emit::emit_image(&image, &request.out, &options.ui)?;
-    if budget.violations().is_empty() {
-        // The lock may have been renewed on the way: what counts is what this build used.
-        fresh::remember(&dir, &fresh::inputs(&recipe, &pid1)?, &packing.image_id, &budget)?;
+    let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
+    if emitted.budget.violations().is_empty() {
+        let inputs = fresh::with_lock(&inputs, &renewed.lock);
+        fresh::remember(&dir, &inputs, &packing.image_id, &emitted.budget)?;
     }
     let reused = packing.segments.iter().filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
-    let done = outcome(packing.image_id, budget);
+    let done = outcome(packing.image_id, emitted.budget);
     Ok(BuildOutcome { unchanged: false, renewed: renewed.diff, reused, ..done })
 }
 
