@@ -3,6 +3,19 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// What to do when the cache folder cannot be used for this reason.
+pub(crate) fn help_for(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: free some space, or name a cache folder on another disk with --cache; what is finished is kept"
+        }
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            "the cache folder must be writable: name another one with --cache"
+        }
+        _ => "check the cache folder (--cache), its permissions and the free space",
+    }
+}
+
 /// Exit code 1.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
@@ -20,15 +33,7 @@ impl CacheError {
     /// The `help:` line.
     pub fn help(&self) -> String {
         match self {
-            Self::Io { cause, .. } => match cause.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                    "the disk is full: free some space, or name a cache folder on another disk with --cache; what is finished is kept".into()
-                }
-                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-                    "the cache folder must be writable: name another one with --cache".into()
-                }
-                _ => "check the cache folder (--cache), its permissions and the free space".into(),
-            },
+            Self::Io { cause, .. } => help_for(cause).into(),
             Self::Damaged { path, .. } => format!("delete `{}`, the next build makes it again", path.display()),
         }
     }

@@ -18,6 +18,7 @@ mod tests;
 pub mod unpacked;
 
 pub use error::CacheError;
+pub(crate) use error::help_for;
 
 use crate::entry::Sha256;
 use session::Session;

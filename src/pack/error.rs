@@ -1,6 +1,6 @@
 //! What can go wrong while packing.
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, help_for};
 use crate::error::{Exit, Failure};
 use std::path::{Path, PathBuf};
 
@@ -61,8 +61,10 @@ impl PackError {
             Self::TooLarge { .. } => "leave the file out, or let the node fetch it after the boot".into(),
             Self::BadEntry { .. } => "rename or exclude it in the recipe".into(),
             Self::Changed { .. } => "let nothing write to it and build again".into(),
-            Self::Read { .. } | Self::Io { .. } => "check the path, its permissions and the free space".into(),
-            Self::Compress { .. } => "check the free memory and the free space of the cache folder".into(),
+            Self::Read { .. } => "check the path and its permissions".into(),
+            // All that is packed is written below the cache folder.
+            Self::Io { cause, .. } => help_for(cause).into(),
+            Self::Compress { .. } => "check the free memory".into(),
             Self::BadLevel { .. } | Self::BadBlock { .. } | Self::BadCompressor { .. } => {
                 "change `[root]` or `[pack]` of the recipe".into()
             }

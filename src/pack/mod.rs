@@ -159,14 +159,14 @@ fn write_packed(
     let unpacked = archive_size(&archive.entries)?;
     let path = dir.join(file_name(how));
     let file = File::create_new(&path).map_err(PackError::io("make", &path))?;
-    let failed = |cause| PackError::Compress { segment: name.as_str(), cause };
+    let failed = |cause| PackError::io("write", &path)(cause);
     let out = HashedFile { file: BufWriter::with_capacity(1 << 17, file), hasher: sha2::Sha256::new(), size: 0 };
     let mut compressor = Compressor::new(how, unpacked, cx.jobs, out).map_err(failed)?;
     write_archive(&archive.entries, &mut compressor, failed)?;
     let mut out = compressor.finish().map_err(failed)?;
     out.write_all(&vec![0; padding(how, out.size)]).map_err(failed)?;
     let file = out.file.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.sync_all().map_err(PackError::io("sync", &path))?;
+    file.sync_all().map_err(failed)?;
     Ok(PackedSegment {
         name,
         path,
