@@ -6,8 +6,10 @@
 use super::tool::FoundTool;
 use super::{PackError, copy_body};
 use crate::entry::{Entry, Kind};
+use crate::interrupt::Group;
 use crate::recipe::Root;
 use std::fs::{File, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -57,21 +59,26 @@ pub fn make_erofs(
     let compressor = compressor_arg(root)?;
     check_tool_has(tool, compressor.split(',').next().unwrap_or(&compressor))?;
     stage(entries, staging)?;
-    let output = tool
-        .command()
+    let mut command = tool.command();
+    command
         .args(["-d1", "-x-1", "-T0", "-U", UUID, "--all-root", "-z", &compressor])
         .arg(format!("-C{}", u64::from(root.block_kib) << 10))
         .arg(out)
         .arg(staging)
         .stdin(Stdio::null())
-        .output()
-        .map_err(PackError::io("run", &tool.path))?;
-    match output.status.success() {
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut group = Group::spawn(&mut command).map_err(PackError::io("run", &tool.path))?;
+    let mut said = Vec::new();
+    let mut pipe = group.child().stderr.take().expect("standard error is a pipe");
+    pipe.read_to_end(&mut said).map_err(PackError::io("read from", &tool.path))?;
+    let status = group.child().wait().map_err(PackError::io("wait for", &tool.path))?;
+    match status.success() {
         true => Ok(()),
         false => Err(PackError::Tool {
             tool: tool.tool.name,
-            status: output.status.to_string(),
-            stderr: String::from_utf8_lossy(&output.stderr).trim().into(),
+            status: status.to_string(),
+            stderr: String::from_utf8_lossy(&said).trim().into(),
         }),
     }
 }

@@ -4,6 +4,7 @@
 use super::tool::{FoundTool, MKSQUASHFS};
 use super::{PackError, copy_body};
 use crate::entry::{Entry, Kind};
+use crate::interrupt::Group;
 use crate::recipe::Root;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -62,14 +63,10 @@ pub fn make_squashfs(
         .args(["-b", &format!("{}K", root.block_kib), "-processors", &jobs.max(1).to_string(), "-comp"])
         .args(compressor_args(root)?);
     let log = stderr.try_clone().map_err(PackError::io("make", out))?;
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(PackError::io("run", &tool.path))?;
-    let fed = feed(&mut child, entries);
-    let status = child.wait().map_err(PackError::io("wait for", &tool.path))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+    let mut group = Group::spawn(&mut command).map_err(PackError::io("run", &tool.path))?;
+    let fed = feed(group.child(), entries);
+    let status = group.child().wait().map_err(PackError::io("wait for", &tool.path))?;
     let stderr = read_log(stderr);
     match fed {
         // A pipe that broke is what happens when the tool fails: its own words say more.
