@@ -26,7 +26,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// Layout of this document; 1.
-    pub schema: u32,
+    pub version: u32,
     pub recipe: String,
     pub image_id: String,
     /// One chain for each segment that holds the path: what asked for it comes last.
@@ -43,7 +43,7 @@ pub fn explain(manifest: &Manifest, path: &str) -> Result<Explanation, InspectEr
         return Err(InspectError::NoSuchFile { path: path.into(), recipe: manifest.recipe.clone(), similar });
     }
     Ok(Explanation {
-        schema: 1,
+        version: 1,
         recipe: manifest.recipe.clone(),
         image_id: manifest.image_id.clone(),
         chains: found.into_iter().map(|file| chain(manifest, file)).collect(),

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub enum InspectError {
     #[error("cannot read `{}`: {cause}", path.display())]
     Read { path: PathBuf, cause: std::io::Error },
+    #[error("`{}` is no initrd: neither a cpio archive nor a known compression", path.display())]
+    NoInitrd { path: PathBuf },
     #[error("`{}` is no image: it holds no {MANIFEST}", path.display())]
     NoManifest { path: PathBuf },
     #[error(transparent)]
@@ -33,7 +35,7 @@ impl InspectError {
     /// The `help:` line.
     pub fn help(&self) -> String {
         match self {
-            Self::Read { .. } => "name an initrd, or the folder of an image".into(),
+            Self::Read { .. } | Self::NoInitrd { .. } => "name an initrd, or the folder of an image".into(),
             Self::NoManifest { .. } => "build it first: `bootwright build --recipe NAME`".into(),
             Self::Manifest(e) => e.help(),
             Self::NoSuchFile { similar, .. } if similar.is_empty() => {
@@ -71,6 +73,9 @@ pub fn load_report(path: &Path, top: usize, files: bool) -> Result<Inspected, In
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let segments = initrd::read_initrd(file, newc::Limits::default()).map_err(failed)?;
+    if segments.first().is_none_or(|first| first.compression == initrd::Packing::Unknown) {
+        return Err(InspectError::NoInitrd { path: path.into() });
+    }
     Ok(Inspected::Initrd(report::initrd_report(segments, size, top, files)))
 }
 

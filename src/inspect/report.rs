@@ -10,14 +10,14 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Layout of both reports.
-const SCHEMA: u32 = 1;
+const VERSION: u32 = 1;
 /// Path parts that name a top folder.
 const FOLDER_DEPTH: usize = 3;
 
 /// One of our images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImageReport {
-    pub schema: u32,
+    pub version: u32,
     pub recipe: String,
     pub image_id: String,
     pub kernel_release: String,
@@ -56,7 +56,7 @@ pub struct FileWeight {
 /// Any initrd.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InitrdReport {
-    pub schema: u32,
+    pub version: u32,
     /// Bytes of the file.
     pub size: u64,
     pub segments: Vec<SegmentReport>,
@@ -99,7 +99,7 @@ pub fn image_report(manifest: &Manifest, top: usize, files: bool) -> ImageReport
         component: Some(f.component.clone()),
     });
     ImageReport {
-        schema: SCHEMA,
+        version: VERSION,
         recipe: manifest.recipe.clone(),
         image_id: manifest.image_id.clone(),
         kernel_release: manifest.kernel_release.clone(),
@@ -134,7 +134,7 @@ pub fn initrd_report(segments: Vec<InitrdSegment>, size: u64, top: usize, files:
             entries: if files { entries } else { Vec::new() },
         }
     });
-    InitrdReport { schema: SCHEMA, size, segments: segments.collect() }
+    InitrdReport { version: VERSION, size, segments: segments.collect() }
 }
 
 fn folder_of(path: &str) -> String {

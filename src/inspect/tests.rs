@@ -180,7 +180,7 @@ fn a_foreign_initrd_is_summed_up() {
     let text = report.to_text();
     assert!(text.contains("etc/b -> a") && text.contains("zstd"), "{text}");
     let json = serde_json::to_value(Inspected::Initrd(report)).unwrap();
-    assert_eq!((&json["schema"], &json["kind"]), (&1.into(), &"initrd".into()));
+    assert_eq!((&json["version"], &json["kind"]), (&1.into(), &"initrd".into()));
     assert_eq!(json["segments"][0]["compression"], "zstd");
     let error = load_report(&dir.path().join("none"), 1, false).unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
