@@ -1,0 +1,66 @@
+//! An image over its budget is not published.
+
+use crate::project::Project;
+
+#[test]
+fn over_budget_keeps_the_last_image_and_says_what_grew() {
+    let project = Project::new();
+    project.add("[budget]\nboot_files_mb = 2\n");
+    let image = project.good_build();
+    let data = project.read("tool/data");
+    project.write("tool/data", noise(4_000_000));
+    let run = project.build(&[]);
+    run.fails(
+        4,
+        &[
+            "`tiny` is over budget",
+            "over the limit of 2.00 MB (`boot_files_mb`)",
+            "largest components:",
+            "MB tool",
+            "grown since the last build:",
+            "component tool",
+            "root:opt/tool/data (20.0 kB -> 4.00 MB)",
+            "bootwright inspect",
+        ],
+    );
+    let table = &run.out;
+    for row in ["boot files", "limit", "2.00 MB", "component", "tool", "grown since the last build", "not written"] {
+        assert!(table.contains(row), "no {row:?} in:\n{table}");
+    }
+    project.image().is_like(&image);
+    assert_eq!(project.out_names(), ["tiny"]);
+    let json = project.build(&["--json"]);
+    json.fails(4, &["over budget"]);
+    assert_eq!(json.json()["violations"][0]["over"], "boot-files");
+
+    project.write("tool/data", data);
+    project.good_build().is_like(&image);
+}
+
+#[test]
+fn a_component_and_the_ram_have_limits_of_their_own() {
+    for (limit, said) in [
+        ("[budget.components]\nkernel = 0.001\n", "component `kernel` takes"),
+        ("[budget]\nram_mib = 1\n", "over the limit of 1 (`ram_mib`)"),
+    ] {
+        let project = Project::new();
+        project.add(limit);
+        project.build(&[]).fails(4, &[said, "largest components:"]);
+        assert_eq!(project.out_names(), [""; 0], "there was no image, and there is none");
+        project.edit(limit, "");
+        project.good_build().is_like(&Project::new().good_build());
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(n: usize) -> Vec<u8> {
+    let mut state = 88172645463325252u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(n)
+    .collect()
+}

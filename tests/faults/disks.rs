@@ -1,0 +1,162 @@
+//! Disks that are full or cannot be written.
+//!
+//! A small tmpfs in a mount namespace of its own: needs no root where user namespaces are allowed.
+
+use crate::project::{Project, Run};
+use std::process::Command;
+
+/// Whether namespaces are allowed; in CI they have to be.
+fn can_unshare() -> bool {
+    let tried = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
+    let can = tried.is_ok_and(|status| status.success());
+    assert!(can || std::env::var_os("CI").is_none(), "user namespaces are not allowed here: this test needs them");
+    if !can {
+        eprintln!("skipped: user namespaces are not allowed here");
+    }
+    can
+}
+
+/// Runs a shell script in the project, in a mount namespace; `$BOOTWRIGHT build --recipe tiny` is `build`.
+fn in_namespace(project: &Project, script: &str) -> Run {
+    let inner = project.command(&["build", "--recipe", "tiny"]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+    command.arg(format!("build() {{ '{}' build --recipe tiny \"$@\"; }}\n{script}", inner.get_program().display()));
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(project.path(""));
+    Run::of(command.output().expect("unshare was there a moment ago"))
+}
+
+/// A project with an image, and what its sources are changed to.
+fn prepared() -> Project {
+    let project = Project::new();
+    project.good_build();
+    project.write("tool/data", vec![b'n'; 3_000_000]);
+    project
+}
+
+fn expected() -> Project {
+    let project = Project::new();
+    project.write("tool/data", vec![b'n'; 3_000_000]);
+    project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
+    project.good_build();
+    project
+}
+
+#[test]
+fn a_full_out_keeps_the_last_image() {
+    if !can_unshare() {
+        return;
+    }
+    let project = prepared();
+    // Uncompressed, the new root does not fit beside the old image.
+    project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
+    let script = "
+        cp -a out old
+        mount -t tmpfs -o size=2m none out
+        cp -a old/. out/
+        set +e; build; code=$?; set -e
+        diff -r old/tiny out/tiny
+        test ! -e out/.tiny.new
+        exit $code";
+    let run = in_namespace(&project, script);
+    run.fails(1, &["out/.tiny.new/", "No space left on device", "the disk is full", "--out"]);
+    project.good_build().is_like(&expected().image());
+}
+
+#[test]
+fn a_full_cache_keeps_the_last_image() {
+    if !can_unshare() {
+        return;
+    }
+    let project = prepared();
+    project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
+    let script = "
+        cp -a out old
+        mkdir small
+        mount -t tmpfs -o size=2m none small
+        set +e; build --cache small; code=$?; set -e
+        diff -r old out
+        test -z \"$(ls small/tmp)\"
+        test -z \"$(find small -size +1000k)\"
+        exit $code";
+    let run = in_namespace(&project, script);
+    run.fails(1, &["small/", "No space left on device", "the disk is full", "--cache"]);
+    project.good_build().is_like(&expected().image());
+}
+
+#[test]
+fn a_read_only_out_keeps_the_last_image() {
+    if !can_unshare() {
+        return;
+    }
+    let project = prepared();
+    project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
+    let script = "
+        cp -a out old
+        mount --bind out out
+        mount -o remount,bind,ro out
+        set +e; build; code=$?; set -e
+        diff -r old out
+        exit $code";
+    let run = in_namespace(&project, script);
+    run.fails(1, &["out/", "Read-only file system", "must be writable", "--out"]);
+    project.good_build().is_like(&expected().image());
+}
+
+#[test]
+fn a_read_only_cache_serves_what_it_holds_and_says_what_it_cannot_take() {
+    if !can_unshare() {
+        return;
+    }
+    let project = Project::new();
+    let image = project.good_build();
+    let script = "
+        mount --bind cache cache
+        mount -o remount,bind,ro cache
+        rm -r out
+        build --locked";
+    in_namespace(&project, script).succeeds();
+    project.image().is_like(&image);
+    project.write("tool/data", "else");
+    let script = "
+        mount --bind cache cache
+        mount -o remount,bind,ro cache
+        build";
+    in_namespace(&project, script).fails(1, &["cache/", "Read-only file system", "--cache"]);
+    project.image().is_like(&image);
+}
+
+#[test]
+fn a_read_only_recipe_folder_is_named() {
+    if !can_unshare() {
+        return;
+    }
+    let project = prepared();
+    let image = project.image();
+    let script = "
+        mount --bind recipes recipes
+        mount -o remount,bind,ro recipes
+        build";
+    in_namespace(&project, script).fails(1, &["recipes/tiny.lock", "Read-only file system", "permissions"]);
+    project.image().is_like(&image);
+    let again = Project::new();
+    again.write("tool/data", vec![b'n'; 3_000_000]);
+    project.good_build().is_like(&again.good_build());
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_not_touched() {
+    let project = Project::new();
+    project.write("out/tiny/precious", "mine");
+    project.build(&[]).fails(1, &["out/tiny` is there and no image of ours", "--out"]);
+    assert_eq!(project.read("out/tiny/precious"), "mine");
+    assert_eq!(project.out_names(), ["tiny"]);
+    std::fs::remove_file(project.path("out/tiny/precious")).unwrap();
+    project.good_build().is_like(&Project::new().good_build());
+}

@@ -1,0 +1,18 @@
+//! Bad situations, as a user of the real program meets them; each is followed by a build that must be as if nothing had
+//! happened.
+
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/need.rs"]
+mod need;
+#[path = "../support/project.rs"]
+mod project;
+
+mod archives;
+mod budget;
+mod conflicts;
+mod disks;
+mod downloads;
+mod interrupts;
+mod locks;
+mod output;

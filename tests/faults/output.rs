@@ -1,0 +1,146 @@
+//! What the commands print: for people, for scripts, with and without colours.
+
+use crate::project::Project;
+use std::process::Command;
+
+#[test]
+fn explain_leads_back_to_the_recipe() {
+    let project = Project::new();
+    project.good_build();
+    let explain = |path: &str| project.run(&["explain", path, "--recipe", "tiny"]);
+    explain("/opt/tool/run").succeeds().says(&["/opt/tool/run (root segment, tool)", "(recipes/tiny.toml:12)"]);
+    explain("etc/motd").succeeds().says(&["it is written in the recipe (recipes/tiny.toml:17)"]);
+    explain("/etc/tiny.conf").succeeds().says(&["it is part of an overlay"]);
+    let module = "usr/lib/modules/1.0/kernel/net/second.ko";
+    explain(module).succeeds().says(&["asks for this kernel module", "recipes/tiny.toml:6"]);
+    explain("/opt/tool/runn")
+        .fails(1, &["`/opt/tool/runn` is not in the image `tiny`", "did you mean `/opt/tool/run`?"]);
+    project.run(&["explain", "/x", "--recipe", "none"]).fails(1, &["out/none", "bootwright build"]);
+}
+
+#[test]
+fn inspect_reads_our_images_and_those_of_others() {
+    let project = Project::new();
+    project.good_build();
+    project.run(&["inspect", "--recipe", "tiny"]).succeeds().says(&["kernel", "tool", "opt/tool/data"]);
+    project.run(&["inspect", "out/tiny/initrd.img"]).succeeds().says(&["opt/tool/data"]);
+
+    project.write("foreign/bin/busybox", vec![b'b'; 70_000]);
+    let made = "cd foreign && find . | cpio --quiet -o -H newc | gzip > ../foreign.img";
+    let made = Command::new("sh").args(["-c", made]).current_dir(project.path("")).status().unwrap();
+    assert!(made.success(), "cpio and gzip are there wherever initrds are made");
+    project.run(&["inspect", "foreign.img"]).succeeds().says(&["bin/busybox", "70.0 kB"]);
+
+    project.write("text", "no initrd at all");
+    project.run(&["inspect", "text"]).fails(1, &["`text` is no initrd", "name an initrd"]);
+    project.write("empty", "");
+    project.run(&["inspect", "empty"]).fails(1, &["`empty` is no initrd"]);
+    // Of a damaged one, what can be read is shown with what stopped it.
+    let cut = std::fs::read(project.path("foreign.img")).unwrap();
+    project.write("cut.img", &cut[..cut.len() / 2]);
+    let report = project.run(&["inspect", "cut.img", "--json"]).succeeds().json();
+    assert!(report["segments"][0]["problem"].is_string(), "{report}");
+    project.run(&["inspect", "none"]).fails(1, &["cannot read `none`"]);
+}
+
+#[test]
+fn doctor_says_what_is_missing_and_what_works_without_it() {
+    let project = Project::new();
+    let squashed = project.read("recipes/tiny.toml").replace("\"cpio\"", "\"squashfs\"");
+    for (name, text) in
+        [("rescue", project.read("recipes/tiny.toml")), ("worker", squashed.clone()), ("worker-prebuilt", squashed)]
+    {
+        project.write(&format!("recipes/{name}.toml"), text);
+    }
+    std::fs::create_dir(project.path("empty")).unwrap();
+    let doctor = |more: &[&str]| {
+        let mut command = project.command(&[&["doctor"], more].concat());
+        crate::project::Run::of(command.env("PATH", project.path("empty")).output().unwrap())
+    };
+    let run = doctor(&[]);
+    run.fails(1, &["cannot be built here: `worker`, `worker-prebuilt`", "what works without it: rescue"]);
+    run.says(&["mksquashfs", "needs mksquashfs", "squashfs-tools", "qemu-system-x86", "works"]);
+    doctor(&["--recipe", "rescue"]).succeeds().says(&["rescue", "works"]);
+    let json = doctor(&["--json"]);
+    json.fails(1, &["cannot be built here"]);
+    let found = json.json();
+    assert_eq!(found["version"], 1);
+    let builds: Vec<_> = found["recipes"].as_array().unwrap().iter().map(|r| r["builds"].as_bool().unwrap()).collect();
+    assert_eq!(builds, [true, false, false]);
+    let missing = doctor(&["--recipe", "none"]);
+    missing.fails(2, &["none"]);
+}
+
+#[test]
+fn a_tool_that_is_missing_is_named_with_its_package() {
+    let project = Project::with_root("image = \"squashfs\"");
+    std::fs::create_dir(project.path("empty")).unwrap();
+    let mut command = project.command(&["build", "--recipe", "tiny"]);
+    let run = crate::project::Run::of(command.env("PATH", project.path("empty")).output().unwrap());
+    run.fails(1, &["`mksquashfs`", "squashfs-tools"]);
+    assert!(!project.path("out/tiny").exists());
+}
+
+#[test]
+fn completions_are_there_for_each_shell() {
+    let project = Project::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        // fish names long options without their dashes.
+        project.run(&["completions", shell]).succeeds().says(&["bootwright", "inspect", "locked"]);
+    }
+    project.run(&["completions", "none"]).says(&["error: invalid value 'none'"]);
+}
+
+/// Every command with `--json` in a project that is built.
+const DOCUMENTS: [&[&str]; 8] = [
+    &["check", "--recipe", "tiny", "--json"],
+    &["lock", "--recipe", "tiny", "--json"],
+    &["build", "--recipe", "tiny", "--json"],
+    &["inspect", "--recipe", "tiny", "--json"],
+    &["inspect", "--recipe", "tiny", "--files", "--json"],
+    &["inspect", "out/tiny/initrd.img", "--json"],
+    &["explain", "etc/motd", "--recipe", "tiny", "--json"],
+    &["doctor", "--recipe", "tiny", "--json"],
+];
+
+#[test]
+fn documents_for_scripts_parse_and_carry_their_version() {
+    let project = Project::new();
+    project.good_build();
+    for args in DOCUMENTS {
+        let document = project.run(args).succeeds().json();
+        assert_eq!(document["version"], 1, "{args:?}: {document}");
+    }
+    let schema = project.run(&["schema"]).succeeds().json();
+    assert!(schema["$schema"].is_string(), "a JSON schema says which draft it is of");
+}
+
+/// Standard error is no terminal here, so `--color always` shows that there would be something to leave out.
+#[test]
+fn there_are_no_escapes_where_they_are_not_wanted() {
+    let project = Project::new();
+    project.edit("\"second\"", "\"second\"]\nmoduls = [\"x\"");
+    for (env, args) in [
+        (("NO_COLOR", "1"), &["build", "--recipe", "tiny"][..]),
+        (("CLICOLOR_FORCE", "1"), &["build", "--recipe", "tiny", "--color", "never"]),
+        (("TERM", "xterm"), &["check", "--recipe", "tiny", "--color", "never"]),
+        (("NO_COLOR", "1"), &["inspect"]),
+        (("NO_COLOR", "1"), &["--help"]),
+    ] {
+        let output = project.command(args).env(env.0, env.1).output().unwrap();
+        assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b), "{args:?}");
+    }
+}
+
+#[test]
+fn quiet_says_only_errors() {
+    let project = Project::new();
+    let run = project.build(&["-q"]);
+    assert_eq!(run.succeeds().err, "");
+    project.write("tool/data", "else");
+    assert_eq!(project.build(&["--quiet", "--json"]).succeeds().err, "");
+    project.edit("\"second\"", "\"secnod\"");
+    let run = project.build(&["-q"]);
+    assert!(run.fails(2, &["secnod"]).err.starts_with("error: "), "{}", run.err);
+    project.build(&["-q", "-v"]).says(&["error: the argument '--quiet' cannot be used with '--verbose'"]);
+}
