@@ -95,7 +95,9 @@ fn start_watching() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            for &leader in running().iter() {
+            // Kept to the end: whoever notices that its group was killed waits in `drop`, and reports no failure of a tool.
+            let running = running();
+            for &leader in running.iter() {
                 let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
             }
             if HOLDS.load(Ordering::SeqCst) > 0 {
