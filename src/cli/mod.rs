@@ -14,7 +14,8 @@ use crate::error::{Exit, Failure};
 use crate::pipeline::Options;
 use crate::source::Settings;
 use crate::ui::{Ui, Verbosity};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -115,7 +116,10 @@ enum Command {
 
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let command = Cli::command().color(color_of_help(&arguments));
+    let parsed = command.try_get_matches_from(arguments).and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(e) => {
             let code = if e.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -136,6 +140,19 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// `--color` as far as clap needs it: it prints help and usage errors before it has parsed the command line.
+fn color_of_help(arguments: &[OsString]) -> clap::ColorChoice {
+    let mut asked = None;
+    for (i, argument) in arguments.iter().enumerate() {
+        match argument.to_str().and_then(|text| text.strip_prefix("--color")) {
+            Some("") => asked = arguments.get(i + 1).and_then(|value| value.to_str()),
+            Some(rest) => asked = rest.strip_prefix('='),
+            None => {}
+        }
+    }
+    asked.and_then(|when| when.parse().ok()).unwrap_or_default()
 }
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
