@@ -85,7 +85,7 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
     if let Some(path) = cx.cache.blob(&request.sha256) {
         return Ok(path);
     }
-    let task = cx.ui.task(&format!("fetch {} {}", request.name, request.version), Some(request.size));
+    let task = cx.ui.task(format!("fetch {} {}", request.name, request.version).trim_end(), Some(request.size));
     let mut places = Places::new(request.urls);
     while let Some(i) = places.next(patience) {
         match attempt(request, &request.urls[i], cx, patience, &task)? {

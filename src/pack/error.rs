@@ -60,7 +60,10 @@ impl PackError {
         match self {
             Self::TooLarge { .. } => "leave the file out, or let the node fetch it after the boot".into(),
             Self::BadEntry { .. } => "rename or exclude it in the recipe".into(),
-            Self::Changed { .. } => "let nothing write to it and build again".into(),
+            Self::Changed { .. } => {
+                "let nothing write to it and build again; if it lies in the cache folder, delete it: it is fetched anew"
+                    .into()
+            }
             Self::Read { .. } => "check the path and its permissions".into(),
             // All that is packed is written below the cache folder.
             Self::Io { cause, .. } => help_for(cause).into(),

@@ -125,7 +125,7 @@ pub fn source_of(spec: &SourceSpec) -> Box<dyn Source + Send + Sync + '_> {
 /// What can go wrong in a source. Exit code 3.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    #[error("`{name}` {version} is gone from {place}")]
+    #[error("{} is gone from {place}", format!("`{name}` {version}").trim_end())]
     Gone { name: String, version: String, place: String },
     #[error("`{name}` has the wrong hash: expected {expected}, got {got}")]
     WrongHash { name: String, expected: Sha256, got: Sha256 },
