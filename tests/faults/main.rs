@@ -16,3 +16,4 @@ mod downloads;
 mod interrupts;
 mod locks;
 mod output;
+mod surroundings;

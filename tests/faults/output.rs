@@ -115,20 +115,38 @@ fn documents_for_scripts_parse_and_carry_their_version() {
     assert!(schema["$schema"].is_string(), "a JSON schema says which draft it is of");
 }
 
-/// Standard error is no terminal here, so `--color always` shows that there would be something to leave out.
+/// Whether a run prints escape sequences, where colours are forced unless something forbids them.
+fn escapes(project: &Project, args: &[&str], no_color: bool) -> bool {
+    let mut command = project.command(args);
+    command.env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    let output = command.output().unwrap();
+    output.stderr.contains(&0x1b) || output.stdout.contains(&0x1b)
+}
+
 #[test]
 fn there_are_no_escapes_where_they_are_not_wanted() {
     let project = Project::new();
-    project.edit("\"second\"", "\"second\"]\nmoduls = [\"x\"");
-    for (env, args) in [
-        (("NO_COLOR", "1"), &["build", "--recipe", "tiny"][..]),
-        (("CLICOLOR_FORCE", "1"), &["build", "--recipe", "tiny", "--color", "never"]),
-        (("TERM", "xterm"), &["check", "--recipe", "tiny", "--color", "never"]),
-        (("NO_COLOR", "1"), &["inspect"]),
-        (("NO_COLOR", "1"), &["--help"]),
-    ] {
-        let output = project.command(args).env(env.0, env.1).output().unwrap();
-        assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b), "{args:?}");
+    for args in [&["--help"][..], &["build", "--nope"], &["build", "--help"]] {
+        assert!(escapes(&project, args, false), "{args:?} has no colours that could be left out");
+        assert!(!escapes(&project, args, true), "{args:?}");
+        for never in [&["--color", "never"][..], &["--color=never"]] {
+            assert!(!escapes(&project, &[never, args].concat(), false), "{args:?} {never:?}");
+            assert!(!escapes(&project, &[args, never].concat(), false), "{args:?} {never:?}");
+        }
+    }
+    let commands: [&[&str]; 5] = [
+        &["build", "--recipe", "tiny"],
+        &["inspect", "--recipe", "tiny"],
+        &["explain", "etc/motd", "--recipe", "tiny"],
+        &["doctor", "--recipe", "tiny"],
+        &["check", "--recipe", "none"],
+    ];
+    for args in commands {
+        assert!(!escapes(&project, args, true), "{args:?}");
+        assert!(!escapes(&project, &[args, &["--color", "never"]].concat(), false), "{args:?}");
     }
 }
 
