@@ -8,6 +8,7 @@ use crate::tree::{Draft, Reason, Supply, TreeEntry, TreeError};
 use memmap2::MmapOptions;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::Path;
 
 /// Debian's default folders (`/lib` and `/usr/lib` are one in the merged layout).
 const DEFAULT_FOLDERS: [&str; 3] = ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
@@ -106,6 +107,12 @@ fn may_be_program(entry: &TreeEntry) -> bool {
         && !NO_PROGRAMS.iter().any(|folder| path.starts_with(folder))
 }
 
+/// Without write bits, as all files of the cache: a file of the user's might be cut short under a mapping, which ends the
+/// process with SIGBUS (mmap(2)).
+fn is_sealed(path: &Path) -> bool {
+    path.metadata().is_ok_and(|facts| facts.permissions().readonly())
+}
+
 enum Program {
     Elf(ElfInfo),
     Script(Vec<String>),
@@ -122,13 +129,13 @@ fn look_at(user: &User, body: &Body) -> Result<Program, ElfError> {
         return Ok(Program::Other);
     }
     let parsed = match &body.at {
-        BodyAt::File { path, offset } if body.size >= MAP_FROM => {
+        BodyAt::File { path, offset } if body.size >= MAP_FROM && is_sealed(path) => {
             let file = File::open(path).map_err(read)?;
             let size = usize::try_from(body.size).map_err(|_| read(std::io::ErrorKind::FileTooLarge.into()))?;
             if file.metadata().map_err(read)?.len() < offset.saturating_add(body.size) {
                 return Err(read(std::io::ErrorKind::UnexpectedEof.into()));
             }
-            // SAFETY: the file is as long as the mapping. Cached files are never written again, only replaced by rename.
+            // SAFETY: the file is as long as the mapping, and nobody writes to it: the cache only replaces by rename.
             let map = unsafe { MmapOptions::new().offset(*offset).len(size).map(&file) }.map_err(read)?;
             parse_elf(&map)
         }
