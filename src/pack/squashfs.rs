@@ -6,9 +6,10 @@ use super::{PackError, copy_body};
 use crate::entry::{Entry, Kind};
 use crate::interrupt::Group;
 use crate::recipe::Root;
+use nix::unistd::{getegid, geteuid};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use tar::{EntryType, Header};
 
 /// mksquashfs's options for the compressor, in its own order of meaning.
@@ -54,12 +55,13 @@ pub fn make_squashfs(
 ) -> Result<(), PackError> {
     check_settings(root)?;
     let stderr = tempfile::tempfile().map_err(PackError::io("make", &std::env::temp_dir()))?;
-    let mut command = tool.command();
+    let mut command = command_for(entries, tool);
     command
         .arg("-")
         .arg(out)
         .args(["-tar", "-noappend", "-quiet", "-no-progress", "-no-xattrs", "-mkfs-time", "0", "-all-time", "0"])
-        .args(["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"])
+        .args(["-root-mode", "0755"])
+        .args(owner_args(entries))
         .args(["-b", &format!("{}K", root.block_kib), "-processors", &jobs.max(1).to_string(), "-comp"])
         .args(compressor_args(root)?);
     let log = stderr.try_clone().map_err(PackError::io("make", out))?;
@@ -79,6 +81,26 @@ pub fn make_squashfs(
         }
         other => other,
     }
+}
+
+fn all_roots(entries: &[Entry]) -> bool {
+    entries.iter().all(|e| (e.uid, e.gid) == (0, 0))
+}
+
+/// mksquashfs 4.5 ignores `-root-uid` beside `-tar` (plougher/squashfs-tools issue 173): its own user would own the root.
+fn owner_args(entries: &[Entry]) -> &'static [&'static str] {
+    if all_roots(entries) { &["-all-root"] } else { &["-root-uid", "0", "-root-gid", "0"] }
+}
+
+/// Where [`owner_args`] does not help, root is what it thinks it is run by: unshare(1), a user namespace.
+fn command_for(entries: &[Entry], tool: &FoundTool) -> Command {
+    if all_roots(entries) || (geteuid().is_root() && getegid().as_raw() == 0) {
+        return tool.command();
+    }
+    let unshare = FoundTool { path: "unshare".into(), ..tool.clone() };
+    let mut command = unshare.command();
+    command.args(["--user", "--map-root-user"]).arg(&tool.path);
+    command
 }
 
 fn read_log(mut file: std::fs::File) -> String {

@@ -1,0 +1,56 @@
+//! A copy of the recipes that ship, and of what they name, in a folder of its own: a build may renew a lock, and no test
+//! touches the checkout. The cache is the user's.
+
+use assert_cmd::Command;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A cold build of the worker compiles kubelet.
+const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
+/// What a recipe and its components refer to.
+const FOLDERS: [&str; 3] = ["recipes", "overlays", "programs"];
+
+pub struct Shipped {
+    dir: TempDir,
+}
+
+impl Shipped {
+    /// Copies into a new folder below `parent`.
+    pub fn copy_below(parent: &Path) -> Self {
+        let dir = tempfile::tempdir_in(parent).expect("the folder for tests is writable");
+        for folder in FOLDERS {
+            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &dir.path().join(folder));
+        }
+        Self { dir }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The tool in the project's folder, with a deadline that fits a build.
+    pub fn tool(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        command.current_dir(self.path()).env_remove("BOOTWRIGHT_RECIPES").timeout(BUILD_DEADLINE);
+        command
+    }
+
+    /// Builds a recipe into `out/`; its folder there.
+    pub fn build(&self, recipe: &str, args: &[&str]) -> PathBuf {
+        self.tool().args(["build", "--recipe", recipe]).args(args).assert().success();
+        self.path().join("out").join(recipe)
+    }
+}
+
+/// Copies folders and files; new ones, so that modes follow the umask and times are now.
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.expect("the checkout can be read");
+        let target = to.join(entry.path().strip_prefix(from).expect("it was walked"));
+        match entry.file_type().is_dir() {
+            true => std::fs::create_dir(&target).expect("a new folder"),
+            false => drop(std::fs::copy(entry.path(), &target).expect("the file is copied")),
+        }
+    }
+}
