@@ -1,0 +1,161 @@
+//! `worker-prebuilt` from a server on loopback that serves upstream's paths. The programs stand in for upstream's: they are
+//! the worker's own, which act as what they are called, so that the image really boots.
+
+use crate::http::{Server, Step};
+use crate::need;
+use crate::shipped::Shipped;
+use bootwright::emit::manifest::load_manifest;
+use bootwright::entry::Sha256;
+use bootwright::lock::load_lock;
+use bootwright::recipe::SegmentName;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+const RECIPE: &str = "worker-prebuilt";
+const KUBELET: &str = "/kubernetes/v1.35.1/bin/linux/amd64/kubelet";
+const CONTAINERD: &str = "/containerd/v2.2.1/containerd-2.2.1-linux-amd64.tar.gz";
+/// What kubelet's pods need at `/opt/cni/bin`.
+const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "ptp"];
+
+#[test]
+fn release_binaries_are_pinned_packed_and_boot() {
+    if !need::have(&["mksquashfs", "unsquashfs", "qemu-system-x86_64"]) {
+        return;
+    }
+    let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let upstream = Upstream::start(&project);
+
+    let lock = project.path().join("recipes/worker-prebuilt.lock");
+    run(&project, &upstream, "lock", &[]);
+    check_pins(&lock, &upstream);
+    assert!(!upstream.server.asked().is_empty(), "sizes come from the server");
+
+    run(&project, &upstream, "build", &["--locked"]);
+    check_files(&project.path().join("out").join(RECIPE), &upstream);
+
+    let report = run(&project, &upstream, "smoke", &["--json", "--until", "kubelet-healthy", "--deadline-s", "300"]);
+    let report: Value = serde_json::from_slice(&report).expect("a smoke boot prints its report");
+    assert_eq!(report["passed"], true, "{report:#}");
+}
+
+#[test]
+fn a_lock_that_cannot_be_whole_is_not_written() {
+    let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let lock = project.path().join("recipes/worker-prebuilt.lock");
+    // Where upstream is out of reach: every address is answered with 404.
+    let upstream = Upstream { server: Server::start(), kubelet: b"-".to_vec(), containerd: b"-".to_vec() };
+    let before = std::fs::read(&lock).ok();
+    let output = project.tool().args(["lock", "--recipe", RECIPE]).args(upstream.settings()).output().expect("it runs");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.contains("component `kubelet` (") && message.contains("worker-prebuilt.toml:"), "{message}");
+    assert_eq!(std::fs::read(&lock).ok(), before);
+}
+
+/// Serves what the recipe names.
+struct Upstream {
+    server: Server,
+    kubelet: Vec<u8>,
+    containerd: Vec<u8>,
+}
+
+impl Upstream {
+    fn start(project: &Shipped) -> Self {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the folder for tests is writable");
+        let [node, pod] = programs_of_the_worker(project, dir.path());
+        let containerd =
+            archive(&[("bin/containerd", &node), ("bin/containerd-shim-runc-v2", &pod), ("bin/ctr", &pod)]);
+        let upstream = Self { server: Server::start(), kubelet: node, containerd };
+        upstream.server.page(KUBELET, &upstream.kubelet, &[Step::Serve]);
+        upstream.server.page(CONTAINERD, &upstream.containerd, &[Step::Serve]);
+        upstream
+    }
+
+    /// `--set` of the recipe's variables to this server and what it serves.
+    fn settings(&self) -> Vec<String> {
+        let place = self.server.page("/unused", b"", &[]).replace("/unused", "");
+        let set = [
+            format!("kubernetes_url={place}/kubernetes"),
+            format!("containerd_url={place}/containerd"),
+            format!("kubelet_sha256={}", Sha256::of(&self.kubelet)),
+            format!("containerd_sha256={}", Sha256::of(&self.containerd)),
+        ];
+        set.into_iter().flat_map(|set| ["--set".to_string(), set]).collect()
+    }
+}
+
+/// Runs one command of the tool on the recipe; what it printed.
+fn run(project: &Shipped, upstream: &Upstream, command: &str, args: &[&str]) -> Vec<u8> {
+    let run = project.tool().args([command, "--recipe", RECIPE]).args(upstream.settings()).args(args).assert();
+    run.success().get_output().stdout.clone()
+}
+
+/// `node` and `pod` out of the worker's root image.
+fn programs_of_the_worker(project: &Shipped, dir: &Path) -> [Vec<u8>; 2] {
+    let image = project.build("worker", &[]);
+    let root =
+        std::fs::File::open(image.join("segments/root.cpio")).expect("the worker's root is one image, not packed");
+    let mut archive = cpio::NewcReader::new(root).expect("it is a newc archive");
+    while archive.entry().name() != "bootwright/root.img" {
+        assert!(!archive.entry().is_trailer(), "no root image in the worker");
+        archive = cpio::NewcReader::new(archive.finish().expect("it can be read")).expect("it is a newc archive");
+    }
+    let squashfs = dir.join("root.img");
+    std::io::copy(&mut archive, &mut std::fs::File::create(&squashfs).expect("a new file")).expect("there is space");
+    let tree = dir.join("tree");
+    let unpacked = Command::new("unsquashfs")
+        .args(["-no-progress", "-no-xattrs", "-d"])
+        .args([&tree, &squashfs])
+        .args(["usr/bin/node", "usr/bin/pod"])
+        .output()
+        .expect("unsquashfs runs");
+    assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
+    ["node", "pod"].map(|name| std::fs::read(tree.join("usr/bin").join(name)).expect("it was unpacked"))
+}
+
+/// A `.tar.gz` of programs.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gzip);
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        tar.append_data(&mut header, path, *bytes).expect("memory takes it");
+    }
+    tar.into_inner().and_then(|gzip| gzip.finish()).expect("memory takes it")
+}
+
+/// The sizes, which the recipe does not name, are the server's.
+fn check_pins(lock: &Path, upstream: &Upstream) {
+    let lock = load_lock(lock).expect("it can be read").expect("it was written");
+    for (component, body) in [("kubelet", &upstream.kubelet), ("containerd", &upstream.containerd)] {
+        let locked = lock.components.iter().find(|c| c.name == component).expect("every component is pinned");
+        let pins: Vec<(u64, Sha256)> = locked.pins.iter().map(|p| (p.size, p.sha256)).collect();
+        assert_eq!(pins, [(body.len() as u64, Sha256::of(body))], "{component}");
+    }
+}
+
+/// Programs are where services and kubelet look for them, and nothing else of the archive is.
+fn check_files(image: &Path, upstream: &Upstream) {
+    let manifest = load_manifest(&image.join("manifest.json")).expect("a finished image has a manifest");
+    let find = |path: &str| manifest.files.iter().find(|f| f.segment == SegmentName::Root && f.path == path);
+    let file = |path: &str| find(path).unwrap_or_else(|| panic!("no `{path}` in the image"));
+    let kubelet = file("usr/bin/kubelet");
+    assert_eq!((kubelet.sha256, kubelet.mode.as_str()), (Some(Sha256::of(&upstream.kubelet)), "0755"));
+    for name in ["usr/bin/containerd", "usr/bin/containerd-shim-runc-v2"] {
+        assert_eq!(file(name).component, "containerd");
+    }
+    for absent in ["usr/bin/ctr", "usr/bin/node", "usr/bin/pod"] {
+        assert!(find(absent).is_none(), "`{absent}` is in the image");
+    }
+    for plugin in PLUGINS {
+        let link = file(&format!("opt/cni/bin/{plugin}"));
+        let target = link.target.as_deref().expect("it is a link").trim_start_matches('/');
+        assert!(file(target).size.is_some_and(|size| size > 0), "{plugin}: {target} is no program");
+    }
+}
