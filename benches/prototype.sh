@@ -13,7 +13,8 @@ rm -rf "$tree"
 mkdir -p "$tree"
 (cd "$tree" && for segment in boot root; do
     file=$(ls "$image"/segments/$segment.cpio*)
-    case $file in *.zst) zstd -qdc "$file" ;; *) cat "$file" ;; esac | cpio -idm --quiet
+    # zstd complains about the zeros that pad a segment, after it has written all of it.
+    case $file in *.zst) zstd -qdc "$file" 2>/dev/null || true ;; *) cat "$file" ;; esac | cpio -idm --quiet
 done)
 busybox=$(cd "$tree" && unsquashfs -q -n -d busybox.d bootwright/root.img usr/bin/busybox >/dev/null && echo busybox.d/usr/bin/busybox)
 mkdir -p "$tree/bin"
@@ -42,12 +43,16 @@ for c in cpu cpuset memory pids io hugetlb; do echo +$c >/sys/fs/cgroup/cgroup.s
 $b mkdir -p /var/lib/containerd /var/lib/kubelet /etc/cni/net.d /tmp /dev/pts /dev/shm
 $b mount -t tmpfs c /var/lib/containerd
 $b ip link set lo up; $b hostname prototype
-echo 0123456789abcdef0123456789abcdef >/etc/machine-id; : >/etc/resolv.conf
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id; : >/etc/resolv.conf; echo root:x:0:0:root:/root:/bin/sh >/etc/passwd
 containerd --config /etc/containerd/config.toml >/run/containerd.log 2>&1 &
 while ! [ -S /run/containerd/containerd.sock ]; do $b usleep 50000; done
 read up _ </proc/uptime; echo "prototype: containerd $up"
 kubelet --config=/etc/kubernetes/kubelet.yaml --hostname-override=prototype >/run/kubelet.log 2>&1 &
-while ! $b wget -q -O /dev/null http://127.0.0.1:10248/healthz 2>/dev/null; do $b usleep 100000; done
+n=0
+while ! $b wget -q -O /dev/null http://127.0.0.1:10248/healthz 2>/dev/null; do
+    $b usleep 100000; n=$((n + 1))
+    [ $n -lt 300 ] || { $b tail -n 20 /run/kubelet.log; $b poweroff -f; }
+done
 read up _ </proc/uptime; echo "prototype: kubelet $up"
 $b sleep 1; $b poweroff -f
 START

@@ -31,14 +31,21 @@ pub fn segment_key(
     if let Some(tool) = tool {
         let _ = writeln!(text, "{}", tool.title());
     }
-    for entry in tree.segment(name) {
-        describe(&entry.entry, &entry.component, &mut text);
-    }
+    text += &describe_segment(name, tree);
     text.push('\n');
     for entry in extra {
         describe(entry, "", &mut text);
     }
     hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+/// A line for each entry: all that an archive of them holds.
+pub fn describe_segment(name: SegmentName, tree: &Tree) -> String {
+    let mut text = String::new();
+    for entry in tree.segment(name) {
+        describe(&entry.entry, &entry.component, &mut text);
+    }
+    text
 }
 
 /// One line; paths hold no newline, and fields that could hold a blank are quoted.

@@ -16,6 +16,7 @@ mod tool;
 pub use body::copy_body;
 pub use compress::{Compressor, check_level, suffix};
 pub use error::PackError;
+pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};
 pub use tool::{FoundTool, MKFS_EROFS, MKSQUASHFS, Tool, find_tool, on_path};
 

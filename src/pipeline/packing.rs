@@ -3,7 +3,7 @@
 use super::{Options, boot_config::boot_config};
 use crate::entry::{Entry, Sha256};
 use crate::error::{Exit, Failure};
-use crate::pack::{PackContext, PackError, PackSettings, pack_segment};
+use crate::pack::{PackContext, PackError, PackSettings, describe_segment, pack_segment};
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::segment::{PackedSegment, boot_config_entry, config_sums};
 use crate::tree::TreeBuild;
@@ -49,18 +49,21 @@ pub fn pack_all(
     ];
     let mut config = boot_config(recipe, &build.kernel, clock_floor, named);
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
-    config.image_id = image_id(recipe, build, &to_json(&config));
+    config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();
     let json = to_json(&config);
     let config = pack(SegmentName::Config, &[boot_config_entry(json)])?;
     Ok(Packing { segments: vec![boot, root, config], image_id })
 }
 
-/// The boot config names the segments by their sums: with the kernel and its command line it is the whole image.
-fn image_id(recipe: &CheckedRecipe, build: &TreeBuild, config: &[u8]) -> String {
+/// A hash of the whole image: kernel, command line, packed segments, and of the config segment, which names the id, its
+/// entries and the boot config as it is without.
+fn image_id(recipe: &CheckedRecipe, build: &TreeBuild, packed: [&PackedSegment; 2], config: &[u8]) -> String {
     let mut hasher = Hasher::new();
     hasher.update(build.kernel.vmlinuz.sha256.0);
     hasher.update(recipe.kernel.cmdline.join(" "));
+    packed.iter().for_each(|segment| hasher.update(segment.sha256.0));
+    hasher.update(describe_segment(SegmentName::Config, &build.tree));
     hasher.update(config);
     hex::encode(hasher.finalize())[..32].to_string()
 }
