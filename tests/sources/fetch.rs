@@ -300,7 +300,7 @@ fn a_url_component_is_a_file_or_an_unpacked_archive() {
     let (pool, _) = open(&spec);
     assert_eq!((pool.entries[0].path.as_str(), pool.entries[0].mode), ("usr/bin/tool", 0o755));
     assert!(matches!(&pool.entries[0].kind, Kind::File(body) if body.size == tar.len() as u64));
-    assert_eq!(lab.server.asked().len(), 1);
+    assert_eq!(lab.server.asked().len(), 3, "one download, and the size twice");
 }
 
 /// A tmpfs of 1 MiB in a mount namespace of its own: needs no root where user namespaces are allowed.
