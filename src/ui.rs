@@ -1,5 +1,7 @@
 //! What a person sees while work goes on: progress bars on a terminal, plain lines elsewhere, on standard error.
 
+use std::io::Write;
+
 /// How much is said and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verbosity {
@@ -21,14 +23,14 @@ impl Ui {
     /// One line, unless quiet.
     pub fn say(&self, text: impl std::fmt::Display) {
         if self.verbosity != Verbosity::Quiet {
-            anstream::eprintln!("{text}");
+            print(text);
         }
     }
 
     /// One line, only when verbose.
     pub fn detail(&self, text: impl std::fmt::Display) {
         if self.verbosity == Verbosity::Verbose {
-            anstream::eprintln!("{text}");
+            print(text);
         }
     }
 
@@ -54,6 +56,11 @@ impl Ui {
         };
         Task { bar }
     }
+}
+
+/// A standard error that nobody reads is no reason to end a build.
+fn print(text: impl std::fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// A running task; its bar goes away on drop.

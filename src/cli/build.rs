@@ -48,7 +48,7 @@ pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
     if args.json {
         super::print_json(&document(&outcome))?;
     } else {
-        super::inspect::print_out(&text(&outcome))?;
+        super::print_out(&text(&outcome))?;
     }
     outcome.budget.check(&outcome.recipe)
 }

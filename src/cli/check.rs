@@ -30,8 +30,7 @@ struct ComponentReport<'r> {
 pub fn check(recipe: &str, sets: &[(String, String)], json: bool) -> Result<(), Failure> {
     let recipe = load_recipe(recipe, sets)?;
     let text = if json { format!("{:#}", serde_json::json!(report(&recipe))) } else { summary(&recipe) };
-    anstream::println!("{text}");
-    Ok(())
+    super::print_out(&(text + "\n"))
 }
 
 fn report(recipe: &CheckedRecipe) -> Report<'_> {

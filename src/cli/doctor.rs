@@ -8,7 +8,6 @@ use crate::recipe::load_recipe;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use std::io::Write;
 
 /// The recipes that ship.
 const SHIPPED: [&str; 3] = ["rescue", "worker", "worker-prebuilt"];
@@ -42,8 +41,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     if args.json {
         super::print_json(&diagnosis)?;
     } else {
-        // Nothing to do when standard output is closed.
-        let _ = anstream::stdout().write_all(render(&diagnosis).as_bytes());
+        super::print_out(&render(&diagnosis))?;
     }
     let broken: Vec<String> =
         diagnosis.recipes.iter().filter(|r| !r.builds).map(|r| format!("`{}`", r.recipe)).collect();

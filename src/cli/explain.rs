@@ -1,6 +1,7 @@
 //! `bootwright explain`
 
-use super::inspect::{image_dir, print_out};
+use super::inspect::image_dir;
+use super::print_out;
 use crate::error::Failure;
 use crate::inspect::explain::explain;
 use crate::inspect::load_image;

@@ -1,9 +1,8 @@
 //! `bootwright inspect`
 
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::inspect::{Inspected, load_report};
 use clap::Args;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -37,22 +36,11 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         Inspected::Image(report) => report.to_text(),
         Inspected::Initrd(report) => report.to_text(),
     };
-    print_out(&text)
+    super::print_out(&text)
 }
 
 /// The folder of a recipe's image; a recipe may be named by its file.
 pub(super) fn image_dir(recipe: &str, out: &Path) -> PathBuf {
     let name = Path::new(recipe).file_name().and_then(|name| name.to_str()).unwrap_or(recipe);
     out.join(name.strip_suffix(".toml").unwrap_or(name))
-}
-
-/// Prints a result. A reader that has seen enough (`| head`) is no error.
-pub(super) fn print_out(text: &str) -> Result<(), Failure> {
-    let mut out = anstream::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure { exit: Exit::Other, message: format!("cannot write the result: {e}"), help: None })
-        }
-        _ => Ok(()),
-    }
 }

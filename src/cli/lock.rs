@@ -42,8 +42,8 @@ pub fn run(args: &LockArgs, options: &Options) -> Result<(), Failure> {
         return super::print_json(&Document { version: 1, recipe: &recipe.name, lock: &recipe.lock_path, changes });
     }
     match &renewed.diff {
-        Some(diff) => super::inspect::print_out(&format!("{diff}\n{} written\n", recipe.lock_path.display())),
-        None => super::inspect::print_out("nothing to renew: every pin is the newest\n"),
+        Some(diff) => super::print_out(&format!("{diff}\n{} written\n", recipe.lock_path.display())),
+        None => super::print_out("nothing to renew: every pin is the newest\n"),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::source::Settings;
 use crate::ui::{Ui, Verbosity};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -136,7 +137,8 @@ pub fn run() -> ExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            anstream::eprintln!("{failure}");
+            // Nothing to do when standard error is closed.
+            let _ = writeln!(anstream::stderr(), "{failure}");
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -167,8 +169,9 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(args),
         Command::Schema => schema::schema(),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "bootwright", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "bootwright", &mut script);
+            print_out(&String::from_utf8_lossy(&script))
         }
     }
 }
@@ -224,6 +227,18 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
         message: format!("cannot write JSON: {e}"),
         help: None,
     })?;
-    anstream::println!("{text}");
-    Ok(())
+    print_out(&(text + "\n"))
+}
+
+/// Prints a result on standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn print_out(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure {
+            exit: Exit::Other,
+            message: format!("cannot write the result to standard output: {e}"),
+            help: Some("check where it is redirected to".into()),
+        }),
+        _ => Ok(()),
+    }
 }

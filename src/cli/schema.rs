@@ -5,6 +5,5 @@ use crate::recipe::recipe_schema;
 
 /// Prints the schema to standard output.
 pub fn schema() -> Result<(), Failure> {
-    anstream::println!("{:#}", recipe_schema());
-    Ok(())
+    super::print_out(&format!("{:#}\n", recipe_schema()))
 }

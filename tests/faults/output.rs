@@ -1,6 +1,6 @@
 //! What the commands print: for people, for scripts, with and without colours.
 
-use crate::project::Project;
+use crate::project::{Project, Run};
 use std::process::Command;
 
 #[test]
@@ -55,7 +55,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
     std::fs::create_dir(project.path("empty")).unwrap();
     let doctor = |more: &[&str]| {
         let mut command = project.command(&[&["doctor"], more].concat());
-        crate::project::Run::of(command.env("PATH", project.path("empty")).output().unwrap())
+        Run::of(command.env("PATH", project.path("empty")).output().unwrap())
     };
     let run = doctor(&[]);
     run.fails(1, &["cannot be built here: `worker`, `worker-prebuilt`", "what works without it: rescue"]);
@@ -76,9 +76,38 @@ fn a_tool_that_is_missing_is_named_with_its_package() {
     let project = Project::with_root("image = \"squashfs\"");
     std::fs::create_dir(project.path("empty")).unwrap();
     let mut command = project.command(&["build", "--recipe", "tiny"]);
-    let run = crate::project::Run::of(command.env("PATH", project.path("empty")).output().unwrap());
+    let run = Run::of(command.env("PATH", project.path("empty")).output().unwrap());
     run.fails(1, &["`mksquashfs`", "squashfs-tools"]);
     assert!(!project.path("out/tiny").exists());
+}
+
+/// Commands that print a result, in a project that is built.
+const RESULTS: [&[&str]; 7] = [
+    &["build", "--recipe", "tiny"],
+    &["check", "--recipe", "tiny", "--json"],
+    &["lock", "--recipe", "tiny"],
+    &["inspect", "--recipe", "tiny"],
+    &["doctor", "--recipe", "tiny"],
+    &["schema"],
+    &["completions", "bash"],
+];
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error_and_a_full_disk_is_one() {
+    let project = Project::new();
+    project.good_build();
+    for args in RESULTS {
+        // The reading end is closed before the program starts: like `| head`, without the race.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = project.command(args);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        assert!(command.status().unwrap().success(), "{args:?}");
+
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let run = Run::of(project.command(args).stdout(full).output().unwrap());
+        run.fails(1, &["cannot write the result to standard output: No space left on device"]);
+    }
 }
 
 #[test]
