@@ -13,6 +13,7 @@ use crate::recipe::SourceSpec;
 use crate::source::Pin;
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Layout of the file.
@@ -139,12 +140,36 @@ pub fn save_lock(path: &Path, lock: &Lock) -> Result<(), LockError> {
 }
 
 fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut file = tempfile::Builder::new().prefix(".lock-").tempfile_in(dir)?;
-    file.write_all(bytes)?;
-    // A temporary file is 0600; a lock is read by everybody who reads the recipe.
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = dir.join(format!(".{name}.new"));
+    let mut file = open_alone(&new)?;
+    let mut write = || {
+        file.set_len(0)?;
+        file.write_all(bytes)?;
+        // The umask does not count: a lock is read by everybody who reads the recipe.
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    if let Err(cause) = write() {
+        // The cause is what counts; the next lock is written over what cannot be removed now.
+        let _ = std::fs::remove_file(&new);
+        return Err(cause);
+    }
     std::fs::File::open(dir)?.sync_all()
+}
+
+/// Opens the file for this process alone. Its name is fixed: what a killed process left is used again.
+fn open_alone(path: &Path) -> std::io::Result<std::fs::File> {
+    loop {
+        let file = std::fs::File::options().create(true).truncate(false).write(true).open(path)?;
+        file.lock()?;
+        let ours = file.metadata()?;
+        // While this one waited, another process may have renamed the file to the lock.
+        match path.metadata() {
+            Ok(found) if (found.dev(), found.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
 }

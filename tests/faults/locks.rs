@@ -141,3 +141,14 @@ fn a_local_path_that_is_gone_is_named() {
     std::fs::rename(project.path("away"), project.path("tool")).unwrap();
     project.good_build().is_like(&image);
 }
+
+/// What a build leaves that was killed while it wrote the lock.
+#[test]
+fn a_half_written_lock_is_written_over() {
+    let expected = Project::new().good_build();
+    let project = Project::new();
+    project.write("recipes/.tiny.lock.new", vec![b'#'; 100_000]);
+    project.good_build().is_like(&expected);
+    assert_eq!(crate::project::names(&project.path("recipes")), ["tiny.lock", "tiny.toml"]);
+    project.build(&["--locked"]).succeeds();
+}

@@ -17,6 +17,16 @@ fn build_with(roots: &str, shell: &str, env: &[(&str, &str)], more: &[&str]) -> 
     project
 }
 
+/// What a shell does before, the environment, arguments of the build.
+type Surroundings = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const SURROUNDINGS: [Surroundings; 4] = [
+    ("umask 077", &[], &["--jobs", "1"]),
+    ("umask 000", &[("TZ", "Pacific/Kiritimati"), ("LC_ALL", "C.UTF-8")], &["--jobs", "5"]),
+    ("ulimit -n 64", &[("LANG", "tr_TR.UTF-8"), ("HOME", "/nonexistent")], &["-v"]),
+    ("exec 3</dev/null", &[("TERM", "dumb"), ("COLUMNS", "20")], &["-q"]),
+];
+
 #[test]
 fn folder_umask_locale_zone_and_threads_do_not_show() {
     let mut roots = vec!["image = \"cpio\""];
@@ -25,13 +35,7 @@ fn folder_umask_locale_zone_and_threads_do_not_show() {
     }
     for root in roots {
         let expected = Project::with_root(root).good_build();
-        let surroundings: [(&str, &[(&str, &str)], &[&str]); 4] = [
-            ("umask 077", &[], &["--jobs", "1"]),
-            ("umask 000", &[("TZ", "Pacific/Kiritimati"), ("LC_ALL", "C.UTF-8")], &["--jobs", "5"]),
-            ("ulimit -n 64", &[("LANG", "tr_TR.UTF-8"), ("HOME", "/nonexistent")], &["-v"]),
-            ("exec 3</dev/null", &[("TERM", "dumb"), ("COLUMNS", "20")], &["-q"]),
-        ];
-        for (shell, env, more) in surroundings {
+        for (shell, env, more) in SURROUNDINGS {
             let project = build_with(root, shell, env, more);
             project.image().is_like(&expected);
         }
