@@ -196,8 +196,10 @@ pub enum Restart {
 }
 
 /// The phases of PID1, in boot order: the keys of [`BootConfig::policies`].
-pub const PHASES: [&str; 11] =
-    ["mounts", "console", "config", "verify", "clock", "early", "root", "switch", "devices", "network", "services"];
+pub const PHASES: [&str; 12] = [
+    "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "devices", "image",
+    "services",
+];
 
 /// What PID1 does when a phase has failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,6 +9,11 @@ fn retry(times: u32, then: Policy) -> Policy {
 }
 
 #[test]
+fn recipes_know_the_phases() {
+    assert_eq!(names(), bootwright_contract::PHASES);
+}
+
+#[test]
 fn policies_are_read() {
     let cases = [
         ("degrade", Some(Policy::Degrade)),
