@@ -96,7 +96,7 @@ boots() {
 }
 
 prototype_healthy() {
-    timeout 120 qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m 512 -nodefaults -display none -no-reboot -serial stdio \
+    timeout 120 qemu-system-x86_64 -machine q35 -accel tcg,thread=single -cpu max -smp 2 -m 512 -nodefaults -display none -no-reboot -serial stdio \
         -kernel "$work/prototype/vmlinuz" -initrd "$work/prototype/initrd.img" -append "console=ttyS0 panic=-1" |
         sed -n 's/.*prototype: kubelet \([0-9.]*\).*/\1/p'
 }
