@@ -1,11 +1,11 @@
 //! Lock -> Blobs -> pools: brings what is pinned into the cache and opens it, several components at once.
 
 use super::Options;
-use super::renew::{self, Renewed, in_component, pins_of};
+use super::renew::{Renewed, in_component, pins_of};
 use crate::error::Failure;
+use crate::parallel;
 use crate::recipe::{CheckedRecipe, Component};
 use crate::source::{Pool, SourceError, source_of};
-use std::sync::Mutex;
 
 /// Fetches and opens every enabled component, in the recipe's order. What changed locally, and what a mirror
 /// dropped, is pinned anew once and said, unless `locked`.
@@ -28,7 +28,7 @@ pub fn fetch_and_open(
         }
         let components: Vec<&Component> = gone.iter().map(|i| enabled[*i]).collect();
         let names: Vec<&str> = components.iter().map(|c| c.name.as_str()).collect();
-        *renewed = renew::renew(recipe, options, Some(renewed.lock.clone()), &names)?;
+        renewed.renew_more(recipe, options, &names)?;
         for (i, result) in gone.into_iter().zip(open_all(recipe, options, renewed, &components)) {
             results[i] = result;
         }
@@ -56,7 +56,7 @@ fn renew_changed(
         }
     }
     if !changed.is_empty() {
-        *renewed = renew::renew(recipe, options, Some(renewed.lock.clone()), &changed)?;
+        renewed.renew_more(recipe, options, &changed)?;
     }
     Ok(())
 }
@@ -68,21 +68,7 @@ fn open_all(
     renewed: &Renewed,
     components: &[&Component],
 ) -> Vec<Result<Pool, SourceError>> {
-    let next = Mutex::new(0..components.len());
-    let results: Vec<Mutex<Option<Result<Pool, SourceError>>>> = components.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..options.settings.jobs.clamp(1, components.len().max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let Some(i) = next.lock().expect("no thread panics with it").next() else { break };
-                    let result = open_one(recipe, components[i], options, renewed);
-                    *results[i].lock().expect("each is taken by one thread") = Some(result);
-                }
-            });
-        }
-    });
-    let taken = |r: Mutex<Option<_>>| r.into_inner().expect("the threads have ended").expect("every index was taken");
-    results.into_iter().map(taken).collect()
+    parallel::map(components, options.settings.jobs, |component| open_one(recipe, component, options, renewed))
 }
 
 fn open_one(

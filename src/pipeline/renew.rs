@@ -13,6 +13,20 @@ pub struct Renewed {
     pub diff: Option<LockDiff>,
 }
 
+impl Renewed {
+    /// Pins the named components anew as well; what was renewed before stays in the difference.
+    pub fn renew_more(&mut self, recipe: &CheckedRecipe, options: &Options, names: &[&str]) -> Result<(), Failure> {
+        let next = renew(recipe, options, Some(self.lock.clone()), names)?;
+        self.lock = next.lock;
+        match (&mut self.diff, next.diff) {
+            (Some(diff), Some(more)) => diff.changes.extend(more.changes),
+            (diff @ None, more) => *diff = more,
+            (Some(_), None) => {}
+        }
+        Ok(())
+    }
+}
+
 /// Loads the lock and renews what the recipe changed; with `locked` a difference is an error that names the key.
 pub fn current_lock(recipe: &CheckedRecipe, options: &Options, locked: bool) -> Result<Renewed, Failure> {
     let old = lock::load_lock(&recipe.lock_path)?;
