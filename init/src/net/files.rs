@@ -3,7 +3,7 @@
 use super::dhcp::options::parse_host_name;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// Ends each line of `/etc/hosts` that is ours, so that lines from the image stay.
@@ -18,7 +18,7 @@ pub struct FileError {
 }
 
 /// Text of `/etc/resolv.conf`. Never empty of meaning to a reader: without servers it says so.
-pub fn format_resolv_conf(dns: &[Ipv4Addr], search: &[String]) -> String {
+pub fn format_resolv_conf(dns: &[IpAddr], search: &[String]) -> String {
     let mut text = String::new();
     if dns.is_empty() {
         text.push_str("# no name server is known\n");
@@ -37,7 +37,7 @@ pub fn format_resolv_conf(dns: &[Ipv4Addr], search: &[String]) -> String {
 }
 
 /// Text of `/etc/hosts`: the image's own lines, then ours in place of those of an earlier lease.
-pub fn format_hosts(present: &str, address: Option<Ipv4Addr>, hostname: &str) -> String {
+pub fn format_hosts(present: &str, address: Option<IpAddr>, hostname: &str) -> String {
     let mut text = String::new();
     let mut localhost = false;
     for line in present.lines().filter(|line| !line.ends_with(MARK)) {
@@ -53,7 +53,7 @@ pub fn format_hosts(present: &str, address: Option<Ipv4Addr>, hostname: &str) ->
         add("::1", "localhost ip6-localhost");
     }
     // The name must resolve without a network too: Debian's own choice for that is 127.0.1.1.
-    let address = address.unwrap_or(Ipv4Addr::new(127, 0, 1, 1)).to_string();
+    let address = address.unwrap_or(Ipv4Addr::new(127, 0, 1, 1).into()).to_string();
     let short = hostname.split('.').next().unwrap_or(hostname);
     add(&address, &if short == hostname { hostname.to_string() } else { [hostname, " ", short].concat() });
     text
@@ -100,14 +100,14 @@ mod tests {
 
     #[test]
     fn resolv_conf() {
-        let dns = [Ipv4Addr::new(10, 0, 2, 3)];
+        let dns = [IpAddr::from([10, 0, 2, 3])];
         assert_eq!(format_resolv_conf(&dns, &["a.b".into(), "c".into()]), "search a.b c\nnameserver 10.0.2.3\n");
         assert_eq!(format_resolv_conf(&[], &[]), "# no name server is known\n");
     }
 
     #[test]
     fn hosts_keep_the_images_lines_and_replace_ours() {
-        let ip = Some(Ipv4Addr::new(10, 0, 2, 15));
+        let ip = Some(IpAddr::from([10, 0, 2, 15]));
         let first = format_hosts("10.0.0.1 api\n", None, "n1.lab");
         assert_eq!(
             first,

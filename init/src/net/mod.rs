@@ -131,12 +131,9 @@ impl Reporter {
         if let Err(errno) = nix::unistd::sethostname(&hostname) {
             self.note(&["cannot set the hostname: ", errno.desc()].concat());
         }
-        let facts = match link {
-            Some(link) => setup::facts(link, setup, hostname),
-            None => Facts { hostname, dns: setup.dns.clone(), ..Facts::default() },
-        };
+        let facts = setup::facts(link, setup, hostname);
         let places = Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() };
-        if let Err(error) = setup::write_files(&places, &facts, &setup.search) {
+        if let Err(error) = setup::write_files(&places, &facts) {
             self.note(&error.to_string());
         }
         self.update(|state| {

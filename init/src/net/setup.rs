@@ -7,7 +7,7 @@ use super::netlink::NetlinkError;
 use super::netlink::route::{Link, Route, mask};
 use super::plan::Plan;
 use serde::Serialize;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// RFC 791: what every host takes in; a smaller MTU from a server is a mistake or an attack.
@@ -17,16 +17,29 @@ const SMALLEST_MTU: u32 = 576;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
     pub interface: Option<String>,
-    pub ip: Option<Ipv4Addr>,
+    /// The node's address: the IPv4 one if there is one.
+    pub ip: Option<IpAddr>,
     pub prefix: u8,
     pub mac: Option<String>,
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     pub hostname: String,
-    pub dns: Vec<Ipv4Addr>,
-    pub ntp: Vec<Ipv4Addr>,
+    pub dns: Vec<IpAddr>,
+    pub search: Vec<String>,
+    pub ntp: Vec<IpAddr>,
     /// The DHCP server and the length of its lease in seconds; `None` when static.
-    pub server: Option<Ipv4Addr>,
+    pub server: Option<IpAddr>,
     pub lease_s: Option<u32>,
+    /// The server to boot from, an address or a name (DHCP's next server or option 66).
+    pub boot_server: Option<String>,
+    /// DHCP option 17.
+    pub root_path: Option<String>,
+}
+
+impl Facts {
+    /// The host that a root without one comes from: the boot server, else the DHCP server.
+    pub fn boot_host(&self) -> Option<String> {
+        self.boot_server.clone().or_else(|| self.server.map(|server| server.to_string()))
+    }
 }
 
 /// One route: destination with prefix, and the gateway unless it is on the link.
@@ -46,6 +59,8 @@ pub struct Setup {
     pub hostname: Option<String>,
     pub ntp: Vec<Ipv4Addr>,
     pub server: Option<Ipv4Addr>,
+    pub boot_server: Option<String>,
+    pub root_path: Option<String>,
     pub lease_s: Option<u32>,
 }
 
@@ -78,6 +93,8 @@ impl Setup {
             hostname: lease.hostname.clone(),
             ntp: lease.ntp.clone(),
             server: Some(lease.server),
+            boot_server: lease.boot_server.clone(),
+            root_path: lease.root_path.clone(),
             lease_s: Some(lease.lease_s),
         }
     }
@@ -136,27 +153,34 @@ pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<(), Netlin
 }
 
 /// What services and commands on the node are told.
-pub fn facts(link: &Link, setup: &Setup, hostname: String) -> Facts {
+pub fn facts(link: Option<&Link>, setup: &Setup, hostname: String) -> Facts {
     let first = setup.addresses.first();
     Facts {
-        interface: Some(link.name.clone()),
-        ip: first.map(|(address, _)| *address),
+        interface: link.map(|link| link.name.clone()),
+        ip: first.map(|(address, _)| IpAddr::V4(*address)),
         prefix: first.map_or(0, |(_, prefix)| *prefix),
-        mac: Some(format_mac(&link.mac)),
-        gateway: setup.gateway,
+        mac: link.map(|link| format_mac(&link.mac)),
+        gateway: setup.gateway.map(IpAddr::V4),
         hostname,
-        dns: setup.dns.clone(),
-        ntp: setup.ntp.clone(),
-        server: setup.server,
+        dns: any_family(&setup.dns),
+        search: setup.search.clone(),
+        ntp: any_family(&setup.ntp),
+        server: setup.server.map(IpAddr::V4),
+        boot_server: setup.boot_server.clone(),
+        root_path: setup.root_path.clone(),
         lease_s: setup.lease_s,
     }
 }
 
+fn any_family(addresses: &[Ipv4Addr]) -> Vec<IpAddr> {
+    addresses.iter().copied().map(IpAddr::V4).collect()
+}
+
 /// Writes `resolv.conf`, `hosts` and `lease.json`. Without any name server an image's own `resolv.conf` stays.
-pub fn write_files(places: &Places, facts: &Facts, search: &[String]) -> Result<(), FileError> {
+pub fn write_files(places: &Places, facts: &Facts) -> Result<(), FileError> {
     let resolv_conf = places.etc.join("resolv.conf");
     if !facts.dns.is_empty() || !resolv_conf.exists() {
-        files::replace_file(&resolv_conf, &files::format_resolv_conf(&facts.dns, search))?;
+        files::replace_file(&resolv_conf, &files::format_resolv_conf(&facts.dns, &facts.search))?;
     }
     let hosts = places.etc.join("hosts");
     let present = std::fs::read_to_string(&hosts).unwrap_or_default();
@@ -205,14 +229,14 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("bootwright-net-files-{}", std::process::id()));
         let places = Places { etc: folder.join("etc"), run: folder.join("run") };
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
-        let mut facts = Facts { hostname: "n1".into(), ip: Some(ip("10.0.2.15")), ..Facts::default() };
-        write_files(&places, &facts, &[]).expect("a new folder");
+        let mut facts = Facts { hostname: "n1".into(), ip: Some(ip("10.0.2.15").into()), ..Facts::default() };
+        write_files(&places, &facts).expect("a new folder");
         assert_eq!(read("etc/resolv.conf"), "# no name server is known\n");
         std::fs::write(folder.join("etc/resolv.conf"), "nameserver 9.9.9.9\n").expect("writable");
-        write_files(&places, &facts, &[]).expect("again");
+        write_files(&places, &facts).expect("again");
         assert_eq!(read("etc/resolv.conf"), "nameserver 9.9.9.9\n");
-        facts.dns = vec![ip("10.0.2.3")];
-        write_files(&places, &facts, &[]).expect("again");
+        facts.dns = vec![ip("10.0.2.3").into()];
+        write_files(&places, &facts).expect("again");
         assert_eq!(read("etc/resolv.conf"), "nameserver 10.0.2.3\n");
         assert!(read("etc/hosts").contains("10.0.2.15 n1"));
         assert!(read("run/lease.json").contains("\"ip\":\"10.0.2.15\""));

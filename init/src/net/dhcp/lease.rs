@@ -20,6 +20,10 @@ pub struct Lease {
     pub mtu: Option<u16>,
     pub ntp: Vec<Ipv4Addr>,
     pub server: Ipv4Addr,
+    /// The server to boot from: `siaddr`, else option 66 (an address or a name).
+    pub boot_server: Option<String>,
+    /// Option 17, in whatever form the boot loader of the day wants.
+    pub root_path: Option<String>,
     /// `u32::MAX` is for ever (RFC 2131 section 3.3).
     pub lease_s: u32,
     pub renew_s: u32,
@@ -73,6 +77,8 @@ pub fn parse_lease(packet: &Packet) -> Result<Lease, LeaseError> {
         mtu: packet.option(26).and_then(|v| Some(u16::from_be_bytes(v.try_into().ok()?))),
         ntp: addresses(packet, 42),
         server,
+        boot_server: boot_server(packet),
+        root_path: packet.option(17).and_then(options::parse_text).map(String::from),
         lease_s,
         renew_s,
         rebind_s,
@@ -89,6 +95,13 @@ impl Lease {
 
 fn addresses(packet: &Packet, code: u8) -> Vec<Ipv4Addr> {
     packet.option(code).map(options::parse_addresses).unwrap_or_default()
+}
+
+fn boot_server(packet: &Packet) -> Option<String> {
+    if !packet.siaddr.is_unspecified() {
+        return Some(packet.siaddr.to_string());
+    }
+    packet.option(66).and_then(options::parse_host_name).map(String::from)
 }
 
 fn search(packet: &Packet) -> Vec<String> {

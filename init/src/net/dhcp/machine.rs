@@ -16,7 +16,8 @@ pub type Millis = u64;
 
 /// First wait for an answer; it doubles to [`LONGEST_WAIT_MS`].
 const FIRST_WAIT_MS: Millis = 1000;
-const LONGEST_WAIT_MS: Millis = 16_000;
+/// Short, as a switch that has just learnt of the cable lets nothing through for up to 50 s (spanning tree).
+const LONGEST_WAIT_MS: Millis = 8_000;
 /// Requests without an answer before the client discovers again.
 const REQUESTS: u32 = 4;
 /// RFC 2131 section 4.4.5: at least 60 s between renewals that got no answer.
@@ -260,7 +261,7 @@ impl Machine {
             // The longest message that we take: what fits an Ethernet frame.
             (57, 1472u16.to_be_bytes().to_vec()),
             // RFC 3442: 121 comes before 3.
-            (55, vec![1, 121, 3, 6, 12, 15, 26, 42, 51, 54, 58, 59, 119]),
+            (55, vec![1, 121, 3, 6, 12, 15, 17, 26, 42, 51, 54, 58, 59, 66, 119]),
         ];
         if let Some(uuid) = &self.client.uuid {
             options.push((97, [&[0], &uuid[..]].concat()));
@@ -275,6 +276,7 @@ impl Machine {
             broadcast: self.tries > 0,
             ciaddr: Ipv4Addr::UNSPECIFIED,
             yiaddr: Ipv4Addr::UNSPECIFIED,
+            siaddr: Ipv4Addr::UNSPECIFIED,
             mac: self.client.mac,
             options,
         }

@@ -99,7 +99,7 @@ fn silence_is_asked_again_with_back_off_and_the_broadcast_flag() {
         waits.push((at - last) / 1000);
         last = at;
     }
-    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 16]);
+    assert_eq!(waits, [0, 1, 2, 4, 8, 8, 8]);
     assert_eq!(machine.on_time(last), [], "not before the deadline");
 }
 
@@ -242,6 +242,7 @@ fn what_a_lease_says() {
             broadcast: false,
             ciaddr: Ipv4Addr::UNSPECIFIED,
             yiaddr: ADDRESS,
+            siaddr: Ipv4Addr::UNSPECIFIED,
             mac: MAC,
             options,
         };
@@ -290,5 +291,32 @@ fn uuids_of_the_firmware() {
         "zz112233-4455-6677-8899-aabbccddeeff",
     ] {
         assert_eq!(parse_dmi_uuid(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn where_to_boot_from() {
+    let packet = |siaddr: [u8; 4], more: Vec<(u8, Vec<u8>)>| Packet {
+        op: 2,
+        xid: 1,
+        secs: 0,
+        broadcast: false,
+        ciaddr: Ipv4Addr::UNSPECIFIED,
+        yiaddr: ADDRESS,
+        siaddr: siaddr.into(),
+        mac: MAC,
+        options: [options(ACK), more].concat(),
+    };
+    let path = b"iscsi:10.0.2.9::::iqn.2026-11.org.example:root\0".to_vec();
+    for (packet, server, root) in [
+        (packet([0; 4], vec![]), None, None),
+        (packet([10, 0, 2, 4], vec![(66, b"boot.lab".to_vec())]), Some("10.0.2.4"), None),
+        (packet([0; 4], vec![(66, b"boot.lab\0".to_vec()), (17, path)]), Some("boot.lab"), Some("iscsi:10.0.2.9")),
+        (packet([0; 4], vec![(66, b"bad name".to_vec()), (17, b"/a b".to_vec())]), None, None),
+    ] {
+        let lease = parse_lease(&packet).expect("good");
+        assert_eq!(lease.boot_server.as_deref(), server);
+        assert_eq!(lease.root_path.is_some(), root.is_some());
+        assert!(lease.root_path.unwrap_or_default().starts_with(root.unwrap_or_default()));
     }
 }

@@ -101,6 +101,13 @@ fn parse_name(value: &[u8], start: usize) -> Option<(String, usize)> {
     }
 }
 
+/// Printable ASCII without blanks, at most 255 bytes; NUL bytes at the end are dropped.
+pub fn parse_text(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
+    let good = !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic());
+    good.then_some(text)
+}
+
 /// A host or domain name from the net: letters, digits, `-`, `_` and inner dots, at most 253 bytes (RFC 1123 section 2.1).
 /// Anything else could break out of the files that it is written into. NUL bytes and a dot at the end are dropped.
 pub fn parse_host_name(value: &[u8]) -> Option<&str> {

@@ -34,7 +34,7 @@ pub enum PacketError {
     Foreign,
 }
 
-/// A DHCP message without what we neither send nor use (`hops`, `giaddr`, `sname`, `file`).
+/// A DHCP message without what we neither send nor use (`hops`, `giaddr`, `sname`, `file`; options in the last two are read).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// 1 request, 2 reply.
@@ -45,6 +45,8 @@ pub struct Packet {
     pub broadcast: bool,
     pub ciaddr: Ipv4Addr,
     pub yiaddr: Ipv4Addr,
+    /// The server to boot from next.
+    pub siaddr: Ipv4Addr,
     pub mac: [u8; 6],
     /// Code and value. Parts of one option are joined (RFC 3396), so that each code is there once.
     pub options: Vec<(u8, Vec<u8>)>,
@@ -72,6 +74,7 @@ impl Packet {
         bytes[10..12].copy_from_slice(&flags.to_be_bytes());
         bytes[12..16].copy_from_slice(&self.ciaddr.octets());
         bytes[16..20].copy_from_slice(&self.yiaddr.octets());
+        bytes[20..24].copy_from_slice(&self.siaddr.octets());
         bytes[28..34].copy_from_slice(&self.mac);
         bytes.extend_from_slice(&COOKIE);
         for (code, value) in &self.options {
@@ -114,6 +117,7 @@ pub fn parse_packet(bytes: &[u8]) -> Result<Packet, PacketError> {
         broadcast: fixed[10] & 0x80 != 0,
         ciaddr: address(fixed, 12),
         yiaddr: address(fixed, 16),
+        siaddr: address(fixed, 20),
         mac: [fixed[28], fixed[29], fixed[30], fixed[31], fixed[32], fixed[33]],
         options,
     })
@@ -216,6 +220,7 @@ mod tests {
             broadcast: true,
             ciaddr: Ipv4Addr::UNSPECIFIED,
             yiaddr: Ipv4Addr::new(10, 0, 2, 15),
+            siaddr: Ipv4Addr::new(10, 0, 2, 4),
             mac: [2, 3, 4, 5, 6, 7],
             options,
         }
@@ -274,7 +279,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(xid: u32, secs: u16, broadcast: bool, ip: u32, mac: [u8; 6],
             options in prop::collection::btree_map(1u8..=51, prop::collection::vec(any::<u8>(), 0..700), 0..6)) {
-            let sent = Packet { op: 1, xid, secs, broadcast, ciaddr: Ipv4Addr::from_bits(ip), yiaddr: Ipv4Addr::from_bits(!ip),
+            let sent = Packet { op: 1, xid, secs, broadcast, ciaddr: Ipv4Addr::from_bits(ip), yiaddr: Ipv4Addr::from_bits(!ip), siaddr: Ipv4Addr::from_bits(ip ^ 1),
                 mac, options: options.into_iter().collect() };
             prop_assert_eq!(parse_packet(&sent.to_bytes()), Ok(sent));
         }
