@@ -1,4 +1,16 @@
 //! `boot.ipxe`: what iPXE runs to boot an image. Commands as in <https://ipxe.org/cmd> since 2013.
+//!
+//! A script that chains to it may set variables before; each may be left out:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `bw-args` | more words for the kernel command line |
+//! | `bw-url` | the folder that this script lies in, as an absolute address with a `/` at its end, for an iPXE without `${cwduri}` |
+//! | `bw-root` | `bw.root=...` instead of the script's own |
+//! | `bw-segment` | a node's own segment, as an address relative to this script |
+//! | `bw-signatures` | the folder of the boot files' signatures, relative to this script, for `imgverify` |
+//! | `bw-segment-signature` | of the node's own segment, relative to this script |
+//! | `bw-san` | iPXE connects to this `iscsi:` address first, and hands it over in the iBFT |
 
 use super::{EmitError, INITRD, Image, KERNEL};
 
@@ -6,28 +18,46 @@ use super::{EmitError, INITRD, Image, KERNEL};
 const ATTEMPTS: u32 = 5;
 const PAUSE_S: u32 = 2;
 
-/// The script. All addresses are relative to its own, so a folder can be served from anywhere. `${bw-args}`, when a
-/// script that chains to this one has set it, is added to the kernel command line.
+/// The script. All addresses are relative to its own, so a folder can be served from anywhere.
 pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     let recipe = &image.recipe.name;
     let id = image.image_id;
     let words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
     let words = words.map(check_word).collect::<Result<Vec<_>, _>>()?;
-    // iPXE names images by the last part of their address; an EFI kernel finds its initrd by that name.
-    let args =
-        [&["initrd=initrd.img", "BOOTIF=01-${netX/mac:hexhyp}"], words.as_slice(), &["${bw-args}"]].concat().join(" ");
+    // iPXE names images by the last part of their address; an EFI kernel finds its initrds by those names.
+    let first = ["initrd=initrd.img", "${bw-initrd}", "BOOTIF=01-${netX/mac:hexhyp}"];
+    let args = [&first, words.as_slice(), &["${bw-root}", "${bw-args}"]].concat().join(" ");
     Ok(format!(
         "#!ipxe\n\
          # {recipe}, image {id}\n\
          echo bootwright: booting {recipe}, image {id}\n\
+         isset ${{bw-url}} || set bw-url ${{cwduri}} ||\n\
+         clear bw-initrd ||\n\
+         isset ${{bw-segment}} && set bw-initrd initrd=node.img ||\n\
          :start\n\
          set bw-try:int32 1\n\
          :again\n\
          imgfree\n\
+         isset ${{bw-san}} || goto load\n\
+         set bw-step connecting to ${{bw-san}}\n\
+         sanunhook --drive 0x80 ||\n\
+         sanhook --drive 0x80 ${{bw-san}} || goto failed\n\
+         :load\n\
          set bw-step loading {KERNEL}\n\
          kernel {KERNEL} {args} || goto failed\n\
          set bw-step loading {INITRD}\n\
          initrd {INITRD} || goto failed\n\
+         isset ${{bw-segment}} || goto verify\n\
+         set bw-step loading ${{bw-segment}}\n\
+         initrd --name node.img ${{bw-segment}} || goto failed\n\
+         :verify\n\
+         isset ${{bw-signatures}} || goto boot\n\
+         set bw-step verifying the signatures\n\
+         imgverify {KERNEL} ${{bw-signatures}}{KERNEL}.sig || goto failed\n\
+         imgverify {INITRD} ${{bw-signatures}}{INITRD}.sig || goto failed\n\
+         isset ${{bw-segment}} || goto boot\n\
+         imgverify node.img ${{bw-segment-signature}} || goto failed\n\
+         :boot\n\
          set bw-step starting the kernel\n\
          boot || goto failed\n\
          :failed\n\
@@ -48,7 +78,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
 }
 
 /// iPXE would read these as something else than a word.
-fn check_word(word: &str) -> Result<&str, EmitError> {
+pub fn check_word(word: &str) -> Result<&str, EmitError> {
     let problem = match word {
         "||" | "&&" => "iPXE takes it for an operator",
         _ if word.contains("${") => "iPXE takes it for a setting",

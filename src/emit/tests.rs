@@ -304,7 +304,7 @@ fn the_script_says_what_it_boots_and_never_loops_for_ever() {
     let mut lab = Lab::new();
     lab.emit().unwrap();
     let script = lab.text("boot.ipxe");
-    let kernel = "kernel vmlinuz initrd=initrd.img BOOTIF=01-${netX/mac:hexhyp} console=ttyS0 panic=30 ${bw-args} || goto failed";
+    let kernel = "kernel vmlinuz initrd=initrd.img ${bw-initrd} BOOTIF=01-${netX/mac:hexhyp} console=ttyS0 panic=30 ${bw-root} ${bw-args} || goto failed";
     for line in ["#!ipxe", "echo bootwright: booting tiny, image 0123abcd", kernel, "initrd initrd.img || goto failed"]
     {
         assert!(script.lines().any(|l| l == line), "{line}\n{script}");
