@@ -82,7 +82,21 @@ pub enum NetworkMode {
 #[serde(deny_unknown_fields)]
 pub struct Root {
     pub mode: RootMode,
+    /// URLs of the root, tried in turn: `nbd://10.0.0.1/worker`. An empty host is the boot server (DHCP). Empty with
+    /// [`RootMode::Ram`]; else empty means that the command line or DHCP option 17 names the root.
+    pub sources: Vec<String>,
+    /// What the root is. Over NFS it is always the files themselves.
     pub image: RootImage,
+    /// Size of the root image in bytes; absent when it comes with the initramfs, where the segment's sums hold it.
+    pub size: Option<u64>,
+    /// SHA-256 of the root image, hex; absent when it comes with the initramfs.
+    pub sha256: Option<String>,
+    /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
+    pub tree_sums_sha256: Option<String>,
+    /// NFS only: writes go to the server, not to an overlay in memory.
+    pub read_write: bool,
+    /// What to do when the server of the root is lost and stays so.
+    pub lost: Lost,
     /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`.
     pub overlay_size: String,
     /// Read-ahead of the image's loop device in KiB; absent: the kernel's own.
@@ -96,6 +110,24 @@ pub struct Root {
 pub enum RootMode {
     /// The root comes with the initramfs.
     Ram,
+    /// The root image is fetched into memory.
+    Http,
+    /// The root's files are mounted.
+    Nfs,
+    /// The root image is a disk of an iSCSI target.
+    Iscsi,
+    /// The root image is an export of an NBD server.
+    Nbd,
+}
+
+/// What to do when the server of a root is lost and stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Lost {
+    /// Try to reach it again, for ever; what needs the root waits.
+    Wait,
+    /// Reboot when it has been lost for that many seconds.
+    Reboot { after_s: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

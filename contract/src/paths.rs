@@ -22,5 +22,7 @@ pub const MODULES: &str = "/lib/modules";
 pub const RUN: &str = "/run/bootwright";
 /// Boot timeline, JSON: [`crate::console::Timeline`].
 pub const TIMELINE: &str = "/run/bootwright/timeline.json";
+/// State of the network root and the volumes, JSON.
+pub const ROOTS: &str = "/run/bootwright/roots.json";
 /// Unix stream socket on which PID1 answers the control commands.
 pub const CONTROL_SOCKET: &str = "/run/bootwright/control.sock";

@@ -1,12 +1,15 @@
 //! The state of this boot: what is known before the boot config is read, and after.
 
 use crate::cmdline::Cmdline;
+use crate::net::NetWatch;
+use crate::netroot::{self, Board, Keepers};
 use crate::phases;
 use crate::power;
 use crate::sys::Sys;
 use crate::timeline::Timeline;
 use crate::verify::Hashing;
 use bootwright_contract::{BootConfig, Policy};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What every part of PID1 is given once the boot config is read; shared by all threads, never changed.
@@ -15,9 +18,18 @@ pub struct Boot {
     pub cmdline: Cmdline,
     pub timeline: Arc<Timeline>,
     pub sys: &'static dyn Sys,
+    /// Network root and volumes, as they are.
+    pub board: Arc<Board>,
+    /// Who keeps them.
+    pub keepers: Keepers,
 }
 
 impl Boot {
+    pub fn new(config: BootConfig, cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Boot {
+        let board = Arc::new(Board::new(timeline.clone()));
+        Boot { config, cmdline, timeline, sys, board, keepers: Keepers::default() }
+    }
+
     /// What to do when the phase fails: command line, then boot config, then PID1's table.
     pub fn policy(&self, phase: &str) -> Policy {
         phases::policy_for(phase, Some(&self.config), &self.cmdline)
@@ -31,6 +43,9 @@ pub struct Machine {
     cmdline: OnceLock<Cmdline>,
     boot: OnceLock<Arc<Boot>>,
     hashing: Mutex<Option<Hashing>>,
+    network: OnceLock<NetWatch>,
+    /// Set when the initramfs's modules have gone.
+    initramfs_over: Arc<AtomicBool>,
 }
 
 /// A phase needs what an earlier one did not bring.
@@ -40,7 +55,15 @@ pub struct NoConfig;
 
 impl Machine {
     pub fn new(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> Machine {
-        Machine { sys, timeline, cmdline: OnceLock::new(), boot: OnceLock::new(), hashing: Mutex::new(None) }
+        Machine {
+            sys,
+            timeline,
+            cmdline: OnceLock::new(),
+            boot: OnceLock::new(),
+            hashing: Mutex::new(None),
+            network: OnceLock::new(),
+            initramfs_over: Arc::default(),
+        }
     }
 
     /// The kernel command line; empty until `/proc` is mounted.
@@ -57,7 +80,7 @@ impl Machine {
     pub fn set_config(&self, config: BootConfig) {
         self.boot.get_or_init(|| {
             let timeline = self.timeline.clone();
-            Arc::new(Boot { config, cmdline: self.cmdline(), timeline, sys: self.sys })
+            Arc::new(Boot::new(config, self.cmdline(), timeline, self.sys))
         });
     }
 
@@ -77,6 +100,26 @@ impl Machine {
             Some(boot) => boot.clone(),
             None => power::halt_and_explain(&self.timeline, "config", &NoConfig.to_string()),
         }
+    }
+
+    /// The network, once it has been started.
+    pub fn network(&self) -> Option<&NetWatch> {
+        self.network.get()
+    }
+
+    /// Keeps the view of the network; a second call changes nothing.
+    pub fn set_network(&self, watch: NetWatch) {
+        self.network.get_or_init(|| watch);
+    }
+
+    /// True once the files of the initramfs have gone.
+    pub fn initramfs_over(&self) -> Arc<AtomicBool> {
+        self.initramfs_over.clone()
+    }
+
+    /// Whether the root comes over the network.
+    pub fn wants_network(&self) -> bool {
+        self.config().is_some_and(|config| netroot::wants_network(config, &self.cmdline()))
     }
 
     /// Keeps the thread that hashes the root image, for the phase that waits for it.

@@ -9,6 +9,7 @@ const KNOWN: &[&str] = &[
     "bw.overlay_size",
     "bw.poweroff_after_s",
     "bw.read_ahead_kb",
+    "bw.root",
     "bw.shell",
     "bw.stop",
     "bw.timeline",

@@ -46,7 +46,7 @@ fn load_modules(boot: &Arc<Boot>) -> Result<Vec<String>, PhaseError> {
     }
     drop(loader);
     if let Some(events) = events {
-        modules::follow(boot, index, events)?;
+        modules::follow(boot, index, events, Arc::default())?;
     }
     Ok(failed)
 }

@@ -16,6 +16,7 @@ mod main_loop;
 mod modules;
 mod mounts;
 mod net;
+mod netroot;
 mod panic;
 mod phases;
 mod power;

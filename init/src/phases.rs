@@ -23,7 +23,8 @@ pub type PhaseError = Box<dyn Error + Send + Sync>;
 /// A row of the table.
 pub struct Phase {
     pub name: &'static str,
-    /// Counts as failed when it has not ended by then. `network` and `services` keep their own time.
+    /// Counts as failed when it has not ended by then. `network` and `services` keep their own time, and so does what
+    /// comes over the network.
     pub deadline_s: u64,
     policy: fn() -> Policy,
     pub run: Run,
@@ -76,6 +77,11 @@ pub fn names() -> Vec<&'static str> {
 pub fn policy_for(phase: &str, config: Option<&BootConfig>, cmdline: &Cmdline) -> Policy {
     let asked = cmdline.value(&format!("bw.policy.{phase}")).and_then(parse_policy);
     let baked = || config.and_then(|c| c.policies.get(phase)).cloned();
+    let over_network = phase == "root" && config.is_some_and(|c| crate::netroot::wants_network(c, cmdline));
+    if over_network && asked.is_none() && baked().is_none() {
+        // A server that is away comes back, and an image that is damaged is replaced: each attempt says why it failed.
+        return retry();
+    }
     let default = || TABLE.iter().find(|p| p.name == phase).map_or(Policy::Degrade, |p| (p.policy)());
     asked.or_else(baked).unwrap_or_else(default)
 }
@@ -121,13 +127,22 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
     let mut network = None;
     for phase in TABLE {
         stop_here_if_asked(machine, phase.name);
+        if phase.name == "root" && machine.wants_network() {
+            network = Some(start_network_early(machine));
+        }
         match phase.run {
             Run::Inline(body) => {
-                let mut body = || within_deadline(machine, phase, body);
+                let mut body = || match waits_for_server(machine, phase) {
+                    true => body(machine),
+                    false => within_deadline(machine, phase, body),
+                };
                 let policy = policy_for(phase.name, machine.config(), &machine.cmdline());
                 run_phase(machine.sys, &machine.timeline, phase.name, &policy, &mut body);
             }
-            Run::Network => network = Some(crate::net::spawn(&machine.boot_or_die())),
+            Run::Network => match &network {
+                Some(handle) => handle.write_files_again(&machine.boot_or_die()),
+                None => network = Some(crate::net::spawn(&machine.boot_or_die())),
+            },
             Run::Services => break,
         }
     }
@@ -139,6 +154,22 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
     boot.timeline.phase_start("services");
     let how = crate::main_loop::run(boot.clone(), network);
     (boot, how)
+}
+
+/// The root comes over the network: that has to be there first, and somebody has to watch the root's server.
+fn start_network_early(machine: &Machine) -> crate::net::NetHandle {
+    let boot = machine.boot_or_die();
+    if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
+        boot.timeline.note(&["nobody will reboot when the root stays lost: ", &error.to_string()].concat());
+    }
+    let handle = crate::net::spawn(&boot);
+    machine.set_network(handle.watch());
+    handle
+}
+
+/// What comes from a server takes as long as the server does; those who reach for it have their own limits.
+fn waits_for_server(machine: &Machine, phase: &Phase) -> bool {
+    ["root", "image"].contains(&phase.name) && machine.wants_network()
 }
 
 /// `bw.stop=<phase>`: a shell (or a halt) before that phase, to look around. `bw.shell` is short for `bw.stop=services`.

@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,17 +47,20 @@ const TERM_WAIT: Duration = Duration::from_secs(3);
 const KILL_WAIT: Duration = Duration::from_secs(2);
 /// How long swap, file systems and disks may take; a dead server must not keep the machine up.
 const UNMOUNT_WAIT: Duration = Duration::from_secs(10);
+/// How long a server may take to say goodbye.
+const DETACH_WAIT: Duration = Duration::from_secs(3);
 /// Mounts that stay to the end: the kernel's own, and the root with what PID1 runs from.
 const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
 
 /// Takes the machine down; services have been stopped already.
-pub fn go_down(boot: &Boot, how: How) -> ! {
+pub fn go_down(boot: &Arc<Boot>, how: How) -> ! {
     end_processes(boot.sys);
-    let sys = boot.sys;
+    let (sys, worker) = (boot.sys, boot.clone());
     let (done, wait) = mpsc::channel();
     // In a thread: a file system whose server is gone can hang here for ever.
     let closer = thread::Builder::new().spawn(move || {
-        close_filesystems(sys);
+        close_filesystems(worker.sys);
+        detach_all(&worker);
         // Nobody waits any more when the deadline is over.
         let _ = done.send(());
     });
@@ -67,6 +70,16 @@ pub fn go_down(boot: &Boot, how: How) -> ! {
     boot.timeline.down(how.word());
     let errno = sys.reboot(how.system_call());
     halt_and_explain(&boot.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
+}
+
+/// Ends the connections of network root and volumes; nothing is mounted from them any more but the root itself.
+fn detach_all(boot: &Boot) {
+    for keeper in boot.keepers.take() {
+        let what = keeper.describe();
+        if let Err(error) = keeper.detach(DETACH_WAIT) {
+            boot.timeline.note(&[&what[..], " did not end in order: ", &error.to_string()].concat());
+        }
+    }
 }
 
 fn end_processes(sys: &dyn Sys) {

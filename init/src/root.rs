@@ -2,6 +2,8 @@
 
 use crate::boot::Machine;
 use crate::copy;
+use crate::netroot::source::Source;
+use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
 use crate::verify;
@@ -9,6 +11,7 @@ use bootwright_contract::{Root, RootImage, paths};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The new root, until the switch.
 pub const NEW_ROOT: &str = "/bootwright/new";
@@ -17,21 +20,60 @@ const LOWER: &str = "/bootwright/lower";
 /// The tmpfs that takes writes.
 const WRITES: &str = "/bootwright/writes";
 
+/// How long a connection that is not wanted any more may take to end.
+const DETACH_WAIT: Duration = Duration::from_secs(5);
+
 /// Folders that a root has whatever the image holds, with their modes.
 const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "etc", "root", "var/log", "var/lib"];
 
 #[derive(Debug, thiserror::Error)]
 enum RootError {
-    #[error("no loop device for `{path}`: {source}; are the modules `loop` and the file system's in `early`?", path = paths::ROOT_IMAGE)]
-    Loop { source: Errno },
+    #[error("no loop device for `{}`: {source}; are the modules `loop` and the file system's in `early`?", path.display())]
+    Loop { path: PathBuf, source: Errno },
     #[error("cannot mount {what} on `{target}`: {source}")]
     Mount { what: &'static str, target: PathBuf, source: Errno },
     #[error("cannot make `{path}`: {source}")]
     Folder { path: PathBuf, source: Errno },
 }
 
-/// Phase `root`.
+/// There is no client for that kind of root.
+#[derive(Debug, thiserror::Error)]
+#[error("this PID1 cannot reach `{root}`")]
+struct NoClient {
+    root: String,
+}
+
+/// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted.
 pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let mut outcome = Ok(());
+    for wanted in netroot::wanted(&boot.config, &boot.cmdline)? {
+        if let Err(error) = &outcome {
+            boot.timeline.note(&PhaseError::to_string(error));
+        }
+        outcome = netroot::resolve(machine, &wanted).and_then(|source| mount_source(machine, &source));
+        if outcome.is_ok() {
+            break;
+        }
+        undo(machine.sys);
+    }
+    outcome?;
+    copy::copy_tree(Path::new(paths::CONFIG_TREE), Path::new(NEW_ROOT))?;
+    make_folders(machine.sys)?;
+    Ok(())
+}
+
+fn mount_source(machine: &Machine, source: &Source) -> Result<(), PhaseError> {
+    match source {
+        Source::Ram => mount_ram(machine),
+        Source::Http(_) | Source::Nfs(_) | Source::Iscsi(_) | Source::Nbd(_) => {
+            Err(NoClient { root: source.to_string() }.into())
+        }
+    }
+}
+
+/// What came with the initramfs.
+fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
     let config = &machine.boot()?.config;
     if let Err(error) = mount_root(machine.sys, &config.root) {
         undo(machine.sys);
@@ -42,18 +84,33 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
         pin_image(machine);
     }
-    copy::copy_tree(Path::new(paths::CONFIG_TREE), Path::new(NEW_ROOT))?;
-    make_folders(machine.sys)?;
     Ok(())
 }
 
-fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
-    make_folder(sys, Path::new(NEW_ROOT))?;
-    match root.image {
-        RootImage::Cpio => mount(sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, ""),
-        RootImage::Squashfs => mount_image(sys, "squashfs", root),
-        RootImage::Erofs => mount_image(sys, "erofs", root),
+/// The image on a block device, whose keeper is kept if it is a good one.
+fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let mounted = verify::check_device(machine, &attached.device)
+        .and_then(|()| Ok(mount_device(machine.sys, &attached.device, &boot.config.root)?));
+    let Err(error) = mounted else {
+        boot.keepers.add(attached.keeper);
+        return Ok(());
+    };
+    undo(machine.sys);
+    let damaged = verify::await_image(machine);
+    if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
+        boot.timeline.note(&error.to_string());
     }
+    damaged?;
+    Err(error)
+}
+
+fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
+    if root.image == RootImage::Cpio {
+        make_folder(sys, Path::new(NEW_ROOT))?;
+        return mount(sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, "");
+    }
+    mount_image(sys, Path::new(paths::ROOT_IMAGE), root)
 }
 
 /// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
@@ -63,14 +120,28 @@ fn pin_image(machine: &Machine) {
     }
 }
 
-/// The image by loop, and an overlay over it.
-fn mount_image(sys: &dyn Sys, fstype: &'static str, root: &Root) -> Result<(), RootError> {
-    make_folder(sys, Path::new(LOWER))?;
-    make_folder(sys, Path::new(WRITES))?;
-    let image = sys.attach_loop(Path::new(paths::ROOT_IMAGE)).map_err(|source| RootError::Loop { source })?;
-    mount(sys, fstype, &image.path.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
+/// An image file by loop, below an overlay.
+fn mount_image(sys: &dyn Sys, file: &Path, root: &Root) -> Result<(), RootError> {
+    let image = sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
+    // The loop device frees itself after its last close: it is held until it is mounted.
+    let mounted = mount_device(sys, &image.path, root);
     drop(image.held);
-    set_read_ahead(sys, &image.path, root.read_ahead_kb);
+    mounted
+}
+
+/// An image on a block device, below an overlay.
+fn mount_device(sys: &dyn Sys, device: &Path, root: &Root) -> Result<(), RootError> {
+    let fstype = if root.image == RootImage::Erofs { "erofs" } else { "squashfs" };
+    make_folder(sys, Path::new(LOWER))?;
+    mount(sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
+    set_read_ahead(sys, device, root.read_ahead_kb);
+    cover_lower(sys, root)
+}
+
+/// Puts the overlay over what is mounted on [`LOWER`].
+fn cover_lower(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
+    make_folder(sys, Path::new(NEW_ROOT))?;
+    make_folder(sys, Path::new(WRITES))?;
     let size = format!("mode=0755,size={}", root.overlay_size);
     mount(sys, "tmpfs", "tmpfs", WRITES, "tmpfs", MsFlags::empty(), &size)?;
     let (upper, work) = (format!("{WRITES}/upper"), format!("{WRITES}/work"));
@@ -143,12 +214,12 @@ mod tests {
         let root = Root { read_ahead_kb: Some(4), ..boot_config().root };
         mount_root(&fake, &root).unwrap();
         let expected = [
-            "make_dir /bootwright/new",
-            "make_dir /bootwright/lower",
-            "make_dir /bootwright/writes",
             "attach_loop /bootwright/root.img",
+            "make_dir /bootwright/lower",
             "mount /dev/loop7 /bootwright/lower squashfs 0x1 ",
             "write /sys/block/loop7/queue/read_ahead_kb 4",
+            "make_dir /bootwright/new",
+            "make_dir /bootwright/writes",
             "mount tmpfs /bootwright/writes tmpfs 0x0 mode=0755,size=32M",
             "make_dir /bootwright/writes/upper",
             "make_dir /bootwright/writes/work",

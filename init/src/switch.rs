@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Mounts that come along, with all below them.
 const MOVED: &[&str] = &["dev", "proc", "sys", "run"];
@@ -42,6 +43,7 @@ enum SwitchError {
 pub fn switch_root(machine: &Machine) -> Result<(), PhaseError> {
     let root = &machine.boot()?.config.root;
     let old = File::open("/").map_err(SwitchError::OldRoot)?;
+    machine.initramfs_over().store(true, Ordering::Relaxed);
     cover_root(machine.sys)?;
     console::take_stdio()?;
     let kept = (root.image == RootImage::Cpio).then(|| Path::new(paths::ROOT_TREE));

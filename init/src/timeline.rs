@@ -202,7 +202,7 @@ impl State {
 }
 
 /// Writes beside the file, then renames: a reader sees the old or the new one, whole.
-fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -9,14 +9,18 @@ use crate::boot::Machine;
 use crate::phases::PhaseError;
 use bootwright_contract::sums::{Sum, parse_sums};
 use bootwright_contract::{SegmentSums, paths};
+use nix::libc;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 /// Read at once; small, as the page cache holds the file already.
 const CHUNK: usize = 64 << 10;
+/// What O_DIRECT wants reads to be aligned to, on any disk.
+const BLOCK: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -34,6 +38,10 @@ pub enum VerifyError {
     Read { path: String, source: io::Error },
     #[error("`{path}` is truncated: found {found} of {expected} bytes; {MORE_RAM}")]
     Size { path: String, expected: u64, found: u64 },
+    #[error("`{path}` is truncated: it has {found} bytes, the root image {expected}; export the image of this build")]
+    Device { path: String, expected: u64, found: u64 },
+    #[error("the boot config knows no size and hash of a root image: build it with a network root")]
+    NoFacts,
     #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
     Hash { path: String, expected: String, found: String },
 }
@@ -79,6 +87,48 @@ pub fn await_image(machine: &Machine) -> Result<(), PhaseError> {
 /// What the thread gives back.
 pub type Hashing = JoinHandle<Result<(), VerifyError>>;
 
+/// Checks the size of a root image on a block device, and starts to hash it. The device may be larger than the image:
+/// disks come in whole sectors, or more.
+pub fn check_device(machine: &Machine, device: &Path) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let path = device.to_string_lossy().into_owned();
+    let (Some(size), Some(sha256)) = (boot.config.root.size, boot.config.root.sha256.clone()) else {
+        return Err(VerifyError::NoFacts.into());
+    };
+    let read = |source| VerifyError::Read { path: path.clone(), source };
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(device).map_err(read)?;
+    let found = file.seek(SeekFrom::End(0)).map_err(read)?;
+    file.rewind().map_err(read)?;
+    if found < size {
+        return Err(VerifyError::Device { path, expected: size, found }.into());
+    }
+    if boot.cmdline.value("bw.verify") == Some("0") {
+        return Ok(());
+    }
+    let sum = Sum { path, size, sha256 };
+    machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(move || check_direct(file, &sum))?);
+    Ok(())
+}
+
+/// Hashes past the page cache: what is read here once must not push out what the node reads.
+fn check_direct(mut file: File, sum: &Sum) -> Result<(), VerifyError> {
+    let mut buffer = vec![0; CHUNK + BLOCK];
+    let start = buffer.as_ptr().align_offset(BLOCK);
+    let mut hasher = Sha256::new();
+    let mut left = sum.size;
+    while left > 0 {
+        let chunk = &mut buffer[start..start + CHUNK];
+        let read = file.read(chunk).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
+        if read == 0 {
+            return Err(VerifyError::Device { path: sum.path.clone(), expected: sum.size, found: sum.size - left });
+        }
+        let ours = read.min(usize::try_from(left).unwrap_or(usize::MAX));
+        hasher.update(&chunk[..ours]);
+        left -= ours as u64;
+    }
+    check_digest(hex(&hasher.finalize()), sum)
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("the thread that hashes the root image has died")]
 struct HasherDied;
@@ -118,6 +168,10 @@ fn check_size(root: &Path, segment: &str, sum: &Sum) -> Result<(), VerifyError> 
 
 fn check_hash(file: File, sum: &Sum) -> Result<(), VerifyError> {
     let found = hash_file(file).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
+    check_digest(found, sum)
+}
+
+fn check_digest(found: String, sum: &Sum) -> Result<(), VerifyError> {
     match found == sum.sha256 {
         true => Ok(()),
         false => Err(VerifyError::Hash { path: sum.path.clone(), expected: sum.sha256.clone(), found }),

@@ -2,7 +2,7 @@
 
 use crate::recipe::CheckedRecipe;
 use crate::tree::KernelBuild;
-use bootwright_contract::{BootConfig, CONTRACT_VERSION, Modules, Root, SegmentSums};
+use bootwright_contract::{BootConfig, CONTRACT_VERSION, Lost, Modules, Root, SegmentSums};
 
 /// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of boot, root and config.
 pub fn boot_config(
@@ -26,7 +26,13 @@ pub fn boot_config(
         network: recipe.network.clone(),
         root: Root {
             mode: recipe.root.mode,
+            sources: Vec::new(),
             image: recipe.root.image,
+            size: None,
+            sha256: None,
+            tree_sums_sha256: None,
+            read_write: false,
+            lost: Lost::Wait,
             overlay_size: recipe.root.overlay_size.clone(),
             read_ahead_kb: recipe.root.read_ahead_kb,
             tmpfs: recipe.root.tmpfs.clone(),

@@ -2,7 +2,7 @@
 
 use crate::json::{FromJson, Json, JsonError, Object, open_variant, record, words};
 use bootwright_contract::{
-    BootConfig, Hostname, Modules, Network, NetworkMode, Policy, Ready, Restart, Root, RootImage, RootMode,
+    BootConfig, Hostname, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart, Root, RootImage, RootMode,
     SegmentSums, Service, Tmpfs, Zram,
 };
 
@@ -26,8 +26,20 @@ record!(SegmentSums { name, sums_sha256 });
 record!(Modules { release, early, load, coldplug });
 record!(Network { mode, interface, addresses, gateway, dns, search, mtu, timeout_s });
 words!(NetworkMode { "none" => None, "dhcp" => Dhcp, "static" => Static });
-record!(Root { mode, image, overlay_size, read_ahead_kb, tmpfs });
-words!(RootMode { "ram" => Ram });
+record!(Root {
+    mode,
+    sources,
+    image,
+    size,
+    sha256,
+    tree_sums_sha256,
+    read_write,
+    lost,
+    overlay_size,
+    read_ahead_kb,
+    tmpfs,
+});
+words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, "nbd" => Nbd });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
 record!(Zram { size_mib, algorithm, swappiness });
@@ -65,6 +77,17 @@ impl FromJson for Ready {
     }
 }
 
+impl FromJson for Lost {
+    fn from_json(json: Json) -> Result<Lost, JsonError> {
+        let (name, value) = open_variant(json)?;
+        match &name[..] {
+            "wait" => no_value(value, Lost::Wait),
+            "reboot" => with_value(&name, value, |o| Ok(Lost::Reboot { after_s: o.take("after_s")? })),
+            _ => Err(JsonError::expected("wait or reboot")),
+        }
+    }
+}
+
 impl FromJson for Policy {
     fn from_json(json: Json) -> Result<Policy, JsonError> {
         let (name, value) = open_variant(json)?;
@@ -98,13 +121,18 @@ fn with_value<T>(name: &str, value: Json, take: fn(&mut Object) -> Result<T, Jso
 mod tests {
     use crate::json::from_slice;
     use crate::sys::fake::boot_config;
-    use bootwright_contract::{BootConfig, Policy, Ready, Restart, Service, Tmpfs, Zram};
+    use bootwright_contract::{BootConfig, Lost, Policy, Ready, Restart, Service, Tmpfs, Zram};
 
     /// A config in which every field and every kind of variant is used.
     fn full_config() -> BootConfig {
         let mut config = boot_config();
         config.network.gateway = Some("192.0.2.1".into());
         config.network.mtu = Some(9000);
+        config.root.sources = vec!["nbd:///worker".into()];
+        config.root.size = Some(4096);
+        config.root.sha256 = Some("00".into());
+        config.root.tree_sums_sha256 = Some("01".into());
+        config.root.lost = Lost::Reboot { after_s: 300 };
         config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
         config.zram = Some(Zram { size_mib: 64, algorithm: "lz4".into(), swappiness: 100 });
         config.sysctls.insert("a.b".into(), "\"\\ \n\u{7}é😀".into());

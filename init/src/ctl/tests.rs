@@ -29,7 +29,7 @@ fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send
     let (waker, _) = wake::pair().expect("a socket pair");
     let paths = Paths { cgroups: None, logs: std::env::temp_dir() };
     let mut supervisor = Supervisor::without_services(paths, timeline.clone(), waker);
-    let boot = Boot { config: boot_config(), cmdline: Cmdline::default(), timeline, sys: &Real };
+    let boot = Boot::new(boot_config(), Cmdline::default(), timeline, &Real);
     let thread = std::thread::spawn({
         let path = path.clone();
         move || client(path)

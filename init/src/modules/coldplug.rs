@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// A uevent is at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and its header.
@@ -49,13 +50,14 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     entries.filter_map(|e| e.ok()).map(|e| e.path()).collect()
 }
 
-/// Loads modules for devices that are added from now on, in a thread for good.
-pub fn follow(boot: &Arc<Boot>, index: Index, events: Uevents) -> std::io::Result<()> {
+/// Loads modules for devices that are added from now on, in a thread, until the next event after it is `over`.
+pub fn follow(boot: &Arc<Boot>, index: Index, events: Uevents, over: Arc<AtomicBool>) -> std::io::Result<()> {
     let boot = boot.clone();
     let work = move || {
         let mut buffer = vec![0; UEVENT_BYTES];
         loop {
             let alias = match events.next(&mut buffer) {
+                _ if over.load(Ordering::Relaxed) => return,
                 Ok(Some(alias)) => alias,
                 Ok(None) => continue,
                 Err(errno) => return boot.timeline.note(&format!("no modules for new devices any more: {errno}")),

@@ -35,6 +35,11 @@ impl<'a> Loader<'a> {
 
     /// Loads a module by name, with what it needs. One that is loaded or built in is fine.
     pub fn load(&mut self, name: &str) -> Result<(), LoadError> {
+        self.load_with(name, "")
+    }
+
+    /// The same with options of ours; those on the command line come after them.
+    pub fn load_with(&mut self, name: &str, options: &str) -> Result<(), LoadError> {
         let name = kernel_name(name);
         if self.index.is_builtin(&name) || !self.seen.insert(name.clone()) || self.sys.has_module(&name) {
             return Ok(());
@@ -47,7 +52,7 @@ impl<'a> Loader<'a> {
             self.load(need)?;
         }
         let compressed = file.extension().is_some_and(|e| e != "ko");
-        match self.sys.load_module(&file, &self.options(&name), compressed) {
+        match self.sys.load_module(&file, self.options(&name, options).trim(), compressed) {
             Ok(()) | Err(Errno::EEXIST) => self.load_soft(after),
             Err(Errno::ENOENT) => Err(LoadError::Incomplete { name }),
             Err(source) => Err(LoadError::Load { name, file, source }),
@@ -76,8 +81,8 @@ impl<'a> Loader<'a> {
         listed.any(|n| kernel_name(n) == name)
     }
 
-    fn options(&self, name: &str) -> String {
-        let mut options = Vec::new();
+    fn options(&self, name: &str, ours: &str) -> String {
+        let mut options = vec![ours.to_string()];
         for (key, value) in self.cmdline.words() {
             let Some((_, option)) = key.split_once('.').filter(|(module, _)| kernel_name(module) == name) else {
                 continue;

@@ -13,7 +13,7 @@ pub use index::{Index, kernel_name};
 pub use loader::{LoadError, Loader};
 pub use uevent::Uevents;
 
-use crate::boot::Machine;
+use crate::boot::{Boot, Machine};
 use crate::phases::PhaseError;
 use bootwright_contract::paths;
 use nix::sys::utsname::uname;
@@ -46,13 +46,32 @@ pub fn load_early(machine: &Machine) -> Result<(), PhaseError> {
     if modules.release != running {
         return Err(OtherKernel { running, baked: modules.release.clone() }.into());
     }
-    if modules.early.is_empty() {
+    if modules.early.is_empty() && !machine.wants_network() {
         return Ok(());
     }
     let index = Index::load(&folder(&modules.release))?;
     let mut loader = Loader::new(machine.sys, &index, &boot.cmdline);
     for name in &modules.early {
         loader.load(name)?;
+    }
+    if machine.wants_network() {
+        let events = Uevents::open()?;
+        for failed in load_for_devices(&mut loader) {
+            boot.timeline.note(&failed);
+        }
+        drop(loader);
+        follow(boot, index, events, machine.initramfs_over())?;
+    }
+    Ok(())
+}
+
+/// Loads modules by name, each with options (may be empty) that the command line's come after. For what is needed only
+/// if the root or a volume turns out to need it.
+pub fn load_named(boot: &Boot, wanted: &[(&str, &str)]) -> Result<(), PhaseError> {
+    let index = Index::load(&folder(&boot.config.modules.release))?;
+    let mut loader = Loader::new(boot.sys, &index, &boot.cmdline);
+    for (name, options) in wanted {
+        loader.load_with(name, options)?;
     }
     Ok(())
 }

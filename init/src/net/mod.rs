@@ -51,6 +51,28 @@ impl NetHandle {
     pub fn state(&self) -> NetState {
         lock(&self.state).clone()
     }
+
+    /// Another look at the same state.
+    pub fn watch(&self) -> NetWatch {
+        NetWatch(self.state.clone())
+    }
+
+    /// Writes the files again: those of the initramfs are gone after the switch.
+    pub fn write_files_again(&self, boot: &Boot) {
+        if let Err(error) = setup::write_files(&places(), &self.state().facts) {
+            boot.timeline.note(&["network: ", &error.to_string()].concat());
+        }
+    }
+}
+
+/// The state of the network, for others than the main loop.
+pub struct NetWatch(Arc<Mutex<NetState>>);
+
+impl NetWatch {
+    /// The state now.
+    pub fn state(&self) -> NetState {
+        lock(&self.0).clone()
+    }
 }
 
 fn lock(state: &Mutex<NetState>) -> MutexGuard<'_, NetState> {
@@ -78,6 +100,10 @@ pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
         lock(&state).over = true;
     }
     NetHandle { state, changed }
+}
+
+fn places() -> Places {
+    Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() }
 }
 
 /// The thread's side: tells the timeline, the main loop and the files.
@@ -132,8 +158,7 @@ impl Reporter {
             self.note(&["cannot set the hostname: ", errno.desc()].concat());
         }
         let facts = setup::facts(link, setup, hostname);
-        let places = Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() };
-        if let Err(error) = setup::write_files(&places, &facts) {
+        if let Err(error) = setup::write_files(&places(), &facts) {
             self.note(&error.to_string());
         }
         self.update(|state| {

@@ -2,7 +2,7 @@
 
 use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
 use bootwright_contract::{
-    BootConfig, CONTRACT_VERSION, Hostname, Modules, Network, NetworkMode, Root, RootImage, RootMode,
+    BootConfig, CONTRACT_VERSION, Hostname, Lost, Modules, Network, NetworkMode, Root, RootImage, RootMode,
 };
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -129,7 +129,13 @@ pub fn boot_config() -> BootConfig {
     };
     let root = Root {
         mode: RootMode::Ram,
+        sources: vec![],
         image: RootImage::Squashfs,
+        size: None,
+        sha256: None,
+        tree_sums_sha256: None,
+        read_write: false,
+        lost: Lost::Wait,
         overlay_size: "32M".into(),
         read_ahead_kb: None,
         tmpfs: vec![],

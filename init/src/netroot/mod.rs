@@ -1,0 +1,165 @@
+//! Roots that do not come with the initramfs: where they are, how they are attached, and who keeps them.
+//!
+//! A block root (`nbd`, `iscsi`) is a device with the root image on it; its [`Keeper`] repairs a lost connection in a
+//! thread of its own for as long as the machine runs. That thread touches no file of the root: what it logs goes to the
+//! console, what it says of its state to `/run/bootwright/roots.json`.
+
+mod board;
+pub mod source;
+
+pub use board::{Board, Watch};
+
+use crate::boot::{Boot, Machine};
+use crate::cmdline::Cmdline;
+use crate::net::{NetState, NetWatch};
+use crate::phases::PhaseError;
+use bootwright_contract::{BootConfig, RootMode};
+use source::{Host, Source, SourceError, Wanted};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Between two looks at the network while the root waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A block device from the network, and who keeps its connection.
+pub struct Attached {
+    pub device: PathBuf,
+    pub keeper: Box<dyn Keeper>,
+}
+
+/// Keeps the connection of a root or a volume: repairs it while it is needed, and ends it in order.
+pub trait Keeper: Send {
+    /// Ends the connection; all that lies on it is unmounted. A server that is gone must not hold it past `deadline`.
+    fn detach(self: Box<Self>, deadline: Duration) -> Result<(), PhaseError>;
+    /// What it keeps, for people: `nbd://10.0.0.1/worker as /dev/nbd0`.
+    fn describe(&self) -> String;
+}
+
+/// What an attach function is given beside the source.
+pub struct Site<'a> {
+    pub boot: &'a Arc<Boot>,
+    /// Addresses of the source's host, tried in turn; never empty.
+    pub addresses: Vec<IpAddr>,
+    /// Where the keeper says how the connection is.
+    pub watch: Watch,
+}
+
+/// All that is attached, in the order in which it was.
+#[derive(Default)]
+pub struct Keepers(Mutex<Vec<Box<dyn Keeper>>>);
+
+impl Keepers {
+    /// Keeps it until the machine goes down.
+    pub fn add(&self, keeper: Box<dyn Keeper>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+    }
+
+    /// Takes all, the last one first.
+    pub fn take(&self) -> Vec<Box<dyn Keeper>> {
+        let mut keepers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        keepers.reverse();
+        keepers
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetrootError {
+    #[error(
+        "the root comes over {mode}, but neither the image nor the command line names its server: give `bw.root={mode}://...`"
+    )]
+    Nowhere { mode: &'static str },
+    #[error("the network is not up: no way to `{root}`")]
+    NoNetwork { root: String },
+    #[error("DHCP gave no root path (option 17), which the command line or the image asks for")]
+    NoRootPath,
+    #[error("DHCP named no boot server (next-server or option 54), and `{root}` names none")]
+    NoBootServer { root: String },
+    #[error("cannot look up `{name}`: {source}")]
+    Lookup { name: String, source: std::io::Error },
+    #[error("no address for `{name}`")]
+    NoAddress { name: String },
+}
+
+/// Where the root is, tried in turn; never empty.
+pub fn wanted(config: &BootConfig, cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
+    let mut wanted = source::wanted(cmdline, &config.root.sources)?;
+    if wanted.is_empty() {
+        wanted.push(match config.root.mode {
+            RootMode::Ram => Wanted::Source(Source::Ram),
+            _ => Wanted::RootPath,
+        });
+    }
+    Ok(wanted)
+}
+
+/// Whether the root needs the network. What cannot be read is told when the root is looked for.
+pub fn wants_network(config: &BootConfig, cmdline: &Cmdline) -> bool {
+    let local = |wanted: &Wanted| *wanted == Wanted::Source(Source::Ram);
+    wanted(config, cmdline).is_ok_and(|wanted| !wanted.iter().all(local))
+}
+
+/// The source that is meant once the network is up.
+pub fn resolve(machine: &Machine, wanted: &Wanted) -> Result<Source, PhaseError> {
+    match wanted {
+        Wanted::Source(source) => Ok(source.clone()),
+        Wanted::RootPath => {
+            let state = await_network(machine, "DHCP's root path")?;
+            let path = state.facts.root_path.ok_or_else(|| no_root_path(machine));
+            Ok(source::parse_root_path(&path?)?)
+        }
+    }
+}
+
+fn no_root_path(machine: &Machine) -> NetrootError {
+    let mode = machine.config().map_or(RootMode::Ram, |config| config.root.mode);
+    let mode = match mode {
+        RootMode::Ram => return NetrootError::NoRootPath,
+        RootMode::Http => "http",
+        RootMode::Nfs => "nfs",
+        RootMode::Iscsi => "iscsi",
+        RootMode::Nbd => "nbd",
+    };
+    NetrootError::Nowhere { mode }
+}
+
+/// Waits until the network is up; fails when its phase was given up.
+fn await_network(machine: &Machine, root: &str) -> Result<NetState, NetrootError> {
+    loop {
+        let state = machine.network().map(NetWatch::state).unwrap_or_default();
+        if state.up {
+            return Ok(state);
+        }
+        if state.over || machine.network().is_none() {
+            return Err(NetrootError::NoNetwork { root: root.into() });
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Addresses of the host, once the network is up.
+pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAddr>, NetrootError> {
+    let state = await_network(machine, root)?;
+    match host {
+        Host::Address(address) => Ok(vec![*address]),
+        Host::BootServer => {
+            let server = state.facts.boot_host().ok_or_else(|| NetrootError::NoBootServer { root: root.into() })?;
+            look_up(&server)
+        }
+        Host::Name(name) => look_up(name),
+    }
+}
+
+fn look_up(name: &str) -> Result<Vec<IpAddr>, NetrootError> {
+    let found = (name, 0).to_socket_addrs().map_err(|source| NetrootError::Lookup { name: name.into(), source })?;
+    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    if found.is_empty() { Err(NetrootError::NoAddress { name: name.into() }) } else { Ok(found) }
+}
+
+/// What an attach function needs for a source on `host`; `root` is the source in words.
+pub fn site<'a>(machine: &'a Machine, host: &Host, root: &str) -> Result<Site<'a>, PhaseError> {
+    let boot = machine.boot()?;
+    let addresses = addresses(machine, host, root)?;
+    Ok(Site { boot, addresses, watch: Watch::new(&boot.board, root) })
+}

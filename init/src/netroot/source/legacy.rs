@@ -1,0 +1,219 @@
+//! What the kernel (Documentation/admin-guide/nfs/nfsroot.rst), dracut (dracut.cmdline(7)) and Debian's nbd-client say on
+//! the command line about network roots, and DHCP's root path (option 17; RFC 4173 for iSCSI).
+
+use super::{Host, ISCSI_PORT, Iscsi, NBD_PORT, Nbd, Nfs, Source, SourceError};
+use super::{parse_host, parse_place, parse_port, parse_source, without_secrets};
+use crate::cmdline::Cmdline;
+
+/// A source, or what only DHCP can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    Source(Source),
+    /// DHCP's root path.
+    RootPath,
+}
+
+/// Where the root is, in the order in which it is tried: `bw.root=`; else the first of `netroot=`, `nfsroot=`, `nbdroot=`,
+/// `rd.iscsi.*` and `root=` that names a network root; else what the image says. Empty: nobody says anything.
+pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, SourceError> {
+    let sources = |texts: &mut dyn Iterator<Item = &str>| {
+        texts.map(|text| parse_source(text).map(Wanted::Source)).collect::<Result<Vec<_>, _>>()
+    };
+    let asked = sources(&mut cmdline.values("bw.root"))?;
+    if !asked.is_empty() {
+        return Ok(asked);
+    }
+    if let Some(wanted) = from_others(cmdline)? {
+        return Ok(vec![wanted]);
+    }
+    sources(&mut baked.iter().map(String::as_str))
+}
+
+/// What others' keys say.
+fn from_others(cmdline: &Cmdline) -> Result<Option<Wanted>, SourceError> {
+    let mut found = None;
+    if let Some(text) = cmdline.value("netroot") {
+        found = read(text, |text| parse_word(text, 10))?;
+    }
+    if let (None, Some(text)) = (&found, cmdline.value("nfsroot")) {
+        found = read(text, |text| parse_nfs(text, None).map(Some))?;
+    }
+    if let (None, Some(text)) = (&found, cmdline.value("nbdroot")) {
+        found = read(text, |text| parse_nbdroot(text).map(Some))?;
+    }
+    if found.is_none() && names_iscsi(cmdline) {
+        found = Some(Wanted::Source(Source::Iscsi(Iscsi::at(Host::BootServer))));
+    }
+    if let (None, Some(text)) = (&found, cmdline.value("root")) {
+        found = read(text, |text| parse_word(text, 10))?;
+    }
+    if let Some(Wanted::Source(Source::Iscsi(iscsi))) = &mut found {
+        add_iscsi_keys(iscsi, cmdline).map_err(|reason| SourceError { found: "rd.iscsi.*".into(), reason })?;
+    }
+    Ok(found)
+}
+
+/// DHCP's root path: a URL of ours, dracut's forms, RFC 4173's, or `[SERVER:]/PATH[,OPTIONS]` of an NFS root.
+pub fn parse_root_path(text: &str) -> Result<Source, SourceError> {
+    match read(text, |text| parse_word(text, 16))? {
+        Some(Wanted::Source(source)) => Ok(source),
+        Some(Wanted::RootPath) | None => match read(text, |text| parse_nfs(text, None).map(Some))? {
+            Some(Wanted::Source(source)) => Ok(source),
+            _ => Err(SourceError { found: text.into(), reason: "it names no server" }),
+        },
+    }
+}
+
+fn read(
+    text: &str,
+    parse: impl Fn(&str) -> Result<Option<Wanted>, &'static str>,
+) -> Result<Option<Wanted>, SourceError> {
+    parse(text).map_err(|reason| SourceError { found: without_secrets(text), reason })
+}
+
+/// A value of `root=` or `netroot=`; `None` for what is no network root (`/dev/sda1`, `UUID=...`). `lun_radix`: RFC 4173
+/// writes the LUN in hex, dracut in decimal.
+fn parse_word(text: &str, lun_radix: u32) -> Result<Option<Wanted>, &'static str> {
+    let text = text.strip_prefix("live:").unwrap_or(text);
+    if text.contains("://") {
+        return super::parse(text).map(|source| Some(Wanted::Source(source)));
+    }
+    if matches!(text, "dhcp" | "dhcp6" | "/dev/nfs" | "nfs" | "nfs4") {
+        return Ok(Some(Wanted::RootPath));
+    }
+    if text == "iscsi" {
+        return Ok(Some(Wanted::Source(Source::Iscsi(Iscsi::at(Host::BootServer)))));
+    }
+    match text.split_once(':') {
+        Some(("iscsi", rest)) => parse_iscsi(rest, lun_radix).map(Some),
+        Some(("nbd", rest)) => parse_nbd(rest).map(Some),
+        Some(("nfs", rest)) => parse_nfs(rest, None).map(Some),
+        Some(("nfs3", rest)) => parse_nfs(rest, Some("vers=3")).map(Some),
+        Some(("nfs4", rest)) => parse_nfs(rest, Some("vers=4")).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// `[SERVER:]/PATH[,OPTIONS]`, also with `:` before the options as dracut has it.
+fn parse_nfs(text: &str, version: Option<&str>) -> Result<Wanted, &'static str> {
+    let at = if text.starts_with('/') { 0 } else { text.find(":/").map(|at| at + 1).ok_or("there is no path")? };
+    let (server, path) = text.split_at(at);
+    let (host, port) = parse_place(server.strip_suffix(':').unwrap_or(server))?;
+    let (path, options) = path.split_at(path.find([',', ':']).unwrap_or(path.len()));
+    let options = options.get(1..).unwrap_or("").split(',').filter(|option| !option.is_empty());
+    let options = version.into_iter().chain(options).map(String::from).collect();
+    Ok(Wanted::Source(Source::Nfs(Nfs { host, port, path: path.into(), options })))
+}
+
+/// dracut's `SERVER:PORT|EXPORT[:FSTYPE[:OPTIONS...]]`; what follows the export is the image's to know.
+fn parse_nbd(text: &str) -> Result<Wanted, &'static str> {
+    let (host, rest) = take_host(text)?;
+    let export = rest.split(':').next().unwrap_or("");
+    nbd(host, export)
+}
+
+/// nbd-client's `SERVER,PORT|EXPORT[,DEVICE]` and `SERVER:PORT|EXPORT`; `dhcp`.
+fn parse_nbdroot(text: &str) -> Result<Wanted, &'static str> {
+    if text == "dhcp" {
+        return Ok(Wanted::RootPath);
+    }
+    match text.split_once(',') {
+        Some((server, rest)) => {
+            let (host, _) = parse_place(server)?;
+            nbd(host, rest.split(',').next().unwrap_or(""))
+        }
+        None => parse_nbd(text),
+    }
+}
+
+fn nbd(host: Host, export: &str) -> Result<Wanted, &'static str> {
+    let (port, export) = match export.parse() {
+        Ok(port) => (port, ""),
+        Err(_) => (NBD_PORT, export),
+    };
+    Ok(Wanted::Source(Source::Nbd(Nbd { host, port, export: export.into() })))
+}
+
+/// `SERVER:REST`; an IPv6 address in brackets.
+fn take_host(text: &str) -> Result<(Host, &str), &'static str> {
+    let end = match text.strip_prefix('[') {
+        Some(rest) => rest.find(']').ok_or("the IPv6 address is bad")? + 2,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, _) = parse_place(text.get(..end).ok_or("the IPv6 address is bad")?)?;
+    let rest = &text[end..];
+    Ok((host, rest.strip_prefix(':').unwrap_or(rest)))
+}
+
+/// `[USER:SECRET[:USER_IN:SECRET_IN]@][SERVER]:[PROTOCOL]:[PORT][:[INTERFACE]:[DEVICE]]:[LUN]:TARGET` of dracut; without user
+/// and interface it is RFC 4173's.
+fn parse_iscsi(text: &str, lun_radix: u32) -> Result<Wanted, &'static str> {
+    let (credentials, text) = match text.rsplit_once('@') {
+        Some((credentials, text)) => (Some(credentials), text),
+        None => (None, text),
+    };
+    let (place, target) = match [":iqn.", ":eui.", ":naa."].iter().find_map(|kind| text.find(kind)) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let (host, rest) = take_host(place)?;
+    let fields: Vec<&str> = rest.split(':').collect();
+    let mut iscsi = Iscsi { target: target.map(String::from), ..Iscsi::at(host) };
+    if let Some(port) = fields.get(1).filter(|port| !port.is_empty()) {
+        iscsi.port = parse_port(port)?;
+    }
+    let lun = match fields.len() {
+        0..=3 => fields.get(2),
+        5 => fields.get(4),
+        _ => return Err("it is not SERVER:PROTOCOL:PORT:LUN:TARGET"),
+    };
+    iscsi.lun = parse_lun(lun.copied().unwrap_or(""), lun_radix)?;
+    if let Some(credentials) = credentials {
+        let mut words = credentials.split(':').map(|word| Some(word.to_string()).filter(|word| !word.is_empty()));
+        let mut next = || words.next().flatten();
+        (iscsi.user, iscsi.secret, iscsi.user_in, iscsi.secret_in) = (next(), next(), next(), next());
+    }
+    Ok(Wanted::Source(Source::Iscsi(iscsi)))
+}
+
+/// RFC 4173 section 5: hex in groups of four digits with hyphens between; further levels than the first must be zero.
+fn parse_lun(text: &str, radix: u32) -> Result<u64, &'static str> {
+    let mut groups =
+        text.split('-').map(|group| if group.is_empty() { Ok(0) } else { u64::from_str_radix(group, radix) });
+    let bad = "the LUN is no number";
+    let first = groups.next().ok_or(bad)?.map_err(|_| bad)?;
+    if groups.all(|group| group == Ok(0)) { Ok(first) } else { Err("a LUN of several levels is not supported") }
+}
+
+/// Whether `rd.iscsi.*` asks for an iSCSI root by itself.
+fn names_iscsi(cmdline: &Cmdline) -> bool {
+    cmdline.value("rd.iscsi.target.name").is_some() || wants_firmware(cmdline)
+}
+
+fn wants_firmware(cmdline: &Cmdline) -> bool {
+    cmdline.flag("rd.iscsi.firmware") || cmdline.flag("rd.iscsi.ibft")
+}
+
+/// dracut's `rd.iscsi.*` fill in what the source does not say.
+fn add_iscsi_keys(iscsi: &mut Iscsi, cmdline: &Cmdline) -> Result<(), &'static str> {
+    let value = |key| cmdline.value(key).filter(|value| !value.is_empty());
+    let text = |field: &mut Option<String>, key| {
+        if field.is_none() {
+            *field = value(key).map(String::from);
+        }
+    };
+    text(&mut iscsi.target, "rd.iscsi.target.name");
+    text(&mut iscsi.initiator, "rd.iscsi.initiator");
+    text(&mut iscsi.user, "rd.iscsi.username");
+    text(&mut iscsi.secret, "rd.iscsi.password");
+    text(&mut iscsi.user_in, "rd.iscsi.in.username");
+    text(&mut iscsi.secret_in, "rd.iscsi.in.password");
+    if let (Host::BootServer, Some(ip)) = (&iscsi.host, value("rd.iscsi.target.ip")) {
+        iscsi.host = parse_host(ip.trim_start_matches('[').trim_end_matches(']'))?;
+    }
+    if let (ISCSI_PORT, Some(port)) = (iscsi.port, value("rd.iscsi.target.port")) {
+        iscsi.port = parse_port(port)?;
+    }
+    iscsi.firmware |= wants_firmware(cmdline);
+    Ok(())
+}
