@@ -2,6 +2,7 @@
 //! so that the order of what PID1 does can be tested on the host with a recording fake.
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
@@ -87,4 +88,12 @@ pub trait Sys: Send + Sync {
 /// Time since the kernel started (CLOCK_BOOTTIME).
 pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Random bytes (getrandom(2)). Early in the boot they may be less random, but the call does not wait.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // SAFETY: the buffer is valid for its length. GRND_INSECURE: never waits, and cannot fail for so few bytes.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, libc::GRND_INSECURE) };
+    bytes
 }

@@ -1,6 +1,8 @@
 //! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
 
 pub mod dhcp;
+pub mod dns;
+pub mod domain;
 mod engine;
 mod files;
 pub mod ip_param;

@@ -2,6 +2,7 @@
 
 use super::options::{self, StaticRoute};
 use super::packet::Packet;
+use crate::net::domain::parse_name_list;
 use std::net::Ipv4Addr;
 
 /// A lease. Times are seconds from when it was asked for.
@@ -105,7 +106,7 @@ fn boot_server(packet: &Packet) -> Option<String> {
 }
 
 fn search(packet: &Packet) -> Vec<String> {
-    let list = packet.option(119).and_then(options::parse_search_list).unwrap_or_default();
+    let list = packet.option(119).and_then(parse_name_list).unwrap_or_default();
     if !list.is_empty() {
         return list;
     }

@@ -52,55 +52,6 @@ pub fn parse_classless_routes(mut value: &[u8]) -> Option<Vec<StaticRoute>> {
     Some(routes)
 }
 
-/// The search list of option 119 (RFC 3397): names with the compression of RFC 1035 section 4.1.4.
-/// `None` when malformed: a pointer forward or to itself, a label over the end, a character that no host name has.
-pub fn parse_search_list(value: &[u8]) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    let mut at = 0;
-    while at < value.len() {
-        let (name, next) = parse_name(value, at)?;
-        if !name.is_empty() {
-            names.push(name);
-        }
-        at = next;
-    }
-    Some(names)
-}
-
-/// The name at `start` and the offset behind it.
-fn parse_name(value: &[u8], start: usize) -> Option<(String, usize)> {
-    let mut name = String::new();
-    let mut at = start;
-    let mut behind = None;
-    loop {
-        let length = usize::from(*value.get(at)?);
-        match length {
-            0 => return Some((name, behind.unwrap_or(at + 1))),
-            1..=63 => {
-                let label = value.get(at + 1..at + 1 + length)?;
-                if !name.is_empty() {
-                    name.push('.');
-                }
-                name.push_str(parse_host_name(label)?);
-                at += 1 + length;
-            }
-            192.. => {
-                let target = (length & 0x3f) << 8 | usize::from(*value.get(at + 1)?);
-                behind = behind.or(Some(at + 2));
-                // Only backwards, so that it ends.
-                if target >= at {
-                    return None;
-                }
-                at = target;
-            }
-            _ => return None,
-        }
-        if name.len() > 253 {
-            return None;
-        }
-    }
-}
-
 /// Printable ASCII without blanks, at most 255 bytes; NUL bytes at the end are dropped.
 pub fn parse_text(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
@@ -126,6 +77,7 @@ pub fn parse_host_name(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::domain::parse_name_list;
     use proptest::prelude::*;
 
     fn ip(text: &str) -> Ipv4Addr {
@@ -171,7 +123,7 @@ mod tests {
         // RFC 3397: `eng.apple.com.` and `marketing.apple.com.`
         let value = b"\x03eng\x05apple\x03com\0\x09marketing\xc0\x04";
         let expected = vec!["eng.apple.com".to_string(), "marketing.apple.com".to_string()];
-        assert_eq!(parse_search_list(value), Some(expected));
+        assert_eq!(parse_name_list(value), Some(expected));
         for bad in [
             &b"\xc0\x00"[..],
             b"\x03ab",
@@ -182,7 +134,7 @@ mod tests {
             b"\x01a\xc0\x02",
             b"\x01a\xc0\x04\0",
         ] {
-            assert_eq!(parse_search_list(bad), None, "{bad:?}");
+            assert_eq!(parse_name_list(bad), None, "{bad:?}");
         }
     }
 
@@ -221,7 +173,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_classless_routes(&bytes);
-            for name in parse_search_list(&bytes).unwrap_or_default() {
+            for name in parse_name_list(&bytes).unwrap_or_default() {
                 prop_assert!(name.len() <= 253 && parse_host_name(name.as_bytes()).is_some(), "{:?}", name);
             }
         }
