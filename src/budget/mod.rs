@@ -10,7 +10,7 @@ pub use table::render;
 use crate::error::{Exit, Failure};
 use crate::recipe::{Budget, Compression, SegmentName};
 use crate::segment::{ComponentShare, PackedSegment};
-use ram::{Initrd, RamNeed, decoder_window, parse_rootfs_limit, steady_need, unpack_need};
+use ram::{Initrd, RamNeed, RootInRam, decoder_window, parse_rootfs_limit, steady_need, unpack_need};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,7 +22,12 @@ pub struct Sizes<'a> {
     /// Bytes of the kernel, and the component that it belongs to.
     pub kernel: u64,
     pub kernel_component: &'a str,
+    /// Those of the initrd.
     pub segments: &'a [PackedSegment],
+    /// The root segment of a network root, which is no part of the initrd.
+    pub root: Option<&'a PackedSegment>,
+    /// Bytes of a network root that are in memory while the machine runs.
+    pub root_in_ram: u64,
     /// Of the boot segment, and of a root segment that is a cpio.
     pub stable: Compression,
     /// Of the config segment.
@@ -46,6 +51,9 @@ pub struct BudgetReport {
     pub boot_files: Vec<Part>,
     pub boot_files_bytes: u64,
     pub boot_files_limit: Option<u64>,
+    pub initrd_bytes: u64,
+    /// Of a network root.
+    pub initrd_limit: Option<u64>,
     /// Largest first.
     pub components: Vec<ComponentLine>,
     pub unpack: RamNeed,
@@ -87,6 +95,7 @@ pub struct Growth {
 #[serde(rename_all = "kebab-case", tag = "over")]
 pub enum Violation {
     BootFiles { bytes: u64, limit: u64 },
+    Initrd { bytes: u64, limit: u64 },
     Component { name: String, bytes: u64, limit: u64 },
     Unpack { ram_mib: u64, limit_mib: u64 },
     Steady { ram_mib: u64, limit_mib: u64 },
@@ -97,6 +106,14 @@ impl std::fmt::Display for Violation {
         match self {
             Self::BootFiles { bytes, limit } => {
                 write!(f, "kernel and initrd are {}, over the limit of {} (`boot_files_mb`)", mb(*bytes), mb(*limit))
+            }
+            Self::Initrd { bytes, limit } => {
+                write!(
+                    f,
+                    "the initrd of the network root is {}, over the limit of {} (`netroot_initrd_mb`)",
+                    mb(*bytes),
+                    mb(*limit)
+                )
             }
             Self::Component { name, bytes, limit } => {
                 write!(f, "component `{name}` takes {}, over its limit of {}", mb(*bytes), mb(*limit))
@@ -129,13 +146,19 @@ pub fn assess(
         window: sizes.segments.iter().map(|s| segment_window(sizes, s)).max().unwrap_or(0),
         limit: parse_rootfs_limit(sizes.cmdline),
     };
-    let (boot, root, config) =
-        (resident(SegmentName::Boot), resident(SegmentName::Root), resident(SegmentName::Config));
+    let (boot, config) = (resident(SegmentName::Boot), resident(SegmentName::Config));
+    let root = match sizes.root {
+        None => RootInRam::Segment(resident(SegmentName::Root)),
+        Some(_) if sizes.root_in_ram > 0 => RootInRam::Fetched(sizes.root_in_ram),
+        Some(_) => RootInRam::Elsewhere,
+    };
     BudgetReport {
         grown: earlier.map(|earlier| growth(&components, files, earlier)).unwrap_or_default(),
         boot_files,
         boot_files_bytes,
         boot_files_limit: budget.boot_files_mb.map(bytes_of),
+        initrd_bytes: initrd.packed,
+        initrd_limit: sizes.root.and(budget.netroot_initrd_mb).map(bytes_of),
         components,
         unpack: unpack_need(initrd),
         steady: steady_need(boot, root, config, budget.workload_mib),
@@ -156,7 +179,12 @@ fn segment_window(sizes: Sizes<'_>, segment: &PackedSegment) -> u64 {
 fn component_lines(sizes: Sizes<'_>, budget: &Budget) -> Vec<ComponentLine> {
     let mut shares: BTreeMap<&str, ComponentShare> = BTreeMap::new();
     let kernel = ComponentShare { files: 1, raw: sizes.kernel, packed: sizes.kernel };
-    let of_segments = sizes.segments.iter().flat_map(|s| &s.components).map(|(name, share)| (name.as_str(), *share));
+    let of_segments = sizes
+        .segments
+        .iter()
+        .chain(sizes.root)
+        .flat_map(|s| &s.components)
+        .map(|(name, share)| (name.as_str(), *share));
     for (name, share) in of_segments.chain([(sizes.kernel_component, kernel)]) {
         let sum = shares.entry(name).or_default();
         *sum = ComponentShare {
@@ -203,6 +231,9 @@ impl BudgetReport {
         let mut found = Vec::new();
         if let Some(limit) = over(self.boot_files_bytes, self.boot_files_limit) {
             found.push(Violation::BootFiles { bytes: self.boot_files_bytes, limit });
+        }
+        if let Some(limit) = over(self.initrd_bytes, self.initrd_limit) {
+            found.push(Violation::Initrd { bytes: self.initrd_bytes, limit });
         }
         for line in &self.components {
             if let Some(limit) = over(line.packed, line.limit) {

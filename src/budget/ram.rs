@@ -131,9 +131,20 @@ pub fn unpack_need(initrd: Initrd) -> RamNeed {
     sum(terms)
 }
 
-/// RAM once the root is mounted. `root` and `config`: resident bytes that stay; `boot`: of the boot segment, whose modules
+/// What of the root is in memory. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootInRam {
+    /// Pages of the root segment.
+    Segment(u64),
+    /// An image that PID1 has fetched into a tmpfs.
+    Fetched(u64),
+    /// Nothing that could not be read again: it is on a server.
+    Elsewhere,
+}
+
+/// RAM once the root is mounted. `config`: resident bytes that stay; `boot`: of the boot segment, whose modules
 /// are then loaded; `workload`: what the recipe states.
-pub fn steady_need(boot: u64, root: u64, config: u64, workload_mib: Option<u64>) -> RamNeed {
+pub fn steady_need(boot: u64, root: RootInRam, config: u64, workload_mib: Option<u64>) -> RamNeed {
     let source = match workload_mib {
         Some(_) => "[budget] workload_mib of the recipe: processes and their page cache, measured",
         None => "not stated: set [budget] workload_mib from a measurement",
@@ -145,7 +156,11 @@ pub fn steady_need(boot: u64, root: u64, config: u64, workload_mib: Option<u64>)
             boot,
             "pages of the boot segment; loaded modules occupy about what their files do",
         ),
-        term("root", root, "pages of the root segment: the image stays in RAM"),
+        match root {
+            RootInRam::Segment(bytes) => term("root", bytes, "pages of the root segment: the image stays in RAM"),
+            RootInRam::Fetched(bytes) => term("root", pages(bytes), "pages of the image: it is fetched into a tmpfs"),
+            RootInRam::Elsewhere => term("root", 0, "on its server; what is read of it is page cache"),
+        },
         term("configs and overlays", config, "pages of the config segment, copied over the root"),
         term("workload", workload_mib.unwrap_or(0) * MIB, source),
     ])

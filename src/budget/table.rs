@@ -21,6 +21,9 @@ fn boot_files(report: &BudgetReport) -> String {
         table.add_row([part.name.clone(), mb(part.bytes), String::new()]);
     }
     let limit = report.boot_files_limit.map(mb).unwrap_or_default();
+    if let Some(limit) = report.initrd_limit {
+        table.add_row(["initrd of the network root".into(), mb(report.initrd_bytes), mb(limit)]);
+    }
     table.add_row(["total".into(), mb(report.boot_files_bytes), limit]);
     finish(table, &[1, 2])
 }

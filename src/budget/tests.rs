@@ -31,7 +31,7 @@ fn the_kernel_takes_what_was_measured_at_256_mib() {
 #[test]
 fn terms_add_up_to_the_ram() {
     let initrd = Initrd { packed: 30 << 20, content: 40 << 20, window: 8 << 20, limit: RootfsLimit::Percent(50) };
-    for need in [unpack_need(initrd), steady_need(1 << 20, 30 << 20, 1 << 16, Some(60))] {
+    for need in [unpack_need(initrd), steady_need(1 << 20, RootInRam::Segment(30 << 20), 1 << 16, Some(60))] {
         let sum: u64 = need.terms.iter().map(|t| t.bytes).sum();
         assert!(sum <= need.ram_mib << 20 && sum > (need.ram_mib - 2) << 20, "{need:?}");
         assert!(need.terms.iter().all(|t| !t.source.is_empty()));
@@ -82,6 +82,8 @@ fn report(budget: &Budget, earlier: Option<&Earlier>) -> BudgetReport {
         kernel: 12_000_000,
         kernel_component: "kernel",
         segments: &segments,
+        root: None,
+        root_in_ram: 0,
         stable: Compression::Zstd(19),
         volatile: Compression::Gzip(9),
         cmdline: &[],
@@ -94,6 +96,7 @@ fn report(budget: &Budget, earlier: Option<&Earlier>) -> BudgetReport {
 fn limits_that_hold_say_nothing() {
     let limits = Budget {
         boot_files_mb: Some(43.004),
+        netroot_initrd_mb: None,
         ram_mib: Some(256),
         workload_mib: Some(60),
         components_mb: [("kubelet".to_string(), 20.0)].into(),
@@ -113,6 +116,7 @@ fn limits_that_hold_say_nothing() {
 fn what_is_over_budget_is_named_with_the_offenders_and_what_grew() {
     let limits = Budget {
         boot_files_mb: Some(40.0),
+        netroot_initrd_mb: None,
         ram_mib: Some(100),
         workload_mib: Some(60),
         components_mb: [("tls".to_string(), 5.5)].into(),

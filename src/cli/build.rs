@@ -5,6 +5,7 @@ use super::{OutArgs, RecipeArgs};
 use crate::budget::{self, BudgetReport, Violation};
 use crate::error::Failure;
 use crate::pipeline::{self, BuildOutcome, BuildRequest, Options};
+use crate::recipe::RootMode;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ struct Document<'a> {
     /// Layout of this document; 1.
     version: u32,
     recipe: &'a str,
+    /// Where the root is: `ram`, `http`, `nfs`, `iscsi` or `nbd`.
+    root: RootMode,
     dir: &'a Path,
     image_id: &'a str,
     unchanged: bool,
@@ -57,6 +60,7 @@ fn document(outcome: &BuildOutcome) -> Document<'_> {
     Document {
         version: 1,
         recipe: &outcome.recipe,
+        root: outcome.root,
         dir: &outcome.dir,
         image_id: &outcome.image_id,
         unchanged: outcome.unchanged,

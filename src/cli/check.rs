@@ -1,7 +1,8 @@
 //! `bootwright check`: is a recipe right?
 
+use super::RecipeArgs;
 use crate::error::Failure;
-use crate::recipe::{CheckedRecipe, load_recipe};
+use crate::recipe::{CheckedRecipe, RootMode, load_recipe};
 use serde::Serialize;
 
 /// Version of the JSON that `check --json` prints.
@@ -12,6 +13,10 @@ struct Report<'r> {
     version: u32,
     recipe: &'r str,
     summary: &'r str,
+    /// `ram`, `http`, `nfs`, `iscsi` or `nbd`.
+    root: RootMode,
+    /// Of a network root.
+    sources: &'r [String],
     files: Vec<String>,
     vars: &'r std::collections::BTreeMap<String, crate::recipe::VarValue>,
     components: Vec<ComponentReport<'r>>,
@@ -27,8 +32,8 @@ struct ComponentReport<'r> {
 }
 
 /// Checks a recipe and prints what it is to standard output: a few lines, or JSON. Touches neither network nor cache.
-pub fn check(recipe: &str, sets: &[(String, String)], json: bool) -> Result<(), Failure> {
-    let recipe = load_recipe(recipe, sets)?;
+pub fn check(args: &RecipeArgs, json: bool) -> Result<(), Failure> {
+    let recipe = load_recipe(&args.recipe, &args.sets, args.root)?;
     let text = if json { format!("{:#}", serde_json::json!(report(&recipe))) } else { summary(&recipe) };
     super::print_out(&(text + "\n"))
 }
@@ -38,6 +43,8 @@ fn report(recipe: &CheckedRecipe) -> Report<'_> {
         version: JSON_VERSION,
         recipe: &recipe.name,
         summary: &recipe.summary,
+        root: recipe.root.mode,
+        sources: &recipe.root.sources,
         files: recipe.files_read.iter().map(|p| p.display().to_string()).collect(),
         vars: &recipe.vars,
         components: recipe
@@ -56,6 +63,9 @@ fn summary(recipe: &CheckedRecipe) -> String {
     let mut lines = vec![format!("{}: ok", recipe.name)];
     if !recipe.summary.is_empty() {
         lines.push(format!("  {}", recipe.summary));
+    }
+    if recipe.root.mode.is_network() {
+        lines.push(format!("  root over {}: {}", recipe.root.mode, recipe.root.sources.join(", ")));
     }
     let components = recipe.components.iter().map(|c| {
         let off = if c.enabled { "" } else { ", off" };

@@ -61,7 +61,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
 }
 
 fn needs(recipe: &str, sets: &[(String, String)]) -> Result<doctor::Needs, Failure> {
-    let recipe = load_recipe(recipe, sets)?;
+    let recipe = load_recipe(recipe, sets, None)?;
     let lock = load_lock(&recipe.lock_path)?;
     Ok(doctor::needs_of(&recipe, lock.as_ref()))
 }

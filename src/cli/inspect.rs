@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::inspect::{Inspected, load_report};
+use crate::recipe::{RootMode, image_name};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ pub struct InspectArgs {
     /// Recipe whose image is meant [default: worker]
     #[arg(short, long, value_name = "NAME|PATH")]
     pub recipe: Option<String>,
+    /// Which image of the recipe, by where its root is [default: the one that is there, a RAM root first]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub root: Option<RootMode>,
     /// Folder of images
     #[arg(short, long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
@@ -29,7 +33,7 @@ pub struct InspectArgs {
 
 pub fn run(args: &InspectArgs) -> Result<(), Failure> {
     let recipe = args.recipe.as_deref().unwrap_or("worker");
-    let path = args.path.clone().unwrap_or_else(|| image_dir(recipe, &args.out));
+    let path = args.path.clone().unwrap_or_else(|| image_dir(recipe, args.root, &args.out));
     let found = load_report(&path, args.top, args.files)?;
     let text = match &found {
         _ if args.json => serde_json::to_string_pretty(&found).expect("a report is plain data") + "\n",
@@ -39,8 +43,11 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
     super::print_out(&text)
 }
 
-/// The folder of a recipe's image; a recipe may be named by its file.
-pub(super) fn image_dir(recipe: &str, out: &Path) -> PathBuf {
+/// The folder of a recipe's image; a recipe may be named by its file. Without a mode the first that has been built.
+pub(super) fn image_dir(recipe: &str, root: Option<RootMode>, out: &Path) -> PathBuf {
     let name = Path::new(recipe).file_name().and_then(|name| name.to_str()).unwrap_or(recipe);
-    out.join(name.strip_suffix(".toml").unwrap_or(name))
+    let name = name.strip_suffix(".toml").unwrap_or(name);
+    let dir = |mode| out.join(image_name(name, mode));
+    let built = || RootMode::ALL.into_iter().find(|mode| dir(*mode).is_dir());
+    dir(root.or_else(built).unwrap_or(RootMode::Ram))
 }

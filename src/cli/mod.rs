@@ -12,6 +12,7 @@ pub mod smoke;
 use crate::cache::Cache;
 use crate::error::{Exit, Failure};
 use crate::pipeline::Options;
+use crate::recipe::RootMode;
 use crate::source::Settings;
 use crate::ui::{Ui, Verbosity};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -74,12 +75,15 @@ pub struct RecipeArgs {
     /// Set a recipe variable; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_set)]
     pub sets: Vec<(String, String)>,
+    /// Where the root is when the machine runs [default: the recipe's `[root] mode`]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub root: Option<RootMode>,
 }
 
 /// Where images are written.
 #[derive(Debug, Clone, Args)]
 pub struct OutArgs {
-    /// Folder of images; the image goes to DIR/<recipe>/
+    /// Folder of images; the image goes to DIR/<recipe>/, that of a network root to DIR/<recipe>-<root>/
     #[arg(short, long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
 }
@@ -160,7 +164,7 @@ fn color_of_help(arguments: &[OsString]) -> clap::ColorChoice {
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
     let global = &cli.global;
     match &cli.command {
-        Command::Check { recipe, json } => check::check(&recipe.recipe, &recipe.sets, *json),
+        Command::Check { recipe, json } => check::check(recipe, *json),
         Command::Lock(args) => lock::run(args, &global.options(&args.recipe)?),
         Command::Build(args) => build::run(args, &global.options(&args.recipe)?),
         Command::Inspect(args) => inspect::run(args),
@@ -192,6 +196,7 @@ impl Global {
         Ok(Options {
             recipe: recipe.recipe.clone(),
             sets: recipe.sets.clone(),
+            root: recipe.root,
             cache: Cache::open(&self.cache_dir()?)?,
             settings: Settings { offline: self.offline, mirrors: self.mirrors.clone(), jobs, ..Settings::default() },
             ui: self.ui(),

@@ -2,7 +2,7 @@
 
 use super::{OutArgs, RecipeArgs};
 use crate::error::{Exit, Failure};
-use crate::recipe::{CheckedRecipe, Expectation, load_recipe};
+use crate::recipe::{CheckedRecipe, Expectation, RootMode, load_recipe};
 use crate::smoke::{self, AccelChoice, SmokeError, SmokeOptions, SmokeReport, Via};
 use crate::ui::Ui;
 use clap::Args;
@@ -55,8 +55,8 @@ pub struct SmokeArgs {
 
 /// Boots the recipe's image; `cache_dir` remembers that KVM does not work here.
 pub fn run(args: &SmokeArgs, cache_dir: &Path, ui: &Ui) -> Result<(), Failure> {
-    let recipe = load_recipe(&args.recipe.recipe, &args.recipe.sets)?;
-    let image_dir = args.out.out.join(&recipe.name);
+    let recipe = load_recipe(&args.recipe.recipe, &args.recipe.sets, args.recipe.root)?;
+    let image_dir = args.out.out.join(recipe.image_name());
     let options = options_of(args, &recipe, cache_dir)?;
     if args.min_ram {
         let found = smoke::find_min_ram(&image_dir, &options, args.step_mib, ui)?;
@@ -93,7 +93,8 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
         });
     }
     Ok(SmokeOptions {
-        recipe: recipe.name.clone(),
+        recipe: recipe.image_name(),
+        fetched_root: recipe.root.mode == RootMode::Http && !recipe.root.names_sources,
         expect,
         kernel_cmdline: recipe.kernel.cmdline.clone(),
         smoke_cmdline: wanted.cmdline.iter().chain(&args.append).cloned().collect(),

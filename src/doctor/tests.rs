@@ -51,7 +51,7 @@ fn nothing_is_missing() {
 fn needs_follow_the_recipe_and_its_lock() {
     let load = |name: &str| {
         let path = format!("{}/recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        crate::recipe::load_recipe(&path, &[]).unwrap()
+        crate::recipe::load_recipe(&path, &[], None).unwrap()
     };
     let (rescue, worker) = (load("rescue"), load("worker"));
     let unlocked = needs_of(&rescue, None).build;

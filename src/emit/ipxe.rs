@@ -12,7 +12,9 @@
 //! | `bw-segment-signature` | of the node's own segment, relative to this script |
 //! | `bw-san` | iPXE connects to this `iscsi:` address first, and hands it over in the iBFT |
 
+use super::root::IMAGE;
 use super::{EmitError, INITRD, Image, KERNEL};
+use crate::recipe::{RootMode, default_place};
 
 /// Attempts before the script gives up, and seconds between two of them.
 const ATTEMPTS: u32 = 5;
@@ -24,6 +26,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     let id = image.image_id;
     let words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
     let words = words.map(check_word).collect::<Result<Vec<_>, _>>()?;
+    let root_line = root_line(image);
     // iPXE names images by the last part of their address; an EFI kernel finds its initrds by those names.
     let first = ["initrd=initrd.img", "${bw-initrd}", "BOOTIF=01-${netX/mac:hexhyp}"];
     let args = [&first, words.as_slice(), &["${bw-root}", "${bw-args}"]].concat().join(" ");
@@ -34,6 +37,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          isset ${{bw-url}} || set bw-url ${{cwduri}} ||\n\
          clear bw-initrd ||\n\
          isset ${{bw-segment}} && set bw-initrd initrd=node.img ||\n\
+         {root_line}\
          :start\n\
          set bw-try:int32 1\n\
          :again\n\
@@ -75,6 +79,19 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          :restart\n\
          reboot || exit 1\n"
     ))
+}
+
+/// The line that sets `${bw-root}` for a root whose server the recipe leaves open: the one that this script came from, or
+/// the one that DHCP names.
+fn root_line(image: &Image<'_>) -> String {
+    let root = &image.recipe.root;
+    let source = match root.mode {
+        RootMode::Ram => return String::new(),
+        _ if root.names_sources => return String::new(),
+        RootMode::Http => format!("${{bw-url}}{IMAGE}"),
+        mode => format!("{mode}://${{next-server}}/{}", default_place(&image.recipe.name, mode)),
+    };
+    format!("isset ${{bw-root}} || set bw-root bw.root={source} ||\n")
 }
 
 /// iPXE would read these as something else than a word.

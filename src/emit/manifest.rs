@@ -3,7 +3,7 @@
 use super::{EmitError, Image, SourceRecord};
 use crate::budget::Earlier;
 use crate::entry::{Kind, Sha256};
-use crate::recipe::SegmentName;
+use crate::recipe::{RootMode, SegmentName};
 use crate::segment::ComponentShare;
 use crate::tree::{Reason, TreeEntry};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct Manifest {
     pub boot_files: Vec<BootFile>,
     /// In the order of `initrd.img`.
     pub segments: Vec<SegmentRecord>,
+    /// The root, where it is not in the initrd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootRecord>,
     pub sources: Vec<SourceRecord>,
     /// Program -> version.
     pub tools: BTreeMap<String, String>,
@@ -61,6 +64,22 @@ pub struct SegmentRecord {
     /// Bytes of the squashfs or erofs image in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<u64>,
+    pub components: BTreeMap<String, ComponentShare>,
+}
+
+/// A network root.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RootRecord {
+    pub mode: RootMode,
+    /// As the boot config names them.
+    pub sources: Vec<String>,
+    /// What the server is given: `root.img`, or `root.tar`.
+    pub files: Vec<BootFile>,
+    /// Of the image as a disk.
+    pub image_size: u64,
+    pub image_sha256: Sha256,
+    /// Of the sums file in the export tree.
+    pub tree_sums_sha256: Sha256,
     pub components: BTreeMap<String, ComponentShare>,
 }
 
@@ -101,8 +120,14 @@ pub enum FileKind {
     Fifo,
 }
 
-/// Describes an image. `paths`: where its segments lie below its folder.
-pub fn new_manifest(image: &Image<'_>, boot_files: Vec<BootFile>, paths: &[PathBuf]) -> Manifest {
+/// Describes an image. `paths`: where its segments lie below its folder. `root_files`: what the server of a network root
+/// is given.
+pub fn new_manifest(
+    image: &Image<'_>,
+    boot_files: Vec<BootFile>,
+    paths: &[PathBuf],
+    root_files: Vec<BootFile>,
+) -> Manifest {
     let mut offset = 0;
     let segments = image.segments.iter().zip(paths).map(|(s, path)| {
         let start = offset;
@@ -130,6 +155,15 @@ pub fn new_manifest(image: &Image<'_>, boot_files: Vec<BootFile>, paths: &[PathB
         cmdline: image.recipe.kernel.cmdline.clone(),
         boot_files,
         segments: segments.collect(),
+        root: image.root.map(|root| RootRecord {
+            mode: image.recipe.root.mode,
+            sources: image.recipe.root.sources.clone(),
+            files: root_files,
+            image_size: root.disk_size,
+            image_sha256: root.disk_sha256,
+            tree_sums_sha256: root.export.sums_sha256,
+            components: root.segment.components.clone(),
+        }),
         sources: image.sources.to_vec(),
         tools: tools(image),
         files: image.build.tree.entries.values().map(file_record).collect(),
@@ -139,7 +173,8 @@ pub fn new_manifest(image: &Image<'_>, boot_files: Vec<BootFile>, paths: &[PathB
 /// This program, those that made images of segments, and Go toolchains.
 fn tools(image: &Image<'_>) -> BTreeMap<String, String> {
     let own = [("bootwright".to_string(), env!("CARGO_PKG_VERSION").to_string())];
-    let of_segments = image.segments.iter().filter_map(|s| s.tool.as_deref());
+    let root = image.root.map(|root| &root.segment);
+    let of_segments = image.segments.iter().chain(root).filter_map(|s| s.tool.as_deref());
     let of_segments = of_segments.map(|tool| tool.split_once(' ').unwrap_or((tool, "")));
     let toolchains = image.sources.iter().flat_map(|s| &s.pins).filter_map(|pin| pin.detail.get("toolchain"));
     let toolchains = toolchains.map(|version| ("go", version.as_str()));
@@ -186,10 +221,15 @@ impl Manifest {
         sized.collect()
     }
 
+    /// Each component's share of each segment, and of a network root.
+    pub fn shares(&self) -> impl Iterator<Item = (&String, &ComponentShare)> {
+        self.segments.iter().flat_map(|s| &s.components).chain(self.root.iter().flat_map(|r| &r.components))
+    }
+
     /// What a later build compares itself with.
     pub fn weights(&self) -> Earlier {
         let mut components = BTreeMap::new();
-        for (name, share) in self.segments.iter().flat_map(|s| &s.components) {
+        for (name, share) in self.shares() {
             *components.entry(name.clone()).or_default() += share.packed;
         }
         if let Some(kernel) = self.boot_files.first() {

@@ -1,9 +1,12 @@
 //! Writes `out/<recipe>/`: kernel, initrd, its segments, and the documents about them; swapped in as a whole.
 
 mod error;
+mod export;
 mod ipxe;
 pub mod manifest;
+mod root;
 mod sbom;
+mod servers;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -13,8 +16,8 @@ pub use error::EmitError;
 
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
-use crate::recipe::CheckedRecipe;
-use crate::segment::PackedSegment;
+use crate::recipe::{CheckedRecipe, RootMode};
+use crate::segment::{NetworkRoot, PackedSegment};
 use crate::source::{PackageFacts, Pin};
 use crate::tree::TreeBuild;
 use crate::ui::Ui;
@@ -30,6 +33,8 @@ pub struct Image<'a> {
     pub build: &'a TreeBuild,
     /// In the order in which they stand in `initrd.img`.
     pub segments: &'a [PackedSegment],
+    /// The root, where the initrd does not hold it.
+    pub root: Option<&'a NetworkRoot>,
     /// Content id, hex.
     pub image_id: &'a str,
     pub sources: &'a [SourceRecord],
@@ -69,7 +74,7 @@ const SUMS: &str = "SHA256SUMS";
 /// # Errors
 /// [`EmitError`]; what was there before is then still there.
 pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, EmitError> {
-    let staging = Staging::start(out, &image.recipe.name)?;
+    let staging = Staging::start(out, &image.recipe.image_name())?;
     let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
     let dir = staging.dir();
     let kernel = &image.build.kernel.vmlinuz;
@@ -80,15 +85,28 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
         BootFile { path: KERNEL.into(), size: kernel.size, sha256: kernel.sha256 },
         BootFile { path: INITRD.into(), size: image.segments.iter().map(|s| s.size).sum(), sha256: initrd },
     ];
-    let manifest = manifest::new_manifest(image, files.clone(), &segments);
-    let documents = [
-        (SCRIPT, ipxe::boot_script(image)?.into_bytes()),
-        (MANIFEST, manifest.to_json()),
-        (SBOM, sbom::document(image, &files)),
+    let root_files = match image.root {
+        Some(root) => root::write_root(image.recipe.root.mode, root, dir)?,
+        None => Vec::new(),
+    };
+    if image.recipe.root.mode == RootMode::Nfs && !export::owners_are_exact() {
+        ui.say(format_args!("{}/: its files belong to you; `{}` has the owners", root::TREE, root::TAR));
+    }
+    let manifest = manifest::new_manifest(image, files.clone(), &segments, root_files.clone());
+    files.extend(root_files);
+    let mut documents = vec![
+        (SCRIPT.to_string(), ipxe::boot_script(image)?.into_bytes()),
+        (MANIFEST.to_string(), manifest.to_json()),
+        (SBOM.to_string(), sbom::document(image, &files)),
     ];
+    let servers = servers::server_files(image);
+    if !servers.is_empty() {
+        staging.make_folder(servers::FOLDER)?;
+    }
+    documents.extend(servers.into_iter().map(|s| (format!("{}/{}", servers::FOLDER, s.name), s.text.into_bytes())));
     for (name, bytes) in documents {
-        write::write_file(&dir.join(name), &bytes)?;
-        files.push(BootFile { path: name.into(), size: bytes.len() as u64, sha256: Sha256::of(&bytes) });
+        write::write_file(&dir.join(&name), &bytes)?;
+        files.push(BootFile { path: name, size: bytes.len() as u64, sha256: Sha256::of(&bytes) });
     }
     let of_segments = manifest.segments.iter().map(|s| (s.path.as_str(), s.sha256));
     let mut sums: Vec<(&str, Sha256)> = files.iter().map(|f| (f.path.as_str(), f.sha256)).chain(of_segments).collect();
@@ -110,6 +128,11 @@ fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) ->
         kernel: image.build.kernel.vmlinuz.size,
         kernel_component: &recipe.kernel.component,
         segments: image.segments,
+        root: image.root.map(|root| &root.segment),
+        root_in_ram: match (image.recipe.root.mode, image.root) {
+            (RootMode::Http, Some(root)) => root.disk_size,
+            _ => 0,
+        },
         stable: recipe.pack.stable,
         volatile: recipe.pack.volatile,
         cmdline: &recipe.kernel.cmdline,

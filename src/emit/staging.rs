@@ -49,6 +49,11 @@ impl Staging {
         &self.target
     }
 
+    /// Makes a folder in the new one.
+    pub fn make_folder(&self, name: &str) -> Result<(), EmitError> {
+        make_dir(&self.dir.join(name))
+    }
+
     /// Puts the new folder in its place. All its files have been synced. No other build replaces it while this is there.
     pub fn finish(&self) -> Result<(), EmitError> {
         for dir in [self.dir.join("segments"), self.dir.clone()] {

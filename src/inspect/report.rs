@@ -82,8 +82,7 @@ pub fn image_report(manifest: &Manifest, top: usize, files: bool) -> ImageReport
     for (name, &packed) in &weights.components {
         components.insert(name, ComponentWeight { name: name.clone(), packed, unpacked: 0, files: 0 });
     }
-    let shares = manifest.segments.iter().flat_map(|s| &s.components);
-    for (name, share) in shares {
+    for (name, share) in manifest.shares() {
         if let Some(weight) = components.get_mut(name.as_str()) {
             weight.unpacked += share.raw;
             weight.files += share.files;

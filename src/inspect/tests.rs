@@ -219,6 +219,7 @@ fn manifest() -> Manifest {
         cmdline: Vec::new(),
         boot_files: Vec::new(),
         segments: Vec::new(),
+        root: None,
         sources: Vec::new(),
         tools: Default::default(),
         files: vec![

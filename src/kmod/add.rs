@@ -15,7 +15,7 @@ use sha2::Digest;
 use std::collections::BTreeMap;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What the cache keeps: the selection, and the early modules unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,7 +149,7 @@ fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
         hasher.update(text);
     };
     add(&FORMAT.to_string());
-    for requests in [&kernel.early, &kernel.modules, &kernel.load] {
+    for requests in [&kernel.early, &kernel.netroot, &kernel.modules, &kernel.load] {
         add(&requests.len().to_string());
         for request in requests {
             add(&request.text);

@@ -17,7 +17,7 @@ pub struct Selection {
     pub load: Vec<String>,
     /// Modules of the boot segment, and why.
     pub boot: BTreeMap<String, Why>,
-    /// Modules of the root, and why; none of them is in `boot`.
+    /// Modules of the root, and why; none of them is loaded early.
     pub root: BTreeMap<String, Why>,
     /// Of all of them.
     pub infos: BTreeMap<String, ModInfo>,
@@ -40,15 +40,19 @@ pub fn select(kernel: &Kernel, files: &KernelFiles, jobs: usize) -> Result<Selec
     let mut early = BTreeMap::new();
     let early_names = selector.take_requests(&kernel.early, &mut early)?;
     selector.close(&mut early)?;
+    // What the root needs does not depend on where it comes from: it is the same image.
+    let mut boot = early.clone();
+    selector.take_requests(&kernel.netroot, &mut boot)?;
+    selector.close(&mut boot)?;
     let mut root = BTreeMap::new();
     selector.take_requests(&kernel.modules, &mut root)?;
     let load = selector.take_requests(&kernel.load, &mut root)?;
     selector.close(&mut root)?;
     root.retain(|name, _| !early.contains_key(name));
     let mut infos = selector.infos;
-    infos.retain(|name, _| early.contains_key(name) || root.contains_key(name));
+    infos.retain(|name, _| boot.contains_key(name) || root.contains_key(name));
     let load = load.into_iter().filter(|name| !early.contains_key(name)).collect();
-    Ok(Selection { early: early_names, load, boot: early, root, infos })
+    Ok(Selection { early: early_names, load, boot, root, infos })
 }
 
 struct Selector<'a> {

@@ -7,17 +7,23 @@ mod body;
 mod compress;
 mod erofs;
 mod error;
+mod hashed;
+mod image;
 mod key;
 mod newc;
 mod shares;
 mod squashfs;
+mod tar;
 mod tool;
 
 pub use body::copy_body;
 pub use compress::{Compressor, check_level, suffix};
 pub use error::PackError;
+pub use hashed::HashedFile;
+pub use image::{as_disk, image_of};
 pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};
+pub use tar::write_tar;
 pub use tool::{FoundTool, MKFS_EROFS, MKSQUASHFS, Tool, find_tool, on_path};
 
 use crate::cache::Cache;
@@ -29,7 +35,7 @@ use crate::ui::Ui;
 use bootwright_contract::RootImage;
 use sha2::Digest;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// How the recipe wants its segments.
@@ -159,27 +165,25 @@ fn write_packed(
 ) -> Result<PackedSegment, PackError> {
     let unpacked = archive_size(&archive.entries)?;
     let path = dir.join(file_name(how));
-    let file = File::create_new(&path).map_err(PackError::io("make", &path))?;
     let failed = |cause| PackError::io("write", &path)(cause);
-    let out = HashedFile { file: BufWriter::with_capacity(1 << 17, file), hasher: sha2::Sha256::new(), size: 0 };
+    let out = HashedFile::create(&path)?;
     let mut compressor = Compressor::new(how, unpacked, cx.jobs, out).map_err(failed)?;
     write_archive(&archive.entries, &mut compressor, failed)?;
     let mut out = compressor.finish().map_err(failed)?;
     out.write_all(&vec![0; padding(how, out.size)]).map_err(failed)?;
-    let file = out.file.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.sync_all().map_err(failed)?;
+    let (size, sha256) = out.finish(&path)?;
     Ok(PackedSegment {
         name,
         path,
-        size: out.size,
-        sha256: Sha256(out.hasher.finalize().into()),
+        size,
+        sha256,
         sums_sha256: archive.sums_sha256,
         tool: None,
         unpacked,
         resident: resident(&archive.entries),
         files: tree.segment(name).filter(|e| matches!(e.entry.kind, Kind::File(_) | Kind::Hardlink(_))).count() as u64,
         image_size: None,
-        components: shares::component_shares(tree.segment(name), out.size, cx.jobs)?,
+        components: shares::component_shares(tree.segment(name), size, cx.jobs)?,
         reused: false,
     })
 }
@@ -234,26 +238,6 @@ fn load_packed(cache: &Cache, key: &str) -> Option<PackedSegment> {
 
 fn moved(path: &Path, to: &Path) -> PathBuf {
     to.join(path.file_name().unwrap_or_default())
-}
-
-/// A file that counts and hashes what is written to it.
-struct HashedFile {
-    file: BufWriter<File>,
-    hasher: sha2::Sha256,
-    size: u64,
-}
-
-impl Write for HashedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! The root as a squashfs, made by mksquashfs from a tar stream on its standard input: owners, modes, links and devices
 //! are exact and nothing needs root rights.
 
+use super::PackError;
+use super::tar::write_tar;
 use super::tool::{FoundTool, MKSQUASHFS};
-use super::{PackError, copy_body};
-use crate::entry::{Entry, Kind};
+use crate::entry::Entry;
 use crate::interrupt::Group;
 use crate::recipe::Root;
 use nix::unistd::{getegid, geteuid};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use tar::{EntryType, Header};
 
 /// mksquashfs's options for the compressor, in its own order of meaning.
 fn compressor_args(root: &Root) -> Result<Vec<String>, PackError> {
@@ -112,102 +112,9 @@ fn read_log(mut file: std::fs::File) -> String {
 
 fn feed(child: &mut Child, entries: &[Entry]) -> Result<(), PackError> {
     let pipe = child.stdin.take().expect("standard input is a pipe");
-    write_tar(entries, BufWriter::with_capacity(1 << 17, pipe))
-}
-
-/// Writes the entries as a GNU tar: names of any length, times 0, no names of users. Hard links come after their file.
-fn write_tar(entries: &[Entry], out: impl Write) -> Result<(), PackError> {
-    let mut out = out;
-    let (links, others): (Vec<_>, Vec<_>) = entries.iter().partition(|e| matches!(e.kind, Kind::Hardlink(_)));
-    for entry in others.into_iter().chain(links) {
-        write_tar_entry(entry, &mut out)?;
-    }
-    // Two blocks of zeros end a tar (tar(5)).
-    out.write_all(&[0; 1024]).and_then(|()| out.flush()).map_err(pipe_failed)
+    write_tar(entries, &mut BufWriter::with_capacity(1 << 17, pipe), pipe_failed)
 }
 
 fn pipe_failed(cause: std::io::Error) -> PackError {
     PackError::Io { action: "write to", path: MKSQUASHFS.name.into(), cause }
-}
-
-fn write_tar_entry(entry: &Entry, out: &mut dyn Write) -> Result<(), PackError> {
-    let mut header = Header::new_gnu();
-    header.set_mode(entry.mode);
-    header.set_uid(entry.uid.into());
-    header.set_gid(entry.gid.into());
-    header.set_mtime(0);
-    header.set_size(0);
-    let mut link = None;
-    let kind = match &entry.kind {
-        Kind::Dir => EntryType::Directory,
-        Kind::File(body) => {
-            header.set_size(body.size);
-            EntryType::Regular
-        }
-        Kind::Hardlink(target) => {
-            link = Some(target);
-            EntryType::Link
-        }
-        Kind::Symlink(target) => {
-            link = Some(target);
-            EntryType::Symlink
-        }
-        Kind::CharDevice { major, minor } => device(&mut header, *major, *minor, EntryType::Char)?,
-        Kind::BlockDevice { major, minor } => device(&mut header, *major, *minor, EntryType::Block)?,
-        Kind::Fifo => EntryType::Fifo,
-    };
-    header.set_entry_type(kind);
-    if let Some(target) = link {
-        write_name(&mut header, target, NameOf::Link, out)?;
-    }
-    write_name(&mut header, &entry.path, NameOf::Entry, out)?;
-    header.set_cksum();
-    out.write_all(header.as_bytes()).map_err(pipe_failed)?;
-    if let Kind::File(body) = &entry.kind {
-        copy_body(&entry.path, body, out, pipe_failed)?;
-        pad_block(body.size, out)?;
-    }
-    Ok(())
-}
-
-fn device(header: &mut Header, major: u32, minor: u32, kind: EntryType) -> Result<EntryType, PackError> {
-    let number = |cause| PackError::Io { action: "write a device to", path: MKSQUASHFS.name.into(), cause };
-    header.set_device_major(major).map_err(number)?;
-    header.set_device_minor(minor).map_err(number)?;
-    Ok(kind)
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum NameOf {
-    Entry,
-    Link,
-}
-
-/// Sets a name byte by byte (the crate would tidy it); one over 100 bytes goes into a GNU long-name record before.
-fn write_name(header: &mut Header, name: &str, of: NameOf, out: &mut dyn Write) -> Result<(), PackError> {
-    let gnu = header.as_gnu_mut().expect("made as a GNU header");
-    let field = if of == NameOf::Entry { &mut gnu.name } else { &mut gnu.linkname };
-    let kept = name.len().min(field.len());
-    field[..kept].copy_from_slice(&name.as_bytes()[..kept]);
-    if name.len() <= field.len() {
-        return Ok(());
-    }
-    let mut long = Header::new_gnu();
-    let title = b"././@LongLink";
-    long.as_gnu_mut().expect("made as a GNU header").name[..title.len()].copy_from_slice(title);
-    long.set_mode(0o644);
-    long.set_uid(0);
-    long.set_gid(0);
-    long.set_mtime(0);
-    long.set_size(name.len() as u64 + 1);
-    long.set_entry_type(if of == NameOf::Entry { EntryType::GNULongName } else { EntryType::GNULongLink });
-    long.set_cksum();
-    out.write_all(long.as_bytes()).map_err(pipe_failed)?;
-    out.write_all(name.as_bytes()).and_then(|()| out.write_all(&[0])).map_err(pipe_failed)?;
-    pad_block(name.len() as u64 + 1, out)
-}
-
-fn pad_block(size: u64, out: &mut dyn Write) -> Result<(), PackError> {
-    let pad = (size.next_multiple_of(512) - size) as usize;
-    out.write_all(&[0; 512][..pad]).map_err(pipe_failed)
 }

@@ -1,12 +1,13 @@
 use super::*;
-use crate::recipe::Origin;
+use crate::recipe::{Origin, RootMode};
 use crate::tree::{Reason, TreeEntry};
 use crate::ui::Verbosity;
-use bootwright_contract::RootMode;
 
 fn how(image: RootImage, compressor: &str, level: Option<u32>, block_kib: u32) -> PackSettings {
     let root = Root {
         mode: RootMode::Ram,
+        sources: Vec::new(),
+        names_sources: false,
         image,
         block_kib,
         compressor: compressor.into(),

@@ -1,15 +1,18 @@
 //! The boot config that goes into an image, from the checked recipe and what the tree found.
 
 use crate::recipe::CheckedRecipe;
+use crate::segment::NetworkRoot;
 use crate::tree::KernelBuild;
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, Lost, Modules, Root, SegmentSums};
 
-/// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of boot, root and config.
+/// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of those of the initrd. `root`: the
+/// root, where the initrd does not hold it.
 pub fn boot_config(
     recipe: &CheckedRecipe,
     kernel: &KernelBuild,
     clock_floor: u64,
     segments: Vec<SegmentSums>,
+    root: Option<&NetworkRoot>,
 ) -> BootConfig {
     BootConfig {
         version: CONTRACT_VERSION,
@@ -25,14 +28,14 @@ pub fn boot_config(
         },
         network: recipe.network.clone(),
         root: Root {
-            mode: recipe.root.mode,
-            sources: Vec::new(),
-            image: recipe.root.image,
-            size: None,
-            sha256: None,
-            tree_sums_sha256: None,
+            mode: recipe.root.mode.into(),
+            sources: recipe.root.sources.clone(),
+            size: root.map(|root| root.disk_size),
+            sha256: root.map(|root| root.disk_sha256.to_string()),
+            tree_sums_sha256: root.map(|root| root.export.sums_sha256.to_string()),
             read_write: false,
             lost: Lost::Wait,
+            image: recipe.root.image,
             overlay_size: recipe.root.overlay_size.clone(),
             read_ahead_kb: recipe.root.read_ahead_kb,
             tmpfs: recipe.root.tmpfs.clone(),

@@ -75,6 +75,7 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     add("pid1", &pid1.sha256.0);
     let vars: Vec<String> = recipe.vars.iter().map(|(name, value)| format!("{name}={value:?}\n")).collect();
     add("vars", vars.concat().as_bytes());
+    add("root", recipe.root.mode.as_str().as_bytes());
     for path in &recipe.files_read {
         add("recipe", &read(path)?);
     }

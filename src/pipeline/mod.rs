@@ -13,7 +13,7 @@ use crate::entry::Body;
 use crate::error::Failure;
 use crate::lock::{LockDiff, load_lock};
 use crate::pid1;
-use crate::recipe::{CheckedRecipe, load_recipe, render_template};
+use crate::recipe::{CheckedRecipe, RootMode, load_recipe, render_template};
 use crate::source::{Context, Pool, Settings};
 use crate::tree::{Inputs, TreeBuild, build_tree};
 use crate::ui::Ui;
@@ -26,6 +26,8 @@ pub struct Options {
     /// Name or path of the recipe.
     pub recipe: String,
     pub sets: Vec<(String, String)>,
+    /// Another mode of the root than the recipe's own.
+    pub root: Option<RootMode>,
     pub cache: Cache,
     pub settings: Settings,
     pub ui: Ui,
@@ -38,7 +40,7 @@ impl Options {
     }
 
     fn load_recipe(&self) -> Result<CheckedRecipe, Failure> {
-        Ok(load_recipe(&self.recipe, &self.sets)?)
+        Ok(load_recipe(&self.recipe, &self.sets, self.root)?)
     }
 }
 
@@ -55,7 +57,8 @@ pub struct BuildRequest {
 /// What a build did.
 pub struct BuildOutcome {
     pub recipe: String,
-    /// `<out>/<recipe>`.
+    pub root: RootMode,
+    /// `<out>/<recipe>`, or `<out>/<recipe>-<root>` for a network root.
     pub dir: PathBuf,
     pub image_id: String,
     /// Nothing had changed: the image was left as it was.
@@ -71,9 +74,10 @@ pub struct BuildOutcome {
 pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, Failure> {
     let recipe = options.load_recipe()?;
     let pid1 = pid1::load_pid1(request.pid1.as_deref())?;
-    let dir = request.out.join(&recipe.name);
+    let dir = request.out.join(recipe.image_name());
     let outcome = |image_id, budget| BuildOutcome {
         recipe: recipe.name.clone(),
+        root: recipe.root.mode,
         dir: dir.clone(),
         image_id,
         unchanged: true,
@@ -96,6 +100,7 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         recipe: &recipe,
         build: &build,
         segments: &packing.segments,
+        root: packing.root.as_ref(),
         image_id: &packing.image_id,
         sources: &sources,
         time: renewed.lock.time,
@@ -105,7 +110,8 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         let inputs = fresh::with_lock(&inputs, &renewed.lock);
         fresh::remember(&dir, &inputs, &packing.image_id, &emitted.budget)?;
     }
-    let reused = packing.segments.iter().filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
+    let packed = packing.segments.iter().chain(packing.root.as_ref().map(|root| &root.segment));
+    let reused = packed.filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
     let done = outcome(packing.image_id, emitted.budget);
     Ok(BuildOutcome { unchanged: false, renewed: renewed.diff, reused, ..done })
 }

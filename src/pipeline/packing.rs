@@ -3,21 +3,23 @@
 use super::{Options, boot_config::boot_config};
 use crate::entry::{Entry, Sha256};
 use crate::error::{Exit, Failure};
-use crate::pack::{PackContext, PackError, PackSettings, describe_segment, pack_segment};
+use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segment, image_of, pack_segment};
 use crate::recipe::{CheckedRecipe, SegmentName};
-use crate::segment::{PackedSegment, boot_config_entry, config_sums};
-use crate::tree::TreeBuild;
+use crate::segment::{NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, lay_out_export};
+use crate::tree::{Tree, TreeBuild};
 use bootwright_contract::{BootConfig, SegmentSums};
 use sha2::{Digest, Sha256 as Hasher};
 
 /// The segments in the order of `initrd.img`, and the image's id.
 pub struct Packing {
     pub segments: Vec<PackedSegment>,
+    /// The root, where it is not in the initrd.
+    pub root: Option<NetworkRoot>,
     /// 32 hex digits of a hash over kernel, segments and command line.
     pub image_id: String,
 }
 
-/// Packs the three segments. `clock_floor`: seconds since 1970.
+/// Packs the three segments; that of a network root is no part of the initrd. `clock_floor`: seconds since 1970.
 pub fn pack_all(
     recipe: &CheckedRecipe,
     build: &TreeBuild,
@@ -35,25 +37,48 @@ pub fn pack_all(
         (boot.join().expect("packing does not panic"), root)
     });
     let (boot, root) = (boot?, root?);
-    let config_sums = config_sums(&build.tree).map_err(|e| Failure {
-        exit: Exit::Usage,
-        message: e.to_string(),
-        help: Some("the image's own layout uses that path: choose another one".into()),
-    })?;
+    let config_sums = config_sums(&build.tree).map_err(reserved)?;
+    let network_root = match recipe.root.mode.is_network() {
+        true => Some(network_root(&root, &build.tree)?),
+        false => None,
+    };
     let sums =
         |name: SegmentName, sums: Sha256| SegmentSums { name: name.as_str().into(), sums_sha256: sums.to_string() };
-    let named = vec![
+    let mut named = vec![
         sums(SegmentName::Boot, boot.sums_sha256),
         sums(SegmentName::Root, root.sums_sha256),
         sums(SegmentName::Config, config_sums),
     ];
-    let mut config = boot_config(recipe, &build.kernel, clock_floor, named);
+    if network_root.is_some() {
+        named.remove(1);
+    }
+    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref());
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
     config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();
     let json = to_json(&config);
     let config = pack(SegmentName::Config, &[boot_config_entry(json)])?;
-    Ok(Packing { segments: vec![boot, root, config], image_id })
+    let segments = match &network_root {
+        Some(_) => vec![boot, config],
+        None => vec![boot, root, config],
+    };
+    Ok(Packing { segments, root: network_root, image_id })
+}
+
+/// Takes the image out of the packed root segment, and lays the same root out as files.
+fn network_root(segment: &PackedSegment, tree: &Tree) -> Result<NetworkRoot, Failure> {
+    let image = image_of(segment)?;
+    let (disk_size, disk_sha256) = as_disk(&image)?;
+    let export = lay_out_export(tree).map_err(reserved)?;
+    Ok(NetworkRoot { segment: segment.clone(), image, disk_size, disk_sha256, export })
+}
+
+fn reserved(e: Reserved) -> Failure {
+    Failure {
+        exit: Exit::Usage,
+        message: e.to_string(),
+        help: Some("the image's own layout uses that path: choose another one".into()),
+    }
 }
 
 /// A hash of the whole image: kernel, command line, packed segments, and of the config segment, which names the id, its

@@ -1,6 +1,5 @@
 //! From a name to a checked recipe: find the file, read it and what it extends, merge, fill in, check.
 
-use super::CheckedRecipe;
 use super::check::Check;
 use super::merge::merge;
 use super::node::{At, Node, Value, parse_node};
@@ -8,25 +7,30 @@ use super::problem::{Found, Problem, RecipeErrors};
 use super::schema::{check_schema, recipe_schema};
 use super::sources::{SourceFile, Sources};
 use super::vars::Set;
+use super::{CheckedRecipe, RootMode};
 use std::path::{Path, PathBuf};
 
 /// Environment variable: a further folder of recipes.
 pub const RECIPES_ENV: &str = "BOOTWRIGHT_RECIPES";
 
 /// Loads a recipe by name (`recipes/NAME.toml`, then `$BOOTWRIGHT_RECIPES/NAME.toml`) or by path (a value with `/` or
-/// ending in `.toml`). `sets`: variables by `--set`.
+/// ending in `.toml`). `sets`: variables by `--set`. `root`: another mode of the root than the recipe's own.
 ///
 /// # Errors
 /// Every problem of all its files at once.
-pub fn load_recipe(name_or_path: &str, sets: &[(String, String)]) -> Result<CheckedRecipe, RecipeErrors> {
+pub fn load_recipe(
+    name_or_path: &str,
+    sets: &[(String, String)],
+    root: Option<RootMode>,
+) -> Result<CheckedRecipe, RecipeErrors> {
     let path = find_recipe(name_or_path)?;
     let text = std::fs::read_to_string(&path).map_err(|cause| RecipeErrors::Read { path: path.clone(), cause })?;
-    Reader::new(path, true).recipe(text, sets)
+    Reader::new(path, true, root).recipe(text, sets)
 }
 
 /// The same for a text that is no file: pure, so nothing that it names is looked for on disk, and it extends nothing.
 pub fn parse_recipe_text(name: &str, text: &str) -> Result<CheckedRecipe, RecipeErrors> {
-    Reader::new(PathBuf::from(format!("{name}.toml")), false).recipe(text.to_string(), &[])
+    Reader::new(PathBuf::from(format!("{name}.toml")), false, None).recipe(text.to_string(), &[])
 }
 
 fn find_recipe(name: &str) -> Result<PathBuf, RecipeErrors> {
@@ -54,6 +58,7 @@ fn find_recipe(name: &str) -> Result<PathBuf, RecipeErrors> {
 struct Reader {
     path: PathBuf,
     on_disk: bool,
+    root: Option<RootMode>,
     sources: Sources,
     problems: Vec<Found>,
     schema: serde_json::Value,
@@ -62,9 +67,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(path: PathBuf, on_disk: bool) -> Self {
+    fn new(path: PathBuf, on_disk: bool, root: Option<RootMode>) -> Self {
         let schema = recipe_schema();
-        Self { path, on_disk, sources: Sources::default(), problems: Vec::new(), schema, trees: Vec::new() }
+        Self { path, on_disk, root, sources: Sources::default(), problems: Vec::new(), schema, trees: Vec::new() }
     }
 
     fn recipe(mut self, text: String, sets: &[(String, String)]) -> Result<CheckedRecipe, RecipeErrors> {
@@ -80,7 +85,7 @@ impl Reader {
         let checked = if broken {
             None
         } else {
-            let check = Check::new(&self.sources, &mut self.problems, self.path.clone(), self.on_disk);
+            let check = Check::new(&self.sources, &mut self.problems, self.path.clone(), self.on_disk, self.root);
             check.recipe(merged, &name, &sets, files_read)
         };
         let mut problems = self.problems;

@@ -59,6 +59,11 @@ pub fn lay_out_image(image: Body) -> Result<Archive, Reserved> {
     finish(SegmentName::Root, vec![Entry { path, kind: Kind::File(image), mode: 0o644, uid: 0, gid: 0 }], &[])
 }
 
+/// Lays out the root as files for a server: the root's own paths, and its sums file.
+pub fn lay_out_export(tree: &Tree) -> Result<Archive, Reserved> {
+    finish(SegmentName::Root, tree.segment(SegmentName::Root).map(|e| e.entry.clone()).collect(), &[])
+}
+
 /// The hash of the config segment's sums file, known before the segment is packed: `boot.json` names it.
 pub fn config_sums(tree: &Tree) -> Result<Sha256, Reserved> {
     Ok(lay_out(SegmentName::Config, tree, &[])?.sums_sha256)
@@ -160,6 +165,20 @@ pub struct PackedSegment {
     /// Taken from the cache as it was.
     #[serde(skip)]
     pub reused: bool,
+}
+
+/// The root of an image whose initrd does not hold it: what its servers are given.
+#[derive(Debug, Clone)]
+pub struct NetworkRoot {
+    /// The packed root segment, the same as a RAM root's: the image is taken out of it.
+    pub segment: PackedSegment,
+    /// The image, in the segment's file.
+    pub image: Body,
+    /// Bytes and hash of the image as a disk: with zeros up to whole sectors.
+    pub disk_size: u64,
+    pub disk_sha256: Sha256,
+    /// The same root as files, with their sums.
+    pub export: Archive,
 }
 
 /// A component's share of a segment.

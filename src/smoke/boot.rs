@@ -58,7 +58,7 @@ pub(super) fn boot_once(
 }
 
 struct Session<'a> {
-    plan: &'a Boot,
+    plan: Boot,
     options: &'a SmokeOptions,
     files: Files,
     interrupts: Arc<Interrupts>,
@@ -79,7 +79,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn start(
-        plan: &'a Boot,
+        plan: &Boot,
         options: &'a SmokeOptions,
         files: Files,
         interrupts: Arc<Interrupts>,
@@ -88,16 +88,23 @@ impl<'a> Session<'a> {
     ) -> Result<Self, SmokeError> {
         let sockets = tempfile::tempdir().map_err(|cause| SmokeError::io("make", &std::env::temp_dir(), cause))?;
         let qmp_path = sockets.path().join("qmp");
+        let mut plan = plan.clone();
+        let serve = || HttpServer::start(&plan.image_dir, artifacts::create(&files.http_log)?);
         let server = match plan.via {
+            Via::Kernel if plan.serves_root => {
+                let server = serve()?;
+                plan.cmdline += &format!(" bw.root={}/root.img", netboot::address(server.port));
+                Some(server)
+            }
             Via::Kernel => None,
             Via::Ipxe => {
-                let server = HttpServer::start(&plan.image_dir, artifacts::create(&files.http_log)?)?;
-                netboot::write_scripts(&files.dir, &options.extra_cmdline(), server.port)?;
+                let server = serve()?;
+                netboot::write_scripts(&files.dir, options, server.port)?;
                 Some(server)
             }
         };
         let wiring = Wiring { timeline: &files.timeline_raw, qmp: &qmp_path };
-        let args = qemu::arguments(plan, Some(wiring), &netboot::tftp(&files.dir), 0);
+        let args = qemu::arguments(&plan, Some(wiring), &netboot::tftp(&files.dir), 0);
         let log = artifacts::create(&files.console)?;
         let begin = Instant::now();
         let machine = Machine::start(QEMU, &args, log, &files.qemu_log, Some(&qmp_path))?;
@@ -144,7 +151,7 @@ impl<'a> Session<'a> {
     /// The command that boots the same by hand.
     fn command(&self) -> String {
         let args = qemu::arguments(
-            self.plan,
+            &self.plan,
             None,
             &netboot::rerun_tftp(&self.plan.image_dir, &self.files.dir),
             self.ssh_port,

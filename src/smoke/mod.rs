@@ -44,7 +44,10 @@ pub enum Via {
 /// A smoke boot as asked for.
 #[derive(Debug, Clone)]
 pub struct SmokeOptions {
+    /// Name of the image.
     pub recipe: String,
+    /// The image has its root fetched over HTTP and names no server: this one serves it.
+    pub fetched_root: bool,
     /// What has to be reached; the order does not matter.
     pub expect: Vec<Expectation>,
     /// The recipe's kernel command line. Via iPXE it comes from `boot.ipxe` instead.
@@ -71,6 +74,16 @@ impl SmokeOptions {
         let mut words = vec!["console=ttyS0", "panic=-1", "bw.timeline=/dev/ttyS1"];
         words.extend(self.smoke_cmdline.iter().map(String::as_str));
         words.join(" ")
+    }
+
+    /// Whether the root comes from the server of this boot.
+    fn serves_root(&self) -> bool {
+        self.fetched_root && self.named_root().is_none()
+    }
+
+    /// The root that the words for this boot name.
+    fn named_root(&self) -> Option<&str> {
+        self.smoke_cmdline.iter().flat_map(|w| w.split_ascii_whitespace()).find_map(|w| w.strip_prefix("bw.root="))
     }
 
     fn whole_cmdline(&self) -> String {
@@ -167,6 +180,7 @@ impl<'a> Prepared<'a> {
             smp: self.options.smp,
             via: self.options.via,
             cmdline: self.options.whole_cmdline(),
+            serves_root: self.options.serves_root(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the guest's iPXE is given before the image's own `boot.ipxe`: QEMU's DHCP names a small script, served by its TFTP, that sets
 //! the smoke boot's words for the kernel command line and chains on.
 
-use super::SmokeError;
 use super::qemu::Tftp;
+use super::{SmokeError, SmokeOptions};
 use std::path::Path;
 
 /// The variable that `boot.ipxe` appends to the kernel command line; undefined it expands to nothing.
@@ -11,17 +11,25 @@ pub const ARGS_VARIABLE: &str = "bw-args";
 const OVER_HTTP: &str = "netboot.ipxe";
 const OVER_TFTP: &str = "rerun.ipxe";
 
+/// The variable that `boot.ipxe` takes a network root from.
+const ROOT_VARIABLE: &str = "bw-root";
+
+/// What a server on this machine's loopback is for the guest of user networking (qemu(1), -netdev user).
+pub fn address(port: u16) -> String {
+    format!("http://10.0.2.2:{port}")
+}
+
 /// Script that chains to `url`, an absolute URL or one relative to the script.
-fn script(extra: &str, url: &str) -> String {
-    format!("#!ipxe\nset {ARGS_VARIABLE} {extra}\nchain {url} || shell\n")
+fn script(options: &SmokeOptions, url: &str) -> String {
+    let root = options.named_root().map(|root| format!("set {ROOT_VARIABLE} bw.root={root}\n")).unwrap_or_default();
+    format!("#!ipxe\nset {ARGS_VARIABLE} {}\n{root}chain {url} || shell\n", options.extra_cmdline())
 }
 
 /// Writes both scripts into `smoke_dir`: one for the server in this process, and one for the command
 /// that a person runs later, which fetches everything by TFTP.
-pub fn write_scripts(smoke_dir: &Path, extra: &str, http_port: u16) -> Result<(), SmokeError> {
-    // 10.0.2.2 is the host as the guest of user networking sees it (qemu(1), -netdev user).
-    let over_http = script(extra, &format!("http://10.0.2.2:{http_port}/boot.ipxe"));
-    for (name, text) in [(OVER_HTTP, over_http), (OVER_TFTP, script(extra, "/boot.ipxe"))] {
+pub fn write_scripts(smoke_dir: &Path, options: &SmokeOptions, http_port: u16) -> Result<(), SmokeError> {
+    let over_http = script(options, &format!("{}/boot.ipxe", address(http_port)));
+    for (name, text) in [(OVER_HTTP, over_http), (OVER_TFTP, script(options, "/boot.ipxe"))] {
         let path = smoke_dir.join(name);
         std::fs::write(&path, text).map_err(|cause| SmokeError::io("write", &path, cause))?;
     }

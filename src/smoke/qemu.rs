@@ -37,6 +37,8 @@ pub struct Boot {
     pub via: Via,
     /// The whole kernel command line; with iPXE it is in the script instead.
     pub cmdline: String,
+    /// `root.img` is fetched from a server of ours.
+    pub serves_root: bool,
 }
 
 /// How a running QEMU is reached; absent in the command that a person runs.
@@ -140,6 +142,7 @@ mod tests {
             smp: 2,
             via,
             cmdline: "console=ttyS0 it's=\"x\"".into(),
+            serves_root: false,
         }
     }
 

@@ -123,6 +123,7 @@ fn empty_recipe() -> CheckedRecipe {
             origin: origin(30),
             component: "kernel".into(),
             early: Vec::new(),
+            netroot: Vec::new(),
             modules: Vec::new(),
             load: Vec::new(),
             cmdline: Vec::new(),
@@ -133,7 +134,9 @@ fn empty_recipe() -> CheckedRecipe {
         overlays: Vec::new(),
         files: Vec::new(),
         root: Root {
-            mode: contract::RootMode::Ram,
+            mode: RootMode::Ram,
+            sources: Vec::new(),
+            names_sources: false,
             image: contract::RootImage::Cpio,
             block_kib: 128,
             compressor: "zstd".into(),

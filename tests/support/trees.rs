@@ -3,11 +3,11 @@
 use bootwright::cache::Cache;
 use bootwright::entry::{Body, Entry, Kind};
 use bootwright::pack::{PackContext, PackSettings, pack_segment};
-use bootwright::recipe::{Compression, Origin, Root, SegmentName};
+use bootwright::recipe::{Compression, Origin, Root, RootMode, SegmentName};
 use bootwright::segment::PackedSegment;
 use bootwright::tree::{Reason, Tree, TreeEntry};
 use bootwright::ui::{Ui, Verbosity};
-use bootwright_contract::{RootImage, RootMode};
+use bootwright_contract::RootImage;
 use std::path::Path;
 
 /// An entry of component `test`, owned by root.
@@ -75,6 +75,8 @@ pub fn noise(n: usize) -> Vec<u8> {
 pub fn settings(image: RootImage, compressor: &str, level: Option<u32>, stable: Compression) -> PackSettings {
     let root = Root {
         mode: RootMode::Ram,
+        sources: Vec::new(),
+        names_sources: false,
         image,
         block_kib: 64,
         compressor: compressor.into(),

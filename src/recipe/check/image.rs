@@ -1,14 +1,15 @@
 //! `[root]`, `[pack]`, `[budget]`, `[smoke]`: how the image is made and what is asked of it.
 
 use super::Check;
-use crate::recipe::file::{self, BudgetFile, Compressor, PackFile, RootFile, SmokeFile};
+use crate::recipe::file::{self, BudgetFile, Compressor, OneOrMany, PackFile, RootFile, SmokeFile};
 use crate::recipe::node::{At, Node};
 use crate::recipe::problem::Problem;
-use crate::recipe::{Budget, Compression, Expectation, Pack, Root, Smoke};
-use bootwright_contract::Tmpfs;
+use crate::recipe::{Budget, Compression, Expectation, Pack, Root, RootMode, Smoke, default_source};
+use bootwright_contract::{RootImage, Tmpfs};
 
 impl Check<'_> {
-    pub(super) fn root(&mut self, tree: &Node) -> Option<Root> {
+    /// `name`: the recipe's.
+    pub(super) fn root(&mut self, tree: &Node, name: &str) -> Option<Root> {
         let (node, file) = self.section::<RootFile>(tree, "root");
         let file = file?;
         // squashfs: 4 KiB to 1 MiB (Documentation/filesystems/squashfs.rst); erofs' physical clusters end there too.
@@ -22,9 +23,20 @@ impl Check<'_> {
         }
         self.check_tmpfs_size(node.at_of("overlay_size"), &file.overlay_size);
         let tmpfs = self.tmpfs(node.get("tmpfs"));
+        let named = self.sources(&node, file.source);
+        let (mode, image) = (self.root_mode.unwrap_or(file.mode), file.image);
+        // Of another mode than the recipe's own only what is meant for it.
+        let used = named.into_iter().filter(|url| mode == file.mode || RootMode::of_source(url) == Some(mode));
+        let mut sources: Vec<String> = used.filter(|_| mode.is_network()).collect();
+        let names_sources = !sources.is_empty();
+        if mode.is_network() && !names_sources {
+            sources.push(default_source(name, mode));
+        }
         Some(Root {
-            mode: file.mode,
-            image: file.image,
+            mode,
+            sources,
+            names_sources,
+            image: if mode.is_network() && image == RootImage::Cpio { RootImage::Squashfs } else { image },
             block_kib: file.block_kib,
             compressor: compressor_name(file.compressor).into(),
             level: file.level,
@@ -32,6 +44,28 @@ impl Check<'_> {
             read_ahead_kb: file.read_ahead_kb,
             tmpfs,
         })
+    }
+
+    /// The URLs of `source`, each of a known scheme and with something after the host.
+    fn sources(&mut self, node: &Node, file: Option<OneOrMany>) -> Vec<String> {
+        let sources = match file {
+            None => Vec::new(),
+            Some(OneOrMany::One(one)) => vec![one],
+            Some(OneOrMany::Many(many)) => many,
+        };
+        for (i, url) in sources.iter().enumerate() {
+            let at = if node.get("source").is_some_and(|n| n.text().is_some()) {
+                node.at_of("source")
+            } else {
+                node.at_item("source", i)
+            };
+            if RootMode::of_source(url).is_none() || !has_place(url) {
+                let expected =
+                    "where a network root comes from: `http`, `https`, `nfs`, `iscsi` or `nbd`, host and place";
+                self.report(at, Problem::BadValue { found: url.clone(), expected, example: "nbd://192.0.2.1/worker" });
+            }
+        }
+        sources
     }
 
     fn check_level(&mut self, at: At, compressor: Compressor, level: u32) {
@@ -95,7 +129,9 @@ impl Check<'_> {
         let file = file?;
         let limits =
             file.components.iter().map(|(name, mb)| (node.get("components").map_or(node.at, |n| n.at_of(name)), *mb));
-        for (at, mb) in limits.chain(file.boot_files_mb.map(|mb| (node.at_of("boot_files_mb"), mb))) {
+        let boot_files = file.boot_files_mb.map(|mb| (node.at_of("boot_files_mb"), mb));
+        let netroot = file.netroot_initrd_mb.map(|mb| (node.at_of("netroot_initrd_mb"), mb));
+        for (at, mb) in limits.chain(boot_files).chain(netroot) {
             if mb <= 0.0 {
                 let expected = "a size in MB above 0";
                 self.report(at, Problem::BadValue { found: mb.to_string(), expected, example: "44" });
@@ -103,6 +139,7 @@ impl Check<'_> {
         }
         Some(Budget {
             boot_files_mb: file.boot_files_mb,
+            netroot_initrd_mb: file.netroot_initrd_mb,
             ram_mib: file.ram_mib,
             workload_mib: file.workload_mib,
             components_mb: file.components,
@@ -127,6 +164,13 @@ impl Check<'_> {
         }
         Some(Smoke { ram_mib: file.ram_mib, smp: file.smp, deadline_s: file.deadline_s, expect, cmdline: file.cmdline })
     }
+}
+
+/// `scheme://host/place`, printable; an iSCSI target may be left to discovery.
+fn has_place(url: &str) -> bool {
+    let printable = url.bytes().all(|b| b.is_ascii_graphic());
+    let place = url.split_once("://").map_or("", |(_, rest)| rest).split_once('/').map_or("", |(_, place)| place);
+    printable && (!place.is_empty() || RootMode::of_source(url) == Some(RootMode::Iscsi))
 }
 
 fn compressor_name(compressor: Compressor) -> &'static str {

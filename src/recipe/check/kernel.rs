@@ -19,6 +19,7 @@ impl Check<'_> {
             self.expand(node, &entry.node, &mut chain, &mut Vec::new());
         }
         let early = self.modules(node, "early");
+        let netroot = self.modules(node, "netroot");
         let modules = self.modules(node, "modules");
         let load = self.modules(node, "load");
         let file: KernelFile = self.read(Some(node))?;
@@ -31,6 +32,7 @@ impl Check<'_> {
             origin: self.origin(node.at),
             component,
             early,
+            netroot,
             modules,
             load,
             cmdline: file.cmdline,

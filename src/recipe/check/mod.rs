@@ -15,7 +15,7 @@ use super::node::{At, Node, Value};
 use super::problem::{Found, Problem};
 use super::sources::Sources;
 use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
-use super::{CheckedRecipe, Origin};
+use super::{CheckedRecipe, Origin, RootMode};
 use crate::entry::parse_entry_path;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -29,6 +29,8 @@ pub struct Check<'a> {
     path: PathBuf,
     /// Look for the files and folders that the recipe names.
     on_disk: bool,
+    /// Asked for instead of the recipe's own.
+    root_mode: Option<RootMode>,
     vars: Vars,
     declared: Vec<String>,
     /// Places of problems that are known before the checks: their values are not looked at again.
@@ -36,9 +38,15 @@ pub struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    pub fn new(sources: &'a Sources, problems: &'a mut Vec<Found>, path: PathBuf, on_disk: bool) -> Self {
+    pub fn new(
+        sources: &'a Sources,
+        problems: &'a mut Vec<Found>,
+        path: PathBuf,
+        on_disk: bool,
+        root_mode: Option<RootMode>,
+    ) -> Self {
         let flawed = problems.iter().map(|f| f.at).collect();
-        Self { sources, problems, path, on_disk, vars: Vars::new(), declared: Vec::new(), flawed }
+        Self { sources, problems, path, on_disk, root_mode, vars: Vars::new(), declared: Vec::new(), flawed }
     }
 
     /// Checks everything. `None`: some part could not be made; the problems say which.
@@ -64,12 +72,17 @@ impl<'a> Check<'a> {
         let sysctls = self.sysctls(&tree);
         let zram = self.zram(&tree);
         let policies = self.policies(&tree);
-        let root = self.root(&tree);
+        let root = self.root(&tree, &name);
         let pack = self.pack(&tree);
         let budget = self.budget(&tree);
         let smoke = self.smoke(&tree);
         let shutdown_timeout_s =
             self.read(tree.get("shutdown_timeout_s")).unwrap_or_else(super::file::shutdown_timeout_s);
+        let mut kernel = kernel?;
+        let root = root?;
+        if !root.mode.is_network() {
+            kernel.netroot.clear();
+        }
         Some(CheckedRecipe {
             name,
             summary: tree.text_of("summary").unwrap_or_default().to_string(),
@@ -77,11 +90,11 @@ impl<'a> Check<'a> {
             path: self.path,
             files_read,
             vars: self.vars,
-            kernel: kernel?,
+            kernel,
             components,
             overlays,
             files,
-            root: root?,
+            root,
             pack: pack?,
             services,
             network: network?,

@@ -1,7 +1,7 @@
 //! `[root]`, `[pack]`, `[budget]` and `[smoke]`, as written.
 
-use super::program_mode;
-use crate::recipe::Expectation;
+use super::{OneOrMany, program_mode};
+use crate::recipe::{Expectation, RootMode};
 use bootwright_contract as contract;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RootFile {
+    /// Where the root is when the machine runs; `--root` comes before it.
     #[serde(default = "ram")]
-    #[schemars(schema_with = "root_mode_schema")]
-    pub mode: contract::RootMode,
+    pub mode: RootMode,
+    /// Where a network root comes from, tried in turn: `http://`, `https://`, `nfs://`, `iscsi://`, `nbd://`; an empty host is
+    /// the server that the machine was booted from.
+    pub source: Option<OneOrMany>,
     /// The root as a compressed image below an overlay, or unpacked.
     #[serde(default = "squashfs")]
     #[schemars(schema_with = "root_image_schema")]
@@ -34,12 +37,8 @@ pub struct RootFile {
     pub tmpfs: Vec<TmpfsFile>,
 }
 
-fn ram() -> contract::RootMode {
-    contract::RootMode::Ram
-}
-
-fn root_mode_schema(_: &mut schemars::SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["ram"] })
+fn ram() -> RootMode {
+    RootMode::Ram
 }
 
 fn squashfs() -> contract::RootImage {
@@ -106,6 +105,8 @@ pub fn strong() -> String {
 pub struct BudgetFile {
     /// Kernel and initrd, MB (10^6 bytes).
     pub boot_files_mb: Option<f64>,
+    /// Initrd of a network root, MB.
+    pub netroot_initrd_mb: Option<f64>,
     /// RAM that must do, MiB.
     pub ram_mib: Option<u64>,
     /// RAM that the workload needs beside the image, MiB.

@@ -113,6 +113,9 @@ pub struct KernelFile {
     /// Modules loaded before the root is mounted, in order: names, `@set`, modalias patterns.
     #[serde(default)]
     pub early: Vec<String>,
+    /// Further modules of the initrd when the root comes over the network: network cards, and what reaches the root.
+    #[serde(default)]
+    pub netroot: Vec<String>,
     /// Modules in the root, loaded when a device asks for them.
     #[serde(default)]
     pub modules: Vec<String>,

@@ -14,7 +14,7 @@ fn load(files: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<CheckedRecipe, 
     }
     let sets: Vec<_> = sets.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
     let name = dir.path().join(files[0].0).display().to_string();
-    load_recipe(&name, &sets).map_err(|e| {
+    load_recipe(&name, &sets, None).map_err(|e| {
         let root = std::fs::canonicalize(dir.path()).unwrap().display().to_string();
         crate::error::Failure::from(e).message.replace(&format!("{root}/"), "")
     })
@@ -186,5 +186,5 @@ fn missing_files_are_problems() {
         let error = load(&[("r.toml", &recipe(source))], &[]).unwrap_err();
         assert!(error.contains(expected), "{source}: {error}");
     }
-    assert!(matches!(load_recipe("no/such.toml", &[]), Err(RecipeErrors::NotFound { .. })));
+    assert!(matches!(load_recipe("no/such.toml", &[], None), Err(RecipeErrors::NotFound { .. })));
 }

@@ -1,0 +1,111 @@
+//! A tree as a GNU tar (<https://www.gnu.org/software/tar/manual/html_node/Standard.html>): what mksquashfs reads, and
+//! what an NFS server unpacks.
+
+use super::{PackError, copy_body};
+use crate::entry::{Entry, Kind};
+use std::io::Write;
+use tar::{EntryType, Header};
+
+/// Writes the entries as a GNU tar: names of any length, times 0, no names of users. Hard links come after their file.
+pub fn write_tar(
+    entries: &[Entry],
+    out: &mut dyn Write,
+    failed: impl Fn(std::io::Error) -> PackError + Copy,
+) -> Result<(), PackError> {
+    let (links, others): (Vec<_>, Vec<_>) = entries.iter().partition(|e| matches!(e.kind, Kind::Hardlink(_)));
+    for entry in others.into_iter().chain(links) {
+        write_tar_entry(entry, out, failed)?;
+    }
+    // Two blocks of zeros end a tar (tar(5)).
+    out.write_all(&[0; 1024]).and_then(|()| out.flush()).map_err(failed)
+}
+
+fn write_tar_entry(
+    entry: &Entry,
+    out: &mut dyn Write,
+    failed: impl Fn(std::io::Error) -> PackError + Copy,
+) -> Result<(), PackError> {
+    let mut header = Header::new_gnu();
+    header.set_mode(entry.mode);
+    header.set_uid(entry.uid.into());
+    header.set_gid(entry.gid.into());
+    header.set_mtime(0);
+    header.set_size(0);
+    let mut link = None;
+    let kind = match &entry.kind {
+        Kind::Dir => EntryType::Directory,
+        Kind::File(body) => {
+            header.set_size(body.size);
+            EntryType::Regular
+        }
+        Kind::Hardlink(target) => {
+            link = Some(target);
+            EntryType::Link
+        }
+        Kind::Symlink(target) => {
+            link = Some(target);
+            EntryType::Symlink
+        }
+        Kind::CharDevice { major, minor } => {
+            device(&mut header, *major, *minor).map_err(failed)?;
+            EntryType::Char
+        }
+        Kind::BlockDevice { major, minor } => {
+            device(&mut header, *major, *minor).map_err(failed)?;
+            EntryType::Block
+        }
+        Kind::Fifo => EntryType::Fifo,
+    };
+    header.set_entry_type(kind);
+    if let Some(target) = link {
+        write_name(&mut header, target, NameOf::Link, out).map_err(failed)?;
+    }
+    write_name(&mut header, &entry.path, NameOf::Entry, out).map_err(failed)?;
+    header.set_cksum();
+    out.write_all(header.as_bytes()).map_err(failed)?;
+    if let Kind::File(body) = &entry.kind {
+        copy_body(&entry.path, body, out, failed)?;
+        pad_block(body.size, out).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn device(header: &mut Header, major: u32, minor: u32) -> std::io::Result<()> {
+    header.set_device_major(major)?;
+    header.set_device_minor(minor)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum NameOf {
+    Entry,
+    Link,
+}
+
+/// Sets a name byte by byte (the crate would tidy it); one over 100 bytes goes into a GNU long-name record before.
+fn write_name(header: &mut Header, name: &str, of: NameOf, out: &mut dyn Write) -> std::io::Result<()> {
+    let gnu = header.as_gnu_mut().expect("made as a GNU header");
+    let field = if of == NameOf::Entry { &mut gnu.name } else { &mut gnu.linkname };
+    let kept = name.len().min(field.len());
+    field[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+    if name.len() <= field.len() {
+        return Ok(());
+    }
+    let mut long = Header::new_gnu();
+    let title = b"././@LongLink";
+    long.as_gnu_mut().expect("made as a GNU header").name[..title.len()].copy_from_slice(title);
+    long.set_mode(0o644);
+    long.set_uid(0);
+    long.set_gid(0);
+    long.set_mtime(0);
+    long.set_size(name.len() as u64 + 1);
+    long.set_entry_type(if of == NameOf::Entry { EntryType::GNULongName } else { EntryType::GNULongLink });
+    long.set_cksum();
+    out.write_all(long.as_bytes())?;
+    out.write_all(name.as_bytes()).and_then(|()| out.write_all(&[0]))?;
+    pad_block(name.len() as u64 + 1, out)
+}
+
+fn pad_block(size: u64, out: &mut dyn Write) -> std::io::Result<()> {
+    let pad = (size.next_multiple_of(512) - size) as usize;
+    out.write_all(&[0; 512][..pad])
+}
