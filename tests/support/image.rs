@@ -18,6 +18,8 @@ pub struct Image {
     pub recipe: String,
     pub name: String,
     pub sets: Vec<String>,
+    /// As `--root` takes it; `None`: the recipe's own.
+    pub root: Option<String>,
     /// The folder above the image's own, as `--out` takes it.
     pub out: PathBuf,
 }
@@ -25,25 +27,37 @@ pub struct Image {
 impl Image {
     /// Builds a recipe that ships, unless an earlier test did. Tests that come at the same time wait.
     pub fn build(recipe: &str, sets: &[&str]) -> Self {
-        Self::build_as(recipe, recipe, sets)
+        Self::build_as(recipe, recipe, sets, None)
+    }
+
+    /// Builds a recipe that ships with its root over the network: `http`, `nfs`, `iscsi`, `nbd`.
+    pub fn build_with_root(recipe: &str, root: &str, sets: &[&str]) -> Self {
+        Self::build_as(recipe, &format!("{recipe}-{root}"), sets, Some(root))
     }
 
     /// Builds a variant of a recipe that ships: `text` is all but the `extends`.
     pub fn build_variant(name: &str, base: &str, text: &str, sets: &[&str]) -> Self {
+        Self::build_variant_with_root(name, base, text, sets, None)
+    }
+
+    /// The same with its root over the network.
+    pub fn build_variant_with_root(name: &str, base: &str, text: &str, sets: &[&str], root: Option<&str>) -> Self {
         let recipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{base}.toml"));
         std::fs::write(&recipe, format!("extends = {base:?}\n{text}")).expect("cargo's folder for tests is writable");
-        Self::build_as(&recipe.display().to_string(), name, sets)
+        let name = root.map_or(name.to_string(), |root| format!("{name}-{root}"));
+        Self::build_as(&recipe.display().to_string(), &name, sets, root)
     }
 
-    fn build_as(recipe: &str, name: &str, sets: &[&str]) -> Self {
+    fn build_as(recipe: &str, name: &str, sets: &[&str], root: Option<&str>) -> Self {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
-        let key = format!("{recipe} {}", sets.join(" "));
+        let root = root.map(String::from);
+        let key = format!("{recipe} {root:?} {}", sets.join(" "));
         // A build that failed poisons the lock: the others then fail too, each in its own name.
         let mut built = BUILT.lock().expect("an earlier build failed");
         let number = built.len();
-        let out = built.entry(key).or_insert_with(|| build(recipe, &sets, number)).clone();
-        Self { recipe: recipe.into(), name: name.into(), sets, out }
+        let out = built.entry(key).or_insert_with(|| build(recipe, &sets, root.as_deref(), number)).clone();
+        Self { recipe: recipe.into(), name: name.into(), sets, root, out }
     }
 
     /// Kernel, initrd and the rest.
@@ -63,21 +77,22 @@ impl Image {
         (out, copy)
     }
 
-    /// `--recipe`, `--set` and `--out` for it.
+    /// `--recipe`, `--set`, `--root` and `--out` for it.
     pub fn arguments(&self) -> Vec<String> {
-        arguments(&self.recipe, &self.sets, &self.out)
+        arguments(&self.recipe, &self.sets, self.root.as_deref(), &self.out)
     }
 }
 
-fn arguments(recipe: &str, sets: &[String], out: &Path) -> Vec<String> {
+fn arguments(recipe: &str, sets: &[String], root: Option<&str>, out: &Path) -> Vec<String> {
     let mut args = vec!["--recipe".into(), recipe.into(), "--out".into(), out.display().to_string()];
+    args.extend(root.iter().flat_map(|root| ["--root".to_string(), root.to_string()]));
     args.extend(sets.iter().flat_map(|set| ["--set".to_string(), set.clone()]));
     args
 }
 
-fn build(recipe: &str, sets: &[String], number: usize) -> PathBuf {
+fn build(recipe: &str, sets: &[String], root: Option<&str>, number: usize) -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-{number}"));
-    tool().arg("build").args(arguments(recipe, sets, &out)).timeout(BUILD_DEADLINE).assert().success();
+    tool().arg("build").args(arguments(recipe, sets, root, &out)).timeout(BUILD_DEADLINE).assert().success();
     out
 }
 
