@@ -159,6 +159,7 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
 /// The root comes over the network: that has to be there first, and somebody has to watch the root's server.
 fn start_network_early(machine: &Machine) -> crate::net::NetHandle {
     let boot = machine.boot_or_die();
+    crate::netroot::survival::prepare(&boot);
     if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
         boot.timeline.note(&["nobody will reboot when the root stays lost: ", &error.to_string()].concat());
     }

@@ -66,9 +66,11 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
 fn mount_source(machine: &Machine, source: &Source) -> Result<(), PhaseError> {
     match source {
         Source::Ram => mount_ram(machine),
-        Source::Http(_) | Source::Nfs(_) | Source::Iscsi(_) | Source::Nbd(_) => {
-            Err(NoClient { root: source.to_string() }.into())
+        Source::Nbd(nbd) => {
+            let site = netroot::site(machine, &nbd.host, &source.to_string())?;
+            mount_attached(machine, netroot::nbd::attach(nbd, site, true)?)
         }
+        Source::Http(_) | Source::Nfs(_) | Source::Iscsi(_) => Err(NoClient { root: source.to_string() }.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Not by `std::process::Command`: it waits for a child whose exec failed, which the main loop may have reaped already,
 //! and it costs 25 kB.
 
+use crate::netroot::survival::PR_SET_IO_FLUSHER;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -119,6 +120,9 @@ impl Prepared {
             if !entered || !write_file(c"/proc/self/oom_score_adj", &self.oom_score_adj) {
                 return Errno::last_raw();
             }
+            // PID1 may be one for its network root; a program that is one could use up the last memory. Fails where
+            // it is not allowed, and then PID1 is none either.
+            libc::prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
             libc::chdir(c"/".as_ptr());
             libc::execve(argv[0], argv.as_ptr(), env.as_ptr());
         }

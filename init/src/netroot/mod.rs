@@ -5,9 +5,11 @@
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
 mod board;
+pub mod nbd;
 pub mod source;
+pub mod survival;
 
-pub use board::{Board, Watch};
+pub use board::{Board, State, Watch};
 
 use crate::boot::{Boot, Machine};
 use crate::cmdline::Cmdline;

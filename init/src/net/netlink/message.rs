@@ -7,6 +7,14 @@ const ATTRIBUTE_HEADER: usize = 4;
 /// `NLA_TYPE_MASK`: the type without the flags NESTED and NET_BYTEORDER.
 const TYPE_MASK: u16 = 0x3fff;
 
+/// `NLA_F_NESTED`: the value holds attributes.
+const NESTED: u16 = 1 << 15;
+
+/// The type of an attribute that holds others.
+pub fn nested(kind: u16) -> u16 {
+    kind | NESTED
+}
+
 /// What is wrong with bytes from a netlink socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -42,6 +50,11 @@ impl Builder {
         self.bytes.extend_from_slice(value);
         pad(&mut self.bytes);
         self
+    }
+
+    /// What follows the header.
+    pub fn into_payload(mut self) -> Vec<u8> {
+        self.bytes.split_off(HEADER)
     }
 
     /// The message with its length and `sequence` filled in.

@@ -1,5 +1,6 @@
 //! A small layer under every netlink protocol that PID1 speaks: messages, a socket, and rtnetlink on top.
 
+pub mod generic;
 pub mod message;
 pub mod route;
 pub mod socket;

@@ -52,6 +52,16 @@ impl Socket {
         self.exchange(request, builder, ACK, &mut |_| Ok(()))
     }
 
+    /// The same, and `each` gets every message that comes before the acknowledgement.
+    pub fn ask(
+        &mut self,
+        request: &'static str,
+        builder: Builder,
+        each: &mut dyn FnMut(Message<'_>) -> Result<(), WireError>,
+    ) -> Result<(), NetlinkError> {
+        self.exchange(request, builder, ACK, each)
+    }
+
     /// Sends a dump request and calls `each` with every message of the answer.
     pub fn dump(
         &mut self,

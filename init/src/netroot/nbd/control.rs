@@ -1,0 +1,133 @@
+//! The kernel's side of NBD: generic netlink family `nbd` (include/uapi/linux/nbd-netlink.h).
+
+use crate::net::netlink::NetlinkError;
+use crate::net::netlink::generic::{Family, Generic, GenericError};
+use crate::net::netlink::message::{Builder, nested, u32_at};
+use nix::errno::Errno;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+const FAMILY: &str = "nbd";
+const GROUP: &str = "nbd_mc_group";
+
+/// `NBD_CMD_*`.
+const CONNECT: u8 = 1;
+const DISCONNECT: u8 = 2;
+const RECONFIGURE: u8 = 3;
+const LINK_DEAD: u8 = 4;
+
+/// `NBD_ATTR_*`.
+const INDEX: u16 = 1;
+const SIZE_BYTES: u16 = 2;
+const BLOCK_SIZE_BYTES: u16 = 3;
+const TIMEOUT: u16 = 4;
+const SERVER_FLAGS: u16 = 5;
+const SOCKETS: u16 = 7;
+const DEAD_CONN_TIMEOUT: u16 = 8;
+/// `NBD_SOCK_ITEM`, and in it `NBD_SOCK_FD`.
+const SOCKET_ITEM: u16 = 1;
+const SOCKET_FD: u16 = 1;
+
+/// A request without an answer for so long means that the connection is dead; it is sent again on the next one.
+const REQUEST_TIMEOUT_S: u64 = 15;
+/// How long requests wait for a new connection: ten years, far from the overflow of the kernel's ticks.
+const DEAD_CONN_TIMEOUT_S: u64 = 10 * 365 * 24 * 3600;
+
+/// A device to be.
+pub struct Device<'a> {
+    pub socket: &'a TcpStream,
+    pub size: u64,
+    pub block_size: u32,
+    pub flags: u16,
+}
+
+/// An open control socket.
+pub struct Control {
+    generic: Generic,
+    family: Family,
+}
+
+impl Control {
+    /// Opens it; with `events` it also hears of dead connections.
+    pub fn open(events: bool) -> Result<Control, GenericError> {
+        let mut generic = Generic::open()?;
+        let family = generic.family(FAMILY, GROUP)?;
+        if events {
+            generic.join(family.group)?;
+        }
+        Ok(Control { generic, family })
+    }
+
+    /// Makes a device of a connection; gives its number.
+    pub fn connect(&mut self, device: &Device) -> Result<u32, NetlinkError> {
+        let builder = self
+            .generic
+            .message(self.family.id, CONNECT)
+            .attribute(SIZE_BYTES, &device.size.to_ne_bytes())
+            .attribute(BLOCK_SIZE_BYTES, &u64::from(device.block_size).to_ne_bytes())
+            .attribute(TIMEOUT, &REQUEST_TIMEOUT_S.to_ne_bytes())
+            .attribute(SERVER_FLAGS, &u64::from(device.flags).to_ne_bytes())
+            .attribute(DEAD_CONN_TIMEOUT, &DEAD_CONN_TIMEOUT_S.to_ne_bytes());
+        let mut index = None;
+        self.generic.ask("make an NBD device", with_socket(builder, device.socket), &mut |attributes| {
+            index = attributes.flatten().find(|(kind, _)| *kind == INDEX).and_then(|(_, value)| u32_at(value, 0));
+        })?;
+        index.ok_or(NetlinkError::Refused { request: "name the NBD device", errno: Errno::ENODEV })
+    }
+
+    /// Gives the device a new connection in place of its dead one. Size and flags must not be named: a change could
+    /// deadlock.
+    pub fn reconnect(&mut self, index: u32, socket: &TcpStream) -> Result<(), NetlinkError> {
+        let builder = self.generic.message(self.family.id, RECONFIGURE).attribute(INDEX, &index.to_ne_bytes());
+        self.generic.ask("reconnect the NBD device", with_socket(builder, socket), &mut |_| {})
+    }
+
+    /// Ends the device: what waits for the server fails.
+    pub fn disconnect(&mut self, index: u32) -> Result<(), NetlinkError> {
+        let builder = self.generic.message(self.family.id, DISCONNECT).attribute(INDEX, &index.to_ne_bytes());
+        self.generic.ask("disconnect the NBD device", builder, &mut |_| {})
+    }
+
+    /// Whether an event says that the device's connection is dead. Never blocks. Lost events count as one.
+    pub fn is_dead(&mut self, index: u32) -> Result<bool, NetlinkError> {
+        let mut dead = false;
+        let family = self.family.id;
+        let read = self.generic.events(&mut |kind, command, attributes| {
+            let ours = |(kind, value): (u16, &[u8])| kind == INDEX && u32_at(value, 0) == Some(index);
+            dead |= kind == family && command == LINK_DEAD && attributes.flatten().any(ours);
+        });
+        match read {
+            Err(NetlinkError::Socket { errno: Errno::ENOBUFS, .. }) => Ok(true),
+            read => read.map(|()| dead),
+        }
+    }
+
+    /// Readable when there is an event.
+    pub fn socket(&self) -> &crate::net::netlink::socket::Socket {
+        self.generic.socket()
+    }
+}
+
+fn with_socket(builder: Builder, socket: &TcpStream) -> Builder {
+    let fd = (socket.as_raw_fd() as u32).to_ne_bytes();
+    builder.attribute(nested(SOCKETS), &attribute(nested(SOCKET_ITEM), &attribute(SOCKET_FD, &fd)))
+}
+
+/// One attribute as the value of another.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    Builder::new(0, 0, &[]).attribute(kind, value).into_payload()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::netlink::message::parse_attributes;
+
+    #[test]
+    fn sockets_are_nested_twice() {
+        let inner = attribute(nested(SOCKET_ITEM), &attribute(SOCKET_FD, &7u32.to_ne_bytes()));
+        let (kind, item) = parse_attributes(&inner).next().expect("one").expect("good");
+        let (fd, value) = parse_attributes(item).next().expect("one").expect("good");
+        assert_eq!((kind, fd, u32_at(value, 0)), (SOCKET_ITEM, SOCKET_FD, Some(7)));
+    }
+}

@@ -1,0 +1,239 @@
+//! NBD's fixed newstyle handshake, client side (nbd project, doc/proto.md), and a single read before the kernel takes
+//! the socket. All numbers are big-endian. TLS, structured replies and extended headers are never asked for: the
+//! kernel's driver reads simple replies only.
+
+use std::io::{self, Read, Write};
+
+const NBD_MAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
+const OPTION_MAGIC: u64 = u64::from_be_bytes(*b"IHAVEOPT");
+/// Second magic of servers from before 2011.
+const OLD_STYLE_MAGIC: u64 = 0x0042_0281_8612_53;
+const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+const REQUEST_MAGIC: u32 = 0x2560_9513;
+const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+
+/// Handshake flags.
+const FIXED_NEWSTYLE: u16 = 1;
+const NO_ZEROES: u16 = 2;
+
+/// Options.
+const EXPORT_NAME: u32 = 1;
+const GO: u32 = 7;
+
+/// Replies to options; errors have bit 31.
+const ACK: u32 = 1;
+const INFO: u32 = 3;
+const ERROR: u32 = 1 << 31;
+const UNSUPPORTED: u32 = ERROR | 1;
+
+/// Kinds of information.
+const INFO_EXPORT: u16 = 0;
+const INFO_BLOCK_SIZE: u16 = 3;
+
+/// Transmission flag: the export cannot be written.
+pub const READ_ONLY: u16 = 1 << 1;
+
+/// Longest payload of a reply: names and messages have at most 4096 bytes.
+const LONGEST_REPLY: u32 = 16 << 10;
+/// A server that says more before it comes to the point is no NBD server.
+const MOST_REPLIES: u32 = 32;
+/// The zeroes behind the answer to [`EXPORT_NAME`], without [`NO_ZEROES`].
+const ZEROES: usize = 124;
+
+/// What the server says of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Export {
+    /// Bytes.
+    pub size: u64,
+    /// Transmission flags.
+    pub flags: u16,
+    /// Least size and alignment of a request in bytes; a power of two.
+    pub block_size: u32,
+}
+
+/// Why there is no export.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the connection broke: {0}")]
+    Io(#[source] io::Error),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("there is no NBD server")]
+    NotNbd,
+    #[error("the server speaks only the old-style protocol")]
+    OldStyle,
+    #[error("the server's answer makes no sense")]
+    Garbled,
+    #[error("the server has no export of that name")]
+    NoExport,
+    #[error("the server refused: {reason}{}{message}", if message.is_empty() { "" } else { ": " })]
+    Refused { reason: &'static str, message: String },
+    #[error("the server cannot read at {offset}: error {code}")]
+    Read { offset: u64, code: u32 },
+}
+
+/// Agrees on the export `name`. Afterwards the stream is in the transmission phase.
+pub fn negotiate(stream: &mut (impl Read + Write), name: &str) -> Result<Export, HandshakeError> {
+    let flags = read_greeting(stream)?;
+    let zeroes = flags & NO_ZEROES == 0;
+    // The client's flags are the server's.
+    write(stream, &u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)).to_be_bytes())?;
+    // A server that is not "fixed" closes the connection on every option but this one.
+    if flags & FIXED_NEWSTYLE == 0 {
+        return ask_by_name(stream, name, zeroes);
+    }
+    write(stream, &encode_option(GO, &encode_go(name)))?;
+    match read_go_replies(stream)? {
+        Some(export) => Ok(export),
+        None => ask_by_name(stream, name, zeroes),
+    }
+}
+
+fn read_greeting(stream: &mut impl Read) -> Result<u16, HandshakeError> {
+    let first: [u8; 8] = read(stream)?;
+    if u64::from_be_bytes(first) != NBD_MAGIC {
+        return Err(HandshakeError::NotNbd);
+    }
+    let second: [u8; 8] = read(stream)?;
+    match u64::from_be_bytes(second) {
+        OPTION_MAGIC => Ok(u16::from_be_bytes(read(stream)?)),
+        OLD_STYLE_MAGIC => Err(HandshakeError::OldStyle),
+        _ => Err(HandshakeError::NotNbd),
+    }
+}
+
+/// An option and its data.
+fn encode_option(option: u32, data: &[u8]) -> Vec<u8> {
+    [&OPTION_MAGIC.to_be_bytes()[..], &option.to_be_bytes(), &(data.len() as u32).to_be_bytes(), data].concat()
+}
+
+/// Data of [`GO`]: the name, and that block sizes are of interest.
+fn encode_go(name: &str) -> Vec<u8> {
+    let length = (name.len() as u32).to_be_bytes();
+    [&length[..], name.as_bytes(), &1u16.to_be_bytes(), &INFO_BLOCK_SIZE.to_be_bytes()].concat()
+}
+
+/// The export, or `None` when the server does not know the option.
+fn read_go_replies(stream: &mut impl Read) -> Result<Option<Export>, HandshakeError> {
+    let mut found = None;
+    let mut block_size = 1;
+    for _ in 0..MOST_REPLIES {
+        let (kind, data) = read_reply(stream, GO)?;
+        match kind {
+            ACK => {
+                let (size, flags) = found.ok_or(HandshakeError::Garbled)?;
+                return Ok(Some(Export { size, flags, block_size }));
+            }
+            INFO => match parse_info(&data).ok_or(HandshakeError::Garbled)? {
+                Info::Export { size, flags } => found = Some((size, flags)),
+                Info::BlockSize(size) => block_size = size,
+                Info::Other => {}
+            },
+            UNSUPPORTED => return Ok(None),
+            kind if kind & ERROR != 0 => return Err(refusal(kind, &data)),
+            _ => {}
+        }
+    }
+    Err(HandshakeError::Garbled)
+}
+
+/// Kind and payload of a reply to `option`.
+fn read_reply(stream: &mut impl Read, option: u32) -> Result<(u32, Vec<u8>), HandshakeError> {
+    let magic: [u8; 8] = read(stream)?;
+    let [to, kind, length]: [u32; 3] = [read(stream)?, read(stream)?, read(stream)?].map(u32::from_be_bytes);
+    if u64::from_be_bytes(magic) != REPLY_MAGIC || to != option || length > LONGEST_REPLY {
+        return Err(HandshakeError::Garbled);
+    }
+    let mut data = vec![0; length as usize];
+    stream.read_exact(&mut data).map_err(broken)?;
+    Ok((kind, data))
+}
+
+/// Payload of an [`INFO`] reply.
+enum Info {
+    Export { size: u64, flags: u16 },
+    BlockSize(u32),
+    Other,
+}
+
+fn parse_info(data: &[u8]) -> Option<Info> {
+    let (kind, rest) = data.split_first_chunk()?;
+    Some(match u16::from_be_bytes(*kind) {
+        INFO_EXPORT => {
+            let (size, flags) = rest.split_first_chunk()?;
+            Info::Export { size: u64::from_be_bytes(*size), flags: u16::from_be_bytes(*flags.first_chunk()?) }
+        }
+        INFO_BLOCK_SIZE => {
+            let least = u32::from_be_bytes(*rest.first_chunk()?);
+            Info::BlockSize(Some(least).filter(|least| least.is_power_of_two())?)
+        }
+        _ => Info::Other,
+    })
+}
+
+fn refusal(kind: u32, data: &[u8]) -> HandshakeError {
+    let reason = match kind & !ERROR {
+        2 => "not allowed",
+        3 => "it calls the request invalid",
+        5 => "it demands TLS",
+        6 => return HandshakeError::NoExport,
+        7 => "it is going down",
+        _ => "no reason that is known",
+    };
+    let text = String::from_utf8_lossy(data);
+    // Printed on the console: nothing that moves its cursor.
+    let message = text.chars().filter(|c| !c.is_control()).take(200).collect();
+    HandshakeError::Refused { reason, message }
+}
+
+/// The option that every newstyle server has; one without such an export just closes the connection.
+fn ask_by_name(stream: &mut (impl Read + Write), name: &str, zeroes: bool) -> Result<Export, HandshakeError> {
+    write(stream, &encode_option(EXPORT_NAME, name.as_bytes()))?;
+    let size = match read(stream) {
+        Err(HandshakeError::Closed) => return Err(HandshakeError::NoExport),
+        size => u64::from_be_bytes(size?),
+    };
+    let flags = u16::from_be_bytes(read(stream)?);
+    if zeroes {
+        stream.read_exact(&mut [0; ZEROES]).map_err(broken)?;
+    }
+    Ok(Export { size, flags, block_size: 1 })
+}
+
+/// Reads `length` bytes of the export at `offset`, before anybody else uses the connection.
+pub fn read_at(stream: &mut (impl Read + Write), offset: u64, length: u32) -> Result<Vec<u8>, HandshakeError> {
+    /// The server gives it back; there is but one request under way.
+    const COOKIE: [u8; 8] = *b"bootwrig";
+    // Command flags 0, command READ 0.
+    let head =
+        [&REQUEST_MAGIC.to_be_bytes()[..], &[0; 4], &COOKIE, &offset.to_be_bytes(), &length.to_be_bytes()].concat();
+    write(stream, &head)?;
+    let [magic, code]: [u32; 2] = [read(stream)?, read(stream)?].map(u32::from_be_bytes);
+    let cookie: [u8; 8] = read(stream)?;
+    if magic != SIMPLE_REPLY_MAGIC || cookie != COOKIE {
+        return Err(HandshakeError::Garbled);
+    }
+    if code != 0 {
+        return Err(HandshakeError::Read { offset, code });
+    }
+    let mut data = vec![0; length as usize];
+    stream.read_exact(&mut data).map_err(broken)?;
+    Ok(data)
+}
+
+fn read<const N: usize>(stream: &mut impl Read) -> Result<[u8; N], HandshakeError> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).map_err(broken)?;
+    Ok(bytes)
+}
+
+fn write(stream: &mut impl Write, bytes: &[u8]) -> Result<(), HandshakeError> {
+    stream.write_all(bytes).map_err(broken)
+}
+
+fn broken(error: io::Error) -> HandshakeError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HandshakeError::Closed,
+        _ => HandshakeError::Io(error),
+    }
+}

@@ -1,0 +1,162 @@
+//! Keeps an NBD device connected.
+
+use super::control::Control;
+use super::handshake::Export;
+use super::{Connection, NbdError, Place};
+use crate::netroot::{Keeper, State, Watch, survival};
+use crate::phases::PhaseError;
+use crate::wake::{self, Sleeper, Waker};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// Between two attempts: I/O goes on at most 2 s after the server is back.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Something else than a server that is away is told again after so long.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// The main side of a device's recovery thread.
+pub struct NbdKeeper {
+    index: u32,
+    watch: Watch,
+    describe: String,
+    /// Dropped or used, it ends the thread.
+    stop: Waker,
+    /// Says that the thread has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+/// The recovery thread.
+struct Recovery {
+    control: Control,
+    index: u32,
+    place: Place,
+    export: Export,
+    mark: Option<Vec<u8>>,
+    watch: Watch,
+    stop: Sleeper,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DetachError {
+    #[error("the kernel did not let go of it in time")]
+    Deadline,
+    #[error("no thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl NbdKeeper {
+    pub fn start(
+        control: Control,
+        index: u32,
+        place: Place,
+        connection: Connection,
+        watch: Watch,
+        describe: String,
+    ) -> io::Result<NbdKeeper> {
+        let (stop, sleeper) = wake::pair()?;
+        let (ending, ended) = mpsc::channel();
+        let Connection { export, mark, .. } = connection;
+        let recovery = Recovery { control, index, place, export, mark, watch: watch.clone(), stop: sleeper };
+        survival::spawn("nbd", move || {
+            recovery.run();
+            // The keeper may be gone: then nobody waits.
+            let _ = ending.send(());
+        })?;
+        Ok(NbdKeeper { index, watch, describe, stop, ended })
+    }
+}
+
+impl Keeper for NbdKeeper {
+    fn detach(self: Box<Self>, deadline: Duration) -> Result<(), PhaseError> {
+        let until = Instant::now() + deadline;
+        self.stop.wake();
+        // Without the recovery thread nobody connects again what is being disconnected.
+        let _ = self.ended.recv_timeout(deadline);
+        let (done, wait) = mpsc::channel();
+        let index = self.index;
+        // In a thread: saying goodbye to a server that is gone can hang.
+        survival::spawn("nbd-detach", move || {
+            let outcome = Control::open(false).map_err(NbdError::from);
+            let _ = done.send(outcome.and_then(|mut control| Ok(control.disconnect(index)?)));
+        })
+        .map_err(DetachError::Thread)?;
+        match wait.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(outcome) => outcome?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(DetachError::Deadline.into()),
+        }
+        self.watch.set(State::Gone, "");
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        self.describe.clone()
+    }
+}
+
+impl Recovery {
+    fn run(mut self) {
+        while !self.sleep(None) {
+            match self.control.is_dead(self.index) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.watch.set(State::Lost, "the connection broke; what needs it waits");
+                    if !self.repair() {
+                        return;
+                    }
+                }
+                Err(error) => self.watch.note(&error.to_string()),
+            }
+        }
+    }
+
+    /// Until there is an event, or for so long; true when all is over.
+    fn sleep(&mut self, limit: Option<Duration>) -> bool {
+        let timeout = limit.map_or(PollTimeout::NONE, |limit| PollTimeout::from(limit.as_millis() as u16));
+        let mut fds = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        // While it is being repaired only time counts.
+        if limit.is_none() && !self.control.socket().has_pending() {
+            fds.push(PollFd::new(self.control.socket().as_fd(), PollFlags::POLLIN));
+        }
+        // Interrupted or not: the caller looks.
+        let _ = poll(&mut fds, timeout);
+        fds[0].any().unwrap_or(false)
+    }
+
+    /// Tries until the device is connected again; false when all is over.
+    fn repair(&mut self) -> bool {
+        let mut said = (String::new(), Instant::now());
+        loop {
+            match self.reconnect() {
+                Ok(address) => {
+                    self.watch.set(State::Up, &address);
+                    return true;
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if said.0 != text || said.1.elapsed() >= REMIND {
+                        self.watch.note(&text);
+                        said = (text, Instant::now());
+                    }
+                }
+            }
+            if self.sleep(Some(PAUSE)) {
+                return false;
+            }
+        }
+    }
+
+    /// A new connection to the same export, handed to the kernel; gives the server's address.
+    fn reconnect(&mut self) -> Result<String, NbdError> {
+        let connection = self.place.connect()?;
+        let address = connection.address;
+        if let Some(what) = connection.differs(&self.export, self.mark.as_deref()) {
+            return Err(NbdError::Changed { export: self.place.export.clone(), address, what });
+        }
+        self.watch.set(State::Repairing, "");
+        self.control.reconnect(self.index, &connection.stream)?;
+        Ok(address.to_string())
+    }
+}

@@ -1,0 +1,81 @@
+//! What lets PID1 repair a root while everything else waits for it: its memory stays where it is, and making room for
+//! it never waits for the root.
+
+use crate::boot::Boot;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use std::io;
+use std::path::Path;
+use std::thread;
+
+/// Stack of a recovery thread; all of it is touched at the start.
+const STACK: usize = 128 << 10;
+/// Leaves room for what has been used before and for the guard page.
+const TOUCHED: usize = STACK - (32 << 10);
+const PAGE: usize = 4096;
+
+/// linux/prctl.h, since Linux 5.6.
+pub const PR_SET_IO_FLUSHER: libc::c_int = 57;
+
+/// `MCL_ONFAULT` of asm-generic/mman.h (since Linux 4.4): what is locked is what is used, not all that could be.
+const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(4);
+
+/// Called by PID1's first thread once the root is known to be on the network: what it starts from then on inherits the
+/// flag that keeps the kernel from waiting for I/O to find memory for it. Programs that are started drop it.
+pub fn prepare(boot: &Boot) {
+    let note = |what: &str, errno: Errno| boot.timeline.note(&[what, ": ", errno.desc()].concat());
+    let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | ON_FAULT);
+    if let Err(errno) = locked {
+        note("PID1 cannot lock its memory", errno);
+    }
+    if let Err(errno) = set_io_flusher(true) {
+        note("PID1 cannot become an I/O flusher", errno);
+    }
+    if let Err(errno) = boot.sys.write(Path::new("/proc/self/oom_score_adj"), "-1000") {
+        note("PID1 cannot leave the OOM killer's list", errno);
+    }
+}
+
+/// prctl(2): `PR_SET_IO_FLUSHER`, for the calling thread.
+pub fn set_io_flusher(on: bool) -> Result<(), Errno> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: takes integers only.
+    let done = unsafe { libc::prctl(PR_SET_IO_FLUSHER, libc::c_ulong::from(on), zero, zero, zero) };
+    Errno::result(done).map(drop)
+}
+
+/// A thread for recovery: an I/O flusher whose stack is in memory before it is needed.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let work = move || {
+        // A kernel before 5.6 does not know it; the rest is worth it all the same.
+        let _ = set_io_flusher(true);
+        touch_stack();
+        work();
+    };
+    thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work).map(drop)
+}
+
+#[inline(never)]
+fn touch_stack() {
+    let mut room = [0u8; TOUCHED];
+    for page in room.iter_mut().step_by(PAGE) {
+        *page = 1;
+    }
+    std::hint::black_box(&mut room);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn recovery_threads_run_on_their_small_stack() {
+        let (done, wait) = mpsc::channel();
+        spawn("t", move || done.send(thread::current().name().map(String::from)).expect("the test waits"))
+            .expect("a thread");
+        assert_eq!(wait.recv_timeout(Duration::from_secs(10)).expect("it ran").as_deref(), Some("t"));
+    }
+}
