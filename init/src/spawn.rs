@@ -30,6 +30,9 @@ pub struct Program<'a> {
     pub oom_score_adj: i32,
 }
 
+/// An argument of prctl(2), as wide as the kernel reads it.
+const ZERO: libc::c_ulong = 0;
+
 /// All that the child needs, made before the fork: between fork and exec nothing may be allocated.
 struct Prepared {
     argv: Vec<CString>,
@@ -122,7 +125,7 @@ impl Prepared {
             }
             // PID1 may be one for its network root; a program that is one could use up the last memory. Fails where
             // it is not allowed, and then PID1 is none either.
-            libc::prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+            libc::prctl(PR_SET_IO_FLUSHER, ZERO, ZERO, ZERO, ZERO);
             libc::chdir(c"/".as_ptr());
             libc::execve(argv[0], argv.as_ptr(), env.as_ptr());
         }

@@ -13,17 +13,21 @@ pub use board::{Board, State, Watch};
 
 use crate::boot::{Boot, Machine};
 use crate::cmdline::Cmdline;
-use crate::net::{NetState, NetWatch};
+use crate::net::dns::{self, DnsError};
+use crate::net::{Facts, NetState, NetWatch};
 use crate::phases::PhaseError;
 use bootwright_contract::{BootConfig, RootMode};
 use source::{Host, Source, SourceError, Wanted};
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Between two looks at the network while the root waits for it.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the name of a server may take to be looked up.
+const LOOK_UP_WAIT: Duration = Duration::from_secs(20);
 
 /// A block device from the network, and who keeps its connection.
 pub struct Attached {
@@ -78,10 +82,8 @@ pub enum NetrootError {
     NoRootPath,
     #[error("DHCP named no boot server (next-server or option 54), and `{root}` names none")]
     NoBootServer { root: String },
-    #[error("cannot look up `{name}`: {source}")]
-    Lookup { name: String, source: std::io::Error },
-    #[error("no address for `{name}`")]
-    NoAddress { name: String },
+    #[error(transparent)]
+    Lookup(#[from] DnsError),
 }
 
 /// Where the root is, tried in turn; never empty.
@@ -147,16 +149,14 @@ pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAdd
         Host::Address(address) => Ok(vec![*address]),
         Host::BootServer => {
             let server = state.facts.boot_host().ok_or_else(|| NetrootError::NoBootServer { root: root.into() })?;
-            look_up(&server)
+            look_up(&server, &state.facts)
         }
-        Host::Name(name) => look_up(name),
+        Host::Name(name) => look_up(name, &state.facts),
     }
 }
 
-fn look_up(name: &str) -> Result<Vec<IpAddr>, NetrootError> {
-    let found = (name, 0).to_socket_addrs().map_err(|source| NetrootError::Lookup { name: name.into(), source })?;
-    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    if found.is_empty() { Err(NetrootError::NoAddress { name: name.into() }) } else { Ok(found) }
+fn look_up(name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
+    Ok(dns::resolve(name, facts, LOOK_UP_WAIT)?)
 }
 
 /// What an attach function needs for a source on `host`; `root` is the source in words.
