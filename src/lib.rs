@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod cache;
+pub mod chain;
 pub mod cli;
 pub mod doctor;
 pub mod elf;
@@ -13,6 +14,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod kmod;
 pub mod lock;
+pub mod nodes;
 pub mod pack;
 pub mod parallel;
 pub mod pid1;

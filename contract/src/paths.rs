@@ -12,6 +12,11 @@ pub const ROOT_IMAGE: &str = "/bootwright/root.img";
 pub const ROOT_TREE: &str = "/bootwright/root";
 /// Files of the config segment, laid over the root with their modes and owners.
 pub const CONFIG_TREE: &str = "/bootwright/config";
+/// Files of one node, from a segment of its own that the boot loader loads after the image's; laid over those of the config
+/// segment. Its sums are [`NODE_SUMS`] of [`SUMS`], and `bw.node=` on the kernel command line holds their SHA-256.
+pub const NODE_TREE: &str = "/bootwright/node";
+/// The node segment's name below [`SUMS`].
+pub const NODE_SUMS: &str = "node";
 /// PID1 inside the initramfs.
 pub const INIT: &str = "/init";
 /// PID1's binary inside the root; its other names are links to it.

@@ -59,6 +59,9 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
     }
     outcome?;
     copy::copy_tree(Path::new(paths::CONFIG_TREE), Path::new(NEW_ROOT))?;
+    if machine.cmdline().value(verify::NODE_KEY).is_some() {
+        copy::copy_tree(Path::new(paths::NODE_TREE), Path::new(NEW_ROOT))?;
+    }
     make_folders(machine.sys)?;
     Ok(())
 }

@@ -48,11 +48,25 @@ pub enum VerifyError {
 
 const MORE_RAM: &str = "give the machine more RAM or check the boot loader's initrd list";
 
+/// On the kernel command line: the SHA-256 of the sums of the node's own segment, which is then laid over the root.
+pub const NODE_KEY: &str = "bw.node";
+
+/// The segment that the boot loader adds to the image's own. The image cannot vouch for it: whoever names the initrds names
+/// its hash too. So a node whose segment was lost, cut short or taken from another node does not come up half configured.
+fn node_segment(sums_sha256: Option<&str>) -> Option<SegmentSums> {
+    Some(SegmentSums { name: paths::NODE_SUMS.into(), sums_sha256: sums_sha256?.into() })
+}
+
 /// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes.
 pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
     let root = Path::new("/");
-    let sums = load_all_sums(root, &boot.config.segments)?;
+    let mut segments = boot.config.segments.clone();
+    segments.extend(node_segment(boot.cmdline.value(NODE_KEY)));
+    if boot.cmdline.value(NODE_KEY).is_none() && root.join(&paths::NODE_TREE[1..]).exists() {
+        machine.timeline.note("the node's own segment is not used: no bw.node on the kernel command line");
+    }
+    let sums = load_all_sums(root, &segments)?;
     for (segment, sum) in &sums {
         check_size(root, segment, sum)?;
     }
@@ -247,6 +261,21 @@ mod tests {
         assert!(check(&root, &sums).unwrap_err().starts_with("segment `root` does not belong to this image"));
         fs::remove_file(root.join("bootwright/sums/root")).unwrap();
         assert!(check(&root, &sums).unwrap_err().starts_with("segment `root` is missing or truncated"));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_nodes_segment_is_checked_by_what_the_command_line_says() {
+        let (root, sums, _) = segment("node");
+        fs::rename(root.join("bootwright/sums/root"), root.join("bootwright/sums/node")).unwrap();
+        let named = |sha256: &str| node_segment(Some(sha256)).unwrap();
+        assert_eq!(check(&root, &named(&sums.sums_sha256)), Ok(()));
+        let error = check(&root, &named("00")).unwrap_err();
+        assert!(error.starts_with("segment `node` does not belong to this image"), "{error}");
+        fs::remove_file(root.join("bootwright/sums/node")).unwrap();
+        let error = check(&root, &named(&sums.sums_sha256)).unwrap_err();
+        assert!(error.starts_with("segment `node` is missing or truncated"), "{error}");
+        assert_eq!(node_segment(None), None);
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -1,5 +1,6 @@
 //! The command line: thin commands that parse, call the library and render.
 
+pub mod boot;
 pub mod build;
 pub mod check;
 pub mod doctor;
@@ -102,6 +103,8 @@ enum Command {
     Lock(lock::LockArgs),
     /// Build an image into out/<recipe>/
     Build(build::BuildArgs),
+    /// Write what boot servers need for the images in out/: iPXE, PXELINUX, GRUB, dnsmasq, matchbox
+    Boot(boot::BootArgs),
     /// Show what an image holds: by component and segment, largest first; also any other initrd
     Inspect(inspect::InspectArgs),
     /// Boot an image in QEMU and wait for its expectations
@@ -167,6 +170,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Check { recipe, json } => check::check(recipe, *json),
         Command::Lock(args) => lock::run(args, &global.options(&args.recipe)?),
         Command::Build(args) => build::run(args, &global.options(&args.recipe)?),
+        Command::Boot(args) => boot::run(args, &global.ui()),
         Command::Inspect(args) => inspect::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
         Command::Doctor(args) => doctor::run(args),

@@ -95,7 +95,7 @@ fn root_line(image: &Image<'_>) -> String {
 }
 
 /// iPXE would read these as something else than a word.
-pub fn check_word(word: &str) -> Result<&str, EmitError> {
+fn check_word(word: &str) -> Result<&str, EmitError> {
     let problem = match word {
         "||" | "&&" => "iPXE takes it for an operator",
         _ if word.contains("${") => "iPXE takes it for a setting",

@@ -13,6 +13,8 @@ mod tests;
 mod write;
 
 pub use error::EmitError;
+pub(crate) use staging::Staging;
+pub(crate) use write::write_file;
 
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
@@ -23,7 +25,6 @@ use crate::tree::TreeBuild;
 use crate::ui::Ui;
 use manifest::{BootFile, MANIFEST, Manifest, load_manifest};
 use serde::{Deserialize, Serialize};
-use staging::Staging;
 use std::path::Path;
 
 /// All that an image's folder is made from.
@@ -74,7 +75,8 @@ const SUMS: &str = "SHA256SUMS";
 /// # Errors
 /// [`EmitError`]; what was there before is then still there.
 pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, EmitError> {
-    let staging = Staging::start(out, &image.recipe.image_name())?;
+    let staging = Staging::start(out, &image.recipe.image_name(), MANIFEST)?;
+    staging.make_folder("segments")?;
     let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
     let dir = staging.dir();
     let kernel = &image.build.kernel.vmlinuz;

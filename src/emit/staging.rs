@@ -1,12 +1,11 @@
 //! A folder that is made beside the one that it replaces.
 //!
-//! `<out>/.<recipe>.new` is filled, then exchanged with `<out>/<recipe>` by one renameat2(2). After that it holds the
+//! `<out>/.<name>.new` is filled, then exchanged with `<out>/<name>` by one renameat2(2). After that it holds the
 //! old image and is removed. Whoever holds the lock `<out>/.lock` owns both names, so what a killed build left is
 //! removed by the next one. `smoke/` moves from the old folder to the new one; if a build is killed between
 //! the exchange and that move, the next one makes up for it.
 
 use super::EmitError;
-use super::manifest::MANIFEST;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
@@ -25,17 +24,17 @@ pub struct Staging {
 }
 
 impl Staging {
-    pub fn start(out: &Path, recipe: &str) -> Result<Self, EmitError> {
+    /// Starts the folder `name` of `out`. `marker`: a file that every folder of that kind holds, so that nothing else is replaced.
+    pub fn start(out: &Path, name: &str, marker: &str) -> Result<Self, EmitError> {
         std::fs::create_dir_all(out).map_err(EmitError::io("make", out))?;
         let path = out.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(EmitError::io("write", &path))?;
         lock.lock().map_err(EmitError::io("lock", &path))?;
-        let (dir, target) = (out.join(format!(".{recipe}.new")), out.join(recipe));
-        check_ours(&target)?;
+        let (dir, target) = (out.join(format!(".{name}.new")), out.join(name));
+        check_ours(&target, marker)?;
         remove_leftover(&dir, &target)?;
         make_dir(&dir)?;
-        make_dir(&dir.join("segments"))?;
         Ok(Self { out: out.into(), dir, target, _lock: lock })
     }
 
@@ -56,9 +55,7 @@ impl Staging {
 
     /// Puts the new folder in its place. All its files have been synced. No other build replaces it while this is there.
     pub fn finish(&self) -> Result<(), EmitError> {
-        for dir in [self.dir.join("segments"), self.dir.clone()] {
-            sync_dir(&dir)?;
-        }
+        sync_folders(&self.dir, 2)?;
         if self.target.exists() {
             exchange(&self.dir, &self.target)?;
             keep_smoke(&self.dir, &self.target)?;
@@ -87,13 +84,13 @@ fn make_dir(path: &Path) -> Result<(), EmitError> {
 }
 
 /// Replacing a folder deletes what is in it: it must be an earlier image, or hold nothing but logs of smoke tests.
-fn check_ours(target: &Path) -> Result<(), EmitError> {
+fn check_ours(target: &Path, marker: &str) -> Result<(), EmitError> {
     let not_ours = || EmitError::NotOurs { path: target.into() };
     match std::fs::read_dir(target) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == ErrorKind::NotADirectory => Err(not_ours()),
         Err(e) => Err(EmitError::io("read", target)(e)),
-        Ok(_) if target.join(MANIFEST).is_file() => Ok(()),
+        Ok(_) if target.join(marker).is_file() => Ok(()),
         Ok(mut found) => match found.all(|entry| entry.is_ok_and(|e| e.file_name() == SMOKE)) {
             true => Ok(()),
             false => Err(not_ours()),
@@ -149,6 +146,18 @@ fn exchange(new: &Path, old: &Path) -> Result<(), EmitError> {
 /// Where the old folder is for a moment when folders cannot be exchanged.
 fn aside(new: &Path) -> PathBuf {
     new.with_extension("old")
+}
+
+/// A folder and so many levels of those in it: the names of new files are what is not on disk yet.
+fn sync_folders(dir: &Path, levels: u32) -> Result<(), EmitError> {
+    let entries = std::fs::read_dir(dir).map_err(EmitError::io("read", dir))?;
+    for entry in entries.take(if levels == 0 { 0 } else { usize::MAX }) {
+        let entry = entry.map_err(EmitError::io("read", dir))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sync_folders(&entry.path(), levels - 1)?;
+        }
+    }
+    sync_dir(dir)
 }
 
 fn sync_dir(path: &Path) -> Result<(), EmitError> {

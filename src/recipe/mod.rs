@@ -16,6 +16,7 @@ mod vars;
 
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
 pub use problem::RecipeErrors;
+pub(crate) use schema::check_schema;
 pub use schema::recipe_schema;
 pub use vars::{TemplateError, render_template};
 

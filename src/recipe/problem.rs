@@ -29,6 +29,8 @@ pub enum Problem {
     MissingKey { key: String, place: String },
     #[error("{place} has {} of {}, expected exactly one", names_or_none(found), names(choices))]
     NotExactlyOne { place: String, choices: Vec<String>, found: Vec<String> },
+    #[error("{place} has none of {}", names(choices))]
+    NoneOf { place: String, choices: Vec<String> },
     #[error("{what} `{name}` is written twice: first at {first}")]
     Duplicate { what: &'static str, name: String, first: Origin },
     #[error("{what} `{name}` does not exist")]
@@ -78,6 +80,7 @@ impl Problem {
             Self::OutOfRange { .. } => "take a number in that range".into(),
             Self::MissingKey { key, place } => format!("add `{key} = ...` to {place}"),
             Self::NotExactlyOne { choices, .. } => format!("write one of {} and no other of them", names(choices)),
+            Self::NoneOf { choices, .. } => format!("write at least one of {}", names(choices)),
             Self::Duplicate { .. } => "give one of them another name, or join them".into(),
             Self::Unknown { what: "variable", name, known } => {
                 format!("{}; `$${{{name}}}` stands for the text itself", suggest(name, known, "declared in [vars]"))

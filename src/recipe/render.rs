@@ -11,7 +11,7 @@ impl From<RecipeErrors> for Failure {
         let mut message = e.to_string();
         if let RecipeErrors::Problems { sources, problems, .. } = &e {
             message.push('\n');
-            message.push_str(&render_problems(sources, problems, theme()));
+            message.push_str(&render_found(sources, problems));
         }
         Failure { exit: Exit::Usage, help: e.help(), message }
     }
@@ -25,6 +25,11 @@ fn theme() -> GraphicalTheme {
         (true, true) => GraphicalTheme::unicode_nocolor(),
         (false, _) => GraphicalTheme::none(),
     }
+}
+
+/// All problems, as standard error shows them best.
+pub fn render_found(sources: &Sources, problems: &[Found]) -> String {
+    render_problems(sources, problems, theme())
 }
 
 /// All problems, one below the other.

@@ -12,7 +12,7 @@ pub fn recipe_schema() -> Json {
 
 /// Compares a file with the schema. Keys that the schema requires are reported where they are missing.
 pub fn check_schema(file: &Node, schema: &Json, problems: &mut Vec<Found>) {
-    Walk { root: schema, problems }.node(file, schema, "the recipe");
+    Walk { root: schema, problems }.node(file, schema, "this file");
 }
 
 struct Walk<'s, 'p> {

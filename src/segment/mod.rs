@@ -50,18 +50,26 @@ pub fn lay_out(name: SegmentName, tree: &Tree, extra: &[Entry]) -> Result<Archiv
     if !prefix.is_empty() {
         entries.push(folder(prefix));
     }
-    finish(name, entries, extra)
+    finish(name.as_str(), entries, extra)
+}
+
+/// Lays out one node's own files, which the boot loader loads after the image's segments.
+pub fn lay_out_node(tree: &Tree) -> Result<Archive, Reserved> {
+    let prefix = relative(paths::NODE_TREE);
+    let mut entries: Vec<Entry> = tree.segment(SegmentName::Config).map(|e| below(prefix, &e.entry)).collect();
+    entries.push(folder(prefix));
+    finish(paths::NODE_SUMS, entries, &[])
 }
 
 /// Lays out a root that is one image file.
 pub fn lay_out_image(image: Body) -> Result<Archive, Reserved> {
     let path = relative(paths::ROOT_IMAGE).to_string();
-    finish(SegmentName::Root, vec![Entry { path, kind: Kind::File(image), mode: 0o644, uid: 0, gid: 0 }], &[])
+    finish(SegmentName::Root.as_str(), vec![Entry { path, kind: Kind::File(image), mode: 0o644, uid: 0, gid: 0 }], &[])
 }
 
 /// Lays out the root as files for a server: the root's own paths, and its sums file.
 pub fn lay_out_export(tree: &Tree) -> Result<Archive, Reserved> {
-    finish(SegmentName::Root, tree.segment(SegmentName::Root).map(|e| e.entry.clone()).collect(), &[])
+    finish(SegmentName::Root.as_str(), tree.segment(SegmentName::Root).map(|e| e.entry.clone()).collect(), &[])
 }
 
 /// The hash of the config segment's sums file, known before the segment is packed: `boot.json` names it.
@@ -80,7 +88,7 @@ pub fn is_image(name: SegmentName, image: RootImage) -> bool {
     name == SegmentName::Root && image != RootImage::Cpio
 }
 
-fn finish(name: SegmentName, entries: Vec<Entry>, extra: &[Entry]) -> Result<Archive, Reserved> {
+fn finish(name: &str, entries: Vec<Entry>, extra: &[Entry]) -> Result<Archive, Reserved> {
     let mut all: BTreeMap<String, Entry> = BTreeMap::new();
     let mut sums = Vec::new();
     let mut add = |entry: Entry| match all.insert(entry.path.clone(), entry) {
@@ -97,7 +105,7 @@ fn finish(name: SegmentName, entries: Vec<Entry>, extra: &[Entry]) -> Result<Arc
     }
     let sums = Body::from_bytes(format_sums(&sums).into_bytes());
     let sums_sha256 = sums.sha256;
-    let path = format!("{}/{}", relative(paths::SUMS), name.as_str());
+    let path = format!("{}/{}", relative(paths::SUMS), name);
     add(Entry { path, kind: Kind::File(sums), mode: 0o644, uid: 0, gid: 0 })?;
     add(folder(relative(paths::STAGE)))?;
     add(folder(relative(paths::SUMS)))?;
@@ -240,6 +248,15 @@ mod tests {
         let sums: Vec<_> = parse_sums(&text).unwrap().into_iter().map(|s| s.path).collect();
         assert_eq!(sums, ["/bootwright/config/a"], "neither boot.json nor the sums themselves");
         assert_eq!(config_sums(&tree), Ok(config.sums_sha256), "boot.json does not change the sums");
+    }
+
+    #[test]
+    fn a_node_has_a_place_and_sums_of_its_own() {
+        let file = Kind::File(Body::from_bytes(*b"x"));
+        let node = lay_out_node(&tree(vec![entry(SegmentName::Config, "a", file)])).unwrap();
+        let expected =
+            ["bootwright", "bootwright/node", "bootwright/node/a", "bootwright/sums", "bootwright/sums/node"];
+        assert_eq!(paths_of(&node), expected);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub use build::{Inputs, Render, build_tree};
 pub(crate) use draft::Draft;
 pub use error::{Owner, TreeError};
 pub use links::{Resolved, resolve};
+pub(crate) use overlay::add_overlay;
 pub(crate) use supply::Supply;
 
 use crate::entry::{Body, Entry};

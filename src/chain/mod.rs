@@ -1,0 +1,104 @@
+//! The boot chain: what a boot server needs beside images, for several loaders. Written to `out/boot/`:
+//!
+//! | path | for |
+//! |---|---|
+//! | `boot.ipxe` | iPXE: finds the node by MAC or UUID, else goes on to `menu.ipxe` |
+//! | `nodes/NAME.ipxe`, `nodes/NAME.cpio.gz` | a node's own words and its own files |
+//! | `by-mac/52-54-00-12-34-56.ipxe`, `by-uuid/UUID.ipxe` | the same by another name, for a menu of somebody's own |
+//! | `pxelinux.cfg/` | PXELINUX, with TFTP's root at `out/` |
+//! | `grub.cfg` | GRUB, loaded by UEFI over HTTP or TFTP |
+//! | `dnsmasq.conf` | DHCP or proxyDHCP that starts all this |
+//! | `matchbox/` | matchbox, with `out/` as its assets |
+//! | `chain.json` | what is in here, for `bootwright serve` |
+
+mod dnsmasq;
+mod error;
+mod grub;
+mod images;
+mod ipxe;
+mod matchbox;
+mod plan;
+mod pxelinux;
+mod segment;
+mod sign;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use dnsmasq::{LOADERS, LOADERS_FOLDER};
+pub use error::ChainError;
+pub use images::{BootImage, load_images};
+pub use plan::{NodeEntry, Plan};
+pub use sign::Signer;
+
+use crate::emit::Staging;
+use crate::nodes::Nodes;
+use crate::ui::Ui;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Folder below `out/`.
+pub const FOLDER: &str = "boot";
+/// Its own account.
+pub const INDEX: &str = "chain.json";
+/// Layout of [`Index`].
+pub const SCHEMA: u32 = 1;
+
+/// `chain.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    pub nodes: Vec<IndexNode>,
+    /// Where nodes report to.
+    pub report: Option<String>,
+}
+
+/// A node as `bootwright serve` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexNode {
+    pub name: String,
+    pub hostname: String,
+    pub macs: Vec<String>,
+    pub uuid: Option<String>,
+    pub image: String,
+}
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    pub dir: PathBuf,
+    pub index: Index,
+    pub images: Vec<BootImage>,
+}
+
+/// Writes `<out>/boot/` for the images in `out` and the nodes, whole or not at all.
+///
+/// # Errors
+/// [`ChainError`]; what was there before is then still there.
+pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) -> Result<Written, ChainError> {
+    let images = load_images(out)?;
+    let staging = Staging::start(out, FOLDER, INDEX)?;
+    let plan = Plan::new(nodes, &images, signer.is_some())?;
+    let index = Index { schema: SCHEMA, nodes: plan.nodes.iter().map(index_node).collect(), report: plan.report_url() };
+    for warning in plan.nodes.iter().flat_map(|node| &node.secrets) {
+        ui.say(format_args!("warning: {warning}"));
+    }
+    write::write_all(&plan, &index, staging.dir())?;
+    if let Some(signer) = signer {
+        sign::sign_all(&plan, signer, out, staging.dir())?;
+    }
+    staging.finish()?;
+    let dir = staging.target().to_path_buf();
+    Ok(Written { dir, index, images })
+}
+
+fn index_node(entry: &NodeEntry<'_>) -> IndexNode {
+    IndexNode {
+        name: entry.node.name.clone(),
+        hostname: entry.node.hostname.clone(),
+        macs: entry.node.macs.iter().map(ToString::to_string).collect(),
+        uuid: entry.node.uuid.clone(),
+        image: entry.node.image.clone(),
+    }
+}

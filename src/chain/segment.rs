@@ -1,0 +1,96 @@
+//! A node's own files: overlays with its variables filled in, as a small archive that the loader adds to the initrd.
+
+use super::ChainError;
+use crate::entry::{Kind, Sha256};
+use crate::nodes::Node;
+use crate::pack::{Compressor, PackError, archive_size, write_archive};
+use crate::recipe::{Compression, Overlay, SegmentName, VarValue, render_template};
+use crate::segment::lay_out_node;
+use crate::tree::{Draft, add_overlay};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The archive is compressed, so that it may stand at any offset behind the other initrds (init/initramfs.c wants a plain
+/// one at a multiple of 4). gzip: every kernel has it.
+const COMPRESSION: Compression = Compression::Gzip(9);
+/// What gives a secret away, and what it is.
+const SECRETS: [(&str, &str); 3] =
+    [("PRIVATE KEY-----", "a private key"), ("client-key-data:", "a client key"), ("token: ", "a token")];
+
+/// A node's own segment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSegment {
+    pub bytes: Vec<u8>,
+    /// Of its sums file: what `bw.node=` says.
+    pub sums_sha256: Sha256,
+    /// What looks like a secret, in words.
+    pub secrets: Vec<String>,
+}
+
+/// Renders and packs; `None` for a node without overlays.
+pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
+    if node.overlays.is_empty() {
+        return Ok(None);
+    }
+    let vars = variables(node);
+    let render = |path: &Path, text: &str| Ok(render_template(&path.to_string_lossy(), text, &vars)?);
+    let mut draft = Draft::default();
+    let files =
+        |cause| ChainError::Files { origin: node.origin.clone(), node: node.name.clone(), cause: Box::new(cause) };
+    for dir in &node.overlays {
+        let (origin, segment) = (node.origin.clone(), SegmentName::Config);
+        let overlay = Overlay { origin, dir: dir.clone(), to: String::new(), segment };
+        add_overlay(&overlay, &render, &mut draft).map_err(files)?;
+    }
+    draft.complete_parents().map_err(files)?;
+    let packing = |cause| ChainError::Segment { node: node.name.clone(), cause: Box::new(cause) };
+    let mut secrets = Vec::new();
+    for entry in draft.tree.segment(SegmentName::Config) {
+        let Kind::File(body) = &entry.entry.kind else { continue };
+        let text = body.read_start(1 << 20).map_err(ChainError::io("read", &body.place()))?;
+        let text = String::from_utf8_lossy(&text);
+        for (_, what) in SECRETS.iter().filter(|(mark, _)| text.contains(mark)) {
+            secrets.push(format!(
+                "`{}` of node `{}` looks like it holds {what}: `{}` is served to anyone who asks for it",
+                entry.entry.path,
+                node.name,
+                file_name(node)
+            ));
+        }
+    }
+    let archive = lay_out_node(&draft.tree)
+        .map_err(|e| packing(PackError::BadEntry { path: e.path, problem: "the image's own layout uses that path" }))?;
+    let bytes = pack(&archive.entries).map_err(packing)?;
+    Ok(Some(NodeSegment { bytes, sums_sha256: archive.sums_sha256, secrets }))
+}
+
+fn pack(entries: &[crate::entry::Entry]) -> Result<Vec<u8>, PackError> {
+    let failed = |cause| PackError::io("write", Path::new("(memory)"))(cause);
+    let size = archive_size(entries)?;
+    let mut out = Compressor::new(COMPRESSION, size, 1, Vec::new()).map_err(failed)?;
+    write_archive(entries, &mut out, failed)?;
+    out.finish().map_err(failed)
+}
+
+/// Its file's name below `nodes/`.
+pub fn file_name(node: &Node) -> String {
+    format!("{}.cpio.gz", node.name)
+}
+
+/// What templates know: the node's own variables, and what nodes.toml says of it. What it does not say is empty.
+fn variables(node: &Node) -> BTreeMap<String, VarValue> {
+    let text = |value: Option<String>| VarValue::Text(value.unwrap_or_default());
+    let own = [
+        ("name", text(Some(node.name.clone()))),
+        ("hostname", text(Some(node.hostname.clone()))),
+        ("address", text(node.address.map(|a| a.ip.to_string()))),
+        ("prefix", text(node.address.map(|a| a.prefix.to_string()))),
+        ("gateway", text(node.gateway.map(|ip| ip.to_string()))),
+        ("mac", text(node.macs.first().map(ToString::to_string))),
+        ("uuid", text(node.uuid.clone())),
+        ("recipe", text(Some(node.recipe.clone()))),
+    ];
+    let mut vars = node.vars.clone();
+    vars.extend(own.map(|(name, value)| (name.to_string(), value)));
+    vars
+}

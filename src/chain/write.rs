@@ -1,0 +1,61 @@
+//! Writes a plan's files into a folder.
+
+use super::{ChainError, INDEX, Index, Plan, dnsmasq, grub, ipxe, matchbox, pxelinux, segment};
+use crate::emit::{EmitError, write_file};
+use serde::Serialize;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const FOLDERS: [&str; 7] =
+    ["nodes", "by-mac", "by-uuid", "pxelinux.cfg", "matchbox", "matchbox/groups", "matchbox/profiles"];
+
+/// Writes everything; the folder must be empty.
+pub fn write_all(plan: &Plan<'_>, index: &Index, dir: &Path) -> Result<(), ChainError> {
+    for folder in FOLDERS {
+        make_folder(&dir.join(folder))?;
+    }
+    let put = |name: &str, bytes: &[u8]| write_file(&dir.join(name), bytes);
+    put("boot.ipxe", ipxe::entry_script(plan).as_bytes())?;
+    put("menu.ipxe", ipxe::menu_script(plan).as_bytes())?;
+    put("pxelinux.cfg/default", pxelinux::default_config(plan).as_bytes())?;
+    put("grub.cfg", grub::config(plan).as_bytes())?;
+    if let Some(config) = dnsmasq::config(plan) {
+        put("dnsmasq.conf", config.as_bytes())?;
+    }
+    for entry in &plan.nodes {
+        let node = entry.node;
+        put(&format!("nodes/{}.ipxe", node.name), ipxe::node_script(plan, entry).as_bytes())?;
+        if let Some(segment) = &entry.segment {
+            put(&format!("nodes/{}", segment::file_name(node)), &segment.bytes)?;
+        }
+        let (link, config) = (ipxe::link_script(entry), pxelinux::node_config(plan, entry));
+        for mac in &node.macs {
+            put(&format!("by-mac/{}.ipxe", mac.hyphens()), link.as_bytes())?;
+            put(&format!("pxelinux.cfg/01-{}", mac.hyphens()), config.as_bytes())?;
+        }
+        if let Some(uuid) = &node.uuid {
+            put(&format!("by-uuid/{uuid}.ipxe"), link.as_bytes())?;
+            put(&format!("pxelinux.cfg/{uuid}"), config.as_bytes())?;
+        }
+    }
+    for profile in matchbox::profiles(plan) {
+        put(&format!("matchbox/profiles/{}.json", profile.id), &json(&profile))?;
+    }
+    for group in matchbox::groups(plan) {
+        put(&format!("matchbox/groups/{}.json", group.id), &json(&group))?;
+    }
+    Ok(put(INDEX, &json(index))?)
+}
+
+/// Readable by a web server of another user, whatever the umask.
+pub fn make_folder(path: &Path) -> Result<(), EmitError> {
+    std::fs::create_dir(path).map_err(EmitError::io("make", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(EmitError::io("make", path))
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("plain data");
+    text.push(b'\n');
+    text
+}

@@ -1,0 +1,383 @@
+//! Reads and checks `nodes.toml`. Every problem is reported at once, with line and column.
+
+use super::file::{DefaultsFile, MenuFile, NodeFile, NodesFile, ServerFile};
+use super::values::{is_hostname, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid, root_mode};
+use super::{Dhcp, Mac, Menu, Node, Nodes, NodesError, Server};
+use crate::recipe::file::{OneOrMany, Scalar};
+use crate::recipe::node::{At, Node as Toml, Value, parse_node};
+use crate::recipe::problem::{Found, Problem};
+use crate::recipe::sources::{SourceFile, Sources};
+use crate::recipe::{Origin, RootMode, VarValue, check_schema, image_name};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// Names that templates have for every node.
+const OWN_VARS: [&str; 8] = ["name", "hostname", "address", "prefix", "gateway", "mac", "uuid", "recipe"];
+
+/// Loads `nodes.toml`. Overlays that it names must be there.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load_nodes(path: &Path) -> Result<Nodes, NodesError> {
+    let read = |cause| NodesError::Read { path: path.into(), cause };
+    let text = std::fs::read_to_string(path).map_err(read)?;
+    let whole = std::path::absolute(path).map_err(read)?;
+    parse(path, whole, text, true)
+}
+
+/// The same for a text that is no file: pure, so nothing that it names is looked for on disk.
+pub fn parse_nodes_text(text: &str) -> Result<Nodes, NodesError> {
+    parse(Path::new("nodes.toml"), "nodes.toml".into(), text.into(), false)
+}
+
+fn parse(shown: &Path, path: PathBuf, text: String, on_disk: bool) -> Result<Nodes, NodesError> {
+    let (tree, mut problems) = parse_node(0, &text);
+    let file = SourceFile { path, shown: shown.display().to_string().into(), text };
+    let sources = Sources { files: vec![file] };
+    let mut nodes = None;
+    if problems.is_empty() {
+        check_schema(&tree, &schemars::schema_for!(NodesFile).to_value(), &mut problems);
+        let flawed = problems.iter().map(|found| found.at).collect();
+        let mut check = Check { sources: &sources, problems: &mut problems, on_disk, flawed, taken: HashMap::new() };
+        nodes = Some(check.nodes(&tree));
+    }
+    match nodes {
+        Some(nodes) if problems.is_empty() => Ok(nodes),
+        _ => {
+            problems.sort_by_key(|found| found.at);
+            problems.dedup();
+            Err(NodesError::Problems { path: shown.into(), sources, problems })
+        }
+    }
+}
+
+struct Check<'a> {
+    sources: &'a Sources,
+    problems: &'a mut Vec<Found>,
+    on_disk: bool,
+    /// Places of problems that are known before the checks.
+    flawed: HashSet<At>,
+    /// What only one node may have, and who has it.
+    taken: HashMap<(&'static str, String), Origin>,
+}
+
+impl Check<'_> {
+    fn nodes(&mut self, tree: &Toml) -> Nodes {
+        let nothing = Toml { at: tree.at, value: Value::Table(Vec::new()) };
+        let defaults_at = tree.get("defaults").unwrap_or(&nothing).clone();
+        let defaults: DefaultsFile = self.read(tree.get("defaults")).unwrap_or_default();
+        let image = defaults.recipe.as_ref().map(|recipe| {
+            self.recipe(defaults_at.at_of("recipe"), recipe);
+            let (mode, _) = self.root(&defaults_at, defaults.root.as_ref());
+            image_name(recipe, mode)
+        });
+        let nodes = tree.get("node").map_or(&[][..], Toml::items);
+        Nodes {
+            server: self.server(tree.get("server").unwrap_or(&nothing)),
+            menu: self.menu(tree.get("menu")),
+            image,
+            nodes: nodes.iter().filter_map(|node| self.node(node, &defaults_at, &defaults)).collect(),
+        }
+    }
+
+    fn server(&mut self, node: &Toml) -> Server {
+        let file: ServerFile = self.read(Some(node)).unwrap_or_default();
+        let url = file.url.as_ref().and_then(|text| {
+            let expected = "an address of an HTTP server; loaders know no TLS";
+            self.value(node.at_of("url"), text, parse_server_url(text), expected, "http://192.0.2.1:8080")
+        });
+        if let Some(name) = &file.interface {
+            // IFNAMSIZ of linux/if.h is 16 with the NUL.
+            let good = !name.is_empty()
+                && name.len() < 16
+                && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b',');
+            self.value(node.at_of("interface"), name, good.then_some(()), "a network interface", "eth0");
+        }
+        let proxy = file.proxy.as_ref().and_then(|text| {
+            self.value(node.at_of("proxy"), text, text.parse::<Ipv4Addr>().ok(), "an IPv4 address", "192.0.2.0")
+        });
+        let range = file.dhcp_range.filter(|text| {
+            let good = parse_range(text);
+            self.value(node.at_of("dhcp_range"), text, good, "a range of addresses", "192.0.2.100,192.0.2.199,12h")
+                .is_some()
+        });
+        if file.report && file.url.is_none() {
+            self.report(
+                node.at_of("report"),
+                Problem::NotUsed { key: "report", reason: "`url` does not say where to" },
+            );
+        }
+        if let (Some(_), Some(_)) = (proxy, &range) {
+            let reason = "a server hands out addresses, or stands beside one that does";
+            self.report(node.at_of("proxy"), Problem::NotUsed { key: "proxy", reason });
+        }
+        let dhcp = range.map_or(proxy.map_or(Dhcp::None, Dhcp::Proxy), Dhcp::Range);
+        Server { url, interface: file.interface, dhcp, report: file.report }
+    }
+
+    fn menu(&mut self, node: Option<&Toml>) -> Menu {
+        match self.read::<MenuFile>(node) {
+            Some(file) => Menu { default: file.default, timeout_s: file.timeout_s },
+            None => Menu::default(),
+        }
+    }
+
+    fn node(&mut self, node: &Toml, defaults_at: &Toml, defaults: &DefaultsFile) -> Option<Node> {
+        let file: NodeFile = self.read(Some(node))?;
+        let origin = self.sources.origin(node.at);
+        let name = self.name(node, file.name)?;
+        let place = format!("node `{name}`");
+        if node.get("mac").is_none() && node.get("uuid").is_none() {
+            let choices = vec!["mac".into(), "uuid".into()];
+            self.report(node.at, Problem::NoneOf { place: place.clone(), choices });
+        }
+        let hostname = file.hostname.unwrap_or_else(|| name.clone());
+        let at = if node.get("hostname").is_some() { node.at_of("hostname") } else { node.at_of("name") };
+        self.value(at, &hostname, is_hostname(&hostname).then_some(()), "a host name", "node-1");
+        // What stands here, or what holds for all.
+        let of = |key: &str| if node.get(key).is_some() { node } else { defaults_at };
+        let recipe = file.recipe.or_else(|| defaults.recipe.clone());
+        if recipe.is_none() && !node.has_flaw(&self.flawed) {
+            self.report(node.at, Problem::MissingKey { key: "recipe".into(), place });
+        }
+        let recipe = recipe.unwrap_or_default();
+        if node.get("recipe").is_some() {
+            self.recipe(node.at_of("recipe"), &recipe);
+        }
+        let (mode, roots) = self.root(of("root"), file.root.as_ref().or(defaults.root.as_ref()));
+        let ibft = file.ibft.or(defaults.ibft).unwrap_or_default();
+        if ibft && (mode != RootMode::Iscsi || roots.len() != 1) && node.get("ibft").is_some() {
+            let reason = "`root` is no single `iscsi://` address";
+            self.report(node.at_of("ibft"), Problem::NotUsed { key: "ibft", reason });
+        }
+        let macs = self.macs(node, file.mac.as_ref(), &origin);
+        let uuid = self.uuid(node, file.uuid.as_deref(), &origin);
+        let address = file.address.as_deref().and_then(|text| {
+            self.value(node.at_of("address"), text, parse_address(text), "an address with its prefix", "192.0.2.7/24")
+        });
+        if node.get("address").is_none() {
+            for key in ["gateway", "dns"].into_iter().filter(|key| node.get(key).is_some()) {
+                let reason = "the node has no `address`: DHCP tells it";
+                self.report(node.at_of(key), Problem::NotUsed { key, reason });
+            }
+        }
+        let gateway = file.gateway.or_else(|| defaults.gateway.clone());
+        let gateway = gateway.and_then(|text| self.ip(of("gateway").at_of("gateway"), &text));
+        let dns = file.dns.or_else(|| defaults.dns.clone()).unwrap_or_default();
+        let dns = dns.iter().enumerate().filter_map(|(i, text)| self.ip(of("dns").at_item("dns", i), text)).collect();
+        let cmdline = file.cmdline.or_else(|| defaults.cmdline.clone()).unwrap_or_default();
+        for (i, word) in cmdline.iter().enumerate() {
+            let expected = "a word of printable ASCII that every boot loader passes on";
+            self.value(
+                of("cmdline").at_item("cmdline", i),
+                word,
+                is_kernel_word(word).then_some(()),
+                expected,
+                "panic=30",
+            );
+        }
+        let overlays = self.overlays(of("overlay"), file.overlay.as_ref().or(defaults.overlay.as_ref()));
+        Some(Node {
+            image: image_name(&recipe, mode),
+            vars: self.vars(node, defaults_at, &defaults.vars, &file.vars),
+            origin,
+            name,
+            macs,
+            uuid,
+            hostname,
+            address,
+            gateway,
+            dns,
+            recipe,
+            ibft: ibft && mode == RootMode::Iscsi && roots.len() == 1,
+            roots,
+            cmdline,
+            overlays,
+        })
+    }
+
+    fn name(&mut self, node: &Toml, name: Option<String>) -> Option<String> {
+        let Some(name) = name else {
+            if !node.has_flaw(&self.flawed) {
+                self.report(node.at, Problem::MissingKey { key: "name".into(), place: "the node".into() });
+            }
+            return None;
+        };
+        let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let expected = "a name: letters, digits, `.`, `_` and `-`, a letter or digit first";
+        self.value(node.at_of("name"), &name, good.then_some(()), expected, "rack1-n1");
+        let origin = self.sources.origin(node.at_of("name"));
+        self.once("node", node.at_of("name"), &name, &origin);
+        Some(name)
+    }
+
+    /// Names a folder below `out/`.
+    fn recipe(&mut self, at: At, recipe: &str) {
+        let good = recipe.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && recipe.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
+        self.value(at, recipe, good.then_some(()), "the name of a recipe", "worker");
+    }
+
+    /// The kind of root, and its addresses if there are any.
+    fn root(&mut self, node: &Toml, root: Option<&OneOrMany>) -> (RootMode, Vec<String>) {
+        let expected =
+            "`ram`, `http`, `nfs`, `iscsi`, `nbd`, or an address that starts with one of the last four and `://`";
+        match root {
+            None => (RootMode::Ram, Vec::new()),
+            Some(OneOrMany::One(text)) => {
+                if let Some(mode) = RootMode::ALL.into_iter().find(|mode| mode.as_str() == text) {
+                    return (mode, Vec::new());
+                }
+                let mode = self.value(node.at_of("root"), text, root_mode(text), expected, "nbd://192.0.2.1/worker");
+                (mode.unwrap_or(RootMode::Ram), vec![text.clone()])
+            }
+            Some(OneOrMany::Many(list)) => {
+                let mut modes = Vec::new();
+                for (i, text) in list.iter().enumerate() {
+                    let at = node.at_item("root", i);
+                    modes.extend(self.value(at, text, root_mode(text), expected, "nbd://192.0.2.1/worker"));
+                }
+                (modes.first().copied().unwrap_or(RootMode::Ram), list.clone())
+            }
+        }
+    }
+
+    fn macs(&mut self, node: &Toml, macs: Option<&OneOrMany>, origin: &Origin) -> Vec<Mac> {
+        let mut found = Vec::new();
+        for (at, text) in each(node, "mac", macs) {
+            let expected = "the MAC address of a network card";
+            if let Some(mac) = self.value(at, &text, parse_mac(&text), expected, "52:54:00:12:34:56") {
+                self.once("MAC address", at, &mac.to_string(), origin);
+                found.push(mac);
+            }
+        }
+        found
+    }
+
+    fn uuid(&mut self, node: &Toml, uuid: Option<&str>, origin: &Origin) -> Option<String> {
+        let (at, example) = (node.at_of("uuid"), "0e3c1a5b-0000-4000-8000-0123456789ab");
+        let uuid =
+            uuid.and_then(|text| self.value(at, text, parse_uuid(text), "a UUID that tells a machine", example))?;
+        self.once("UUID", at, &uuid, origin);
+        Some(uuid)
+    }
+
+    fn ip(&mut self, at: At, text: &str) -> Option<IpAddr> {
+        self.value(at, text, text.parse().ok(), "an address", "192.0.2.1")
+    }
+
+    fn overlays(&mut self, node: &Toml, overlays: Option<&OneOrMany>) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for (at, text) in each(node, "overlay", overlays) {
+            let dir = self.sources.dir(at).join(&text);
+            if self.on_disk && !dir.is_dir() {
+                self.report(at, Problem::MissingPath { what: "folder", path: dir.clone() });
+            }
+            found.push(dir);
+        }
+        found
+    }
+
+    fn vars(
+        &mut self,
+        node: &Toml,
+        defaults_at: &Toml,
+        defaults: &BTreeMap<String, Scalar>,
+        own: &BTreeMap<String, Scalar>,
+    ) -> BTreeMap<String, VarValue> {
+        for table in [defaults_at.get("vars"), node.get("vars")].into_iter().flatten() {
+            for entry in table.entries() {
+                let name = &entry.key;
+                let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                let good = plain && !OWN_VARS.contains(&name.as_str());
+                let expected = "the name of a variable of yours: a letter, then letters, digits and `_`";
+                self.value(entry.key_at, name, good.then_some(()), expected, "zone");
+            }
+        }
+        let all = defaults.iter().chain(own).map(|(name, value)| {
+            let value = match value {
+                Scalar::Bool(b) => VarValue::Bool(*b),
+                Scalar::Int(n) => VarValue::Int(*n),
+                Scalar::Text(text) => VarValue::Text(text.clone()),
+            };
+            (name.clone(), value)
+        });
+        all.collect()
+    }
+
+    /// Reports a value that could not be read.
+    fn value<T>(
+        &mut self,
+        at: At,
+        found: &str,
+        value: Option<T>,
+        expected: &'static str,
+        example: &'static str,
+    ) -> Option<T> {
+        if value.is_none() {
+            self.report(at, Problem::BadValue { found: found.into(), expected, example });
+        }
+        value
+    }
+
+    /// Only one node has it.
+    fn once(&mut self, what: &'static str, at: At, name: &str, origin: &Origin) {
+        match self.taken.get(&(what, name.to_string())) {
+            Some(first) => {
+                let first = first.clone();
+                self.report(at, Problem::Duplicate { what, name: name.into(), first });
+            }
+            None => drop(self.taken.insert((what, name.into()), origin.clone())),
+        }
+    }
+
+    fn report(&mut self, at: At, problem: Problem) {
+        self.problems.push(Found { at, problem });
+    }
+
+    /// The typed form; `None` when there is none, or its problems are known already.
+    fn read<T: DeserializeOwned>(&mut self, node: Option<&Toml>) -> Option<T> {
+        let node = node?;
+        match serde_json::from_value(node.to_json(&self.flawed)) {
+            Ok(value) => Some(value),
+            Err(_) if node.has_flaw(&self.flawed) => None,
+            Err(e) => {
+                self.report(node.at, Problem::Unfit { cause: e.to_string() });
+                None
+            }
+        }
+    }
+}
+
+/// Each text of a key that holds one or many, with its place.
+fn each(node: &Toml, key: &str, value: Option<&OneOrMany>) -> Vec<(At, String)> {
+    match value {
+        None => Vec::new(),
+        Some(OneOrMany::One(text)) => vec![(node.at_of(key), text.clone())],
+        Some(OneOrMany::Many(list)) => {
+            list.iter().enumerate().map(|(i, text)| (node.at_item(key, i), text.clone())).collect()
+        }
+    }
+}
+
+/// `FIRST,LAST[,NETMASK][,LEASE]`, of dnsmasq(8), `--dhcp-range`.
+fn parse_range(text: &str) -> Option<()> {
+    let mut fields = text.split(',');
+    let (first, last) = (fields.next()?.parse::<Ipv4Addr>().ok()?, fields.next()?.parse::<Ipv4Addr>().ok()?);
+    let rest: Vec<&str> = fields.collect();
+    let lease = |text: &str| {
+        let digits = text.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or(text);
+        text == "infinite" || digits.parse::<u32>().is_ok()
+    };
+    let good = match rest[..] {
+        [] => true,
+        [one] => one.parse::<Ipv4Addr>().is_ok() || lease(one),
+        [mask, time] => mask.parse::<Ipv4Addr>().is_ok() && lease(time),
+        _ => false,
+    };
+    (first <= last && good).then_some(())
+}
