@@ -6,6 +6,7 @@ use crate::phases;
 const KNOWN: &[&str] = &[
     "bw.debug",
     "bw.hostname",
+    "bw.iscsi.initiator",
     "bw.node",
     "bw.overlay_size",
     "bw.poweroff_after_s",

@@ -60,6 +60,11 @@ fn first_mac(net: &Path) -> Option<String> {
     devices.filter_map(|p| fs::read_to_string(p.join("address")).ok()).map(|a| a.trim().to_string()).min()
 }
 
+/// What tells the machine from others: its lowest MAC address, else its id.
+pub fn first_mac_or_id(sys: &Path) -> String {
+    first_mac(&sys.join("class/net")).unwrap_or_else(|| machine_id(sys))
+}
+
 fn random_bytes() -> Vec<u8> {
     let mut bytes = vec![0; 16];
     // Without a random device the id is the digest of zeros: better than none.

@@ -73,7 +73,8 @@ fn mount_source(machine: &Machine, source: &Source) -> Result<(), PhaseError> {
             let site = netroot::site(machine, &nbd.host, &source.to_string())?;
             mount_attached(machine, netroot::nbd::attach(nbd, site, true)?)
         }
-        Source::Http(_) | Source::Nfs(_) | Source::Iscsi(_) => Err(NoClient { root: source.to_string() }.into()),
+        Source::Iscsi(iscsi) => mount_attached(machine, netroot::attach_iscsi(machine, iscsi)?),
+        Source::Http(_) | Source::Nfs(_) => Err(NoClient { root: source.to_string() }.into()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
 mod board;
+mod iscsi;
 pub mod nbd;
 pub mod source;
 pub mod survival;
@@ -157,6 +158,13 @@ pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAdd
 
 fn look_up(name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
     Ok(dns::resolve(name, facts, LOOK_UP_WAIT)?)
+}
+
+/// A disk on an iSCSI target.
+pub fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
+    let disk = iscsi::complete(machine.boot()?, asked)?;
+    let site = site(machine, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
+    iscsi::attach(&site, &disk)
 }
 
 /// What an attach function needs for a source on `host`; `root` is the source in words.

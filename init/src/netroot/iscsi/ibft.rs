@@ -1,0 +1,190 @@
+//! What the boot loader left in the iSCSI Boot Firmware Table, as the module `iscsi_ibft` shows it below
+//! `/sys/firmware/ibft` (Documentation/ABI/testing/sysfs-ibft).
+
+use super::super::source::{Host, Iscsi};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bit of `flags`: the firmware booted from this one (iBFT specification, "Block valid" is bit 0).
+const SELECTED: u32 = 2;
+
+/// What is wrong with the table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IbftError {
+    #[error("the boot firmware left no iscsi table (iBFT): boot by `sanhook` or `sanboot`, or name the target")]
+    NoTable,
+    #[error("the iscsi table of the boot firmware (iBFT) names no target")]
+    NoTarget,
+    #[error("the iscsi table of the boot firmware (iBFT) has a bad `{key}`: `{value}`")]
+    Bad { key: &'static str, value: String },
+}
+
+/// Our own name and the NIC's MAC in the table, if they are there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Firmware {
+    pub initiator: Option<String>,
+    pub mac: Option<String>,
+}
+
+/// The disk that the firmware booted from; what `asked` gives comes first. `table` is `/sys/firmware/ibft`.
+pub fn complete(asked: &Iscsi, table: &Path) -> Result<(Iscsi, Firmware), IbftError> {
+    if !table.is_dir() {
+        return Err(IbftError::NoTable);
+    }
+    let target = selected(table, "target").ok_or(IbftError::NoTarget)?;
+    let read = |key| read(&target, key);
+    let number = |key| match read(key) {
+        Some(text) => text.parse().map_err(|_| IbftError::Bad { key, value: text }).map(Some),
+        None => Ok(None),
+    };
+    let address = read("ip-addr").ok_or(IbftError::NoTarget)?;
+    let address = address.parse().map_err(|_| IbftError::Bad { key: "ip-addr", value: address })?;
+    let mut disk = asked.clone();
+    disk.host = Host::Address(address);
+    disk.port = number("port")?.unwrap_or(super::PORT);
+    disk.target = asked.target.clone().or_else(|| read("target-name"));
+    if disk.lun == 0 {
+        disk.lun =
+            read("lun").map_or(Ok(0), |text| parse_lun(&text).ok_or(IbftError::Bad { key: "lun", value: text }))?;
+    }
+    if disk.user.is_none() {
+        (disk.user, disk.secret) = (read("chap-name"), read("chap-secret"));
+    }
+    if disk.user_in.is_none() {
+        (disk.user_in, disk.secret_in) = (read("rev-chap-name"), read("rev-chap-name-secret"));
+    }
+    let nic = read("nic-assoc").map(|index| table.join(["ethernet", &index].concat()));
+    let nic = nic.filter(|nic| nic.is_dir()).or_else(|| selected(table, "ethernet"));
+    Ok((disk, Firmware { initiator: initiator(table), mac: nic.and_then(|nic| self::read(&nic, "mac")) }))
+}
+
+/// The name that the firmware logged in with.
+pub fn initiator(table: &Path) -> Option<String> {
+    read(&table.join("initiator"), "initiator-name")
+}
+
+/// The folder of that kind that the firmware booted from, else the first.
+fn selected(table: &Path, kind: &str) -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(table).ok()?.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind)));
+    found.sort();
+    let flags = |path: &PathBuf| read(path, "flags").and_then(|flags| flags.parse::<u32>().ok()).unwrap_or(0);
+    let at = found.iter().position(|path| flags(path) & SELECTED != 0).unwrap_or(0);
+    found.into_iter().nth(at)
+}
+
+/// A value that is not empty.
+fn read(folder: &Path, key: &str) -> Option<String> {
+    let text = fs::read_to_string(folder.join(key)).ok()?;
+    Some(text.trim_matches(['\n', '\0', ' ']).to_string()).filter(|text| !text.is_empty())
+}
+
+/// The kernel prints the eight bytes of the LUN one after the other as hex without leading zeros
+/// (`ibft_attr_show_target`): what is behind the second byte are six zeros, unless it is no LUN of one level.
+fn parse_lun(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix("000000")?;
+    let (high, low) = digits.split_at_checked(if digits.starts_with('0') { 1 } else { 2 })?;
+    if low.len() > 1 && low.starts_with('0') {
+        return None;
+    }
+    let (high, low) = (u64::from_str_radix(high, 16).ok()?, u64::from_str_radix(low, 16).ok()?);
+    // The two bits above say how it is addressed: as it is, or flat (SAM-5 section 4.7).
+    (high < 0x80 && low < 0x100).then_some((high & 0x3f) << 8 | low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::source::{Source, parse_source};
+    use super::*;
+
+    /// A table as iPXE leaves it.
+    struct Table(PathBuf);
+
+    impl Table {
+        fn new(name: &str) -> Table {
+            let table = Table(std::env::temp_dir().join(format!("bootwright-ibft-{name}-{}", std::process::id())));
+            for (path, text) in [
+                ("initiator/initiator-name", "iqn.2010-04.org.ipxe:0123\n"),
+                ("ethernet0/mac", "52:54:00:12:34:56\n"),
+                ("ethernet0/flags", "3\n"),
+                ("target0/flags", "1\n"),
+                ("target0/ip-addr", "10.0.0.1\n"),
+                ("target0/target-name", "iqn.wrong\n"),
+                ("target1/flags", "3\n"),
+                ("target1/ip-addr", "10.0.2.2\n"),
+                ("target1/port", "3261\n"),
+                ("target1/lun", "01000000\n"),
+                ("target1/target-name", "iqn.right\n"),
+                ("target1/chap-name", "node\n"),
+                ("target1/chap-secret", "secret of node\n"),
+                ("target1/rev-chap-name", "\n"),
+                ("target1/nic-assoc", "0\n"),
+            ] {
+                table.write(path, text);
+            }
+            table
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    impl Drop for Table {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn asked(text: &str) -> Iscsi {
+        match parse_source(text) {
+            Ok(Source::Iscsi(iscsi)) => iscsi,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_selected_target() {
+        let table = Table::new("good");
+        let (disk, firmware) = complete(&asked("iscsi:ibft"), &table.0).unwrap();
+        assert_eq!((disk.host, disk.port), (Host::Address("10.0.2.2".parse().unwrap()), 3261));
+        assert_eq!((disk.target.as_deref(), disk.lun), (Some("iqn.right"), 1));
+        assert_eq!((disk.user.as_deref(), disk.secret.as_deref()), (Some("node"), Some("secret of node")));
+        assert_eq!((disk.user_in, disk.secret_in), (None, None));
+        assert_eq!(firmware.initiator.as_deref(), Some("iqn.2010-04.org.ipxe:0123"));
+        assert_eq!(firmware.mac.as_deref(), Some("52:54:00:12:34:56"));
+    }
+
+    #[test]
+    fn bad_tables_are_named() {
+        let table = Table::new("bad");
+        let ibft = asked("iscsi:ibft");
+        table.write("target1/port", "many\n");
+        let bad = IbftError::Bad { key: "port", value: "many".into() };
+        assert_eq!(complete(&ibft, &table.0).unwrap_err(), bad);
+        table.write("target1/port", "\n");
+        table.write("target1/ip-addr", "nowhere\n");
+        assert!(matches!(complete(&ibft, &table.0), Err(IbftError::Bad { key: "ip-addr", .. })));
+        table.write("target1/ip-addr", "\n");
+        assert_eq!(complete(&ibft, &table.0).unwrap_err(), IbftError::NoTarget);
+        assert_eq!(complete(&ibft, Path::new("/nowhere")).unwrap_err(), IbftError::NoTable);
+    }
+
+    #[test]
+    fn luns_as_the_kernel_prints_them() {
+        for (text, lun) in [
+            ("00000000", Some(0)),
+            ("01000000", Some(1)),
+            ("0ff000000", Some(255)),
+            ("410000000", Some(256)),
+            ("4001000000", None),
+            ("01000001", None),
+            ("zz", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_lun(text), lun, "{text}");
+        }
+    }
+}

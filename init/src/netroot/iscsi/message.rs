@@ -1,0 +1,323 @@
+//! Messages of NETLINK_ISCSI as bytes: a netlink header, `struct iscsi_uevent` (56 bytes) and a payload
+//! (include/scsi/iscsi_if.h of Linux). All in native byte order.
+
+use super::pdu::{HEADER, Header, data_length};
+
+/// Size of `struct nlmsghdr`.
+const NETLINK_HEADER: usize = 16;
+/// Size of `struct iscsi_uevent`: type, iferror, transport handle, the request `u` and the reply `r`.
+const EVENT: usize = 56;
+const AT_ERROR: usize = 4;
+const AT_HANDLE: usize = 8;
+const AT_REQUEST: usize = 16;
+const AT_REPLY: usize = 40;
+/// `NLM_F_REQUEST`.
+const REQUEST: u16 = 1;
+
+/// `enum iscsi_uevent_e`: from us, and from the kernel.
+const CREATE_SESSION: u32 = 11;
+const DESTROY_SESSION: u32 = 12;
+const CREATE_CONNECTION: u32 = 13;
+const DESTROY_CONNECTION: u32 = 14;
+const BIND_CONNECTION: u32 = 15;
+const SET_PARAMETER: u32 = 16;
+const START_CONNECTION: u32 = 17;
+const STOP_CONNECTION: u32 = 18;
+const SEND_PDU: u32 = 19;
+const UNBIND_SESSION: u32 = 27;
+const EVENT_PDU: u32 = 101;
+const EVENT_CONNECTION_ERROR: u32 = 102;
+const INTERFACE_ERROR: u32 = 103;
+const EVENT_UNBOUND: u32 = 105;
+
+/// A session's only connection has this number.
+const CONNECTION: u32 = 0;
+
+/// `enum iscsi_param`: what is set with `SET_PARAM`, as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parameter {
+    MaxRecvSegment = 0,
+    MaxXmitSegment = 1,
+    HeaderDigest = 2,
+    DataDigest = 3,
+    InitialR2t = 4,
+    MaxR2t = 5,
+    ImmediateData = 6,
+    FirstBurst = 7,
+    MaxBurst = 8,
+    PduInOrder = 9,
+    SequenceInOrder = 10,
+    RecoveryLevel = 11,
+    ExpectedStatus = 14,
+    TargetName = 15,
+    PortalGroup = 16,
+    PersistentAddress = 17,
+    PersistentPort = 18,
+    RecoveryTimeout = 19,
+    FastAbort = 26,
+    AbortTimeout = 27,
+    UnitResetTimeout = 28,
+    PingTimeout = 30,
+    ReceiveTimeout = 31,
+    InitiatorName = 34,
+    TargetResetTimeout = 35,
+}
+
+/// Why a connection is stopped (`STOP_CONN_TERM`, `STOP_CONN_RECOVER`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// For good: what waits fails.
+    Terminate = 1,
+    /// I/O waits for the next login.
+    Recover = 3,
+}
+
+/// What the kernel is asked for; `session` is its number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Request<'a> {
+    CreateSession {
+        first_command: u32,
+        commands: u16,
+        queue_depth: u16,
+    },
+    DestroySession {
+        session: u32,
+    },
+    CreateConnection {
+        session: u32,
+    },
+    DestroyConnection {
+        session: u32,
+    },
+    /// Hands a connected socket over.
+    Bind {
+        session: u32,
+        fd: i32,
+    },
+    Set {
+        session: u32,
+        parameter: Parameter,
+        value: &'a str,
+    },
+    Start {
+        session: u32,
+    },
+    Stop {
+        session: u32,
+        how: Stop,
+    },
+    SendPdu {
+        session: u32,
+        header: &'a Header,
+        data: &'a [u8],
+    },
+    /// Removes the session's disks.
+    Unbind {
+        session: u32,
+    },
+}
+
+impl Request<'_> {
+    /// The message type, by which the kernel dispatches and answers.
+    fn kind(&self) -> u32 {
+        match self {
+            Request::CreateSession { .. } => CREATE_SESSION,
+            Request::DestroySession { .. } => DESTROY_SESSION,
+            Request::CreateConnection { .. } => CREATE_CONNECTION,
+            Request::DestroyConnection { .. } => DESTROY_CONNECTION,
+            Request::Bind { .. } => BIND_CONNECTION,
+            Request::Set { .. } => SET_PARAMETER,
+            Request::Start { .. } => START_CONNECTION,
+            Request::Stop { .. } => STOP_CONNECTION,
+            Request::SendPdu { .. } => SEND_PDU,
+            Request::Unbind { .. } => UNBIND_SESSION,
+        }
+    }
+
+    /// What it does, for error messages.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Request::CreateSession { .. } => "make a session",
+            Request::DestroySession { .. } => "end the session",
+            Request::CreateConnection { .. } => "make a connection",
+            Request::DestroyConnection { .. } => "end the connection",
+            Request::Bind { .. } => "hand the socket over",
+            Request::Set { .. } => "set a parameter",
+            Request::Start { .. } => "start the session",
+            Request::Stop { .. } => "stop the connection",
+            Request::SendPdu { .. } => "send a pdu",
+            Request::Unbind { .. } => "remove the disks",
+        }
+    }
+
+    /// Whether the reply's first word says how it went; for the others it is something else.
+    fn has_result(&self) -> bool {
+        matches!(self, Request::Bind { .. } | Request::Start { .. } | Request::SendPdu { .. })
+    }
+
+    /// The whole message. `transport` is the handle of the transport `tcp` in sysfs.
+    pub fn encode(&self, transport: u64) -> Vec<u8> {
+        let mut bytes = vec![0; NETLINK_HEADER + EVENT];
+        match *self {
+            Request::CreateSession { first_command, commands, queue_depth } => {
+                put(&mut bytes, 0, first_command);
+                let body = &mut bytes[NETLINK_HEADER + AT_REQUEST..];
+                body[4..6].copy_from_slice(&commands.to_ne_bytes());
+                body[6..8].copy_from_slice(&queue_depth.to_ne_bytes());
+            }
+            Request::DestroySession { session } | Request::Unbind { session } => put(&mut bytes, 0, session),
+            Request::CreateConnection { session }
+            | Request::DestroyConnection { session }
+            | Request::Start { session } => put_session(&mut bytes, session),
+            Request::Bind { session, fd } => {
+                put_session(&mut bytes, session);
+                bytes[NETLINK_HEADER + AT_REQUEST..][8..16].copy_from_slice(&(fd as u64).to_ne_bytes());
+                put(&mut bytes, 16, 1);
+            }
+            Request::Stop { session, how } => {
+                put_session(&mut bytes, session);
+                put(&mut bytes, 16, how as u32);
+            }
+            Request::Set { session, parameter, value } => {
+                put_session(&mut bytes, session);
+                put(&mut bytes, 8, parameter as u32);
+                put(&mut bytes, 12, value.len() as u32 + 1);
+                bytes.extend_from_slice(value.as_bytes());
+                bytes.push(0);
+            }
+            Request::SendPdu { session, header, data } => {
+                let padded = data.len().next_multiple_of(4);
+                put_session(&mut bytes, session);
+                put(&mut bytes, 8, HEADER as u32);
+                put(&mut bytes, 12, padded as u32);
+                bytes.extend_from_slice(header);
+                bytes.extend_from_slice(data);
+                bytes.resize(NETLINK_HEADER + EVENT + HEADER + padded, 0);
+            }
+        }
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&(self.kind() as u16).to_ne_bytes());
+        bytes[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
+        let event = &mut bytes[NETLINK_HEADER..];
+        event[..4].copy_from_slice(&self.kind().to_ne_bytes());
+        event[AT_HANDLE..AT_HANDLE + 8].copy_from_slice(&transport.to_ne_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+}
+
+/// Puts a word into the request's union.
+fn put(bytes: &mut [u8], at: usize, value: u32) {
+    let at = NETLINK_HEADER + AT_REQUEST + at;
+    bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+}
+
+fn put_session(bytes: &mut [u8], session: u32) {
+    put(bytes, 0, session);
+    put(bytes, 4, CONNECTION);
+}
+
+/// What the kernel says by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A PDU that is ours to deal with.
+    Pdu {
+        session: u32,
+        header: Header,
+        data: Vec<u8>,
+    },
+    /// The connection failed: `enum iscsi_err`.
+    ConnectionError {
+        session: u32,
+        error: u32,
+    },
+    /// The session's disks are gone.
+    Unbound {
+        session: u32,
+    },
+    Other,
+}
+
+/// A message of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The answer to a request.
+    Reply(Reply),
+    Event(Event),
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    kind: u32,
+    event: u32,
+    error: i32,
+    words: [u32; 2],
+}
+
+impl Reply {
+    /// Two words of the result; or the error, as a positive errno. None: it answers another request.
+    pub fn result(&self, request: &Request) -> Option<Result<[u32; 2], i32>> {
+        if self.kind != request.kind() {
+            return None;
+        }
+        let error = match self.event {
+            INTERFACE_ERROR => self.error,
+            _ if request.has_result() => self.words[0] as i32,
+            _ => 0,
+        };
+        Some(if error == 0 { Ok(self.words) } else { Err(error.wrapping_abs()) })
+    }
+}
+
+/// A message is cut short: it has so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {0} bytes from the kernel is too short")]
+pub struct ShortMessage(usize);
+
+/// Reads a datagram: the kernel sends one message in each.
+pub fn parse_message(datagram: &[u8]) -> Result<Message, ShortMessage> {
+    let short = || ShortMessage(datagram.len());
+    let (head, rest) = datagram.split_at_checked(NETLINK_HEADER).ok_or_else(short)?;
+    let (event, payload) = rest.split_at_checked(EVENT).ok_or_else(short)?;
+    let kind = u32::from(u16::from_ne_bytes([head[4], head[5]]));
+    let words = [word(event, AT_REPLY), word(event, AT_REPLY + 4)];
+    let what = word(event, 0);
+    if kind != 0 {
+        let error = word(event, AT_ERROR) as i32;
+        return Ok(Message::Reply(Reply { kind, event: what, error, words }));
+    }
+    let [session, _connection] = words;
+    Ok(Message::Event(match what {
+        EVENT_PDU => {
+            let header: Header = payload.get(..HEADER).and_then(|h| h.try_into().ok()).ok_or_else(short)?;
+            // The message is padded; the PDU knows its length.
+            let data = payload.get(HEADER..HEADER + data_length(&header)).ok_or_else(short)?.to_vec();
+            Event::Pdu { session, header, data }
+        }
+        EVENT_CONNECTION_ERROR => Event::ConnectionError { session, error: word(event, AT_REPLY + 8) },
+        EVENT_UNBOUND => Event::Unbound { session },
+        _ => Event::Other,
+    }))
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// `enum iscsi_err` in words.
+pub fn error_words(error: u32) -> &'static str {
+    match error {
+        1011 => "connection failed",
+        1014 | 1015 => "a digest was wrong",
+        1019 => "sending failed",
+        1020 => "the target closed the connection",
+        1021 => "a command took too long",
+        1022 => "the target does not answer pings",
+        _ => "protocol error",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! PDUs as bytes: the basic header segment of each kind that an initiator's control path sends or gets
+//! (RFC 7143 section 11). All numbers are big-endian.
+
+/// Size of the basic header segment.
+pub const HEADER: usize = 48;
+/// A basic header segment.
+pub type Header = [u8; HEADER];
+/// Longest data segment of one login or text PDU before anything else is agreed (RFC 7143 section 13.12).
+pub const DATA_LIMIT: usize = 8192;
+/// "No tag" in the initiator's and the target's task tag.
+pub const NO_TAG: u32 = u32::MAX;
+
+/// Opcodes (RFC 7143 section 11.2.1.2). `IMMEDIATE` is the flag beside them.
+const IMMEDIATE: u8 = 0x40;
+const NOP_OUT: u8 = 0x00;
+const LOGIN_REQUEST: u8 = 0x03;
+const TEXT_REQUEST: u8 = 0x04;
+const LOGOUT_REQUEST: u8 = 0x06;
+const NOP_IN: u8 = 0x20;
+const LOGIN_RESPONSE: u8 = 0x23;
+const TEXT_RESPONSE: u8 = 0x24;
+const LOGOUT_RESPONSE: u8 = 0x26;
+const ASYNC_MESSAGE: u8 = 0x32;
+const REJECT: u8 = 0x3f;
+
+/// First flag of login (T) and text (F) PDUs, and the second (C: the text goes on in the next PDU).
+const FINAL: u8 = 0x80;
+const CONTINUE: u8 = 0x40;
+
+/// What is wrong with a PDU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PduError {
+    #[error("a login response names the stage {0}")]
+    Stage(u8),
+    #[error("a pdu of {0} bytes of data, more than agreed")]
+    TooLong(usize),
+    #[error("a pdu that was not asked for (opcode {0:#04x})")]
+    Unexpected(u8),
+    #[error("the target rejected a pdu (reason {0:#04x})")]
+    Rejected(u8),
+}
+
+/// Stages of a login (RFC 7143 section 11.12.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Security = 0,
+    Operational = 1,
+    FullFeature = 3,
+}
+
+impl Stage {
+    fn parse(bits: u8) -> Result<Stage, PduError> {
+        match bits & 3 {
+            0 => Ok(Stage::Security),
+            1 => Ok(Stage::Operational),
+            3 => Ok(Stage::FullFeature),
+            other => Err(PduError::Stage(other)),
+        }
+    }
+}
+
+/// Session identifier of the initiator's making (RFC 7143 section 11.12.5).
+pub type Isid = [u8; 6];
+
+/// A login request (RFC 7143 section 11.12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginRequest {
+    /// The stage, and the one to go to; the same one: stay.
+    pub stage: Stage,
+    pub next: Stage,
+    pub isid: Isid,
+    pub task_tag: u32,
+    pub command_number: u32,
+    pub expected_status: u32,
+}
+
+impl LoginRequest {
+    pub fn encode(&self, data_length: usize) -> Header {
+        let mut header = request(LOGIN_REQUEST | IMMEDIATE, data_length, self.task_tag);
+        let transit = if self.stage == self.next { 0 } else { FINAL | self.next as u8 };
+        header[1] = transit | (self.stage as u8) << 2;
+        header[8..14].copy_from_slice(&self.isid);
+        put(&mut header, 24, self.command_number);
+        put(&mut header, 28, self.expected_status);
+        header
+    }
+}
+
+/// A text request (RFC 7143 section 11.10): all of its text is in one PDU.
+pub fn encode_text(data_length: usize, task_tag: u32, target_tag: u32, numbers: Numbers) -> Header {
+    let mut header = request(TEXT_REQUEST, data_length, task_tag);
+    header[1] = FINAL;
+    put(&mut header, 20, target_tag);
+    put(&mut header, 24, numbers.command);
+    put(&mut header, 28, numbers.expected_status);
+    header
+}
+
+/// A logout request that closes the session (RFC 7143 section 11.14).
+pub fn encode_logout(task_tag: u32, numbers: Numbers) -> Header {
+    let mut header = request(LOGOUT_REQUEST | IMMEDIATE, 0, task_tag);
+    header[1] = FINAL;
+    put(&mut header, 24, numbers.command);
+    put(&mut header, 28, numbers.expected_status);
+    header
+}
+
+/// The answer to a target's ping (RFC 7143 section 11.18).
+pub fn encode_pong(target_tag: u32, numbers: Numbers) -> Header {
+    let mut header = request(NOP_OUT | IMMEDIATE, 0, NO_TAG);
+    header[1] = FINAL;
+    put(&mut header, 20, target_tag);
+    put(&mut header, 24, numbers.command);
+    put(&mut header, 28, numbers.expected_status);
+    header
+}
+
+/// CmdSN and ExpStatSN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbers {
+    pub command: u32,
+    pub expected_status: u32,
+}
+
+fn request(opcode: u8, data_length: usize, task_tag: u32) -> Header {
+    let mut header = [0; HEADER];
+    header[0] = opcode;
+    // Three bytes; no caller has more than 8 KiB.
+    header[5..8].copy_from_slice(&(data_length as u32).to_be_bytes()[1..]);
+    put(&mut header, 16, task_tag);
+    header
+}
+
+fn put(header: &mut Header, at: usize, value: u32) {
+    header[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+fn word(header: &Header, at: usize) -> u32 {
+    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+fn half(header: &Header, at: usize) -> u16 {
+    u16::from_be_bytes([header[at], header[at + 1]])
+}
+
+/// Bytes of the data segment, without padding.
+pub fn data_length(header: &Header) -> usize {
+    word(header, 4) as usize & 0xff_ffff
+}
+
+/// Bytes of the additional header segments.
+pub fn additional_length(header: &Header) -> usize {
+    usize::from(header[4]) * 4
+}
+
+/// Bytes after which the next PDU is aligned again.
+pub fn padding(length: usize) -> usize {
+    length.wrapping_neg() & 3
+}
+
+/// What a target sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Response {
+    Login(LoginResponse),
+    /// `last`: the target has nothing more to say; `goes_on`: this text ends in the middle.
+    Text {
+        last: bool,
+        goes_on: bool,
+        target_tag: u32,
+        status_number: u32,
+    },
+    /// `reason`: 0 done, 1 no such connection, 2 no recovery of connections, 3 cleanup failed.
+    Logout {
+        reason: u8,
+        wait_s: u16,
+    },
+    Async(Async),
+    Reject {
+        reason: u8,
+    },
+    /// A ping that wants an answer, unless its tag is [`NO_TAG`].
+    NopIn {
+        target_tag: u32,
+    },
+}
+
+/// A login response (RFC 7143 section 11.13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginResponse {
+    /// The target agrees to go to this stage.
+    pub next: Option<Stage>,
+    /// The text goes on in the next response.
+    pub goes_on: bool,
+    pub status_number: u32,
+    pub expected_command: u32,
+    pub status: Status,
+}
+
+/// Class and detail (RFC 7143 section 11.13.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    pub class: u8,
+    pub detail: u8,
+}
+
+/// An asynchronous message (RFC 7143 section 11.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Async {
+    /// SCSI sense data, or the target's own: nothing for us.
+    Other,
+    /// The target asks for a logout within so many seconds.
+    Logout { within_s: u16 },
+    /// The target drops this connection, or all of them; wait at least so many seconds before the next login.
+    Dropped { wait_s: u16 },
+    /// The target wants to negotiate again.
+    Renegotiate,
+}
+
+/// Reads the header of a PDU that a target sent.
+pub fn parse_response(header: &Header) -> Result<Response, PduError> {
+    let flags = header[1];
+    match header[0] & 0x3f {
+        LOGIN_RESPONSE => {
+            let status = Status { class: header[36], detail: header[37] };
+            let next = match flags & FINAL != 0 && status.class == 0 {
+                true => Some(Stage::parse(flags)?),
+                false => None,
+            };
+            let goes_on = flags & CONTINUE != 0;
+            let (status_number, expected_command) = (word(header, 24), word(header, 28));
+            Ok(Response::Login(LoginResponse { next, goes_on, status_number, expected_command, status }))
+        }
+        TEXT_RESPONSE => Ok(Response::Text {
+            last: flags & FINAL != 0,
+            goes_on: flags & CONTINUE != 0,
+            target_tag: word(header, 20),
+            status_number: word(header, 24),
+        }),
+        LOGOUT_RESPONSE => Ok(Response::Logout { reason: header[2], wait_s: half(header, 40) }),
+        ASYNC_MESSAGE => Ok(Response::Async(match header[36] {
+            1 => Async::Logout { within_s: half(header, 42) },
+            2 | 3 => Async::Dropped { wait_s: half(header, 40) },
+            4 => Async::Renegotiate,
+            _ => Async::Other,
+        })),
+        REJECT => Ok(Response::Reject { reason: header[2] }),
+        NOP_IN => Ok(Response::NopIn { target_tag: word(header, 20) }),
+        other => Err(PduError::Unexpected(other)),
+    }
+}
+
+impl Status {
+    /// What the status says (RFC 7143 section 11.13.5).
+    pub fn meaning(self) -> &'static str {
+        match (self.class, self.detail) {
+            (0, _) => "success",
+            (1, 1) => "the target moved temporarily",
+            (1, 2) => "the target moved permanently",
+            (2, 0) => "initiator error",
+            (2, 1) => "authentication failure",
+            (2, 2) => "authorization failure: this initiator may not use the target",
+            (2, 3) => "the target was not found",
+            (2, 4) => "the target was removed",
+            (2, 5) => "unsupported version",
+            (2, 6) => "too many connections",
+            (2, 7) => "missing parameter",
+            (2, 8) => "the connection cannot be included in the session",
+            (2, 9) => "the session type is not supported",
+            (2, 10) => "the session does not exist",
+            (2, 11) => "invalid request during login",
+            (3, 1) => "service unavailable",
+            (3, 2) => "out of resources",
+            (3, _) => "target error",
+            _ => "unknown status",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
