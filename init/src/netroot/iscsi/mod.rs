@@ -157,7 +157,7 @@ fn find_target(
 ) -> Result<(String, Vec<SocketAddr>), PhaseError> {
     let mut outcome: Result<_, PhaseError> = Err(AttachError::NoPortal.into());
     for first in portals {
-        let login = Login { initiator, target: None, isid, auth, challenge: random_challenge() };
+        let login = Login { initiator, target: None, isid, auth, challenge: new_challenge(auth) };
         match discovery::discover(*first, &login, DISCOVERY_PATIENCE) {
             Ok((portal, found)) => {
                 outcome = match &found[..] {
@@ -210,17 +210,14 @@ fn boot_mac(boot: &Boot) -> Option<String> {
     Some(mac.replace('-', ":").to_ascii_lowercase())
 }
 
-/// Random bytes for a challenge of ours.
-fn random_challenge() -> Challenge {
+/// Random bytes for a challenge of ours, if there is to be one: early in a boot they are waited for.
+fn new_challenge(auth: &Auth) -> Challenge {
     let mut challenge = [0; 17];
+    if auth.theirs.is_none() {
+        return challenge;
+    }
     // Fails only in a kernel without the call; a challenge that can be guessed proves less, and nothing else.
-    let _ = nix_random(&mut challenge);
-    challenge
-}
-
-fn nix_random(bytes: &mut [u8]) -> nix::Result<usize> {
-    use nix::libc;
     // SAFETY: the buffer is as long as it says.
-    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    nix::errno::Errno::result(filled).map(|length| length as usize)
+    let _ = unsafe { nix::libc::getrandom(challenge.as_mut_ptr().cast(), challenge.len(), 0) };
+    challenge
 }

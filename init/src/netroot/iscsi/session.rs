@@ -11,11 +11,13 @@ use super::pdu::{
 };
 use super::target::Auth;
 use super::wire::{WireError, connect};
-use super::{random_challenge, wire};
+use super::{new_challenge, wire};
+use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a TCP connection may take: short, as the next attempt may be the one that the server is back for.
@@ -24,6 +26,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_millis(1500);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a wait looks whether it is still wanted.
 const SLICE: Duration = Duration::from_millis(200);
+/// Before a PDU is sent again that the kernel was not ready for.
+const BUSY: Duration = Duration::from_millis(1);
 /// Redirections from one portal.
 const MOST_MOVES: usize = 4;
 /// Commands at once for a session and for a disk; open-iscsi's.
@@ -157,7 +161,7 @@ impl Session {
             target: Some(&peer.target),
             isid: peer.isid,
             auth: &peer.auth,
-            challenge: random_challenge(),
+            challenge: new_challenge(&peer.auth),
         };
         let mut wire = KernelWire { kernel: socket, session: *number, given_up };
         let outcome = log_in(&mut wire, &login).map_err(|cause| {
@@ -302,8 +306,15 @@ struct KernelWire<'a> {
 impl Wire for KernelWire<'_> {
     fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
         let header = request.encode(text.len());
-        self.kernel.ask(&Request::SendPdu { session: self.session, header: &header, data: text })?;
         let until = Instant::now() + ANSWER_PATIENCE;
+        let send = Request::SendPdu { session: self.session, header: &header, data: text };
+        // The kernel tells of a response a moment before it is done with the request, and has one at a time.
+        while let Err(error) = self.kernel.ask(&send) {
+            if !matches!(error, KernelError::Refused { errno: Errno::EPERM, .. }) || Instant::now() >= until {
+                return Err(error.into());
+            }
+            thread::sleep(BUSY);
+        }
         while Instant::now() < until {
             if self.given_up.load(Ordering::Acquire) {
                 return Err(WireError::GivenUp);
