@@ -2,7 +2,7 @@
 
 use crate::boot::Machine;
 use crate::copy;
-use crate::netroot::source::Source;
+use crate::netroot::source::{Http, Source};
 use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
@@ -74,7 +74,8 @@ fn mount_source(machine: &Machine, source: &Source) -> Result<(), PhaseError> {
             mount_attached(machine, netroot::nbd::attach(nbd, site, true)?)
         }
         Source::Iscsi(iscsi) => mount_attached(machine, netroot::attach_iscsi(machine, iscsi)?),
-        Source::Http(_) | Source::Nfs(_) => Err(NoClient { root: source.to_string() }.into()),
+        Source::Http(http) => mount_fetched(machine, http),
+        Source::Nfs(_) => Err(NoClient { root: source.to_string() }.into()),
     }
 }
 
@@ -88,7 +89,18 @@ fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
         return Err(error.into());
     }
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
-        pin_image(machine);
+        pin_image(machine, Path::new(paths::ROOT_IMAGE));
+    }
+    Ok(())
+}
+
+/// The image from a web server, which stays in memory.
+fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
+    let config = &machine.boot()?.config;
+    let fetched = netroot::http::fetch(machine, http)?;
+    mount_image(machine.sys, &fetched.image(), &config.root)?;
+    if config.zram.is_some() && fetched.swappable {
+        pin_image(machine, &fetched.image());
     }
     Ok(())
 }
@@ -120,8 +132,8 @@ fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
 }
 
 /// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
-fn pin_image(machine: &Machine) {
-    if let Err(errno) = machine.sys.pin(Path::new(paths::ROOT_IMAGE)) {
+fn pin_image(machine: &Machine, image: &Path) {
+    if let Err(errno) = machine.sys.pin(image) {
         machine.timeline.note(&format!("the root image may be swapped out: {errno}"));
     }
 }

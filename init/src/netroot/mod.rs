@@ -5,6 +5,7 @@
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
 mod board;
+pub mod http;
 mod iscsi;
 pub mod nbd;
 pub mod source;

@@ -133,6 +133,9 @@ fn parse(text: &str) -> Result<Source, &'static str> {
             if path.len() < 2 {
                 return Err("the path of the image is missing");
             }
+            if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err("the path holds what no URL holds");
+            }
             let tls = scheme == "https";
             let port = port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT });
             Ok(Source::Http(Http { tls, host, port, path: path.into() }))
