@@ -6,6 +6,8 @@ mod image;
 mod need;
 #[path = "../support/newc.rs"]
 mod newc;
+#[path = "../support/server.rs"]
+mod server;
 #[path = "../support/ssh.rs"]
 mod ssh;
 #[path = "../support/vm.rs"]
@@ -15,7 +17,9 @@ mod container;
 mod control;
 mod damaged;
 mod interrupts;
+mod load;
 mod min_ram;
+mod netroot_nbd;
 mod powerdown;
 mod rescue;
 mod small_ram;

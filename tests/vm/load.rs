@@ -1,0 +1,53 @@
+//! A load on a running machine that reads its whole root image again and again, past every cache, and writes meanwhile.
+
+use crate::ssh::ssh_ok;
+use crate::vm::{Running, wait_until};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::time::Duration;
+
+/// Rounds that must follow a recovery.
+const ROUNDS: usize = 2;
+
+/// One round: the image's hash, then a copy of programs that is compared with them.
+const SCRIPT: &str = r#"
+while true; do
+    echo 3 > /proc/sys/vm/drop_caches
+    echo "read $(busybox sha256sum < DEVICE)" || echo "error: read"
+    busybox rm -rf /var/tmp/copy
+    busybox cp -a /usr/bin /var/tmp/copy || echo "error: write"
+    busybox diff -r /usr/bin /var/tmp/copy || echo "error: differs"
+done
+"#;
+
+/// Starts the load and waits for its first round.
+pub fn start(machine: &Running, device: &str) {
+    let script = SCRIPT.replace("DEVICE", device);
+    ssh_ok(machine, &format!("cat > /run/load <<'EOF'\n{script}\nEOF"));
+    ssh_ok(machine, "busybox setsid sh /run/load > /run/load.log 2>&1 < /dev/null &");
+    await_rounds(machine, 1);
+}
+
+/// Waits for more rounds and checks all of them: every byte of the image each time, and no error ever.
+pub fn check(machine: &Running, image: &Path) {
+    let before = rounds(machine).len();
+    await_rounds(machine, before + ROUNDS);
+    let expected = hex::encode(Sha256::digest(std::fs::read(image).expect("the image was built")));
+    for line in rounds(machine) {
+        assert_eq!(line, format!("read {expected}  -"));
+    }
+    let log = ssh_ok(machine, "cat /run/load.log; dmesg");
+    for bad in ["error:", "I/O error", "SQUASHFS error", "EXT4-fs error"] {
+        assert!(!log.contains(bad), "{log}");
+    }
+}
+
+/// Lines of the rounds so far.
+fn rounds(machine: &Running) -> Vec<String> {
+    let log = ssh_ok(machine, "cat /run/load.log");
+    log.lines().filter(|line| line.starts_with("read ")).map(String::from).collect()
+}
+
+fn await_rounds(machine: &Running, count: usize) {
+    wait_until("the load goes on", Duration::from_secs(120), || rounds(machine).len() >= count);
+}
