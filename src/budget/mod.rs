@@ -28,7 +28,9 @@ pub struct Sizes<'a> {
     pub root: Option<&'a PackedSegment>,
     /// Bytes of a network root that are in memory while the machine runs.
     pub root_in_ram: u64,
-    /// Of the boot segment, and of a root segment that is a cpio.
+    /// Of the boot segment.
+    pub boot: Compression,
+    /// Of a root segment that is a cpio.
     pub stable: Compression,
     /// Of the config segment.
     pub volatile: Compression,
@@ -171,7 +173,8 @@ fn segment_window(sizes: Sizes<'_>, segment: &PackedSegment) -> u64 {
         SegmentName::Config => sizes.volatile,
         // An image file is compressed itself and lies in the archive as it is.
         SegmentName::Root if segment.image_size.is_some() => Compression::None,
-        SegmentName::Boot | SegmentName::Root => sizes.stable,
+        SegmentName::Boot => sizes.boot,
+        SegmentName::Root => sizes.stable,
     };
     decoder_window(how, segment.unpacked)
 }

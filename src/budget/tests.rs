@@ -84,6 +84,7 @@ fn report(budget: &Budget, earlier: Option<&Earlier>) -> BudgetReport {
         segments: &segments,
         root: None,
         root_in_ram: 0,
+        boot: Compression::Zstd(19),
         stable: Compression::Zstd(19),
         volatile: Compression::Gzip(9),
         cmdline: &[],

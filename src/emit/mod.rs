@@ -135,6 +135,7 @@ fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) ->
             (RootMode::Http, Some(root)) => root.disk_size,
             _ => 0,
         },
+        boot: recipe.pack.boot,
         stable: recipe.pack.stable,
         volatile: recipe.pack.volatile,
         cmdline: &recipe.kernel.cmdline,

@@ -37,6 +37,7 @@ fn recipe() -> CheckedRecipe {
             component: "kernel".into(),
             early: Vec::new(),
             netroot: Vec::new(),
+            strip: false,
             modules: Vec::new(),
             load: Vec::new(),
             cmdline: vec!["console=ttyS0 panic=30".into()],
@@ -49,6 +50,7 @@ fn recipe() -> CheckedRecipe {
         root: Root {
             mode: RootMode::Ram,
             sources: Vec::new(),
+            choices: Vec::new(),
             names_sources: false,
             image: contract::RootImage::Squashfs,
             block_kib: 16,
@@ -58,7 +60,7 @@ fn recipe() -> CheckedRecipe {
             read_ahead_kb: None,
             tmpfs: Vec::new(),
         },
-        pack: Pack { stable: none, volatile: none },
+        pack: Pack { boot: none, stable: none, volatile: none },
         services: Vec::new(),
         network: contract::Network {
             mode: contract::NetworkMode::None,

@@ -4,6 +4,7 @@ use super::KmodError;
 use super::firmware::add_firmware;
 use super::kernel::{KernelFiles, ModuleFile, read_plain};
 use super::select::{Selection, Why, select};
+use super::strip::strip_module;
 use super::tables::{Listed, format_alias, format_dep, format_softdep};
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
@@ -15,7 +16,7 @@ use sha2::Digest;
 use std::collections::BTreeMap;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What the cache keeps: the selection, and the early modules unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,7 +128,12 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
     let selection = select(kernel, files, jobs)?;
     let names: Vec<&String> = selection.boot.keys().collect();
     let plain = parallel::map(&names, jobs, |name| {
-        let bytes = read_plain(&files.modules[*name])?;
+        let file = &files.modules[*name];
+        let mut bytes = read_plain(file)?;
+        if kernel.strip {
+            bytes =
+                strip_module(&bytes).map_err(|problem| KmodError::CannotStrip { path: file.path.clone(), problem })?;
+        }
         let (sha256, _) = cache.put_blob(&bytes)?;
         Ok(((*name).clone(), Plain { sha256, size: bytes.len() as u64 }))
     });
@@ -149,6 +155,7 @@ fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
         hasher.update(text);
     };
     add(&FORMAT.to_string());
+    add(if kernel.strip { "stripped" } else { "" });
     for requests in [&kernel.early, &kernel.netroot, &kernel.modules, &kernel.load] {
         add(&requests.len().to_string());
         for request in requests {

@@ -22,6 +22,8 @@ pub enum KmodError {
     BadSkip { pattern: String, origin: Origin, cause: globset::Error },
     #[error("module file `{path}` is damaged: {problem}")]
     BadModule { path: String, problem: String },
+    #[error("module file `{path}` cannot be made smaller: {problem}")]
+    CannotStrip { path: String, problem: String },
     #[error("cannot read `{path}`: {cause}")]
     Read { path: String, cause: std::io::Error },
     #[error(transparent)]
@@ -71,6 +73,7 @@ impl KmodError {
             Self::BadModule { .. } | Self::Read { .. } => {
                 "check the cache folder (--cache); delete it when it is damaged".into()
             }
+            Self::CannotStrip { .. } => "set `netroot_strip = false` in [kernel]".into(),
             Self::Cache(cause) => cause.help(),
         }
     }

@@ -8,6 +8,7 @@ mod fnmatch;
 mod kernel;
 mod modinfo;
 mod select;
+mod strip;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -16,4 +17,5 @@ pub(crate) use add::add_kernel;
 pub use error::KmodError;
 pub use fnmatch::fnmatch;
 pub use modinfo::{ModInfo, parse_modinfo};
+pub use strip::strip_module;
 pub use tables::{Listed, format_alias, format_dep, format_softdep};

@@ -42,19 +42,26 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct PackSettings {
     pub root: Root,
+    pub boot: Compression,
     pub stable: Compression,
     pub volatile: Compression,
 }
 
 impl PackSettings {
     pub fn of(recipe: &CheckedRecipe) -> Self {
-        Self { root: recipe.root.clone(), stable: recipe.pack.stable, volatile: recipe.pack.volatile }
+        Self {
+            root: recipe.root.clone(),
+            boot: recipe.pack.boot,
+            stable: recipe.pack.stable,
+            volatile: recipe.pack.volatile,
+        }
     }
 
     /// The compressor of a segment's archive. One that holds an image is not compressed again.
     pub fn compression(&self, name: SegmentName) -> Compression {
         match name {
             SegmentName::Config => self.volatile,
+            SegmentName::Boot => self.boot,
             name if is_image(name, self.root.image) => Compression::None,
             _ => self.stable,
         }
@@ -72,6 +79,7 @@ pub struct PackContext<'a> {
 
 /// Refuses settings that no compressor or tool takes, without running any.
 pub fn check_settings(how: &PackSettings) -> Result<(), PackError> {
+    check_level(how.boot)?;
     check_level(how.stable)?;
     check_level(how.volatile)?;
     match how.root.image {

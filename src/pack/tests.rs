@@ -7,6 +7,7 @@ fn how(image: RootImage, compressor: &str, level: Option<u32>, block_kib: u32) -
     let root = Root {
         mode: RootMode::Ram,
         sources: Vec::new(),
+        choices: Vec::new(),
         names_sources: false,
         image,
         block_kib,
@@ -16,7 +17,7 @@ fn how(image: RootImage, compressor: &str, level: Option<u32>, block_kib: u32) -
         read_ahead_kb: None,
         tmpfs: Vec::new(),
     };
-    PackSettings { root, stable: Compression::None, volatile: Compression::None }
+    PackSettings { root, boot: Compression::None, stable: Compression::None, volatile: Compression::None }
 }
 
 fn tree(entries: Vec<Entry>) -> Tree {

@@ -96,6 +96,8 @@ pub struct Kernel {
     /// Further modules of the boot segment when the root comes over the network, loaded when a device or the root asks for
     /// them; empty when it does not.
     pub netroot: Vec<ModuleRequest>,
+    /// Modules of the boot segment lose what they can be loaded without, their signatures too.
+    pub strip: bool,
     /// Modules wanted in the root, found by coldplug or `request_module`.
     pub modules: Vec<ModuleRequest>,
     /// Modules wanted in the root and loaded at boot, in order.
@@ -411,6 +413,8 @@ pub struct Root {
     pub mode: RootMode,
     /// Where a network root comes from, tried in turn; never empty for one. Empty for [`RootMode::Ram`].
     pub sources: Vec<String>,
+    /// Further modes that `bw.root=` may choose: their modules are in the initrd too.
+    pub choices: Vec<RootMode>,
     /// The recipe names the sources; else they are [`default_source`]'s and the boot script names the server.
     pub names_sources: bool,
     /// Never `cpio` for a network root, which is an image.
@@ -428,7 +432,9 @@ pub struct Root {
 /// How segments are packed.
 #[derive(Debug, Clone)]
 pub struct Pack {
-    /// Boot segment, and the root segment when the root is a cpio.
+    /// Boot segment.
+    pub boot: Compression,
+    /// The root segment when the root is a cpio.
     pub stable: Compression,
     /// Config segment.
     pub volatile: Compression,

@@ -124,6 +124,7 @@ fn empty_recipe() -> CheckedRecipe {
             component: "kernel".into(),
             early: Vec::new(),
             netroot: Vec::new(),
+            strip: false,
             modules: Vec::new(),
             load: Vec::new(),
             cmdline: Vec::new(),
@@ -136,6 +137,7 @@ fn empty_recipe() -> CheckedRecipe {
         root: Root {
             mode: RootMode::Ram,
             sources: Vec::new(),
+            choices: Vec::new(),
             names_sources: false,
             image: contract::RootImage::Cpio,
             block_kib: 128,
@@ -145,7 +147,7 @@ fn empty_recipe() -> CheckedRecipe {
             read_ahead_kb: None,
             tmpfs: Vec::new(),
         },
-        pack: Pack { stable: Compression::None, volatile: Compression::None },
+        pack: Pack { boot: Compression::None, stable: Compression::None, volatile: Compression::None },
         services: Vec::new(),
         network: contract::Network {
             mode: contract::NetworkMode::None,

@@ -76,6 +76,7 @@ pub fn settings(image: RootImage, compressor: &str, level: Option<u32>, stable: 
     let root = Root {
         mode: RootMode::Ram,
         sources: Vec::new(),
+        choices: Vec::new(),
         names_sources: false,
         image,
         block_kib: 64,
@@ -85,7 +86,7 @@ pub fn settings(image: RootImage, compressor: &str, level: Option<u32>, stable: 
         read_ahead_kb: None,
         tmpfs: Vec::new(),
     };
-    PackSettings { root, stable, volatile: stable }
+    PackSettings { root, boot: stable, stable, volatile: stable }
 }
 
 /// Packs one segment with a cache in `dir`.

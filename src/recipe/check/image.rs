@@ -35,6 +35,7 @@ impl Check<'_> {
         Some(Root {
             mode,
             sources,
+            choices: file.choices,
             names_sources,
             image: if mode.is_network() && image == RootImage::Cpio { RootImage::Squashfs } else { image },
             block_kib: file.block_kib,
@@ -104,12 +105,15 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn pack(&mut self, tree: &Node) -> Option<Pack> {
+    /// `root`: the boot segment of a network root has a compression of its own.
+    pub(super) fn pack(&mut self, tree: &Node, root: Option<&Root>) -> Option<Pack> {
         let (node, file) = self.section::<PackFile>(tree, "pack");
         let file = file?;
         let stable = self.compression(node.at_of("stable"), &file.stable);
         let volatile = self.compression(node.at_of("volatile"), &file.volatile);
-        Some(Pack { stable: stable?, volatile: volatile? })
+        let netroot = self.compression(node.at_of("netroot"), &file.netroot);
+        let boot = if root.is_some_and(|root| root.mode.is_network()) { netroot } else { stable };
+        Some(Pack { boot: boot?, stable: stable?, volatile: volatile? })
     }
 
     fn compression(&mut self, at: At, text: &str) -> Option<Compression> {

@@ -4,10 +4,11 @@ use super::Check;
 use crate::recipe::file::KernelFile;
 use crate::recipe::node::{At, Node, Value};
 use crate::recipe::problem::Problem;
-use crate::recipe::{Kernel, ModuleRequest};
+use crate::recipe::{Kernel, ModuleRequest, Root};
 
 impl Check<'_> {
-    pub(super) fn kernel(&mut self, tree: &Node) -> Option<Kernel> {
+    /// `root`: which modules the initrd of a network root has.
+    pub(super) fn kernel(&mut self, tree: &Node, root: Option<&Root>) -> Option<Kernel> {
         let Some(node) = tree.get("kernel") else {
             self.need(None::<()>, "kernel", tree, "the recipe, or extend one that has it (`extends = \"base\"`)");
             return None;
@@ -19,7 +20,7 @@ impl Check<'_> {
             self.expand(node, &entry.node, &mut chain, &mut Vec::new());
         }
         let early = self.modules(node, "early");
-        let netroot = self.modules(node, "netroot");
+        let netroot = self.netroot(node, root);
         let modules = self.modules(node, "modules");
         let load = self.modules(node, "load");
         let file: KernelFile = self.read(Some(node))?;
@@ -33,6 +34,7 @@ impl Check<'_> {
             component,
             early,
             netroot,
+            strip: root.is_some_and(|root| root.mode.is_network()) && file.netroot_strip,
             modules,
             load,
             cmdline: file.cmdline,
@@ -53,6 +55,19 @@ impl Check<'_> {
         let mut out = Vec::new();
         if let Some(list) = kernel.get(key) {
             self.expand(kernel, list, &mut Vec::new(), &mut out);
+        }
+        out
+    }
+
+    /// The list `netroot`, and the sets of the modes that this image may have; nothing of a RAM root.
+    fn netroot(&mut self, kernel: &Node, root: Option<&Root>) -> Vec<ModuleRequest> {
+        let mut out = self.modules(kernel, "netroot");
+        let Some(root) = root.filter(|root| root.mode.is_network()) else { return Vec::new() };
+        for mode in [root.mode].iter().chain(&root.choices) {
+            let list = kernel.get("sets").and_then(|sets| sets.get(&format!("root-{mode}")));
+            if let Some(list) = list {
+                self.expand(kernel, list, &mut Vec::new(), &mut out);
+            }
         }
         out
     }

@@ -63,7 +63,8 @@ impl<'a> Check<'a> {
         fill.recipe(&mut tree);
         let name = self.recipe_name(&tree, stem);
         let components = self.components(&tree);
-        let kernel = self.kernel(&tree);
+        let root = self.root(&tree, &name);
+        let kernel = self.kernel(&tree, root.as_ref());
         let overlays = self.overlays(&tree);
         let files = self.files(&tree);
         let services = self.services(&tree);
@@ -72,17 +73,11 @@ impl<'a> Check<'a> {
         let sysctls = self.sysctls(&tree);
         let zram = self.zram(&tree);
         let policies = self.policies(&tree);
-        let root = self.root(&tree, &name);
-        let pack = self.pack(&tree);
+        let pack = self.pack(&tree, root.as_ref());
         let budget = self.budget(&tree);
         let smoke = self.smoke(&tree);
         let shutdown_timeout_s =
             self.read(tree.get("shutdown_timeout_s")).unwrap_or_else(super::file::shutdown_timeout_s);
-        let mut kernel = kernel?;
-        let root = root?;
-        if !root.mode.is_network() {
-            kernel.netroot.clear();
-        }
         Some(CheckedRecipe {
             name,
             summary: tree.text_of("summary").unwrap_or_default().to_string(),
@@ -90,11 +85,11 @@ impl<'a> Check<'a> {
             path: self.path,
             files_read,
             vars: self.vars,
-            kernel,
+            kernel: kernel?,
             components,
             overlays,
             files,
-            root,
+            root: root?,
             pack: pack?,
             services,
             network: network?,

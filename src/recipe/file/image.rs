@@ -16,6 +16,9 @@ pub struct RootFile {
     /// Where a network root comes from, tried in turn: `http://`, `https://`, `nfs://`, `iscsi://`, `nbd://`; an empty host is
     /// the server that the machine was booted from.
     pub source: Option<OneOrMany>,
+    /// Further modes that `bw.root=` may choose on the command line: the initrd of a network root holds their modules too.
+    #[serde(default)]
+    pub choices: Vec<RootMode>,
     /// The root as a compressed image below an overlay, or unpacked.
     #[serde(default = "squashfs")]
     #[schemars(schema_with = "root_image_schema")]
@@ -94,10 +97,17 @@ pub struct PackFile {
     /// Config segment.
     #[serde(default = "strong")]
     pub volatile: String,
+    /// Boot segment of a network root, which is most of what is loaded then.
+    #[serde(default = "strongest")]
+    pub netroot: String,
 }
 
 pub fn strong() -> String {
     "zstd:19".into()
+}
+
+fn strongest() -> String {
+    "xz:8".into()
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

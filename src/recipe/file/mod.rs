@@ -116,6 +116,10 @@ pub struct KernelFile {
     /// Further modules of the initrd when the root comes over the network: network cards, and what reaches the root.
     #[serde(default)]
     pub netroot: Vec<String>,
+    /// Leave out of that initrd's modules what they can be loaded without: type information, unwinding tables, unused symbols,
+    /// signatures. Not for Secure Boot.
+    #[serde(default = "yes")]
+    pub netroot_strip: bool,
     /// Modules in the root, loaded when a device asks for them.
     #[serde(default)]
     pub modules: Vec<String>,

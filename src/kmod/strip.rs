@@ -1,0 +1,239 @@
+//! Makes a module smaller by what the kernel loads it without: type information (BTF), unwinding tables, and symbols that
+//! no relocation names. Layout as in the ELF specification (gABI, chapters 4 and 5; System V ABI for x86-64, RELA only).
+//!
+//! A module so changed has no valid signature any more: it is left off, and the kernel notes an unsigned module.
+//! With Secure Boot's lockdown the kernel refuses it.
+
+use std::collections::BTreeMap;
+
+const HEADER: usize = 64;
+const SECTION: usize = 64;
+const SYMBOL: usize = 24;
+const RELA: usize = 24;
+
+const SHT_SYMTAB: u32 = 2;
+const SHT_RELA: u32 = 4;
+const SHT_NOBITS: u32 = 8;
+const SHT_GROUP: u32 = 17;
+const SHT_SYMTAB_SHNDX: u32 = 18;
+/// Indexes from here on are no sections (`SHN_ABS`, `SHN_COMMON`).
+const SHN_LORESERVE: u16 = 0xff00;
+const STT_SECTION: u8 = 3;
+
+/// Sections that go, with their relocations:
+/// - BTF: `kernel/bpf/btf.c` takes a module without;
+/// - tables of the ORC unwinder: `arch/x86/kernel/module.c` takes a module without; traces through it are guessed then;
+/// - `__patchable_function_entries`: read by objtool when the kernel is built, on x86 by nobody later;
+/// - `.call_sites`: what `retbleed=stuff` counts calls by (`arch/x86/kernel/callthunks.c`); without them it refills the return
+///   stack more often than it had to, never less.
+const DROPPED: [&str; 7] =
+    [".BTF", ".call_sites", ".comment", ".orc_header", ".orc_unwind", ".orc_unwind_ip", "__patchable_function_entries"];
+
+/// A module without what it can be loaded without; one of an unusual layout is an error that says what is wrong.
+pub fn strip_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut elf = Elf::parse(bytes)?;
+    elf.drop_sections();
+    elf.drop_symbols()?;
+    Ok(elf.write())
+}
+
+#[derive(Clone)]
+struct Section {
+    name: String,
+    kind: u32,
+    flags: u64,
+    address: u64,
+    link: u32,
+    info: u32,
+    align: u64,
+    entry_size: u64,
+    /// Of what has no bytes in the file.
+    size: u64,
+    body: Vec<u8>,
+    /// Index in the input.
+    was: u32,
+}
+
+struct Elf {
+    header: [u8; HEADER],
+    sections: Vec<Section>,
+    names: u32,
+}
+
+impl Elf {
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let header: [u8; HEADER] = bytes.first_chunk().copied().ok_or("it is too short for an ELF file")?;
+        // 64 bits, little-endian, relocatable, x86-64.
+        if !header.starts_with(b"\x7fELF\x02\x01") || header[16..20] != [1, 0, 62, 0] {
+            return Err("it is no relocatable ELF file for x86-64".into());
+        }
+        let table = u64_at(&header, 40) as usize;
+        let (count, names) = (u16_at(&header, 60) as usize, u16_at(&header, 62));
+        let end = count.checked_mul(SECTION).and_then(|n| n.checked_add(table));
+        let rows = end.and_then(|end| bytes.get(table..end)).ok_or("its section table lies outside of it")?;
+        let rows: Vec<&[u8]> = rows.chunks_exact(SECTION).collect();
+        let body = |row: &[u8]| match u32_at(row, 4) {
+            0 | SHT_NOBITS => Ok(Vec::new()),
+            _ => {
+                let (at, size) = (u64_at(row, 24) as usize, u64_at(row, 32) as usize);
+                let end = at.checked_add(size).ok_or("a section lies outside of it")?;
+                bytes.get(at..end).map(<[u8]>::to_vec).ok_or("a section lies outside of it")
+            }
+        };
+        let strings = body(rows.get(names as usize).ok_or("it has no section names")?)?;
+        let mut sections = Vec::new();
+        for (was, row) in rows.iter().enumerate() {
+            sections.push(Section {
+                name: string_at(&strings, u32_at(row, 0))?,
+                kind: u32_at(row, 4),
+                flags: u64_at(row, 8),
+                address: u64_at(row, 16),
+                size: u64_at(row, 32),
+                link: u32_at(row, 40),
+                info: u32_at(row, 44),
+                align: u64_at(row, 48),
+                entry_size: u64_at(row, 56),
+                body: body(row)?,
+                was: was as u32,
+            });
+        }
+        match sections.iter().find(|s| [SHT_GROUP, SHT_SYMTAB_SHNDX].contains(&s.kind)) {
+            Some(section) => Err(format!("its section `{}` is of a kind that modules do not have", section.name)),
+            None => Ok(Self { header, sections, names: names.into() }),
+        }
+    }
+
+    fn drop_sections(&mut self) {
+        let dropped: Vec<u32> =
+            self.sections.iter().filter(|s| DROPPED.contains(&s.name.as_str())).map(|s| s.was).collect();
+        self.sections.retain(|s| !dropped.contains(&s.was) && !(s.kind == SHT_RELA && dropped.contains(&s.info)));
+    }
+
+    /// Keeps the symbols that relocations name and all that are not local; renumbers what names them.
+    fn drop_symbols(&mut self) -> Result<(), String> {
+        let Some(table) = self.sections.iter().position(|s| s.kind == SHT_SYMTAB) else { return Ok(()) };
+        let strings = self.position(self.sections[table].link).ok_or("its symbols have no names")?;
+        let symbols: Vec<Vec<u8>> = self.sections[table].body.chunks_exact(SYMBOL).map(<[u8]>::to_vec).collect();
+        let mut used = vec![false; symbols.len()];
+        for rela in self.sections.iter().filter(|s| s.kind == SHT_RELA).flat_map(|s| s.body.chunks_exact(RELA)) {
+            *used.get_mut(u32_at(rela, 12) as usize).ok_or("a relocation names no symbol")? = true;
+        }
+        let first_global = self.sections[table].info as usize;
+        let kept = |i: usize| i == 0 || used[i] || (i >= first_global && self.has_place(&symbols[i]));
+        let (mut numbers, mut names) = (BTreeMap::new(), Names::default());
+        let (mut body, mut locals) = (Vec::new(), 0);
+        for (i, symbol) in symbols.iter().enumerate().filter(|(i, _)| kept(*i)) {
+            let mut symbol = symbol.clone();
+            let name = string_at(&self.sections[strings].body, u32_at(&symbol, 0))?;
+            let name = if symbol[4] & 15 == STT_SECTION { String::new() } else { name };
+            symbol[..4].copy_from_slice(&names.add(&name).to_le_bytes());
+            let section = u16_at(&symbol, 6);
+            if section != 0 && section < SHN_LORESERVE {
+                let place =
+                    self.position(section.into()).ok_or("a relocation names a symbol of a section that goes")?;
+                symbol[6..8].copy_from_slice(&(place as u16).to_le_bytes());
+            }
+            numbers.insert(i as u32, (body.len() / SYMBOL) as u32);
+            locals += u32::from(i < first_global);
+            body.extend(symbol);
+        }
+        for rela in self.sections.iter_mut().filter(|s| s.kind == SHT_RELA).flat_map(|s| s.body.chunks_exact_mut(RELA))
+        {
+            let number = numbers[&u32_at(rela, 12)];
+            rela[12..16].copy_from_slice(&number.to_le_bytes());
+        }
+        self.sections[strings].body = names.bytes;
+        self.sections[table].body = body;
+        self.sections[table].info = locals;
+        Ok(())
+    }
+
+    /// Undefined, absolute, or in a section that stays.
+    fn has_place(&self, symbol: &[u8]) -> bool {
+        let section = u16_at(symbol, 6);
+        section == 0 || section >= SHN_LORESERVE || self.position(section.into()).is_some()
+    }
+
+    /// Where the input's section of that index is now.
+    fn position(&self, was: u32) -> Option<usize> {
+        self.sections.iter().position(|s| s.was == was)
+    }
+
+    fn write(mut self) -> Vec<u8> {
+        let mut names = Names::default();
+        let at: Vec<u32> = self.sections.iter().map(|s| names.add(&s.name)).collect();
+        let place = self.position(self.names).expect("section names are never dropped");
+        self.sections[place].body = names.bytes;
+        let mut out = self.header.to_vec();
+        let mut rows = Vec::new();
+        for (section, name) in self.sections.iter().zip(at) {
+            let bytes = !matches!(section.kind, 0 | SHT_NOBITS);
+            if bytes {
+                out.resize(out.len().next_multiple_of(section.align.clamp(1, 4096) as usize), 0);
+            }
+            let size = if bytes { section.body.len() as u64 } else { section.size };
+            let moved = |was: u32| self.position(was).map_or(0, |place| place as u32);
+            // `sh_info` names a section of relocations only; of the symbol table it is a count.
+            let info = if section.kind == SHT_RELA { moved(section.info) } else { section.info };
+            let offset = if section.kind == 0 { 0 } else { out.len() as u64 };
+            rows.extend(name.to_le_bytes());
+            rows.extend(section.kind.to_le_bytes());
+            [section.flags, section.address, offset, size].iter().for_each(|word| rows.extend(word.to_le_bytes()));
+            [moved(section.link), info].iter().for_each(|word| rows.extend(word.to_le_bytes()));
+            [section.align, section.entry_size].iter().for_each(|word| rows.extend(word.to_le_bytes()));
+            out.extend(&section.body);
+        }
+        out.resize(out.len().next_multiple_of(8), 0);
+        let table = out.len() as u64;
+        out.extend(rows);
+        out[40..48].copy_from_slice(&table.to_le_bytes());
+        out[60..62].copy_from_slice(&(self.sections.len() as u16).to_le_bytes());
+        out[62..64].copy_from_slice(&(place as u16).to_le_bytes());
+        out
+    }
+}
+
+/// A string table: each name once.
+struct Names {
+    bytes: Vec<u8>,
+    at: BTreeMap<String, u32>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { bytes: vec![0], at: [(String::new(), 0)].into() }
+    }
+}
+
+impl Names {
+    fn add(&mut self, name: &str) -> u32 {
+        if let Some(at) = self.at.get(name) {
+            return *at;
+        }
+        let at = self.bytes.len() as u32;
+        self.bytes.extend(name.bytes().chain([0]));
+        self.at.insert(name.into(), at);
+        at
+    }
+}
+
+fn string_at(strings: &[u8], at: u32) -> Result<String, String> {
+    let rest = strings.get(at as usize..).ok_or("a name lies outside of its table")?;
+    let end = rest.iter().position(|b| *b == 0).ok_or("a name has no end")?;
+    String::from_utf8(rest[..end].to_vec()).map_err(|_| "a name is not UTF-8".into())
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests;
