@@ -1,5 +1,7 @@
 //! Built images in real machines. One scenario a file; each has a deadline, and needs QEMU.
 
+#[path = "../support/http.rs"]
+mod http;
 #[path = "../support/image.rs"]
 mod image;
 #[path = "../support/need.rs"]
@@ -19,6 +21,7 @@ mod damaged;
 mod interrupts;
 mod load;
 mod min_ram;
+mod netroot_http;
 mod netroot_nbd;
 mod powerdown;
 mod rescue;

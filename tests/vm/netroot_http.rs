@@ -1,0 +1,117 @@
+//! A root image from a web server: fetched through whatever the server does, and told when it is not the right one.
+
+use crate::http::{Server as Web, Step};
+use crate::image::Image;
+use crate::server::Server;
+use crate::vm::{Outcome, smoke, wait_until};
+use crate::{QEMU, need::have};
+use std::path::Path;
+use std::time::Duration;
+
+/// A server from elsewhere that knows no ranges.
+const PYTHON: &str = "python3";
+
+/// Time for a boot, with what the servers of these tests keep it waiting.
+const DEADLINE: &str = "180";
+
+fn image() -> Image {
+    Image::build_with_root("rescue", "http", &[])
+}
+
+/// The URL as the guest sees it.
+fn root(url: &str) -> String {
+    format!("bw.root={}", url.replace("127.0.0.1", "10.0.2.2"))
+}
+
+fn boot(image: &Image, words: &str, deadline_s: &str) -> Outcome {
+    smoke(image, &["--append", words, "--deadline-s", deadline_s])
+}
+
+fn disk(image: &Image) -> Vec<u8> {
+    std::fs::read(image.dir().join("root.img")).expect("the image was built")
+}
+
+fn python(folder: &Path) -> Server {
+    let folder = folder.to_str().expect("cargo's folders are UTF-8");
+    Server::start(&[PYTHON, "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "{port}"])
+}
+
+#[test]
+fn kubelet_is_healthy() {
+    if !have(&[QEMU, "go"]) {
+        return;
+    }
+    // Smoke serves the image itself.
+    let outcome = smoke(&Image::build_with_root("worker", "http", &[]), &["--ram-mib", "512", "--powerdown"]);
+    outcome.assert_passed();
+    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+}
+
+#[test]
+fn a_foreign_server_that_starts_late_and_knows_no_ranges() {
+    if !have(&[QEMU, PYTHON]) {
+        return;
+    }
+    let image = image();
+    let mut server = python(&image.dir());
+    server.kill();
+    let words = root(&format!("http://127.0.0.1:{}/root.img", server.port));
+    let outcome = std::thread::scope(|scope| {
+        let booting = scope.spawn(|| boot(&image, &words, DEADLINE));
+        let console = image.dir().join("smoke/console.log");
+        wait_until("the guest has tried", Duration::from_secs(120), || {
+            let text = std::fs::read(&console).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains("Connection refused")
+        });
+        std::thread::sleep(Duration::from_secs(20));
+        server.restart();
+        booting.join().expect("the boot was watched to its end")
+    });
+    outcome.assert_passed();
+}
+
+#[test]
+fn broken_connections_busy_servers_and_redirects() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let image = image();
+    let disk = disk(&image);
+    let web = Web::start();
+    let half = disk.len() / 2;
+    let steps = [Step::StopAfter(half), Step::Status(503), Step::StallAfter(1000), Step::IgnoreRange];
+    let url = web.page("/root.img", &disk, &steps);
+    let moved = web.page("/moved", b"", &[Step::Redirect("/root.img".into())]);
+    boot(&image, &root(&moved), DEADLINE).assert_passed();
+    let asked: Vec<_> = web.asked().into_iter().filter(|asked| asked.path == "/root.img").collect();
+    assert_eq!(asked.len(), 4, "{asked:#?}");
+    assert_eq!(asked[1].range.as_deref(), Some(format!("bytes={half}-").as_str()), "{url}");
+}
+
+#[test]
+fn what_is_wrong_is_told_and_the_next_source_is_tried() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let image = image();
+    let disk = disk(&image);
+    let web = Web::start();
+    let good = web.page("/root.img", &disk, &[Step::Serve]);
+    let missing = good.replace("root.img", "missing.img");
+    let short = web.page("/short.img", &disk[..disk.len() / 2], &[Step::Serve]);
+    let mut bytes = disk.clone();
+    bytes[disk.len() / 2] ^= 1;
+    let damaged = web.page("/damaged.img", &bytes, &[Step::Serve]);
+    let words: Vec<String> = [&missing, &short, &damaged, &good].into_iter().map(|url| root(url)).collect();
+    let outcome = boot(&image, &words.join(" "), DEADLINE);
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    let size = format!("the server has a file of {} bytes, the root image has {}", disk.len() / 2, disk.len());
+    for message in ["missing.img`: the server answered 404 (not found)", &size, "damaged.img` is damaged: its hash is "]
+    {
+        assert!(console.contains(message), "no {message:?} in {console}");
+    }
+    let outcome = boot(&image, &root(&missing), "25");
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    assert!(outcome.log("console.log").contains("phase root failed"), "{}", outcome.log("console.log"));
+}
