@@ -158,6 +158,9 @@ pub struct Timeline {
     pub image_id: String,
     pub phases: Vec<PhaseRecord>,
     pub services: Vec<ServiceRecord>,
+    /// Modaliases of devices that no driver has taken and no module of the image serves, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

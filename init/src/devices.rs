@@ -5,6 +5,7 @@ use crate::identity;
 use crate::modules::{self, Index, Loader, Uevents};
 use crate::phases::PhaseError;
 use crate::{sysctl, zram};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What did not work; the boot goes on without it.
@@ -45,6 +46,7 @@ fn load_modules(boot: &Arc<Boot>) -> Result<Vec<String>, PhaseError> {
         failed.extend(zram::start(boot.sys, &mut loader, zram).err().map(|e| e.to_string()));
     }
     drop(loader);
+    boot.timeline.set_unserved(modules::unserved(Path::new("/sys"), &index));
     if let Some(events) = events {
         modules::follow(boot, index, events, Arc::default())?;
     }

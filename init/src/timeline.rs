@@ -114,6 +114,17 @@ impl Timeline {
         }
     }
 
+    /// Lists the modaliases that found no module; says how many there are.
+    pub fn set_unserved(&self, unserved: Vec<String>) {
+        let mut state = self.lock();
+        if !unserved.is_empty() {
+            let text = [&unserved.len().to_string(), " modaliases found no module: the timeline lists them"].concat();
+            state.say(uptime_s(), Event::Note { text });
+        }
+        state.record.unserved = unserved;
+        state.publish();
+    }
+
     /// A service is started: the first time makes its record, further ones count as restarts.
     pub fn service_start(&self, name: &str) {
         let now = uptime_s();

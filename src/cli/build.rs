@@ -4,6 +4,7 @@ use super::lock::{ChangeDocument, documents};
 use super::{OutArgs, RecipeArgs};
 use crate::budget::{self, BudgetReport, Violation};
 use crate::error::Failure;
+use crate::kmod::Unserved;
 use crate::pipeline::{self, BuildOutcome, BuildRequest, Options};
 use crate::recipe::RootMode;
 use clap::Args;
@@ -43,6 +44,8 @@ struct Document<'a> {
     lock_changes: Vec<ChangeDocument>,
     budget: &'a BudgetReport,
     violations: Vec<Violation>,
+    /// Modaliases of `[kernel] modaliases` that nothing serves.
+    unserved: &'a [Unserved],
 }
 
 pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
@@ -68,6 +71,7 @@ fn document(outcome: &BuildOutcome) -> Document<'_> {
         lock_changes: outcome.renewed.as_ref().map(documents).unwrap_or_default(),
         budget: &outcome.budget,
         violations: outcome.budget.violations(),
+        unserved: &outcome.unserved,
     }
 }
 
@@ -83,5 +87,10 @@ fn text(outcome: &BuildOutcome) -> String {
         (false, true) => format!("{place}: image {}", outcome.image_id),
         (false, false) => format!("{place}: not written"),
     };
-    format!("{lock}{table}\n{last}\n")
+    let mut unserved = String::new();
+    if !outcome.unserved.is_empty() {
+        unserved.push_str("\nno module serves these modaliases:\n");
+        outcome.unserved.iter().for_each(|u| unserved.push_str(&format!("  {} ({})\n", u.modalias, u.origin)));
+    }
+    format!("{lock}{table}{unserved}\n{last}\n")
 }

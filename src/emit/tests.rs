@@ -36,7 +36,8 @@ fn recipe() -> CheckedRecipe {
             origin: origin(),
             component: "kernel".into(),
             early: Vec::new(),
-            netroot: Vec::new(),
+            netroot: None,
+            modaliases: Vec::new(),
             strip: false,
             modules: Vec::new(),
             load: Vec::new(),
@@ -121,6 +122,7 @@ impl Lab {
             vmlinuz: Body::from_bytes(*b"kernel"),
             early: Vec::new(),
             load: Vec::new(),
+            unserved: Vec::new(),
         };
         let segments = vec![
             segment(dir.path(), SegmentName::Boot, b"\x28\xb5\x2f\xfdboot"),

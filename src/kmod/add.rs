@@ -16,7 +16,7 @@ use sha2::Digest;
 use std::collections::BTreeMap;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What the cache keeps: the selection, and the early modules unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,8 +58,8 @@ pub(crate) fn add_kernel(
     adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path))?;
     adder.add_tables(SegmentName::Root, &listed(&selection.root, |file| &file.path))?;
     add_firmware(&recipe.kernel, selection, supply, draft)?;
-    let Selection { early, load, .. } = record.selection;
-    Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load })
+    let Selection { early, load, unserved, .. } = record.selection;
+    Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load, unserved })
 }
 
 struct Adder<'a> {
@@ -156,7 +156,9 @@ fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
     };
     add(&FORMAT.to_string());
     add(if kernel.strip { "stripped" } else { "" });
-    for requests in [&kernel.early, &kernel.netroot, &kernel.modules, &kernel.load] {
+    let netroot = kernel.netroot.clone().unwrap_or_default();
+    add(if kernel.netroot.is_some() { "network root" } else { "" });
+    for requests in [&kernel.early, &netroot, &kernel.modules, &kernel.load, &kernel.modaliases] {
         add(&requests.len().to_string());
         for request in requests {
             add(&request.text);

@@ -17,5 +17,6 @@ pub(crate) use add::add_kernel;
 pub use error::KmodError;
 pub use fnmatch::fnmatch;
 pub use modinfo::{ModInfo, parse_modinfo};
+pub use select::Unserved;
 pub use strip::strip_module;
 pub use tables::{Listed, format_alias, format_dep, format_softdep};

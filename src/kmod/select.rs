@@ -21,6 +21,16 @@ pub struct Selection {
     pub root: BTreeMap<String, Why>,
     /// Of all of them.
     pub infos: BTreeMap<String, ModInfo>,
+    /// Modaliases of the fleet's machines that nothing serves.
+    pub unserved: Vec<Unserved>,
+}
+
+/// A modalias that neither a module nor the kernel itself serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unserved {
+    pub modalias: String,
+    /// File and line.
+    pub origin: String,
 }
 
 /// What drew a module in.
@@ -28,9 +38,14 @@ pub struct Selection {
 pub struct Why {
     /// The recipe line, or the module.
     pub by: String,
-    /// `asked for`, `alias`, `depends`, `softdep`.
+    /// `asked for`, `alias`, `device`, `depends`, `softdep`.
     pub relation: String,
 }
+
+/// [`Why::relation`] of what serves a machine's modalias.
+const DEVICE: &str = "device";
+/// Drivers that a root over the network may need.
+const NETWORK_DRIVERS: &str = "kernel/drivers/net/";
 
 /// Where aliases for softdeps are looked for: the kernel's algorithms, which are named by what they do (`crc32c`).
 const ALGORITHMS: [&str; 3] = ["kernel/crypto/", "kernel/arch/", "kernel/lib/"];
@@ -42,17 +57,25 @@ pub fn select(kernel: &Kernel, files: &KernelFiles, jobs: usize) -> Result<Selec
     selector.close(&mut early)?;
     // What the root needs does not depend on where it comes from: it is the same image.
     let mut boot = early.clone();
-    selector.take_requests(&kernel.netroot, &mut boot)?;
-    selector.close(&mut boot)?;
     let mut root = BTreeMap::new();
     selector.take_requests(&kernel.modules, &mut root)?;
+    let unserved = selector.take_devices(&kernel.modaliases, &mut root)?;
+    if let Some(netroot) = &kernel.netroot {
+        selector.take_requests(netroot, &mut boot)?;
+        let of_device = |why: &Why| why.relation == DEVICE;
+        let is_driver = |name: &String| files.modules[name].path.starts_with(NETWORK_DRIVERS);
+        boot.extend(
+            root.iter().filter(|(n, why)| of_device(why) && is_driver(n)).map(|(n, why)| (n.clone(), why.clone())),
+        );
+        selector.close(&mut boot)?;
+    }
     let load = selector.take_requests(&kernel.load, &mut root)?;
     selector.close(&mut root)?;
     root.retain(|name, _| !early.contains_key(name));
     let mut infos = selector.infos;
     infos.retain(|name, _| boot.contains_key(name) || root.contains_key(name));
     let load = load.into_iter().filter(|name| !early.contains_key(name)).collect();
-    Ok(Selection { early: early_names, load, boot, root, infos })
+    Ok(Selection { early: early_names, load, boot, root, infos, unserved })
 }
 
 struct Selector<'a> {
@@ -114,6 +137,33 @@ impl Selector<'_> {
             return Err(KmodError::NoAlias { pattern: request.text.clone(), release, origin });
         }
         Ok(found)
+    }
+
+    /// Adds what serves the modaliases of machines; returns those that nothing does.
+    fn take_devices(
+        &mut self,
+        devices: &[ModuleRequest],
+        into: &mut BTreeMap<String, Why>,
+    ) -> Result<Vec<Unserved>, KmodError> {
+        if devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<String> = self.files.modules.keys().cloned().collect();
+        self.read(&all)?;
+        let mut unserved = Vec::new();
+        for device in devices {
+            let serves = |alias: &String| fnmatch(alias, &device.text);
+            let mut served = self.files.builtin_aliases.iter().any(serves);
+            for name in all.iter().filter(|name| self.infos[*name].aliases.iter().any(serves)) {
+                served = true;
+                let why = Why { by: device.origin.to_string(), relation: DEVICE.into() };
+                into.entry(name.clone()).or_insert(why);
+            }
+            if !served {
+                unserved.push(Unserved { modalias: device.text.clone(), origin: device.origin.to_string() });
+            }
+        }
+        Ok(unserved)
     }
 
     /// Adds what the modules need, and what that needs.

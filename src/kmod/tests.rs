@@ -158,6 +158,50 @@ fn patterns_match_aliases_and_devices() {
 }
 
 #[test]
+fn what_machines_ask_for_comes_along_and_the_rest_is_listed() {
+    let mut f = fixture();
+    let devices = [
+        "pci:v00008086d000010D3sv00001AF4sd00000001bc02sc00i00",
+        "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00",
+        "pci:v0000BEEFd00000001sv00000000sd00000000bc02sc00i00",
+        "fs-erofs",
+    ];
+    f.recipe.kernel.modaliases = devices.iter().map(|device| request(device)).collect();
+    let build = f.build().unwrap();
+    assert!(modules(&build, SegmentName::Boot).is_empty(), "the root is in memory");
+    let drivers = ["drivers/net/mii.ko.xz", "drivers/net/net-a.ko.xz", "lib/base_lib.ko"];
+    let root = modules(&build, SegmentName::Root);
+    assert!(drivers.iter().all(|d| root.iter().any(|m| m == d)), "{root:?}");
+    let unserved: Vec<&str> = build.kernel.unserved.iter().map(|u| u.modalias.as_str()).collect();
+    assert_eq!(unserved, [devices[2]], "neither a module nor the kernel itself serves it");
+    assert_eq!(build.kernel.unserved[0].origin, "test.toml:40");
+
+    f.recipe.kernel.netroot = Some(Vec::new());
+    let build = f.build().unwrap();
+    let boot = ["drivers/net/mii.ko", "drivers/net/net-a.ko", "lib/base_lib.ko"];
+    assert_eq!(modules(&build, SegmentName::Boot), boot, "only network drivers, with what they need");
+    assert_eq!(modules(&build, SegmentName::Root), root, "the root is the same");
+}
+
+#[test]
+fn a_network_root_changes_the_boot_segment_only() {
+    let mut f = fixture();
+    f.recipe.kernel.early = vec![request("erofs")];
+    f.recipe.kernel.modules = vec![request("net_a")];
+    let ram = f.build().unwrap();
+    f.recipe.kernel.netroot = Some(vec![request("b"), request("net_a")]);
+    let network = f.build().unwrap();
+    assert_eq!(modules(&network, SegmentName::Root), modules(&ram, SegmentName::Root));
+    assert_eq!(network.kernel.early, ram.kernel.early, "the others wait for their devices");
+    let boot = modules(&network, SegmentName::Boot);
+    for module in ["drivers/net/b.ko", "drivers/net/net-a.ko", "drivers/net/mii.ko", "fs/erofs/erofs.ko"] {
+        assert!(boot.iter().any(|m| m == module), "{module} in {boot:?}");
+    }
+    let alias = text(&network, &format!("lib/modules/{RELEASE}/modules.alias"));
+    assert!(alias.contains(" net_a\n"), "coldplug finds it: {alias}");
+}
+
+#[test]
 fn what_does_not_exist_is_named() {
     let mut f = fixture();
     f.recipe.kernel.modules = vec![request("libcrc32")];

@@ -6,6 +6,7 @@
 use crate::budget::BudgetReport;
 use crate::entry::{Body, Sha256};
 use crate::error::{Exit, Failure};
+use crate::kmod::Unserved;
 use crate::lock::Lock;
 use crate::recipe::{CheckedRecipe, SourceSpec};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ struct Record {
     image_id: String,
     files: Vec<FileStamp>,
     budget: BudgetReport,
+    unserved: Vec<Unserved>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +37,11 @@ struct FileStamp {
 }
 
 /// What an earlier build left.
+#[derive(Clone)]
 pub struct Found {
     pub image_id: String,
     pub budget: BudgetReport,
+    pub unserved: Vec<Unserved>,
 }
 
 /// Exit code 1.
@@ -113,12 +117,13 @@ pub fn with_lock(inputs: &Sha256, lock: &Lock) -> Sha256 {
 pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<Found> {
     let record: Record = serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()?;
     let same = record.inputs == *inputs && stamps(dir).ok()? == record.files;
-    same.then_some(Found { image_id: record.image_id, budget: record.budget })
+    same.then_some(Found { image_id: record.image_id, budget: record.budget, unserved: record.unserved })
 }
 
 /// Records a finished build; nobody else may replace the image meanwhile.
-pub fn remember(dir: &Path, inputs: &Sha256, image_id: &str, budget: &BudgetReport) -> Result<(), FreshError> {
-    let record = Record { inputs: *inputs, image_id: image_id.into(), files: stamps(dir)?, budget: budget.clone() };
+pub fn remember(dir: &Path, inputs: &Sha256, found: &Found) -> Result<(), FreshError> {
+    let Found { image_id, budget, unserved } = found.clone();
+    let record = Record { inputs: *inputs, image_id, files: stamps(dir)?, budget, unserved };
     let path = dir.join(RECORD);
     let failed = |cause| FreshError::Write { path: path.clone(), cause };
     let text = serde_json::to_vec(&record).map_err(|e| failed(e.into()))?;

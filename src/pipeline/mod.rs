@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::emit::{self, SourceRecord};
 use crate::entry::Body;
 use crate::error::Failure;
+use crate::kmod::Unserved;
 use crate::lock::{LockDiff, load_lock};
 use crate::pid1;
 use crate::recipe::{CheckedRecipe, RootMode, load_recipe, render_template};
@@ -68,6 +69,8 @@ pub struct BuildOutcome {
     /// Segments taken from the cache, by name.
     pub reused: Vec<String>,
     pub budget: BudgetReport,
+    /// Modaliases of the recipe's machines that nothing serves.
+    pub unserved: Vec<Unserved>,
 }
 
 /// Builds an image, or finds that it is there already.
@@ -75,21 +78,22 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
     let recipe = options.load_recipe()?;
     let pid1 = pid1::load_pid1(request.pid1.as_deref())?;
     let dir = request.out.join(recipe.image_name());
-    let outcome = |image_id, budget| BuildOutcome {
+    let outcome = |found: fresh::Found| BuildOutcome {
         recipe: recipe.name.clone(),
         root: recipe.root.mode,
         dir: dir.clone(),
-        image_id,
+        image_id: found.image_id,
         unchanged: true,
         renewed: None,
         reused: Vec::new(),
-        budget,
+        budget: found.budget,
+        unserved: found.unserved,
     };
     let inputs = fresh::inputs(&recipe, &pid1)?;
     if let Some(lock) = load_lock(&recipe.lock_path)?
         && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
     {
-        return Ok(outcome(found.image_id, found.budget));
+        return Ok(outcome(found));
     }
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
     let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
@@ -106,14 +110,14 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         time: renewed.lock.time,
     };
     let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
+    let budget = emitted.budget.clone();
+    let made = fresh::Found { image_id: packing.image_id.clone(), budget, unserved: build.kernel.unserved.clone() };
     if emitted.budget.violations().is_empty() {
-        let inputs = fresh::with_lock(&inputs, &renewed.lock);
-        fresh::remember(&dir, &inputs, &packing.image_id, &emitted.budget)?;
+        fresh::remember(&dir, &fresh::with_lock(&inputs, &renewed.lock), &made)?;
     }
     let packed = packing.segments.iter().chain(packing.root.as_ref().map(|root| &root.segment));
     let reused = packed.filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
-    let done = outcome(packing.image_id, emitted.budget);
-    Ok(BuildOutcome { unchanged: false, renewed: renewed.diff, reused, ..done })
+    Ok(BuildOutcome { unchanged: false, renewed: renewed.diff, reused, ..outcome(made) })
 }
 
 /// Pins every source anew and saves the lock.

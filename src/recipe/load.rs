@@ -171,7 +171,7 @@ fn extends(node: &Node) -> Vec<&Node> {
 }
 
 /// Relative to the current folder where it lies below it.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().and_then(std::fs::canonicalize);
     let relative = here.ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
     relative.as_deref().unwrap_or(path).display().to_string()

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod file;
+mod fleet;
 mod load;
 mod merge;
 pub mod node;
@@ -94,8 +95,11 @@ pub struct Kernel {
     /// Modules wanted in the boot segment and loaded before the root is mounted, in order. Sets are expanded.
     pub early: Vec<ModuleRequest>,
     /// Further modules of the boot segment when the root comes over the network, loaded when a device or the root asks for
-    /// them; empty when it does not.
-    pub netroot: Vec<ModuleRequest>,
+    /// them; `None` when it does not.
+    pub netroot: Option<Vec<ModuleRequest>>,
+    /// Modaliases of real machines: what serves them comes into the root, and network drivers into the boot segment of a
+    /// network root.
+    pub modaliases: Vec<ModuleRequest>,
     /// Modules of the boot segment lose what they can be loaded without, their signatures too.
     pub strip: bool,
     /// Modules wanted in the root, found by coldplug or `request_module`.

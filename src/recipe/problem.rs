@@ -63,6 +63,8 @@ pub enum Problem {
     BadCondition { text: String, cause: &'static str },
     #[error("`{key}` is not used: {reason}")]
     NotUsed { key: &'static str, reason: &'static str },
+    #[error("line {line} of `{file}` is no modalias: `{found}`")]
+    BadModalias { file: String, line: u32, found: String },
     #[error("{cause}")]
     Unfit { cause: String },
 }
@@ -106,6 +108,10 @@ impl Problem {
             Self::OpenReference { .. } => "close it, or write `$${` for the text itself".into(),
             Self::BadCondition { .. } => {
                 "write `debug`, `!debug`, `name == value`, `name != value`, `true` or `false`".into()
+            }
+            Self::BadModalias { .. } => {
+                "write one modalias a line, as `bootwright-ctl hardware` prints them on a machine; `#` begins a comment"
+                    .into()
             }
             Self::NotUsed { key, .. } => format!("take `{key}` out"),
             Self::Unfit { .. } => "see the recipe reference, docs/recipes.md".into(),

@@ -20,6 +20,7 @@ pub(crate) use overlay::add_overlay;
 pub(crate) use supply::Supply;
 
 use crate::entry::{Body, Entry};
+use crate::kmod::Unserved;
 use crate::recipe::{Origin, SegmentName};
 use std::collections::BTreeMap;
 
@@ -110,4 +111,6 @@ pub struct KernelBuild {
     pub early: Vec<String>,
     /// The same for those loaded from the root.
     pub load: Vec<String>,
+    /// Modaliases of the recipe's machines that nothing serves.
+    pub unserved: Vec<Unserved>,
 }

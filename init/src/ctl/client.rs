@@ -3,6 +3,7 @@
 use super::logs::{self, parse_logs_args};
 use super::{COMMANDS, Reply, Request};
 use crate::json;
+use crate::modules::hardware;
 use bootwright_contract::paths;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -64,6 +65,10 @@ fn run_words(words: &[&str]) -> Option<u8> {
         ["exit" | "quit" | "logout"] => return None,
         ["help" | "--help" | "-h"] => {
             say(&help());
+            0
+        }
+        ["hardware"] => {
+            say(&hardware(Path::new("/sys")));
             0
         }
         ["logs", rest @ ..] => show_logs(rest),

@@ -53,6 +53,7 @@ const fn command(name: &'static str, argument: &'static str, help: &'static str)
 const COMMANDS: &[Command] = &[
     command("status", "[--json]", "services, memory, network, image"),
     command("timeline", "[--json]", "what happened since the kernel started"),
+    command("hardware", "", "what the devices ask for, for `[kernel] modaliases`"),
     command("logs", "NAME [-f] [-n N]", "what a service wrote; -f follows it"),
     command("start", "NAME", "start a service that is stopped"),
     command("stop", "NAME", "stop a service; it stays stopped"),

@@ -116,7 +116,12 @@ pub fn timeline_table(timeline: &Timeline) -> String {
         let took = end.map_or("-".into(), |end| seconds(end - start));
         [seconds(start), took, kind.into(), name.clone(), outcome]
     }));
-    table(&table_rows)
+    let mut text = table(&table_rows);
+    if !timeline.unserved.is_empty() {
+        text.push_str("\nmodaliases that found no module:\n");
+        timeline.unserved.iter().for_each(|alias| text.push_str(&["  ", alias, "\n"].concat()));
+    }
+    text
 }
 
 fn seconds(value: f64) -> String {

@@ -26,6 +26,33 @@ pub fn load_for_devices(loader: &mut Loader) -> Vec<String> {
     }
 }
 
+/// Modaliases below `sys` of devices without a driver that no module of the image serves; sorted, each once.
+pub fn unserved(sys: &Path, index: &Index) -> Vec<String> {
+    let devices = entries(&sys.join("bus")).into_iter().flat_map(|bus| entries(&bus.join("devices")));
+    // What is built into the kernel has its driver, and so has what the initramfs brought.
+    let without_driver = devices.filter(|device| !device.join("driver").exists());
+    let mut found: Vec<String> = without_driver.filter_map(|device| modalias(&device)).collect();
+    found.retain(|alias| index.serving(alias).is_empty());
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// What the devices below `sys` ask for, one a line, sorted: the format of the files in `[kernel] modaliases`.
+pub fn hardware(sys: &Path) -> String {
+    let name = |file: &str| fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
+    let mut aliases = modaliases(sys);
+    aliases.sort();
+    aliases.dedup();
+    let mut text = ["# ", name("sys_vendor").trim(), " ", name("product_name").trim()].concat().trim_end().to_string();
+    for alias in aliases {
+        text.push('\n');
+        text.push_str(&alias);
+    }
+    text.push('\n');
+    text
+}
+
 /// All modaliases below `sys`. Devices on buses and in classes have them, and the processor.
 fn modaliases(sys: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -87,6 +114,16 @@ mod tests {
             fs::write(sys.join(device).join("modalias"), alias).unwrap();
         }
         assert_eq!(modaliases(&sys), ["virtio:d1v2", "input:b1", "cpu:type:x86"]);
+        fs::create_dir_all(sys.join("class/dmi/id")).unwrap();
+        fs::write(sys.join("class/dmi/id/product_name"), "Board 7\n").unwrap();
+        assert_eq!(hardware(&sys), "#  Board 7\ncpu:type:x86\ninput:b1\nvirtio:d1v2\n");
+        let index = crate::modules::tests::index("", "alias virtio:d9* x\n", "", "");
+        assert_eq!(unserved(&sys, &index), ["virtio:d1v2"]);
+        let index = crate::modules::tests::index("", "alias virtio:d1* x\n", "", "");
+        assert!(unserved(&sys, &index).is_empty(), "a module serves it");
+        let index = crate::modules::tests::index("", "", "", "");
+        fs::create_dir_all(sys.join("bus/virtio/devices/virtio0/driver")).unwrap();
+        assert!(unserved(&sys, &index).is_empty(), "it has a driver");
         fs::remove_dir_all(&sys).unwrap();
         assert!(modaliases(&sys).is_empty());
     }

@@ -6,7 +6,7 @@ mod loader;
 mod pattern;
 mod uevent;
 
-pub use coldplug::{follow, load_for_devices};
+pub use coldplug::{follow, hardware, load_for_devices, unserved};
 #[cfg(test)]
 pub use index::tests;
 pub use index::{Index, kernel_name};

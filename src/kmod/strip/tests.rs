@@ -1,8 +1,146 @@
 use super::*;
+use proptest::prelude::*;
+
+/// One row of a section table, and its bytes.
+struct Part {
+    name: &'static str,
+    kind: u32,
+    link: u32,
+    info: u32,
+    body: Vec<u8>,
+}
+
+fn part(name: &'static str, kind: u32, link: u32, info: u32, body: impl Into<Vec<u8>>) -> Part {
+    Part { name, kind, link, info, body: body.into() }
+}
+
+fn symbol(name: u32, info: u8, section: u16, value: u64) -> Vec<u8> {
+    let mut out = name.to_le_bytes().to_vec();
+    out.extend([info, 0]);
+    out.extend(section.to_le_bytes());
+    out.extend(value.to_le_bytes());
+    out.extend(0u64.to_le_bytes());
+    out
+}
+
+fn rela(offset: u64, symbol: u32, kind: u32) -> Vec<u8> {
+    let info = u64::from(symbol) << 32 | u64::from(kind);
+    [offset.to_le_bytes(), info.to_le_bytes(), (-4i64).to_le_bytes()].concat()
+}
+
+/// `.text` that calls `used` (undefined) and has a local `gone` and a global `kept`; `.BTF`; an ORC table.
+fn module() -> Vec<u8> {
+    let strings = b"\0gone\0used\0kept\0orc_symbol\0";
+    let symbols = [
+        symbol(0, 0, 0, 0),
+        symbol(0, 3, 1, 0),
+        symbol(1, 2, 1, 8),
+        symbol(16, 0, 4, 0),
+        symbol(6, 0x10, 0, 0),
+        symbol(11, 0x12, 1, 4),
+    ];
+    let parts = [
+        part("", 0, 0, 0, []),
+        part(".text", 1, 0, 0, [0xe8, 0, 0, 0, 0, 0xc3, 0x90, 0x90, 0xc3]),
+        part(".BTF", 1, 0, 0, [0x9f; 500]),
+        part(".rela.text", SHT_RELA, 7, 1, [rela(1, 4, 4), rela(5, 1, 2)].concat()),
+        part(".orc_unwind_ip", 1, 0, 0, [0; 8]),
+        part(".rela.orc_unwind_ip", SHT_RELA, 7, 4, rela(0, 1, 2)),
+        part(".modinfo", 1, 0, 0, *b"license=GPL\0"),
+        part(".symtab", SHT_SYMTAB, 8, 4, symbols.concat()),
+        part(".strtab", 3, 0, 0, strings.to_vec()),
+        part(".bss", SHT_NOBITS, 0, 0, []),
+        part(".shstrtab", 3, 0, 0, []),
+    ];
+    file(parts.into())
+}
+
+fn file(mut parts: Vec<Part>) -> Vec<u8> {
+    let mut names = vec![0];
+    let at: Vec<u32> = parts
+        .iter()
+        .map(|part| {
+            let at = names.len() as u32;
+            names.extend(part.name.bytes().chain([0]));
+            at
+        })
+        .collect();
+    let last = parts.len() - 1;
+    parts[last].body = names;
+    let mut out = b"\x7fELF\x02\x01\x01".to_vec();
+    out.resize(16, 0);
+    out.extend([1, 0, 62, 0, 1, 0, 0, 0]);
+    out.resize(52, 0);
+    for half in [64u16, 0, 0, 64, parts.len() as u16, last as u16] {
+        out.extend(half.to_le_bytes());
+    }
+    let mut rows = Vec::new();
+    for (part, name) in parts.iter().zip(at) {
+        let size = if part.kind == SHT_NOBITS { 64 } else { part.body.len() as u64 };
+        rows.extend(name.to_le_bytes());
+        rows.extend(part.kind.to_le_bytes());
+        [0, 0, out.len() as u64, size].iter().for_each(|word| rows.extend(u64::to_le_bytes(*word)));
+        [part.link, part.info].iter().for_each(|word| rows.extend(word.to_le_bytes()));
+        [1u64, 0].iter().for_each(|word| rows.extend(word.to_le_bytes()));
+        out.extend(&part.body);
+    }
+    out.resize(out.len().next_multiple_of(8), 0);
+    let table = out.len() as u64;
+    out[40..48].copy_from_slice(&table.to_le_bytes());
+    out.extend(rows);
+    out.extend(b"~Module signature appended~\n");
+    out
+}
+
+fn section<'e>(elf: &'e Elf, name: &str) -> &'e Section {
+    elf.sections.iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
 
 #[test]
-fn damaged_files_are_refused_and_never_panic() {
+fn what_is_not_needed_goes_and_the_rest_still_fits_together() {
+    let before = module();
+    let after = strip_module(&before).unwrap();
+    assert!(after.len() + 500 < before.len() && !after.ends_with(b"appended~\n"));
+    let elf = Elf::parse(&after).unwrap();
+    let names: Vec<&str> = elf.sections.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["", ".text", ".rela.text", ".modinfo", ".symtab", ".strtab", ".bss", ".shstrtab"]);
+    assert_eq!(section(&elf, ".text").body, section(&Elf::parse(&before).unwrap(), ".text").body);
+    assert_eq!(section(&elf, ".bss").size, 64);
+    assert_eq!(section(&elf, ".modinfo").body, b"license=GPL\0");
+
+    let symbols = section(&elf, ".symtab");
+    assert_eq!(elf.sections[symbols.link as usize].name, ".strtab");
+    let strings = &section(&elf, ".strtab").body;
+    let name = |i: u32| string_at(strings, u32_at(&symbols.body, i as usize * SYMBOL)).unwrap();
+    let all: Vec<String> = (0..symbols.body.len() / SYMBOL).map(|i| name(i as u32)).collect();
+    assert_eq!(all, ["", "", "used", "kept"], "neither the local nor that of a section that went");
+    assert_eq!(symbols.info, 2, "locals come first");
+    let rela = section(&elf, ".rela.text");
+    assert_eq!(elf.sections[rela.info as usize].name, ".text");
+    assert_eq!(elf.sections[rela.link as usize].name, ".symtab");
+    let named: Vec<String> = rela.body.chunks_exact(RELA).map(|r| name(u32_at(r, 12))).collect();
+    assert_eq!(named, ["used", ""], "the same symbols under their new numbers");
+    assert_eq!(strip_module(&after).unwrap(), after, "nothing is left to strip");
+}
+
+#[test]
+fn what_is_no_module_is_refused() {
     for bytes in [&b""[..], b"\x7fELF", &[0; 64], &[0xff; 200]] {
         assert!(strip_module(bytes).is_err());
+    }
+    let parts = vec![part("", 0, 0, 0, []), part(".group", SHT_GROUP, 0, 0, [0; 8]), part(".shstrtab", 3, 0, 0, [])];
+    assert!(strip_module(&file(parts)).unwrap_err().contains("`.group`"));
+}
+
+proptest! {
+    #[test]
+    fn damaged_modules_never_panic(changes in prop::collection::vec((0usize..2000, any::<u8>()), 1..12), cut in 1usize..2000) {
+        let mut bytes = module();
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        bytes.truncate(cut);
+        let _ = strip_module(&bytes);
     }
 }

@@ -2,13 +2,17 @@
 
 use super::Check;
 use crate::recipe::file::KernelFile;
+use crate::recipe::fleet::{find_files, parse_modaliases};
+use crate::recipe::load::shown;
 use crate::recipe::node::{At, Node, Value};
 use crate::recipe::problem::Problem;
 use crate::recipe::{Kernel, ModuleRequest, Root};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 impl Check<'_> {
-    /// `root`: which modules the initrd of a network root has.
-    pub(super) fn kernel(&mut self, tree: &Node, root: Option<&Root>) -> Option<Kernel> {
+    /// `root`: which modules the initrd of a network root has. Files of modaliases are added to `files_read`.
+    pub(super) fn kernel(&mut self, tree: &Node, root: Option<&Root>, files_read: &mut Vec<PathBuf>) -> Option<Kernel> {
         let Some(node) = tree.get("kernel") else {
             self.need(None::<()>, "kernel", tree, "the recipe, or extend one that has it (`extends = \"base\"`)");
             return None;
@@ -23,6 +27,7 @@ impl Check<'_> {
         let netroot = self.netroot(node, root);
         let modules = self.modules(node, "modules");
         let load = self.modules(node, "load");
+        let modaliases = self.modaliases(node, files_read);
         let file: KernelFile = self.read(Some(node))?;
         let component = self.need(file.component, "component", node, "`[kernel]`")?;
         self.check_component(tree, node.at_of("component"), &component);
@@ -34,6 +39,7 @@ impl Check<'_> {
             component,
             early,
             netroot,
+            modaliases,
             strip: root.is_some_and(|root| root.mode.is_network()) && file.netroot_strip,
             modules,
             load,
@@ -59,17 +65,65 @@ impl Check<'_> {
         out
     }
 
+    /// What the machines of the files in `modaliases` ask for, each once.
+    fn modaliases(&mut self, kernel: &Node, files_read: &mut Vec<PathBuf>) -> Vec<ModuleRequest> {
+        let patterns = kernel.get("modaliases").map_or(Vec::new(), |node| match node.text() {
+            Some(_) => vec![node],
+            None => node.items().iter().collect(),
+        });
+        let (on_disk, mut out) = (self.on_disk, Vec::<ModuleRequest>::new());
+        for node in patterns.into_iter().filter(|_| on_disk) {
+            let Some(text) = node.text() else { continue };
+            let pattern = self.host_path(node.at, text);
+            let files = match find_files(&pattern) {
+                Ok(files) => files,
+                Err(e) => {
+                    let problem = Problem::BadGlob { pattern: text.into(), cause: e.kind().to_string() };
+                    self.report(node.at, problem);
+                    continue;
+                }
+            };
+            if files.is_empty() {
+                self.report(node.at, Problem::MissingPath { what: "a file of modaliases", path: pattern });
+            }
+            for file in files {
+                let found = self.modalias_file(node.at, &file);
+                files_read.push(file);
+                let new = found.into_iter().filter(|m| !out.iter().any(|known| known.text == m.text));
+                let new: Vec<ModuleRequest> = new.collect();
+                out.extend(new);
+            }
+        }
+        out
+    }
+
+    fn modalias_file(&mut self, at: At, path: &Path) -> Vec<ModuleRequest> {
+        let file = shown(path);
+        let problem = match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                Problem::MissingPath { what: "a file of modaliases", path: path.into() }
+            }
+            Err(e) => Problem::Unreadable { path: path.into(), cause: e.to_string() },
+            Ok(text) => match parse_modaliases(&file, &text) {
+                Ok(found) => return found,
+                Err(bad) => Problem::BadModalias { file, line: bad.line, found: bad.text },
+            },
+        };
+        self.report(at, problem);
+        Vec::new()
+    }
+
     /// The list `netroot`, and the sets of the modes that this image may have; nothing of a RAM root.
-    fn netroot(&mut self, kernel: &Node, root: Option<&Root>) -> Vec<ModuleRequest> {
+    fn netroot(&mut self, kernel: &Node, root: Option<&Root>) -> Option<Vec<ModuleRequest>> {
         let mut out = self.modules(kernel, "netroot");
-        let Some(root) = root.filter(|root| root.mode.is_network()) else { return Vec::new() };
+        let root = root.filter(|root| root.mode.is_network())?;
         for mode in [root.mode].iter().chain(&root.choices) {
             let list = kernel.get("sets").and_then(|sets| sets.get(&format!("root-{mode}")));
             if let Some(list) = list {
                 self.expand(kernel, list, &mut Vec::new(), &mut out);
             }
         }
-        out
+        Some(out)
     }
 
     fn expand(&mut self, kernel: &Node, list: &Node, chain: &mut Vec<String>, out: &mut Vec<ModuleRequest>) {

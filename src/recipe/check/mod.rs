@@ -55,7 +55,7 @@ impl<'a> Check<'a> {
         mut tree: Node,
         stem: &str,
         sets: &[Set],
-        files_read: Vec<PathBuf>,
+        mut files_read: Vec<PathBuf>,
     ) -> Option<CheckedRecipe> {
         self.variables(&tree, sets);
         let mut fill =
@@ -64,7 +64,7 @@ impl<'a> Check<'a> {
         let name = self.recipe_name(&tree, stem);
         let components = self.components(&tree);
         let root = self.root(&tree, &name);
-        let kernel = self.kernel(&tree, root.as_ref());
+        let kernel = self.kernel(&tree, root.as_ref(), &mut files_read);
         let overlays = self.overlays(&tree);
         let files = self.files(&tree);
         let services = self.services(&tree);

@@ -116,6 +116,8 @@ pub struct KernelFile {
     /// Further modules of the initrd when the root comes over the network: network cards, and what reaches the root.
     #[serde(default)]
     pub netroot: Vec<String>,
+    /// Files of modaliases that were collected on real machines (globs, relative to this file): what serves them is taken.
+    pub modaliases: Option<OneOrMany>,
     /// Leave out of that initrd's modules what they can be loaded without: type information, unwinding tables, unused symbols,
     /// signatures. Not for Secure Boot.
     #[serde(default = "yes")]

@@ -188,3 +188,18 @@ fn missing_files_are_problems() {
     }
     assert!(matches!(load_recipe("no/such.toml", &[], None), Err(RecipeErrors::NotFound { .. })));
 }
+
+#[test]
+fn files_of_modaliases_are_read_and_their_faults_named() {
+    let recipe = format!("{BASE}\n").replace("early = [\"loop\"]", "early = [\"loop\"]\nmodaliases = \"fleet/*.txt\"");
+    let tree = ("tree/x", "");
+    let with = |files: &[(&str, &str)]| load(&[&[("r.toml", recipe.as_str()), tree], files].concat(), &[]);
+    let r = with(&[("fleet/b.txt", "usb:v1\npci:v2\n"), ("fleet/a.txt", "# node 1\npci:v2\n")]).unwrap();
+    let found: Vec<(&str, u32)> = r.kernel.modaliases.iter().map(|m| (m.text.as_str(), m.origin.line)).collect();
+    assert_eq!(found, [("pci:v2", 2), ("usb:v1", 1)], "each once, by file");
+    assert_eq!(r.files_read.len(), 3, "a build is not fresh when they change");
+    let error = with(&[("fleet/a.txt", "pci:v2\ne1000e\n")]).unwrap_err();
+    assert!(error.contains("line 2 of `fleet/a.txt` is no modalias: `e1000e`"), "{error}");
+    let error = with(&[]).unwrap_err();
+    assert!(error.contains("a file of modaliases `fleet/*.txt` is not there"), "{error}");
+}
