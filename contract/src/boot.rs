@@ -19,6 +19,7 @@ pub struct BootConfig {
     pub segments: Vec<SegmentSums>,
     pub modules: Modules,
     pub network: Network,
+    pub time: Time,
     pub root: Root,
     /// Swap on compressed memory; none when absent.
     pub zram: Option<Zram>,
@@ -57,17 +58,94 @@ pub struct Modules {
 #[serde(deny_unknown_fields)]
 pub struct Network {
     pub mode: NetworkMode,
-    /// Interface name or MAC (`aa:bb:cc:dd:ee:ff`); BOOTIF and `ip=` on the command line come first. Absent: by carrier.
-    pub interface: Option<String>,
-    /// `Static` only: addresses with prefix, `192.0.2.7/24`.
+    pub ipv6: Ipv6Mode,
+    /// Interface names or MACs (`aa:bb:cc:dd:ee:ff`), the preferred one first; BOOTIF and `ip=` on the command line come
+    /// before them. Empty: by carrier.
+    pub interfaces: Vec<String>,
+    /// `Static` only: addresses with prefix, `192.0.2.7/24`, `2001:db8::7/64`.
     pub addresses: Vec<String>,
-    /// `Static` only.
-    pub gateway: Option<String>,
+    /// `Static` only: at most one of each family.
+    pub gateways: Vec<String>,
     pub dns: Vec<String>,
     pub search: Vec<String>,
     pub mtu: Option<u32>,
     /// Seconds to wait for a carrier, and then for a lease, before the phase fails.
     pub timeout_s: u32,
+    /// Links that PID1 makes, lower ones first.
+    pub bonds: Vec<Bond>,
+    pub vlans: Vec<Vlan>,
+    /// Set up beside the first interface, without default gateway and without waiting for them.
+    pub extra: Vec<ExtraInterface>,
+}
+
+/// Several links as one (Documentation/networking/bonding.rst).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bond {
+    pub name: String,
+    /// Names or MACs.
+    pub interfaces: Vec<String>,
+    /// The kernel's names and values: `mode`, `miimon`, `lacp_rate`, `xmit_hash_policy`, ...
+    pub options: BTreeMap<String, String>,
+}
+
+/// Modes of a bond (Documentation/networking/bonding.rst).
+pub const BOND_MODES: [&str; 7] =
+    ["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"];
+
+/// Options of a bond that PID1 can set, beside `mode`.
+pub const BOND_OPTIONS: [&str; 9] = [
+    "miimon",
+    "updelay",
+    "downdelay",
+    "fail_over_mac",
+    "xmit_hash_policy",
+    "min_links",
+    "lacp_rate",
+    "ad_select",
+    "num_grat_arp",
+];
+
+/// A VLAN (IEEE 802.1Q) of a link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vlan {
+    pub name: String,
+    /// Name or MAC of the link below.
+    pub interface: String,
+    /// 1 to 4094.
+    pub id: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraInterface {
+    /// Name or MAC.
+    pub interface: String,
+    pub mode: NetworkMode,
+    pub ipv6: Ipv6Mode,
+    pub addresses: Vec<String>,
+    pub mtu: Option<u32>,
+}
+
+/// Where IPv6 addresses come from, beside static ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6Mode {
+    /// Only the link-local address.
+    Off,
+    /// What routers say: addresses from their prefixes, DHCPv6 if they ask for it.
+    Auto,
+    /// Routers, and addresses by DHCPv6 whatever they say.
+    Dhcp,
+}
+
+/// Where the time comes from, beside the clock of the machine and the servers that DHCP names.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Time {
+    /// SNTP servers: addresses or names.
+    pub servers: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,8 +306,8 @@ pub enum Restart {
 }
 
 /// The phases of PID1, in boot order: the keys of [`BootConfig::policies`].
-pub const PHASES: [&str; 12] = [
-    "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "devices", "image",
+pub const PHASES: [&str; 13] = [
+    "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "time", "devices", "image",
     "services",
 ];
 

@@ -6,6 +6,7 @@ use crate::netroot::{self, Board, Keepers};
 use crate::phases;
 use crate::power;
 use crate::sys::Sys;
+use crate::time::Gate;
 use crate::timeline::Timeline;
 use crate::verify::Hashing;
 use bootwright_contract::{BootConfig, Policy};
@@ -22,12 +23,14 @@ pub struct Boot {
     pub board: Arc<Board>,
     /// Who keeps them.
     pub keepers: Keepers,
+    /// Opens when the clock is set.
+    pub time: Gate,
 }
 
 impl Boot {
     pub fn new(config: BootConfig, cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Boot {
         let board = Arc::new(Board::new(timeline.clone()));
-        Boot { config, cmdline, timeline, sys, board, keepers: Keepers::default() }
+        Boot { config, cmdline, timeline, sys, board, keepers: Keepers::default(), time: Gate::default() }
     }
 
     /// What to do when the phase fails: command line, then boot config, then PID1's table.

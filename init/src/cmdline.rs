@@ -14,6 +14,7 @@ const KNOWN: &[&str] = &[
     "bw.root",
     "bw.shell",
     "bw.stop",
+    "bw.time",
     "bw.timeline",
     "bw.verify",
     "bw.zram_mib",

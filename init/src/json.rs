@@ -92,7 +92,7 @@ macro_rules! integers {
     )*};
 }
 
-integers! { u8 u32 u64 i32 }
+integers! { u8 u16 u32 u64 i32 }
 
 impl<T: FromJson> FromJson for Option<T> {
     fn from_json(json: Json) -> Result<Option<T>, JsonError> {

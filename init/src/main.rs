@@ -26,6 +26,7 @@ mod spawn;
 mod switch;
 mod sys;
 mod sysctl;
+mod time;
 mod timeline;
 #[cfg(all(panic = "abort", target_env = "musl"))]
 mod unwind;

@@ -36,6 +36,8 @@ pub enum Run {
     Inline(fn(&Machine) -> Result<(), PhaseError>),
     /// In a thread of its own, while the next phases go on.
     Network,
+    /// Was started together with the network, and waits for it by itself.
+    Time,
     /// Hands over to supervision, for good.
     Services,
 }
@@ -51,6 +53,7 @@ pub const TABLE: &[Phase] = &[
     Phase { name: "root", deadline_s: 60, policy: reboot, run: Run::Inline(root::assemble) },
     Phase { name: "switch", deadline_s: 30, policy: reboot, run: Run::Inline(switch::switch_root) },
     Phase { name: "network", deadline_s: 0, policy: retry, run: Run::Network },
+    Phase { name: "time", deadline_s: 0, policy: degrade, run: Run::Time },
     Phase { name: "devices", deadline_s: 120, policy: degrade, run: Run::Inline(devices::prepare) },
     Phase { name: "image", deadline_s: 120, policy: reboot, run: Run::Inline(verify::await_image) },
     Phase { name: "services", deadline_s: 0, policy: degrade, run: Run::Services },
@@ -143,6 +146,7 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
                 Some(handle) => handle.write_files_again(&machine.boot_or_die()),
                 None => network = Some(crate::net::spawn(&machine.boot_or_die())),
             },
+            Run::Time => {}
             Run::Services => break,
         }
     }

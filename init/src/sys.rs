@@ -73,6 +73,10 @@ pub trait Sys: Send + Sync {
     fn clock_s(&self) -> u64;
     /// clock_settime(2).
     fn set_clock_s(&self, seconds: u64) -> SysResult<()>;
+    /// Sets the clock by so much: seconds, and 0 to 999999999 nanoseconds more (adjtimex(2), ADJ_SETOFFSET).
+    fn step_clock(&self, seconds: i64, nanos: i64) -> SysResult<()>;
+    /// Lets the clock run faster or slower until it is right; the next correction comes in about `interval_s`.
+    fn slew_clock(&self, offset_ns: i64, interval_s: u64) -> SysResult<()>;
     /// swapon(2) with a priority.
     fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()>;
     /// swapoff(2).
@@ -88,6 +92,12 @@ pub trait Sys: Send + Sync {
 /// Time since the kernel started (CLOCK_BOOTTIME).
 pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Nanoseconds since 1970 (CLOCK_REALTIME).
+pub fn clock_ns() -> i128 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();
+    now.as_nanos() as i128
 }
 
 /// Random bytes (getrandom(2)). Early in the boot they may be less random, but the call does not wait.

@@ -27,6 +27,7 @@ pub fn boot_config(
             coldplug: true,
         },
         network: recipe.network.clone(),
+        time: recipe.time.clone(),
         root: Root {
             mode: recipe.root.mode.into(),
             sources: recipe.root.sources.clone(),

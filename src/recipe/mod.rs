@@ -63,6 +63,7 @@ pub struct CheckedRecipe {
     /// Ready for the boot config; order as written.
     pub services: Vec<contract::Service>,
     pub network: contract::Network,
+    pub time: contract::Time,
     pub hostname: contract::Hostname,
     pub sysctls: BTreeMap<String, String>,
     pub policies: BTreeMap<String, contract::Policy>,

@@ -8,7 +8,7 @@ use super::sources::Sources;
 use std::collections::BTreeMap;
 
 /// Filled in by PID1 when a service starts: not ours.
-pub const ON_NODE: [&str; 4] = ["ip", "hostname", "mac", "gateway"];
+pub const ON_NODE: [&str; 5] = ["ip", "ip6", "hostname", "mac", "gateway"];
 
 pub type Vars = BTreeMap<String, VarValue>;
 

@@ -2,8 +2,8 @@
 
 use crate::json::{FromJson, Json, JsonError, Object, open_variant, record, words};
 use bootwright_contract::{
-    BootConfig, Hostname, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart, Root, RootImage, RootMode,
-    SegmentSums, Service, Tmpfs, Zram,
+    Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart,
+    Root, RootImage, RootMode, SegmentSums, Service, Time, Tmpfs, Vlan, Zram,
 };
 
 record!(BootConfig {
@@ -14,6 +14,7 @@ record!(BootConfig {
     segments,
     modules,
     network,
+    time,
     root,
     zram,
     sysctls,
@@ -24,7 +25,12 @@ record!(BootConfig {
 });
 record!(SegmentSums { name, sums_sha256 });
 record!(Modules { release, early, load, coldplug });
-record!(Network { mode, interface, addresses, gateway, dns, search, mtu, timeout_s });
+record!(Network { mode, ipv6, interfaces, addresses, gateways, dns, search, mtu, timeout_s, bonds, vlans, extra });
+words!(Ipv6Mode { "off" => Off, "auto" => Auto, "dhcp" => Dhcp });
+record!(Bond { name, interfaces, options });
+record!(Vlan { name, interface, id });
+record!(ExtraInterface { interface, mode, ipv6, addresses, mtu });
+record!(Time { servers });
 words!(NetworkMode { "none" => None, "dhcp" => Dhcp, "static" => Static });
 record!(Root {
     mode,
@@ -121,12 +127,26 @@ fn with_value<T>(name: &str, value: Json, take: fn(&mut Object) -> Result<T, Jso
 mod tests {
     use crate::json::from_slice;
     use crate::sys::fake::boot_config;
-    use bootwright_contract::{BootConfig, Lost, Policy, Ready, Restart, Service, Tmpfs, Zram};
+    use bootwright_contract::{
+        Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, Tmpfs, Vlan,
+        Zram,
+    };
 
     /// A config in which every field and every kind of variant is used.
     fn full_config() -> BootConfig {
         let mut config = boot_config();
-        config.network.gateway = Some("192.0.2.1".into());
+        config.network.gateways = vec!["192.0.2.1".into()];
+        let options = [("mode".to_string(), "802.3ad".to_string())].into();
+        config.network.bonds = vec![Bond { name: "bond0".into(), interfaces: vec!["eth0".into()], options }];
+        config.network.vlans = vec![Vlan { name: "vlan5".into(), interface: "bond0".into(), id: 5 }];
+        config.network.extra = vec![ExtraInterface {
+            interface: "eth1".into(),
+            mode: NetworkMode::Static,
+            ipv6: Ipv6Mode::Off,
+            addresses: vec!["192.0.2.7/24".into()],
+            mtu: None,
+        }];
+        config.time.servers = vec!["ntp.lab".into()];
         config.network.mtu = Some(9000);
         config.root.sources = vec!["nbd:///worker".into()];
         config.root.size = Some(4096);

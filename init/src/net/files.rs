@@ -17,8 +17,9 @@ pub struct FileError {
     pub cause: io::Error,
 }
 
-/// Text of `/etc/resolv.conf`. Never empty of meaning to a reader: without servers it says so.
-pub fn format_resolv_conf(dns: &[IpAddr], search: &[String]) -> String {
+/// Text of `/etc/resolv.conf`. Never empty of meaning to a reader: without servers it says so. Link-local servers are on
+/// `link`.
+pub fn format_resolv_conf(dns: &[IpAddr], search: &[String], link: Option<&str>) -> String {
     let mut text = String::new();
     if dns.is_empty() {
         text.push_str("# no name server is known\n");
@@ -31,6 +32,12 @@ pub fn format_resolv_conf(dns: &[IpAddr], search: &[String]) -> String {
     for server in dns {
         text.push_str("nameserver ");
         text.push_str(&server.to_string());
+        if let (IpAddr::V6(ip), Some(link)) = (server, link)
+            && ip.is_unicast_link_local()
+        {
+            text.push('%');
+            text.push_str(link);
+        }
         text.push('\n');
     }
     text
@@ -101,8 +108,10 @@ mod tests {
     #[test]
     fn resolv_conf() {
         let dns = [IpAddr::from([10, 0, 2, 3])];
-        assert_eq!(format_resolv_conf(&dns, &["a.b".into(), "c".into()]), "search a.b c\nnameserver 10.0.2.3\n");
-        assert_eq!(format_resolv_conf(&[], &[]), "# no name server is known\n");
+        assert_eq!(format_resolv_conf(&dns, &["a.b".into(), "c".into()], None), "search a.b c\nnameserver 10.0.2.3\n");
+        let v6: Vec<IpAddr> = ["fe80::1", "2001:db8::1"].map(|text| text.parse().expect("an address")).into();
+        assert_eq!(format_resolv_conf(&v6, &[], Some("eth0")), "nameserver fe80::1%eth0\nnameserver 2001:db8::1\n");
+        assert_eq!(format_resolv_conf(&[], &[], None), "# no name server is known\n");
     }
 
     #[test]

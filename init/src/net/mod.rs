@@ -1,14 +1,18 @@
 //! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
 
 pub mod dhcp;
+pub mod dhcp6;
 pub mod dns;
 pub mod domain;
 mod engine;
 mod files;
 pub mod ip_param;
+mod link_param;
 pub mod netlink;
 mod plan;
 pub mod setup;
+pub mod sntp;
+pub mod v6;
 
 #[cfg(test)]
 mod namespace_tests;
@@ -16,15 +20,18 @@ mod namespace_tests;
 mod tests;
 
 use crate::boot::Boot;
+use crate::modules;
+use crate::netroot;
 use crate::phases;
+use crate::time;
 use crate::wake::{self, Sleeper, Waker};
 use bootwright_contract::paths;
 use dhcp::machine::{Client, parse_dmi_uuid};
-use engine::{Engine, Millis, Report};
-use netlink::route::Link;
+use engine::{Engine, Millis, Outcome, Report};
 use plan::Plan;
 pub use setup::Facts;
-use setup::{Places, Setup};
+use setup::Places;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +43,8 @@ const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct NetState {
     /// The phase is over, ok or not: services after `network` may start.
     pub over: bool,
+    /// The phase `time` is over, ok or not.
+    pub time_over: bool,
     /// A link is set up now.
     pub up: bool,
     pub facts: Facts,
@@ -92,7 +101,7 @@ pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
             (None, None)
         }
     };
-    let reporter = Reporter { boot: boot.clone(), state: state.clone(), waker, plan: Mutex::new(None) };
+    let reporter = Reporter { boot: boot.clone(), state: state.clone(), waker: waker.clone(), plan: Mutex::new(None) };
     let thread = std::thread::Builder::new().name("network".into());
     if let Err(error) = thread.spawn(move || reporter.run()) {
         let reason = error.to_string();
@@ -101,6 +110,15 @@ pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
         boot.timeline.phase_over("network");
         lock(&state).over = true;
     }
+    let watch = NetWatch(state.clone());
+    let time_is_over = {
+        let state = state.clone();
+        move || {
+            lock(&state).time_over = true;
+            waker.inspect(Waker::wake);
+        }
+    };
+    time::spawn(boot, watch, Box::new(time_is_over));
     NetHandle { state, changed }
 }
 
@@ -139,32 +157,34 @@ impl Reporter {
 
     /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
     fn start(&self) -> Result<Engine<'_>, phases::PhaseError> {
-        let plan = plan::plan(&self.boot.config.network, &self.boot.cmdline)?;
+        let mut plan = plan::plan(&self.boot.config.network, &self.boot.cmdline)?;
+        plan.keep = netroot::wants_network(&self.boot.config, &self.boot.cmdline);
+        plan.need_v6 = netroot::wants_ipv6(&self.boot.config, &self.boot.cmdline);
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
         let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
         let hostname = self.boot.cmdline.value("bw.hostname").map(String::from);
         let hostname = hostname.or_else(|| self.boot.config.hostname.fallback.clone());
         let client = Client { mac: [0; 6], uuid: parse_dmi_uuid(&uuid), hostname };
         let engine = Engine::new(plan.clone(), client, self, now)?;
-        let nothing = Setup { dns: plan.dns.clone(), ..Setup::default() };
-        self.publish(None, engine.any_mac().as_ref(), &plan, &nothing);
+        self.publish(&Outcome { link: None, setups: vec![], own: 0, up: false }, engine.any_mac().as_ref(), &plan);
         Ok(engine)
     }
 
-    /// Hostname, files and facts for a setup; trouble with them is said and stops nothing.
-    fn publish(&self, link: Option<&Link>, mac: Option<&[u8; 6]>, plan: &Plan, setup: &Setup) {
+    /// Hostname, files and facts for what is set up; trouble with them is said and stops nothing.
+    fn publish(&self, outcome: &Outcome<'_>, mac: Option<&[u8; 6]>, plan: &Plan) {
         let config = &self.boot.config.hostname;
         let given = self.boot.cmdline.value("bw.hostname");
-        let hostname = files::choose_hostname(given, plan.hostname.as_deref(), setup.hostname.as_deref(), config, mac);
+        let from_dhcp = outcome.setups[..outcome.own].iter().find_map(|setup| setup.hostname.as_deref());
+        let hostname = files::choose_hostname(given, plan.hostname.as_deref(), from_dhcp, config, mac);
         if let Err(errno) = nix::unistd::sethostname(&hostname) {
             self.note(&["cannot set the hostname: ", errno.desc()].concat());
         }
-        let facts = setup::facts(link, setup, hostname);
+        let facts = setup::facts(outcome.link, outcome.own, &outcome.setups, plan, hostname);
         if let Err(error) = setup::write_files(&places(), &facts) {
             self.note(&error.to_string());
         }
         self.update(|state| {
-            state.up = link.is_some();
+            state.up = outcome.up;
             state.facts = facts;
         });
     }
@@ -182,23 +202,24 @@ impl Report for Reporter {
         self.boot.timeline.note(&["network: ", text].concat());
     }
 
-    fn changed(&self, link: &Link, setup: Option<&Setup>) {
+    fn changed(&self, outcome: &Outcome<'_>) {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(plan) = plan else { return };
-        match setup {
-            Some(setup) => {
-                let was = lock(&self.state).facts.ip;
-                self.publish(Some(link), Some(&link.mac), &plan, setup);
-                let facts = lock(&self.state).facts.clone();
-                if let Some(ip) = facts.ip.filter(|ip| was != Some(*ip)) {
-                    self.note(&format!("{} has {ip}/{}, hostname {}", link.name, facts.prefix, facts.hostname));
-                }
-            }
-            None => {
-                self.note(&[&link.name, " lost its address"].concat());
-                self.update(|state| state.up = false);
-            }
+        // What was known stays known while the address is gone.
+        let Some(link) = outcome.link else { return self.update(|state| state.up = false) };
+        let was = lock(&self.state).facts.clone();
+        self.publish(outcome, Some(&link.mac), &plan);
+        let facts = lock(&self.state).facts.clone();
+        if let Some(ip) = facts.ip.filter(|ip| was.ip != Some(*ip)) {
+            self.note(&format!("{} has {ip}/{}, hostname {}", link.name, facts.prefix, facts.hostname));
         }
+        if let Some(ip) = facts.ip6.filter(|ip| facts.ip != Some(IpAddr::V6(*ip)) && was.ip6 != Some(*ip)) {
+            self.note(&format!("{} has {ip}", link.name));
+        }
+    }
+
+    fn load_module(&self, name: &str, options: &str) -> Result<(), String> {
+        modules::load_named(&self.boot, &[(name, options)]).map_err(|error| error.to_string())
     }
 }
 

@@ -4,11 +4,14 @@
 use super::dhcp::Client;
 use super::dhcp::machine::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use super::dhcp::packet::{Packet, parse_packet};
-use super::engine::{Engine, Millis, Report};
+use super::engine::{Engine, Millis, Outcome, Report};
+use super::netlink::address::{Address, RouteTo};
 use super::netlink::message::Builder;
 use super::netlink::route::{Link, Route};
-use super::plan::{Plan, Select, Source};
-use super::setup::Setup;
+use super::plan::{Interface, Plan, Select, Source};
+use crate::cmdline::Cmdline;
+use crate::sys::fake::boot_config;
+use bootwright_contract::Ipv6Mode;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -77,9 +80,15 @@ impl Report for Heard {
         self.0.lock().expect("no panic").push(text.into());
     }
 
-    fn changed(&self, link: &Link, setup: Option<&Setup>) {
-        let what = setup.map_or("none".into(), |setup| format!("{:?}", setup.addresses));
-        self.note(&format!("{} has {what}", link.name));
+    fn changed(&self, outcome: &Outcome<'_>) {
+        let name = outcome.link.map_or("nothing", |link| &link.name);
+        let all = outcome.setups.iter().flat_map(|setup| &setup.addresses);
+        let all: Vec<String> = all.map(|address| format!("{}/{}", address.ip, address.prefix)).collect();
+        self.note(&format!("{name} has [{}]", all.join(" ")));
+    }
+
+    fn load_module(&self, _: &str, _: &str) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -91,7 +100,9 @@ impl Heard {
 
 fn plan(source: Source, timeout_s: u32) -> Plan {
     let select = Select::Name("veth0".into());
-    Plan { source, select, hostname: None, dns: vec![], search: vec![], mtu: None, timeout_s }
+    let interface = Interface { select, source, ipv6: Ipv6Mode::Off, mtu: None, routes: vec![] };
+    let plan = super::plan::plan(&boot_config().network, &Cmdline::default()).expect("a good config");
+    Plan { interfaces: vec![interface], timeout_s, ..plan }
 }
 
 fn client() -> Client {
@@ -123,7 +134,14 @@ fn serve(socket: UdpSocket, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<S
             // A network behind the server, and a default gateway that no address holds.
             (121, vec![24, 192, 168, 9, 10, 7, 0, 1, 0, 10, 8, 0, 1]),
         ];
-        let reply = Packet { op: 2, yiaddr: ADDRESS, ciaddr: Ipv4Addr::UNSPECIFIED, options, ..request.clone() };
+        let reply = Packet {
+            op: 2,
+            yiaddr: ADDRESS,
+            siaddr: SERVER,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            options,
+            ..request.clone()
+        };
         if seen.send((kind, request)).is_err() || socket.send_to(&reply.to_bytes(), to).is_err() {
             return;
         }
@@ -140,8 +158,10 @@ impl Cable {
     /// Port 67 at the other end, also for broadcasts, served by a thread there.
     fn serve(&mut self, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<Seen>) {
         let veth1 = self.plug_in();
-        self.there.add_address(veth1.index, SERVER, 24).expect("an address");
-        self.there.add_route(veth1.index, (Ipv4Addr::UNSPECIFIED, 0), None, SERVER).expect("a way for broadcasts");
+        self.there.add_address(veth1.index, &Address::lasting((SERVER.into(), 24))).expect("an address");
+        self.there
+            .add_route(veth1.index, &RouteTo::lasting(([0; 4].into(), 0), None), Some(SERVER.into()))
+            .expect("a way for broadcasts");
         let namespace = self.other_namespace.try_clone().expect("a descriptor");
         let (ready, is_ready) = channel();
         std::thread::spawn(move || {
@@ -184,12 +204,12 @@ fn a_lease_is_taken_renewed_and_lost() {
                 engine.step(Some(until)).expect("a step");
             }
         };
-        let configured = || heard.all().iter().filter(|line| line.contains("has [")).count();
+        let configured = || heard.all().iter().filter(|line| line.contains("veth0 has [1")).count();
         step_until(&mut engine, "renewal", &|| configured() == 2);
         let (kind, renewal) = seen.recv().expect("a renewal");
         assert_eq!((kind, renewal.ciaddr), (REQUEST, ADDRESS));
         verdict.send(NAK).expect("the server runs");
-        step_until(&mut engine, "loss", &|| heard.all().iter().any(|line| line == "veth0 has none"));
+        step_until(&mut engine, "loss", &|| heard.all().iter().any(|line| line == "nothing has []"));
         assert!(UdpSocket::bind((ADDRESS, 0)).is_err(), "the address is gone");
         step_until(&mut engine, "new lease", &|| configured() == 3);
         assert!(UdpSocket::bind((ADDRESS, 0)).is_ok(), "and back");
@@ -199,7 +219,7 @@ fn a_lease_is_taken_renewed_and_lost() {
 #[test]
 fn a_static_address_waits_for_the_carrier() {
     with_cable(|mut cable| {
-        let source = Source::Static { addresses: vec![(ADDRESS, 24)], gateway: Some(SERVER) };
+        let source = Source::Static { addresses: vec![(ADDRESS.into(), 24)], gateways: vec![SERVER.into()] };
         let heard = Heard::default();
         // veth0 has no carrier as long as veth1 is down.
         let mut engine = Engine::new(plan(source, 1), client(), &heard, clock).expect("an engine");
@@ -209,7 +229,7 @@ fn a_static_address_waits_for_the_carrier() {
         engine.wait_until_up().expect("a retry works");
         assert!(UdpSocket::bind((ADDRESS, 0)).is_ok());
         assert!(UdpSocket::bind("127.0.0.1:0").is_ok(), "lo is up");
-        assert_eq!(heard.all(), ["veth0: carrier", "veth0 has [(10.7.0.9, 24)]"]);
+        assert_eq!(heard.all(), ["veth0: carrier", "veth0 has [10.7.0.9/24]"]);
     });
 }
 
@@ -223,13 +243,13 @@ fn what_is_missing_is_said() {
         assert_eq!(error, "no DHCP lease on veth0");
 
         let mut wrong = plan(Source::Dhcp, 1);
-        wrong.select = Select::Mac([2, 0, 0, 0, 0, 1]);
+        wrong.interfaces[0].select = Select::Mac([2, 0, 0, 0, 0, 1]);
         let mut engine = Engine::new(wrong, client(), &heard, clock).expect("an engine");
         let error = engine.wait_until_up().expect_err("no such link").to_string();
         assert!(error.starts_with("no network interface with the MAC 02:00:00:00:00:01, found: veth0"), "{error}");
         // Of links that software made none is taken by itself.
         let mut any = plan(Source::Dhcp, 1);
-        any.select = Select::Carrier;
+        any.interfaces[0].select = Select::Any(vec![]);
         let mut engine = Engine::new(any, client(), &heard, clock).expect("an engine");
         let error = engine.wait_until_up().expect_err("only veth").to_string();
         assert!(error.starts_with("no network interface at all, found: "), "{error}");

@@ -8,6 +8,7 @@ pub fn link(index: u32, name: &str) -> Link {
         index,
         name: name.into(),
         mac: [2, 0, 0, 0, 0, index as u8],
+        permanent_mac: None,
         mtu: 1500,
         min_mtu: 68,
         max_mtu: 9000,
@@ -16,5 +17,6 @@ pub fn link(index: u32, name: &str) -> Link {
         loopback: false,
         ethernet: true,
         made_by_software: false,
+        has_master: false,
     }
 }

@@ -106,6 +106,16 @@ pub fn wants_network(config: &BootConfig, cmdline: &Cmdline) -> bool {
     wanted(config, cmdline).is_ok_and(|wanted| !wanted.iter().all(local))
 }
 
+/// Whether the first server that is to be reached has an IPv6 address and no name.
+pub fn wants_ipv6(config: &BootConfig, cmdline: &Cmdline) -> bool {
+    let wanted = wanted(config, cmdline).unwrap_or_default();
+    let host = wanted.iter().find_map(|wanted| match wanted {
+        Wanted::Source(source) => source.host(),
+        Wanted::RootPath => None,
+    });
+    matches!(host, Some(Host::Address(IpAddr::V6(_))))
+}
+
 /// The source that is meant once the network is up.
 pub fn resolve(machine: &Machine, wanted: &Wanted) -> Result<Source, PhaseError> {
     match wanted {

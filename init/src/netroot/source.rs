@@ -97,6 +97,19 @@ pub struct Nbd {
     pub export: String,
 }
 
+impl Source {
+    /// The server; `None` when there is none.
+    pub fn host(&self) -> Option<&Host> {
+        match self {
+            Source::Ram => None,
+            Source::Http(http) => Some(&http.host),
+            Source::Nfs(nfs) => Some(&nfs.host),
+            Source::Iscsi(iscsi) => Some(&iscsi.host),
+            Source::Nbd(nbd) => Some(&nbd.host),
+        }
+    }
+}
+
 /// Why a word is no source of a root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is no source of a root: {reason}")]

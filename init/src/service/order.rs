@@ -2,8 +2,9 @@
 
 use bootwright_contract::Service;
 
-/// The built-in target: the network phase is over.
+/// The built-in targets: the phases of these names are over.
 pub const NETWORK: &str = "network";
+pub const TIME: &str = "time";
 
 /// What is wrong with the services of a boot config.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +18,7 @@ pub enum OrderError {
 /// Checks that every dependency exists and that no service waits for itself.
 pub fn check_order(services: &[Service]) -> Result<(), OrderError> {
     for service in services {
-        for after in service.after.iter().filter(|after| *after != NETWORK) {
+        for after in service.after.iter().filter(|after| *after != NETWORK && *after != TIME) {
             if !services.iter().any(|other| other.name == *after) {
                 return Err(OrderError::Unknown { service: service.name.clone(), after: after.clone() });
             }

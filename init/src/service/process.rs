@@ -46,6 +46,7 @@ pub fn substitute(text: &str, facts: &Facts) -> Result<String, StartError> {
         let name = &rest[start + 2..start + length];
         let value = match name {
             "ip" => facts.ip.map(|ip| ip.to_string()),
+            "ip6" => facts.ip6.map(|ip| ip.to_string()),
             "gateway" => facts.gateway.map(|ip| ip.to_string()),
             "mac" => facts.mac.clone(),
             "hostname" => Some(facts.hostname.clone()).filter(|name| !name.is_empty()),

@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use super::log::Log;
-use super::order::{NETWORK, OrderError, check_order};
+use super::order::{NETWORK, OrderError, TIME, check_order};
 use super::probe::{self, INTERVAL_MS, Probe};
 use super::process::{self, Running, StartError};
 use super::status::{Next, ServiceStatus, State};
@@ -154,7 +154,7 @@ impl Supervisor {
     fn waits_for<'a>(&self, service: &'a Managed) -> Option<&'a str> {
         let is_met = |after: &str| match self.services.iter().find(|s| s.config.name == after) {
             Some(other) => matches!(other.state, State::Ready | State::Done),
-            None => after == NETWORK && self.network.over,
+            None => after == NETWORK && self.network.over || after == TIME && self.network.time_over,
         };
         service.config.after.iter().map(String::as_str).find(|after| !is_met(after))
     }

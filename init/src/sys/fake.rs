@@ -2,7 +2,8 @@
 
 use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
 use bootwright_contract::{
-    BootConfig, CONTRACT_VERSION, Hostname, Lost, Modules, Network, NetworkMode, Root, RootImage, RootMode,
+    BootConfig, CONTRACT_VERSION, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Root, RootImage, RootMode,
+    Time,
 };
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -93,6 +94,14 @@ impl Sys for Fake {
         self.record(format!("set_clock {seconds}"))
     }
 
+    fn step_clock(&self, seconds: i64, nanos: i64) -> SysResult<()> {
+        self.record(format!("step_clock {seconds} {nanos}"))
+    }
+
+    fn slew_clock(&self, offset_ns: i64, interval_s: u64) -> SysResult<()> {
+        self.record(format!("slew_clock {offset_ns} {interval_s}"))
+    }
+
     fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()> {
         self.record(format!("swap_on {} {priority}", device.display()))
     }
@@ -119,13 +128,17 @@ impl Sys for Fake {
 pub fn boot_config() -> BootConfig {
     let network = Network {
         mode: NetworkMode::Dhcp,
-        interface: None,
+        ipv6: Ipv6Mode::Auto,
+        interfaces: vec![],
         addresses: vec![],
-        gateway: None,
+        gateways: vec![],
         dns: vec![],
         search: vec![],
         mtu: None,
         timeout_s: 60,
+        bonds: vec![],
+        vlans: vec![],
+        extra: vec![],
     };
     let root = Root {
         mode: RootMode::Ram,
@@ -148,6 +161,7 @@ pub fn boot_config() -> BootConfig {
         segments: vec![],
         modules: Modules::default(),
         network,
+        time: Time::default(),
         root,
         zram: None,
         sysctls: Default::default(),

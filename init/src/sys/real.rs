@@ -98,6 +98,34 @@ impl Sys for Real {
         clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, 0))
     }
 
+    fn step_clock(&self, seconds: i64, nanos: i64) -> SysResult<()> {
+        // SAFETY: plain data, for which zeros are valid.
+        let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+        timex.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+        // With ADJ_NANO the microseconds are nanoseconds.
+        (timex.time.tv_sec, timex.time.tv_usec) = (seconds, nanos);
+        adjust(&mut timex)?;
+        mark_synchronised()
+    }
+
+    fn slew_clock(&self, offset_ns: i64, interval_s: u64) -> SysResult<()> {
+        // SAFETY: as above.
+        let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+        if offset_ns.abs() < LARGEST_LOOP_NS {
+            // The kernel's loop also learns how fast the clock runs by itself.
+            timex.modes = libc::ADJ_OFFSET | libc::ADJ_NANO | libc::ADJ_TIMECONST | libc::ADJ_STATUS;
+            timex.offset = offset_ns;
+            timex.status = libc::STA_PLL;
+            // adjtimex(2): the logarithm of the interval, less 4.
+            timex.constant = i64::from(interval_s.max(16).ilog2()) - 4;
+        } else {
+            timex.modes = libc::ADJ_OFFSET_SINGLESHOT;
+            timex.offset = offset_ns / 1000;
+        }
+        adjust(&mut timex)?;
+        mark_synchronised()
+    }
+
     fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()> {
         /// `SWAP_FLAG_PREFER` of linux/swap.h.
         const SWAP_FLAG_PREFER: libc::c_int = 0x8000;
@@ -141,4 +169,22 @@ fn c_path(path: &Path) -> SysResult<CString> {
 
 fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The kernel's phase-locked loop takes no more (`MAXPHASE`).
+const LARGEST_LOOP_NS: i64 = 500_000_000;
+
+fn adjust(timex: &mut libc::timex) -> SysResult<()> {
+    // SAFETY: a valid struct timex.
+    Errno::result(unsafe { libc::adjtimex(timex) }).map(drop)
+}
+
+/// Tells the kernel that the clock is right: it then keeps the hardware clock so as well (rtc(4)), and programs that ask
+/// are told so.
+fn mark_synchronised() -> SysResult<()> {
+    // SAFETY: plain data, for which zeros are valid.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    timex.modes = libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR;
+    timex.status = libc::STA_PLL;
+    adjust(&mut timex)
 }

@@ -4,6 +4,7 @@ mod component;
 mod files;
 mod image;
 mod kernel;
+mod network;
 mod service;
 mod source;
 mod system;
@@ -69,6 +70,7 @@ impl<'a> Check<'a> {
         let files = self.files(&tree);
         let services = self.services(&tree);
         let network = self.network(&tree);
+        let time = self.time(&tree);
         let hostname = self.hostname(&tree);
         let sysctls = self.sysctls(&tree);
         let zram = self.zram(&tree);
@@ -93,6 +95,7 @@ impl<'a> Check<'a> {
             pack: pack?,
             services,
             network: network?,
+            time: time?,
             hostname: hostname?,
             sysctls,
             policies,

@@ -7,7 +7,7 @@ use crate::recipe::problem::Problem;
 use bootwright_contract::{Ready, Service};
 
 /// What services may wait for beside other services.
-const TARGETS: [&str; 1] = ["network"];
+const TARGETS: [&str; 2] = ["network", "time"];
 /// signal(7), those that end or notify a program.
 const SIGNALS: [&str; 9] = ["TERM", "INT", "QUIT", "HUP", "KILL", "USR1", "USR2", "PWR", "WINCH"];
 

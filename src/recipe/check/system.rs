@@ -1,61 +1,13 @@
-//! `[network]`, `[hostname]`, `[sysctls]`, `[zram]`, `[policies]`: settings for PID1.
+//! `[hostname]`, `[sysctls]`, `[zram]`, `[policies]`: settings for PID1.
 
 use super::Check;
-use crate::recipe::file::{HostnameFile, NetworkFile, PolicyFile, PolicyTable, Scalar, SimplePolicy, ZramFile};
-use crate::recipe::node::{At, Node};
+use crate::recipe::file::{HostnameFile, PolicyFile, PolicyTable, Scalar, SimplePolicy, ZramFile};
+use crate::recipe::node::Node;
 use crate::recipe::problem::Problem;
-use bootwright_contract::{Hostname, Network, NetworkMode, PHASES, Policy, Zram};
+use bootwright_contract::{Hostname, PHASES, Policy, Zram};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 impl Check<'_> {
-    pub(super) fn network(&mut self, tree: &Node) -> Option<Network> {
-        let (node, file) = self.section::<NetworkFile>(tree, "network");
-        let file = file?;
-        for (i, address) in file.addresses.iter().enumerate() {
-            if !is_prefix(address) {
-                let expected = "an address with its prefix length";
-                let problem = Problem::BadValue { found: address.clone(), expected, example: "192.0.2.7/24" };
-                self.report(node.at_item("addresses", i), problem);
-            }
-        }
-        if let Some(gateway) = &file.gateway {
-            self.check_address(node.at_of("gateway"), gateway);
-        }
-        for (i, server) in file.dns.iter().enumerate() {
-            self.check_address(node.at_item("dns", i), server);
-        }
-        match file.mode {
-            NetworkMode::Static if file.addresses.is_empty() => {
-                self.need(None::<()>, "addresses", &node, "`[network]`, which is static");
-            }
-            NetworkMode::Static => {}
-            NetworkMode::Dhcp | NetworkMode::None => {
-                let reason = "only `mode = \"static\"` takes it";
-                for key in ["addresses", "gateway"].into_iter().filter(|k| node.get(k).is_some()) {
-                    self.report(node.at_of(key), Problem::NotUsed { key, reason });
-                }
-            }
-        }
-        Some(Network {
-            mode: file.mode,
-            interface: file.interface,
-            addresses: file.addresses,
-            gateway: file.gateway,
-            dns: file.dns,
-            search: file.search,
-            mtu: file.mtu,
-            timeout_s: file.timeout_s,
-        })
-    }
-
-    fn check_address(&mut self, at: At, text: &str) {
-        if text.parse::<IpAddr>().is_err() {
-            let problem = Problem::BadValue { found: text.into(), expected: "an IP address", example: "192.0.2.1" };
-            self.report(at, problem);
-        }
-    }
-
     pub(super) fn hostname(&mut self, tree: &Node) -> Option<Hostname> {
         let (node, file) = self.section::<HostnameFile>(tree, "hostname");
         let file = file?;
@@ -140,17 +92,8 @@ impl Check<'_> {
     }
 }
 
-fn is_prefix(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else { return false };
-    let most = match address.parse() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    length.parse::<u8>().is_ok_and(|n| n <= most)
-}
-
-fn is_hostname(name: &str) -> bool {
+/// RFC 1123 section 2.1.
+pub(super) fn is_hostname(name: &str) -> bool {
     let label = |l: &str| {
         !l.is_empty()
             && l.len() <= 63

@@ -4,10 +4,12 @@
 
 mod component;
 mod image;
+mod network;
 mod system;
 
 pub use component::*;
 pub use image::*;
+pub use network::*;
 pub use system::*;
 
 use super::{Firmware, SegmentName};
@@ -43,6 +45,7 @@ pub struct RecipeFile {
     #[serde(default)]
     pub service: Vec<ServiceFile>,
     pub network: Option<NetworkFile>,
+    pub time: Option<TimeFile>,
     pub hostname: Option<HostnameFile>,
     /// Kernel parameters, dotted names as in sysctl(8).
     #[serde(default)]

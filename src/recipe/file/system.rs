@@ -114,43 +114,6 @@ pub struct ReadyProbe {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkFile {
-    #[serde(default = "dhcp")]
-    #[schemars(schema_with = "network_mode_schema")]
-    pub mode: contract::NetworkMode,
-    /// Interface name or MAC; default: `BOOTIF` or `ip=` on the command line, else the one with a carrier.
-    pub interface: Option<String>,
-    /// `static` only: addresses with prefix, `192.0.2.7/24`.
-    #[serde(default)]
-    pub addresses: Vec<String>,
-    /// `static` only.
-    pub gateway: Option<String>,
-    /// Name servers; with `dhcp` they come before those of the lease.
-    #[serde(default)]
-    pub dns: Vec<String>,
-    /// Search domains.
-    #[serde(default)]
-    pub search: Vec<String>,
-    pub mtu: Option<u32>,
-    /// Seconds to wait for a carrier, and then for a lease.
-    #[serde(default = "network_timeout_s")]
-    pub timeout_s: u32,
-}
-
-fn dhcp() -> contract::NetworkMode {
-    contract::NetworkMode::Dhcp
-}
-
-fn network_mode_schema(_: &mut schemars::SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["none", "dhcp", "static"] })
-}
-
-fn network_timeout_s() -> u32 {
-    60
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct HostnameFile {
     /// Take the name that the DHCP server gives.
     #[serde(default = "yes")]

@@ -20,6 +20,8 @@ const FIRST_WAIT_MS: Millis = 1000;
 const LONGEST_WAIT_MS: Millis = 8_000;
 /// Requests without an answer before the client discovers again.
 const REQUESTS: u32 = 4;
+/// How long an offer is taken for good while another interface may have a better one.
+const OFFER_STANDS_MS: Millis = 15_000;
 /// RFC 2131 section 4.4.5: at least 60 s between renewals that got no answer.
 const SHORTEST_RENEWAL_MS: Millis = 60_000;
 /// After a NAK: RFC 2131 section 3.1 only says "restart"; a server that always refuses must not be flooded.
@@ -42,8 +44,12 @@ pub enum Action {
     Broadcast(Vec<u8>),
     /// Send this UDP payload from our address to the server.
     Unicast { to: Ipv4Addr, from: Ipv4Addr, payload: Vec<u8> },
+    /// There is an offer: [`Machine::accept`] takes it.
+    Offered,
     /// We have this lease: configure it, or nothing when it is the same as before.
     Bound(Box<Lease>),
+    /// What was offered is not to be had after all.
+    Refused,
     /// The lease is over: take the address away.
     Lost(Ipv4Addr),
     /// Something for the log.
@@ -53,6 +59,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Selecting,
+    Offered(Box<Lease>),
     Requesting { offer: Box<Lease>, left: u32 },
     Bound { lease: Box<Lease>, asked_at: Millis },
     Renewing { lease: Box<Lease>, asked_at: Millis },
@@ -115,9 +122,13 @@ impl Machine {
                 self.wait_longer(now);
                 vec![Action::Broadcast(message.to_bytes())]
             }
+            State::Offered(_) => {
+                self.discover_again(now);
+                self.on_time(now)
+            }
             State::Requesting { left: 0, .. } => {
                 self.discover_again(now);
-                vec![Action::Note("no answer to the request".into())]
+                vec![Action::Note("no answer to the request".into()), Action::Refused]
             }
             State::Requesting { offer, left } => {
                 self.state = State::Requesting { offer: offer.clone(), left: left - 1 };
@@ -149,6 +160,15 @@ impl Machine {
         }
     }
 
+    /// Requests what was offered; without an offer nothing happens.
+    pub fn accept(&mut self, now: Millis) -> Vec<Action> {
+        let State::Offered(offer) = self.state.clone() else { return Vec::new() };
+        self.wait = FIRST_WAIT_MS;
+        let request = self.request(&offer, now);
+        self.state = State::Requesting { offer, left: REQUESTS - 1 };
+        vec![request]
+    }
+
     /// A UDP payload has come. What is not for us is passed over.
     pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Action> {
         let Ok(packet) = parse_packet(payload) else { return Vec::new() };
@@ -158,10 +178,9 @@ impl Machine {
         match (packet.kind(), self.state.clone()) {
             (Some(OFFER), State::Selecting) => match parse_lease(&packet) {
                 Ok(offer) => {
-                    self.wait = FIRST_WAIT_MS;
-                    let request = self.request(&offer, now);
-                    self.state = State::Requesting { offer: Box::new(offer), left: REQUESTS - 1 };
-                    vec![request]
+                    self.state = State::Offered(Box::new(offer));
+                    self.next_at = now + OFFER_STANDS_MS;
+                    vec![Action::Offered]
                 }
                 Err(error) => vec![Action::Note(format!("offer refused: {error}"))],
             },
@@ -170,7 +189,7 @@ impl Machine {
             }
             (Some(NAK), State::Requesting { offer, .. }) if from_server(&packet, offer.server) => {
                 self.pause(now);
-                vec![Action::Note("the server refused the request".into())]
+                vec![Action::Note("the server refused the request".into()), Action::Refused]
             }
             (Some(NAK), State::Renewing { lease, .. } | State::Rebinding { lease, .. }) => {
                 self.pause(now);
@@ -195,7 +214,7 @@ impl Machine {
                 };
                 self.pause(now);
                 let note = Action::Note(format!("lease refused: {error}"));
-                std::iter::once(note).chain(lost.map(Action::Lost)).collect()
+                [note, lost.map_or(Action::Refused, Action::Lost)].into()
             }
         }
     }
@@ -247,7 +266,9 @@ impl Machine {
         message.ciaddr = lease.address;
         message.broadcast = false;
         self.sent_at = now;
-        self.next_at = (now + ((end - now) / 2).max(SHORTEST_RENEWAL_MS)).min(end);
+        // A lease shorter than the pauses is still asked for several times.
+        let shortest = SHORTEST_RENEWAL_MS.min(u64::from(lease.lease_s) * 1000 / 8);
+        self.next_at = (now + ((end - now) / 2).max(shortest)).min(end);
         message.to_bytes()
     }
 

@@ -49,11 +49,17 @@ fn next(machine: &mut Machine) -> (Millis, Vec<Action>) {
     (at, machine.on_time(at))
 }
 
+/// Hears an offer and takes it.
+fn take_offer(machine: &mut Machine, offer: &[u8], at: Millis) -> Vec<Action> {
+    assert_eq!(machine.on_packet(offer, at), [Action::Offered]);
+    machine.accept(at)
+}
+
 /// Goes through the handshake; the lease counts from the time that comes back.
 fn bind(machine: &mut Machine) -> Millis {
     let (at, actions) = next(machine);
     let (discover, _) = sent(&actions);
-    let (request, _) = sent(&machine.on_packet(&answer(&discover, OFFER), at));
+    let (request, _) = sent(&take_offer(machine, &answer(&discover, OFFER), at));
     assert!(matches!(&machine.on_packet(&answer(&request, ACK), at + 100)[..], [Action::Bound(_)]));
     at
 }
@@ -74,7 +80,7 @@ fn handshake_and_what_the_messages_hold() {
     let place = |code| wanted.iter().position(|c| *c == code).expect("asked for");
     assert!(place(121) < place(3), "RFC 3442 wants 121 first");
 
-    let (request, everybody) = sent(&machine.on_packet(&answer(&discover, OFFER), at + 50));
+    let (request, everybody) = sent(&take_offer(&mut machine, &answer(&discover, OFFER), at + 50));
     assert!(everybody);
     assert_eq!((request.kind(), request.xid), (Some(REQUEST), discover.xid));
     assert_eq!(request.option(50), Some(&ADDRESS.octets()[..]));
@@ -109,10 +115,10 @@ fn requests_without_an_answer_end_in_a_new_discover() {
     let (at, actions) = next(&mut machine);
     let (discover, _) = sent(&actions);
     let (mut requests, mut xid) = (1, 0);
-    machine.on_packet(&answer(&discover, OFFER), at);
+    take_offer(&mut machine, &answer(&discover, OFFER), at);
     loop {
         let (_, actions) = next(&mut machine);
-        if matches!(actions[..], [Action::Note(_)]) {
+        if matches!(actions[..], [Action::Note(_), Action::Refused]) {
             break;
         }
         let (request, _) = sent(&actions);
@@ -174,11 +180,11 @@ fn a_nak_starts_over_and_takes_the_address_away() {
     let mut machine = machine();
     let (at, actions) = next(&mut machine);
     let (discover, _) = sent(&actions);
-    let (request, _) = sent(&machine.on_packet(&answer(&discover, OFFER), at));
+    let (request, _) = sent(&take_offer(&mut machine, &answer(&discover, OFFER), at));
     let mut foreign = options(NAK);
     foreign[1].1 = vec![10, 0, 2, 99];
     assert_eq!(machine.on_packet(&reply(&request, foreign).to_bytes(), at), [], "another server's");
-    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [Action::Note(_)]));
+    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [Action::Note(_), Action::Refused]));
     let again = next(&mut machine);
     assert_eq!(again.0, at + 1000, "not at once: the server may always refuse");
     assert_eq!(sent(&again.1).0.kind(), Some(DISCOVER));
@@ -207,7 +213,8 @@ fn what_is_not_for_us_is_passed_over() {
         assert_eq!(machine.on_packet(&packet.to_bytes(), at), [], "{what}");
     }
     assert_eq!(machine.on_packet(b"rubbish", at), []);
-    sent(&machine.on_packet(&offer.to_bytes(), at));
+    assert_eq!(machine.accept(at), [], "there is nothing to take yet");
+    sent(&take_offer(&mut machine, &offer.to_bytes(), at));
 }
 
 #[test]
@@ -273,7 +280,7 @@ fn an_endless_lease_is_never_renewed() {
     let (at, actions) = next(&mut machine);
     let mut endless = options(OFFER);
     endless[2].1 = vec![255; 4];
-    let (request, _) = sent(&machine.on_packet(&reply(&sent(&actions).0, endless.clone()).to_bytes(), at));
+    let (request, _) = sent(&take_offer(&mut machine, &reply(&sent(&actions).0, endless.clone()).to_bytes(), at));
     endless[0].1 = vec![ACK];
     machine.on_packet(&reply(&request, endless).to_bytes(), at);
     assert_eq!(machine.deadline(), None);
@@ -319,4 +326,37 @@ fn where_to_boot_from() {
         assert_eq!(lease.root_path.is_some(), root.is_some());
         assert!(lease.root_path.unwrap_or_default().starts_with(root.unwrap_or_default()));
     }
+}
+
+#[test]
+fn an_offer_that_nobody_takes_is_forgotten() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let (discover, _) = sent(&actions);
+    assert_eq!(machine.on_packet(&answer(&discover, OFFER), at), [Action::Offered]);
+    let (later, actions) = next(&mut machine);
+    assert_eq!((later - at, sent(&actions).0.kind()), (15_000, Some(DISCOVER)));
+}
+
+#[test]
+fn a_short_lease_is_asked_for_more_than_once() {
+    let mut machine = machine();
+    let (at, actions) = next(&mut machine);
+    let (discover, _) = sent(&actions);
+    let short = |to: &Packet, kind| {
+        let mut options = options(kind);
+        options[2].1 = 20u32.to_be_bytes().to_vec();
+        reply(to, options).to_bytes()
+    };
+    let (request, _) = sent(&take_offer(&mut machine, &short(&discover, OFFER), at));
+    machine.on_packet(&short(&request, ACK), at);
+    let mut times = Vec::new();
+    loop {
+        let (now, actions) = next(&mut machine);
+        if matches!(actions[..], [Action::Note(_), Action::Lost(_)]) {
+            break assert_eq!(now, at + 20_000);
+        }
+        times.push((now - at) / 1000);
+    }
+    assert_eq!(times, [10, 14, 16, 18], "{times:?}");
 }

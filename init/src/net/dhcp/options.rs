@@ -45,7 +45,7 @@ pub fn parse_classless_routes(mut value: &[u8]) -> Option<Vec<StaticRoute>> {
         let mut destination = [0; 4];
         destination[..significant].copy_from_slice(&rest[..significant]);
         let gateway = parse_address(&rest[significant..])?;
-        let destination = Ipv4Addr::from(destination) & super::super::netlink::route::mask(prefix);
+        let destination = Ipv4Addr::from(destination) & crate::net::netlink::address::mask(prefix);
         routes.push(StaticRoute { destination, prefix, gateway });
         value = &rest[significant + 4..];
     }
@@ -161,7 +161,7 @@ mod tests {
             let mut bytes = Vec::new();
             let mut expected = Vec::new();
             for (destination, prefix, gateway) in routes {
-                let destination = Ipv4Addr::from_bits(destination) & crate::net::netlink::route::mask(prefix);
+                let destination = Ipv4Addr::from_bits(destination) & crate::net::netlink::address::mask(prefix);
                 bytes.push(prefix);
                 bytes.extend(&destination.octets()[..usize::from(prefix).div_ceil(8)]);
                 bytes.extend(gateway.to_be_bytes());

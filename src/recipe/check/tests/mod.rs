@@ -6,7 +6,7 @@ use crate::recipe::{
     CheckedRecipe, Compression, Expectation, InlineBody, SegmentName, SourceSpec, parse_recipe_text, recipe_schema,
     render_template,
 };
-use bootwright_contract::{Policy, Ready};
+use bootwright_contract::{Ipv6Mode, Policy, Ready};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"
@@ -136,6 +136,29 @@ fn every_section_arrives() {
     assert_eq!((r.pack.stable, r.pack.volatile), (Compression::Xz { level: 6, x86: true }, Compression::None));
     assert_eq!(r.smoke.expect, [Expectation::PhasesDone, Expectation::SshAnswers]);
     assert_eq!(r.budget.components_mb["tool"], 1.5);
+}
+
+#[test]
+fn links_that_are_made_and_time_servers() {
+    let more = r#"dns = ["2001:db8::1"]
+bond = [{ name = "bond0", interfaces = ["eth0", "eth1"], mode = "802.3ad", options = { lacp_rate = "fast" } }]
+vlan = [{ id = 5, interface = "bond0" }]
+extra = [{ interface = "eth2", mode = "dhcp" }]
+interface = ["bond0.5", "02:00:00:00:00:01"]
+gateway = ["192.0.2.1", "2001:db8::1"]
+[time]
+servers = ["ntp.lab", "192.0.2.9"]"#;
+    let r = parse_recipe_text("good", &GOOD.replace("dns = [\"2001:db8::1\"]", more)).unwrap();
+    let (network, bond) = (&r.network, &r.network.bonds[0]);
+    assert_eq!((network.ipv6, network.interfaces.len(), network.gateways.len()), (Ipv6Mode::Off, 2, 2));
+    assert_eq!((network.vlans[0].name.as_str(), network.vlans[0].id), ("bond0.5", 5));
+    let options: Vec<(&str, &str)> = bond.options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(options, [("lacp_rate", "fast"), ("miimon", "100"), ("mode", "802.3ad")]);
+    assert_eq!(network.extra[0].interface, "eth2");
+    assert_eq!(r.time.servers, ["ntp.lab", "192.0.2.9"]);
+    let plain =
+        parse_recipe_text("good", &GOOD.replace("mode = \"static\"\naddresses = [\"192.0.2.7/24\"]", "")).unwrap();
+    assert_eq!(plain.network.ipv6, Ipv6Mode::Auto, "with DHCP");
 }
 
 /// The problems of a text, as `line: message`.

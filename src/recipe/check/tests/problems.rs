@@ -58,6 +58,17 @@ fn each_problem_is_found_where_it_is() {
         ("\"1777\"", "\"1787\"", "48: `1787` is not octal permissions"),
         ("$${literal}", "${literal", "40: `${literal"),
         ("\"/usr/bin/web\"", "\"web\"", "55: `web` is not an absolute path"),
+        ("addresses = [\"192.0.2.7/24\"]", "addresses = [\"192.0.2.7\"]", "66: `192.0.2.7` is not an address with"),
+        ("dns = [\"2001:db8::1\"]", "bond = [{ name = \"bond0\", interfaces = [], mode = \"fast\" }]", "67: `fast` is"),
+        ("dns = [\"2001:db8::1\"]", "vlan = [{ id = 4095, interface = \"eth0\" }]", "67: 4095 is out of range"),
+        ("dns = [\"2001:db8::1\"]", "vlan = [{ id = 5, interface = \"02:00:00:00:00:01\" }]", "67: missing key `name`"),
+        ("dns = [\"2001:db8::1\"]", "interface = \"a/b\"", "67: `a/b` is not the name of a network interface"),
+        (
+            "dns = [\"2001:db8::1\"]",
+            "extra = [{ interface = \"eth1\", addresses = [] }]",
+            "67: `addresses` is not used",
+        ),
+        ("[hostname]", "[time]\nservers = [\"a b\"]\n[hostname]", "69: `a b` is not an address or a host name"),
         ("\"network\", \"shell\"", "\"netwrok\"", "56: service `netwrok` does not exist"),
         (
             "exec = [\"/bin/sh\"]",

@@ -1,0 +1,393 @@
+//! The DHCPv6 client's state machine (RFC 8415 section 18.2) without clock and socket: events go in, actions come out.
+
+use super::message::{Answer, Facts6, Kind, Message, parse_answer, status_name};
+use std::net::Ipv6Addr;
+
+/// Time in milliseconds on a clock that never jumps.
+pub type Millis = u64;
+
+/// First waits (RFC 8415 section 7.6): SOL_TIMEOUT, REQ_TIMEOUT and INF_TIMEOUT; REN_TIMEOUT and REB_TIMEOUT.
+const FIRST_WAIT_MS: Millis = 1_000;
+const FIRST_RENEWAL_WAIT_MS: Millis = 10_000;
+/// The RFC lets solicitations go down to one an hour; a node that boots must find a late server sooner.
+const LONGEST_WAIT_MS: Millis = 30_000;
+const LONGEST_RENEWAL_WAIT_MS: Millis = 600_000;
+/// REQ_MAX_RC.
+const REQUESTS: u32 = 10;
+/// How long advertisements with a preference below 255 wait for better ones is the first wait; we take the first after it.
+const BEST_PREFERENCE: u8 = 255;
+/// IRT_DEFAULT and IRT_MINIMUM (RFC 8415 section 7.6), in seconds.
+const REFRESH_S: u32 = 86_400;
+const SHORTEST_REFRESH_S: u32 = 600;
+
+/// An address with its times, in seconds from when it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease6 {
+    pub ip: Ipv6Addr,
+    pub preferred_s: u32,
+    pub valid_s: u32,
+    renew_s: u32,
+    rebind_s: u32,
+    server: Vec<u8>,
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action6 {
+    /// Send this UDP payload to all servers of the link.
+    Send(Vec<u8>),
+    /// We have this lease and these facts; only facts when addresses come otherwise.
+    Bound(Option<Lease6>, Facts6),
+    /// The lease is over.
+    Lost(Ipv6Addr),
+    /// Something for the log.
+    Note(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Soliciting { best: Option<Box<Answer>> },
+    Requesting { offer: Box<Answer> },
+    Bound { lease: Lease6, asked_at: Millis },
+    Renewing { lease: Lease6, asked_at: Millis },
+    Rebinding { lease: Lease6, asked_at: Millis },
+    Asking,
+    Informed,
+}
+
+/// One client on one link.
+pub struct Machine6 {
+    client: Vec<u8>,
+    association: u32,
+    state: State,
+    random: u64,
+    xid: u32,
+    began_at: Millis,
+    wait: Millis,
+    tries: u32,
+    next_at: Millis,
+}
+
+impl Machine6 {
+    /// A client that asks at once: for an address, or without `managed` only for facts. `seed` makes it differ from its
+    /// neighbours.
+    pub fn new(client: Vec<u8>, mac: &[u8; 6], managed: bool, seed: u64, now: Millis) -> Self {
+        let mut machine = Machine6 {
+            client,
+            association: u32::from_be_bytes([mac[2], mac[3], mac[4], mac[5]]),
+            state: State::Asking,
+            random: seed | 1,
+            xid: 0,
+            began_at: now,
+            wait: 0,
+            tries: 0,
+            next_at: now,
+        };
+        machine.begin(if managed { State::Soliciting { best: None } } else { State::Asking }, now);
+        machine
+    }
+
+    /// When [`Machine6::on_time`] wants to be called; `None`: the lease is for ever.
+    pub fn deadline(&self) -> Option<Millis> {
+        (self.next_at != Millis::MAX).then_some(self.next_at)
+    }
+
+    /// Asks for addresses from now on, because a router says so.
+    pub fn become_managed(&mut self, now: Millis) {
+        if matches!(self.state, State::Asking | State::Informed) {
+            self.begin(State::Soliciting { best: None }, now);
+        }
+    }
+
+    /// Renews at once, as after the cable was out.
+    pub fn on_carrier(&mut self, now: Millis) {
+        if matches!(self.state, State::Bound { .. } | State::Informed) {
+            self.next_at = now;
+        }
+    }
+
+    /// The deadline has come.
+    pub fn on_time(&mut self, now: Millis) -> Vec<Action6> {
+        if now < self.next_at {
+            return Vec::new();
+        }
+        match self.state.clone() {
+            State::Soliciting { best: Some(offer) } => self.request(offer, now),
+            State::Soliciting { best: None } => vec![self.send(Kind::Solicit, None, vec![], now)],
+            State::Requesting { .. } if self.tries >= REQUESTS => {
+                self.begin(State::Soliciting { best: None }, now);
+                vec![Action6::Note("no answer to the DHCPv6 request".into())]
+            }
+            State::Requesting { offer } => {
+                let addresses = offer.addresses.iter().map(|(ip, ..)| *ip).collect();
+                vec![self.send(Kind::Request, Some(offer.server.clone()), addresses, now)]
+            }
+            State::Bound { lease, asked_at } => {
+                self.begin(State::Renewing { lease, asked_at }, now);
+                self.on_time(now)
+            }
+            State::Renewing { lease, asked_at } => {
+                let end = after(asked_at, lease.rebind_s);
+                if now >= end {
+                    self.begin(State::Rebinding { lease, asked_at }, now);
+                    return self.on_time(now);
+                }
+                let message = self.send(Kind::Renew, Some(lease.server.clone()), vec![lease.ip], now);
+                self.not_after(end, now);
+                vec![message]
+            }
+            State::Rebinding { lease, asked_at } => {
+                let end = after(asked_at, lease.valid_s);
+                if now >= end {
+                    self.begin(State::Soliciting { best: None }, now);
+                    let note = ["the lease of ", &lease.ip.to_string(), " has ended"].concat();
+                    return vec![Action6::Note(note), Action6::Lost(lease.ip)];
+                }
+                let message = self.send(Kind::Rebind, None, vec![lease.ip], now);
+                self.not_after(end, now);
+                vec![message]
+            }
+            State::Informed => {
+                self.begin(State::Asking, now);
+                self.on_time(now)
+            }
+            State::Asking => vec![self.send(Kind::InformationRequest, None, vec![], now)],
+        }
+    }
+
+    /// A UDP payload has come. What is not for us is passed over.
+    pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Action6> {
+        let Ok(answer) = parse_answer(payload, self.xid, &self.client, self.association) else { return Vec::new() };
+        match self.state.clone() {
+            State::Soliciting { best } if answer.advertise => self.on_offer(best, answer, now),
+            State::Soliciting { .. } if answer.rapid_commit => self.on_lease(answer, None, now),
+            State::Requesting { .. } if !answer.advertise => self.on_lease(answer, None, now),
+            State::Renewing { lease, .. } | State::Rebinding { lease, .. } if !answer.advertise => {
+                self.on_lease(answer, Some(lease), now)
+            }
+            State::Asking if !answer.advertise => {
+                let refresh_s = answer.facts.refresh_s.unwrap_or(REFRESH_S).max(SHORTEST_REFRESH_S);
+                self.state = State::Informed;
+                self.next_at = after(now, refresh_s);
+                vec![Action6::Bound(None, answer.facts)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// RFC 8415 section 18.2.1: until the first wait is over a better offer may come; later the first one is taken.
+    fn on_offer(&mut self, best: Option<Box<Answer>>, offer: Answer, now: Millis) -> Vec<Action6> {
+        if offer.addresses.is_empty() {
+            let why = offer.status.map_or("no address in it", status_name);
+            return vec![Action6::Note(["DHCPv6 offer refused: ", why].concat())];
+        }
+        if offer.preference == BEST_PREFERENCE || self.tries > 1 {
+            return self.request(Box::new(offer), now);
+        }
+        if best.is_none_or(|best| offer.preference > best.preference) {
+            self.state = State::Soliciting { best: Some(Box::new(offer)) };
+        }
+        Vec::new()
+    }
+
+    fn request(&mut self, offer: Box<Answer>, now: Millis) -> Vec<Action6> {
+        self.begin(State::Requesting { offer }, now);
+        self.on_time(now)
+    }
+
+    fn on_lease(&mut self, answer: Answer, old: Option<Lease6>, now: Millis) -> Vec<Action6> {
+        let kept = old.as_ref().and_then(|old| answer.addresses.iter().find(|(ip, ..)| *ip == old.ip));
+        let Some((ip, preferred_s, valid_s)) = kept.or(answer.addresses.first()).copied() else {
+            let why = answer.status.map_or("no address in it", status_name);
+            let note = Action6::Note(["DHCPv6 lease refused: ", why].concat());
+            // A server that knows of no association wants to be asked anew (RFC 8415 section 18.2.10.1).
+            self.begin(State::Soliciting { best: None }, now);
+            self.next_at = now + FIRST_WAIT_MS;
+            let lost = old.map(|old| Action6::Lost(old.ip));
+            return std::iter::once(note).chain(lost).collect();
+        };
+        let lost = old.filter(|old| old.ip != ip).map(|old| Action6::Lost(old.ip));
+        // RFC 8415 section 14.2: half and four fifths of the preferred lifetime when the server leaves it to us.
+        let span = preferred_s.max(1).min(valid_s);
+        let or = |server_s: u32, fraction: u32| if server_s > 0 { server_s } else { fraction };
+        let rebind_s = or(answer.rebind_s, (u64::from(span) * 4 / 5) as u32).min(valid_s);
+        let renew_s = or(answer.renew_s, span / 2).min(rebind_s);
+        let lease = Lease6 { ip, preferred_s, valid_s, renew_s, rebind_s, server: answer.server };
+        self.next_at = after(now, lease.renew_s);
+        self.state = State::Bound { lease: lease.clone(), asked_at: now };
+        lost.into_iter().chain([Action6::Bound(Some(lease), answer.facts)]).collect()
+    }
+
+    fn begin(&mut self, state: State, now: Millis) {
+        self.state = state;
+        self.xid = self.next_random() as u32 & 0xff_ffff;
+        self.began_at = now;
+        (self.wait, self.tries, self.next_at) = (0, 0, now);
+    }
+
+    fn not_after(&mut self, end: Millis, now: Millis) {
+        // A lease that is shorter than the waits is still asked for several times.
+        let half = now + (end.saturating_sub(now) / 2).max(FIRST_WAIT_MS);
+        self.next_at = self.next_at.min(half).min(end);
+    }
+
+    /// RFC 8415 section 15: the wait doubles, spread by a tenth.
+    fn send(&mut self, kind: Kind, server: Option<Vec<u8>>, addresses: Vec<Ipv6Addr>, now: Millis) -> Action6 {
+        let (first, longest) = match kind {
+            Kind::Renew | Kind::Rebind => (FIRST_RENEWAL_WAIT_MS, LONGEST_RENEWAL_WAIT_MS),
+            _ => (FIRST_WAIT_MS, LONGEST_WAIT_MS),
+        };
+        let elapsed = ((now - self.began_at) / 10).min(u64::from(u16::MAX)) as u16;
+        let association = (kind != Kind::InformationRequest).then(|| (self.association, addresses));
+        let message = Message { kind, xid: self.xid, elapsed, client: self.client.clone(), server, association };
+        self.wait = (self.wait * 2).clamp(first, longest);
+        self.next_at = now + self.wait + self.next_random() % (self.wait / 10);
+        self.tries += 1;
+        Action6::Send(message.to_bytes())
+    }
+
+    /// xorshift64: only to keep neighbours that boot together from sending together.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+/// `seconds` after `start`; never for an endless lease.
+fn after(start: Millis, seconds: u32) -> Millis {
+    if seconds == u32::MAX { Millis::MAX } else { start + u64::from(seconds) * 1000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::{answer, association};
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    const ID: u32 = 7;
+
+    fn machine(managed: bool) -> Machine6 {
+        Machine6::new(b"me".to_vec(), &MAC, managed, 42, 1000)
+    }
+
+    /// Type and transaction of the only message.
+    fn sent(actions: &[Action6]) -> (u8, u32) {
+        match actions {
+            [Action6::Send(bytes)] => (bytes[0], u32::from_be_bytes([0, bytes[1], bytes[2], bytes[3]])),
+            other => panic!("expected one message: {other:?}"),
+        }
+    }
+
+    fn next(machine: &mut Machine6) -> (Millis, Vec<Action6>) {
+        let at = machine.deadline().expect("a deadline");
+        (at, machine.on_time(at))
+    }
+
+    fn lease(t1: u32, t2: u32, preferred: u32, valid: u32) -> (u16, Vec<u8>) {
+        association(ID, t1, t2, "2001:db8::7", preferred, valid)
+    }
+
+    fn bind(machine: &mut Machine6, lease: (u16, Vec<u8>)) -> Millis {
+        let (_, actions) = next(machine);
+        let (kind, xid) = sent(&actions);
+        assert_eq!(kind, Kind::Solicit as u8);
+        let offer = [lease.clone(), (7, vec![255])];
+        let (kind, xid) = sent(&machine.on_packet(&answer(Kind::Advertise, xid, b"me", &offer), 1100));
+        assert_eq!(kind, Kind::Request as u8);
+        let actions = machine.on_packet(&answer(Kind::Reply, xid, b"me", &[lease]), 1200);
+        assert!(matches!(&actions[..], [Action6::Bound(Some(_), _)]), "{actions:?}");
+        1200
+    }
+
+    #[test]
+    fn a_lease_is_renewed_rebound_and_lost() {
+        let mut machine = machine(true);
+        let at = bind(&mut machine, lease(10, 16, 20, 20));
+        let (renewal, actions) = next(&mut machine);
+        assert_eq!((sent(&actions).0, renewal), (Kind::Renew as u8, at + 10_000));
+        let mut kinds = Vec::new();
+        loop {
+            let (now, actions) = next(&mut machine);
+            assert!(now <= at + 20_000);
+            match &actions[..] {
+                [Action6::Send(bytes)] => kinds.push(bytes[0]),
+                [Action6::Note(note), Action6::Lost(ip)] => {
+                    assert_eq!((note.as_str(), now), ("the lease of 2001:db8::7 has ended", at + 20_000));
+                    assert_eq!(ip.to_string(), "2001:db8::7");
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(kinds.contains(&(Kind::Renew as u8)) && kinds.ends_with(&[Kind::Rebind as u8]), "{kinds:?}");
+        assert_eq!(sent(&next(&mut machine).1).0, Kind::Solicit as u8);
+    }
+
+    #[test]
+    fn a_renewal_that_is_answered_starts_the_times_again() {
+        let mut machine = machine(true);
+        bind(&mut machine, lease(0, 0, 100, 200));
+        let (now, actions) = next(&mut machine);
+        assert_eq!(now, 1200 + 50_000, "half of the preferred lifetime");
+        let (_, xid) = sent(&actions);
+        let actions = machine.on_packet(&answer(Kind::Reply, xid, b"me", &[lease(0, 0, 100, 200)]), now);
+        assert!(matches!(&actions[..], [Action6::Bound(Some(_), _)]));
+        assert_eq!(machine.deadline(), Some(now + 50_000));
+        // A server that has forgotten us: the address goes and everything starts over.
+        let (now, actions) = next(&mut machine);
+        let (_, xid) = sent(&actions);
+        let forgotten = [(3, [&[0, 0, 0, 7][..], &[0; 8], &[0, 13, 0, 2, 0, 3]].concat())];
+        let actions = machine.on_packet(&answer(Kind::Reply, xid, b"me", &forgotten), now);
+        assert!(matches!(&actions[..], [Action6::Note(why), Action6::Lost(_)] if why.contains("no such association")));
+    }
+
+    #[test]
+    fn offers_are_compared_for_the_first_second() {
+        let mut machine = machine(true);
+        let (_, actions) = next(&mut machine);
+        let (_, xid) = sent(&actions);
+        let offer = |preference: u8| {
+            let options = [lease(0, 0, 9, 9), (7, vec![preference])];
+            answer(Kind::Advertise, xid, b"me", &options)
+        };
+        assert!(machine.on_packet(&offer(1), 1100).is_empty());
+        assert!(machine.on_packet(&offer(0), 1100).is_empty());
+        let empty = answer(Kind::Advertise, xid, b"me", &[(13, vec![0, 2])]);
+        let actions = machine.on_packet(&empty, 1100);
+        assert_eq!(actions, [Action6::Note("DHCPv6 offer refused: no addresses left".into())]);
+        let (now, actions) = next(&mut machine);
+        assert_eq!(sent(&actions).0, Kind::Request as u8);
+        assert!((2000..2200).contains(&now), "{now}");
+        // Nobody answers: ten requests, then a new solicitation.
+        let kinds: Vec<_> = (0..10).map(|_| next(&mut machine).1).collect();
+        assert_eq!(kinds.iter().filter(|actions| matches!(actions[0], Action6::Send(_))).count(), 9);
+        assert_eq!(kinds[9], [Action6::Note("no answer to the DHCPv6 request".into())]);
+    }
+
+    #[test]
+    fn facts_alone() {
+        let mut machine = machine(false);
+        let (_, actions) = next(&mut machine);
+        let (kind, xid) = sent(&actions);
+        assert_eq!(kind, Kind::InformationRequest as u8);
+        assert!(machine.on_packet(&answer(Kind::Advertise, xid, b"me", &[]), 1100).is_empty());
+        let dns = [(23, vec![0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), (32, vec![0, 0, 0, 9])];
+        let actions = machine.on_packet(&answer(Kind::Reply, xid, b"me", &dns), 1100);
+        assert!(matches!(&actions[..], [Action6::Bound(None, facts)] if facts.dns.len() == 1));
+        assert_eq!(machine.deadline(), Some(1100 + 600_000), "not more often");
+        machine.become_managed(2000);
+        assert_eq!(sent(&machine.on_time(2000)).0, Kind::Solicit as u8);
+    }
+
+    #[test]
+    fn silence_is_asked_again_with_back_off() {
+        let mut machine = machine(true);
+        let times: Vec<_> = (0..8).map(|_| next(&mut machine).0).collect();
+        let waits: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1000).collect();
+        for (wait, expected) in waits.iter().zip([1, 2, 4, 8, 16, 30, 30]) {
+            assert!((expected..=expected + expected / 10 + 1).contains(wait), "{waits:?}");
+        }
+    }
+}

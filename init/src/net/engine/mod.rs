@@ -1,0 +1,439 @@
+//! The network's event loop: links come and get a carrier, those that an interface of the plan may use ask for an
+//! address, one of them wins, is set up and kept.
+
+mod apply;
+mod candidate;
+mod links;
+mod race;
+
+use super::dhcp::{Action, Client};
+use super::dhcp6::Action6;
+use super::netlink::NetlinkError;
+use super::netlink::address::{AddressEvent, AddressState};
+use super::netlink::route::{Link, LinkEvent, Route};
+use super::plan::{Interface, Plan, Source};
+use super::setup::Setup;
+use bootwright_contract::Ipv6Mode;
+use candidate::Candidate;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+pub use race::Millis;
+use race::{Runner, Verdict, decide};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+
+/// A network with routers but without an answer of a DHCPv4 server for so long has only IPv6.
+const IPV6_ALONE_MS: Millis = 5_000;
+
+/// Why there is no network.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error("cannot wait for events: {}", .0.desc())]
+    Poll(Errno),
+    #[error("no network interface {wanted}, found: {found}")]
+    NoInterface { wanted: String, found: String },
+    #[error("no carrier on {0}")]
+    NoCarrier(String),
+    #[error("no DHCP lease on {0}")]
+    NoLease(String),
+    #[error("no IPv6 address on {0}")]
+    NoIpv6(String),
+    #[error("{interface}: {cause}")]
+    Setup { interface: String, cause: NetlinkError },
+}
+
+/// How the network is now.
+pub struct Outcome<'a> {
+    /// The node's own interface.
+    pub link: Option<&'a Link>,
+    /// All that is set up and usable: first the `own` ones of that interface, IPv4 first, then those of the others.
+    pub setups: Vec<&'a Setup>,
+    pub own: usize,
+    pub up: bool,
+}
+
+/// What the engine tells its owner.
+pub trait Report {
+    /// A line for people.
+    fn note(&self, text: &str);
+    /// Something has changed.
+    fn changed(&self, outcome: &Outcome<'_>);
+    /// Loads a module that a link to be made needs; the reason if it cannot.
+    fn load_module(&self, name: &str, options: &str) -> Result<(), String>;
+}
+
+/// An interface of the plan and how far it is.
+struct Slot {
+    plan: Interface,
+    /// It is the node's own.
+    first: bool,
+    candidates: Vec<Candidate>,
+    /// Index of the link that won.
+    chosen: Option<u32>,
+    v4: Option<Setup>,
+    /// What routers and servers say, or static addresses; not all of it need be usable yet.
+    v6: Option<Setup>,
+    look_at: Option<Millis>,
+}
+
+/// The state of the network.
+pub struct Engine<'a> {
+    plan: Plan,
+    route: Route,
+    links: Vec<Link>,
+    slots: Vec<Slot>,
+    addresses: Vec<AddressEvent>,
+    client: Client,
+    last_problem: Option<EngineError>,
+    /// Said once already.
+    said: Vec<String>,
+    report: &'a dyn Report,
+    clock: fn() -> Millis,
+}
+
+impl<'a> Engine<'a> {
+    /// Sets the loopback link up and looks at what links there are. `client`'s MAC is filled in for each link.
+    pub fn new(
+        plan: Plan,
+        client: Client,
+        report: &'a dyn Report,
+        clock: fn() -> Millis,
+    ) -> Result<Self, NetlinkError> {
+        let mut route = Route::open()?;
+        let links = route.links()?;
+        // A kernel without IPv6 has no such addresses either.
+        let addresses = route.ipv6_addresses().unwrap_or_default();
+        for link in links.iter().filter(|link| link.loopback && !link.up) {
+            route.set_up(link.index)?;
+        }
+        let slot = |(at, interface): (usize, &Interface)| Slot {
+            plan: interface.clone(),
+            first: at == 0,
+            candidates: Vec::new(),
+            chosen: None,
+            v4: None,
+            v6: None,
+            look_at: None,
+        };
+        let slots = plan.interfaces.iter().enumerate().map(slot).collect();
+        let said = Vec::new();
+        let mut engine =
+            Engine { plan, route, links, slots, addresses, client, last_problem: None, said, report, clock };
+        engine.consider_links();
+        Ok(engine)
+    }
+
+    /// The first usable link's MAC, for the node's name while there is no address.
+    pub fn any_mac(&self) -> Option<[u8; 6]> {
+        let select = &self.slots[0].plan.select;
+        self.links.iter().find(|link| select.rank(link).is_some()).map(|link| link.mac)
+    }
+
+    /// Waits until the node's interface is set up: the plan's time for a carrier, and as long again for an address.
+    pub fn wait_until_up(&mut self) -> Result<(), EngineError> {
+        let timeout = u64::from(self.plan.timeout_s) * 1000;
+        let mut deadline = (self.clock)() + timeout;
+        let mut asking = !self.slots[0].candidates.is_empty();
+        while !self.is_up() {
+            if (self.clock)() >= deadline {
+                return Err(self.why_down());
+            }
+            self.step(Some(deadline))?;
+            if !asking && !self.slots[0].candidates.is_empty() {
+                asking = true;
+                deadline = (self.clock)() + timeout;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the node's own interface has what it is to have.
+    fn is_up(&self) -> bool {
+        let slot = &self.slots[0];
+        if slot.plan.is_off() {
+            return true;
+        }
+        let v6 = self.usable_v6(slot).is_some_and(|setup| !setup.addresses.is_empty());
+        if self.plan.need_v6 {
+            return v6;
+        }
+        match &slot.plan.source {
+            Source::None => v6,
+            Source::Dhcp => slot.v4.is_some() || v6 && !slot.has_offer(),
+            Source::Static { addresses, .. } => {
+                let wants = |v4: bool| addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
+                (!wants(true) || slot.v4.is_some()) && (!wants(false) || v6)
+            }
+        }
+    }
+
+    /// Sleeps until something happens or `until` has come, and deals with it.
+    pub fn step(&mut self, until: Option<Millis>) -> Result<(), EngineError> {
+        let now = (self.clock)();
+        let candidates = || self.slots.iter().flat_map(|slot| &slot.candidates);
+        let looks = self.slots.iter().filter_map(|slot| slot.look_at);
+        let wanted = candidates().filter_map(|c| c.deadline(now)).chain(looks).chain(until).min();
+        let wait = match wanted {
+            _ if self.route.socket.has_pending() => PollTimeout::ZERO,
+            None => PollTimeout::NONE,
+            Some(at) => PollTimeout::from(at.saturating_sub(now).min(60_000) as u16),
+        };
+        let mut fds = vec![PollFd::new(self.route.socket.as_fd(), PollFlags::POLLIN)];
+        fds.extend(candidates().flat_map(Candidate::descriptors).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match poll(&mut fds, wait) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(EngineError::Poll(errno)),
+        }
+        drop(fds);
+        self.read_links()?;
+        for at in 0..self.slots.len() {
+            self.run_v4(at);
+            self.run_v6(at);
+            self.run_race(at);
+        }
+        Ok(())
+    }
+
+    fn read_links(&mut self) -> Result<(), EngineError> {
+        let events = match self.route.link_events()? {
+            Some(events) => events,
+            None => {
+                let links = self.route.links()?.into_iter().map(LinkEvent::Changed);
+                let addresses = self.route.ipv6_addresses()?.into_iter().map(LinkEvent::Address);
+                links.chain(addresses).collect()
+            }
+        };
+        if events.is_empty() {
+            return Ok(());
+        }
+        for event in events {
+            match event {
+                LinkEvent::Gone { index } => self.forget_link(index),
+                LinkEvent::Changed(link) => self.update_link(link),
+                LinkEvent::Address(event) => self.update_address(event),
+            }
+        }
+        self.consider_links();
+        Ok(())
+    }
+
+    fn run_v4(&mut self, at: usize) {
+        let now = (self.clock)();
+        let mut work = Vec::new();
+        for candidate in &mut self.slots[at].candidates {
+            let index = candidate.link.index;
+            let actions = candidate.v4.as_mut().map(|v4| v4.turn(now)).unwrap_or_default();
+            work.extend(actions.into_iter().map(|action| (index, action)));
+        }
+        for (index, action) in work {
+            self.act(at, index, action);
+        }
+    }
+
+    /// Carries out one action of the candidate on link `index`; it may be out of the race by now.
+    fn act(&mut self, at: usize, index: u32, action: Action) {
+        let now = (self.clock)();
+        let Some(candidate) = self.slots[at].candidates.iter_mut().find(|c| c.link.index == index) else { return };
+        let link = candidate.link.clone();
+        let Some(v4) = &mut candidate.v4 else { return };
+        let failed = match action {
+            Action::Note(text) => Some(text),
+            Action::Offered => {
+                v4.offer_at = Some(now);
+                if self.slots[at].chosen == Some(index) {
+                    self.accept(at);
+                }
+                None
+            }
+            Action::Refused => {
+                v4.offer_at = None;
+                self.reopen_race(at);
+                None
+            }
+            Action::Lost(address) => {
+                self.lose(at, &link, address.into());
+                None
+            }
+            Action::Bound(lease) => {
+                v4.close();
+                let setup = Setup::from_lease(&lease, &self.slots[at].plan, self.slots[at].first);
+                self.set_up(at, &link, setup, true);
+                None
+            }
+            Action::Broadcast(payload) => v4.broadcast(&link, &payload).err().map(|error| error.to_string()),
+            Action::Unicast { to, from, payload } => {
+                v4.unicast(&link, from, to, &payload).err().map(|error| error.to_string())
+            }
+        };
+        if let Some(text) = failed {
+            self.report.note(&[&link.name, ": ", &text].concat());
+        }
+    }
+
+    /// Takes the offer of the link that won, if it has one.
+    fn accept(&mut self, at: usize) {
+        let now = (self.clock)();
+        let slot = &mut self.slots[at];
+        let Some(winner) = slot.candidates.iter_mut().find(|c| Some(c.link.index) == slot.chosen) else { return };
+        let index = winner.link.index;
+        let actions = winner.v4.as_mut().map(|v4| v4.machine.accept(now)).unwrap_or_default();
+        for action in actions {
+            self.act(at, index, action);
+        }
+    }
+
+    fn run_v6(&mut self, at: usize) {
+        let now = (self.clock)();
+        let (mut notes, mut work, mut changed) = (Vec::new(), Vec::new(), false);
+        let (chosen, mode) = (self.slots[at].chosen, self.slots[at].plan.ipv6);
+        for candidate in &mut self.slots[at].candidates {
+            let link = &candidate.link;
+            let Some(v6) = &mut candidate.v6 else { continue };
+            match v6.hear(now) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let view = v6.routers.view(now);
+                    if !view.addresses.is_empty() || view.managed {
+                        v6.heard_at.get_or_insert(now);
+                    }
+                    changed |= chosen == Some(link.index);
+                }
+                Err(error) => {
+                    v6.socket = None;
+                    notes.push([&link.name, ": ", &error.to_string()].concat());
+                }
+            }
+            if chosen == Some(link.index) {
+                changed |= v6.routers.expires_at(now.saturating_sub(1)).is_some_and(|end| end <= now);
+                v6.start_dhcp(&self.client, link, mode, now);
+                match v6.turn(link.index, now) {
+                    Ok(actions) => work.extend(actions),
+                    Err(error) => {
+                        v6.dhcp_socket = None;
+                        notes.push([&link.name, ": DHCPv6: ", &error.to_string()].concat());
+                    }
+                }
+            }
+        }
+        for note in notes {
+            self.report.note(&note);
+        }
+        for action in work {
+            changed |= self.act6(at, action);
+        }
+        if changed {
+            self.follow_routers(at);
+        }
+    }
+
+    /// True when the setup has to be made anew.
+    fn act6(&mut self, at: usize, action: Action6) -> bool {
+        let now = (self.clock)();
+        let slot = &mut self.slots[at];
+        let Some(winner) = slot.candidates.iter_mut().find(|c| Some(c.link.index) == slot.chosen) else { return false };
+        let link = winner.link.clone();
+        let Some(v6) = &mut winner.v6 else { return false };
+        match action {
+            Action6::Send(_) => false,
+            Action6::Note(text) => {
+                self.report.note(&[&link.name, ": ", &text].concat());
+                false
+            }
+            Action6::Bound(lease, facts) => {
+                (v6.lease, v6.facts) = (lease.map(|lease| (lease, now)), facts);
+                true
+            }
+            Action6::Lost(address) => {
+                if !self.plan.keep {
+                    v6.lease = None;
+                }
+                self.lose(at, &link, address.into());
+                !self.plan.keep
+            }
+        }
+    }
+
+    /// Whether a candidate is to be chosen now, and what follows.
+    fn run_race(&mut self, at: usize) {
+        let now = (self.clock)();
+        let slot = &mut self.slots[at];
+        if slot.chosen.is_some() {
+            slot.look_at = None;
+            return;
+        }
+        let runners: Vec<Runner> =
+            slot.candidates.iter().map(|c| Runner { rank: c.rank, ready_at: slot.plan.ready_at(c) }).collect();
+        match decide(&runners, now) {
+            Verdict::Wait(at) => slot.look_at = at,
+            Verdict::Choose(place) => {
+                slot.look_at = None;
+                let link = slot.candidates[place].link.clone();
+                slot.chosen = Some(link.index);
+                self.say_who_lost(at, &link);
+                self.slots[at].candidates.retain(|c| c.link.index == link.index);
+                self.begin(at, &link);
+            }
+        }
+    }
+
+    /// The link has won: its static addresses, its offer, what its routers said.
+    fn begin(&mut self, at: usize, link: &Link) {
+        if let Source::Static { addresses, gateways } = self.slots[at].plan.source.clone() {
+            for v4 in [true, false] {
+                let setup = Setup::fixed(&addresses, &gateways, &self.slots[at].plan, v4);
+                if !setup.addresses.is_empty() {
+                    self.set_up(at, link, setup, v4);
+                }
+            }
+        }
+        self.accept(at);
+        self.run_v6(at);
+        self.follow_routers(at);
+    }
+
+    /// What was offered is not to be had: others may have something.
+    fn reopen_race(&mut self, at: usize) {
+        if self.slots[at].v4.is_none() && self.slots[at].v6.is_none() {
+            self.slots[at].chosen = None;
+            self.consider_links();
+        }
+    }
+}
+
+impl Slot {
+    fn has_offer(&self) -> bool {
+        self.candidates.iter().any(|c| c.v4.as_ref().is_some_and(|v4| v4.offer_at.is_some()))
+    }
+}
+
+impl Interface {
+    /// From when on a candidate could be used.
+    fn ready_at(&self, candidate: &Candidate) -> Option<Millis> {
+        let heard_at = candidate.v6.as_ref().and_then(|v6| v6.heard_at);
+        match self.source {
+            Source::Static { .. } => Some(candidate.since),
+            // With DHCPv6 demanded the servers decide, not the routers: the link is taken as it is.
+            Source::None => heard_at.or((self.ipv6 == Ipv6Mode::Dhcp).then_some(candidate.since)),
+            Source::Dhcp => {
+                let offer_at = candidate.v4.as_ref().and_then(|v4| v4.offer_at);
+                offer_at.or(heard_at.map(|at| at + IPV6_ALONE_MS))
+            }
+        }
+    }
+}
+
+/// An address that is not the link-local one.
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip != Ipv4Addr::UNSPECIFIED,
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether the kernel says that an address may be used.
+fn is_usable(addresses: &[AddressEvent], index: u32, ip: IpAddr) -> bool {
+    let IpAddr::V6(ip) = ip else { return true };
+    addresses.iter().any(|known| (known.index, known.ip, known.state) == (index, ip, AddressState::Usable))
+}
