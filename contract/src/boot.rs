@@ -255,7 +255,7 @@ pub struct Hostname {
 #[serde(deny_unknown_fields)]
 pub struct Service {
     pub name: String,
-    /// Absolute program path and arguments. `${ip}`, `${hostname}`, `${mac}` and `${gateway}` are filled in when it starts.
+    /// Absolute program path and arguments. `${ip}`, `${ip6}`, `${hostname}`, `${mac}` and `${gateway}` are filled in when it starts.
     pub exec: Vec<String>,
     pub env: BTreeMap<String, String>,
     /// Services, or the built-in target `network`, that must be ready first.

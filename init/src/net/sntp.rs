@@ -143,6 +143,12 @@ struct Asked {
     outcome: Option<Result<Sample, String>>,
 }
 
+impl Asked {
+    fn read(&self, bytes: &[u8], floor_s: u64) -> Result<Sample, SampleError> {
+        parse_answer(bytes, self.cookie, self.sent_ns, crate::sys::clock_ns(), floor_s)
+    }
+}
+
 /// Asks all servers (addresses or names) at once and waits for their answers, at most `limit`.
 pub fn ask(servers: &[String], dns: &Servers, floor_s: u64, limit: Duration) -> Result<Sample, SntpError> {
     ask_at(servers, dns, PORT, floor_s, limit)
@@ -207,11 +213,10 @@ fn receive(asked: &mut [Asked], floor_s: u64, until: Instant) {
             return;
         }
         drop(fds);
-        let received_ns = crate::sys::clock_ns();
         for one in asked.iter_mut().filter(|one| one.outcome.is_none()) {
             let mut buffer = [0; 512];
             match one.socket.recv(&mut buffer) {
-                Ok(length) => match parse_answer(&buffer[..length], one.cookie, one.sent_ns, received_ns, floor_s) {
+                Ok(length) => match one.read(&buffer[..length], floor_s) {
                     // Somebody else's guess: the true answer may still come.
                     Err(SampleError::Origin | SampleError::Mode | SampleError::Short { .. }) => {}
                     outcome => one.outcome = Some(outcome.map_err(|error| error.to_string())),
