@@ -230,7 +230,7 @@ fn receive(asked: &mut [Asked], floor_s: u64, until: Instant) {
 
 /// An offset in seconds with three digits, such as `-12.345 s`.
 pub fn format_offset(offset_ns: i128) -> String {
-    let millis = offset_ns.unsigned_abs() / 1_000_000;
+    let millis = (offset_ns.unsigned_abs() + 500_000) / 1_000_000;
     let sign = if offset_ns < 0 { "-" } else { "+" };
     let fraction = (1000 + millis % 1000).to_string();
     [sign, &(millis / 1000).to_string(), ".", &fraction[1..], " s"].concat()
