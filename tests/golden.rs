@@ -23,28 +23,36 @@ const MOVING: [&str; 1] = ["usr/share/ca-certificates/mozilla/"];
 
 #[test]
 fn rescue() {
-    check_recipe("rescue");
+    check_recipe("rescue", None);
+}
+
+#[test]
+fn rescue_over_nbd() {
+    if need::have(&["mksquashfs"]) {
+        check_recipe("rescue", Some("nbd"));
+    }
 }
 
 #[test]
 fn worker() {
     if need::have(&["mksquashfs"]) {
-        check_recipe("worker");
+        check_recipe("worker", None);
     }
 }
 
 /// Builds it and compares listing, boot script and the manifest's shape with what is recorded.
-fn check_recipe(recipe: &str) {
+fn check_recipe(recipe: &str, root: Option<&str>) {
     let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let image = project.build(recipe, &[]);
+    let image = project.build(recipe, root, &[]);
+    let name = root.map_or(recipe.to_string(), |root| format!("{recipe}-{root}"));
     let manifest = load_manifest(&image.join("manifest.json")).expect("a finished image has a manifest");
     let text = |name: &str| std::fs::read_to_string(image.join(name)).expect("the image holds it");
     let shape = shape(&serde_json::from_str(&text("manifest.json")).expect("the manifest is JSON"));
     let script = text("boot.ipxe").replace(&manifest.image_id, "<image>");
     let documents = [
-        (format!("{recipe}.txt"), listing(&manifest)),
-        (format!("{recipe}.boot.ipxe"), script),
-        (format!("{recipe}.manifest-shape.txt"), shape),
+        (format!("{name}.txt"), listing(&manifest)),
+        (format!("{name}.boot.ipxe"), script),
+        (format!("{name}.manifest-shape.txt"), shape),
     ];
     let changed: Vec<String> = documents.iter().filter_map(|(name, text)| compare_with_golden(name, text)).collect();
     assert!(changed.is_empty(), "{}\nif this is meant: UPDATE_GOLDEN=1 cargo test --test golden", changed.concat());
@@ -120,7 +128,7 @@ fn describe(value: &Value, at: String, types: &mut BTreeMap<String, BTreeSet<&'s
             return items.iter().for_each(|item| describe(item, format!("{at}[]"), types));
         }
         Value::Object(items) => {
-            let free = ["tools", "segments[].components"].contains(&at.as_str());
+            let free = ["tools", "segments[].components", "root.components"].contains(&at.as_str());
             let key = |key: &str| if free { "*".to_string() } else { key.to_string() };
             let below = |k: &str| if at.is_empty() { key(k) } else { format!("{at}.{}", key(k)) };
             return items.iter().for_each(|(k, item)| describe(item, below(k), types));

@@ -26,21 +26,30 @@ const SHOWN: usize = 20;
 #[test]
 fn rescue() {
     if need::have(&["setpriv"]) {
-        same_everywhere("rescue");
+        same_everywhere("rescue", None);
+    }
+}
+
+/// The export tree is another one for who may not give files away; the tar is not.
+#[test]
+fn rescue_over_nfs() {
+    if need::have(&["setpriv", "mksquashfs"]) {
+        same_everywhere("rescue", Some("nfs"));
     }
 }
 
 #[test]
 fn worker() {
     if need::have(&["setpriv", "mksquashfs"]) {
-        same_everywhere("worker");
+        same_everywhere("worker", None);
     }
 }
 
 /// Builds with the user's cache, then everything that is packed anew as somebody else, somewhere else.
-fn same_everywhere(recipe: &str) {
+fn same_everywhere(recipe: &str, root: Option<&str>) {
     let here = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let first = here.build(recipe, &["--jobs", "2"]);
+    let first = here.build(recipe, root, &["--jobs", "2"]);
+    let name = first.file_name().expect("an image has a name").to_os_string();
 
     // A folder that another user can reach; a longer path on purpose.
     let there = Shipped::copy_below(&std::env::temp_dir());
@@ -58,7 +67,8 @@ fn same_everywhere(recipe: &str) {
     let user = hand_over(there.path());
 
     // SOURCE_DATE_EPOCH is a time to pin at, not a time in an image that is pinned.
-    let script = "umask 077; exec \"$0\" build --recipe \"$1\" --jobs 1 --offline --locked --cache cache --out images";
+    let script =
+        "umask 077; exec \"$0\" build --recipe \"$1\" --jobs 1 --offline --locked --cache cache --out images $2";
     let mut command = match user {
         Some(user) => {
             let mut command = Command::new("setpriv");
@@ -67,14 +77,19 @@ fn same_everywhere(recipe: &str) {
         }
         None => Command::new("sh"),
     };
-    command.args(["-c", script]).arg(&tool).arg(recipe).current_dir(&place);
+    command
+        .args(["-c", script])
+        .arg(&tool)
+        .arg(recipe)
+        .arg(root.map_or(String::new(), |root| format!("--root={root}")))
+        .current_dir(&place);
     command.env_remove("XDG_CACHE_HOME").env_remove("BOOTWRIGHT_CACHE").env_remove("BOOTWRIGHT_RECIPES");
     command.env("HOME", "/nonexistent").env("TZ", "Asia/Tokyo").env("LC_ALL", "tr_TR.UTF-8").env("LANG", "de_DE.UTF-8");
     command.env("SOURCE_DATE_EPOCH", "1700000000").env("TMPDIR", &place);
     let output = command.output().expect("setpriv and sh start");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    let second = place.join("images").join(recipe);
+    let second = place.join("images").join(name);
     let sums = |dir: &Path| std::fs::read_to_string(dir.join("SHA256SUMS")).expect("a finished image has sums");
     assert_eq!(sums(&first), sums(&second), "{}", difference(&first, &second));
     assert!(place.join("cache").join(PACKED).is_dir(), "the second build packed for itself");

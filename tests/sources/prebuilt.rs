@@ -93,7 +93,7 @@ fn run(project: &Shipped, upstream: &Upstream, command: &str, args: &[&str]) -> 
 
 /// `node` and `pod` out of the worker's root image.
 fn programs_of_the_worker(project: &Shipped, dir: &Path) -> [Vec<u8>; 2] {
-    let image = project.build("worker", &[]);
+    let image = project.build("worker", None, &[]);
     let root =
         std::fs::File::open(image.join("segments/root.cpio")).expect("the worker's root is one image, not packed");
     let mut archive = cpio::NewcReader::new(root).expect("it is a newc archive");

@@ -36,10 +36,11 @@ impl Shipped {
         command
     }
 
-    /// Builds a recipe into `out/`; its folder there.
-    pub fn build(&self, recipe: &str, args: &[&str]) -> PathBuf {
-        self.tool().args(["build", "--recipe", recipe]).args(args).assert().success();
-        self.path().join("out").join(recipe)
+    /// Builds a recipe into `out/`, with its root over the network where that is asked for; its folder there.
+    pub fn build(&self, recipe: &str, root: Option<&str>, args: &[&str]) -> PathBuf {
+        let root_args = root.iter().flat_map(|root| ["--root", root]);
+        self.tool().args(["build", "--recipe", recipe]).args(root_args).args(args).assert().success();
+        self.path().join("out").join(root.map_or(recipe.to_string(), |root| format!("{recipe}-{root}")))
     }
 }
 
