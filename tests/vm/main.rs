@@ -12,6 +12,8 @@ mod newc;
 mod server;
 #[path = "../support/ssh.rs"]
 mod ssh;
+#[path = "../support/tgt.rs"]
+mod tgt;
 #[path = "../support/vm.rs"]
 mod vm;
 
@@ -22,6 +24,7 @@ mod interrupts;
 mod load;
 mod min_ram;
 mod netroot_http;
+mod netroot_iscsi;
 mod netroot_nbd;
 mod powerdown;
 mod rescue;

@@ -21,8 +21,9 @@ enum Algorithm {
     Sha256 = 7,
 }
 
-/// Strongest first.
+/// Strongest first; and without SHA256, whose number means SHA1 to some targets (tgt, IET).
 const OFFER: &str = "7,6,5";
+const OLD_OFFER: &str = "6,5";
 
 impl Algorithm {
     fn parse(number: u32) -> Option<Algorithm> {
@@ -51,7 +52,7 @@ pub enum ChapError {
     NotMutual,
     #[error("the target chose the authentication method `{0}`")]
     Method(String),
-    #[error("the target chose the CHAP algorithm {0}; offered were {OFFER}")]
+    #[error("the target chose the CHAP algorithm {0}, which was not offered")]
     Algorithm(u32),
     #[error("the target left out `{0}`")]
     Missing(&'static str),
@@ -87,18 +88,22 @@ pub struct Chap<'a> {
     auth: &'a Auth,
     /// Random; used for mutual CHAP only.
     challenge: Challenge,
+    offer: &'static str,
     state: State,
+    /// The target chose SHA256, or what it takes for that number.
+    sha256: bool,
 }
 
 impl<'a> Chap<'a> {
-    /// `challenge` has to be random and used once.
-    pub fn new(auth: &'a Auth, challenge: Challenge) -> Result<Chap<'a>, ChapError> {
+    /// `challenge` has to be random and used once. `old`: offer no SHA256.
+    pub fn new(auth: &'a Auth, challenge: Challenge, old: bool) -> Result<Chap<'a>, ChapError> {
         if let (Some(ours), Some(theirs)) = (&auth.ours, &auth.theirs)
             && ours.secret == theirs.secret
         {
             return Err(ChapError::SameSecret);
         }
-        Ok(Chap { auth, challenge, state: State::Offered })
+        let offer = if old { OLD_OFFER } else { OFFER };
+        Ok(Chap { auth, challenge, offer, state: State::Offered, sha256: false })
     }
 
     /// The methods that we offer. A target that need not know who we are may say so, unless it is to prove who it is.
@@ -108,6 +113,11 @@ impl<'a> Chap<'a> {
             (Some(_), None) => "CHAP,None",
             (Some(_), Some(_)) => "CHAP",
         }
+    }
+
+    /// Whether the target chose SHA256.
+    pub fn is_sha256(&self) -> bool {
+        self.sha256
     }
 
     /// True when nothing is left to be said.
@@ -127,7 +137,7 @@ impl<'a> Chap<'a> {
             State::Offered => match said.value("AuthMethod") {
                 Some("CHAP") => {
                     self.auth.ours.as_ref().ok_or(ChapError::NoCredentials)?;
-                    reply.push("CHAP_A", OFFER);
+                    reply.push("CHAP_A", self.offer);
                     self.state = State::Algorithms;
                 }
                 // A target that has nothing to say about it wants none.
@@ -148,7 +158,9 @@ impl<'a> Chap<'a> {
     fn respond(&mut self, said: &Text, reply: &mut Text) -> Result<(), ChapError> {
         let ours = self.auth.ours.as_ref().ok_or(ChapError::NoCredentials)?;
         let number = said.number("CHAP_A")?.ok_or(ChapError::Missing("CHAP_A"))?;
-        let algorithm = Algorithm::parse(number).ok_or(ChapError::Algorithm(number))?;
+        let offered = |number: u32| self.offer.split(',').any(|offered| offered == number.to_string());
+        let algorithm = Algorithm::parse(number).filter(|_| offered(number)).ok_or(ChapError::Algorithm(number))?;
+        self.sha256 = algorithm == Algorithm::Sha256;
         let identifier = said.number("CHAP_I")?.ok_or(ChapError::Missing("CHAP_I"))?;
         let identifier = u8::try_from(identifier).map_err(|_| ChapError::Length("CHAP_I"))?;
         let challenge = binary(said, "CHAP_C")?;

@@ -41,8 +41,14 @@ pub fn discover(
     let mut portal = first;
     for _ in 0..=MOST_MOVES {
         let failed = |cause: LoginError| DiscoveryError::Login { portal, cause };
-        let mut wire = TcpWire::connect(portal, patience).map_err(|error| failed(error.into()))?;
-        match log_in(&mut wire, login).map_err(failed)? {
+        let connect = || TcpWire::connect(portal, patience).map_err(|error| failed(error.into()));
+        let mut wire = connect()?;
+        let mut outcome = log_in(&mut wire, login);
+        if outcome.as_ref().is_err_and(LoginError::asks_for_old_chap) {
+            wire = connect()?;
+            outcome = log_in(&mut wire, &Login { old_chap: true, ..*login });
+        }
+        match outcome.map_err(failed)? {
             Outcome::LoggedIn(session) => {
                 let status = session.status_number.wrapping_add(1);
                 return Ok((portal, send_targets(&mut wire, status).map_err(failed)?));

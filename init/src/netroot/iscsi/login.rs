@@ -20,6 +20,8 @@ pub struct Login<'a> {
     pub auth: &'a Auth,
     /// Random bytes for mutual CHAP.
     pub challenge: Challenge,
+    /// Offer no SHA256.
+    pub old_chap: bool,
 }
 
 /// Carries one request there and its response back.
@@ -52,7 +54,11 @@ pub struct LoggedIn {
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     #[error("{} (class {}, detail {})", status.meaning(), status.class, status.detail)]
-    Refused { status: Status },
+    Refused {
+        status: Status,
+        /// It was refused after an answer by SHA256: a target that takes its number for SHA1 would do so.
+        sha256: bool,
+    },
     #[error(transparent)]
     Chap(#[from] ChapError),
     #[error(transparent)]
@@ -84,6 +90,13 @@ pub fn log_in(wire: &mut dyn Wire, login: &Login) -> Result<Outcome, LoginError>
     }
 }
 
+impl LoginError {
+    /// Whether it is worth another attempt without SHA256.
+    pub fn asks_for_old_chap(&self) -> bool {
+        matches!(self, LoginError::Refused { sha256: true, .. })
+    }
+}
+
 /// Why the dialogue ends early.
 enum Stop {
     Moved { address: String, permanent: bool },
@@ -98,7 +111,7 @@ impl<E: Into<LoginError>> From<E> for Stop {
 
 /// Up to the operational stage: names and CHAP.
 fn security(talk: &mut Talk, login: &Login) -> Result<Agreed, Stop> {
-    let mut chap = Chap::new(login.auth, login.challenge)?;
+    let mut chap = Chap::new(login.auth, login.challenge, login.old_chap)?;
     let mut agreed = Agreed::default();
     let mut text = Text::default();
     text.push("InitiatorName", login.initiator);
@@ -113,7 +126,12 @@ fn security(talk: &mut Talk, login: &Login) -> Result<Agreed, Stop> {
     // With methods to choose from, the target's choice comes first.
     let mut next = if login.auth.ours.is_none() { Stage::Operational } else { Stage::Security };
     loop {
-        let said = talk.say(Stage::Security, next, &text)?;
+        let said = match talk.say(Stage::Security, next, &text) {
+            Err(Stop::Failed(LoginError::Refused { status, .. })) => {
+                return Err(LoginError::Refused { status, sha256: chap.is_sha256() }.into());
+            }
+            said => said?,
+        };
         agreed.portal_group = said.text.number("TargetPortalGroupTag")?.or(agreed.portal_group);
         text = chap.answer(&said.text)?;
         match said.next {
@@ -178,7 +196,7 @@ impl Talk<'_> {
                 let address = address.split(',').next().unwrap_or_default().into();
                 Err(Stop::Moved { address, permanent: response.status.detail == 2 })
             }
-            _ => Err(LoginError::Refused { status: response.status }.into()),
+            _ => Err(LoginError::Refused { status: response.status, sha256: false }.into()),
         }
     }
 

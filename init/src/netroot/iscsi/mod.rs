@@ -102,7 +102,7 @@ pub fn attach(site: &Site, iscsi: &Iscsi) -> Result<Attached, PhaseError> {
         None => find_target(&asked, &initiator, isid, &auth)?,
     };
     let given_up = Arc::new(AtomicBool::new(false));
-    let peer = Peer { initiator, isid, target, auth, portals };
+    let peer = Peer { initiator, isid, target, auth, old_chap: false, portals };
     let mut session = Session::create(peer, given_up.clone())?;
     let device = match log_in_and_find(&mut session, lun) {
         Ok(device) => device,
@@ -157,7 +157,7 @@ fn find_target(
 ) -> Result<(String, Vec<SocketAddr>), PhaseError> {
     let mut outcome: Result<_, PhaseError> = Err(AttachError::NoPortal.into());
     for first in portals {
-        let login = Login { initiator, target: None, isid, auth, challenge: new_challenge(auth) };
+        let login = Login { initiator, target: None, isid, auth, challenge: new_challenge(auth), old_chap: false };
         match discovery::discover(*first, &login, DISCOVERY_PATIENCE) {
             Ok((portal, found)) => {
                 outcome = match &found[..] {

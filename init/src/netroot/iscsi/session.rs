@@ -41,6 +41,8 @@ pub struct Peer {
     pub isid: Isid,
     pub target: String,
     pub auth: Auth,
+    /// The target knows no SHA256, as an attempt has shown.
+    pub old_chap: bool,
     /// Tried in turn.
     pub portals: Vec<SocketAddr>,
 }
@@ -117,7 +119,16 @@ impl Session {
     pub fn connect(&mut self, first: SocketAddr, reached: &dyn Fn()) -> Result<(), PortalError> {
         let mut portal = first;
         for _ in 0..=MOST_MOVES {
-            match self.connect_once(portal, reached)? {
+            let mut outcome = self.connect_once(portal, reached);
+            if let Err(PortalError::Refused { cause, .. }) = &outcome
+                && cause.asks_for_old_chap()
+            {
+                self.peer.old_chap = true;
+                outcome = self.connect_once(portal, reached);
+                // Something else was wrong.
+                self.peer.old_chap = outcome.is_ok();
+            }
+            match outcome? {
                 Outcome::LoggedIn(_) => {
                     self.portal = Some(portal);
                     return Ok(());
@@ -162,6 +173,7 @@ impl Session {
             isid: peer.isid,
             auth: &peer.auth,
             challenge: new_challenge(&peer.auth),
+            old_chap: peer.old_chap,
         };
         let mut wire = KernelWire { kernel: socket, session: *number, given_up };
         let outcome = log_in(&mut wire, &login).map_err(|cause| {

@@ -23,7 +23,7 @@ fn challenge(algorithm: u32) -> Text {
 
 /// Up to the target's challenge.
 fn begin(auth: &Auth) -> Chap<'_> {
-    let mut chap = Chap::new(auth, CHALLENGE).unwrap();
+    let mut chap = Chap::new(auth, CHALLENGE, false).unwrap();
     assert_eq!(chap.answer(&text("AuthMethod=CHAP")).unwrap(), text("CHAP_A=7,6,5"));
     chap
 }
@@ -115,7 +115,7 @@ fn methods_follow_from_what_is_known() {
         (auth(true), "CHAP", "AuthMethod=None", Err(ChapError::NotMutual)),
         (auth(true), "CHAP", "TargetAlias=x", Err(ChapError::NotMutual)),
     ] {
-        let mut chap = Chap::new(&auth, CHALLENGE).unwrap();
+        let mut chap = Chap::new(&auth, CHALLENGE, false).unwrap();
         assert_eq!(chap.methods(), methods);
         let done = chap.answer(&text(answer)).map(|_| chap.is_done());
         assert_eq!(done, expected, "{methods} {answer}");
@@ -126,5 +126,19 @@ fn methods_follow_from_what_is_known() {
 fn one_secret_for_both_directions_is_refused() {
     let mut same = auth(true);
     same.theirs = Some(credentials("san", "correct horse battery"));
-    assert_eq!(Chap::new(&same, CHALLENGE).err(), Some(ChapError::SameSecret));
+    assert_eq!(Chap::new(&same, CHALLENGE, false).err(), Some(ChapError::SameSecret));
+}
+
+#[test]
+fn without_sha256_its_number_is_not_taken() {
+    let auth = auth(false);
+    for (algorithm, done) in [(7, Err(ChapError::Algorithm(7))), (6, Ok(true)), (5, Ok(true))] {
+        let mut chap = Chap::new(&auth, CHALLENGE, true).unwrap();
+        assert_eq!(chap.answer(&text("AuthMethod=CHAP")).unwrap(), text("CHAP_A=6,5"));
+        assert_eq!(chap.answer(&challenge(algorithm)).map(|_| chap.is_done()), done);
+        assert!(!chap.is_sha256());
+    }
+    let mut chap = begin(&auth);
+    chap.answer(&challenge(7)).unwrap();
+    assert!(chap.is_sha256());
 }

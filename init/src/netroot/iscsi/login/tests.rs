@@ -48,7 +48,7 @@ fn auth(mutual: bool) -> Auth {
 fn login<'a>(auth: &'a Auth, target: Option<&'a str>) -> Login<'a> {
     let mut challenge = [9; 17];
     challenge[0] = 0x77;
-    Login { initiator: "iqn.i", target, isid: ISID, auth, challenge }
+    Login { initiator: "iqn.i", target, isid: ISID, auth, challenge, old_chap: false }
 }
 
 const OPERATIONAL: Option<Stage> = Some(Stage::Operational);
@@ -122,6 +122,19 @@ fn refusals_name_their_cause() {
         // What else is in a refusal does not matter, not even when it is no text.
         let (_, outcome) = try_log_in(Script::default().refuse(class, detail, "junk"), &Auth::default());
         assert_eq!(outcome.unwrap_err().to_string(), expected);
+    }
+}
+
+/// To tgt the number of SHA256 means SHA1.
+#[test]
+fn a_refusal_after_sha256_is_told_from_others() {
+    for (algorithm, expected) in [(7, true), (6, false), (5, false)] {
+        let script = Script::default()
+            .answer(None, "AuthMethod=CHAP")
+            .answer(None, &format!("CHAP_A={algorithm} CHAP_I=1 CHAP_C=0x01"))
+            .refuse(2, 0, "");
+        let error = try_log_in(script, &auth(false)).1.unwrap_err();
+        assert_eq!(error.asks_for_old_chap(), expected, "{error}");
     }
 }
 

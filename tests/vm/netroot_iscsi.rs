@@ -1,0 +1,199 @@
+//! A root on an iSCSI target: boots, survives the loss of the target, goes down without it, and says what is wrong with it.
+
+use crate::image::Image;
+use crate::ssh::{key, ssh_ok};
+use crate::tgt::{Disk, NAME, Target, Tgt};
+use crate::vm::{Outcome, Running, runs, smoke, wait_until};
+use crate::{QEMU, load, need::have};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const TGTD: &str = "tgtd";
+
+/// How long the target is away.
+const AWAY: Duration = Duration::from_secs(20);
+/// Recovery takes at most 2 s; the rest is for a busy machine.
+const BACK_WITHIN: Duration = Duration::from_secs(6);
+/// What is written at once.
+const BLOCK: usize = 256 << 10;
+
+/// Writes blocks that differ, each to the disk itself before the next one, until it is told to stop.
+const WRITER: &str = r#"
+block=0
+while [ ! -e /run/stop ]; do
+    busybox yes "block $block" | busybox head -c 262144 > /run/block
+    busybox dd if=/run/block of=/dev/sdb bs=256k seek=$block conv=notrunc,fsync || echo "error: write"
+    block=$((block + 1))
+    echo $block > /run/blocks
+done
+busybox touch /run/stopped
+"#;
+
+fn image() -> Image {
+    Image::build_with_root("rescue", "iscsi", &[&format!("ssh_key={}", key().public)])
+}
+
+fn disk(image: &Image) -> std::path::PathBuf {
+    image.dir().join("root.img")
+}
+
+fn console(image: &Image) -> String {
+    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
+}
+
+/// PID1's own lines: the kernel prints the whole command line, with what is secret in it.
+fn said(console: &str) -> String {
+    console.lines().filter(|line| line.contains("bootwright: ")).collect::<Vec<_>>().join("\n")
+}
+
+fn boot(image: &Image, sources: &[String], more: &[&str]) -> Outcome {
+    let words: Vec<String> = sources.iter().map(|source| format!("--append=bw.root={source}")).collect();
+    let words = words.iter().map(String::as_str).chain(more.iter().copied());
+    smoke(image, &words.collect::<Vec<_>>())
+}
+
+#[test]
+fn kubelet_is_healthy() {
+    if !have(&[QEMU, TGTD, "go"]) {
+        return;
+    }
+    let image = Image::build_with_root("worker", "iscsi", &[]);
+    let tgt = Tgt::start(Target::open(&disk(&image)));
+    let root = format!("iscsi://10.0.2.2:{}/{NAME}", tgt.port());
+    let outcome = boot(&image, &[root], &["--powerdown", "--deadline-s", "300"]);
+    outcome.assert_passed();
+    assert!(said(&outcome.log("console.log")).contains(" is detached"), "{}", outcome.log("console.log"));
+    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+}
+
+#[test]
+fn a_target_that_comes_back_is_not_noticed() {
+    if !have(&[QEMU, TGTD, "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let image = image();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let written = folder.path().join("written.img");
+    std::fs::write(&written, vec![0; 512 << 20]).expect("a new file");
+    let root = Disk { image: disk(&image), writable: false };
+    let mut tgt = Tgt::start(Target {
+        disks: vec![root, Disk { image: written.clone(), writable: true }],
+        incoming: Some(("node", "secret of the node")),
+        outgoing: Some(("san", "secret of the target")),
+    });
+    let login = "node:secret%20of%20the%20node";
+    let proof = "user_in=san&secret_in=secret%20of%20the%20target";
+    let source = format!("bw.root=iscsi://{login}@10.0.2.2:{}/{NAME}?{proof}", tgt.port());
+    let machine = Running::start(&image, &["--append", &source, "--deadline-s", "180"]);
+    load::start(&machine, "/dev/sda");
+    ssh_ok(&machine, &format!("cat > /run/writer <<'EOF'\n{WRITER}\nEOF"));
+    ssh_ok(&machine, "busybox setsid sh /run/writer > /run/writer.log 2>&1 < /dev/null &");
+    tgt.kill();
+    wait_until("the loss is told", Duration::from_secs(30), || console(&image).contains(" is lost"));
+    std::thread::sleep(AWAY);
+    assert!(!console(&image).contains(" is back"), "{}", console(&image));
+    tgt.restart();
+    let since = Instant::now();
+    wait_until("it is logged in again", BACK_WITHIN, || console(&image).contains(" is back after "));
+    eprintln!("logged in again after {:.1} s", since.elapsed().as_secs_f64());
+    load::check(&machine, &disk(&image));
+    ssh_ok(&machine, "touch /run/stop; until [ -e /run/stopped ]; do sleep 0.2; done");
+    check_blocks(&machine, &written);
+    let roots = ssh_ok(&machine, "cat /run/bootwright/roots.json");
+    assert!(roots.contains("\"state\":\"up\"") && roots.contains("\"losses\":1"), "{roots}");
+    let told = [said(&console(&image)), roots, ssh_ok(&machine, "bootwright-ctl status")].concat();
+    assert!(!told.contains("secret") && !told.contains("node:"), "{told}");
+}
+
+/// What the guest wrote is on the target's disk, every byte.
+fn check_blocks(machine: &Running, written: &Path) {
+    let log = ssh_ok(machine, "cat /run/writer.log");
+    assert!(!log.contains("error:"), "{log}");
+    let count: usize = ssh_ok(machine, "cat /run/blocks").trim().parse().expect("a number of blocks");
+    assert!(count > 2, "{count} blocks were written");
+    let bytes = std::fs::read(written).expect("the target's file");
+    for block in 0..count {
+        let expected: Vec<u8> = format!("block {block}\n").bytes().cycle().take(BLOCK).collect();
+        assert!(bytes[block * BLOCK..][..BLOCK] == expected, "block {block} of {count} differs");
+    }
+    eprintln!("{count} blocks were written");
+}
+
+#[test]
+fn a_target_that_stays_away_does_not_hold_the_shutdown() {
+    if !have(&[QEMU, TGTD]) {
+        return;
+    }
+    let image = image();
+    let mut tgt = Tgt::start(Target::open(&disk(&image)));
+    let source = format!("bw.root=iscsi://10.0.2.2:{}/{NAME}", tgt.port());
+    let words = format!("{source} bw.poweroff_after_s=15");
+    let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
+    tgt.kill();
+    let qemu = machine.qemu_pid();
+    wait_until("the machine is off", Duration::from_secs(15 + 60 + 30), || !runs(qemu));
+    let console = console(&image);
+    assert!(console.contains(" is lost") && console.contains("down poweroff"), "{console}");
+}
+
+/// Sources are tried in turn, so one boot tells what is wrong with each; the last one is found by discovery.
+#[test]
+fn what_is_wrong_is_told_and_the_next_source_is_tried() {
+    if !have(&[QEMU, TGTD]) {
+        return;
+    }
+    let image = image();
+    let bytes = std::fs::read(disk(&image)).expect("the image was built");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let (short, damaged) = (folder.path().join("short.img"), folder.path().join("damaged.img"));
+    std::fs::write(&short, &bytes[..bytes.len() / 2 / 4096 * 4096]).expect("a new file");
+    std::fs::write(&damaged, [&[!bytes[0]], &bytes[1..]].concat()).expect("a new file");
+    let root = |image: &Path| Disk { image: image.into(), writable: false };
+    let disks = vec![root(&disk(&image)), root(&short), root(&damaged)];
+    let open = Tgt::start(Target { disks: disks.clone(), ..Target::default() });
+    let incoming = Some(("node", "secret of the node"));
+    let closed = Tgt::start(Target { disks: disks.clone(), incoming, ..Target::default() });
+    let mutual = Tgt::start(Target { disks, incoming, outgoing: Some(("san", "secret of the target")) });
+    let mut gone = Tgt::start(Target::default());
+    gone.kill();
+    let login = "node:secret%20of%20the%20node";
+    let cases = [
+        (format!("10.0.2.2:{}/{NAME}", gone.port()), "cannot reach iscsi portal 10.0.2.2:PORT: cannot connect: "),
+        (
+            format!("10.0.2.2:{}/{NAME}", closed.port()),
+            "iscsi target `NAME` on 10.0.2.2:PORT refused the login: authentication failure (class 2, detail 1)",
+        ),
+        (
+            format!("node:a%20wrong%20secret@10.0.2.2:{}/{NAME}", closed.port()),
+            "iscsi target `NAME` on 10.0.2.2:PORT refused the login: authentication failure (class 2, detail 1)",
+        ),
+        (
+            format!("{login}@10.0.2.2:{}/{NAME}?user_in=san&secret_in=a%20wrong%20secret", mutual.port()),
+            "the target does not know its secret: it is another one, or the secret is wrong",
+        ),
+        (
+            format!("{login}@10.0.2.2:{}/{NAME}?user_in=other&secret_in=secret%20of%20the%20target", mutual.port()),
+            "the target calls itself `san`, not `other`",
+        ),
+        (
+            format!("10.0.2.2:{}/iqn.2024-07.internal.bootwright:other", open.port()),
+            "refused the login: the target was not found (class 2, detail 3)",
+        ),
+        (format!("10.0.2.2:{}/{NAME}/9", open.port()), "iscsi target `NAME` has no disk with LUN 9; it has "),
+        (format!("10.0.2.2:{}/{NAME}/2", open.port()), "is truncated: it has "),
+        (format!("10.0.2.2:{}/{NAME}/3", open.port()), "is damaged: its hash is "),
+        // No target: discovery, and a login with CHAP at what it finds.
+        (format!("{login}@10.0.2.2:{}/", mutual.port()), " is attached: "),
+    ];
+    let sources: Vec<String> = cases.iter().map(|(place, _)| format!("iscsi://{place}")).collect();
+    let outcome = boot(&image, &sources, &["--deadline-s", "180"]);
+    let said = said(&outcome.log("console.log"));
+    outcome.assert_passed();
+    for (place, message) in &cases {
+        let (_, rest) = place.split_once("10.0.2.2:").expect("each is there");
+        let port = rest.split('/').next().expect("a split has a part");
+        let message = message.replace("PORT", port).replace("NAME", NAME);
+        assert!(said.contains(&message), "no {message:?} for {place} in\n{said}");
+    }
+    assert!(!said.contains("secret%20") && !said.contains("secret of"), "{said}");
+}
