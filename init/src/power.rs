@@ -47,6 +47,8 @@ const TERM_WAIT: Duration = Duration::from_secs(3);
 const KILL_WAIT: Duration = Duration::from_secs(2);
 /// How long swap, file systems and disks may take; a dead server must not keep the machine up.
 const UNMOUNT_WAIT: Duration = Duration::from_secs(10);
+/// How long file systems may take to close once their servers are given up.
+const LET_GO_WAIT: Duration = Duration::from_secs(1);
 /// How long a server may take to say goodbye.
 const DETACH_WAIT: Duration = Duration::from_secs(3);
 /// Mounts that stay to the end: the kernel's own, and the root with what PID1 runs from.
@@ -55,17 +57,24 @@ const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
 /// Takes the machine down; services have been stopped already.
 pub fn go_down(boot: &Arc<Boot>, how: How) -> ! {
     end_processes(boot.sys);
-    let (sys, worker) = (boot.sys, boot.clone());
+    let sys = boot.sys;
     let (done, wait) = mpsc::channel();
     // In a thread: a file system whose server is gone can hang here for ever.
     let closer = thread::Builder::new().spawn(move || {
-        close_filesystems(worker.sys);
-        detach_all(&worker);
+        close_filesystems(sys);
         // Nobody waits any more when the deadline is over.
         let _ = done.send(());
     });
-    if closer.is_err() || wait.recv_timeout(UNMOUNT_WAIT).is_err() {
+    let closed = closer.is_ok() && wait.recv_timeout(UNMOUNT_WAIT).is_ok();
+    if !closed {
         boot.timeline.note("file systems did not close in time; going down regardless");
+    }
+    // Also then: what waits for a server that is gone fails with its connection. The kernel would else wait for it too,
+    // as it has disks write their caches before it goes down.
+    detach_all(boot);
+    if !closed {
+        // What failed now may still let go of other disks.
+        let _ = wait.recv_timeout(LET_GO_WAIT);
     }
     boot.timeline.down(how.word());
     let errno = sys.reboot(how.system_call());

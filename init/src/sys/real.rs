@@ -14,8 +14,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 mod loops;
+
+/// How long file systems may take to write what they hold.
+const SYNC_WAIT: Duration = Duration::from_secs(10);
+/// How long the kernel may take to go down: its drivers shut their devices down before.
+const REBOOT_WAIT: Duration = Duration::from_secs(20);
 
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
@@ -146,7 +154,8 @@ impl Sys for Real {
     }
 
     fn sync(&self) {
-        nix::unistd::sync();
+        // What a server that is gone has not written by then, it never will.
+        let _ = within(SYNC_WAIT, nix::unistd::sync);
     }
 
     fn reboot(&self, how: RebootHow) -> Errno {
@@ -155,10 +164,28 @@ impl Sys for Real {
             RebootHow::Restart => RebootMode::RB_AUTOBOOT,
             RebootHow::Halt => RebootMode::RB_HALT_SYSTEM,
         };
-        match reboot(mode) {
+        let asked = within(REBOOT_WAIT, move || match reboot(mode) {
             Err(errno) => errno,
             Ok(never) => match never {},
+        });
+        match asked {
+            Some(errno) => errno,
+            None => {
+                // The kernel waits for a disk whose server is gone: this resets the machine at once (sysrq.rst).
+                let _ = fs::write("/proc/sysrq-trigger", "b");
+                Errno::EBUSY
+            }
         }
+    }
+}
+
+/// Runs a system call in a thread of its own; none when it has not come back by then. Without a thread it is not bounded.
+fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + Clone + 'static) -> Option<T> {
+    let (done, wait) = mpsc::channel();
+    let work = call.clone();
+    match thread::Builder::new().spawn(move || drop(done.send(work()))) {
+        Ok(_) => wait.recv_timeout(limit).ok(),
+        Err(_) => Some(call()),
     }
 }
 

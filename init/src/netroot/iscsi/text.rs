@@ -46,10 +46,6 @@ impl Text {
         self.0.push((key.into(), value.into()));
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// All pairs.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
@@ -175,7 +171,7 @@ mod tests {
         assert_eq!((pairs.len(), text.value("TargetAddress")), (3, Some("10.0.0.1:3260,1")));
         assert_eq!(parse_text(b"A=b=c\0").unwrap().value("A"), Some("b=c"));
         assert_eq!(parse_text(b"A=").unwrap().value("A"), Some(""));
-        assert!(parse_text(b"\0\0\0\0").unwrap().is_empty());
+        assert_eq!(parse_text(b"\0\0\0\0"), Ok(Text::default()));
     }
 
     #[test]
