@@ -21,6 +21,8 @@ pub struct BootConfig {
     pub network: Network,
     pub time: Time,
     pub root: Root,
+    /// Folders that live elsewhere than in the root, parents first.
+    pub state: Vec<State>,
     /// Swap on compressed memory; none when absent.
     pub zram: Option<Zram>,
     /// Kernel parameters, dotted names as in sysctl(8): `net.ipv4.ip_forward` -> `1`.
@@ -31,6 +33,8 @@ pub struct BootConfig {
     pub policies: BTreeMap<String, Policy>,
     /// Seconds that a whole shutdown may take before the machine is reset or switched off regardless.
     pub shutdown_timeout_s: u32,
+    /// Absent: no watchdog is opened.
+    pub watchdog: Option<Watchdog>,
 }
 
 /// A segment and the SHA-256 (hex) of its sums file, [`crate::paths::SUMS`]`/<name>`.
@@ -171,8 +175,6 @@ pub struct Root {
     pub sha256: Option<String>,
     /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
     pub tree_sums_sha256: Option<String>,
-    /// NFS only: writes go to the server, not to an overlay in memory.
-    pub read_write: bool,
     /// What to do when the server of the root is lost and stays so.
     pub lost: Lost,
     /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`.
@@ -228,6 +230,49 @@ pub struct Tmpfs {
     pub size: String,
     /// Octal mode of its root folder, such as `0755`.
     pub mode: String,
+}
+
+/// A folder with a place of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Absolute path on the node, made when it is missing.
+    pub path: String,
+    /// The root's files stay visible in it: an overlay whose upper layer is the place. Otherwise the place covers them.
+    pub overlay: bool,
+    pub place: StatePlace,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum StatePlace {
+    Tmpfs {
+        /// `size=` of tmpfs(5).
+        size: String,
+        /// Octal mode of its root folder, such as `0755`.
+        mode: String,
+    },
+    Volume {
+        /// URL of an `nfs`, `iscsi` or `nbd` source. `${mac}`, `${hostname}`, `${ip}` and `${gateway}` are filled in on
+        /// the node. Folders of the same source share one mount.
+        source: String,
+        /// File system that is made on a device that is empty; absent: none ever is.
+        format: Option<String>,
+        /// Folder of the volume, no leading `/`; absent: its top.
+        folder: Option<String>,
+    },
+}
+
+/// The hardware watchdog (Documentation/watchdog/watchdog-api.rst).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watchdog {
+    /// `/dev/watchdog`.
+    pub device: String,
+    /// Seconds without a sign of life after which it resets the machine.
+    pub timeout_s: u32,
+    /// Stop it when the machine is switched off or halted in order; it stays armed through a reboot in any case.
+    pub disarm: bool,
 }
 
 /// Swap on a zram device (Documentation/admin-guide/blockdev/zram.rst).
@@ -306,9 +351,9 @@ pub enum Restart {
 }
 
 /// The phases of PID1, in boot order: the keys of [`BootConfig::policies`].
-pub const PHASES: [&str; 13] = [
-    "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "time", "devices", "image",
-    "services",
+pub const PHASES: [&str; 14] = [
+    "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "time", "devices", "state",
+    "image", "services",
 ];
 
 /// What PID1 does when a phase has failed.

@@ -9,6 +9,7 @@ use crate::sys::Sys;
 use crate::time::Gate;
 use crate::timeline::Timeline;
 use crate::verify::Hashing;
+use crate::watchdog::Watchdog;
 use bootwright_contract::{BootConfig, Policy};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,12 +26,15 @@ pub struct Boot {
     pub keepers: Keepers,
     /// Opens when the clock is set.
     pub time: Gate,
+    /// The hardware watchdog, if the config has one.
+    pub watchdog: Watchdog,
 }
 
 impl Boot {
     pub fn new(config: BootConfig, cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Boot {
         let board = Arc::new(Board::new(timeline.clone()));
-        Boot { config, cmdline, timeline, sys, board, keepers: Keepers::default(), time: Gate::default() }
+        let (keepers, time, watchdog) = (Keepers::default(), Gate::default(), Watchdog::default());
+        Boot { config, cmdline, timeline, sys, board, keepers, time, watchdog }
     }
 
     /// What to do when the phase fails: command line, then boot config, then PID1's table.

@@ -36,7 +36,7 @@ pub fn write_missing_files() -> Vec<WriteError> {
 }
 
 /// 32 hex digits (machine-id(5)), the same at each boot: the firmware's UUID, else from the first MAC address, else random.
-fn machine_id(sys: &Path) -> String {
+pub fn machine_id(sys: &Path) -> String {
     let uuid = fs::read_to_string(sys.join("class/dmi/id/product_uuid")).unwrap_or_default();
     let uuid = uuid.trim().replace('-', "").to_ascii_lowercase();
     if is_machine_id(&uuid) {

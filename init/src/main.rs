@@ -23,6 +23,7 @@ mod power;
 mod root;
 mod service;
 mod spawn;
+mod state;
 mod switch;
 mod sys;
 mod sysctl;
@@ -32,6 +33,7 @@ mod timeline;
 mod unwind;
 mod verify;
 mod wake;
+mod watchdog;
 mod zram;
 
 use crate::boot::Machine;

@@ -83,6 +83,7 @@ impl MainLoop {
         self.supervisor.set_network(self.net.state());
         loop {
             self.supervisor.tick(now());
+            self.boot.watchdog.tick(self.boot.config.watchdog.as_ref(), &self.boot.timeline, now());
             if !self.settled && self.supervisor.is_settled() {
                 self.settled = true;
                 end_phase(&self.boot, Ok(()));
@@ -101,7 +102,9 @@ impl MainLoop {
     /// Sleeps until something can be done.
     fn wait(&self) {
         let now = now();
-        let deadline = self.supervisor.deadline(now).into_iter().chain(self.going.map(|(_, at)| at)).min();
+        let watchdog = self.boot.watchdog.deadline(self.boot.config.watchdog.as_ref());
+        let others = self.going.map(|(_, at)| at).into_iter().chain(watchdog);
+        let deadline = self.supervisor.deadline(now).into_iter().chain(others).min();
         let timeout = match deadline {
             // At least a millisecond: a time limit that could not be dealt with must not turn into a busy loop.
             Some(at) => PollTimeout::from(at.saturating_sub(now).clamp(1, 60_000) as u16),

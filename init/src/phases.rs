@@ -6,7 +6,7 @@ use crate::console;
 use crate::power;
 use crate::sys::Sys;
 use crate::timeline::Timeline;
-use crate::{clock, config, devices, modules, mounts, root, switch, verify};
+use crate::{clock, config, devices, modules, mounts, root, state, switch, verify};
 use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub const TABLE: &[Phase] = &[
     Phase { name: "network", deadline_s: 0, policy: retry, run: Run::Network },
     Phase { name: "time", deadline_s: 0, policy: degrade, run: Run::Time },
     Phase { name: "devices", deadline_s: 120, policy: degrade, run: Run::Inline(devices::prepare) },
+    Phase { name: "state", deadline_s: 60, policy: retry, run: Run::Inline(state::mount_all) },
     Phase { name: "image", deadline_s: 120, policy: reboot, run: Run::Inline(verify::await_image) },
     Phase { name: "services", deadline_s: 0, policy: degrade, run: Run::Services },
 ];
@@ -143,8 +144,12 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
                 run_phase(machine.sys, &machine.timeline, phase.name, &policy, &mut body);
             }
             Run::Network => match &network {
-                Some(handle) => handle.write_files_again(&machine.boot_or_die()),
-                None => network = Some(crate::net::spawn(&machine.boot_or_die())),
+                Some(handle) => handle.watch().write_files_again(&machine.boot_or_die()),
+                None => {
+                    let handle = crate::net::spawn(&machine.boot_or_die());
+                    machine.set_network(handle.watch());
+                    network = Some(handle);
+                }
             },
             Run::Time => {}
             Run::Services => break,
@@ -174,7 +179,8 @@ fn start_network_early(machine: &Machine) -> crate::net::NetHandle {
 
 /// What comes from a server takes as long as the server does; those who reach for it have their own limits.
 fn waits_for_server(machine: &Machine, phase: &Phase) -> bool {
-    ["root", "image"].contains(&phase.name) && machine.wants_network()
+    let volumes = || machine.config().is_some_and(|config| state::wants_network(&config.state));
+    ["root", "image"].contains(&phase.name) && machine.wants_network() || phase.name == "state" && volumes()
 }
 
 /// `bw.stop=<phase>`: a shell (or a halt) before that phase, to look around. `bw.shell` is short for `bw.stop=services`.

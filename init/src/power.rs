@@ -3,6 +3,7 @@
 use crate::boot::Boot;
 use crate::sys::{RebootHow, Sys};
 use crate::timeline::Timeline;
+use crate::watchdog;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::{Signal, kill};
@@ -51,11 +52,14 @@ const UNMOUNT_WAIT: Duration = Duration::from_secs(10);
 const LET_GO_WAIT: Duration = Duration::from_secs(1);
 /// How long a server may take to say goodbye.
 const DETACH_WAIT: Duration = Duration::from_secs(3);
+/// All of that together, and a little more; then the hardware watchdog is left alone.
+const LAST_STEPS: Duration = Duration::from_secs(30);
 /// Mounts that stay to the end: the kernel's own, and the root with what PID1 runs from.
 const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
 
 /// Takes the machine down; services have been stopped already.
 pub fn go_down(boot: &Arc<Boot>, how: How) -> ! {
+    watchdog::keep_alive(boot, LAST_STEPS);
     end_processes(boot.sys);
     let sys = boot.sys;
     let (done, wait) = mpsc::channel();
@@ -77,6 +81,9 @@ pub fn go_down(boot: &Arc<Boot>, how: How) -> ! {
         let _ = wait.recv_timeout(LET_GO_WAIT);
     }
     boot.timeline.down(how.word());
+    if how != How::Reboot && boot.config.watchdog.as_ref().is_some_and(|watchdog| watchdog.disarm) {
+        boot.watchdog.disarm();
+    }
     let errno = sys.reboot(how.system_call());
     halt_and_explain(&boot.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
 }

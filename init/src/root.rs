@@ -2,7 +2,7 @@
 
 use crate::boot::Machine;
 use crate::copy;
-use crate::netroot::source::{Http, Source};
+use crate::netroot::source::{Http, Nfs, Source};
 use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
@@ -36,13 +36,6 @@ enum RootError {
     Folder { path: PathBuf, source: Errno },
 }
 
-/// There is no client for that kind of root.
-#[derive(Debug, thiserror::Error)]
-#[error("this PID1 cannot reach `{root}`")]
-struct NoClient {
-    root: String,
-}
-
 /// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted.
 pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
@@ -69,13 +62,9 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
 fn mount_source(machine: &Machine, source: &Source) -> Result<(), PhaseError> {
     match source {
         Source::Ram => mount_ram(machine),
-        Source::Nbd(nbd) => {
-            let site = netroot::site(machine, &nbd.host, &source.to_string())?;
-            mount_attached(machine, netroot::nbd::attach(nbd, site, true)?)
-        }
-        Source::Iscsi(iscsi) => mount_attached(machine, netroot::attach_iscsi(machine, iscsi)?),
         Source::Http(http) => mount_fetched(machine, http),
-        Source::Nfs(_) => Err(NoClient { root: source.to_string() }.into()),
+        Source::Nfs(nfs) => mount_nfs(machine, nfs, &source.to_string()),
+        Source::Iscsi(_) | Source::Nbd(_) => mount_attached(machine, netroot::attach(machine, source, true)?),
     }
 }
 
@@ -103,6 +92,25 @@ fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
         pin_image(machine, &fetched.image());
     }
     Ok(())
+}
+
+/// The files themselves: below an overlay, or with `rw` as they are on the server.
+fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let writable = netroot::nfs::asks_for_writing(&nfs.options);
+    let target = Path::new(if writable { NEW_ROOT } else { LOWER });
+    let site = netroot::site(machine, &nfs.host, source)?;
+    let keeper = netroot::nfs::mount(&site, nfs, target, !writable)?;
+    let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {
+        true => Ok(()),
+        false => Ok(cover_lower(machine.sys, &boot.config.root)?),
+    });
+    if mounted.is_ok() {
+        boot.keepers.add(keeper);
+        return mounted;
+    }
+    undo(machine.sys);
+    keeper.detach(DETACH_WAIT).and(mounted)
 }
 
 /// The image on a block device, whose keeper is kept if it is a good one.

@@ -40,6 +40,16 @@ pub enum VerifyError {
     Size { path: String, expected: u64, found: u64 },
     #[error("`{path}` is truncated: it has {found} bytes, the root image {expected}; export the image of this build")]
     Device { path: String, expected: u64, found: u64 },
+    #[error(
+        "`{path}` is not in the export `{export}`, or cannot be read: {source}; export the root of this build, without root_squash"
+    )]
+    NotExported { path: String, export: String, source: io::Error },
+    #[error("the export `{export}` is of another build: the hash of `{path}` is {found}, expected {expected}")]
+    ForeignTree { path: String, export: String, expected: String, found: String },
+    #[error(
+        "`{path}` in the export `{export}` is truncated: found {found} of {expected} bytes; export the root of this build"
+    )]
+    TreeSize { path: String, export: String, expected: u64, found: u64 },
     #[error("the boot config knows no size and hash of a root image: build it with a network root")]
     NoFacts,
     #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
@@ -121,6 +131,37 @@ pub fn check_device(machine: &Machine, device: &Path) -> Result<(), PhaseError> 
     }
     let sum = Sum { path, size, sha256 };
     machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(move || check_direct(file, &sum))?);
+    Ok(())
+}
+
+/// Checks that an exported tree mounted on `top` is the one of this build, and that all its files have their sizes. One
+/// that is `written` to changes: there the sums file alone says what it is.
+pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let expected = boot.config.root.tree_sums_sha256.as_ref().ok_or(VerifyError::NoFacts)?;
+    Ok(check_export(top, export, expected, written)?)
+}
+
+fn check_export(top: &Path, export: &str, expected: &str, written: bool) -> Result<(), VerifyError> {
+    let missing = |path: &str| {
+        let (path, export) = (path.to_string(), export.to_string());
+        move |source| VerifyError::NotExported { path, export, source }
+    };
+    let path = [paths::SUMS, "/root"].concat();
+    let text = fs::read(below(top, &path)).map_err(missing(&path))?;
+    let found = hex(&Sha256::digest(&text));
+    if found != expected {
+        let (export, expected) = (export.into(), expected.into());
+        return Err(VerifyError::ForeignTree { path, export, expected, found });
+    }
+    let sums = parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })?;
+    for sum in sums.into_iter().filter(|_| !written) {
+        let found = fs::symlink_metadata(below(top, &sum.path)).map_err(missing(&sum.path))?.len();
+        if found != sum.size {
+            let (path, export) = (sum.path, export.into());
+            return Err(VerifyError::TreeSize { path, export, expected: sum.size, found });
+        }
+    }
     Ok(())
 }
 
@@ -276,6 +317,25 @@ mod tests {
         let error = check(&root, &named(&sums.sums_sha256)).unwrap_err();
         assert!(error.starts_with("segment `node` is missing or truncated"), "{error}");
         assert_eq!(node_segment(None), None);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn an_export_is_of_this_build_and_whole() {
+        let (root, sums, _) = segment("export");
+        let check =
+            |expected: &str, written| check_export(&root, "nfs://h/x", expected, written).map_err(|e| e.to_string());
+        let sha256 = &sums.sums_sha256;
+        assert_eq!(check(sha256, false), Ok(()));
+        let error = check("00", false).unwrap_err();
+        assert!(error.starts_with("the export `nfs://h/x` is of another build"), "{error}");
+        fs::write(root.join("file"), "hell").unwrap();
+        let error = check(sha256, false).unwrap_err();
+        assert!(error.starts_with("`/file` in the export `nfs://h/x` is truncated: found 4 of 5 bytes"), "{error}");
+        assert_eq!(check(sha256, true), Ok(()), "one that is written to changes");
+        fs::remove_file(root.join("file")).unwrap();
+        let error = check(sha256, false).unwrap_err();
+        assert!(error.starts_with("`/file` is not in the export `nfs://h/x`"), "{error}");
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -82,6 +82,8 @@ fn recipe() -> CheckedRecipe {
         sysctls: Default::default(),
         policies: Default::default(),
         zram: None,
+        state: Vec::new(),
+        watchdog: None,
         shutdown_timeout_s: 30,
         budget: Budget { boot_files_mb: Some(1.0), ..Budget::default() },
         smoke: Smoke { ram_mib: 512, smp: 1, deadline_s: 60, expect: Vec::new(), cmdline: Vec::new() },

@@ -68,7 +68,9 @@ impl Merge<'_> {
 
     fn value(&mut self, base: Node, over: Node, within: Within, section: &str, key: &str) -> Node {
         match (&base.value, &over.value) {
-            (Value::Table(_), Value::Table(_)) if section == "policies" || WHOLE.contains(&key) => over,
+            (Value::Table(_), Value::Table(_)) if ["policies", "state"].contains(&section) || WHOLE.contains(&key) => {
+                over
+            }
             (Value::Table(_), Value::Table(_)) => self.table(base, over, deeper(within), key),
             (Value::List(_), Value::List(_)) => match name_key(key, &over, within) {
                 Some(name) => self.named(base, over, key, name),

@@ -68,6 +68,9 @@ pub struct CheckedRecipe {
     pub sysctls: BTreeMap<String, String>,
     pub policies: BTreeMap<String, contract::Policy>,
     pub zram: Option<contract::Zram>,
+    /// Parents first.
+    pub state: Vec<contract::State>,
+    pub watchdog: Option<contract::Watchdog>,
     pub shutdown_timeout_s: u32,
     pub budget: Budget,
     pub smoke: Smoke,

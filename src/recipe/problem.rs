@@ -65,6 +65,8 @@ pub enum Problem {
     NotUsed { key: &'static str, reason: &'static str },
     #[error("line {line} of `{file}` is no modalias: `{found}`")]
     BadModalias { file: String, line: u32, found: String },
+    #[error("{what} cannot be {place}: {reason}")]
+    CannotBe { what: String, place: &'static str, reason: &'static str, instead: &'static str },
     #[error("{cause}")]
     Unfit { cause: String },
 }
@@ -103,7 +105,7 @@ impl Problem {
             Self::NothingToRemove { .. } => "take `remove` out, or correct the name".into(),
             Self::VarType { expected, .. } => format!("give {expected}"),
             Self::ReservedVar { .. } => {
-                "choose another name; `${ip}`, `${hostname}`, `${mac}`, `${gateway}` are known in services".into()
+                "choose another name; `${ip}`, `${hostname}`, `${mac}`, `${gateway}` are known in services and `[state]`".into()
             }
             Self::OpenReference { .. } => "close it, or write `$${` for the text itself".into(),
             Self::BadCondition { .. } => {
@@ -114,6 +116,7 @@ impl Problem {
                     .into()
             }
             Self::NotUsed { key, .. } => format!("take `{key}` out"),
+            Self::CannotBe { instead, .. } => (*instead).into(),
             Self::Unfit { .. } => "see the recipe reference, docs/recipes.md".into(),
         }
     }

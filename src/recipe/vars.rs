@@ -7,7 +7,7 @@ use super::problem::{Found, Problem};
 use super::sources::Sources;
 use std::collections::BTreeMap;
 
-/// Filled in by PID1 when a service starts: not ours.
+/// Filled in by PID1 when a service starts or a volume is attached: not ours.
 pub const ON_NODE: [&str; 5] = ["ip", "ip6", "hostname", "mac", "gateway"];
 
 pub type Vars = BTreeMap<String, VarValue>;
@@ -137,7 +137,7 @@ impl Fill<'_> {
     pub fn recipe(&mut self, node: &mut Node) {
         if let Value::Table(entries) = &mut node.value {
             for entry in entries.iter_mut().filter(|e| e.key != "vars") {
-                self.node(&mut entry.node, entry.key == "service");
+                self.node(&mut entry.node, matches!(&entry.key[..], "service" | "state"));
             }
         }
     }

@@ -169,6 +169,8 @@ fn empty_recipe() -> CheckedRecipe {
         sysctls: BTreeMap::new(),
         policies: BTreeMap::new(),
         zram: None,
+        state: Vec::new(),
+        watchdog: None,
         shutdown_timeout_s: 1,
         budget: Budget::default(),
         smoke: Smoke { ram_mib: 256, smp: 1, deadline_s: 1, expect: Vec::new(), cmdline: Vec::new() },

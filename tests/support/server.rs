@@ -16,7 +16,11 @@ impl Server {
     /// Starts the command; `{port}` in it is a free port of 127.0.0.1.
     pub fn start(command: &[&str]) -> Server {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-        let port = free.port();
+        Self::start_at(free.port(), command)
+    }
+
+    /// The same on a port that cannot be chosen.
+    pub fn start_at(port: u16, command: &[&str]) -> Server {
         let command = command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
         let mut server = Server { port, command, child: None };
         server.restart();

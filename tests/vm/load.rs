@@ -13,7 +13,7 @@ const ROUNDS: usize = 2;
 const SCRIPT: &str = r#"
 while true; do
     echo 3 > /proc/sys/vm/drop_caches
-    echo "read $(busybox sha256sum < DEVICE)" || echo "error: read"
+    echo "read $(READ)" || echo "error: read"
     busybox rm -rf /var/tmp/copy
     busybox cp -a /usr/bin /var/tmp/copy || echo "error: write"
     busybox diff -r /usr/bin /var/tmp/copy || echo "error: differs"
@@ -22,7 +22,12 @@ done
 
 /// Starts the load and waits for its first round.
 pub fn start(machine: &Running, device: &str) {
-    let script = SCRIPT.replace("DEVICE", device);
+    start_reading(machine, &format!("busybox sha256sum < {device}"));
+}
+
+/// The same with a command that reads all there is, and prints what it found.
+pub fn start_reading(machine: &Running, command: &str) {
+    let script = SCRIPT.replace("READ", command);
     ssh_ok(machine, &format!("cat > /run/load <<'EOF'\n{script}\nEOF"));
     ssh_ok(machine, "busybox setsid sh /run/load > /run/load.log 2>&1 < /dev/null &");
     await_rounds(machine, 1);
@@ -30,11 +35,16 @@ pub fn start(machine: &Running, device: &str) {
 
 /// Waits for more rounds and checks all of them: every byte of the image each time, and no error ever.
 pub fn check(machine: &Running, image: &Path) {
+    let expected = hex::encode(Sha256::digest(std::fs::read(image).expect("the image was built")));
+    check_reading(machine, &format!("{expected}  -"));
+}
+
+/// The same for a command's result.
+pub fn check_reading(machine: &Running, expected: &str) {
     let before = rounds(machine).len();
     await_rounds(machine, before + ROUNDS);
-    let expected = hex::encode(Sha256::digest(std::fs::read(image).expect("the image was built")));
     for line in rounds(machine) {
-        assert_eq!(line, format!("read {expected}  -"));
+        assert_eq!(line, format!("read {expected}"));
     }
     let log = ssh_ok(machine, "cat /run/load.log; dmesg");
     for bad in ["error:", "I/O error", "SQUASHFS error", "EXT4-fs error"] {

@@ -1,5 +1,7 @@
 //! Built images in real machines. One scenario a file; each has a deadline, and needs QEMU.
 
+#[path = "../support/ganesha.rs"]
+mod ganesha;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/image.rs"]
@@ -26,6 +28,7 @@ mod min_ram;
 mod netroot_http;
 mod netroot_iscsi;
 mod netroot_nbd;
+mod netroot_nfs;
 mod powerdown;
 mod rescue;
 mod small_ram;

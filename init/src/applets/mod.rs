@@ -2,7 +2,7 @@
 
 mod modprobe;
 mod mount;
-mod options;
+pub mod options;
 mod umount;
 
 use std::process::ExitCode;

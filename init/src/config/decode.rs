@@ -3,7 +3,7 @@
 use crate::json::{FromJson, Json, JsonError, Object, open_variant, record, words};
 use bootwright_contract::{
     Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart,
-    Root, RootImage, RootMode, SegmentSums, Service, Time, Tmpfs, Vlan, Zram,
+    Root, RootImage, RootMode, SegmentSums, Service, State, StatePlace, Time, Tmpfs, Vlan, Watchdog, Zram,
 };
 
 record!(BootConfig {
@@ -16,12 +16,14 @@ record!(BootConfig {
     network,
     time,
     root,
+    state,
     zram,
     sysctls,
     hostname,
     services,
     policies,
     shutdown_timeout_s,
+    watchdog,
 });
 record!(SegmentSums { name, sums_sha256 });
 record!(Modules { release, early, load, coldplug });
@@ -32,22 +34,12 @@ record!(Vlan { name, interface, id });
 record!(ExtraInterface { interface, mode, ipv6, addresses, mtu });
 record!(Time { servers });
 words!(NetworkMode { "none" => None, "dhcp" => Dhcp, "static" => Static });
-record!(Root {
-    mode,
-    sources,
-    image,
-    size,
-    sha256,
-    tree_sums_sha256,
-    read_write,
-    lost,
-    overlay_size,
-    read_ahead_kb,
-    tmpfs,
-});
+record!(Root { mode, sources, image, size, sha256, tree_sums_sha256, lost, overlay_size, read_ahead_kb, tmpfs });
 words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, "nbd" => Nbd });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
+record!(State { path, overlay, place });
+record!(Watchdog { device, timeout_s, disarm });
 record!(Zram { size_mib, algorithm, swappiness });
 record!(Hostname { dhcp, fallback });
 record!(Service {
@@ -94,6 +86,25 @@ impl FromJson for Lost {
     }
 }
 
+impl FromJson for StatePlace {
+    fn from_json(json: Json) -> Result<StatePlace, JsonError> {
+        let (name, value) = open_variant(json)?;
+        match &name[..] {
+            "tmpfs" => {
+                with_value(&name, value, |o| Ok(StatePlace::Tmpfs { size: o.take("size")?, mode: o.take("mode")? }))
+            }
+            "volume" => with_value(&name, value, |o| {
+                Ok(StatePlace::Volume {
+                    source: o.take("source")?,
+                    format: o.take("format")?,
+                    folder: o.take("folder")?,
+                })
+            }),
+            _ => Err(JsonError::expected("tmpfs or volume")),
+        }
+    }
+}
+
 impl FromJson for Policy {
     fn from_json(json: Json) -> Result<Policy, JsonError> {
         let (name, value) = open_variant(json)?;
@@ -128,8 +139,8 @@ mod tests {
     use crate::json::from_slice;
     use crate::sys::fake::boot_config;
     use bootwright_contract::{
-        Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, Tmpfs, Vlan,
-        Zram,
+        Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, State,
+        StatePlace, Tmpfs, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -154,6 +165,12 @@ mod tests {
         config.root.tree_sums_sha256 = Some("01".into());
         config.root.lost = Lost::Reboot { after_s: 300 };
         config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
+        let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };
+        let source = "nbd://h/x-${mac}".to_string();
+        let volume = StatePlace::Volume { source, format: Some("ext4".into()), folder: Some("a/b".into()) };
+        let state = |path: &str, place| State { path: path.into(), overlay: path == "/etc", place };
+        config.state = vec![state("/etc", volume), state("/var/x", tmpfs)];
+        config.watchdog = Some(Watchdog { device: "/dev/watchdog".into(), timeout_s: 60, disarm: true });
         config.zram = Some(Zram { size_mib: 64, algorithm: "lz4".into(), swappiness: 100 });
         config.sysctls.insert("a.b".into(), "\"\\ \n\u{7}é😀".into());
         config.policies.insert("clock".into(), Policy::Retry { times: 2, then: Box::new(Policy::Shell) });
@@ -209,6 +226,8 @@ mod tests {
             ("\"started\"", "{\"started\":1}", "services.ready: expected no value"),
             ("\"after_s\":5", "\"after_s\":4294967296", "policies.root.reboot.after_s: expected u32"),
             ("\"segments\":[]", "\"segments\":{}", "segments: expected a list"),
+            ("\"overlay\":true", "\"overlay\":1", "state.overlay: expected true or false"),
+            ("{\"tmpfs\":", "{\"disk\":", "state.place: expected tmpfs or volume"),
             ("{\"after_s\":5}", "5", "policies.root.reboot: expected an object"),
         ];
         for (from, to, expected) in cases {

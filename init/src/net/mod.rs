@@ -67,13 +67,6 @@ impl NetHandle {
     pub fn watch(&self) -> NetWatch {
         NetWatch(self.state.clone())
     }
-
-    /// Writes the files again: those of the initramfs are gone after the switch.
-    pub fn write_files_again(&self, boot: &Boot) {
-        if let Err(error) = setup::write_files(&places(), &self.state().facts) {
-            boot.timeline.note(&["network: ", &error.to_string()].concat());
-        }
-    }
 }
 
 /// The state of the network, for others than the main loop.
@@ -83,6 +76,13 @@ impl NetWatch {
     /// The state now.
     pub fn state(&self) -> NetState {
         lock(&self.0).clone()
+    }
+
+    /// Writes the files again: those of the initramfs are gone after the switch, and `/etc` may come from a volume.
+    pub fn write_files_again(&self, boot: &Boot) {
+        if let Err(error) = setup::write_files(&places(), &self.state().facts) {
+            boot.timeline.note(&["network: ", &error.to_string()].concat());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod board;
 pub mod http;
 mod iscsi;
 pub mod nbd;
+pub mod nfs;
 pub mod source;
 pub mod survival;
 
@@ -20,7 +21,7 @@ use crate::net::{Facts, NetState, NetWatch};
 use crate::phases::PhaseError;
 use bootwright_contract::{BootConfig, RootMode};
 use source::{Host, Source, SourceError, Wanted};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub enum NetrootError {
     NoNetwork { root: String },
     #[error("DHCP gave no root path (option 17), which the command line or the image asks for")]
     NoRootPath,
+    #[error("`{root}` is no block device: that must be iscsi or nbd")]
+    NoDevice { root: String },
     #[error("DHCP named no boot server (next-server or option 54), and `{root}` names none")]
     NoBootServer { root: String },
     #[error(transparent)]
@@ -141,7 +144,7 @@ fn no_root_path(machine: &Machine) -> NetrootError {
 }
 
 /// Waits until the network is up; fails when its phase was given up.
-fn await_network(machine: &Machine, root: &str) -> Result<NetState, NetrootError> {
+pub fn await_network(machine: &Machine, root: &str) -> Result<NetState, NetrootError> {
     loop {
         let state = machine.network().map(NetWatch::state).unwrap_or_default();
         if state.up {
@@ -167,12 +170,35 @@ pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAdd
     }
 }
 
+/// Our address, where the server's kind of address is the only one that can be used.
+pub fn own_address(server: IpAddr) -> Option<IpAddr> {
+    // No packet is sent: connecting a datagram socket only chooses the route.
+    let any = if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect((server, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Attaches a block source. `read_only`: it is a root image.
+pub fn attach(machine: &Machine, source: &Source, read_only: bool) -> Result<Attached, PhaseError> {
+    match source {
+        Source::Nbd(nbd) => {
+            let site = site(machine, &nbd.host, &source.to_string())?;
+            nbd::attach(nbd, site, read_only)
+        }
+        Source::Iscsi(iscsi) => attach_iscsi(machine, iscsi),
+        Source::Ram | Source::Http(_) | Source::Nfs(_) => {
+            Err(NetrootError::NoDevice { root: source.to_string() }.into())
+        }
+    }
+}
+
 fn look_up(name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
     Ok(dns::resolve(name, facts, LOOK_UP_WAIT)?)
 }
 
 /// A disk on an iSCSI target.
-pub fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
+fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
     let disk = iscsi::complete(machine.boot()?, asked)?;
     let site = site(machine, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
     iscsi::attach(&site, &disk)

@@ -14,6 +14,7 @@ mod supervisor;
 mod tests;
 
 pub use log::{log_path, tail};
+pub use process::substitute;
 pub use status::{Next, ServiceStatus};
 pub use supervisor::{CommandError, Supervisor};
 

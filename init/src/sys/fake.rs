@@ -147,7 +147,6 @@ pub fn boot_config() -> BootConfig {
         size: None,
         sha256: None,
         tree_sums_sha256: None,
-        read_write: false,
         lost: Lost::Wait,
         overlay_size: "32M".into(),
         read_ahead_kb: None,
@@ -163,11 +162,13 @@ pub fn boot_config() -> BootConfig {
         network,
         time: Time::default(),
         root,
+        state: vec![],
         zram: None,
         sysctls: Default::default(),
         hostname: Hostname { dhcp: true, fallback: None },
         services: vec![],
         policies: Default::default(),
         shutdown_timeout_s: 60,
+        watchdog: None,
     }
 }

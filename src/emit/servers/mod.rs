@@ -1,6 +1,7 @@
 //! What a root's server has to be told: configuration beside the image, in `servers/`. One file a kind of server.
 
 mod nbd;
+mod nfs;
 
 use super::Image;
 use crate::recipe::{RootMode, image_name};
@@ -21,7 +22,8 @@ pub struct ServerFile {
 pub fn server_files(image: &Image<'_>) -> Vec<ServerFile> {
     let name = &image.recipe.name;
     match image.recipe.root.mode {
-        RootMode::Ram | RootMode::Http | RootMode::Nfs | RootMode::Iscsi => Vec::new(),
+        RootMode::Ram | RootMode::Http | RootMode::Iscsi => Vec::new(),
+        RootMode::Nfs => nfs::files(&place(name, RootMode::Nfs, "root")),
         RootMode::Nbd => nbd::files(name, &place(name, RootMode::Nbd, "root.img")),
     }
 }

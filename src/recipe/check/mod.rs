@@ -7,6 +7,7 @@ mod kernel;
 mod network;
 mod service;
 mod source;
+mod state;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use super::node::{At, Node, Value};
 use super::problem::{Found, Problem};
 use super::sources::Sources;
 use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
-use super::{CheckedRecipe, Origin, RootMode};
+use super::{CheckedRecipe, Kernel, ModuleRequest, Origin, RootMode};
 use crate::entry::parse_entry_path;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -64,7 +65,7 @@ impl<'a> Check<'a> {
         fill.recipe(&mut tree);
         let name = self.recipe_name(&tree, stem);
         let components = self.components(&tree);
-        let root = self.root(&tree, &name);
+        let mut root = self.root(&tree, &name);
         let kernel = self.kernel(&tree, root.as_ref(), &mut files_read);
         let overlays = self.overlays(&tree);
         let files = self.files(&tree);
@@ -75,6 +76,14 @@ impl<'a> Check<'a> {
         let sysctls = self.sysctls(&tree);
         let zram = self.zram(&tree);
         let policies = self.policies(&tree);
+        let (state, state_modules) = self.state(&tree);
+        let watchdog = self.watchdog(&tree);
+        if let Some(root) = &mut root {
+            // The later way to say it wins.
+            root.tmpfs.retain(|t| state.iter().all(|s| s.path != t.path));
+            self.check_containerd(&tree, root, &state, &services);
+        }
+        let kernel = kernel.map(|kernel| with_modules(kernel, state_modules));
         let pack = self.pack(&tree, root.as_ref());
         let budget = self.budget(&tree);
         let smoke = self.smoke(&tree);
@@ -100,6 +109,8 @@ impl<'a> Check<'a> {
             sysctls,
             policies,
             zram,
+            state,
+            watchdog,
             shutdown_timeout_s,
             budget: budget?,
             smoke: smoke?,
@@ -254,6 +265,16 @@ impl<'a> Check<'a> {
             self.report(at, Problem::MissingPath { what, path: path.into() });
         }
     }
+}
+
+/// Modules of the root that other sections ask for.
+fn with_modules(mut kernel: Kernel, more: Vec<ModuleRequest>) -> Kernel {
+    for module in more {
+        if kernel.modules.iter().all(|m| m.text != module.text) {
+            kernel.modules.push(module);
+        }
+    }
+    kernel
 }
 
 /// Takes `.` and `x/..` out of a path, by its text alone.

@@ -5,11 +5,13 @@
 mod component;
 mod image;
 mod network;
+mod state;
 mod system;
 
 pub use component::*;
 pub use image::*;
 pub use network::*;
+pub use state::*;
 pub use system::*;
 
 use super::{Firmware, SegmentName};
@@ -55,6 +57,10 @@ pub struct RecipeFile {
     #[serde(default)]
     pub policies: BTreeMap<String, PolicyFile>,
     pub root: Option<RootFile>,
+    /// Folders that live elsewhere than in the root, by absolute path.
+    #[serde(default)]
+    pub state: BTreeMap<String, StateFile>,
+    pub watchdog: Option<WatchdogFile>,
     pub pack: Option<PackFile>,
     pub budget: Option<BudgetFile>,
     pub smoke: Option<SmokeFile>,

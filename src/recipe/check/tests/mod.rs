@@ -6,7 +6,7 @@ use crate::recipe::{
     CheckedRecipe, Compression, Expectation, InlineBody, SegmentName, SourceSpec, parse_recipe_text, recipe_schema,
     render_template,
 };
-use bootwright_contract::{Ipv6Mode, Policy, Ready};
+use bootwright_contract::{Ipv6Mode, Policy, Ready, StatePlace, Watchdog};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"
@@ -100,6 +100,13 @@ boot_files_mb = 40
 tool = 1.5
 [smoke]
 expect = ["phases-done", "ssh-answers"]
+[state]
+"/var/lib/kubelet" = { volume = "nbd://10.0.0.1/state-${mac}", format = "ext4", folder = "kubelet" }
+"/var/lib/containerd" = { tmpfs = "60%", mode = "0711" }
+"/etc" = { volume = "nbd://10.0.0.1/state-${mac}", format = "ext4", folder = "/etc/" }
+"/var/log" = { volume = "nfs:///logs/${hostname}?vers=3" }
+[watchdog]
+timeout_s = 30
 "#;
 
 fn good() -> CheckedRecipe {
@@ -159,6 +166,37 @@ servers = ["ntp.lab", "192.0.2.9"]"#;
     let plain =
         parse_recipe_text("good", &GOOD.replace("mode = \"static\"\naddresses = [\"192.0.2.7/24\"]", "")).unwrap();
     assert_eq!(plain.network.ipv6, Ipv6Mode::Auto, "with DHCP");
+}
+
+#[test]
+fn state_is_sorted_and_brings_its_modules() {
+    let r = good();
+    let paths: Vec<(&str, bool)> = r.state.iter().map(|s| (s.path.as_str(), s.overlay)).collect();
+    let expected = [("/etc", true), ("/var/lib/containerd", false), ("/var/lib/kubelet", false), ("/var/log", false)];
+    assert_eq!(paths, expected);
+    let source = "nbd://10.0.0.1/state-${mac}".to_string();
+    let (format, folder) = (Some("ext4".to_string()), Some("etc".to_string()));
+    assert_eq!(r.state[0].place, StatePlace::Volume { source, format, folder });
+    let modules: Vec<(&str, String)> =
+        r.kernel.modules.iter().map(|m| (m.text.as_str(), m.origin.to_string())).collect();
+    let ours = |name: &'static str, line: u32| (name, format!("good.toml:{line}"));
+    assert_eq!(modules[1..], [ours("nbd", 95), ours("ext4", 95), ours("nfsv3", 96)]);
+    let watchdog = Watchdog { device: "/dev/watchdog".into(), timeout_s: 30, disarm: true };
+    assert_eq!(r.watchdog, Some(watchdog));
+}
+
+#[test]
+fn containerd_on_an_overlay_root_needs_a_place() {
+    let service = "[[service]]\nname = \"containerd\"\nexec = [\"/usr/bin/containerd\"]\n[network]";
+    let text = GOOD.replace("[network]", service).replace("\"/var/lib/containerd\" = ", "\"/var/x\" = ");
+    let expected = "80: `/var/lib/containerd` cannot be in the root: containerd's snapshots are overlays";
+    assert!(problems(&text)[0].starts_with(expected), "{:?}", problems(&text));
+    for place in
+        ["\"/var/lib\" = { tmpfs = \"1%\" }\n[watchdog]", "[[root.tmpfs]]\npath = \"/var\"\nsize = \"1%\"\n[watchdog]"]
+    {
+        assert_eq!(problems(&text.replace("[watchdog]", place)), [""; 0], "{place}");
+    }
+    assert_eq!(problems(&text.replace("image = \"erofs\"\nlevel = 9", "image = \"cpio\"")), [""; 0]);
 }
 
 /// The problems of a text, as `line: message`.

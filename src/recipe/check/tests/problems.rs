@@ -103,6 +103,67 @@ fn each_problem_is_found_where_it_is() {
         ("\"ssh-answers\"", "\"ssh\"", "91: `ssh` is no value of this key"),
         ("[kernel]", "[kernel", "10: not TOML:"),
     ];
+    check_all(cases);
+}
+
+#[test]
+fn what_state_cannot_use_is_refused_with_the_reason() {
+    const KUBELET: &str = "volume = \"nbd://10.0.0.1/state-${mac}\", format = \"ext4\", folder = \"kubelet\"";
+    const CONTAINERD: &str = "tmpfs = \"60%\", mode = \"0711\"";
+    let snapshots = "94: `/var/lib/containerd` cannot be on NFS: containerd's snapshots are overlays";
+    let cases: &[(&str, &str, &str)] = &[
+        ("\"/var/log\"", "\"var/log\"", "96: `var/log` is not the absolute path of a folder"),
+        ("\"/var/log\"", "\"/\"", "96: `/` is not the path of a file"),
+        ("\"/var/log\"", "\"/run/x\"", "96: `/run/x` is not the absolute path of a folder that can live elsewhere"),
+        ("\"/var/log\"", "\"/etc/\"", "96: state of `/etc` is written twice: first at bad.toml:95"),
+        (CONTAINERD, "mode = \"0711\"", "94: state of `/var/lib/containerd` has none of `tmpfs`, `volume`"),
+        (
+            CONTAINERD,
+            "tmpfs = \"1%\", volume = \"nbd://h/x\"",
+            "94: state of `/var/lib/containerd` has `tmpfs`, `volume`",
+        ),
+        (CONTAINERD, "tmpfs = \"much\"", "94: `much` is not a size of a tmpfs"),
+        (CONTAINERD, "tmpfs = \"1%\", mode = \"9\"", "94: `9` is not octal permissions"),
+        (CONTAINERD, "tmpfs = \"1%\", format = \"ext4\"", "94: `format` is not used: a tmpfs is empty"),
+        (CONTAINERD, "tmpfs = \"1%\", overlay = true", "94: `/var/lib/containerd` cannot be an overlay: containerd's"),
+        (CONTAINERD, "volume = \"nfs://h/x\"", snapshots),
+        ("\"/var/log\" = {", "\"/var/lib\" = {", "96: `/var/lib` cannot be on NFS: containerd's snapshots"),
+        ("nfs:///logs", "http://h/logs", "96: `http://h/logs/${hostname}?vers=3` is not the URL of a volume"),
+        ("nfs:///logs/${hostname}", "nfs://h", "96: `nfs://h?vers=3` is not the URL of a volume"),
+        ("nfs:///logs/${hostname}", "nfs://h/${host}", "96: variable `host` does not exist"),
+        ("?vers=3\"", "\", mode = \"0700\"", "96: `mode` is not used: the volume's own folder"),
+        ("?vers=3\"", "\", format = \"ext4\"", "96: `format` is not used: the server of an NFS volume"),
+        (
+            "?vers=3\"",
+            "\", overlay = true",
+            "96: `/var/log` cannot be an overlay on NFS: the kernel takes no upper layer",
+        ),
+        (KUBELET, "volume = \"nbd://h/x\", format = \"fat\"", "93: `fat` is no value of this key"),
+        (KUBELET, "volume = \"nbd://h/x\", folder = \"../a\"", "93: bad path `../a`: a path with `..`"),
+        (
+            KUBELET,
+            "volume = \"nbd://10.0.0.1/state-${mac}\"",
+            "93: `/var/lib/kubelet` cannot be on that volume: `format`",
+        ),
+        (
+            "folder = \"kubelet\"",
+            "folder = \"etc/x\"",
+            "93: `/var/lib/kubelet` cannot be on that volume: another folder",
+        ),
+        (
+            KUBELET,
+            "tmpfs = \"1%\", overlay = true }\n\"/var/lib/kubelet/x\" = { tmpfs = \"1%\", overlay = true",
+            "94: `/var/lib/kubelet/x` cannot be an overlay: it lies",
+        ),
+        ("\ntimeout_s = 30", "\ntimeout_s = 1", "98: 1 is out of range: expected 5 to 3600"),
+        ("\ntimeout_s = 30", "\ndevice = \"watchdog\"", "98: `watchdog` is not a device"),
+    ];
+    check_all(cases);
+}
+
+/// Each edit leads to its problem, and maybe to others.
+#[track_caller]
+fn check_all(cases: &[(&str, &str, &str)]) {
     let mut missed = Vec::new();
     for (from, to, expected) in cases {
         let found = problems_of(from, to);

@@ -1,0 +1,136 @@
+//! Says how an NFS mount is: asks the server for a sign of life again and again. The kernel repairs the mount itself, but
+//! after a longer loss only when its own pause is over (up to 45 s and more); it is made to try at once.
+
+use super::rpc::{Caller, RpcError};
+use crate::netroot::{Keeper, Site, State, Watch, survival};
+use crate::phases::PhaseError;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+/// Between two questions while all is well.
+const EVERY: Duration = Duration::from_secs(2);
+/// Between two attempts to reach a server that is lost.
+const AGAIN: Duration = Duration::from_millis(500);
+/// A busy server may take as long for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The kernel's connections (net/sunrpc/sysfs.c).
+const SWITCHES: &str = "/sys/kernel/sunrpc/xprt-switches";
+
+/// Keeps an eye on a mount, which the kernel keeps.
+pub struct NfsKeeper {
+    server: SocketAddr,
+    watch: Watch,
+    /// Its end ends the thread.
+    stop: Sender<()>,
+}
+
+impl NfsKeeper {
+    pub fn start(site: &Site, server: SocketAddr, major: u32) -> io::Result<NfsKeeper> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let watch = site.watch.clone();
+        watch.set(State::Up, "");
+        let told = watch.clone();
+        let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        survival::spawn("nfs", move || follow(server, major, &told, &pause))?;
+        Ok(NfsKeeper { server, watch, stop })
+    }
+}
+
+impl Keeper for NfsKeeper {
+    fn detach(self: Box<Self>, _deadline: Duration) -> Result<(), PhaseError> {
+        // The connection is the kernel's and ended with the last unmount.
+        drop(self.stop);
+        self.watch.set(State::Gone, "");
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        ["NFS server ", &self.server.to_string()].concat()
+    }
+}
+
+/// Until `pause` says that it is over.
+fn follow(server: SocketAddr, major: u32, watch: &Watch, pause: &dyn Fn(Duration) -> bool) {
+    let mut caller = None;
+    let mut lost = false;
+    loop {
+        match sign_of_life(&mut caller, server, major) {
+            Ok(()) => {
+                if std::mem::replace(&mut lost, false) {
+                    watch.set(State::Repairing, "");
+                    reconnect(Path::new(SWITCHES), server);
+                    watch.set(State::Up, "");
+                }
+            }
+            Err(error) => {
+                let fresh = caller.take().is_none();
+                // A connection that the server closed says nothing yet: the next one does.
+                if fresh {
+                    lost = true;
+                    watch.set(State::Lost, &error.to_string());
+                }
+            }
+        }
+        let time = match (&caller, lost) {
+            (Some(_), _) => EVERY,
+            (None, true) => AGAIN,
+            (None, false) => Duration::ZERO,
+        };
+        if !pause(time) {
+            return;
+        }
+    }
+}
+
+fn sign_of_life(caller: &mut Option<Caller>, server: SocketAddr, major: u32) -> Result<(), RpcError> {
+    match caller {
+        Some(caller) => caller.ask(major),
+        None => {
+            let mut fresh = Caller::connect(server, PATIENCE)?;
+            fresh.ask(major)?;
+            *caller = Some(fresh);
+            Ok(())
+        }
+    }
+}
+
+/// Gives the kernel's connections to that server the address that they have: it drops them and connects at once
+/// (`rpc_sysfs_xprt_dstaddr_store`).
+fn reconnect(switches: &Path, server: SocketAddr) {
+    let address = server.ip().to_string();
+    for knob in entries(switches).iter().flat_map(|switch| entries(switch)).map(|connection| connection.join("dstaddr"))
+    {
+        if fs::read_to_string(&knob).is_ok_and(|text| text.trim() == address) {
+            // Only the time until the kernel tries by itself depends on it.
+            let _ = fs::write(&knob, &address);
+        }
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_that_servers_connections_are_renewed() {
+        let top = std::env::temp_dir().join(format!("bootwright-xprt-{}", std::process::id()));
+        for (switch, address) in [("switch-0/xprt-1-tcp", "10.0.2.2\n"), ("switch-1/xprt-2-tcp", "10.0.2.3\n")] {
+            fs::create_dir_all(top.join(switch)).unwrap();
+            fs::write(top.join(switch).join("dstaddr"), address).unwrap();
+        }
+        reconnect(&top, "10.0.2.2:2049".parse().unwrap());
+        let read = |switch: &str| fs::read_to_string(top.join(switch).join("dstaddr")).unwrap();
+        assert_eq!(read("switch-0/xprt-1-tcp"), "10.0.2.2");
+        assert_eq!(read("switch-1/xprt-2-tcp"), "10.0.2.3\n");
+        fs::remove_dir_all(top).unwrap();
+    }
+}

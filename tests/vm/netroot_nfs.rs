@@ -1,0 +1,174 @@
+//! A root on an NFS server: boots, survives the loss of the server, goes down without it, and says what is wrong with it.
+
+use crate::ganesha::{GANESHA, Ganesha, is_root};
+use crate::image::Image;
+use crate::server::Server;
+use crate::ssh::{key, ssh_ok};
+use crate::vm::{Running, runs, smoke, wait_until};
+use crate::{QEMU, load, need::have};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const RPCBIND: &str = "rpcbind";
+/// How long the server is away.
+const AWAY: Duration = Duration::from_secs(20);
+/// Recovery takes at most 2 s from the server's start; the rest is for a busy machine.
+const BACK_WITHIN: Duration = Duration::from_secs(8);
+
+/// Reads every file of the root and hashes names and contents.
+const READ_ALL: &str = "cd BELOW && find usr -type f | LC_ALL=C sort | xargs sha256sum | sha256sum";
+
+fn image() -> Image {
+    Image::build_with_root("rescue", "nfs", &[&format!("ssh_key={}", key().public)])
+}
+
+fn ready(tools: &[&str]) -> bool {
+    have(&[&[QEMU, GANESHA], tools].concat()) && is_root()
+}
+
+fn tree(image: &Image) -> PathBuf {
+    image.dir().join("root")
+}
+
+fn serve(tree: &Path) -> Ganesha {
+    Ganesha::start("4", &[(tree, "/root", "RO")])
+}
+
+fn root(server: &Ganesha) -> String {
+    format!("bw.root=nfs://10.0.2.2:{}/root", server.server.port)
+}
+
+fn console(image: &Image) -> String {
+    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
+}
+
+#[test]
+fn kubelet_is_healthy() {
+    if !ready(&["go"]) {
+        return;
+    }
+    let image = Image::build_with_root("worker", "nfs", &[]);
+    let server = serve(&tree(&image));
+    let outcome = smoke(&image, &["--append", &root(&server), "--powerdown", "--deadline-s", "300"]);
+    outcome.assert_passed();
+    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+}
+
+#[test]
+fn a_server_that_comes_back_is_not_noticed() {
+    if !ready(&["ssh", "ssh-keygen"]) {
+        return;
+    }
+    let image = image();
+    let mut server = serve(&tree(&image));
+    let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "180"]);
+    load::start_reading(&machine, &READ_ALL.replace("BELOW", "/"));
+    server.server.kill();
+    wait_until("the loss is told", Duration::from_secs(30), || console(&image).contains(" is lost"));
+    std::thread::sleep(AWAY);
+    assert!(!console(&image).contains(" is back"), "{}", console(&image));
+    let since = Instant::now();
+    server.server.restart();
+    wait_until("it is connected again", BACK_WITHIN, || console(&image).contains(" is back after "));
+    eprintln!("connected again after {:.1} s", since.elapsed().as_secs_f64());
+    let here =
+        Command::new("sh").arg("-c").arg(READ_ALL.replace("BELOW", &tree(&image).display().to_string())).output();
+    let expected = String::from_utf8(here.expect("a shell").stdout).expect("a hash");
+    load::check_reading(&machine, expected.trim());
+    let roots = ssh_ok(&machine, "cat /run/bootwright/roots.json");
+    assert!(roots.contains("\"state\":\"up\"") && roots.contains("\"losses\":1"), "{roots}");
+}
+
+#[test]
+fn the_server_can_take_the_writes() {
+    if !ready(&["ssh", "ssh-keygen", "cp"]) {
+        return;
+    }
+    let image = image();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let copy = folder.path().join("tree");
+    assert!(Command::new("cp").arg("-a").arg(tree(&image)).arg(&copy).status().expect("cp runs").success());
+    let server = Ganesha::start("4", &[(&copy, "/root", "RW")]);
+    let words = format!("{}?rw", root(&server));
+    for round in ["one", "two"] {
+        let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
+        ssh_ok(&machine, &format!("echo {round} >> /opt/rounds && sync"));
+        drop(machine);
+    }
+    assert_eq!(std::fs::read_to_string(copy.join("opt/rounds")).expect("it was written"), "one\ntwo\n");
+}
+
+#[test]
+fn version_3_is_found_by_rpcbind() {
+    if !ready(&[RPCBIND]) {
+        return;
+    }
+    let image = image();
+    // It takes its own port, 111; one that runs already will do.
+    let _rpcbind = std::net::TcpStream::connect(("127.0.0.1", 111)).is_err().then(|| {
+        std::fs::create_dir_all("/run/rpcbind").expect("root may make it");
+        Server::start_at(111, &[RPCBIND, "-f", "-h", "127.0.0.1"])
+    });
+    let tree = tree(&image);
+    let _server = Ganesha::start("3, 4", &[(&tree, "/root", "RO")]);
+    // Version 3 knows no pseudo paths.
+    let words = format!("bw.root=nfs://10.0.2.2{}?vers=3", tree.display());
+    let outcome = smoke(&image, &["--append", &words, "--deadline-s", "120"]);
+    outcome.assert_passed();
+    assert!(outcome.log("console.log").contains("is attached"));
+}
+
+#[test]
+fn a_server_that_stays_away_does_not_hold_the_shutdown() {
+    if !ready(&[]) {
+        return;
+    }
+    let image = image();
+    let mut server = serve(&tree(&image));
+    let words = format!("{} bw.poweroff_after_s=15", root(&server));
+    let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
+    server.server.kill();
+    let qemu = machine.qemu_pid();
+    wait_until("the machine is off", Duration::from_secs(15 + 60 + 30), || !runs(qemu));
+    let console = console(&image);
+    assert!(console.contains(" is lost") && console.contains("down poweroff"), "{console}");
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    if !ready(&["cp"]) {
+        return;
+    }
+    let image = image();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let copy = |name: &str| {
+        let to = folder.path().join(name);
+        assert!(Command::new("cp").arg("-a").arg(tree(&image)).arg(&to).status().expect("cp runs").success());
+        to
+    };
+    let (short, missing, foreign) = (copy("short"), copy("missing"), copy("foreign"));
+    let busybox = std::fs::File::options().write(true).open(short.join("usr/bin/busybox")).expect("it is there");
+    busybox.set_len(4096).expect("it can be cut");
+    std::fs::remove_file(missing.join("usr/bin/busybox")).expect("it is there");
+    std::fs::write(foreign.join("bootwright/sums/root"), "another").expect("it can be written");
+    let server =
+        Ganesha::start("4", &[(&short, "/short", "RO"), (&missing, "/missing", "RO"), (&foreign, "/foreign", "RO")]);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let silent_port = silent.local_addr().expect("it is bound").port();
+    let port = server.server.port;
+    for (port, place, message) in [
+        (port, "/nothing", "the server exports no such path (ENOENT"),
+        (port, "/short?vers=3", "it does not speak NFS version 3: it speaks 4 to 4"),
+        (port, "/short", "is truncated: found 4096 of "),
+        (port, "/missing", "`/usr/bin/busybox` is not in the export"),
+        (port, "/foreign", "is of another build: the hash of `/bootwright/sums/root` is "),
+        (1, "/short", "NFS server 10.0.2.2:1: "),
+        (silent_port, "/short", "no answer in time"),
+    ] {
+        let words = format!("bw.root=nfs://10.0.2.2:{port}{place}");
+        let outcome = smoke(&image, &["--append", &words, "--deadline-s", "40"]);
+        assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+        assert!(outcome.log("console.log").contains(message), "{message} in {}", outcome.log("console.log"));
+    }
+}
