@@ -177,6 +177,8 @@ pub struct Root {
     pub tree_sums_sha256: Option<String>,
     /// What to do when the server of the root is lost and stays so.
     pub lost: Lost,
+    /// Who may give out root images that this initrd does not know; absent: only the one of `sha256` is taken.
+    pub trust: Option<Trust>,
     /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`.
     pub overlay_size: String,
     /// Read-ahead of the image's loop device in KiB; absent: the kernel's own.
@@ -198,6 +200,18 @@ pub enum RootMode {
     Iscsi,
     /// The root image is an export of an NBD server.
     Nbd,
+}
+
+/// Whose signed [`crate::manifest::RootManifest`] is believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// Ed25519 public key (RFC 8032), hex.
+    pub key: String,
+    /// Serial of the image that was built with this initrd.
+    pub serial: u64,
+    /// Refuse images with a lower one.
+    pub refuse_downgrade: bool,
 }
 
 /// What to do when the server of a root is lost and stays so.

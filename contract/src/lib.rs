@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod console;
+pub mod manifest;
 pub mod paths;
 pub mod sums;
 

@@ -6,6 +6,7 @@ use crate::boot::Machine;
 use crate::cmdline::{Cmdline, unknown_keys};
 use crate::json::{self, JsonError};
 use crate::phases::{PhaseError, parse_policy};
+use bootwright_contract::manifest::RootManifest;
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, paths};
 use std::fs;
 use std::io;
@@ -39,6 +40,11 @@ pub fn load_boot_config(machine: &Machine) -> Result<(), PhaseError> {
     }
     machine.set_config(override_config(config, &cmdline));
     Ok(())
+}
+
+/// Reads the manifest of a root image.
+pub fn read_root_manifest(text: &[u8]) -> Result<RootManifest, JsonError> {
+    json::from_slice(text)
 }
 
 fn parse_config(bytes: &[u8]) -> Result<BootConfig, ConfigError> {

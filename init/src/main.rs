@@ -69,6 +69,6 @@ fn boot_machine() -> ! {
         timeline.note(&["cannot block signals: ", errno.desc()].concat());
     }
     let machine = Arc::new(Machine::new(&sys::Real, timeline));
-    let (boot, how) = phases::run_table(&machine);
-    power::go_down(&boot, how)
+    let (boot, ending) = phases::run_table(&machine);
+    power::go_down(&boot, ending)
 }

@@ -7,7 +7,7 @@ pub mod signals;
 use crate::boot::Boot;
 use crate::ctl::server::{Asked, Server};
 use crate::net::NetHandle;
-use crate::power::How;
+use crate::power::{Ending, How};
 use crate::service::{Millis, Paths, Supervisor};
 use crate::sys;
 use crate::wake::{self, Sleeper};
@@ -19,6 +19,7 @@ use nix::sys::signalfd::SignalFd;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Supervision cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +40,19 @@ struct MainLoop {
     server: Option<Server>,
     buttons: Buttons,
     /// How the machine goes down, and when it does so regardless of services.
-    going: Option<(How, Millis)>,
+    going: Option<(Ending, Millis)>,
     settled: bool,
 }
 
 /// Supervises until the machine is told to go down and its services have stopped. The phase `services`, which the
 /// caller has started, ends once all services have been started.
-pub fn run(boot: Arc<Boot>, net: NetHandle) -> How {
+pub fn run(boot: Arc<Boot>, net: NetHandle) -> Ending {
     match MainLoop::new(boot.clone(), net) {
         Ok(main_loop) => main_loop.run(),
         Err(error) => {
             // Without signals and wake-ups there is no supervision: a reboot is all that can help.
             boot.timeline.fatal("services", &error.to_string());
-            How::Reboot
+            Ending::new(How::Reboot, Duration::from_secs(boot.config.shutdown_timeout_s.into()))
         }
     }
 }
@@ -79,7 +80,7 @@ impl MainLoop {
         Ok(MainLoop { boot, net, supervisor, signals, probes, server, buttons: Buttons::open(), going: None, settled })
     }
 
-    fn run(mut self) -> How {
+    fn run(mut self) -> Ending {
         self.supervisor.set_network(self.net.state());
         loop {
             self.supervisor.tick(now());
@@ -88,11 +89,11 @@ impl MainLoop {
                 self.settled = true;
                 end_phase(&self.boot, Ok(()));
             }
-            if let Some((how, deadline)) = self.going
+            if let Some((ending, deadline)) = self.going
                 && (self.supervisor.is_down() || deadline <= now())
             {
                 self.say_what_is_left();
-                return how;
+                return ending;
             }
             self.wait();
             self.handle();
@@ -158,7 +159,9 @@ impl MainLoop {
             return;
         }
         self.boot.timeline.note(&[how.word(), " asked for by ", why].concat());
-        self.going = Some((how, now() + u64::from(self.boot.config.shutdown_timeout_s) * 1000));
+        let timeout = Duration::from_secs(self.boot.config.shutdown_timeout_s.into());
+        let services_until = now() + Ending::services_until(timeout).as_millis() as Millis;
+        self.going = Some((Ending::new(how, timeout), services_until));
         self.supervisor.begin_shutdown();
     }
 

@@ -127,7 +127,7 @@ fn next_step(policy: &Policy, failures: u32) -> Step {
 }
 
 /// Runs the whole table; comes back when the machine is to go down.
-pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
+pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
     let mut network = None;
     for phase in TABLE {
         stop_here_if_asked(machine, phase.name);
@@ -161,8 +161,8 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::How) {
     }
     let network = network.unwrap_or_else(|| crate::net::spawn(&boot));
     boot.timeline.phase_start("services");
-    let how = crate::main_loop::run(boot.clone(), network);
-    (boot, how)
+    let ending = crate::main_loop::run(boot.clone(), network);
+    (boot, ending)
 }
 
 /// The root comes over the network: that has to be there first, and somebody has to watch the root's server.

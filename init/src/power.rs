@@ -1,17 +1,18 @@
 //! The end: processes, file systems, then `reboot(2)`.
 
+mod close;
+
 use crate::boot::Boot;
+use crate::netroot;
 use crate::sys::{RebootHow, Sys};
 use crate::timeline::Timeline;
 use crate::watchdog;
 use nix::errno::Errno;
-use nix::mount::MntFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,70 +47,56 @@ impl How {
 const TERM_WAIT: Duration = Duration::from_secs(3);
 /// How long they may take to vanish after SIGKILL.
 const KILL_WAIT: Duration = Duration::from_secs(2);
-/// How long swap, file systems and disks may take; a dead server must not keep the machine up.
-const UNMOUNT_WAIT: Duration = Duration::from_secs(10);
-/// How long file systems may take to close once their servers are given up.
-const LET_GO_WAIT: Duration = Duration::from_secs(1);
-/// How long a server may take to say goodbye.
-const DETACH_WAIT: Duration = Duration::from_secs(3);
-/// All of that together, and a little more; then the hardware watchdog is left alone.
-const LAST_STEPS: Duration = Duration::from_secs(30);
-/// Mounts that stay to the end: the kernel's own, and the root with what PID1 runs from.
-const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
+/// What is left of a shutdown's time for all that comes after the services, at most.
+const LAST_STEPS: Duration = Duration::from_secs(18);
+
+/// After the machine should be down, the hardware watchdog is left alone.
+const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
+
+/// How the machine goes down, and by when.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    pub how: How,
+    pub until: Instant,
+}
+
+impl Ending {
+    /// One that begins now and may take `timeout`.
+    pub fn new(how: How, timeout: Duration) -> Ending {
+        Ending { how, until: Instant::now() + timeout }
+    }
+
+    /// When services have had their time: the rest of the way down needs some too.
+    pub fn services_until(timeout: Duration) -> Duration {
+        timeout - LAST_STEPS.min(timeout / 3)
+    }
+}
 
 /// Takes the machine down; services have been stopped already.
-pub fn go_down(boot: &Arc<Boot>, how: How) -> ! {
-    watchdog::keep_alive(boot, LAST_STEPS);
-    end_processes(boot.sys);
-    let sys = boot.sys;
-    let (done, wait) = mpsc::channel();
-    // In a thread: a file system whose server is gone can hang here for ever.
-    let closer = thread::Builder::new().spawn(move || {
-        close_filesystems(sys);
-        // Nobody waits any more when the deadline is over.
-        let _ = done.send(());
-    });
-    let closed = closer.is_ok() && wait.recv_timeout(UNMOUNT_WAIT).is_ok();
-    if !closed {
-        boot.timeline.note("file systems did not close in time; going down regardless");
-    }
-    // Also then: what waits for a server that is gone fails with its connection. The kernel would else wait for it too,
-    // as it has disks write their caches before it goes down.
-    detach_all(boot);
-    if !closed {
-        // What failed now may still let go of other disks.
-        let _ = wait.recv_timeout(LET_GO_WAIT);
-    }
+pub fn go_down(boot: &Arc<Boot>, ending: Ending) -> ! {
+    let Ending { how, until } = ending;
+    watchdog::keep_alive(boot, until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
+    end_processes(boot.sys, until);
+    close::close_all(boot, netroot::wants_network(&boot.config, &boot.cmdline), until);
     boot.timeline.down(how.word());
     if how != How::Reboot && boot.config.watchdog.as_ref().is_some_and(|watchdog| watchdog.disarm) {
         boot.watchdog.disarm();
     }
-    let errno = sys.reboot(how.system_call());
+    let errno = boot.sys.reboot(how.system_call());
     halt_and_explain(&boot.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
 }
 
-/// Ends the connections of network root and volumes; nothing is mounted from them any more but the root itself.
-fn detach_all(boot: &Boot) {
-    for keeper in boot.keepers.take() {
-        let what = keeper.describe();
-        if let Err(error) = keeper.detach(DETACH_WAIT) {
-            boot.timeline.note(&[&what[..], " did not end in order: ", &error.to_string()].concat());
-        }
-    }
-}
-
-fn end_processes(sys: &dyn Sys) {
+fn end_processes(sys: &dyn Sys, until: Instant) {
     for (signal, patience) in [(Signal::SIGTERM, TERM_WAIT), (Signal::SIGKILL, KILL_WAIT)] {
         // ESRCH: nobody is left.
-        if sys.kill_all(signal) == Err(Errno::ESRCH) || reap_all(patience) {
+        if sys.kill_all(signal) == Err(Errno::ESRCH) || reap_all(until.min(Instant::now() + patience)) {
             return;
         }
     }
 }
 
-/// Reaps until no child is left or the patience is over; true when none is left.
-fn reap_all(patience: Duration) -> bool {
-    let until = Instant::now() + patience;
+/// Reaps until no child is left or `until` is over; true when none is left.
+fn reap_all(until: Instant) -> bool {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Err(Errno::ECHILD) => return true,
@@ -123,34 +110,6 @@ fn reap_all(patience: Duration) -> bool {
         }
     }
 }
-
-/// Swap off, everything unmounted in reverse order, the rest read-only, caches written.
-fn close_filesystems(sys: &dyn Sys) {
-    sys.sync();
-    for device in parse_swaps(&fs::read_to_string("/proc/swaps").unwrap_or_default()) {
-        // What is still swapped out is lost with the memory anyway.
-        let _ = sys.swap_off(&device);
-    }
-    let mounts = parse_mount_points(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
-    unmount_all(sys, &mounts);
-    sys.sync();
-}
-
-/// Unmounts in reverse order; what is busy is detached, so that a disk below it is closed at least.
-fn unmount_all(sys: &dyn Sys, mounts: &[PathBuf]) {
-    let kept = |p: &Path| KEPT.iter().any(|k| p == Path::new(k)) || p.starts_with("/dev") || p.starts_with("/sys");
-    for target in mounts.iter().rev().filter(|p| !kept(p)) {
-        if sys.unmount(target, MntFlags::empty()).is_err() {
-            // A mount that cannot even be detached stays; `sync` has written what it held.
-            let _ = sys.unmount(target, MntFlags::MNT_DETACH);
-        }
-    }
-    let root = crate::sys::Mount { source: "", target: Path::new("/"), fstype: "", flags: READ_ONLY_AGAIN, data: "" };
-    // An overlay whose files are still open refuses; it is memory.
-    let _ = sys.mount(root);
-}
-
-const READ_ONLY_AGAIN: nix::mount::MsFlags = nix::mount::MsFlags::MS_REMOUNT.union(nix::mount::MsFlags::MS_RDONLY);
 
 /// Mount points of `/proc/self/mountinfo` (proc_pid_mountinfo(5)): fifth field, `\040` for a blank.
 pub fn parse_mount_points(text: &str) -> Vec<PathBuf> {
@@ -216,7 +175,6 @@ pub fn keep_explaining(timeline: &Timeline, phase: &str, reason: &str) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
 
     #[test]
     fn mount_points_are_unescaped() {
@@ -234,13 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn unmounts_in_reverse_and_keeps_the_kernels_own() {
-        let fake = Fake::failing(&["unmount /var 0"]);
-        let mounts: Vec<PathBuf> = ["/", "/proc", "/dev/pts", "/var", "/var/lib"].iter().map(PathBuf::from).collect();
-        unmount_all(&fake, &mounts);
-        let calls = fake.calls();
-        assert_eq!(calls[..3], ["unmount /var/lib 0", "unmount /var 0", "unmount /var 2"]);
-        assert!(calls[3].starts_with("mount  / "), "{calls:?}");
-        assert_eq!(calls.len(), 4);
+    fn services_leave_time_for_the_rest() {
+        for (timeout, services) in [(60, 42), (30, 20), (3, 2), (0, 0)] {
+            let left = Ending::services_until(Duration::from_secs(timeout));
+            assert_eq!(left, Duration::from_secs(services), "{timeout}");
+        }
     }
 }

@@ -87,7 +87,8 @@ fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
 fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
     let config = &machine.boot()?.config;
     let fetched = netroot::http::fetch(machine, http)?;
-    mount_image(machine.sys, &fetched.image(), &config.root)?;
+    let root = Root { image: fetched.kind, ..config.root.clone() };
+    mount_image(machine.sys, &fetched.image(), &root)?;
     if config.zram.is_some() && fetched.swappable {
         pin_image(machine, &fetched.image());
     }

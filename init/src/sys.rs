@@ -57,6 +57,8 @@ pub trait Sys: Send + Sync {
     fn write(&self, path: &Path, text: &str) -> SysResult<()>;
     /// chdir(2).
     fn chdir(&self, path: &Path) -> SysResult<()>;
+    /// pivot_root(2).
+    fn pivot_root(&self, new: &Path, old: &Path) -> SysResult<()>;
     /// chroot(2).
     fn chroot(&self, path: &Path) -> SysResult<()>;
     /// Attaches a file read-only to a free loop device.

@@ -26,6 +26,12 @@ pub struct BuildArgs {
     /// Another PID1 than the one in this binary
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
+    /// Sign the root image with this private key, so that initrds of earlier builds take it (roots on servers only)
+    #[arg(long, value_name = "KEYFILE")]
+    pub sign: Option<PathBuf>,
+    /// Serial of the signed root image [default: the time of the lock]
+    #[arg(long, value_name = "N", requires = "sign")]
+    pub serial: Option<u64>,
 }
 
 /// The result for scripts.
@@ -49,7 +55,13 @@ struct Document<'a> {
 }
 
 pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
-    let request = BuildRequest { out: args.out.out.clone(), locked: args.locked, pid1: args.init.clone() };
+    let request = BuildRequest {
+        out: args.out.out.clone(),
+        locked: args.locked,
+        pid1: args.init.clone(),
+        sign: args.sign.clone(),
+        serial: args.serial,
+    };
     let outcome = pipeline::build(options, &request)?;
     if args.json {
         super::print_json(&document(&outcome))?;

@@ -6,6 +6,7 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod inspect;
+pub mod keygen;
 pub mod lock;
 pub mod schema;
 pub mod smoke;
@@ -113,6 +114,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Tell which recipe line or dependency put a file into an image
     Explain(explain::ExplainArgs),
+    /// Make a key pair that signs root images
+    Keygen(keygen::KeygenArgs),
     /// Print the JSON schema of recipes
     Schema,
     /// Print a completion script
@@ -175,6 +178,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Keygen(args) => keygen::run(args),
         Command::Schema => schema::schema(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -7,6 +7,7 @@ pub mod manifest;
 mod root;
 mod sbom;
 mod servers;
+mod sign;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
 use crate::recipe::{CheckedRecipe, RootMode};
 use crate::segment::{NetworkRoot, PackedSegment};
+use crate::signing::SigningKey;
 use crate::source::{PackageFacts, Pin};
 use crate::tree::TreeBuild;
 use crate::ui::Ui;
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// All that an image's folder is made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Image<'a> {
     pub recipe: &'a CheckedRecipe,
     pub build: &'a TreeBuild,
@@ -41,6 +43,8 @@ pub struct Image<'a> {
     pub sources: &'a [SourceRecord],
     /// Seconds since 1970 of the lock: the only time in what is written.
     pub time: u64,
+    /// Who signs the root image, and its serial.
+    pub signing: Option<(&'a SigningKey, u64)>,
 }
 
 /// What a component was made from.
@@ -101,6 +105,7 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
         (MANIFEST.to_string(), manifest.to_json()),
         (SBOM.to_string(), sbom::document(image, &files)),
     ];
+    documents.extend(sign::signed_manifest(image));
     let servers = servers::server_files(image);
     if !servers.is_empty() {
         staging.make_folder(servers::FOLDER)?;

@@ -60,6 +60,9 @@ fn recipe() -> CheckedRecipe {
             overlay_size: "32M".into(),
             read_ahead_kb: None,
             tmpfs: Vec::new(),
+            lost: contract::Lost::Wait,
+            trust: None,
+            refuse_downgrade: false,
         },
         pack: Pack { boot: none, stable: none, volatile: none },
         services: Vec::new(),
@@ -172,6 +175,7 @@ impl Lab {
             image_id: "0123abcd",
             sources: &self.sources,
             time: 1_795_253_431,
+            signing: None,
         };
         emit_image(&image, out, &Ui::default()).map(|emitted| emitted.budget)
     }

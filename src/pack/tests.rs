@@ -16,6 +16,9 @@ fn how(image: RootImage, compressor: &str, level: Option<u32>, block_kib: u32) -
         overlay_size: "1M".into(),
         read_ahead_kb: None,
         tmpfs: Vec::new(),
+        lost: bootwright_contract::Lost::Wait,
+        trust: None,
+        refuse_downgrade: false,
     };
     PackSettings { root, boot: Compression::None, stable: Compression::None, volatile: Compression::None }
 }

@@ -3,16 +3,17 @@
 use crate::recipe::CheckedRecipe;
 use crate::segment::NetworkRoot;
 use crate::tree::KernelBuild;
-use bootwright_contract::{BootConfig, CONTRACT_VERSION, Lost, Modules, Root, SegmentSums};
+use bootwright_contract::{BootConfig, CONTRACT_VERSION, Modules, Root, SegmentSums, Trust};
 
 /// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of those of the initrd. `root`: the
-/// root, where the initrd does not hold it.
+/// root, where the initrd does not hold it. `trust`: whose other root images are taken.
 pub fn boot_config(
     recipe: &CheckedRecipe,
     kernel: &KernelBuild,
     clock_floor: u64,
     segments: Vec<SegmentSums>,
     root: Option<&NetworkRoot>,
+    trust: Option<Trust>,
 ) -> BootConfig {
     BootConfig {
         version: CONTRACT_VERSION,
@@ -34,7 +35,8 @@ pub fn boot_config(
             size: root.map(|root| root.disk_size),
             sha256: root.map(|root| root.disk_sha256.to_string()),
             tree_sums_sha256: root.map(|root| root.export.sums_sha256.to_string()),
-            lost: Lost::Wait,
+            lost: recipe.root.lost,
+            trust,
             image: recipe.root.image,
             overlay_size: recipe.root.overlay_size.clone(),
             read_ahead_kb: recipe.root.read_ahead_kb,

@@ -3,6 +3,7 @@
 pub mod boot_config;
 mod fetching;
 pub mod fresh;
+mod keys;
 mod packing;
 pub mod renew;
 
@@ -19,6 +20,7 @@ use crate::source::{Context, Pool, Settings};
 use crate::tree::{Inputs, TreeBuild, build_tree};
 use crate::ui::Ui;
 use fetching::fetch_and_open;
+use keys::Keys;
 use renew::{Renewed, pins_of};
 use std::path::PathBuf;
 
@@ -53,6 +55,10 @@ pub struct BuildRequest {
     pub locked: bool,
     /// Another PID1 than the embedded one.
     pub pid1: Option<PathBuf>,
+    /// File with the private key that signs the root image.
+    pub sign: Option<PathBuf>,
+    /// Serial of the signed root image; default: the time of the lock, seconds since 1970.
+    pub serial: Option<u64>,
 }
 
 /// What a build did.
@@ -89,7 +95,8 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         budget: found.budget,
         unserved: found.unserved,
     };
-    let inputs = fresh::inputs(&recipe, &pid1)?;
+    let keys = Keys::load(&recipe, request)?;
+    let inputs = keys.with(&fresh::inputs(&recipe, &pid1)?);
     if let Some(lock) = load_lock(&recipe.lock_path)?
         && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
     {
@@ -98,7 +105,8 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
     let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
     let build = tree_of(&recipe, &pools, &pid1, options)?;
-    let packing = packing::pack_all(&recipe, &build, renewed.lock.time, options)?;
+    let serial = keys.serial(renewed.lock.time);
+    let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
     let sources = source_records(&recipe, &pools, &renewed);
     let image = emit::Image {
         recipe: &recipe,
@@ -108,6 +116,7 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         image_id: &packing.image_id,
         sources: &sources,
         time: renewed.lock.time,
+        signing: keys.signing.as_ref().map(|key| (key, serial)),
     };
     let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
     let budget = emitted.budget.clone();

@@ -7,7 +7,7 @@ use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segmen
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::segment::{NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, lay_out_export};
 use crate::tree::{Tree, TreeBuild};
-use bootwright_contract::{BootConfig, SegmentSums};
+use bootwright_contract::{BootConfig, SegmentSums, Trust};
 use sha2::{Digest, Sha256 as Hasher};
 
 /// The segments in the order of `initrd.img`, and the image's id.
@@ -24,6 +24,7 @@ pub fn pack_all(
     recipe: &CheckedRecipe,
     build: &TreeBuild,
     clock_floor: u64,
+    trust: Option<Trust>,
     options: &Options,
 ) -> Result<Packing, Failure> {
     let how = PackSettings::of(recipe);
@@ -52,7 +53,7 @@ pub fn pack_all(
     if network_root.is_some() {
         named.remove(1);
     }
-    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref());
+    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), trust);
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
     config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();

@@ -435,6 +435,10 @@ pub struct Root {
     pub overlay_size: String,
     pub read_ahead_kb: Option<u32>,
     pub tmpfs: Vec<contract::Tmpfs>,
+    pub lost: contract::Lost,
+    /// File with the public key whose signed root images are taken.
+    pub trust: Option<PathBuf>,
+    pub refuse_downgrade: bool,
 }
 
 /// How segments are packed.

@@ -85,6 +85,9 @@ pub fn settings(image: RootImage, compressor: &str, level: Option<u32>, stable: 
         overlay_size: "32M".into(),
         read_ahead_kb: None,
         tmpfs: Vec::new(),
+        lost: bootwright_contract::Lost::Wait,
+        trust: None,
+        refuse_downgrade: false,
     };
     PackSettings { root, boot: stable, stable, volatile: stable }
 }

@@ -93,6 +93,22 @@ fn a_server_that_comes_back_is_not_noticed() {
 }
 
 #[test]
+fn the_root_is_unmounted_before_its_server_is_left() {
+    if !have(&[QEMU, QEMU_NBD]) {
+        return;
+    }
+    let image = image();
+    let server = serve(&image.dir().join("root.img"));
+    let outcome = smoke(&image, &["--append", &root(&server), "--powerdown", "--deadline-s", "180"]);
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    for bad in ["stays mounted", "did not end in order", "did not close", "I/O error"] {
+        assert!(!console.contains(bad), "{bad} in {console}");
+    }
+    assert!(console.contains(" is detached"), "{console}");
+}
+
+#[test]
 fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     if !have(&[QEMU, QEMU_NBD]) {
         return;

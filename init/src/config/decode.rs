@@ -1,9 +1,10 @@
 //! Reads the types of the contract as serde writes them: member names are field names, variants are lower case.
 
 use crate::json::{FromJson, Json, JsonError, Object, open_variant, record, words};
+use bootwright_contract::manifest::RootManifest;
 use bootwright_contract::{
     Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart,
-    Root, RootImage, RootMode, SegmentSums, Service, State, StatePlace, Time, Tmpfs, Vlan, Watchdog, Zram,
+    Root, RootImage, RootMode, SegmentSums, Service, State, StatePlace, Time, Tmpfs, Trust, Vlan, Watchdog, Zram,
 };
 
 record!(BootConfig {
@@ -34,8 +35,10 @@ record!(Vlan { name, interface, id });
 record!(ExtraInterface { interface, mode, ipv6, addresses, mtu });
 record!(Time { servers });
 words!(NetworkMode { "none" => None, "dhcp" => Dhcp, "static" => Static });
-record!(Root { mode, sources, image, size, sha256, tree_sums_sha256, lost, overlay_size, read_ahead_kb, tmpfs });
+record!(Root { mode, sources, image, size, sha256, tree_sums_sha256, lost, trust, overlay_size, read_ahead_kb, tmpfs });
+record!(Trust { key, serial, refuse_downgrade });
 words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, "nbd" => Nbd });
+record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
 record!(State { path, overlay, place });
@@ -140,7 +143,7 @@ mod tests {
     use crate::sys::fake::boot_config;
     use bootwright_contract::{
         Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, State,
-        StatePlace, Tmpfs, Vlan, Watchdog, Zram,
+        StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -163,6 +166,7 @@ mod tests {
         config.root.size = Some(4096);
         config.root.sha256 = Some("00".into());
         config.root.tree_sums_sha256 = Some("01".into());
+        config.root.trust = Some(Trust { key: "02".into(), serial: 7, refuse_downgrade: true });
         config.root.lost = Lost::Reboot { after_s: 300 };
         config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
         let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };

@@ -2,6 +2,7 @@
 
 use crate::boot::Boot;
 use crate::net::{Facts, NetState};
+use crate::netroot::Entry;
 use crate::service::{Millis, ServiceStatus};
 use bootwright_contract::console::Timeline;
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub struct Status {
     memory_available_kib: u64,
     network_up: bool,
     network: Facts,
+    /// Network root and volumes.
+    roots: Vec<Entry>,
     services: Vec<ServiceStatus>,
 }
 
@@ -34,6 +37,7 @@ pub fn status(boot: &Boot, services: Vec<ServiceStatus>, network: &NetState, now
         memory_available_kib: meminfo(&memory, "MemAvailable:"),
         network_up: network.up,
         network: network.facts.clone(),
+        roots: boot.board.entries(),
         services,
     }
 }
@@ -62,6 +66,9 @@ pub fn status_table(status: &Status) -> String {
     let (available, total) = (status.memory_available_kib / 1024, status.memory_total_kib / 1024);
     line("memory    ", &[&available.to_string(), " of ", &total.to_string(), " MiB available"].concat());
     line("network   ", &network_line(status.network_up, network));
+    for root in &status.roots {
+        line("root      ", &root_line(root, status.uptime_s));
+    }
     text.push('\n');
     let mut rows = vec![["SERVICE", "STATE", "PID", "RESTARTS", "UP", "MEMORY", ""].map(String::from)];
     rows.extend(status.services.iter().map(service_row));
@@ -79,6 +86,15 @@ fn network_line(up: bool, network: &Facts) -> String {
         text.push_str(&[", mac ", mac].concat());
     }
     text.push_str(if up { "" } else { ", down" });
+    text
+}
+
+fn root_line(root: &Entry, uptime_s: u64) -> String {
+    let for_s = uptime_s.saturating_sub(root.since_s as u64);
+    let mut text = [&root.source[..], " ", root.state.word(), " for ", &duration(for_s)].concat();
+    if root.losses > 0 {
+        text.push_str(&[", lost so far: ", &root.losses.to_string()].concat());
+    }
     text
 }
 
@@ -162,6 +178,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netroot::State;
     use bootwright_contract::console::{PhaseRecord, ServiceRecord};
 
     #[test]
@@ -193,6 +210,12 @@ mod tests {
             memory_available_kib: 350_000,
             network_up: true,
             network,
+            roots: vec![Entry {
+                source: "nbd://10.0.2.2/worker".into(),
+                state: State::Lost,
+                since_s: 7489.5,
+                losses: 2,
+            }],
             services: vec![
                 service("containerd", "ready", Some(80), ""),
                 service("kubelet", "backoff", None, "exit status 1"),
@@ -203,6 +226,7 @@ image     worker 0123456789ab
 node      node-123456, up 2h05m
 memory    341 of 472 MiB available
 network   eth0 10.0.2.15/24 via 10.0.2.2, mac 52:54:00:12:34:56
+root      nbd://10.0.2.2/worker lost for 11s, lost so far: 2
 
 SERVICE     STATE    PID  RESTARTS  UP     MEMORY
 containerd  ready    80   2         3m05s  45 MiB
@@ -210,6 +234,7 @@ kubelet     backoff  -    2         -      -       exit status 1
 ";
         assert_eq!(status_table(&status), expected);
         let parsed: serde_json::Value = serde_json::from_str(&json(&status)).expect("JSON");
+        assert_eq!(parsed["roots"][0]["state"], "lost");
         assert_eq!(parsed["services"][1]["state"], "backoff");
         assert_eq!(parsed["network"]["ip"], "10.0.2.15");
     }

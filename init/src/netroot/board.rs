@@ -23,6 +23,18 @@ pub enum State {
     Gone,
 }
 
+impl State {
+    /// The word of the JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Lost => "lost",
+            State::Repairing => "repairing",
+            State::Gone => "gone",
+        }
+    }
+}
+
 /// One root or volume.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entry {

@@ -7,14 +7,16 @@ mod message;
 mod tests;
 
 use super::source::{Http, Source};
+use super::trust::{self, ImageFacts};
 use super::{NetrootError, addresses};
 use crate::boot::Machine;
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
 use crate::verify::hex;
-use bootwright_contract::Root;
+use bootwright_contract::RootImage;
 use connection::Stream;
-use download::{Sink, Size, get};
+use download::Sink;
+pub use download::{Size, get};
 use message::HeadError;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -139,8 +141,6 @@ enum FetchError {
     Hash { url: String, found: String, expected: String },
     #[error("`{url}` has {need} KiB, and only {free} KiB of memory are free: give the machine more RAM")]
     Memory { url: String, need: u64, free: u64 },
-    #[error("the boot config knows no size and hash of a root image: build it with a network root")]
-    NoFacts,
     #[error("cannot mount a tmpfs on `{FOLDER}`: {0}")]
     Mount(#[source] Errno),
     #[error("cannot make `{IMAGE}`: {0}")]
@@ -152,6 +152,8 @@ pub struct Fetched<'a> {
     sys: &'a dyn Sys,
     /// The tmpfs may be swapped out: pin the image if there is swap.
     pub swappable: bool,
+    /// What kind of image it is.
+    pub kind: RootImage,
 }
 
 /// The name goes; who has the image open keeps it.
@@ -170,29 +172,26 @@ impl Fetched<'_> {
 
 /// Fetches the root image and checks it.
 pub fn fetch<'a>(machine: &'a Machine, source: &Http) -> Result<Fetched<'a>, PhaseError> {
-    let boot = machine.boot()?;
-    let Root { size: Some(size), sha256: Some(expected), .. } = &boot.config.root else {
-        return Err(FetchError::NoFacts.into());
-    };
+    let ImageFacts { size, sha256: expected, image } = trust::facts(machine, &machine.boot()?.config, source)?;
     let url = || Source::Http(source.clone()).to_string();
     let free = parse_available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()).unwrap_or(u64::MAX);
     let need = size.div_ceil(1024);
     if free < need + SPARE_KIB {
         return Err(FetchError::Memory { url: url(), need, free }.into());
     }
-    let fetched = mount_tmpfs(machine.sys, *size)?;
+    let fetched = mount_tmpfs(machine.sys, size, image)?;
     let file = OpenOptions::new().write(true).create_new(true).open(IMAGE).map_err(FetchError::File)?;
     let mut sink = Hashed { file, hasher: Sha256::new() };
-    get(machine, source, Size::Exactly(*size), &mut sink).map_err(|cause| FetchError::Get { url: url(), cause })?;
+    get(machine, source, Size::Exactly(size), &mut sink).map_err(|cause| FetchError::Get { url: url(), cause })?;
     let found = hex(&sink.hasher.finalize());
-    if found != *expected {
-        return Err(FetchError::Hash { url: url(), found, expected: expected.clone() }.into());
+    if found != expected {
+        return Err(FetchError::Hash { url: url(), found, expected }.into());
     }
     Ok(fetched)
 }
 
 /// Where the image cannot be swapped out, if the kernel has that (since Linux 6.4): it is compressed already.
-fn mount_tmpfs(sys: &dyn Sys, size: u64) -> Result<Fetched<'_>, FetchError> {
+fn mount_tmpfs(sys: &dyn Sys, size: u64, image: RootImage) -> Result<Fetched<'_>, FetchError> {
     let target = Path::new(FOLDER);
     sys.make_dir(target).map_err(FetchError::Mount)?;
     // The folder and the file have a page each beside the content.
@@ -209,7 +208,7 @@ fn mount_tmpfs(sys: &dyn Sys, size: u64) -> Result<Fetched<'_>, FetchError> {
             false
         }
     };
-    Ok(Fetched { sys, swappable })
+    Ok(Fetched { sys, swappable, kind: image })
 }
 
 /// `MemAvailable` of `/proc/meminfo` in KiB.

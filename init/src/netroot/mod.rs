@@ -11,8 +11,9 @@ pub mod nbd;
 pub mod nfs;
 pub mod source;
 pub mod survival;
+mod trust;
 
-pub use board::{Board, State, Watch};
+pub use board::{Board, Entry, State, Watch};
 
 use crate::boot::{Boot, Machine};
 use crate::cmdline::Cmdline;

@@ -61,6 +61,10 @@ impl Sys for Fake {
         self.record(format!("chdir {}", path.display()))
     }
 
+    fn pivot_root(&self, new: &Path, old: &Path) -> SysResult<()> {
+        self.record(format!("pivot_root {} {}", new.display(), old.display()))
+    }
+
     fn chroot(&self, path: &Path) -> SysResult<()> {
         self.record(format!("chroot {}", path.display()))
     }
@@ -148,6 +152,7 @@ pub fn boot_config() -> BootConfig {
         sha256: None,
         tree_sums_sha256: None,
         lost: Lost::Wait,
+        trust: None,
         overlay_size: "32M".into(),
         read_ahead_kb: None,
         tmpfs: vec![],

@@ -55,6 +55,10 @@ impl Sys for Real {
         chdir(path)
     }
 
+    fn pivot_root(&self, new: &Path, old: &Path) -> SysResult<()> {
+        nix::unistd::pivot_root(new, old)
+    }
+
     fn chroot(&self, path: &Path) -> SysResult<()> {
         chroot(path)
     }

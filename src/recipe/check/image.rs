@@ -1,11 +1,14 @@
 //! `[root]`, `[pack]`, `[budget]`, `[smoke]`: how the image is made and what is asked of it.
 
 use super::Check;
-use crate::recipe::file::{self, BudgetFile, Compressor, OneOrMany, PackFile, RootFile, SmokeFile};
+use crate::recipe::file::{
+    self, BudgetFile, Compressor, LostFile, LostReboot, LostWord, OneOrMany, PackFile, RootFile, SmokeFile,
+};
 use crate::recipe::node::{At, Node};
 use crate::recipe::problem::Problem;
 use crate::recipe::{Budget, Compression, Expectation, Pack, Root, RootMode, Smoke, default_source};
-use bootwright_contract::{RootImage, Tmpfs};
+use bootwright_contract::{Lost, RootImage, Tmpfs};
+use std::path::Path;
 
 impl Check<'_> {
     /// `name`: the recipe's.
@@ -23,6 +26,10 @@ impl Check<'_> {
         }
         self.check_tmpfs_size(node.at_of("overlay_size"), &file.overlay_size);
         let tmpfs = self.tmpfs(node.get("tmpfs"));
+        let trust = file.trust.map(|key| self.host_path(node.at_of("trust"), &key));
+        if let Some(key) = &trust {
+            self.check_there(node.at_of("trust"), "file", key, Path::is_file);
+        }
         let named = self.sources(&node, file.source);
         let (mode, image) = (self.root_mode.unwrap_or(file.mode), file.image);
         // Of another mode than the recipe's own only what is meant for it.
@@ -44,6 +51,12 @@ impl Check<'_> {
             overlay_size: file.overlay_size,
             read_ahead_kb: file.read_ahead_kb,
             tmpfs,
+            lost: match file.lost {
+                LostFile::Simple(LostWord::Wait) => Lost::Wait,
+                LostFile::Reboot(LostReboot { reboot_after_s }) => Lost::Reboot { after_s: reboot_after_s },
+            },
+            trust,
+            refuse_downgrade: file.refuse_downgrade,
         })
     }
 

@@ -38,6 +38,42 @@ pub struct RootFile {
     /// More tmpfs mounts.
     #[serde(default)]
     pub tmpfs: Vec<TmpfsFile>,
+    /// What to do when the server of a network root is lost and stays so.
+    #[serde(default)]
+    pub lost: LostFile,
+    /// Public key (PEM) whose signed root images are taken beside the one of this build; `build --sign` sets it as well.
+    pub trust: Option<String>,
+    /// With `trust`: refuse root images whose serial is lower than that of this build.
+    #[serde(default)]
+    pub refuse_downgrade: bool,
+}
+
+/// `"wait"`, or `{ reboot_after_s = 300 }`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LostFile {
+    Simple(LostWord),
+    Reboot(LostReboot),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LostWord {
+    /// Try to reach it again, for ever; what needs the root waits.
+    Wait,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LostReboot {
+    /// Reboot when it has been lost for that many seconds.
+    pub reboot_after_s: u32,
+}
+
+impl Default for LostFile {
+    fn default() -> Self {
+        Self::Simple(LostWord::Wait)
+    }
 }
 
 fn ram() -> RootMode {

@@ -134,7 +134,7 @@ fn failures_name_the_cause() {
 fn the_image_goes_where_it_cannot_be_swapped() {
     use crate::sys::fake::Fake;
     let fake = Fake::default();
-    drop(mount_tmpfs(&fake, 5000).expect("mounted"));
+    drop(mount_tmpfs(&fake, 5000, RootImage::Erofs).expect("mounted"));
     let expected = [
         "make_dir /bootwright/fetched",
         "mount tmpfs /bootwright/fetched tmpfs 0x0 mode=0700,size=73728,noswap",

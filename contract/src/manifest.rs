@@ -1,0 +1,56 @@
+//! The manifest of a root image, signed, beside it on a web server: with it an initrd takes root images that were built
+//! after it.
+
+use crate::RootImage;
+use serde::{Deserialize, Serialize};
+
+/// [`RootManifest::kind`].
+pub const KIND: &str = "bootwright-root";
+/// Layout of [`RootManifest`].
+pub const VERSION: u32 = 1;
+/// Bytes of the detached signature (Ed25519, RFC 8032 section 5.1.6), which is all that its file holds.
+pub const SIGNATURE_BYTES: usize = 64;
+
+/// JSON; the signature is over the file's bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootManifest {
+    /// [`KIND`]: the same key may sign other things.
+    pub kind: String,
+    /// [`VERSION`].
+    pub version: u32,
+    /// Recipe of the image.
+    pub recipe: String,
+    /// Id of the build that made it.
+    pub image_id: String,
+    /// Kernel that the image's modules are for.
+    pub release: String,
+    /// Never falls from build to build.
+    pub serial: u64,
+    pub image: RootImage,
+    /// Bytes.
+    pub size: u64,
+    /// Hex.
+    pub sha256: String,
+}
+
+/// Path of the manifest beside `image` (a path or URL, without query): `root.img` -> `root.json`.
+pub fn manifest_path(image: &str) -> String {
+    [image.strip_suffix(".img").unwrap_or(image), ".json"].concat()
+}
+
+/// Path of its signature.
+pub fn signature_path(image: &str) -> String {
+    [&manifest_path(image), ".sig"].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_the_image() {
+        assert_eq!(manifest_path("/a/root.img"), "/a/root.json");
+        assert_eq!(signature_path("/a/root"), "/a/root.json.sig");
+    }
+}

@@ -1,0 +1,220 @@
+//! Which root image is the right one: that of this build, or one that a signed manifest names.
+//!
+//! With a key in the boot config, the manifest beside the image (`root.json`, `root.json.sig`) decides if it is there:
+//! root images are then renewed without a new initrd. It must be signed, and fit this initrd: recipe, kernel, serial.
+
+use super::http::{self, HttpError, Size};
+use super::source::{Http, Source};
+use crate::boot::Machine;
+use crate::config;
+use crate::json::JsonError;
+use bootwright_contract::manifest::{KIND, RootManifest, SIGNATURE_BYTES, VERSION, manifest_path, signature_path};
+use bootwright_contract::{BootConfig, RootImage, Trust};
+use ed25519_compact::{PublicKey, Signature};
+
+/// A manifest has a few hundred bytes.
+const LARGEST_MANIFEST: u64 = 16 << 10;
+
+/// What the right image is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    pub size: u64,
+    pub sha256: String,
+    pub image: RootImage,
+}
+
+/// Why a manifest is not believed.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum TrustError {
+    #[error("the boot config knows no size and hash of a root image: build it with a network root")]
+    NoFacts,
+    #[error("the boot config's key is no Ed25519 public key")]
+    Key,
+    #[error("its signature is not by the key of this initrd")]
+    Signature,
+    #[error("it cannot be read: {0}")]
+    Json(JsonError),
+    #[error("its {what} is `{found}`, this initrd takes `{expected}`")]
+    Other { what: &'static str, found: String, expected: String },
+    #[error("its serial is {found}, and this initrd refuses what is older than {oldest}")]
+    Downgrade { found: u64, oldest: u64 },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("`{url}`: {cause}")]
+    Get { url: String, cause: HttpError },
+    #[error("root manifest `{url}`: {cause}")]
+    Trust { url: String, cause: TrustError },
+}
+
+/// The image of this build.
+pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
+    let (Some(size), Some(sha256)) = (config.root.size, config.root.sha256.clone()) else {
+        return Err(TrustError::NoFacts);
+    };
+    Ok(ImageFacts { size, sha256, image: config.root.image })
+}
+
+/// The image that is to be fetched from `source`.
+pub fn facts(machine: &Machine, config: &BootConfig, source: &Http) -> Result<ImageFacts, ManifestError> {
+    let beside = |path: fn(&str) -> String| Http { path: with_path(&source.path, path), ..source.clone() };
+    let (manifest, signature) = (beside(manifest_path), beside(signature_path));
+    let url = |place: &Http| Source::Http(place.clone()).to_string();
+    let believed = |outcome: Result<ImageFacts, TrustError>| {
+        outcome.map_err(|cause| ManifestError::Trust { url: url(&manifest), cause })
+    };
+    let Some(trust) = &config.root.trust else { return believed(baked(config)) };
+    let get = |place: &Http, most: u64| {
+        let mut bytes = Vec::new();
+        http::get(machine, place, Size::AtMost(most), &mut bytes).map(|()| bytes)
+    };
+    let text = match get(&manifest, LARGEST_MANIFEST) {
+        // An image that is the one of this build needs no other proof.
+        Err(HttpError::Status { status: 404 }) => return believed(baked(config)),
+        text => text.map_err(|cause| ManifestError::Get { url: url(&manifest), cause })?,
+    };
+    let signed = get(&signature, SIGNATURE_BYTES as u64);
+    let signed = signed.map_err(|cause| ManifestError::Get { url: url(&signature), cause })?;
+    let facts = believed(check(&text, &signed, trust, config))?;
+    if Ok(&facts) != baked(config).as_ref() {
+        machine
+            .timeline
+            .note(&["`", &url(&manifest), "` names another root image, signed by the key of this initrd"].concat());
+    }
+    Ok(facts)
+}
+
+/// The path with another name in it; a query stays as it is.
+fn with_path(path: &str, change: fn(&str) -> String) -> String {
+    match path.split_once('?') {
+        Some((path, query)) => [&change(path)[..], "?", query].concat(),
+        None => change(path),
+    }
+}
+
+/// The signature comes first: nothing is read that was not signed.
+fn check(text: &[u8], signature: &[u8], trust: &Trust, config: &BootConfig) -> Result<ImageFacts, TrustError> {
+    let key = unhex(&trust.key).and_then(|key| PublicKey::from_slice(&key).ok()).ok_or(TrustError::Key)?;
+    let signature = Signature::from_slice(signature).map_err(|_| TrustError::Signature)?;
+    key.verify(text, &signature).map_err(|_| TrustError::Signature)?;
+    let manifest: RootManifest = config::read_root_manifest(text).map_err(TrustError::Json)?;
+    let same = |what, found: &str, expected: &str| match found == expected {
+        true => Ok(()),
+        false => Err(TrustError::Other { what, found: found.into(), expected: expected.into() }),
+    };
+    same("kind", &manifest.kind, KIND)?;
+    same("version", &manifest.version.to_string(), &VERSION.to_string())?;
+    same("recipe", &manifest.recipe, &config.recipe)?;
+    same("kernel", &manifest.release, &config.modules.release)?;
+    if trust.refuse_downgrade && manifest.serial < trust.serial {
+        return Err(TrustError::Downgrade { found: manifest.serial, oldest: trust.serial });
+    }
+    Ok(ImageFacts { size: manifest.size, sha256: manifest.sha256, image: manifest.image })
+}
+
+/// The 32 bytes of a key.
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        *byte = (digit(digits[0])? << 4 | digit(digits[1])?) as u8;
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::boot_config;
+    use crate::verify::hex;
+    use ed25519_compact::{KeyPair, Seed};
+
+    fn setting() -> (KeyPair, Trust, BootConfig, RootManifest) {
+        let pair = KeyPair::from_seed(Seed::new([7; 32]));
+        let trust = Trust { key: hex(&*pair.pk), serial: 10, refuse_downgrade: true };
+        let mut config = boot_config();
+        config.modules.release = "6.12".into();
+        let manifest = RootManifest {
+            kind: KIND.into(),
+            version: VERSION,
+            recipe: config.recipe.clone(),
+            image_id: "ab".into(),
+            release: "6.12".into(),
+            serial: 10,
+            image: RootImage::Erofs,
+            size: 8192,
+            sha256: "cd".into(),
+        };
+        (pair, trust, config, manifest)
+    }
+
+    #[test]
+    fn what_the_key_signed_is_believed_if_it_fits() {
+        let (pair, trust, config, manifest) = setting();
+        let ask = |trust: &Trust, manifest: &RootManifest| {
+            let text = serde_json::to_vec(manifest).expect("plain data");
+            check(&text, &pair.sk.sign(&text, None)[..], trust, &config).map_err(|e| e.to_string())
+        };
+        let facts = ImageFacts { size: 8192, sha256: "cd".into(), image: RootImage::Erofs };
+        assert_eq!(ask(&trust, &manifest), Ok(facts.clone()));
+        let old = RootManifest { serial: 9, ..manifest.clone() };
+        assert_eq!(ask(&trust, &old), Err("its serial is 9, and this initrd refuses what is older than 10".into()));
+        assert_eq!(ask(&Trust { refuse_downgrade: false, ..trust.clone() }, &old), Ok(facts));
+        for (manifest, message) in [
+            (RootManifest { kind: "other".into(), ..manifest.clone() }, "its kind is `other`"),
+            (RootManifest { version: 2, ..manifest.clone() }, "its version is `2`, this initrd takes `1`"),
+            (RootManifest { recipe: "other".into(), ..manifest.clone() }, "its recipe is `other`"),
+            (
+                RootManifest { release: "6.1".into(), ..manifest.clone() },
+                "its kernel is `6.1`, this initrd takes `6.12`",
+            ),
+        ] {
+            assert!(ask(&trust, &manifest).expect_err(message).starts_with(message));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        let (pair, trust, config, manifest) = setting();
+        let text = serde_json::to_vec(&manifest).expect("plain data");
+        let good = pair.sk.sign(&text, None);
+        let mut changed = text.clone();
+        changed[20] ^= 1;
+        let other = KeyPair::from_seed(Seed::new([8; 32])).sk.sign(&text, None);
+        for (text, signature) in [(&changed, &good[..]), (&text, &other[..]), (&text, &good[..63]), (&text, &[])] {
+            assert_eq!(check(text, signature, &trust, &config), Err(TrustError::Signature));
+        }
+        let nonsense = b"{}".to_vec();
+        let signed = pair.sk.sign(&nonsense, None);
+        assert!(matches!(check(&nonsense, &signed[..], &trust, &config), Err(TrustError::Json(_))));
+        for key in ["", "zz", &"zz".repeat(32)] {
+            let trust = Trust { key: key.into(), ..trust.clone() };
+            assert_eq!(check(&text, &good[..], &trust, &config), Err(TrustError::Key));
+        }
+        assert_eq!(baked(&config), Err(TrustError::NoFacts));
+    }
+
+    /// RFC 8032 section 7.1, test 2.
+    #[test]
+    fn the_rfcs_signature_is_good() {
+        let key = unhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").expect("hex");
+        let half = |text: &str| unhex(text).expect("hex");
+        let signature = [
+            half("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"),
+            half("085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
+        ]
+        .concat();
+        let signature = Signature::from_slice(&signature).expect("64 bytes");
+        assert!(PublicKey::from_slice(&key).expect("32 bytes").verify([0x72], &signature).is_ok());
+    }
+
+    #[test]
+    fn the_manifest_lies_beside_the_image() {
+        assert_eq!(with_path("/a/root.img?x=.img", manifest_path), "/a/root.json?x=.img");
+        assert_eq!(with_path("/a/root.img", signature_path), "/a/root.json.sig");
+    }
+}
