@@ -21,6 +21,7 @@ pub mod pid1;
 pub mod pipeline;
 pub mod recipe;
 pub mod segment;
+pub mod serve;
 pub mod signing;
 pub mod smoke;
 pub mod source;

@@ -31,6 +31,8 @@ pub struct BootConfig {
     pub services: Vec<Service>,
     /// What to do when a phase fails, by phase name; phases not named keep PID1's own table.
     pub policies: BTreeMap<String, Policy>,
+    /// Where PID1 posts how far the boot is ([`crate::report`]): `http://HOST[:PORT]/PATH`, an empty host is the boot server.
+    pub report: Option<String>,
     /// Seconds that a whole shutdown may take before the machine is reset or switched off regardless.
     pub shutdown_timeout_s: u32,
     /// Absent: no watchdog is opened.

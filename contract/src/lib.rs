@@ -7,6 +7,7 @@ pub mod boot;
 pub mod console;
 pub mod manifest;
 pub mod paths;
+pub mod report;
 pub mod sums;
 
 pub use boot::*;

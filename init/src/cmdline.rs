@@ -12,6 +12,7 @@ const KNOWN: &[&str] = &[
     "bw.poweroff_after_s",
     "bw.read_ahead_kb",
     "bw.root",
+    "bw.report",
     "bw.shell",
     "bw.stop",
     "bw.time",

@@ -20,6 +20,7 @@ mod netroot;
 mod panic;
 mod phases;
 mod power;
+mod report;
 mod root;
 mod service;
 mod spawn;

@@ -146,7 +146,7 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
             Run::Network => match &network {
                 Some(handle) => handle.watch().write_files_again(&machine.boot_or_die()),
                 None => {
-                    let handle = crate::net::spawn(&machine.boot_or_die());
+                    let handle = start_network(&machine.boot_or_die());
                     machine.set_network(handle.watch());
                     network = Some(handle);
                 }
@@ -159,10 +159,17 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
     if let Some(after_s) = boot.cmdline.value("bw.poweroff_after_s").and_then(|s| s.parse().ok()) {
         power::power_off_later(after_s);
     }
-    let network = network.unwrap_or_else(|| crate::net::spawn(&boot));
+    let network = network.unwrap_or_else(|| start_network(&boot));
     boot.timeline.phase_start("services");
     let ending = crate::main_loop::run(boot.clone(), network);
     (boot, ending)
+}
+
+/// The network, and the reports that need it.
+fn start_network(boot: &Arc<Boot>) -> crate::net::NetHandle {
+    let handle = crate::net::spawn(boot);
+    crate::report::spawn(boot, handle.watch());
+    handle
 }
 
 /// The root comes over the network: that has to be there first, and somebody has to watch the root's server.
@@ -172,7 +179,7 @@ fn start_network_early(machine: &Machine) -> crate::net::NetHandle {
     if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
         boot.timeline.note(&["nobody will reboot when the root stays lost: ", &error.to_string()].concat());
     }
-    let handle = crate::net::spawn(&boot);
+    let handle = start_network(&boot);
     machine.set_network(handle.watch());
     handle
 }

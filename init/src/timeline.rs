@@ -27,6 +27,8 @@ struct State {
     run_mounted: bool,
     /// `bw.debug`: also say when a phase starts.
     verbose: bool,
+    /// How often the record has changed.
+    changes: u64,
 }
 
 impl Timeline {
@@ -34,7 +36,17 @@ impl Timeline {
     pub fn new(phases: &[&str], out: Box<dyn Write + Send>) -> Timeline {
         let record = console::Timeline { version: 1, ..Default::default() };
         let pending = phases.iter().map(|p| p.to_string()).collect();
-        Timeline { state: Mutex::new(State { record, pending, out, device: None, run_mounted: false, verbose: false }) }
+        Timeline {
+            state: Mutex::new(State {
+                record,
+                pending,
+                out,
+                device: None,
+                run_mounted: false,
+                verbose: false,
+                changes: 0,
+            }),
+        }
     }
 
     /// Names the image in the JSON.
@@ -179,6 +191,11 @@ impl Timeline {
         self.lock().say(uptime_s(), Event::Down { how: how.into() });
     }
 
+    /// A number that grows with each change of the record.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
     /// The record so far.
     pub fn snapshot(&self) -> console::Timeline {
         self.lock().record.clone()
@@ -197,6 +214,7 @@ impl State {
     }
 
     fn publish(&mut self) {
+        self.changes += 1;
         if !self.run_mounted && self.device.is_none() {
             return;
         }

@@ -30,11 +30,11 @@ pub fn node_config(plan: &Plan<'_>, entry: &NodeEntry<'_>) -> String {
     format!("DEFAULT {name}\nPROMPT 0\nSAY bootwright: this is {name}\n{label}")
 }
 
-/// A leading `/` keeps PXELINUX from putting its own folder before the path; SYSAPPEND 2 adds `BOOTIF=`.
+/// `::` keeps PXELINUX from putting its own folder before the path; SYSAPPEND 2 adds `BOOTIF=`.
 fn label(name: &str, image: &BootImage, initrds: &[String], words: &[String]) -> String {
-    let initrds: Vec<String> = initrds.iter().map(|path| format!("/{path}")).collect();
+    let initrds: Vec<String> = initrds.iter().map(|path| format!("::{path}")).collect();
     format!(
-        "LABEL {name}\n  KERNEL /{}/vmlinuz\n  INITRD {}\n  APPEND {}\n  SYSAPPEND 2\n",
+        "LABEL {name}\n  KERNEL ::{}/vmlinuz\n  INITRD {}\n  APPEND {}\n  SYSAPPEND 2\n",
         image.name,
         initrds.join(","),
         words.join(" ")

@@ -133,7 +133,7 @@ fn other_loaders() {
     let plan = Plan::new(&nodes, &images, false).unwrap();
     let pxe = pxelinux::node_config(&plan, &plan.nodes[0]);
     assert!(pxe.starts_with("DEFAULT n1\nPROMPT 0\n"), "{pxe}");
-    assert!(pxe.contains("KERNEL /worker-nbd/vmlinuz\n  INITRD /worker-nbd/initrd.img\n"), "{pxe}");
+    assert!(pxe.contains("KERNEL ::worker-nbd/vmlinuz\n  INITRD ::worker-nbd/initrd.img\n"), "{pxe}");
     assert!(pxelinux::default_config(&plan).starts_with("DEFAULT worker\nPROMPT 1\nTIMEOUT 30\n"));
     let grub = grub::config(&plan);
     assert!(grub.find(UUID).unwrap() < grub.find("52:54:00:00:00:01").unwrap(), "{grub}");

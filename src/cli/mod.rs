@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod keygen;
 pub mod lock;
 pub mod schema;
+pub mod serve;
 pub mod smoke;
 
 use crate::cache::Cache;
@@ -110,6 +111,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Boot an image in QEMU and wait for its expectations
     Smoke(smoke::SmokeArgs),
+    /// Serve out/ to a lab: HTTP, DHCP and TFTP by dnsmasq, and a page that shows images and nodes
+    Serve(serve::ServeArgs),
     /// List the host tools that recipes need, and how to install the missing ones
     Doctor(doctor::DoctorArgs),
     /// Tell which recipe line or dependency put a file into an image
@@ -176,6 +179,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Boot(args) => boot::run(args, &global.ui()),
         Command::Inspect(args) => inspect::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
+        Command::Serve(args) => serve::run(args, global.ui()),
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Keygen(args) => keygen::run(args),

@@ -2,8 +2,9 @@
 
 use super::{OutArgs, RecipeArgs};
 use crate::error::{Exit, Failure};
+use crate::nodes::{Mac, parse_mac};
 use crate::recipe::{CheckedRecipe, Expectation, RootMode, load_recipe};
-use crate::smoke::{self, AccelChoice, SmokeError, SmokeOptions, SmokeReport, Via};
+use crate::smoke::{self, AccelChoice, Firmware, SmokeError, SmokeOptions, SmokeReport, Via};
 use crate::ui::Ui;
 use clap::Args;
 use std::path::Path;
@@ -24,6 +25,16 @@ pub struct SmokeArgs {
     /// How kernel and initrd get into the machine
     #[arg(long, value_enum, default_value = "kernel")]
     pub via: Via,
+    /// The machine's firmware
+    #[arg(long, value_enum, default_value = "bios")]
+    pub firmware: Firmware,
+    /// With --via ipxe: what DHCP names instead of the image's own script; an address, in which this machine is 10.0.2.2, or a path
+    /// below --out, by TFTP
+    #[arg(long, value_name = "URL|PATH")]
+    pub bootfile: Option<String>,
+    /// MAC address of the machine's card
+    #[arg(long, value_name = "MAC", value_parser = parse_mac_argument)]
+    pub mac: Option<Mac>,
     /// What runs the guest; auto takes KVM where it really boots the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelChoice,
@@ -85,6 +96,9 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
         Some(until) => smoke::expect_until(&wanted.expect, until),
         None => wanted.expect.clone(),
     };
+    if args.bootfile.is_some() && args.via != Via::Ipxe {
+        return Err(super::boot::usage("--bootfile is for machines that boot over the network", "add --via ipxe"));
+    }
     if expect.is_empty() {
         return Err(Failure {
             exit: Exit::Usage,
@@ -102,11 +116,18 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
         smp: args.smp.unwrap_or(wanted.smp),
         deadline: Duration::from_secs(args.deadline_s.unwrap_or(wanted.deadline_s).into()),
         via: args.via,
+        firmware: args.firmware,
+        bootfile: args.bootfile.clone(),
+        mac: args.mac,
         accel: args.accel,
         powerdown: args.powerdown,
         keep: args.keep,
         cache_dir: cache_dir.into(),
     })
+}
+
+fn parse_mac_argument(text: &str) -> Result<Mac, String> {
+    parse_mac(text).ok_or_else(|| "expected the MAC address of a card, such as 52:54:00:12:34:56".into())
 }
 
 fn say_result(report: &SmokeReport, ui: &Ui) {

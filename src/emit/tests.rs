@@ -84,6 +84,7 @@ fn recipe() -> CheckedRecipe {
         hostname: contract::Hostname { dhcp: false, fallback: None },
         sysctls: Default::default(),
         policies: Default::default(),
+        report: None,
         zram: None,
         state: Vec::new(),
         watchdog: None,

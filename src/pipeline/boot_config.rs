@@ -44,6 +44,7 @@ pub fn boot_config(
         },
         state: recipe.state.clone(),
         zram: recipe.zram.clone(),
+        report: recipe.report.clone(),
         sysctls: recipe.sysctls.clone(),
         hostname: recipe.hostname.clone(),
         services: recipe.services.clone(),

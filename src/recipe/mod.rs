@@ -71,6 +71,8 @@ pub struct CheckedRecipe {
     /// Parents first.
     pub state: Vec<contract::State>,
     pub watchdog: Option<contract::Watchdog>,
+    /// Where PID1 posts how far the boot is.
+    pub report: Option<String>,
     pub shutdown_timeout_s: u32,
     pub budget: Budget,
     pub smoke: Smoke,

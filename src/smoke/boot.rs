@@ -3,19 +3,19 @@
 use super::artifacts::{self, Files};
 use super::console::{News, Trouble, Watch};
 use super::error::{FailedBoot, Why};
-use super::http::HttpServer;
-use super::interrupt::Interrupts;
 use super::machine::{Machine, Output};
 use super::qemu::{self, Boot, QEMU, Wiring};
 use super::qmp::Qmp;
 use super::{Engine, Reached, SmokeError, SmokeOptions, SmokeReport, Via, junit, netboot, ssh};
+use crate::interrupt::Interrupts;
 use crate::recipe::Expectation;
+use crate::serve::{Fetch, HttpServer};
 use crate::ui::{Task, Ui};
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often signals, the deadline and SSH are looked at while the console is silent.
@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
         let sockets = tempfile::tempdir().map_err(|cause| SmokeError::io("make", &std::env::temp_dir(), cause))?;
         let qmp_path = sockets.path().join("qmp");
         let mut plan = plan.clone();
-        let serve = || HttpServer::start(&plan.image_dir, artifacts::create(&files.http_log)?);
+        let serve = || serve(&plan.image_dir, &files.http_log);
         let server = match plan.via {
             Via::Kernel if plan.serves_root => {
                 let server = serve()?;
@@ -98,13 +98,14 @@ impl<'a> Session<'a> {
             }
             Via::Kernel => None,
             Via::Ipxe => {
-                let server = serve()?;
-                netboot::write_scripts(&files.dir, options, server.port)?;
-                Some(server)
+                // A boot file of somebody else's leads to a server of theirs.
+                let server = options.bootfile.is_none().then(serve).transpose()?;
+                netboot::write_scripts(&files.dir, options, server.as_ref().map(|server| server.port))?;
+                server
             }
         };
         let wiring = Wiring { timeline: &files.timeline_raw, qmp: &qmp_path };
-        let args = qemu::arguments(&plan, Some(wiring), &netboot::tftp(&files.dir), 0);
+        let args = qemu::arguments(&plan, Some(wiring), &netboot::tftp(options, &plan.image_dir, &files.dir), 0);
         let log = artifacts::create(&files.console)?;
         let begin = Instant::now();
         let machine = Machine::start(QEMU, &args, log, &files.qemu_log, Some(&qmp_path))?;
@@ -153,7 +154,7 @@ impl<'a> Session<'a> {
         let args = qemu::arguments(
             &self.plan,
             None,
-            &netboot::rerun_tftp(&self.plan.image_dir, &self.files.dir),
+            &netboot::rerun_tftp(self.options, &self.plan.image_dir, &self.files.dir),
             self.ssh_port,
         );
         format!("{}\n", qemu::shell_line(QEMU, &args))
@@ -311,6 +312,7 @@ impl<'a> Session<'a> {
             failure: None,
             engine: self.plan.engine,
             via: self.plan.via,
+            firmware: self.options.firmware,
             ram_mib: self.plan.ram_mib,
             smp: self.plan.smp,
             wall_s: round_ms(self.begin.elapsed().as_secs_f64()),
@@ -325,6 +327,17 @@ impl<'a> Session<'a> {
             kept: None,
         }
     }
+}
+
+/// The image over HTTP, with a line a fetch in `log`.
+fn serve(image_dir: &Path, log: &Path) -> Result<HttpServer, SmokeError> {
+    let log = Mutex::new(artifacts::create(log)?);
+    let on_fetch = move |fetch: &Fetch| {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        // The log is for people: a full disk must not stop the boot.
+        let _ = log.write_all(format!("{fetch}\n").as_bytes());
+    };
+    HttpServer::start(image_dir, Arc::new(on_fetch)).map_err(|cause| SmokeError::Server { cause })
 }
 
 fn round_ms(s: f64) -> f64 {

@@ -15,6 +15,8 @@ pub enum SmokeError {
     NoImage { path: PathBuf, recipe: String },
     #[error("`{program}` is missing")]
     MissingQemu { program: String },
+    #[error("there is no UEFI firmware for QEMU here")]
+    NoFirmware,
     #[error("cannot start `{program}`: {cause}")]
     Start { program: String, cause: std::io::Error },
     #[error("KVM does not work here: {problem}")]
@@ -51,6 +53,7 @@ impl SmokeError {
             Self::MissingQemu { .. } => {
                 "install it (Debian: `apt-get install qemu-system-x86`); `bootwright doctor` lists all tools".into()
             }
+            Self::NoFirmware => "install OVMF (Debian: `apt-get install ovmf`), or use --firmware bios".into(),
             Self::Start { .. } => "run the program by hand to see more".into(),
             Self::Kvm { .. } => "use --accel tcg, or auto".into(),
             Self::Io { .. } => "check the path, its permissions and the free space".into(),

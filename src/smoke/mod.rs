@@ -5,8 +5,7 @@ mod artifacts;
 mod boot;
 mod console;
 mod error;
-mod http;
-mod interrupt;
+mod firmware;
 mod junit;
 mod machine;
 mod min_ram;
@@ -19,12 +18,14 @@ pub use accel::{AccelChoice, KvmProblem};
 pub use boot::Kept;
 pub use console::{SeenPhase, Trouble};
 pub use error::{FailedBoot, SmokeError, Why};
+pub use firmware::{Firmware, Ovmf};
 pub use min_ram::{MinRam, Try, find_min_ram};
 pub use qemu::{Engine, QEMU};
 
+use crate::interrupt::Interrupts;
+use crate::nodes::Mac;
 use crate::recipe::Expectation;
 use crate::ui::Ui;
-use interrupt::Interrupts;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +60,11 @@ pub struct SmokeOptions {
     /// For all expectations together.
     pub deadline: Duration,
     pub via: Via,
+    pub firmware: Firmware,
+    /// What DHCP names instead of the image's own script: an address, or a path below the folder of images, by TFTP.
+    pub bootfile: Option<String>,
+    /// Of the machine's card; absent: QEMU's own.
+    pub mac: Option<Mac>,
     pub accel: AccelChoice,
     /// Press the power button once everything is reached and wait for an orderly end.
     pub powerdown: bool,
@@ -122,6 +128,7 @@ pub struct SmokeReport {
     pub failure: Option<String>,
     pub engine: Engine,
     pub via: Via,
+    pub firmware: Firmware,
     pub ram_mib: u32,
     pub smp: u32,
     pub wall_s: f64,
@@ -153,6 +160,7 @@ pub fn run_smoke(image_dir: &Path, options: &SmokeOptions, ui: &Ui) -> Result<Sm
 struct Prepared<'a> {
     image_dir: PathBuf,
     engine: Engine,
+    firmware: Option<Ovmf>,
     interrupts: Arc<Interrupts>,
     options: &'a SmokeOptions,
 }
@@ -160,16 +168,17 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn new(image_dir: &Path, options: &'a SmokeOptions, ui: &Ui) -> Result<Self, SmokeError> {
         let image_dir = std::path::absolute(image_dir).map_err(|cause| SmokeError::io("find", image_dir, cause))?;
-        let boot_script = (options.via == Via::Ipxe).then_some("boot.ipxe");
+        let boot_script = (options.via == Via::Ipxe && options.bootfile.is_none()).then_some("boot.ipxe");
         for name in ["vmlinuz", "initrd.img"].into_iter().chain(boot_script) {
             let path = image_dir.join(name);
             if !path.is_file() {
                 return Err(SmokeError::NoImage { path, recipe: options.recipe.clone() });
             }
         }
-        let interrupts = Arc::new(Interrupts::watch()?);
+        let firmware = options.firmware.find()?;
+        let interrupts = Arc::new(Interrupts::watch().map_err(|cause| SmokeError::Signals { cause })?);
         let engine = accel::choose(options.accel, &image_dir.join("vmlinuz"), &options.cache_dir, ui)?;
-        Ok(Self { image_dir, engine, interrupts, options })
+        Ok(Self { image_dir, engine, firmware, interrupts, options })
     }
 
     fn boot(&self, ram_mib: u32) -> qemu::Boot {
@@ -179,6 +188,8 @@ impl<'a> Prepared<'a> {
             ram_mib,
             smp: self.options.smp,
             via: self.options.via,
+            firmware: self.firmware.clone(),
+            mac: self.options.mac,
             cmdline: self.options.whole_cmdline(),
             serves_root: self.options.serves_root(),
         }

@@ -1,6 +1,7 @@
 //! The QEMU command line of a smoke boot. Pure: nothing is started here.
 
-use super::Via;
+use super::{Ovmf, Via};
+use crate::nodes::Mac;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,9 @@ pub struct Boot {
     pub ram_mib: u32,
     pub smp: u32,
     pub via: Via,
+    /// UEFI's; absent: QEMU's own BIOS.
+    pub firmware: Option<Ovmf>,
+    pub mac: Option<Mac>,
     /// The whole kernel command line; with iPXE it is in the script instead.
     pub cmdline: String,
     /// `root.img` is fetched from a server of ours.
@@ -64,6 +68,14 @@ pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_p
     add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     // graphics=off makes SeaBIOS, and with it iPXE, talk on the first serial port.
     add(&["-machine", "q35,graphics=off"]);
+    if let Some(ovmf) = &boot.firmware {
+        for (path, rest) in [(&ovmf.code, "readonly=on"), (&ovmf.variables, "snapshot=on")] {
+            let mut drive = OsString::from(format!("if=pflash,format=raw,{rest},file="));
+            drive.push(escape_commas(path));
+            args.extend(["-drive".into(), drive]);
+        }
+    }
+    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
     add(&boot.engine.arguments());
     add(&["-smp", &boot.smp.to_string(), "-m", &boot.ram_mib.to_string()]);
     match wiring {
@@ -85,14 +97,15 @@ pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_p
         netdev.push(format!(",bootfile={}", tftp.bootfile));
     }
     args.extend(["-netdev".into(), netdev, "-device".into()]);
+    let mac = boot.mac.map(|mac| format!(",mac={mac}")).unwrap_or_default();
     match boot.via {
         Via::Kernel => {
-            args.push("virtio-net-pci,netdev=net,romfile=".into());
+            args.push(format!("virtio-net-pci,netdev=net,romfile={mac}").into());
             args.extend(["-kernel".into(), boot.image_dir.join("vmlinuz").into()]);
             args.extend(["-initrd".into(), boot.image_dir.join("initrd.img").into()]);
             args.extend(["-append".into(), OsString::from(&boot.cmdline)]);
         }
-        Via::Ipxe => args.push("virtio-net-pci,netdev=net,bootindex=0".into()),
+        Via::Ipxe => args.push(format!("virtio-net-pci,netdev=net,bootindex=0{mac}").into()),
     }
     args
 }
@@ -141,6 +154,8 @@ mod tests {
             ram_mib: 512,
             smp: 2,
             via,
+            firmware: None,
+            mac: None,
             cmdline: "console=ttyS0 it's=\"x\"".into(),
             serves_root: false,
         }
@@ -156,6 +171,17 @@ mod tests {
             let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into()).collect();
             assert_eq!(String::from_utf8_lossy(&out.stdout).lines().collect::<Vec<_>>(), words);
         }
+    }
+
+    #[test]
+    fn uefi_and_mac() {
+        let firmware = Some(Ovmf { code: "/fw/code".into(), variables: "/fw,vars".into() });
+        let boot = Boot { firmware, mac: crate::nodes::parse_mac("52:54:00:00:00:01"), ..boot(Via::Ipxe) };
+        let tftp = Tftp { dir: Path::new("/o"), bootfile: "x".into() };
+        let line = shell_line(QEMU, &arguments(&boot, None, &tftp, 0));
+        assert!(line.contains("-drive if=pflash,format=raw,readonly=on,file=/fw/code "), "{line}");
+        assert!(line.contains("-drive if=pflash,format=raw,snapshot=on,file=/fw,,vars "), "{line}");
+        assert!(line.ends_with("virtio-net-pci,netdev=net,bootindex=0,mac=52:54:00:00:00:01"), "{line}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn failed_boot(why: Why) -> FailedBoot {
         failure: None,
         engine: Engine::Tcg,
         via: Via::Kernel,
+        firmware: Firmware::Bios,
         ram_mib: 512,
         smp: 2,
         wall_s: 61.5,

@@ -171,6 +171,7 @@ fn empty_recipe() -> CheckedRecipe {
         hostname: contract::Hostname { dhcp: false, fallback: None },
         sysctls: BTreeMap::new(),
         policies: BTreeMap::new(),
+        report: None,
         zram: None,
         state: Vec::new(),
         watchdog: None,

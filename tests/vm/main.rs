@@ -10,6 +10,8 @@ mod image;
 mod need;
 #[path = "../support/newc.rs"]
 mod newc;
+#[path = "../support/serve.rs"]
+mod serve;
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/ssh.rs"]
@@ -19,6 +21,7 @@ mod tgt;
 #[path = "../support/vm.rs"]
 mod vm;
 
+mod chain;
 mod container;
 mod control;
 mod damaged;

@@ -23,6 +23,7 @@ record!(BootConfig {
     hostname,
     services,
     policies,
+    report,
     shutdown_timeout_s,
     watchdog,
 });

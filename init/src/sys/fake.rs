@@ -168,6 +168,7 @@ pub fn boot_config() -> BootConfig {
         time: Time::default(),
         root,
         state: vec![],
+        report: None,
         zram: None,
         sysctls: Default::default(),
         hostname: Hostname { dhcp: true, fallback: None },

@@ -75,6 +75,7 @@ impl<'a> Check<'a> {
         let hostname = self.hostname(&tree);
         let sysctls = self.sysctls(&tree);
         let zram = self.zram(&tree);
+        let report = self.report_url(&tree);
         let policies = self.policies(&tree);
         let (state, state_modules) = self.state(&tree);
         let watchdog = self.watchdog(&tree);
@@ -111,6 +112,7 @@ impl<'a> Check<'a> {
             zram,
             state,
             watchdog,
+            report,
             shutdown_timeout_s,
             budget: budget?,
             smoke: smoke?,

@@ -1,7 +1,7 @@
-//! `[hostname]`, `[sysctls]`, `[zram]`, `[policies]`: settings for PID1.
+//! `[hostname]`, `[sysctls]`, `[zram]`, `[policies]`, `[report]`: settings for PID1.
 
 use super::Check;
-use crate::recipe::file::{HostnameFile, PolicyFile, PolicyTable, Scalar, SimplePolicy, ZramFile};
+use crate::recipe::file::{HostnameFile, PolicyFile, PolicyTable, ReportFile, Scalar, SimplePolicy, ZramFile};
 use crate::recipe::node::Node;
 use crate::recipe::problem::Problem;
 use bootwright_contract::{Hostname, PHASES, Policy, Zram};
@@ -37,6 +37,21 @@ impl Check<'_> {
             Scalar::Text(text) => text,
         };
         file.unwrap_or_default().into_iter().map(|(name, value)| (name, text(value))).collect()
+    }
+
+    /// PID1 speaks plain HTTP there; an empty host is the boot server.
+    pub(super) fn report_url(&mut self, tree: &Node) -> Option<String> {
+        let node = tree.get("report")?;
+        let file: ReportFile = self.read(Some(node))?;
+        let url = self.need(file.url, "url", node, "`[report]`")?;
+        let path = url.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
+        let good = path.is_some() && url.bytes().all(|b| b.is_ascii_graphic());
+        if !good {
+            let expected = "the address of an HTTP server that takes reports";
+            let problem = Problem::BadValue { found: url.clone(), expected, example: "http://:8080/report" };
+            self.report(node.at_of("url"), problem);
+        }
+        Some(url)
     }
 
     pub(super) fn zram(&mut self, tree: &Node) -> Option<Zram> {

@@ -53,6 +53,7 @@ pub struct RecipeFile {
     #[serde(default)]
     pub sysctls: BTreeMap<String, Scalar>,
     pub zram: Option<ZramFile>,
+    pub report: Option<ReportFile>,
     /// What PID1 does when a phase of the boot fails, by phase.
     #[serde(default)]
     pub policies: BTreeMap<String, PolicyFile>,

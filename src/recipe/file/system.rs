@@ -125,6 +125,14 @@ pub struct HostnameFile {
 /// Swap on compressed memory.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub struct ReportFile {
+    /// Address that PID1 posts to how far the boot is, as JSON: `http://HOST[:PORT]/PATH`. An empty host (`http://:8080/report`)
+    /// is the server that the machine was booted from.
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ZramFile {
     /// Uncompressed size, MiB.
     pub size_mib: Option<u32>,

@@ -68,6 +68,12 @@ fn each_problem_is_found_where_it_is() {
             "extra = [{ interface = \"eth1\", addresses = [] }]",
             "67: `addresses` is not used",
         ),
+        (
+            "[hostname]",
+            "[report]\nurl = \"https://:8080/x\"\n[hostname]",
+            "69: `https://:8080/x` is not the address of an HTTP server",
+        ),
+        ("[hostname]", "[report]\n[hostname]", "68: missing key `url`"),
         ("[hostname]", "[time]\nservers = [\"a b\"]\n[hostname]", "69: `a b` is not an address or a host name"),
         ("\"network\", \"shell\"", "\"netwrok\"", "56: service `netwrok` does not exist"),
         (

@@ -1,6 +1,10 @@
 //! Children that do not outlive us: each runs in a process group of its own, which is killed when it is dropped and
 //! when a signal (Ctrl-C, SIGTERM, SIGHUP) ends this process.
 
+mod requests;
+
+pub use requests::Interrupts;
+
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

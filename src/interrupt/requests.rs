@@ -1,7 +1,6 @@
-//! Ctrl-C and the other requests to end: noted, so that the running boot is ended in order. A second one ends the process at once.
+//! Ctrl-C and the other requests to end: noted, so that what runs is ended in order. A second one ends the process at once.
 
-use super::SmokeError;
-use crate::interrupt::Hold;
+use super::Hold;
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::sync::Arc;
@@ -16,16 +15,17 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    pub fn watch() -> Result<Self, SmokeError> {
-        let hold = Hold::take().map_err(|cause| SmokeError::Signals { cause })?;
-        let mut watch = Self { asked: Arc::default(), handlers: Vec::new(), _hold: hold };
+    /// # Errors
+    /// Those of installing signal handlers.
+    pub fn watch() -> std::io::Result<Self> {
+        let mut watch = Self { asked: Arc::default(), handlers: Vec::new(), _hold: Hold::take()? };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // In this order: the first signal finds the flag unset and sets it, the second one finds it set and exits.
-            // QEMU then dies with its parent.
+            // Children then die with their parent.
             let exit = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, watch.asked.clone());
-            watch.handlers.push(exit.map_err(|cause| SmokeError::Signals { cause })?);
+            watch.handlers.push(exit?);
             let note = signal_hook::flag::register(signal, watch.asked.clone());
-            watch.handlers.push(note.map_err(|cause| SmokeError::Signals { cause })?);
+            watch.handlers.push(note?);
         }
         Ok(watch)
     }

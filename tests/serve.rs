@@ -1,0 +1,183 @@
+//! `bootwright serve`: files, reports, the page, dnsmasq, and the end.
+
+#[path = "support/need.rs"]
+mod need;
+#[path = "support/serve.rs"]
+mod serve;
+
+use need::have;
+use serde_json::json;
+use serve::Serve;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const NODES: &str = r#"
+[[node]]
+name = "n1"
+mac = "52:54:00:00:00:01"
+recipe = "worker"
+"#;
+
+fn lab() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("out/worker");
+    std::fs::create_dir_all(&image).unwrap();
+    let manifest = json!({
+        "schema": 1, "recipe": "worker", "summary": "a test", "image_id": "0123456789abcdef", "time": 0,
+        "kernel_release": "6.12", "kernel_component": "kernel", "cmdline": ["console=tty0"],
+        "boot_files": [{ "path": "vmlinuz", "size": 10, "sha256": "00".repeat(32) }],
+        "segments": [], "sources": [], "tools": {}, "files": [],
+    });
+    std::fs::write(image.join("manifest.json"), manifest.to_string()).unwrap();
+    std::fs::write(image.join("vmlinuz"), "0123456789").unwrap();
+    std::fs::write(dir.path().join("nodes.toml"), NODES).unwrap();
+    dir
+}
+
+fn report(outcome: &str) -> String {
+    json!({
+        "version": 1, "uuid": null,
+        "network": { "hostname": "n1", "interface": "eth0", "mac": "52:54:00:00:00:01", "ip": "192.0.2.1" },
+        "timeline": {
+            "version": 1, "recipe": "worker", "image_id": "0123456789abcdef", "services": [],
+            "phases": [{ "name": "root", "start_s": 1.0, "end_s": 1.25, "outcome": outcome }],
+        },
+    })
+    .to_string()
+}
+
+#[test]
+fn files_reports_and_the_page() {
+    let lab = lab();
+    let mut serve = Serve::start(lab.path(), &[]);
+    let file = serve.ask("GET /worker/vmlinuz HTTP/1.1\r\nRange: bytes=2-4", "");
+    assert!(file.starts_with("HTTP/1.1 206") && file.contains("\r\netag: ") && file.ends_with("\r\n234"), "{file}");
+    assert!(serve.ask("GET /boot/nodes/n1.ipxe HTTP/1.1", "").contains("/worker/boot.ipxe"));
+    assert_eq!(serve.node("n1")["stage"], "loading");
+    assert!(serve.ask("POST /report HTTP/1.1", &report("no luck")).starts_with("HTTP/1.1 204"));
+    let node = serve.node("n1");
+    assert_eq!((node["stage"].as_str(), node["detail"].as_str()), (Some("failed"), Some("phase root failed: no luck")));
+    let status = serve.status();
+    assert_eq!(status["images"][0]["summary"], "a test");
+    assert_eq!(status["images"][0]["boot_bytes"], 10);
+    for (head, body, expected) in [
+        ("POST /report HTTP/1.1", "{", "HTTP/1.1 400"),
+        ("POST /report HTTP/1.1", &"1".repeat(300_000), "HTTP/1.1 413"),
+        ("GET /report HTTP/1.1", "", "HTTP/1.1 405"),
+        ("POST /worker/vmlinuz HTTP/1.1", "", "HTTP/1.1 405"),
+        ("GET /../nodes.toml HTTP/1.1", "", "HTTP/1.1 404"),
+    ] {
+        let answer = serve.ask(head, body);
+        assert!(answer.starts_with(expected), "{head}: {answer}");
+    }
+    let page = serve.ask("GET / HTTP/1.1", "");
+    let policy = "content-security-policy: default-src 'none'";
+    assert!(page.contains("<h1>bootwright</h1>") && page.contains(policy), "{page}");
+    assert!(!page.contains("http://") && !page.contains("https://"), "the page needs nothing from elsewhere");
+    let log = serve.log();
+    assert!(log.contains("127.0.0.1 GET /worker/vmlinuz (bytes=2-4) 206 3\n"), "{log}");
+    assert!(!log.contains("status.json"), "the page's own questions are no news: {log}");
+    assert_eq!(interrupt(&mut serve), Some(0), "{}", serve.log());
+}
+
+/// Asks it to end, as Ctrl-C does; its exit code.
+fn interrupt(serve: &mut Serve) -> Option<i32> {
+    let pid = serve.child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match serve.child.try_wait().unwrap() {
+            Some(status) => return status.code(),
+            None => assert!(Instant::now() < deadline, "it does not end: {}", serve.log()),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let lab = lab();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let mut tool = assert_cmd::Command::new(env!("CARGO_BIN_EXE_bootwright"));
+    let run = tool.current_dir(lab.path()).args(["serve", "--listen", &listen]).assert().code(1);
+    let said = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+    assert!(said.contains(&format!("cannot listen on {listen}")) && said.contains("take another port"), "{said}");
+}
+
+/// The page in a browser: what its script makes of the status.
+#[test]
+fn the_page_shows_nodes_in_a_browser() {
+    if !have(&["chromium"]) {
+        return;
+    }
+    let lab = lab();
+    let serve = Serve::start(lab.path(), &[]);
+    serve.ask("POST /report HTTP/1.1", &report("<b>no luck</b>"));
+    let url = format!("http://127.0.0.1:{}/", serve.port);
+    let mut command = assert_cmd::Command::new("chromium");
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom", &url]);
+    let output = command.timeout(Duration::from_secs(120)).output().unwrap();
+    let page = String::from_utf8_lossy(&output.stdout);
+    assert!(page.contains("1 image, 1 node: 0 up, 1 failed"), "{page}");
+    assert!(page.contains("&lt;b&gt;no luck&lt;/b&gt;"), "text stays text: {page}");
+    assert!(page.contains(">root: &lt;b&gt;"), "{page}");
+}
+
+/// A network of its own, with a machine's side and a server's side: proxyDHCP and DHCP need interfaces and root's ports.
+#[test]
+fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
+    if !have(&["dnsmasq", "ip", "unshare"]) || !may_make_networks() {
+        return;
+    }
+    let lab = lab();
+    let loaders = lab.path().join("loaders");
+    std::fs::create_dir(&loaders).unwrap();
+    for name in ["undionly.kpxe", "ipxe.efi"] {
+        std::fs::write(loaders.join(name), name).unwrap();
+    }
+    for (dhcp, expected) in [
+        ("--dhcp-range 192.0.2.100,192.0.2.199", "DHCP, IP range 192.0.2.100 -- 192.0.2.199"),
+        ("--proxy 192.0.2.0", "DHCP, proxy on subnet 192.0.2.0"),
+    ] {
+        let script = format!(
+            "ip link set lo up && ip link add boot0 type veth peer name boot1 && ip address add 192.0.2.1/24 dev boot0 && ip link set boot0 up && ip link set boot1 up \
+             && exec {} serve --listen 192.0.2.1:8080 --interface boot0 {dhcp} --loaders {}",
+            env!("CARGO_BIN_EXE_bootwright"),
+            loaders.display()
+        );
+        let log = lab.path().join("log");
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", &script])
+            .current_dir(lab.path())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let said = || std::fs::read_to_string(&log).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !said().contains(expected) || !said().contains("TFTP root is") {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "{}", said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let dnsmasq = std::fs::read_to_string(children).unwrap().trim().to_string();
+        assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{}", said());
+        assert!(!std::path::Path::new("/proc").join(&dnsmasq).exists(), "dnsmasq outlived the tool: {dnsmasq}");
+        let config = std::fs::read_to_string(lab.path().join("out/boot/dnsmasq.conf")).unwrap();
+        assert!(config.contains("http://192.0.2.1:8080/boot/boot.ipxe"), "{config}");
+    }
+}
+
+/// dnsmasq changes its user, which a namespace of a mere user forbids; containers often forbid namespaces at all.
+fn may_make_networks() -> bool {
+    let made = Command::new("unshare").args(["--net", "ip", "link", "add", "x0", "type", "veth"]).output();
+    let made = made.is_ok_and(|output| output.status.success());
+    if !made {
+        eprintln!("skipped: only root may make network namespaces here");
+    }
+    made
+}

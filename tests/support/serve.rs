@@ -1,0 +1,82 @@
+//! `bootwright serve` as a child, on a free port.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A running server; it is killed on drop.
+pub struct Serve {
+    pub child: Child,
+    pub port: u16,
+    log: Arc<Mutex<String>>,
+}
+
+impl Serve {
+    /// Starts it in `dir` and waits until it answers. Machines of QEMU's user networking find it at 10.0.2.2.
+    pub fn start(dir: &Path, args: &[&str]) -> Self {
+        // Free a moment ago: nothing else on this machine asks for this one.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let (listen, url) = (format!("127.0.0.1:{port}"), format!("http://10.0.2.2:{port}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        command.current_dir(dir).args(["serve", "--listen", &listen, "--url", &url]).args(args);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::<Mutex<String>>::default();
+        let sink = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        let mut serve = Self { child, port, log };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(Instant::now() < deadline && serve.child.try_wait().unwrap().is_none(), "{}", serve.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        serve
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// One request, with the lines of its head; the whole answer.
+    pub fn ask(&self, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let length = body.len();
+        let request = format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// `status.json`.
+    pub fn status(&self) -> Value {
+        let answer = self.ask("GET /status.json HTTP/1.1", "");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"))
+    }
+
+    /// A node of `status.json`.
+    pub fn node(&self, name: &str) -> Value {
+        let status = self.status();
+        let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name);
+        node.unwrap_or_else(|| panic!("no {name} in {status:#}")).clone()
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
