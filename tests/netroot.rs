@@ -248,3 +248,42 @@ fn nbd_servers_take_their_configuration() {
     let _server = start("qemu-nbd.sh", port, &mut Command::new("sh"));
     assert_eq!(exported_size(port, "tiny"), size);
 }
+
+#[test]
+fn iscsi_targets_take_their_configuration() {
+    if !need::have(&["mksquashfs", "tgtd", "tgtadm", "tgt-admin"]) {
+        return;
+    }
+    let project = Project::with_root(SQUASHFS);
+    project.run(&["build", "--recipe", "tiny", "--root", "iscsi"]).succeeds();
+    let dir = project.path("out/tiny-iscsi");
+    for (name, program) in [("targets.conf", "tgt-admin"), ("tgtadm.sh", "sh")] {
+        // A socket's path is short (unix(7)).
+        let folder = tempfile::tempdir().unwrap();
+        let command = |program: &str| {
+            let mut command = Command::new(program);
+            command.env("TGT_IPC_SOCKET", folder.path().join("tgt"));
+            command
+        };
+        let portal = format!("portal=127.0.0.1:{}", free_port());
+        let _server = Server(command("tgtd").args(["-f", "--iscsi", &portal]).spawn().expect("it starts"));
+        let show = || command("tgtadm").args(["--lld", "iscsi", "--mode", "target", "--op", "show"]).output().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !show().status.success() {
+            assert!(Instant::now() < deadline, "tgtd does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let text = project.read(&format!("out/tiny-iscsi/servers/{name}"));
+        let text = text.replace("/srv/bootwright/tiny-iscsi/root.img", &dir.join("root.img").display().to_string());
+        let file = project.path(name);
+        fs::write(&file, text).unwrap();
+        let args: &[&str] = if program == "sh" { &[] } else { &["--execute", "--conf"] };
+        let done = command(program).args(args).arg(&file).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let shown = String::from_utf8_lossy(&show().stdout).into_owned();
+        for line in ["Target 1: iqn.2024-07.internal.bootwright:tiny", "LUN: 1", "Readonly: Yes", "ALL"] {
+            assert!(shown.contains(line), "no {line:?} after {name}:\n{shown}");
+        }
+        assert!(shown.contains(&format!("Backing store path: {}", dir.join("root.img").display())), "{shown}");
+    }
+}

@@ -1,10 +1,11 @@
 //! What a root's server has to be told: configuration beside the image, in `servers/`. One file a kind of server.
 
+mod iscsi;
 mod nbd;
 mod nfs;
 
 use super::Image;
-use crate::recipe::{RootMode, image_name};
+use crate::recipe::{RootMode, image_name, iscsi_target};
 
 /// The folder in an image's own.
 pub const FOLDER: &str = "servers";
@@ -22,8 +23,9 @@ pub struct ServerFile {
 pub fn server_files(image: &Image<'_>) -> Vec<ServerFile> {
     let name = &image.recipe.name;
     match image.recipe.root.mode {
-        RootMode::Ram | RootMode::Http | RootMode::Iscsi => Vec::new(),
+        RootMode::Ram | RootMode::Http => Vec::new(),
         RootMode::Nfs => nfs::files(&place(name, RootMode::Nfs, "root")),
+        RootMode::Iscsi => iscsi::files(&iscsi_target(name), &place(name, RootMode::Iscsi, "root.img")),
         RootMode::Nbd => nbd::files(name, &place(name, RootMode::Nbd, "root.img")),
     }
 }

@@ -53,9 +53,9 @@ pub enum PortalError {
     #[error("cannot reach iscsi portal {portal}: {cause}")]
     Reach { portal: SocketAddr, cause: WireError },
     #[error("iscsi target `{target}` on {portal} refused the login: {cause}")]
-    Refused { target: String, portal: SocketAddr, cause: LoginError },
+    Refused { target: String, portal: SocketAddr, cause: Box<LoginError> },
     #[error("login to iscsi target `{target}` on {portal} failed: {cause}")]
-    Login { target: String, portal: SocketAddr, cause: LoginError },
+    Login { target: String, portal: SocketAddr, cause: Box<LoginError> },
     #[error("iscsi target `{target}` moved from {portal} to `{address}`, which is no address with a port")]
     Moved { target: String, portal: SocketAddr, address: String },
     #[error("iscsi target `{target}` moves around: {portal} was one move too many")]
@@ -179,9 +179,9 @@ impl Session {
         let outcome = log_in(&mut wire, &login).map_err(|cause| {
             let target = peer.target.clone();
             match cause {
-                LoginError::Refused { .. } => PortalError::Refused { target, portal, cause },
                 LoginError::Wire(WireError::GivenUp) => PortalError::GivenUp,
-                _ => PortalError::Login { target, portal, cause },
+                LoginError::Refused { .. } => PortalError::Refused { target, portal, cause: Box::new(cause) },
+                _ => PortalError::Login { target, portal, cause: Box::new(cause) },
             }
         })?;
         if let Outcome::LoggedIn(session) = &outcome {
