@@ -22,7 +22,7 @@ use crate::net::{Facts, NetState, NetWatch};
 use crate::phases::PhaseError;
 use bootwright_contract::{BootConfig, RootMode};
 use source::{Host, Source, SourceError, Wanted};
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -202,7 +202,15 @@ fn look_up(name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
 fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
     let disk = iscsi::complete(machine.boot()?, asked)?;
     let site = site(machine, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
-    iscsi::attach(&site, &disk)
+    let mut portals: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();
+    for (host, port) in &disk.portals {
+        match addresses(machine, host, &host.to_string()) {
+            Ok(found) => portals.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port))),
+            // The others may do.
+            Err(error) => site.watch.note(&error.to_string()),
+        }
+    }
+    iscsi::attach(&site, &disk, &portals)
 }
 
 /// What an attach function needs for a source on `host`; `root` is the source in words.

@@ -5,7 +5,8 @@
 //! ram
 //! http://HOST[:PORT]/PATH        https://HOST[:PORT]/PATH
 //! nfs://HOST[:PORT]/PATH[?vers=4.2&rw&OPTION=...]
-//! iscsi://[USER[:SECRET]@]HOST[:PORT]/[TARGET[/LUN]][?initiator=IQN&user_in=NAME&secret_in=SECRET]     iscsi:ibft
+//! iscsi://[USER[:SECRET]@]HOST[:PORT]/[TARGET[/LUN]][?initiator=IQN&user_in=NAME&secret_in=SECRET
+//!     &credentials=PATH&portal=HOST[:PORT]]     iscsi:ibft
 //! nbd://HOST[:PORT]/EXPORT
 //! ```
 //!
@@ -86,6 +87,10 @@ pub struct Iscsi {
     /// CHAP name and secret with which the target has to prove who it is.
     pub user_in: Option<String>,
     pub secret_in: Option<String>,
+    /// A file of the image that holds those four instead.
+    pub credentials: Option<String>,
+    /// Where the target is as well, for when it cannot be reached at `host`.
+    pub portals: Vec<(Host, u16)>,
 }
 
 /// A root image that an NBD server exports.
@@ -184,6 +189,8 @@ impl Iscsi {
             secret: None,
             user_in: None,
             secret_in: None,
+            credentials: None,
+            portals: Vec::new(),
         }
     }
 }
@@ -203,12 +210,18 @@ fn parse_iscsi(user: Option<&str>, host: Host, port: Option<u16>, path: &str) ->
     }
     for word in query {
         let (key, value) = word.split_once('=').ok_or("an option is no KEY=VALUE")?;
+        if key == "portal" {
+            let (host, port) = parse_place(value)?;
+            iscsi.portals.push((host, port.unwrap_or(ISCSI_PORT)));
+            continue;
+        }
         let value = Some(decode(value)?);
         match key {
             "initiator" => iscsi.initiator = value,
+            "credentials" => iscsi.credentials = value,
             "user_in" => iscsi.user_in = value,
             "secret_in" => iscsi.secret_in = value,
-            _ => return Err("its options are initiator, user_in and secret_in"),
+            _ => return Err("its options are initiator, user_in, secret_in, credentials and portal"),
         }
     }
     Ok(iscsi)

@@ -2,6 +2,7 @@
 //! login with CHAP, and a keeper that logs in again for as long as the machine runs.
 
 mod chap;
+mod credentials;
 mod discovery;
 mod disk;
 mod ibft;
@@ -81,25 +82,27 @@ pub fn complete(boot: &Boot, iscsi: &Iscsi) -> Result<Iscsi, PhaseError> {
     Ok(disk)
 }
 
-/// Logs in and finds the disk. The keeper that comes with it keeps the session.
-pub fn attach(site: &Site, iscsi: &Iscsi) -> Result<Attached, PhaseError> {
+/// Logs in at the first of `portals` that lets us, and finds the disk. The keeper that comes with it keeps the session.
+pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Attached, PhaseError> {
     // Connections cannot be made without crc32c, and the kernel asks for it in vain where there is no modprobe yet.
     modules::load_named(site.boot, &[("crc32c_generic", ""), ("iscsi_tcp", ""), ("sd_mod", "")])?;
     let machine = machine_id(site.boot);
     let asked = site.boot.cmdline.value("bw.iscsi.initiator");
     let firmware = ibft::initiator(Path::new(IBFT));
     let initiator = initiator::choose_name(&[asked, iscsi.initiator.as_deref(), firmware.as_deref()], &machine)?;
-    let auth = auth(iscsi)?;
+    let auth = match &iscsi.credentials {
+        Some(path) => credentials::load(Path::new(path))?,
+        None => auth(iscsi)?,
+    };
     warn_of_short_secrets(&site.watch, &auth);
     let lun = match iscsi.lun {
         0 => None,
         lun => Some(u16::try_from(lun).ok().filter(|l| *l < 1 << 14).ok_or(AttachError::Lun(lun))?),
     };
-    let asked: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, iscsi.port)).collect();
     let isid = initiator::next_isid(&machine);
     let (target, portals) = match &iscsi.target {
-        Some(target) => (check_name(target)?, asked),
-        None => find_target(&asked, &initiator, isid, &auth)?,
+        Some(target) => (check_name(target)?, portals.to_vec()),
+        None => find_target(portals, &initiator, isid, &auth)?,
     };
     let given_up = Arc::new(AtomicBool::new(false));
     let peer = Peer { initiator, isid, target, auth, old_chap: false, portals };

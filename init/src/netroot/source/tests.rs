@@ -39,6 +39,15 @@ fn urls_are_read_and_shown() {
         ),
         ("iscsi://me:a%3ab%40c@10.0.0.1/iqn.x:y/3", Source::Iscsi(with_user), "iscsi://10.0.0.1/iqn.x:y/3"),
         ("iscsi:///", Source::Iscsi(Iscsi::at(boot())), ""),
+        (
+            "iscsi:///?credentials=/etc/chap&portal=san2&portal=[fd00::2]:3261",
+            Source::Iscsi(Iscsi {
+                credentials: Some("/etc/chap".into()),
+                portals: vec![(Host::Name("san2".into()), 3260), (Host::Address("fd00::2".parse().unwrap()), 3261)],
+                ..Iscsi::at(boot())
+            }),
+            "iscsi:///",
+        ),
         ("iscsi:ibft", Source::Iscsi(Iscsi { firmware: true, ..Iscsi::at(boot()) }), ""),
     ] {
         let source = parse_source(text).expect(text);
