@@ -1,28 +1,37 @@
-//! The engine on real links: a veth pair in a network namespace of the test's own thread, and a DHCP server of a few
-//! lines at its other end. Needs root; elsewhere it says that it did not run.
+//! The engine on real links: veth pairs in a network namespace of the test's own thread, and servers at their other
+//! ends. Needs root; elsewhere it says that it did not run.
+
+mod ipv4;
+mod ipv6;
+mod made;
+mod race;
 
 use super::dhcp::Client;
 use super::dhcp::machine::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use super::dhcp::packet::{Packet, parse_packet};
 use super::engine::{Engine, Millis, Outcome, Report};
+use super::ip_param::parse_cidr;
+use super::netlink::NetlinkError;
 use super::netlink::address::{Address, RouteTo};
 use super::netlink::message::Builder;
 use super::netlink::route::{Link, Route};
 use super::plan::{Interface, Plan, Select, Source};
+use super::setup::Setup;
 use crate::cmdline::Cmdline;
 use crate::sys::fake::boot_config;
 use bootwright_contract::Ipv6Mode;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 9);
 
-/// A cable: `veth0` in this thread's namespace, `veth1` in another one.
+/// Cables between this thread's namespace and another one; the first is from `veth0` here to `veth1` there.
 struct Cable {
     here: Route,
     there: Route,
@@ -30,7 +39,7 @@ struct Cable {
 }
 
 /// Runs the test in a thread with network namespaces of its own.
-fn with_cable(test: fn(Cable)) {
+fn with_cable(test: impl FnOnce(Cable) + Send + 'static) {
     let thread = std::thread::spawn(move || {
         if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
             assert!(std::env::var_os("CI").is_none(), "a network namespace is needed in CI: {errno}");
@@ -42,14 +51,14 @@ fn with_cable(test: fn(Cable)) {
         let other_namespace = File::open("/proc/thread-self/ns/net").expect("/proc");
         unshare(CloneFlags::CLONE_NEWNET).expect("as above");
         let mut here = Route::open().expect("a netlink socket");
-        make_pair(&mut here, &other_namespace);
+        make_pair(&mut here, &other_namespace, "veth0", "veth1");
         test(Cable { here, there, other_namespace });
     });
     thread.join().expect("the test");
 }
 
-/// `ip link add veth0 type veth peer name veth1 netns OTHER` (include/uapi/linux/veth.h, if_link.h).
-fn make_pair(route: &mut Route, other: &File) {
+/// `ip link add HERE type veth peer name THERE netns OTHER` (include/uapi/linux/veth.h, if_link.h).
+fn make_pair(route: &mut Route, other: &File, here: &str, there: &str) {
     let attribute = |kind: u16, value: &[u8]| {
         let mut bytes = [&((4 + value.len()) as u16).to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -57,9 +66,10 @@ fn make_pair(route: &mut Route, other: &File) {
     };
     // IFLA_IFNAME 3, IFLA_NET_NS_FD 28, IFLA_LINKINFO 18 {IFLA_INFO_KIND 1, IFLA_INFO_DATA 2 {VETH_INFO_PEER 1}}.
     let namespace = attribute(28, &other.as_raw_fd().to_ne_bytes());
-    let peer = [&[0; 16][..], &attribute(3, b"veth1\0"), &namespace].concat();
+    let peer = [&[0; 16][..], &attribute(3, &[there.as_bytes(), &[0]].concat()), &namespace].concat();
     let info = [attribute(1, b"veth\0"), attribute(2, &attribute(1, &peer))].concat();
-    let builder = Builder::new(16, 0x400 | 0x200, &[0; 16]).attribute(3, b"veth0\0").attribute(18, &info);
+    let builder =
+        Builder::new(16, 0x400 | 0x200, &[0; 16]).attribute(3, &[here.as_bytes(), &[0]].concat()).attribute(18, &info);
     route.socket.request("make a veth pair", builder).expect("root may");
 }
 
@@ -73,14 +83,18 @@ fn clock() -> Millis {
 
 /// Writes down what the engine says.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+struct Heard {
+    lines: Mutex<Vec<String>>,
+    setup: Mutex<Option<Setup>>,
+}
 
 impl Report for Heard {
     fn note(&self, text: &str) {
-        self.0.lock().expect("no panic").push(text.into());
+        self.lines.lock().expect("no panic").push(text.into());
     }
 
     fn changed(&self, outcome: &Outcome<'_>) {
+        *self.setup.lock().expect("no panic") = outcome.setups[..outcome.own].last().map(|setup| (*setup).clone());
         let name = outcome.link.map_or("nothing", |link| &link.name);
         let all = outcome.setups.iter().flat_map(|setup| &setup.addresses);
         let all: Vec<String> = all.map(|address| format!("{}/{}", address.ip, address.prefix)).collect();
@@ -93,8 +107,13 @@ impl Report for Heard {
 }
 
 impl Heard {
+    /// The last setup of the node's own interface that was told: the IPv6 one if there is one.
+    fn last(&self) -> Setup {
+        self.setup.lock().expect("no panic").clone().expect("there was one")
+    }
+
     fn all(&self) -> Vec<String> {
-        self.0.lock().expect("no panic").clone()
+        self.lines.lock().expect("no panic").clone()
     }
 }
 
@@ -150,9 +169,62 @@ fn serve(socket: UdpSocket, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<S
 
 impl Cable {
     fn plug_in(&mut self) -> Link {
-        let veth1 = link(&mut self.there, "veth1");
-        self.there.set_up(veth1.index).expect("up");
-        veth1
+        self.plug("veth1")
+    }
+
+    fn plug(&mut self, name: &str) -> Link {
+        let link = link(&mut self.there, name);
+        self.there.set_up(link.index).expect("up");
+        link
+    }
+
+    /// One more cable.
+    fn add(&mut self, here: &str, there: &str) {
+        make_pair(&mut self.here, &self.other_namespace, here, there);
+    }
+
+    /// Gives the far end of a cable addresses.
+    fn address_there(&mut self, name: &str, addresses: &[&str]) {
+        let link = self.plug(name);
+        for address in addresses {
+            let cidr = parse_cidr(address).expect("an address with prefix");
+            self.there.add_address(link.index, &Address::lasting(cidr)).expect("root may");
+        }
+    }
+
+    /// Runs a program at the other end until what comes back is dropped.
+    fn run_there(&self, program: &str, args: &[String]) -> Program {
+        let namespace = self.other_namespace.try_clone().expect("a descriptor");
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A child has the namespace of the thread that started it.
+        let started = std::thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may");
+            command.spawn()
+        });
+        Program(started.join().expect("no panic").expect("the program is installed"))
+    }
+
+    /// dnsmasq at the far end of `link`, without DNS and without files of the machine.
+    fn dnsmasq(&self, link: &str, args: &[&str]) -> Program {
+        let leases = std::env::temp_dir().join(format!(
+            "bootwright-leases-{}-{:x}",
+            std::process::id(),
+            u64::from_ne_bytes(crate::sys::random())
+        ));
+        let own = [
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--pid-file=",
+            "--user=root",
+            "--no-ping",
+            "--bind-interfaces",
+        ];
+        let mut all: Vec<String> = own.iter().chain(args).map(|arg| arg.to_string()).collect();
+        all.push(format!("--interface={link}"));
+        all.push(format!("--dhcp-leasefile={}", leases.display()));
+        self.run_there("dnsmasq", &all)
     }
 
     /// Port 67 at the other end, also for broadcasts, served by a thread there.
@@ -175,86 +247,32 @@ impl Cable {
     }
 }
 
-#[test]
-fn a_lease_is_taken_renewed_and_lost() {
-    with_cable(|mut cable| {
-        let (verdict, verdicts) = channel();
-        let (saw, seen) = channel();
-        cable.serve(4, verdicts, saw);
-        let heard = Heard::default();
-        let mut engine = Engine::new(plan(Source::Dhcp, 20), client(), &heard, clock).expect("an engine");
-        engine.wait_until_up().expect("a lease");
+/// A program that ends with the test.
+struct Program(Child);
 
-        // The far end may drop its first answer: the kernel sets its queue up some time after the carrier.
-        let kinds: Vec<u8> = seen.try_iter().map(|(kind, _)| kind).collect();
-        assert_eq!(kinds.last(), Some(&REQUEST), "{kinds:?}");
-        assert!(kinds[..kinds.len() - 1].iter().all(|kind| *kind == DISCOVER), "{kinds:?}");
-        assert_eq!(link(&mut cable.here, "veth0").mtu, 1400, "option 26");
-        // Both routes work: the kernel finds a way out of veth0, from our address.
-        for target in ["192.168.9.1:9", "8.8.8.8:9"] {
-            let probe = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-            probe.connect(target).unwrap_or_else(|e| panic!("no route to {target}: {e}"));
-            assert_eq!(probe.local_addr().expect("bound").ip(), ADDRESS, "{target}");
-        }
-        // The first renewal is granted, the second one refused: the address goes, and a new lease is asked for.
-        let until = clock() + 20_000;
-        let step_until = |engine: &mut Engine, what: &str, reached: &dyn Fn() -> bool| {
-            while !reached() {
-                assert!(clock() < until, "no {what}: {:?}", heard.all());
-                engine.step(Some(until)).expect("a step");
-            }
-        };
-        let configured = || heard.all().iter().filter(|line| line.contains("veth0 has [1")).count();
-        step_until(&mut engine, "renewal", &|| configured() == 2);
-        let (kind, renewal) = seen.recv().expect("a renewal");
-        assert_eq!((kind, renewal.ciaddr), (REQUEST, ADDRESS));
-        verdict.send(NAK).expect("the server runs");
-        step_until(&mut engine, "loss", &|| heard.all().iter().any(|line| line == "nothing has []"));
-        assert!(UdpSocket::bind((ADDRESS, 0)).is_err(), "the address is gone");
-        step_until(&mut engine, "new lease", &|| configured() == 3);
-        assert!(UdpSocket::bind((ADDRESS, 0)).is_ok(), "and back");
-    });
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
-#[test]
-fn a_static_address_waits_for_the_carrier() {
-    with_cable(|mut cable| {
-        let source = Source::Static { addresses: vec![(ADDRESS.into(), 24)], gateways: vec![SERVER.into()] };
-        let heard = Heard::default();
-        // veth0 has no carrier as long as veth1 is down.
-        let mut engine = Engine::new(plan(source, 1), client(), &heard, clock).expect("an engine");
-        let error = engine.wait_until_up().expect_err("no carrier yet").to_string();
-        assert_eq!(error, "no carrier on veth0");
-        cable.plug_in();
-        engine.wait_until_up().expect("a retry works");
-        assert!(UdpSocket::bind((ADDRESS, 0)).is_ok());
-        assert!(UdpSocket::bind("127.0.0.1:0").is_ok(), "lo is up");
-        assert_eq!(heard.all(), ["veth0: carrier", "veth0 has [10.7.0.9/24]"]);
-    });
+/// Whether a program is there; in CI it has to be.
+fn have(program: &str) -> bool {
+    let found = ["/usr/sbin", "/usr/bin", "/sbin"].iter().any(|dir| std::path::Path::new(dir).join(program).exists());
+    assert!(found || std::env::var_os("CI").is_none(), "{program} is needed in CI");
+    if !found {
+        eprintln!("skipped: no {program}");
+    }
+    found
 }
 
-#[test]
-fn what_is_missing_is_said() {
-    with_cable(|mut cable| {
-        cable.plug_in();
-        let heard = Heard::default();
-        let mut engine = Engine::new(plan(Source::Dhcp, 1), client(), &heard, clock).expect("an engine");
-        let error = engine.wait_until_up().expect_err("nobody answers").to_string();
-        assert_eq!(error, "no DHCP lease on veth0");
-
-        let mut wrong = plan(Source::Dhcp, 1);
-        wrong.interfaces[0].select = Select::Mac([2, 0, 0, 0, 0, 1]);
-        let mut engine = Engine::new(wrong, client(), &heard, clock).expect("an engine");
-        let error = engine.wait_until_up().expect_err("no such link").to_string();
-        assert!(error.starts_with("no network interface with the MAC 02:00:00:00:00:01, found: veth0"), "{error}");
-        // Of links that software made none is taken by itself.
-        let mut any = plan(Source::Dhcp, 1);
-        any.interfaces[0].select = Select::Any(vec![]);
-        let mut engine = Engine::new(any, client(), &heard, clock).expect("an engine");
-        let error = engine.wait_until_up().expect_err("only veth").to_string();
-        assert!(error.starts_with("no network interface at all, found: "), "{error}");
-        assert!(engine.any_mac().is_none());
-        let off = Engine::new(plan(Source::None, 1), client(), &heard, clock).expect("an engine").wait_until_up();
-        assert!(off.is_ok());
-    });
+/// Steps until something was said that holds `text`.
+fn step_until(engine: &mut Engine, heard: &Heard, text: &str) {
+    let until = clock() + 30_000;
+    while !heard.all().iter().any(|line| line.contains(text)) {
+        assert!(clock() < until, "nobody said {text:?}: {:#?}", heard.all());
+        engine.step(Some(until)).expect("a step");
+    }
 }
