@@ -10,6 +10,8 @@ mod console;
 mod copy;
 mod ctl;
 mod devices;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod identity;
 mod json;
 mod main_loop;

@@ -6,6 +6,8 @@ mod ganesha;
 mod http;
 #[path = "../support/image.rs"]
 mod image;
+#[path = "../support/lan.rs"]
+mod lan;
 #[path = "../support/need.rs"]
 mod need;
 #[path = "../support/newc.rs"]
@@ -32,6 +34,7 @@ mod netroot_http;
 mod netroot_iscsi;
 mod netroot_nbd;
 mod netroot_nfs;
+mod network;
 mod powerdown;
 mod rescue;
 mod small_ram;

@@ -10,6 +10,8 @@ pub mod ip_param;
 mod link_param;
 pub mod netlink;
 mod plan;
+#[cfg(feature = "fuzz")]
+pub use plan::plan;
 pub mod setup;
 pub mod sntp;
 pub mod v6;

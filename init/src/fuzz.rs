@@ -1,0 +1,73 @@
+//! What reads bytes of the network, for the fuzz targets. No part of PID1.
+
+use crate::cmdline::parse_cmdline;
+use crate::net;
+use bootwright_contract::{Ipv6Mode, Network, NetworkMode};
+use net::dhcp::{lease, machine, packet};
+use net::dhcp6::message;
+use net::dns::message as dns;
+use net::v6::advert;
+use net::{domain, sntp};
+
+/// The first byte says what the rest is.
+pub fn network(bytes: &[u8]) {
+    let Some((format, bytes)) = bytes.split_first() else { return };
+    match format % 8 {
+        0 => dhcp(bytes),
+        1 => {
+            if let Ok(answer) = message::parse_answer(bytes, 0x12_3456, b"me", 7) {
+                assert!(answer.addresses.iter().all(|(_, preferred, valid)| preferred <= valid));
+            }
+        }
+        2 => {
+            if let Ok(advert) = advert::parse_advert(bytes) {
+                assert!(advert.prefixes.iter().all(|prefix| prefix.length <= 128));
+            }
+        }
+        3 => {
+            let question = dns::write_question(0x1234, "root.lab", dns::Kind::V4).expect("a good name");
+            if let Some(dns::Answer::Addresses(found)) = dns::parse_answer(bytes, &question, dns::Kind::V4) {
+                assert!(found.iter().all(|ip| ip.is_ipv4()));
+            }
+        }
+        4 => drop(sntp::parse_answer(bytes, 7, 1 << 60, 1 << 61, 1_795_000_000)),
+        5 => drop(packet::unwrap_udp(bytes)),
+        6 => drop(domain::parse_name_list(bytes)),
+        _ => cmdline(bytes),
+    }
+}
+
+/// An answer, and what a client makes of it.
+fn dhcp(bytes: &[u8]) {
+    let Ok(packet) = packet::parse_packet(bytes) else { return };
+    if let Ok(lease) = lease::parse_lease(&packet) {
+        assert!(lease::is_usable(lease.address) && lease.renew_s <= lease.rebind_s && lease.rebind_s <= lease.lease_s);
+    }
+    let client = machine::Client { mac: packet.mac, uuid: None, hostname: None };
+    let mut machine = machine::Machine::new(client, 1, 0);
+    machine.on_time(0);
+    machine.on_packet(bytes, 1);
+}
+
+fn cmdline(bytes: &[u8]) {
+    let config = Network {
+        mode: NetworkMode::Dhcp,
+        ipv6: Ipv6Mode::Auto,
+        interfaces: vec![],
+        addresses: vec![],
+        gateways: vec![],
+        dns: vec![],
+        search: vec![],
+        mtu: None,
+        timeout_s: 1,
+        bonds: vec![],
+        vlans: vec![],
+        extra: vec![],
+    };
+    let cmdline = parse_cmdline(&String::from_utf8_lossy(bytes));
+    if let Ok(plan) = net::plan(&config, &cmdline) {
+        assert!(!plan.interfaces.is_empty());
+    }
+    // What cannot be read is an error; nothing else may happen.
+    let _ = crate::netroot::source::wanted(&cmdline, &[]);
+}
