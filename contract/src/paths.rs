@@ -23,6 +23,10 @@ pub const INIT: &str = "/init";
 pub const INIT_IN_ROOT: &str = "/sbin/init";
 /// Kernel modules, `<MODULES>/<release>/...` with `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
 pub const MODULES: &str = "/lib/modules";
+/// The TLS tunnel for roots over https, in initramfs that have it.
+pub const HTTPS: &str = "/usr/lib/bootwright/https";
+/// Folder of PEM files: certificates that sign those of web servers.
+pub const HTTPS_CAS: &str = "/usr/lib/bootwright/ca";
 /// State that PID1 leaves for commands on the node: `timeline.json`, `lease.json`.
 pub const RUN: &str = "/run/bootwright";
 /// Boot timeline, JSON: [`crate::console::Timeline`].

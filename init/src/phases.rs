@@ -131,6 +131,9 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
     let mut network = None;
     for phase in TABLE {
         stop_here_if_asked(machine, phase.name);
+        if phase.name == "root" && needs_servers(machine) {
+            crate::netroot::survival::prepare(&machine.boot_or_die());
+        }
         if phase.name == "root" && machine.wants_network() {
             network = Some(start_network_early(machine));
         }
@@ -175,13 +178,17 @@ fn start_network(boot: &Arc<Boot>) -> crate::net::NetHandle {
 /// The root comes over the network: that has to be there first, and somebody has to watch the root's server.
 fn start_network_early(machine: &Machine) -> crate::net::NetHandle {
     let boot = machine.boot_or_die();
-    crate::netroot::survival::prepare(&boot);
     if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
         boot.timeline.note(&["nobody will reboot when the root stays lost: ", &error.to_string()].concat());
     }
     let handle = start_network(&boot);
     machine.set_network(handle.watch());
     handle
+}
+
+/// Whether the root or a volume is on a server: PID1 then has to repair what the machine's memory may hang on.
+fn needs_servers(machine: &Machine) -> bool {
+    machine.wants_network() || machine.config().is_some_and(|config| state::wants_network(&config.state))
 }
 
 /// What comes from a server takes as long as the server does; those who reach for it have their own limits.

@@ -20,7 +20,9 @@ pub struct Program<'a> {
     pub argv: &'a [String],
     /// `KEY=value`; nothing else is inherited.
     pub env: Vec<String>,
-    /// Takes standard output and error; standard input is empty then. With neither this nor `terminal` output is lost.
+    /// Becomes standard input; else that is empty.
+    pub input: Option<BorrowedFd<'a>>,
+    /// Takes standard output and error. With neither this nor `terminal` output is lost.
     pub output: Option<BorrowedFd<'a>>,
     /// Becomes the controlling terminal and all three standard streams.
     pub terminal: Option<&'a Path>,
@@ -37,6 +39,7 @@ const ZERO: libc::c_ulong = 0;
 struct Prepared {
     argv: Vec<CString>,
     env: Vec<CString>,
+    stdin: Option<RawFd>,
     output: Option<RawFd>,
     input: CString,
     cgroup: Option<CString>,
@@ -87,6 +90,7 @@ impl Prepared {
         Ok(Prepared {
             argv: all(program.argv)?,
             env: all(&program.env)?,
+            stdin: program.input.map(|fd| fd.as_raw_fd()),
             output: program.output.map(|fd| fd.as_raw_fd()),
             input: path(program.terminal.unwrap_or(Path::new("/dev/null")))?,
             cgroup: program.cgroup.map(|group| path(&group.join("cgroup.procs"))).transpose()?,
@@ -113,7 +117,8 @@ impl Prepared {
                 libc::ioctl(input, libc::TIOCSCTTY, 1);
             }
             let output = self.output.unwrap_or(input);
-            if libc::dup2(input, 0) < 0 || libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0 {
+            if libc::dup2(self.stdin.unwrap_or(input), 0) < 0 || libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0
+            {
                 return Errno::last_raw();
             }
             if input > 2 {

@@ -178,3 +178,69 @@ fn a_signed_image_is_taken_without_a_new_initrd() {
     let console = outcome.log("console.log");
     assert!(console.contains("root.json`: its signature is not by the key of this initrd"), "{console}");
 }
+
+/// A web server with TLS in a folder: program, port and the folder's `NAME.pem` with key and certificate.
+const TLS_SERVER: &str = r#"
+import http.server, ssl, sys
+port, folder, pem = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args):
+        super().__init__(*args, directory=folder)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(pem)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()
+"#;
+
+/// Key and certificate for what the guest takes the host for, in one file; gives the certificate.
+fn certificate(folder: &Path, name: &str) -> String {
+    let (key, cert) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.crt")));
+    let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=lab -addext";
+    let made = std::process::Command::new("openssl")
+        .args(words.split(' '))
+        .arg("subjectAltName=IP:10.0.2.2")
+        .args([std::ffi::OsStr::new("-keyout"), key.as_os_str(), std::ffi::OsStr::new("-out"), cert.as_os_str()])
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |path: &Path| std::fs::read_to_string(path).expect("openssl wrote it");
+    let (key, cert) = (read(&key), read(&cert));
+    std::fs::write(folder.join(format!("{name}.pem")), format!("{key}{cert}")).expect("a new file");
+    cert
+}
+
+#[test]
+fn https_is_for_servers_with_a_good_certificate() {
+    if !have(&[QEMU, PYTHON, "openssl", "go"]) {
+        return;
+    }
+    // The same certificate for all runs: with another one the image would be built anew.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("https");
+    std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
+    let good = folder.join("good.crt");
+    let ca = match std::fs::read_to_string(&good) {
+        Ok(ca) => ca,
+        Err(_) => certificate(&folder, "good"),
+    };
+    certificate(&folder, "bad");
+    let image = Image::build_with_root("rescue", "http", &["https=true", &format!("https_ca={ca}")]);
+    let dir = image.dir();
+    let serve = |name: &str| {
+        let pem = folder.join(format!("{name}.pem"));
+        let words = [dir.to_str().expect("UTF-8"), pem.to_str().expect("UTF-8")];
+        Server::start(&[PYTHON, "-c", TLS_SERVER, "{port}", words[0], words[1]])
+    };
+    let (bad, good) = (serve("bad"), serve("good"));
+    let url = |server: &Server| root(&format!("https://127.0.0.1:{}/root.img", server.port));
+    let outcome = boot(&image, &format!("{} {}", url(&bad), url(&good)), DEADLINE);
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    assert!(console.contains("the server's certificate is not good: x509: certificate signed by unknown"), "{console}");
+    let outcome = boot(&self::image(), &url(&good), "25");
+    assert!(
+        outcome.log("console.log").contains("this image has no program for https"),
+        "{}",
+        outcome.log("console.log")
+    );
+}

@@ -5,8 +5,9 @@ mod download;
 mod message;
 #[cfg(test)]
 mod tests;
+mod tls;
 
-use super::source::{Http, Source};
+use super::source::{Host, Http, Source};
 use super::trust::{self, ImageFacts};
 use super::{NetrootError, addresses};
 use crate::boot::Machine;
@@ -34,6 +35,8 @@ const IMAGE: &str = "/bootwright/fetched/root.img";
 const SPARE_KIB: u64 = 24 << 10;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long TLS waits for the clock to be set.
+const CLOCK_WAIT: Duration = Duration::from_secs(20);
 /// Without a byte for so long a connection is given up.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -46,6 +49,10 @@ pub enum HttpError {
     Connect { address: SocketAddr, cause: io::Error },
     #[error("this image has no program for https: its recipe must ask for it")]
     NoTls,
+    #[error("no TLS connection to {address}: {cause}")]
+    Tls { address: SocketAddr, cause: String },
+    #[error("the server's certificate is not good: {0}")]
+    Certificate(String),
     #[error("the connection broke: {0}")]
     Broken(#[source] io::Error),
     #[error("the server closed the connection before the end")]
@@ -85,7 +92,11 @@ impl HttpError {
     fn is_final(&self) -> bool {
         match self {
             HttpError::Status { status } => (400..500).contains(status) && ![408, 416, 429].contains(status),
-            HttpError::Location(_) | HttpError::Redirects | HttpError::NoTls | HttpError::Store(_) => true,
+            HttpError::Location(_)
+            | HttpError::Redirects
+            | HttpError::NoTls
+            | HttpError::Store(_)
+            | HttpError::Certificate(_) => true,
             HttpError::Size { .. } | HttpError::TooLarge { .. } | HttpError::Head(HeadError::NotHttp) => true,
             _ => false,
         }
@@ -106,13 +117,19 @@ pub trait Web {
 
 impl Web for Machine {
     fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError> {
-        if place.tls {
-            return Err(HttpError::NoTls);
+        if let (true, Ok(boot)) = (place.tls, self.boot()) {
+            // Certificates are good at their time only; a clock that nobody sets is tried as it is.
+            boot.time.wait(CLOCK_WAIT);
         }
         let mut outcome = None;
         for address in addresses(self, &place.host, &Source::Http(place.clone()).to_string())? {
-            match connect(SocketAddr::new(address, place.port)) {
-                Ok(stream) => return Ok(Box::new(stream)),
+            let address = SocketAddr::new(address, place.port);
+            let stream = match place.tls {
+                true => tls::connect(address, &server_name(&place.host, address)).map(boxed),
+                false => connect(address).map(boxed),
+            };
+            match stream {
+                Ok(stream) => return Ok(stream),
                 Err(error) => outcome = Some(error),
             }
         }
@@ -122,6 +139,18 @@ impl Web for Machine {
 
     fn note(&self, text: &str) {
         self.timeline.note(text);
+    }
+}
+
+fn boxed<S: Stream + 'static>(stream: S) -> Box<dyn Stream> {
+    Box::new(stream)
+}
+
+/// Who the server's certificate must be for: its name, or its address without a port or brackets.
+fn server_name(host: &Host, address: SocketAddr) -> String {
+    match host {
+        Host::Name(name) => name.clone(),
+        Host::BootServer | Host::Address(_) => address.ip().to_string(),
     }
 }
 
