@@ -16,7 +16,7 @@ pub enum KmodError {
     NoAlias { pattern: String, release: String, origin: Origin },
     #[error("module `{by}` depends on `{name}`, which kernel {release} does not have")]
     NoDependency { name: String, by: String, release: String },
-    #[error("{origin}: {} that a module declares is in no component: {}", count_files(missing.len()), list(missing))]
+    #[error("{origin}: {} in no component: {}", count_files(missing.len()), list(missing))]
     NoFirmware { missing: Vec<(String, String)>, origin: Origin },
     #[error("{origin}: `{pattern}` of `firmware_skip` is no glob: {cause}")]
     BadSkip { pattern: String, origin: Origin, cause: globset::Error },
@@ -31,7 +31,10 @@ pub enum KmodError {
 }
 
 fn count_files(n: usize) -> String {
-    if n == 1 { "a firmware file".into() } else { format!("{n} firmware files") }
+    match n {
+        1 => "a firmware file that a module declares is".into(),
+        n => format!("{n} firmware files that modules declare are"),
+    }
 }
 
 /// `tg3: tigon/tg3.bin, ...`; a few of them.

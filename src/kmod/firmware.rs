@@ -29,8 +29,9 @@ pub fn add_firmware(
     for (segment, modules) in segments {
         for module in modules.keys() {
             for file in selection.infos[module].firmware.iter().filter(|file| !skip.is_match(file)) {
-                if !add_file(segment, module, file, supply, draft)? {
-                    missing.push((module.clone(), file.clone()));
+                let pair = (module.clone(), file.clone());
+                if !add_file(segment, module, file, supply, draft)? && !missing.contains(&pair) {
+                    missing.push(pair);
                 }
             }
         }

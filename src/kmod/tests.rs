@@ -225,7 +225,11 @@ fn declared_firmware_is_there_or_named() {
     f.recipe.kernel.modules = vec![request("net_a")];
     f.build().expect("no firmware is asked for");
     f.recipe.kernel.firmware = Firmware::Declared;
-    assert!(f.error().contains("is in no component: `a/fw.bin` (net_a)"), "{}", f.error());
+    assert!(
+        f.error().contains("a firmware file that a module declares is in no component: `a/fw.bin` (net_a)"),
+        "{}",
+        f.error()
+    );
     f.recipe.kernel.firmware_skip = vec!["a/*".into()];
     f.build().expect("it does without");
     f.recipe.kernel.firmware_skip = Vec::new();

@@ -7,6 +7,7 @@ use crate::recipe::load::shown;
 use crate::recipe::node::{At, Node, Value};
 use crate::recipe::problem::Problem;
 use crate::recipe::{Kernel, ModuleRequest, Root};
+use bootwright_contract::Network;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,18 @@ impl Check<'_> {
         if word.is_empty() || word.contains(['\n', '\0']) {
             let expected = "a word of a kernel command line";
             self.report(at, Problem::BadValue { found: word.into(), expected, example: "console=ttyS0" });
+        }
+    }
+
+    /// Bonds and VLANs need their modules, wherever the network comes up.
+    pub(super) fn link_modules(&self, tree: &Node, network: &Network, kernel: &mut Kernel) {
+        let origin = self.origin(tree.get("network").map_or(tree.at, |node| node.at));
+        for (needed, module) in [(!network.bonds.is_empty(), "bonding"), (!network.vlans.is_empty(), "8021q")] {
+            for list in [Some(&mut kernel.modules), kernel.netroot.as_mut()].into_iter().flatten() {
+                if needed && !list.iter().any(|request| request.text == module) {
+                    list.push(ModuleRequest { text: module.into(), origin: origin.clone() });
+                }
+            }
         }
     }
 

@@ -90,6 +90,9 @@ impl<'a> Check<'a> {
         let smoke = self.smoke(&tree);
         let shutdown_timeout_s =
             self.read(tree.get("shutdown_timeout_s")).unwrap_or_else(super::file::shutdown_timeout_s);
+        let mut kernel = kernel?;
+        let network = network?;
+        self.link_modules(&tree, &network, &mut kernel);
         Some(CheckedRecipe {
             name,
             summary: tree.text_of("summary").unwrap_or_default().to_string(),
@@ -97,14 +100,14 @@ impl<'a> Check<'a> {
             path: self.path,
             files_read,
             vars: self.vars,
-            kernel: kernel?,
+            kernel,
             components,
             overlays,
             files,
             root: root?,
             pack: pack?,
             services,
-            network: network?,
+            network,
             time: time?,
             hostname: hostname?,
             sysctls,
