@@ -1,0 +1,138 @@
+# Figures of roots over the network; sourced by run.sh. Servers are started from the configurations that `build` emits.
+
+servers=()
+stop_servers() {
+    for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
+    servers=()
+}
+trap stop_servers EXIT
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+await_port() { for _ in $(seq 100); do (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done; echo "no server on port $1" >&2; return 1; }
+
+# RECIPE MODE: starts the server of out/RECIPE-MODE; sets `url` to what the guest's bw.root= is.
+serve() {
+    local recipe=$1 mode=$2 image=$out/$1-$2 port dir=$work/server-$2
+    image=$(realpath "$image")
+    port=$(free_port)
+    rm -rf "$dir"; mkdir -p "$dir"
+    [ ! -d "$image/servers" ] || cp "$image"/servers/* "$dir/"
+    find "$dir" -type f -exec sed -i "s|/srv/bootwright/$recipe-$mode|$image|g" {} +
+    case $mode in
+    nbd)
+        sed -i "s/10809/$port/" "$dir/nbd-server.conf"
+        nbd-server -d -C "$dir/nbd-server.conf" >"$dir/log" 2>&1 & servers+=($!)
+        url=nbd://10.0.2.2:$port/$recipe ;;
+    iscsi)
+        export TGT_IPC_SOCKET; TGT_IPC_SOCKET=$(mktemp -u /tmp/tgt.XXXXXX)
+        tgtd -f --iscsi "portal=127.0.0.1:$port" >"$dir/log" 2>&1 & servers+=($!)
+        await_port "$port"
+        sh "$dir/tgtadm.sh"
+        url=iscsi://10.0.2.2:$port/iqn.2024-07.internal.bootwright:$recipe ;;
+    nfs)
+        cat >"$dir/ganesha.conf" <<EOF
+NFS_CORE_PARAM { Protocols = 4; NFS_Port = $port; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; }
+NFSv4 { Graceless = true; Only_Numeric_Owners = true; RecoveryBackend = fs; RecoveryRoot = $(realpath "$dir"); }
+EXPORT { Export_Id = 1; Path = $image/root; Pseudo = /root; Protocols = 4; Transports = TCP; Access_Type = RO;
+         Squash = No_Root_Squash; SecType = sys; PrivilegedPort = false; FSAL { Name = VFS; } }
+EOF
+        ganesha.nfsd -F -f "$dir/ganesha.conf" -L "$dir/log" -p "$dir/pid" & servers+=($!)
+        url=nfs://10.0.2.2:$port/root ;;
+    esac
+    await_port "$port"
+}
+
+# MODE RAM: guest uptime at which kubelet is healthy with that root.
+healthy_over() {
+    "$bootwright" smoke --quiet --recipe worker --root "$1" --out "$out" --ram-mib "$2" --append "bw.root=$url" --until kubelet-healthy --json |
+        python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] == "kubelet-healthy"][0])'
+}
+
+netroot() {
+    netroot_sizes
+    netroot_dracut
+    netroot_pid1
+    netroot_boots
+}
+
+netroot_sizes() {
+    local mode
+    for mode in http nfs iscsi nbd; do
+        build --recipe worker --root "$mode" >/dev/null
+        row "worker-$mode: initrd" "$(stat -c %s "$out/worker-$mode/initrd.img" | awk '{ printf "%.2f MB", $1 / 1e6 }')" "at most 3 MB"
+    done
+}
+
+# dracut with its defaults and the modules that are in our initrd, no others: it has less to look through than usual.
+netroot_dracut() {
+    local tree=$work/dracut release drivers ours=() theirs=()
+    build --recipe worker --root nbd >/dev/null
+    rm -rf "$tree"; mkdir -p "$tree"
+    xz -dc "$out/worker-nbd/segments/boot.cpio.xz" | (cd "$tree" && cpio -idm --quiet)
+    release=$(ls "$tree/lib/modules")
+    depmod -b "$tree" "$release"
+    drivers=$(find "$tree/lib/modules" -name '*.ko' -printf '%f\n' | sed 's/\.ko$//' | sort | tr '\n' ' ')
+    for _ in 1 2 3; do
+        theirs+=("$(seconds dracut --quiet --force --no-hostonly --no-hostonly-cmdline --modules "base kernel-modules kernel-network-modules" --kver "$release" \
+            --kmoddir "$tree/lib/modules/$release" --drivers "$drivers" "$work/dracut.img")")
+    done
+    for _ in 1 2 3 4 5; do
+        rm -rf "$out/worker-nbd"
+        ours+=("$(seconds "$bootwright" build --quiet --recipe worker --root nbd --out "$out")")
+    done
+    local mine yours
+    mine=$(median "${ours[@]}"); yours=$(median "${theirs[@]}")
+    row "worker-nbd: whole image from warm caches" "$mine s" "at least 50 times faster than dracut"
+    row "  dracut with the same modules" "$yours s" "ratio $(awk -v a="$yours" -v b="$mine" 'BEGIN { printf "%.0f", a / b }'), $(stat -c %s "$work/dracut.img" | awk '{ printf "%.1f MB", $1 / 1e6 }')"
+}
+
+# From the timeline of a boot: all phases but `network` (DHCP), `image` (the server's bytes are read through) and `services`.
+netroot_pid1() {
+    local own=() key=$work/key port rss
+    serve worker nbd
+    for _ in $(seq "$boots"); do
+        healthy_over nbd 512 >/dev/null
+        own+=("$(python3 - "$out/worker-nbd/smoke/timeline.json" <<'EOF'
+import json, sys
+phases = json.load(open(sys.argv[1]))["phases"]
+print(round(sum(p["end_s"] - p["start_s"] for p in phases if p["name"] not in ("network", "image", "services")), 3))
+EOF
+)")
+    done
+    stop_servers
+    row "worker-nbd: PID1's own time" "$(median "${own[@]}") s" "at most 0.5 s (${own[*]})"
+    # The memory of a PID1 that watches a root: rescue has the shell that tells.
+    [ -e "$key" ] || ssh-keygen -q -t ed25519 -N "" -f "$key"
+    build --recipe rescue --root nbd --set "ssh_key=$(cat "$key.pub")" >/dev/null
+    serve rescue nbd
+    coproc MACHINE { exec "$bootwright" smoke --quiet --keep --recipe rescue --root nbd --out "$out" --append "bw.root=$url" --json; }
+    local line report=""
+    while IFS= read -r line <&"${MACHINE[0]}"; do
+        report+=$line
+        [ "$line" != "}" ] || break
+    done
+    port=$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])["ssh_port"])' "$report")
+    rss=$(ssh -q -i "$key" -p "$port" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1 'grep VmRSS /proc/1/status' | awk '{ print $2 }')
+    kill "$MACHINE_PID"; wait "$MACHINE_PID" 2>/dev/null || true
+    stop_servers
+    row "PID1 resident, NBD root" "$(awk -v k="$rss" 'BEGIN { printf "%.2f MB", k * 1024 / 1e6 }')" "at most 3 MB"
+}
+
+netroot_boots() {
+    local mode ram reference=() times
+    for _ in $(seq "$boots"); do reference+=("$(healthy 512)"); done
+    row "worker: kubelet healthy at 512 MiB, RAM root" "$(median "${reference[@]}") s" "(${reference[*]})"
+    for mode in nbd iscsi nfs; do
+        serve worker "$mode"
+        for ram in 128 512; do
+            times=()
+            for _ in $(seq "$boots"); do times+=("$(healthy_over "$mode" "$ram")"); done
+            if [ "$ram" = 128 ]; then
+                row "worker-$mode: kubelet healthy at 128 MiB" "$(median "${times[@]}") s" "at most 25 s (${times[*]})"
+            else
+                row "worker-$mode: kubelet healthy at 512 MiB" "$(median "${times[@]}") s" "at most 1.2 times the RAM root (${times[*]})"
+            fi
+        done
+        stop_servers
+    done
+}
