@@ -126,7 +126,7 @@ fn sources_are_the_recipes_or_the_boot_servers() {
         (sources, project.read(&format!("out/tiny-{mode}/boot.ipxe")))
     };
     for (mode, source, word) in [
-        ("http", "http:///tiny-http/root.img", "bw.root=${bw-url}root.img"),
+        ("http", "http:///tiny-http/root.img", "bw.root=${bw-url}root.img ||\n:root_is_set\n"),
         ("nfs", "nfs:///srv/bootwright/tiny-nfs/root", "bw.root=nfs://${next-server}/srv/bootwright/tiny-nfs/root"),
         (
             "iscsi",
@@ -137,7 +137,7 @@ fn sources_are_the_recipes_or_the_boot_servers() {
     ] {
         let (sources, script) = built(mode);
         assert_eq!(sources, [source]);
-        assert!(script.contains(&format!("isset ${{bw-root}} || set bw-root {word} ||\n")), "{script}");
+        assert!(script.contains(&format!("isset ${{bw-root}} || set bw-root {word}")), "{script}");
     }
     project.edit(
         "image = \"squashfs\"",

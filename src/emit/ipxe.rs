@@ -26,7 +26,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     let id = image.image_id;
     let words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
     let words = words.map(check_word).collect::<Result<Vec<_>, _>>()?;
-    let root_line = root_line(image);
+    let root_lines = root_lines(image);
     // iPXE names images by the last part of their address; an EFI kernel finds its initrds by those names.
     let first = ["initrd=initrd.img", "${bw-initrd}", "BOOTIF=01-${netX/mac:hexhyp}"];
     let args = [&first, words.as_slice(), &["${bw-root}", "${bw-args}"]].concat().join(" ");
@@ -37,7 +37,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          isset ${{bw-url}} || set bw-url ${{cwduri}} ||\n\
          clear bw-initrd ||\n\
          isset ${{bw-segment}} && set bw-initrd initrd=node.img ||\n\
-         {root_line}\
+         {root_lines}\
          :start\n\
          set bw-try:int32 1\n\
          :again\n\
@@ -81,17 +81,24 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     ))
 }
 
-/// The line that sets `${bw-root}` for a root whose server the recipe leaves open: the one that this script came from, or
+/// The lines that set `${bw-root}` for a root whose server the recipe leaves open: the one that this script came from, or
 /// the one that DHCP names.
-fn root_line(image: &Image<'_>) -> String {
+fn root_lines(image: &Image<'_>) -> String {
     let root = &image.recipe.root;
-    let source = match root.mode {
-        RootMode::Ram => return String::new(),
-        _ if root.names_sources => return String::new(),
-        RootMode::Http => format!("${{bw-url}}{IMAGE}"),
-        mode => format!("{mode}://${{next-server}}/{}", default_place(&image.recipe.name, mode)),
-    };
-    format!("isset ${{bw-root}} || set bw-root bw.root={source} ||\n")
+    match root.mode {
+        RootMode::Ram => String::new(),
+        _ if root.names_sources => String::new(),
+        // An iPXE that does not know where the script came from leaves it to PID1, which asks the boot server.
+        RootMode::Http => format!(
+            "isset ${{bw-url}} || goto root_is_set\n\
+             isset ${{bw-root}} || set bw-root bw.root=${{bw-url}}{IMAGE} ||\n\
+             :root_is_set\n"
+        ),
+        mode => {
+            let place = default_place(&image.recipe.name, mode);
+            format!("isset ${{bw-root}} || set bw-root bw.root={mode}://${{next-server}}/{place} ||\n")
+        }
+    }
 }
 
 /// iPXE would read these as something else than a word.

@@ -1,12 +1,12 @@
 //! The root of a network image as its server wants it: an image file, or the files themselves with a tar of them.
 
 use super::manifest::BootFile;
-use super::{EmitError, export};
-use crate::entry::{Body, Sha256};
-use crate::pack::{HashedFile, copy_body, write_tar};
+use super::{EmitError, export, write};
+use crate::entry::Sha256;
+use crate::pack::{HashedFile, PackError, copy_body, write_tar};
 use crate::recipe::RootMode;
 use crate::segment::NetworkRoot;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// The image, for HTTP, iSCSI and NBD.
@@ -22,22 +22,24 @@ pub fn write_root(mode: RootMode, root: &NetworkRoot, dir: &Path) -> Result<Vec<
             export::write_tree(&root.export.entries, &dir.join(TREE))?;
             (TAR, write_export_tar(root, &dir.join(TAR))?)
         }
-        _ => (IMAGE, write_disk(&root.image, root.disk_size, &dir.join(IMAGE))?),
+        _ => (IMAGE, write_disk(root, &dir.join(IMAGE))?),
     };
     Ok(vec![BootFile { path: name.into(), size, sha256 }])
 }
 
 /// The image with zeros up to the disk's size; its content is checked against the hash that it was packed with.
-fn write_disk(image: &Body, disk_size: u64, path: &Path) -> Result<(u64, Sha256), EmitError> {
-    let mut file = HashedFile::create(path)?;
-    copy_body(IMAGE, image, &mut file, crate::pack::PackError::io("write", path))?;
-    let padding = usize::try_from(disk_size - image.size).expect("less than a sector");
+fn write_disk(root: &NetworkRoot, path: &Path) -> Result<(u64, Sha256), EmitError> {
+    let mut file = BufWriter::with_capacity(1 << 17, write::create(path)?);
+    copy_body(IMAGE, &root.image, &mut file, PackError::io("write", path))?;
+    let padding = usize::try_from(root.disk_size - root.image.size).expect("less than a sector");
     file.write_all(&vec![0; padding]).map_err(EmitError::io("write", path))?;
-    Ok(file.finish(path)?)
+    let file = file.into_inner().map_err(|e| EmitError::io("write", path)(e.into_error()))?;
+    write::finish(&file, path)?;
+    Ok((root.disk_size, root.disk_sha256))
 }
 
 fn write_export_tar(root: &NetworkRoot, path: &Path) -> Result<(u64, Sha256), EmitError> {
     let mut file = HashedFile::create(path)?;
-    write_tar(&root.export.entries, &mut file, |cause| crate::pack::PackError::io("write", path)(cause))?;
+    write_tar(&root.export.entries, &mut file, |cause| PackError::io("write", path)(cause))?;
     Ok(file.finish(path)?)
 }

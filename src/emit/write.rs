@@ -94,11 +94,13 @@ fn check(path: &Path, expected: Sha256, found: Sha256) -> Result<(), EmitError> 
     if expected == found { Ok(()) } else { Err(EmitError::Damaged { path: path.into(), expected, found }) }
 }
 
-fn create(path: &Path) -> Result<File, EmitError> {
+/// A new file, which must not be there yet.
+pub fn create(path: &Path) -> Result<File, EmitError> {
     File::options().write(true).create_new(true).open(path).map_err(EmitError::io("make", path))
 }
 
-fn finish(file: &File, path: &Path) -> Result<(), EmitError> {
+/// Brings a file to the disk, readable for all whatever the umask.
+pub fn finish(file: &File, path: &Path) -> Result<(), EmitError> {
     file.set_permissions(Permissions::from_mode(0o644)).map_err(EmitError::io("write", path))?;
     file.sync_all().map_err(EmitError::io("write", path))
 }

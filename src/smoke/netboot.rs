@@ -11,7 +11,7 @@ pub const ARGS_VARIABLE: &str = "bw-args";
 const OVER_HTTP: &str = "netboot.ipxe";
 const OVER_TFTP: &str = "rerun.ipxe";
 
-/// The variable that `boot.ipxe` takes a network root from.
+/// The variable that `boot.ipxe` takes a network root from, `bw.root=...`.
 const ROOT_VARIABLE: &str = "bw-root";
 /// The variable that tells `boot.ipxe` where it lies.
 const URL_VARIABLE: &str = "bw-url";
@@ -24,9 +24,12 @@ pub fn address(port: u16) -> String {
 /// Script that chains to `url`, an absolute URL or one relative to the script. `folder`: where the image is, for an iPXE that does
 /// not know where a script came from.
 fn script(options: &SmokeOptions, url: &str, folder: Option<&str>) -> String {
-    let root = options.named_root().map(|root| format!("set {ROOT_VARIABLE} bw.root={root}\n")).unwrap_or_default();
+    let extra = options.extra_cmdline();
+    // In the place of the script's own root, not after it.
+    let (root, args): (Vec<&str>, Vec<&str>) = extra.split_ascii_whitespace().partition(|w| w.starts_with("bw.root="));
+    let root = if root.is_empty() { String::new() } else { format!("set {ROOT_VARIABLE} {}\n", root.join(" ")) };
     let folder = folder.map(|folder| format!("set {URL_VARIABLE} {folder}\n")).unwrap_or_default();
-    format!("#!ipxe\nset {ARGS_VARIABLE} {}\n{root}{folder}chain {url} || shell\n", options.extra_cmdline())
+    format!("#!ipxe\nset {ARGS_VARIABLE} {}\n{root}{folder}chain {url} || shell\n", args.join(" "))
 }
 
 /// Writes both scripts into `smoke_dir`: one for the server in this process, or the one that the boot file's address leads to, and
