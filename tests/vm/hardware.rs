@@ -29,7 +29,12 @@ fn a_node_prints_its_modaliases_and_lists_those_without_a_module() {
 
     let fleet = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm-fleet.txt");
     std::fs::write(&fleet, &printed).expect("cargo's folder for tests is writable");
-    let image = Image::build_variant("vm-fleet", "rescue", "[kernel]\nmodaliases = \"vm-fleet.txt\"\n", &[]);
+    let image = Image::build_variant(
+        "vm-fleet",
+        "rescue",
+        "[budget]\nboot_files_mb = 30\n[kernel]\nmodaliases = \"vm-fleet.txt\"\n",
+        &[],
+    );
     let manifest = std::fs::read_to_string(image.dir().join("manifest.json")).expect("a finished image has a manifest");
     // q35's watchdog timer: on no list of the recipe, but a device of this machine asks for it.
     assert!(manifest.contains("/lpc_ich.ko"), "the closure of what the machine asks for");
