@@ -79,3 +79,18 @@ fn rust_files(place: &Path) -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// PID1 is compiled a second time for fuzzing, by a manifest of its own.
+#[test]
+fn the_fuzzed_pid1_has_the_dependencies_of_pid1() {
+    let names = |file: &str| -> std::collections::BTreeSet<String> {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let (_, rest) = text.split_once("\n[dependencies]\n").unwrap();
+        let lines = rest.lines().take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'));
+        lines
+            .filter_map(|line| Some(line.split(['.', ' ', '=']).next()?.to_string()))
+            .filter(|n| !n.is_empty())
+            .collect()
+    };
+    assert_eq!(names("init/Cargo.toml"), names("fuzz/pid1/Cargo.toml"));
+}
