@@ -2,10 +2,12 @@
 
 use crate::image::Image;
 use crate::lan::{Lan, Rules, Seen};
-use crate::vm::{turn, wait_until};
+use crate::server::Server;
+use crate::vm::{smoke, turn, wait_until};
 use crate::{QEMU, need::have, rescue};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -240,4 +242,38 @@ fn a_bond_goes_on_when_a_cable_is_pulled() {
     machine.plug(card, false);
     other.ask_for_node();
     wait_until("the other card answers", LIMIT, || other.count(Seen::Arp) > 0);
+}
+
+/// The part of the loopback link that QEMU's network shows to the guest as fec0::2.
+fn relay_from_ipv6(to: u16) -> u16 {
+    let listener = TcpListener::bind("[::1]:0").expect("IPv6 on the loopback link");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(near), Ok(far)) = (stream, TcpStream::connect(("127.0.0.1", to))) else { continue };
+            for (from, into) in [(&near, &far), (&far, &near)] {
+                let (mut from, mut into) = (from.try_clone().expect("a descriptor"), into.try_clone().expect("one"));
+                // Ends with either side.
+                std::thread::spawn(move || {
+                    std::io::copy(&mut from, &mut into).and_then(|_| into.shutdown(Shutdown::Write))
+                });
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_root_from_a_server_that_has_only_ipv6() {
+    if !have(&[QEMU, "python3"]) {
+        return;
+    }
+    let image = Image::build_with_root("rescue", "http", &[]);
+    let folder = image.dir().display().to_string();
+    let server =
+        Server::start(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", &folder, "{port}"]);
+    let root = format!("bw.root=http://[fec0::2]:{}/root.img", relay_from_ipv6(server.port));
+    let outcome = smoke(&image, &["--append", &root, "--deadline-s", "180"]);
+    outcome.assert_passed();
+    assert!(outcome.log("console.log").contains("eth0 has fec0::"), "{}", outcome.log("console.log"));
 }
