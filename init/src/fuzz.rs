@@ -37,6 +37,11 @@ pub fn network(bytes: &[u8]) {
     }
 }
 
+/// What an iSCSI target says, and what the kernel passes on; the first byte says which.
+pub fn iscsi(bytes: &[u8]) {
+    crate::netroot::iscsi::fuzz::target(bytes);
+}
+
 /// An answer, and what a client makes of it.
 fn dhcp(bytes: &[u8]) {
     let Ok(packet) = packet::parse_packet(bytes) else { return };

@@ -6,7 +6,7 @@
 
 mod board;
 pub mod http;
-mod iscsi;
+pub mod iscsi;
 pub mod nbd;
 pub mod nfs;
 pub mod source;

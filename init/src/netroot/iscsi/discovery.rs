@@ -62,7 +62,10 @@ pub fn discover(
 }
 
 /// Asks for all targets, and logs out.
-fn send_targets<S: Read + Write>(wire: &mut TcpWire<S>, expected_status: u32) -> Result<Vec<Found>, LoginError> {
+pub(super) fn send_targets<S: Read + Write>(
+    wire: &mut TcpWire<S>,
+    expected_status: u32,
+) -> Result<Vec<Found>, LoginError> {
     let mut numbers = Numbers { command: 1, expected_status };
     let mut ask = Text::default();
     ask.push("SendTargets", "All");

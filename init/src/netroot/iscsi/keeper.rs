@@ -11,9 +11,9 @@ use crate::wake::{self, Sleeper, Waker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Between two attempts at the portals: doubles from the first to the last, which bounds how long a server that is back
@@ -32,8 +32,6 @@ enum KeepError {
     Thread(#[source] io::Error),
     #[error("the keeper did not end within {0} s")]
     Deadline(u64),
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
 }
 
 /// The handle of the thread.
@@ -41,8 +39,8 @@ pub struct IscsiKeeper {
     name: String,
     waker: Waker,
     given_up: Arc<AtomicBool>,
-    done: Receiver<Result<(), KernelError>>,
-    until: mpsc::Sender<Instant>,
+    done: Receiver<()>,
+    until: Arc<Mutex<Instant>>,
 }
 
 /// Starts to keep a session that is logged in.
@@ -54,13 +52,14 @@ pub fn keep(
 ) -> Result<IscsiKeeper, PhaseError> {
     let (waker, sleeper) = wake::pair().map_err(KeepError::Thread)?;
     let (report, done) = mpsc::channel();
-    let (until, deadline) = mpsc::channel();
+    let until = Arc::new(Mutex::new(Instant::now()));
+    let deadline = until.clone();
     let mut work = Work { session, watch, sleeper, up: true };
     let run = move || {
         work.run();
-        let until = deadline.recv().unwrap_or_else(|_| Instant::now());
+        work.end(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
         // Nobody waits any more when the deadline is over.
-        let _ = report.send(work.end(until));
+        let _ = report.send(());
     };
     survival::spawn("iscsi", run).map_err(KeepError::Thread)?;
     Ok(IscsiKeeper { name, waker, given_up, done, until })
@@ -70,13 +69,11 @@ impl Keeper for IscsiKeeper {
     fn detach(self: Box<Self>, deadline: Duration) -> Result<(), PhaseError> {
         let until = Instant::now() + deadline;
         // Half of it for the target to answer, so that there is time to end without it.
-        let _ = self.until.send(Instant::now() + deadline / 2);
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + deadline / 2;
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();
-        match self.done.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(ended) => Ok(ended.map_err(KeepError::Kernel)?),
-            Err(_) => Err(KeepError::Deadline(deadline.as_secs()).into()),
-        }
+        let ended = self.done.recv_timeout(until.saturating_duration_since(Instant::now()));
+        Ok(ended.map_err(|_| KeepError::Deadline(deadline.as_secs()))?)
     }
 
     fn describe(&self) -> String {
@@ -209,12 +206,12 @@ impl Work {
     }
 
     /// Ends the session: in order when it is up, else at once, so that what waits for the target fails and ends.
-    fn end(&mut self, until: Instant) -> Result<(), KernelError> {
+    fn end(&mut self, until: Instant) {
         let ended = match self.up {
             true => self.session.log_out(until),
             false => self.session.destroy(),
         };
-        self.watch.set(State::Gone, "");
-        ended
+        let why = ended.map_or_else(|error| error.to_string(), |()| String::new());
+        self.watch.set(State::Gone, &why);
     }
 }

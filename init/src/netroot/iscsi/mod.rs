@@ -5,6 +5,8 @@ mod chap;
 mod credentials;
 mod discovery;
 mod disk;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod ibft;
 mod initiator;
 mod keeper;

@@ -53,7 +53,7 @@ pub fn connect(portal: SocketAddr, patience: Duration) -> Result<TcpStream, Wire
 
 /// A connection on which we speak ourselves.
 pub struct TcpWire<S> {
-    stream: S,
+    pub(super) stream: S,
 }
 
 impl TcpWire<TcpStream> {
