@@ -6,6 +6,8 @@ mod ganesha;
 mod http;
 #[path = "../support/image.rs"]
 mod image;
+#[path = "../support/iscsi.rs"]
+mod iscsi;
 #[path = "../support/lan.rs"]
 mod lan;
 #[path = "../support/need.rs"]

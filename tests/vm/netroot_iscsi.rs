@@ -1,6 +1,7 @@
 //! A root on an iSCSI target: boots, survives the loss of the target, goes down without it, and says what is wrong with it.
 
 use crate::image::Image;
+use crate::iscsi::{Relay, redirect};
 use crate::ssh::{key, ssh_ok};
 use crate::tgt::{Disk, NAME, Target, Tgt};
 use crate::vm::{Outcome, Running, runs, smoke, wait_until};
@@ -233,4 +234,25 @@ fn what_ipxe_was_given_is_taken_over() {
     let attached = format!("`{NAME}` on 10.0.2.2:{} as `iqn.2024-07.internal.bootwright:from-ipxe`", tgt.port());
     assert!(said.contains(&attached), "no {attached:?} in\n{said}");
     assert!(!said.contains("secret of"), "{said}");
+}
+
+/// The first portal leads nowhere, the second sends us elsewhere, and the target there asks us out once.
+#[test]
+fn portals_redirections_and_a_target_that_asks_for_a_logout() {
+    if !have(&[QEMU, TGTD, "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let image = image();
+    let tgt = Tgt::start(Target::open(&disk(&image)));
+    let relay = Relay::start(tgt.port());
+    let source = format!("bw.root=iscsi://10.0.2.2:1/{NAME}?portal=10.0.2.2:{}", redirect(relay.port));
+    let machine = Running::start(&image, &["--append", &source, "--deadline-s", "180"]);
+    let attached = format!("`{NAME}` on 10.0.2.2:{} as ", relay.port);
+    assert!(said(&console(&image)).contains(&attached), "{}", console(&image));
+    load::start(&machine, "/dev/sda");
+    relay.ask_out();
+    wait_until("it is logged in again", Duration::from_secs(30), || console(&image).contains(" is back after "));
+    assert!(said(&console(&image)).contains("the target asks for a new login"), "{}", console(&image));
+    assert!(relay.has_seen(0x06), "no logout came");
+    load::check(&machine, &disk(&image));
 }
