@@ -27,6 +27,8 @@ pub const MODULES: &str = "/lib/modules";
 pub const HTTPS: &str = "/usr/lib/bootwright/https";
 /// Folder of PEM files: certificates that sign those of web servers.
 pub const HTTPS_CAS: &str = "/usr/lib/bootwright/ca";
+/// What PID1 runs to format a volume.
+pub const MKE2FS: &str = "/usr/sbin/mke2fs";
 /// State that PID1 leaves for commands on the node: `timeline.json`, `lease.json`.
 pub const RUN: &str = "/run/bootwright";
 /// Boot timeline, JSON: [`crate::console::Timeline`].

@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::entry::{Body, Entry, Kind};
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::source::Pool;
-use bootwright_contract::paths;
+use bootwright_contract::{StatePlace, paths};
 use std::path::Path;
 
 /// Fills in an overlay's template: its file (for messages), its text.
@@ -51,7 +51,22 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
     draft.complete_parents()?;
     draft.keep_folder_modes();
     crate::elf::check_interpreters(&draft, &interpreters)?;
+    check_formatters(recipe, &draft)?;
     Ok(TreeBuild { tree: draft.tree, kernel })
+}
+
+/// What PID1 runs for `format` of `[state]`.
+fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), TreeError> {
+    let program = paths::MKE2FS;
+    let there = draft.resolve(program.trim_start_matches('/')).end.is_some_and(|end| draft.on_node(&end).is_some());
+    let wants = recipe.state.iter().find_map(|state| match &state.place {
+        StatePlace::Volume { format: Some(format), .. } => Some((state.path.clone(), format.clone())),
+        _ => None,
+    });
+    match wants {
+        Some((path, format)) if !there => Err(TreeError::NoFormatter { path, format, program }),
+        _ => Ok(()),
+    }
 }
 
 fn add_boot(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {

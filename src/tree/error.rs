@@ -55,6 +55,8 @@ pub enum TreeError {
     Read { path: PathBuf, origin: Origin, cause: std::io::Error },
     #[error("{origin}: template `{}`: {cause}", path.display())]
     Template { path: PathBuf, origin: Origin, cause: Box<dyn std::error::Error + Send + Sync> },
+    #[error("`{path}` is to be formatted with {format} on first use, but `{program}` is not in the image")]
+    NoFormatter { path: String, format: String, program: &'static str },
     #[error("component `{component}` has no files: its source was not opened")]
     NoPool { component: String },
     #[error(transparent)]
@@ -82,6 +84,7 @@ impl TreeError {
             Self::BadPath { .. } | Self::NotUtf8 { .. } | Self::SpecialFile { .. } => "rename or remove it".into(),
             Self::Read { .. } => "check the path and its permissions".into(),
             Self::Template { .. } => "correct the template; what it may use are the recipe's `[vars]`".into(),
+            Self::NoFormatter { .. } => "extend the recipe piece `ext4` too: `extends = [\"worker\", \"ext4\"]`".into(),
             Self::NoPool { component } => format!("fetch and open the source of `{component}` first"),
             Self::Elf(cause) => cause.help(),
             Self::Kmod(cause) => cause.help(),

@@ -21,7 +21,7 @@ impl Ganesha {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
         let at = folder.path().display();
         let mut config = format!(
-            "NFS_CORE_PARAM {{ Protocols = {protocols}; NFS_Port = PORT; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
+            "NFS_CORE_PARAM {{ Protocols = {protocols}; NFS_Port = @PORT@; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
              NFSv4 {{ Graceless = true; Only_Numeric_Owners = true; RecoveryBackend = fs; RecoveryRoot = {at}; }}\n"
         );
         for (number, (path, name, access)) in exports.iter().enumerate() {
@@ -35,7 +35,7 @@ impl Ganesha {
         std::fs::write(folder.path().join("template"), config).expect("a new file");
         // The shell becomes the server, so that the process that is killed is it.
         let start = format!(
-            "cd {at} && sed s/PORT/{{port}}/ template > ganesha.conf && exec {GANESHA} -F -f ganesha.conf -L log -p pid -N EVENT"
+            "cd {at} && sed s/@PORT@/{{port}}/ template > ganesha.conf && exec {GANESHA} -F -f ganesha.conf -L log -p pid -N EVENT"
         );
         Ganesha { server: Server::start(&["sh", "-c", &start]), _folder: folder }
     }

@@ -35,16 +35,23 @@ impl Image {
         Self::build_as(recipe, &format!("{recipe}-{root}"), sets, Some(root))
     }
 
-    /// Builds a variant of a recipe that ships: `text` is all but the `extends`.
+    /// Builds a variant of a recipe that ships, or of several, blanks between: `text` is all but the `extends`.
     pub fn build_variant(name: &str, base: &str, text: &str, sets: &[&str]) -> Self {
         Self::build_variant_with_root(name, base, text, sets, None)
     }
 
     /// The same with its root over the network.
-    pub fn build_variant_with_root(name: &str, base: &str, text: &str, sets: &[&str], root: Option<&str>) -> Self {
+    pub fn build_variant_with_root(
+        name: &str,
+        base_names: &str,
+        text: &str,
+        sets: &[&str],
+        root: Option<&str>,
+    ) -> Self {
         let recipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
-        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{base}.toml"));
-        std::fs::write(&recipe, format!("extends = {base:?}\n{text}")).expect("cargo's folder for tests is writable");
+        let base = |base: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{base}.toml"));
+        let bases: Vec<PathBuf> = base_names.split(' ').map(base).collect();
+        std::fs::write(&recipe, format!("extends = {bases:?}\n{text}")).expect("cargo's folder for tests is writable");
         let name = root.map_or(name.to_string(), |root| format!("{name}-{root}"));
         Self::build_as(&recipe.display().to_string(), &name, sets, root)
     }

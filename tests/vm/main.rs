@@ -42,6 +42,8 @@ mod network;
 mod powerdown;
 mod rescue;
 mod small_ram;
+mod state;
+mod watchdog;
 mod worker;
 
 /// What every scenario runs.

@@ -3,6 +3,7 @@
 use super::content::{Content, read_content};
 use crate::boot::Boot;
 use crate::spawn::{Program, spawn};
+use bootwright_contract::paths::MKE2FS;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -13,8 +14,6 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where Debian has it.
-const MKE2FS: &str = "/usr/sbin/mke2fs";
 /// A large volume on a slow server takes some time, even with its tables left for later.
 const LIMIT: Duration = Duration::from_secs(600);
 /// Between two looks at whether it has ended.

@@ -1,0 +1,184 @@
+//! Volumes that outlive the boot: made on first use, found again after a reboot, and never overwritten.
+
+use crate::ganesha::{GANESHA, Ganesha, is_root};
+use crate::image::Image;
+use crate::server::Server;
+use crate::ssh::{key, ssh, ssh_ok};
+use crate::vm::{Running, runs, wait_until};
+use crate::{QEMU, need::have};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const QEMU_NBD: &str = "qemu-nbd";
+/// QEMU's own MAC address: the volume is named after it.
+const EXPORT: &str = "state-52:54:00:12:34:56";
+const DISK_BYTES: u64 = 96 << 20;
+
+const RECIPE: &str = r#"
+[vars]
+nbd_port = { type = "int", default = 10809 }
+[state]
+"/srv" = { volume = "nbd://10.0.2.2:${nbd_port}/state-${mac}", format = "ext4", folder = "srv" }
+"/etc" = { volume = "nbd://10.0.2.2:${nbd_port}/state-${mac}", format = "ext4", folder = "etc" }
+"/var/log" = { tmpfs = "8M", mode = "0700" }
+"#;
+
+fn image(name: &str, recipe: &str, port: u16) -> Image {
+    let (key, port) = (format!("ssh_key={}", key().public), format!("nbd_port={port}"));
+    Image::build_variant(name, "rescue ext4", recipe, &[&key, &port])
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable")
+}
+
+fn disk(folder: &TempDir) -> std::path::PathBuf {
+    let path = folder.path().join("disk");
+    std::fs::File::create(&path).and_then(|file| file.set_len(DISK_BYTES)).expect("a new file");
+    path
+}
+
+fn serve(disk: &Path) -> Server {
+    let (name, disk) = (format!("--export-name={EXPORT}"), disk.to_str().expect("cargo's folders are UTF-8"));
+    Server::start(&[QEMU_NBD, "--persistent", "--format=raw", "--bind=127.0.0.1", "--port={port}", &name, disk])
+}
+
+fn console(image: &Image) -> String {
+    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
+}
+
+fn power_off(machine: Running) {
+    let qemu = machine.qemu_pid();
+    // The connection may be cut by what it asks for.
+    ssh(&machine, "bootwright-ctl poweroff");
+    wait_until("the machine is off", Duration::from_secs(90), || !runs(qemu));
+}
+
+#[test]
+fn a_volume_is_made_once_and_found_again() {
+    if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen", "e2fsck"]) {
+        return;
+    }
+    let folder = folder();
+    let disk = disk(&folder);
+    let server = serve(&disk);
+    let image = image("state", RECIPE, server.port);
+    let machine = Running::start(&image, &["--deadline-s", "180"]);
+    assert!(console(&image).contains("makes ext4 on the empty volume"), "{}", console(&image));
+    let mounts = ssh_ok(&machine, "cat /proc/mounts");
+    for mount in [" /srv ext4 rw", " /etc overlay rw", " /var/log tmpfs rw"] {
+        assert!(mounts.contains(mount), "no {mount} in {mounts}");
+    }
+    ssh_ok(&machine, "cp /usr/bin/busybox /srv/data && echo mine > /etc/mine && cat /etc/passwd /etc/hosts");
+    power_off(machine);
+    let console_log = console(&image);
+    assert!(console_log.contains("down poweroff") && !console_log.contains("did not end in order"), "{console_log}");
+
+    let machine = Running::start(&image, &["--deadline-s", "180"]);
+    assert!(!console(&image).contains("makes ext4"), "{}", console(&image));
+    ssh_ok(
+        &machine,
+        "cmp /usr/bin/busybox /srv/data && grep mine /etc/mine && grep root /etc/passwd && grep localhost /etc/hosts",
+    );
+    assert!(!ssh_ok(&machine, "dmesg").contains("recovery complete"), "it was unmounted in order");
+    power_off(machine);
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let check = Command::new("e2fsck").args(["-f", "-n"]).arg(&disk).env("PATH", path).output().expect("e2fsck runs");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+}
+
+#[test]
+fn what_holds_anything_is_left_as_it_is() {
+    if !have(&[QEMU, QEMU_NBD]) {
+        return;
+    }
+    for (at, bytes, message) in [
+        (
+            510,
+            &b"\x55\xaa"[..],
+            "`/etc`: the volume has a partition table or boot sector, no file system; it is left as it is",
+        ),
+        (DISK_BYTES - 1, b"x", "the volume has data that is not known"),
+    ] {
+        let folder = folder();
+        let disk = disk(&folder);
+        let file = std::fs::File::options().write(true).open(&disk).expect("it was just made");
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).expect("it can be written");
+        let before = std::fs::read(&disk).expect("it was just made");
+        let server = serve(&disk);
+        let image = image("state", RECIPE, server.port);
+        let outcome = crate::vm::smoke(&image, &["--append", "bw.policy.state=reboot:1", "--deadline-s", "90"]);
+        assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+        assert!(outcome.log("console.log").contains(message), "{message} in {}", outcome.log("console.log"));
+        assert!(std::fs::read(&disk).expect("it is there") == before, "it was written to");
+    }
+}
+
+#[test]
+fn a_file_system_that_is_there_is_used() {
+    if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen", "mke2fs"]) {
+        return;
+    }
+    let folder = folder();
+    let disk = disk(&folder);
+    let files = folder.path().join("files");
+    std::fs::create_dir_all(files.join("srv")).expect("a new folder");
+    std::fs::write(files.join("srv/old"), "old\n").expect("a new file");
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let made =
+        Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&files).arg(&disk).env("PATH", path).status();
+    assert!(made.expect("mke2fs runs").success());
+    let server = serve(&disk);
+    let image = image("state", RECIPE, server.port);
+    let machine = Running::start(&image, &["--deadline-s", "180"]);
+    assert!(!console(&image).contains("makes ext4"), "{}", console(&image));
+    assert_eq!(ssh_ok(&machine, "cat /srv/old"), "old\n");
+}
+
+/// Each line is on the disk before the next one is written.
+const WRITER: &str =
+    "i=0; while :; do echo $i >> DIR/lines || echo failed > /run/failed; sync; i=$((i+1)); sleep 0.05; done";
+
+#[test]
+fn volumes_survive_the_loss_of_their_servers() {
+    if !have(&[QEMU, QEMU_NBD, GANESHA, "ssh", "ssh-keygen"]) || !is_root() {
+        return;
+    }
+    let folder = folder();
+    let disk = disk(&folder);
+    let shared = folder.path().join("shared");
+    std::fs::create_dir(&shared).expect("a new folder");
+    let mut nbd = serve(&disk);
+    let mut nfs = Ganesha::start("4", &[(&shared, "/shared", "RW")]);
+    let recipe = format!(
+        "{RECIPE}\"/opt\" = {{ volume = \"nfs://10.0.2.2:{}/shared\", folder = \"${{hostname}}\" }}\n",
+        nfs.server.port
+    );
+    let image = image("state-both", &recipe, nbd.port);
+    let machine = Running::start(&image, &["--deadline-s", "180"]);
+    for dir in ["/srv", "/opt"] {
+        let writer = WRITER.replace("DIR", dir);
+        ssh_ok(&machine, &format!("busybox setsid sh -c '{writer}' > /dev/null 2>&1 < /dev/null &"));
+    }
+    let lines = |dir: &str| ssh_ok(&machine, &format!("wc -l < {dir}/lines")).trim().parse::<usize>().unwrap_or(0);
+    wait_until("both write", Duration::from_secs(60), || lines("/srv") > 3 && lines("/opt") > 3);
+    nbd.kill();
+    nfs.server.kill();
+    wait_until("both are lost", Duration::from_secs(60), || console(&image).matches(" is lost").count() == 2);
+    std::thread::sleep(Duration::from_secs(20));
+    nbd.restart();
+    nfs.server.restart();
+    wait_until("both are back", Duration::from_secs(30), || console(&image).matches(" is back after").count() == 2);
+    let (srv, opt) = (lines("/srv"), lines("/opt"));
+    wait_until("both write again", Duration::from_secs(60), || lines("/srv") > srv + 3 && lines("/opt") > opt + 3);
+    for dir in ["/srv", "/opt"] {
+        let text = ssh_ok(&machine, &format!("head -n {} {dir}/lines", srv.min(opt)));
+        assert!(text.lines().enumerate().all(|(i, line)| line == i.to_string()), "{dir}: {text}");
+    }
+    let log = ssh_ok(&machine, "cat /run/failed 2> /dev/null; dmesg");
+    assert!(!log.contains("failed\n") && !log.contains("I/O error") && !log.contains("EXT4-fs error"), "{log}");
+    power_off(machine);
+    assert!(!console(&image).contains("did not end in order"), "{}", console(&image));
+}
