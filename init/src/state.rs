@@ -23,6 +23,7 @@ use nix::mount::{MntFlags, MsFlags};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 /// Where volumes are mounted for a moment.
@@ -48,9 +49,7 @@ pub fn mount_all(machine: &Machine) -> Result<(), PhaseError> {
         return Ok(());
     }
     if wants_network(entries) && !machine.wants_network() {
-        // With a network root that was done before the root was attached.
-        survival::prepare(boot);
-        boot.board.enforce(boot.config.root.lost, boot.sys)?;
+        survive(boot);
     }
     for (number, entry) in entries.iter().enumerate() {
         if is_mounted(Path::new(&entry.path)) {
@@ -73,6 +72,17 @@ pub fn mount_all(machine: &Machine) -> Result<(), PhaseError> {
         write_etc_again(machine, boot);
     }
     Ok(())
+}
+
+/// Once, however often the phase is tried: what a network root has done before it was attached.
+fn survive(boot: &Boot) {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        survival::prepare(boot);
+        if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
+            boot.timeline.note(&["nobody will reboot when a volume stays lost: ", &error.to_string()].concat());
+        }
+    });
 }
 
 /// Whether an entry waits for a server.

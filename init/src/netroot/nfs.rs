@@ -38,6 +38,8 @@ pub enum NfsError {
     Server { server: SocketAddr, source: RpcError },
     #[error("NFS option `{option}` is no version: 3, 4, 4.0, 4.1 or 4.2")]
     Version { option: String },
+    #[error("there is no address of the NFS server to be tried")]
+    NoAddress,
     #[error("NFS server {server} has no service for version {major} (rpcbind knows none)")]
     NoService { server: IpAddr, major: u32 },
     #[error("cannot mount `{path}` of NFS server {server} with `{data}`: {reason} ({errno})")]
@@ -56,21 +58,25 @@ pub enum NfsError {
 pub fn mount(site: &Site, nfs: &Nfs, target: &Path, read_only: bool) -> Result<Box<dyn Keeper>, NfsError> {
     let versions = options::versions(&nfs.options).map_err(|option| NfsError::Version { option })?;
     site.boot.sys.make_dir(target).map_err(|source| NfsError::Folder { path: target.into(), source })?;
-    let mut outcome = Err(NfsError::Version { option: String::new() });
+    let mut failed = None;
     for address in &site.addresses {
+        if let Some(error) = failed.replace(NfsError::NoAddress) {
+            site.watch.note(&NfsError::to_string(&error));
+        }
         for version in versions {
-            outcome = mount_one(site, nfs, *address, *version, target, read_only);
-            match &outcome {
-                Ok(_) => return outcome,
-                Err(error) if error.is_about_version() => {}
-                Err(_) => break,
+            match mount_one(site, nfs, *address, *version, target, read_only) {
+                Ok(keeper) => return Ok(keeper),
+                Err(error) => {
+                    let next = error.is_about_version();
+                    failed = Some(error);
+                    if !next {
+                        break;
+                    }
+                }
             }
         }
-        if let (Err(error), true) = (&outcome, site.addresses.last() != Some(address)) {
-            site.watch.note(&error.to_string());
-        }
     }
-    outcome
+    Err(failed.unwrap_or(NfsError::NoAddress))
 }
 
 fn mount_one(
