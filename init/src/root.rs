@@ -2,6 +2,7 @@
 
 use crate::boot::Machine;
 use crate::copy;
+use crate::netroot::nfs::Use;
 use crate::netroot::source::{Http, Nfs, Source};
 use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
@@ -99,9 +100,10 @@ fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
 fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
-    let target = Path::new(if writable { NEW_ROOT } else { LOWER });
+    let (target, used) = if writable { (NEW_ROOT, Use::WritableRoot) } else { (LOWER, Use::Root) };
+    let target = Path::new(target);
     let site = netroot::site(machine, &nfs.host, source)?;
-    let keeper = netroot::nfs::mount(&site, nfs, target, !writable)?;
+    let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
     let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {
         true => Ok(()),
         false => Ok(cover_lower(machine.sys, &boot.config.root)?),

@@ -155,7 +155,8 @@ fn mount_volume(machine: &Machine, entry: &State, source: &str) -> Result<PathBu
     let attached = match &volume {
         Source::Nfs(nfs) => {
             let site = netroot::site(machine, &nfs.host, &volume.to_string())?;
-            let keeper = nfs::mount(&site, nfs, &place, false).map_err(|error| volume_error(entry, &error))?;
+            let keeper =
+                nfs::mount(&site, nfs, &place, nfs::Use::Volume).map_err(|error| volume_error(entry, &error))?;
             boot.keepers.add(keeper);
             return Ok(place);
         }

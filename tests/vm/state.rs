@@ -25,9 +25,12 @@ nbd_port = { type = "int", default = 10809 }
 "/var/log" = { tmpfs = "8M", mode = "0700" }
 "#;
 
+/// Drivers, mke2fs and file systems are more than `rescue` has.
+const BUDGET: &str = "[budget]\nboot_files_mb = 40\nram_mib = 256\n";
+
 fn image(name: &str, recipe: &str, port: u16) -> Image {
     let (key, port) = (format!("ssh_key={}", key().public), format!("nbd_port={port}"));
-    Image::build_variant(name, "rescue ext4", recipe, &[&key, &port])
+    Image::build_variant(name, "rescue ext4", &format!("{recipe}{BUDGET}"), &[&key, &port])
 }
 
 fn folder() -> TempDir {

@@ -16,7 +16,7 @@ use crate::identity;
 use crate::modules;
 use crate::sys::Mount;
 use nix::errno::Errno;
-pub use options::asks_for_writing;
+pub use options::{Use, asks_for_writing};
 use options::{Version, mount_data};
 use rpc::RpcError;
 use std::fs;
@@ -55,7 +55,7 @@ pub enum NfsError {
 }
 
 /// Mounts on `target`; each address and, unless the options name one, each version in turn.
-pub fn mount(site: &Site, nfs: &Nfs, target: &Path, read_only: bool) -> Result<Box<dyn Keeper>, NfsError> {
+pub fn mount(site: &Site, nfs: &Nfs, target: &Path, used: Use) -> Result<Box<dyn Keeper>, NfsError> {
     let versions = options::versions(&nfs.options).map_err(|option| NfsError::Version { option })?;
     site.boot.sys.make_dir(target).map_err(|source| NfsError::Folder { path: target.into(), source })?;
     let mut failed = None;
@@ -64,7 +64,7 @@ pub fn mount(site: &Site, nfs: &Nfs, target: &Path, read_only: bool) -> Result<B
             site.watch.note(&NfsError::to_string(&error));
         }
         for version in versions {
-            match mount_one(site, nfs, *address, *version, target, read_only) {
+            match mount_one(site, nfs, *address, *version, target, used) {
                 Ok(keeper) => return Ok(keeper),
                 Err(error) => {
                     let next = error.is_about_version();
@@ -85,7 +85,7 @@ fn mount_one(
     address: IpAddr,
     version: Version,
     target: &Path,
-    read_only: bool,
+    used: Use,
 ) -> Result<Box<dyn Keeper>, NfsError> {
     let boot = site.boot;
     load_modules(boot, version.major)?;
@@ -97,7 +97,7 @@ fn mount_one(
         boot.timeline.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
     }
     let path = options::export_path(&nfs.path, super::own_address(address));
-    let (flags, data) = mount_data(&nfs.options, address, nfs.port, version, read_only);
+    let (flags, data) = mount_data(&nfs.options, address, nfs.port, version, used);
     let source = options::mount_source(address, &path);
     let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
     let limit_s = MOUNT_WAIT.as_secs();

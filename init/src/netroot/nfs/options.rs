@@ -18,6 +18,21 @@ impl Version {
     }
 }
 
+/// What is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A root's files, which nobody changes.
+    Root,
+    /// A root's files, which only this machine changes.
+    WritableRoot,
+    /// A folder that others may change too.
+    Volume,
+}
+
+/// Seconds that attributes of a root are believed; about as long as the kernel can count. Every path, `/run` and `/proc`
+/// too, leads through the root: asking its server for them would stop PID1 while the server is away.
+const BELIEVED: &str = "1000000";
+
 /// Those that are tried unless one is named, then those that are not. Of version 4.2 a root needs nothing, and its
 /// READ_PLUS, which Linux uses (CONFIG_NFS_V4_2_READ_PLUS), has given zeros for data from nfs-ganesha 4.3.
 const VERSIONS: &[Version] = &[
@@ -67,7 +82,7 @@ pub fn mount_data(
     server: IpAddr,
     port: Option<u16>,
     version: Version,
-    read_only: bool,
+    used: Use,
 ) -> (MsFlags, String) {
     let ours = |word: &&str| version_of(word).is_some() || matches!(*word, "ro" | "rw");
     let others: Vec<String> = words(given).filter(|word| !ours(word)).map(String::from).collect();
@@ -94,10 +109,15 @@ pub fn mount_data(
     if let Some(port) = port {
         add("port", &port.to_string());
     }
+    let attributes = ["actimeo", "noac", "acregmin", "acregmax", "acdirmin", "acdirmax"];
+    if used != Use::Volume && !attributes.iter().any(|key| has(key)) {
+        add("actimeo", BELIEVED);
+        add("nocto", "");
+    }
     if !others.is_empty() {
         data.push(others);
     }
-    let read_only = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let read_only = if used == Use::Root { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     (flags.set | read_only, data.join(","))
 }
 
@@ -139,22 +159,32 @@ mod tests {
         assert_eq!(texts(&["v5"]), Err("v5".into()));
     }
 
-    fn data(options: &[&str], server: IpAddr, port: Option<u16>) -> (MsFlags, String) {
+    fn data(options: &[&str], server: IpAddr, port: Option<u16>, used: Use) -> (MsFlags, String) {
         let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
-        mount_data(&options, server, port, versions(&options).unwrap()[0], true)
+        mount_data(&options, server, port, versions(&options).unwrap()[0], used)
     }
 
     #[test]
     fn defaults_give_way_to_what_is_given() {
-        let (flags, text) = data(&[], V4, None);
-        assert_eq!((flags, &text[..]), (MsFlags::MS_RDONLY, "vers=4.1,addr=10.0.2.2,proto=tcp,hard"));
-        let (_, text) = data(&["vers=3"], V4, Some(12049));
+        let (flags, text) = data(&[], V4, None, Use::Volume);
+        assert_eq!((flags, &text[..]), (MsFlags::empty(), "vers=4.1,addr=10.0.2.2,proto=tcp,hard"));
+        let (_, text) = data(&["vers=3"], V4, Some(12049), Use::Volume);
         assert_eq!(text, "vers=3,addr=10.0.2.2,proto=tcp,hard,mountproto=tcp,nolock,port=12049");
-        let (_, text) = data(&["v3,soft,lock", "mountport=9", "proto=udp"], V4, None);
+        let (_, text) = data(&["v3,soft,lock", "mountport=9", "proto=udp"], V4, None, Use::Volume);
         assert_eq!(text, "vers=3,addr=10.0.2.2,mountproto=tcp,soft,lock,mountport=9,proto=udp");
-        let (flags, text) = data(&["noatime", "rsize=65536"], "fd00::2".parse().unwrap(), None);
-        assert_eq!(flags, MsFlags::MS_RDONLY | MsFlags::MS_NOATIME);
+        let (flags, text) = data(&["noatime", "rsize=65536"], "fd00::2".parse().unwrap(), None, Use::Volume);
+        assert_eq!(flags, MsFlags::MS_NOATIME);
         assert_eq!(text, "vers=4.1,addr=fd00::2,proto=tcp6,hard,rsize=65536");
+    }
+
+    #[test]
+    fn a_roots_attributes_are_believed() {
+        let (flags, text) = data(&[], V4, None, Use::Root);
+        let expected = "vers=4.1,addr=10.0.2.2,proto=tcp,hard,actimeo=1000000,nocto";
+        assert_eq!((flags, &text[..]), (MsFlags::MS_RDONLY, expected));
+        assert_eq!(data(&["rw"], V4, None, Use::WritableRoot), (MsFlags::empty(), expected.into()));
+        let (_, text) = data(&["acdirmax=5"], V4, None, Use::Root);
+        assert_eq!(text, "vers=4.1,addr=10.0.2.2,proto=tcp,hard,acdirmax=5");
     }
 
     #[test]
@@ -172,7 +202,7 @@ mod tests {
         fn no_option_panics(words in proptest::collection::vec("[a-z0-9=.,\"]{0,12}", 0..4)) {
             if let Ok(versions) = versions(&words) {
                 for version in versions {
-                    let (_, text) = mount_data(&words, V4, None, *version, false);
+                    let (_, text) = mount_data(&words, V4, None, *version, Use::Root);
                     prop_assert!(text.starts_with("vers="));
                 }
             }
