@@ -2,12 +2,16 @@
 
 use crate::cmdline::parse_cmdline;
 use crate::net;
+use crate::netroot::http::connection::Connection;
+use crate::netroot::http::message;
+use crate::netroot::nbd::handshake;
 use bootwright_contract::{Ipv6Mode, Network, NetworkMode};
 use net::dhcp::{lease, machine, packet};
-use net::dhcp6::message;
+use net::dhcp6::message as dhcp6;
 use net::dns::message as dns;
 use net::v6::advert;
 use net::{domain, sntp};
+use std::io::{self, Read, Write};
 
 /// The first byte says what the rest is.
 pub fn network(bytes: &[u8]) {
@@ -15,7 +19,7 @@ pub fn network(bytes: &[u8]) {
     match format % 8 {
         0 => dhcp(bytes),
         1 => {
-            if let Ok(answer) = message::parse_answer(bytes, 0x12_3456, b"me", 7) {
+            if let Ok(answer) = dhcp6::parse_answer(bytes, 0x12_3456, b"me", 7) {
                 assert!(answer.addresses.iter().all(|(_, preferred, valid)| preferred <= valid));
             }
         }
@@ -75,4 +79,62 @@ fn cmdline(bytes: &[u8]) {
     }
     // What cannot be read is an error; nothing else may happen.
     let _ = crate::netroot::source::wanted(&cmdline, &[]);
+}
+
+/// What the servers of roots say; the first byte says which kind of server.
+pub fn root_servers(bytes: &[u8]) {
+    let Some((format, bytes)) = bytes.split_first() else { return };
+    match format % 5 {
+        0 => nbd(bytes),
+        1 => http(bytes),
+        2 => drop(crate::config::read_root_manifest(bytes)),
+        3 => drop(crate::netroot::source::parse_root_path(&String::from_utf8_lossy(bytes))),
+        _ => {
+            if let Ok(head) = message::parse_head(bytes) {
+                assert!(head.range.is_none_or(|(first, last, total)| first <= last && total.is_none_or(|t| last < t)));
+            }
+        }
+    }
+}
+
+/// A server that says what it says, whatever it is asked.
+struct Deaf<'a>(&'a [u8]);
+
+impl Read for Deaf<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Deaf<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn nbd(bytes: &[u8]) {
+    let mut server = Deaf(bytes);
+    if let Ok(export) = handshake::negotiate(&mut server, "worker") {
+        assert!(export.block_size.is_power_of_two());
+        if let Ok(read) = handshake::read_at(&mut server, 0, 64) {
+            assert_eq!(read.len(), 64);
+        }
+    }
+}
+
+fn http(bytes: &[u8]) {
+    let server = io::Cursor::new(bytes.to_vec());
+    let Ok((head, mut connection)) = Connection::ask(Box::new(server), "") else { return };
+    let mut got = 0;
+    while let Ok(piece) = connection.next() {
+        if piece.is_empty() {
+            break;
+        }
+        got += piece.len() as u64;
+    }
+    assert!(got <= bytes.len() as u64 && (head.chunked || head.length.is_none_or(|length| got <= length)));
 }

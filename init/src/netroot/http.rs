@@ -1,8 +1,8 @@
 //! A root image from a web server: into memory, checked, then mounted by loop.
 
-mod connection;
+pub mod connection;
 mod download;
-mod message;
+pub mod message;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -4,7 +4,7 @@
 //! that the server still exports the same, and gives it to the kernel, which then sends the requests again.
 
 mod control;
-mod handshake;
+pub mod handshake;
 mod keeper;
 #[cfg(test)]
 mod tests;
