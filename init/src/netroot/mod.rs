@@ -97,7 +97,7 @@ pub fn wanted(config: &BootConfig, cmdline: &Cmdline) -> Result<Vec<Wanted>, Sou
     let mut wanted = source::wanted(cmdline, &config.root.sources)?;
     if wanted.is_empty() {
         wanted.push(match config.root.mode {
-            RootMode::Ram => Wanted::Source(Source::Ram),
+            RootMode::Ram => Source::Ram.into(),
             _ => Wanted::RootPath,
         });
     }
@@ -106,7 +106,7 @@ pub fn wanted(config: &BootConfig, cmdline: &Cmdline) -> Result<Vec<Wanted>, Sou
 
 /// Whether the root needs the network. What cannot be read is told when the root is looked for.
 pub fn wants_network(config: &BootConfig, cmdline: &Cmdline) -> bool {
-    let local = |wanted: &Wanted| *wanted == Wanted::Source(Source::Ram);
+    let local = |wanted: &Wanted| *wanted == Source::Ram.into();
     wanted(config, cmdline).is_ok_and(|wanted| !wanted.iter().all(local))
 }
 
@@ -123,7 +123,7 @@ pub fn wants_ipv6(config: &BootConfig, cmdline: &Cmdline) -> bool {
 /// The source that is meant once the network is up.
 pub fn resolve(machine: &Machine, wanted: &Wanted) -> Result<Source, PhaseError> {
     match wanted {
-        Wanted::Source(source) => Ok(source.clone()),
+        Wanted::Source(source) => Ok(Source::clone(source)),
         Wanted::RootPath => {
             let state = await_network(machine, "DHCP's root path")?;
             let path = state.facts.root_path.ok_or_else(|| no_root_path(machine));

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 const NBD_MAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
 const OPTION_MAGIC: u64 = u64::from_be_bytes(*b"IHAVEOPT");
 /// Second magic of servers from before 2011.
-const OLD_STYLE_MAGIC: u64 = 0x0042_0281_8612_53;
+const OLD_STYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
 const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;

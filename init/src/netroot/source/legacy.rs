@@ -8,7 +8,7 @@ use crate::cmdline::Cmdline;
 /// A source, or what only DHCP can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    Source(Source),
+    Source(Box<Source>),
     /// DHCP's root path.
     RootPath,
 }
@@ -17,7 +17,7 @@ pub enum Wanted {
 /// `rd.iscsi.*` and `root=` that names a network root; else what the image says. Empty: nobody says anything.
 pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, SourceError> {
     let sources = |texts: &mut dyn Iterator<Item = &str>| {
-        texts.map(|text| parse_source(text).map(Wanted::Source)).collect::<Result<Vec<_>, _>>()
+        texts.map(|text| parse_source(text).map(Wanted::from)).collect::<Result<Vec<_>, _>>()
     };
     let asked = sources(&mut cmdline.values("bw.root"))?;
     if !asked.is_empty() {
@@ -27,6 +27,12 @@ pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, Source
         return Ok(vec![wanted]);
     }
     sources(&mut baked.iter().map(String::as_str))
+}
+
+impl From<Source> for Wanted {
+    fn from(source: Source) -> Wanted {
+        Wanted::Source(Box::new(source))
+    }
 }
 
 /// What others' keys say.
@@ -42,12 +48,14 @@ fn from_others(cmdline: &Cmdline) -> Result<Option<Wanted>, SourceError> {
         found = read(text, |text| parse_nbdroot(text).map(Some))?;
     }
     if found.is_none() && names_iscsi(cmdline) {
-        found = Some(Wanted::Source(Source::Iscsi(Iscsi::at(Host::BootServer))));
+        found = Some(Source::Iscsi(Iscsi::at(Host::BootServer)).into());
     }
     if let (None, Some(text)) = (&found, cmdline.value("root")) {
         found = read(text, |text| parse_word(text, 10))?;
     }
-    if let Some(Wanted::Source(Source::Iscsi(iscsi))) = &mut found {
+    if let Some(Wanted::Source(source)) = &mut found
+        && let Source::Iscsi(iscsi) = source.as_mut()
+    {
         add_iscsi_keys(iscsi, cmdline).map_err(|reason| SourceError { found: "rd.iscsi.*".into(), reason })?;
     }
     Ok(found)
@@ -56,9 +64,9 @@ fn from_others(cmdline: &Cmdline) -> Result<Option<Wanted>, SourceError> {
 /// DHCP's root path: a URL of ours, dracut's forms, RFC 4173's, or `[SERVER:]/PATH[,OPTIONS]` of an NFS root.
 pub fn parse_root_path(text: &str) -> Result<Source, SourceError> {
     match read(text, |text| parse_word(text, 16))? {
-        Some(Wanted::Source(source)) => Ok(source),
+        Some(Wanted::Source(source)) => Ok(*source),
         Some(Wanted::RootPath) | None => match read(text, |text| parse_nfs(text, None).map(Some))? {
-            Some(Wanted::Source(source)) => Ok(source),
+            Some(Wanted::Source(source)) => Ok(*source),
             _ => Err(SourceError { found: text.into(), reason: "it names no server" }),
         },
     }
@@ -76,13 +84,13 @@ fn read(
 fn parse_word(text: &str, lun_radix: u32) -> Result<Option<Wanted>, &'static str> {
     let text = text.strip_prefix("live:").unwrap_or(text);
     if text.contains("://") {
-        return super::parse(text).map(|source| Some(Wanted::Source(source)));
+        return super::parse(text).map(|source| Some(source.into()));
     }
     if matches!(text, "dhcp" | "dhcp6" | "/dev/nfs" | "nfs" | "nfs4") {
         return Ok(Some(Wanted::RootPath));
     }
     if text == "iscsi" {
-        return Ok(Some(Wanted::Source(Source::Iscsi(Iscsi::at(Host::BootServer)))));
+        return Ok(Some(Source::Iscsi(Iscsi::at(Host::BootServer)).into()));
     }
     match text.split_once(':') {
         Some(("iscsi", rest)) => parse_iscsi(rest, lun_radix).map(Some),
@@ -102,7 +110,7 @@ fn parse_nfs(text: &str, version: Option<&str>) -> Result<Wanted, &'static str> 
     let (path, options) = path.split_at(path.find([',', ':']).unwrap_or(path.len()));
     let options = options.get(1..).unwrap_or("").split(',').filter(|option| !option.is_empty());
     let options = version.into_iter().chain(options).map(String::from).collect();
-    Ok(Wanted::Source(Source::Nfs(Nfs { host, port, path: path.into(), options })))
+    Ok(Source::Nfs(Nfs { host, port, path: path.into(), options }).into())
 }
 
 /// dracut's `SERVER:PORT|EXPORT[:FSTYPE[:OPTIONS...]]`; what follows the export is the image's to know.
@@ -131,7 +139,7 @@ fn nbd(host: Host, export: &str) -> Result<Wanted, &'static str> {
         Ok(port) => (port, ""),
         Err(_) => (NBD_PORT, export),
     };
-    Ok(Wanted::Source(Source::Nbd(Nbd { host, port, export: export.into() })))
+    Ok(Source::Nbd(Nbd { host, port, export: export.into() }).into())
 }
 
 /// `SERVER:REST`; an IPv6 address in brackets.
@@ -173,7 +181,7 @@ fn parse_iscsi(text: &str, lun_radix: u32) -> Result<Wanted, &'static str> {
         let mut next = || words.next().flatten();
         (iscsi.user, iscsi.secret, iscsi.user_in, iscsi.secret_in) = (next(), next(), next(), next());
     }
-    Ok(Wanted::Source(Source::Iscsi(iscsi)))
+    Ok(Source::Iscsi(iscsi).into())
 }
 
 /// RFC 4173 section 5: hex in groups of four digits with hyphens between; further levels than the first must be zero.

@@ -111,27 +111,27 @@ fn others_words_are_translated() {
         ("root=/dev/nfs", Some(Wanted::RootPath)),
         (
             "root=/dev/nfs nfsroot=10.0.0.1:/srv/r,vers=3,rw",
-            Some(Wanted::Source(nfs(one(), "/srv/r", &["vers=3", "rw"]))),
+            Some(Wanted::from(nfs(one(), "/srv/r", &["vers=3", "rw"]))),
         ),
-        ("root=/dev/nfs nfsroot=/srv/%s", Some(Wanted::Source(nfs(boot(), "/srv/%s", &[])))),
-        ("root=nfs4:10.0.0.1:/srv/r:hard,ro", Some(Wanted::Source(nfs(one(), "/srv/r", &["vers=4", "hard", "ro"])))),
-        ("root=nfs:[fd00::1]:/r", Some(Wanted::Source(nfs(v4("fd00::1"), "/r", &[])))),
-        ("root=nbd:10.0.0.1:worker:squashfs:ro", Some(Wanted::Source(nbd(one(), 10809, "worker")))),
-        ("netroot=nbd:10.0.0.1:2000", Some(Wanted::Source(nbd(one(), 2000, "")))),
-        ("root=/dev/nbd0 nbdroot=10.0.0.1,worker,nbd0", Some(Wanted::Source(nbd(one(), 10809, "worker")))),
-        ("nbdroot=10.0.0.1:2000", Some(Wanted::Source(nbd(one(), 2000, "")))),
-        ("root=live:http://10.0.0.1/r.img", Some(Wanted::Source(parse_source("http://10.0.0.1/r.img").expect("good")))),
+        ("root=/dev/nfs nfsroot=/srv/%s", Some(Wanted::from(nfs(boot(), "/srv/%s", &[])))),
+        ("root=nfs4:10.0.0.1:/srv/r:hard,ro", Some(Wanted::from(nfs(one(), "/srv/r", &["vers=4", "hard", "ro"])))),
+        ("root=nfs:[fd00::1]:/r", Some(Wanted::from(nfs(v4("fd00::1"), "/r", &[])))),
+        ("root=nbd:10.0.0.1:worker:squashfs:ro", Some(Wanted::from(nbd(one(), 10809, "worker")))),
+        ("netroot=nbd:10.0.0.1:2000", Some(Wanted::from(nbd(one(), 2000, "")))),
+        ("root=/dev/nbd0 nbdroot=10.0.0.1,worker,nbd0", Some(Wanted::from(nbd(one(), 10809, "worker")))),
+        ("nbdroot=10.0.0.1:2000", Some(Wanted::from(nbd(one(), 2000, "")))),
+        ("root=live:http://10.0.0.1/r.img", Some(Wanted::from(parse_source("http://10.0.0.1/r.img").expect("good")))),
         (
             "netroot=iscsi:u:p:ru:rp@10.0.0.1::3261:if:eth0:10:iqn.2009-06.dracut:t0",
-            Some(Wanted::Source(Source::Iscsi(dracut))),
+            Some(Wanted::from(Source::Iscsi(dracut))),
         ),
-        ("root=x netroot=iscsi:10.0.0.1::::iqn.a", Some(Wanted::Source(Source::Iscsi(iscsi(one(), "iqn.a"))))),
+        ("root=x netroot=iscsi:10.0.0.1::::iqn.a", Some(Wanted::from(Source::Iscsi(iscsi(one(), "iqn.a"))))),
         (
             "netroot=iscsi rd.iscsi.target.name=iqn.t rd.iscsi.target.ip=10.0.0.1 rd.iscsi.target.port=3262 \
              rd.iscsi.initiator=iqn.me rd.iscsi.username=u rd.iscsi.password=p",
-            Some(Wanted::Source(Source::Iscsi(keys))),
+            Some(Wanted::from(Source::Iscsi(keys))),
         ),
-        ("rd.iscsi.firmware=1", Some(Wanted::Source(parse_source("iscsi:ibft").expect("good")))),
+        ("rd.iscsi.firmware=1", Some(Wanted::from(parse_source("iscsi:ibft").expect("good")))),
     ] {
         let found = wanted(&parse_cmdline(line), &[]).expect(line);
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{line}");
@@ -142,7 +142,7 @@ fn others_words_are_translated() {
 fn our_own_key_comes_first_and_the_image_last() {
     let baked = ["nbd:///worker".to_string()];
     let all = |line: &str| wanted(&parse_cmdline(line), &baked).expect(line);
-    let source = |text: &str| Wanted::Source(parse_source(text).expect(text));
+    let source = |text: &str| Wanted::from(parse_source(text).expect(text));
     assert_eq!(all(""), [source("nbd:///worker")]);
     assert_eq!(all("root=/dev/ram0"), [source("nbd:///worker")]);
     assert_eq!(all("root=dhcp"), [Wanted::RootPath]);
