@@ -25,6 +25,10 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("src/pack", "SystemTime", "packing uses no clock"),
     ("src/segment", "SystemTime", "segments use no clock"),
     ("src/emit", "SystemTime", "what is emitted carries the lock's time only"),
+    ("src/nodes", "crate::fetch", "reading nodes.toml never touches the network"),
+    ("src/nodes", "crate::emit", "nodes.toml knows nothing of what is written"),
+    ("src/chain", "SystemTime", "the same images and nodes give the same boot chain"),
+    ("src/chain", "crate::serve", "what is written does not depend on who serves it"),
     ("src", "println!(\"", "libraries do not print: the Ui and src/cli do"),
     ("src", "process::exit", "libraries do not exit"),
 ];

@@ -130,6 +130,9 @@ fn the_schema_is_json_and_refuses_unknown_keys() {
     let schema: serde_json::Value = serde_json::from_str(&r.out).unwrap();
     assert_eq!((r.code, &schema["additionalProperties"]), (0, &false.into()));
     assert!(schema["properties"]["component"].is_object());
+    let r = run(dir.path(), &["schema", "--nodes"], &[]);
+    let schema: serde_json::Value = serde_json::from_str(&r.out).unwrap();
+    assert!(r.code == 0 && schema["properties"]["node"].is_object(), "{schema:#}");
 }
 
 #[test]
@@ -142,8 +145,15 @@ fn the_recipes_in_the_readme_are_right() {
     // Links, so that the example's files lie beside the recipes they extend.
     std::fs::create_dir_all(dir.path().join("mine/lab")).unwrap();
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let examples: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let examples = fenced(&readme, "");
+    let (nodes, examples): (Vec<&str>, Vec<&str>) = examples.into_iter().partition(|e| e.starts_with("# nodes.toml"));
     assert_eq!(examples.len(), 2, "the README shows a small recipe and one that joins a cluster");
+    for example in
+        nodes.into_iter().chain(fenced(&std::fs::read_to_string(root.join("docs/boot-chain.md")).unwrap(), "[server]"))
+    {
+        bootwright::nodes::parse_nodes_text(example)
+            .unwrap_or_else(|e| panic!("{}", bootwright::error::Failure::from(e)));
+    }
     for example in examples {
         let text = example.replace("extends = \"worker\"", "extends = \"../recipes/worker.toml\"");
         let text = text.replace("../overlays/lab", "lab");
@@ -151,4 +161,10 @@ fn the_recipes_in_the_readme_are_right() {
         let r = run(dir.path(), &["check", "--recipe", "mine/example.toml"], &[]);
         assert_eq!(r.code, 0, "{}\n{example}", r.err);
     }
+}
+
+/// The TOML blocks of a document that start so.
+fn fenced<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.starts_with(start)).collect()
 }

@@ -29,7 +29,7 @@ pub fn entry_script(plan: &Plan<'_>) -> String {
 
 /// `by-mac/...` and `by-uuid/...`: a node's script by another name.
 pub fn link_script(entry: &NodeEntry<'_>) -> String {
-    format!("#!ipxe\nset bw-node {0}\n{1}", entry.node.name, chain(&format!("../nodes/{}.ipxe", entry.node.name)))
+    format!("#!ipxe\n{}", chain(&format!("../nodes/{}.ipxe", entry.node.name)))
 }
 
 /// `nodes/NAME.ipxe`: sets what is the node's own, and goes on to its image.

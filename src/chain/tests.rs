@@ -98,7 +98,7 @@ fn ipxe_scripts() {
         n2.contains("set bw-root bw.root=iscsi:ibft\nset bw-san iscsi:192.0.2.1::::iqn.x\nset username u\n"),
         "{n2}"
     );
-    assert_eq!(ipxe::link_script(&plan.nodes[0]).lines().nth(3), Some(":load"));
+    assert_eq!(ipxe::link_script(&plan.nodes[0]).lines().nth(2), Some(":load"));
     let menu = ipxe::menu_script(&plan);
     assert!(menu.contains("choose --default image-worker --timeout 3000 "), "{menu}");
     for script in [&entry, &n1, &n2, &menu] {

@@ -2,7 +2,7 @@
 
 use super::OutArgs;
 use crate::chain::{self, Signer, Written};
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::nodes::{Nodes, load_nodes, parse_server_url};
 use crate::ui::Ui;
 use clap::Args;
@@ -85,9 +85,4 @@ fn text(nodes: &Nodes, written: &Written) -> String {
 
 fn parse_url(text: &str) -> Result<String, String> {
     parse_server_url(text).ok_or_else(|| "expected http://HOST[:PORT][/PATH]".into())
-}
-
-/// A failure of usage.
-pub fn usage(message: &str, help: &str) -> Failure {
-    Failure { exit: Exit::Usage, message: message.into(), help: Some(help.into()) }
 }

@@ -120,7 +120,11 @@ enum Command {
     /// Make a key pair that signs root images
     Keygen(keygen::KeygenArgs),
     /// Print the JSON schema of recipes
-    Schema,
+    Schema {
+        /// That of nodes.toml instead
+        #[arg(long)]
+        nodes: bool,
+    },
     /// Print a completion script
     Completions {
         /// Shell to complete for
@@ -183,7 +187,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Keygen(args) => keygen::run(args),
-        Command::Schema => schema::schema(),
+        Command::Schema { nodes } => schema::schema(*nodes),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "bootwright", &mut script);
@@ -235,6 +239,11 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("expected KEY=VALUE".into()),
     }
+}
+
+/// A failure of usage.
+fn usage(message: &str, help: &str) -> Failure {
+    Failure { exit: Exit::Usage, message: message.into(), help: Some(help.into()) }
 }
 
 /// Prints a document for scripts on standard output.

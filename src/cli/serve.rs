@@ -3,7 +3,7 @@
 use super::boot::ChainArgs;
 use crate::error::Failure;
 use crate::nodes::{Dhcp, Nodes};
-use crate::serve::{ServeOptions, serve};
+use crate::serve::{LOADERS_PLACE, ServeOptions, serve};
 use crate::ui::Ui;
 use clap::Args;
 use nix::ifaddrs::getifaddrs;
@@ -27,7 +27,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "RANGE")]
     pub dhcp_range: Option<String>,
     /// Folder with iPXE's undionly.kpxe and ipxe.efi
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
+    #[arg(long, value_name = "DIR", default_value = LOADERS_PLACE)]
     pub loaders: PathBuf,
 }
 
@@ -64,7 +64,7 @@ fn may_answer_dhcp(nodes: &Nodes, ui: &Ui) -> Result<bool, Failure> {
     }
     if nodes.server.url.is_none() {
         let help = "name it with --url http://ADDRESS:PORT, or the network's interface with --interface";
-        return Err(super::boot::usage("DHCP has to name this server, and its address is not known", help));
+        return Err(super::usage("DHCP has to name this server, and its address is not known", help));
     }
     if !nix::unistd::geteuid().is_root() {
         ui.say("warning: only root may answer DHCP and TFTP (ports 67 and 69): serving HTTP only");

@@ -97,7 +97,7 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
         None => wanted.expect.clone(),
     };
     if args.bootfile.is_some() && args.via != Via::Ipxe {
-        return Err(super::boot::usage("--bootfile is for machines that boot over the network", "add --via ipxe"));
+        return Err(super::usage("--bootfile is for machines that boot over the network", "add --via ipxe"));
     }
     if expect.is_empty() {
         return Err(Failure {

@@ -17,10 +17,13 @@ pub enum Tool {
     MkfsErofs,
     Qemu,
     IpxeRom,
+    Ovmf,
+    Dnsmasq,
+    IpxeLoaders,
 }
 
 impl Tool {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Pid1,
         Self::AptGet,
         Self::DebianKeyring,
@@ -29,6 +32,9 @@ impl Tool {
         Self::MkfsErofs,
         Self::Qemu,
         Self::IpxeRom,
+        Self::Ovmf,
+        Self::Dnsmasq,
+        Self::IpxeLoaders,
     ];
 
     /// As a person calls it.
@@ -42,6 +48,9 @@ impl Tool {
             Self::MkfsErofs => "mkfs.erofs",
             Self::Qemu => "qemu-system-x86_64",
             Self::IpxeRom => "iPXE ROM for QEMU",
+            Self::Ovmf => "UEFI firmware for QEMU",
+            Self::Dnsmasq => "dnsmasq",
+            Self::IpxeLoaders => "iPXE for TFTP",
         }
     }
 
@@ -55,6 +64,8 @@ impl Tool {
             Self::MkfsErofs => "roots with image = \"erofs\"",
             Self::Qemu => "bootwright smoke",
             Self::IpxeRom => "bootwright smoke --via ipxe",
+            Self::Ovmf => "bootwright smoke --firmware uefi",
+            Self::Dnsmasq | Self::IpxeLoaders => "bootwright serve with DHCP",
         }
     }
 
@@ -69,6 +80,9 @@ impl Tool {
             Self::MkfsErofs => Some("erofs-utils"),
             Self::Qemu => Some("qemu-system-x86"),
             Self::IpxeRom => Some("ipxe-qemu"),
+            Self::Ovmf => Some("ovmf"),
+            Self::Dnsmasq => Some("dnsmasq-base"),
+            Self::IpxeLoaders => Some("ipxe"),
         }
     }
 
@@ -87,6 +101,9 @@ impl Tool {
             Self::MkfsErofs => "install erofs-utils",
             Self::Qemu => "install QEMU's system emulator for x86",
             Self::IpxeRom => "install iPXE's ROMs for QEMU (often named ipxe-roms-qemu)",
+            Self::Ovmf => "install OVMF (often named edk2-ovmf)",
+            Self::Dnsmasq => "install dnsmasq",
+            Self::IpxeLoaders => "install iPXE's undionly.kpxe and ipxe.efi, and name their folder with --loaders",
         }
     }
 }
@@ -122,12 +139,17 @@ impl Host for ThisHost {
             Tool::MkfsErofs => find_program("mkfs.erofs", "-V"),
             Tool::Qemu => find_program(crate::smoke::QEMU, "--version"),
             Tool::IpxeRom => find_ipxe_rom(),
+            Tool::Ovmf => find_ovmf(),
+            Tool::Dnsmasq => find_program("dnsmasq", "--version"),
+            Tool::IpxeLoaders => find_loaders(),
         }
     }
 }
 
 fn find_program(name: &str, version_flag: &str) -> Option<Found> {
-    let path = std::env::var_os("PATH")?;
+    let mut path = std::env::var_os("PATH")?;
+    // Debian has daemons in folders that are not on everybody's path.
+    path.push(":/usr/sbin:/sbin");
     let path = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| is_program(p))?;
     let version = run(&path, &[version_flag]).as_deref().and_then(parse_version);
     Some(Found { path: Some(path), version })
@@ -157,6 +179,17 @@ fn find_ipxe_rom() -> Option<Found> {
     Some(Found { path: Some(rom), version: None })
 }
 
+fn find_ovmf() -> Option<Found> {
+    let ovmf = crate::smoke::Firmware::Uefi.find().ok()??;
+    Some(Found { path: Some(ovmf.code), version: None })
+}
+
+fn find_loaders() -> Option<Found> {
+    let folder = Path::new(crate::serve::LOADERS_PLACE);
+    let all = crate::chain::LOADERS.iter().all(|name| folder.join(name).is_file());
+    all.then(|| Found { path: Some(folder.into()), version: None })
+}
+
 /// What a program prints, on either stream; mksquashfs ends with status 1 after its version, so that is not looked at.
 fn run(program: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output().ok()?;
@@ -184,6 +217,7 @@ mod tests {
             ("mksquashfs version 4.5.1 (2022/03/17)\n", Some("4.5.1")),
             ("mkfs.erofs 1.5\n", Some("1.5")),
             ("mkfs.erofs (erofs-utils) 1.8.6\n", Some("1.8.6")),
+            ("Dnsmasq version 2.90  Copyright (c) 2000-2024 Simon Kelley\n", Some("2.90")),
             ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n", Some("7.2.22")),
             ("no version here\n1.2\n", None),
         ];

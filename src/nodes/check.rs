@@ -2,7 +2,7 @@
 
 use super::file::{DefaultsFile, MenuFile, NodeFile, NodesFile, ServerFile};
 use super::values::{is_hostname, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid, root_mode};
-use super::{Dhcp, Mac, Menu, Node, Nodes, NodesError, Server};
+use super::{Address, Dhcp, Mac, Menu, Node, Nodes, NodesError, Server};
 use crate::recipe::file::{OneOrMany, Scalar};
 use crate::recipe::node::{At, Node as Toml, Value, parse_node};
 use crate::recipe::problem::{Found, Problem};
@@ -15,6 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// Names that templates have for every node.
 const OWN_VARS: [&str; 8] = ["name", "hostname", "address", "prefix", "gateway", "mac", "uuid", "recipe"];
+
+/// JSON schema (2020-12) of `nodes.toml`.
+pub fn nodes_schema() -> serde_json::Value {
+    schemars::schema_for!(NodesFile).to_value()
+}
 
 /// Loads `nodes.toml`. Overlays that it names must be there.
 ///
@@ -38,7 +43,7 @@ fn parse(shown: &Path, path: PathBuf, text: String, on_disk: bool) -> Result<Nod
     let sources = Sources { files: vec![file] };
     let mut nodes = None;
     if problems.is_empty() {
-        check_schema(&tree, &schemars::schema_for!(NodesFile).to_value(), &mut problems);
+        check_schema(&tree, &nodes_schema(), &mut problems);
         let flawed = problems.iter().map(|found| found.at).collect();
         let mut check = Check { sources: &sources, problems: &mut problems, on_disk, flawed, taken: HashMap::new() };
         nodes = Some(check.nodes(&tree));
@@ -61,6 +66,33 @@ struct Check<'a> {
     flawed: HashSet<At>,
     /// What only one node may have, and who has it.
     taken: HashMap<(&'static str, String), Origin>,
+}
+
+/// A node as it is written, with what `[defaults]` says where it says nothing.
+struct Written<'a> {
+    own: &'a Toml,
+    defaults: &'a Toml,
+    file: NodeFile,
+}
+
+impl Written<'_> {
+    /// The table that a key's value comes from.
+    fn of(&self, key: &str) -> &Toml {
+        if self.own.get(key).is_some() { self.own } else { self.defaults }
+    }
+}
+
+fn with_defaults(file: NodeFile, defaults: &DefaultsFile) -> NodeFile {
+    NodeFile {
+        recipe: file.recipe.or_else(|| defaults.recipe.clone()),
+        root: file.root.or_else(|| defaults.root.clone()),
+        ibft: file.ibft.or(defaults.ibft),
+        gateway: file.gateway.or_else(|| defaults.gateway.clone()),
+        dns: file.dns.or_else(|| defaults.dns.clone()),
+        cmdline: file.cmdline.or_else(|| defaults.cmdline.clone()),
+        overlay: file.overlay.or_else(|| defaults.overlay.clone()),
+        ..file
+    }
 }
 
 impl Check<'_> {
@@ -127,33 +159,60 @@ impl Check<'_> {
     fn node(&mut self, node: &Toml, defaults_at: &Toml, defaults: &DefaultsFile) -> Option<Node> {
         let file: NodeFile = self.read(Some(node))?;
         let origin = self.sources.origin(node.at);
-        let name = self.name(node, file.name)?;
-        let place = format!("node `{name}`");
+        let name = self.name(node, file.name.clone())?;
         if node.get("mac").is_none() && node.get("uuid").is_none() {
             let choices = vec!["mac".into(), "uuid".into()];
-            self.report(node.at, Problem::NoneOf { place: place.clone(), choices });
+            self.report(node.at, Problem::NoneOf { place: format!("node `{name}`"), choices });
         }
-        let hostname = file.hostname.unwrap_or_else(|| name.clone());
+        let hostname = file.hostname.clone().unwrap_or_else(|| name.clone());
         let at = if node.get("hostname").is_some() { node.at_of("hostname") } else { node.at_of("name") };
         self.value(at, &hostname, is_hostname(&hostname).then_some(()), "a host name", "node-1");
-        // What stands here, or what holds for all.
-        let of = |key: &str| if node.get(key).is_some() { node } else { defaults_at };
-        let recipe = file.recipe.or_else(|| defaults.recipe.clone());
-        if recipe.is_none() && !node.has_flaw(&self.flawed) {
-            self.report(node.at, Problem::MissingKey { key: "recipe".into(), place });
+        let vars = self.vars(node, defaults_at, &defaults.vars, &file.vars);
+        let written = Written { own: node, defaults: defaults_at, file: with_defaults(file, defaults) };
+        let (recipe, mode, roots, ibft) = self.boots(&written, &name);
+        let (address, gateway, dns) = self.addresses(&written);
+        Some(Node {
+            macs: self.macs(node, written.file.mac.as_ref(), &origin),
+            uuid: self.uuid(node, written.file.uuid.as_deref(), &origin),
+            cmdline: self.cmdline(&written),
+            overlays: self.overlays(written.of("overlay"), written.file.overlay.as_ref()),
+            image: image_name(&recipe, mode),
+            vars,
+            origin,
+            name,
+            hostname,
+            address,
+            gateway,
+            dns,
+            recipe,
+            ibft,
+            roots,
+        })
+    }
+
+    /// Recipe, kind of root, addresses of the root, and whether iPXE hands its connection over.
+    fn boots(&mut self, written: &Written<'_>, name: &str) -> (String, RootMode, Vec<String>, bool) {
+        let (node, file) = (written.own, &written.file);
+        if file.recipe.is_none() && !node.has_flaw(&self.flawed) {
+            self.report(node.at, Problem::MissingKey { key: "recipe".into(), place: format!("node `{name}`") });
         }
-        let recipe = recipe.unwrap_or_default();
+        let recipe = file.recipe.clone().unwrap_or_default();
         if node.get("recipe").is_some() {
             self.recipe(node.at_of("recipe"), &recipe);
         }
-        let (mode, roots) = self.root(of("root"), file.root.as_ref().or(defaults.root.as_ref()));
-        let ibft = file.ibft.or(defaults.ibft).unwrap_or_default();
-        if ibft && (mode != RootMode::Iscsi || roots.len() != 1) && node.get("ibft").is_some() {
+        let (mode, roots) = self.root(written.of("root"), file.root.as_ref());
+        let ibft = file.ibft.unwrap_or_default();
+        let possible = mode == RootMode::Iscsi && roots.len() == 1;
+        if ibft && !possible && node.get("ibft").is_some() {
             let reason = "`root` is no single `iscsi://` address";
             self.report(node.at_of("ibft"), Problem::NotUsed { key: "ibft", reason });
         }
-        let macs = self.macs(node, file.mac.as_ref(), &origin);
-        let uuid = self.uuid(node, file.uuid.as_deref(), &origin);
+        (recipe, mode, roots, ibft && possible)
+    }
+
+    /// The static network.
+    fn addresses(&mut self, written: &Written<'_>) -> (Option<Address>, Option<IpAddr>, Vec<IpAddr>) {
+        let (node, file) = (written.own, &written.file);
         let address = file.address.as_deref().and_then(|text| {
             self.value(node.at_of("address"), text, parse_address(text), "an address with its prefix", "192.0.2.7/24")
         });
@@ -163,39 +222,20 @@ impl Check<'_> {
                 self.report(node.at_of(key), Problem::NotUsed { key, reason });
             }
         }
-        let gateway = file.gateway.or_else(|| defaults.gateway.clone());
-        let gateway = gateway.and_then(|text| self.ip(of("gateway").at_of("gateway"), &text));
-        let dns = file.dns.or_else(|| defaults.dns.clone()).unwrap_or_default();
-        let dns = dns.iter().enumerate().filter_map(|(i, text)| self.ip(of("dns").at_item("dns", i), text)).collect();
-        let cmdline = file.cmdline.or_else(|| defaults.cmdline.clone()).unwrap_or_default();
-        for (i, word) in cmdline.iter().enumerate() {
+        let gateway = file.gateway.as_ref().and_then(|text| self.ip(written.of("gateway").at_of("gateway"), text));
+        let dns = file.dns.iter().flatten().enumerate();
+        let dns = dns.filter_map(|(i, text)| self.ip(written.of("dns").at_item("dns", i), text)).collect();
+        (address, gateway, dns)
+    }
+
+    fn cmdline(&mut self, written: &Written<'_>) -> Vec<String> {
+        let words = written.file.cmdline.clone().unwrap_or_default();
+        for (i, word) in words.iter().enumerate() {
+            let at = written.of("cmdline").at_item("cmdline", i);
             let expected = "a word of printable ASCII that every boot loader passes on";
-            self.value(
-                of("cmdline").at_item("cmdline", i),
-                word,
-                is_kernel_word(word).then_some(()),
-                expected,
-                "panic=30",
-            );
+            self.value(at, word, is_kernel_word(word).then_some(()), expected, "panic=30");
         }
-        let overlays = self.overlays(of("overlay"), file.overlay.as_ref().or(defaults.overlay.as_ref()));
-        Some(Node {
-            image: image_name(&recipe, mode),
-            vars: self.vars(node, defaults_at, &defaults.vars, &file.vars),
-            origin,
-            name,
-            macs,
-            uuid,
-            hostname,
-            address,
-            gateway,
-            dns,
-            recipe,
-            ibft: ibft && mode == RootMode::Iscsi && roots.len() == 1,
-            roots,
-            cmdline,
-            overlays,
-        })
+        words
     }
 
     fn name(&mut self, node: &Toml, name: Option<String>) -> Option<String> {

@@ -7,7 +7,7 @@ pub mod file;
 mod tests;
 mod values;
 
-pub use check::{load_nodes, parse_nodes_text};
+pub use check::{load_nodes, nodes_schema, parse_nodes_text};
 pub use error::NodesError;
 pub use values::{Mac, parse_mac, parse_server_url};
 

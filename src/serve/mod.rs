@@ -34,6 +34,8 @@ const PAGE: &str = include_str!("page.html");
 /// What the page may do: run its own script, and ask this server.
 const POLICY: &str =
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:";
+/// Where Debian installs [`LOADERS`].
+pub const LOADERS_PLACE: &str = "/usr/lib/ipxe";
 /// A timeline of many services is a few kB.
 const REPORT_BYTES: usize = 256 << 10;
 /// How long a list of images is shown before it is read again.

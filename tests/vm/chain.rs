@@ -3,10 +3,11 @@
 use crate::image::{Image, tool};
 use crate::serve::Serve;
 use crate::ssh::{key, ssh_ok};
-use crate::vm::{Outcome, Running, smoke, wait_until};
+use crate::vm::{Outcome, Running, smoke, turn, wait_until};
 use crate::{QEMU, need::have, rescue};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const MAC: &str = "52:54:00:00:00:11";
@@ -123,6 +124,21 @@ fn a_stranger_gets_the_menu_and_its_default_with_uefi() {
 }
 
 #[test]
+fn a_nodes_root_is_fetched_from_the_server_of_its_script() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let image = Image::build_with_root("rescue", "http", &[]);
+    let lab = lab(&image);
+    std::fs::copy(image.dir().join("root.img"), lab.image.dir().join("root.img")).unwrap();
+    std::fs::write(lab.path("nodes.toml"), NODES.replace("[defaults]\n", "[defaults]\nroot = \"http\"\n")).unwrap();
+    let serve = lab.serve();
+    let args = ["--via", "ipxe", "--bootfile", &entry(&serve), "--mac", MAC, "--deadline-s", DEADLINE_S];
+    smoke(&lab.image, &args).assert_passed();
+    assert!(serve.log().contains("GET /rescue-http/root.img 20"), "{}", serve.log());
+}
+
+#[test]
 fn a_segment_of_another_node_is_refused() {
     if !have(&[QEMU]) {
         return;
@@ -184,6 +200,64 @@ fn grub_boots_a_node_with_uefi() {
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();
     assert!(console(&outcome).contains("bw.hostname=n1"), "{}", console(&outcome));
+}
+
+/// A network of its own: a bridge with the lab's server, a DHCP server that knows nothing of booting, and a machine whose UEFI has
+/// no iPXE. The firmware's PXE gets iPXE by TFTP, iPXE gets its script over HTTP, PID1 reports to where that came from.
+const NETWORK: &str = r#"
+set -e
+ip link set lo up
+ip link add br0 type bridge
+ip address add 192.0.2.1/24 dev br0
+ip tuntap add dev tap0 mode tap
+ip link add dhcp0 type veth peer name dhcp1
+for port in tap0 dhcp0; do ip link set $port master br0; ip link set $port up; done
+ip link set br0 up
+unshare --net sh -c 'touch unshared; while ! ip link show dhcp1 >/dev/null 2>&1; do sleep 0.1; done
+    ip address add 192.0.2.2/24 dev dhcp1; ip link set dhcp1 up
+    exec dnsmasq -k --conf-file=/dev/null --port=0 --interface=dhcp1 --bind-interfaces --dhcp-range=192.0.2.50,192.0.2.60 \
+        --leasefile-ro --pid-file= --user=root' &
+other=$!
+until [ -e unshared ]; do sleep 0.1; done
+ip link set dhcp1 netns $other
+qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -machine q35,graphics=off -accel tcg,thread=single -cpu max -m 512 \
+    -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
+    -drive if=pflash,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd \
+    -serial file:console.log -netdev tap,id=net,ifname=tap0,script=no,downscript=no \
+    -device virtio-net-pci,romfile=,netdev=net,bootindex=0,mac=$MAC </dev/null &
+exec "$TOOL" -v serve --out . --listen 192.0.2.1:8080 --interface br0 --proxy 192.0.2.0 2>serve.log
+"#;
+
+#[test]
+fn a_machine_without_ipxe_boots_from_dnsmasq_beside_another_dhcp_server() {
+    let files = ["/usr/lib/ipxe/ipxe.efi", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/dev/net/tun"];
+    if !have(&[QEMU, "dnsmasq", "ip", "unshare"]) || !have_files(&files) {
+        return;
+    }
+    if !std::process::Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: only root may make network namespaces here");
+        return;
+    }
+    let lab = lab(&rescue());
+    let _turn = turn();
+    let mut network = std::process::Command::new("unshare");
+    network.args(["--net", "sh", "-c", NETWORK]).env("MAC", MAC).env("TOOL", env!("CARGO_BIN_EXE_bootwright"));
+    let mut network = network.current_dir(lab.dir.path()).process_group(0).spawn().unwrap();
+    let read = |name: &str| String::from_utf8_lossy(&std::fs::read(lab.path(name)).unwrap_or_default()).into_owned();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !read("serve.log").contains("POST /report 204") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let group = format!("-{}", network.id());
+    assert!(std::process::Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap().success());
+    let ended = network.wait().unwrap();
+    let (log, console) = (read("serve.log"), read("console.log"));
+    assert!(ended.success(), "{log}");
+    for expected in
+        ["proxy on subnet 192.0.2.0", "ipxe.efi to 192.0.2.5", "GET /boot/nodes/n1.ipxe 200", "POST /report 204"]
+    {
+        assert!(log.contains(expected), "no {expected:?} in:\n{log}\n{console}");
+    }
 }
 
 /// Files of packages that tests need: missing ones fail in CI and skip elsewhere.

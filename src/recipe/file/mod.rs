@@ -75,7 +75,7 @@ pub fn shutdown_timeout_s() -> u32 {
 }
 
 /// A string or a list of them.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany {
     One(String),
