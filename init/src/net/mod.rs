@@ -27,7 +27,7 @@ use crate::netroot;
 use crate::phases;
 use crate::time;
 use crate::wake::{self, Sleeper, Waker};
-use bootwright_contract::paths;
+use bootwright_contract::{StatePlace, paths};
 use dhcp::machine::{Client, parse_dmi_uuid};
 use engine::{Engine, Millis, Outcome, Report};
 use plan::Plan;
@@ -35,7 +35,8 @@ pub use setup::Facts;
 use setup::Places;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Between attempts when the kernel refuses even a netlink socket.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -103,7 +104,13 @@ pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
             (None, None)
         }
     };
-    let reporter = Reporter { boot: boot.clone(), state: state.clone(), waker: waker.clone(), plan: Mutex::new(None) };
+    let reporter = Reporter {
+        boot: boot.clone(),
+        state: state.clone(),
+        waker: waker.clone(),
+        plan: Mutex::new(None),
+        writer: OnceLock::new(),
+    };
     let thread = std::thread::Builder::new().name("network".into());
     if let Err(error) = thread.spawn(move || reporter.run()) {
         let reason = error.to_string();
@@ -134,6 +141,8 @@ struct Reporter {
     state: Arc<Mutex<NetState>>,
     waker: Option<Waker>,
     plan: Mutex<Option<Plan>>,
+    /// Who writes the files where writing may take as long as a server is away.
+    writer: OnceLock<Sender<Facts>>,
 }
 
 impl Reporter {
@@ -160,7 +169,8 @@ impl Reporter {
     /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
     fn start(&self) -> Result<Engine<'_>, phases::PhaseError> {
         let mut plan = plan::plan(&self.boot.config.network, &self.boot.cmdline)?;
-        plan.keep = netroot::wants_network(&self.boot.config, &self.boot.cmdline);
+        let volumes = self.boot.config.state.iter().any(|state| matches!(state.place, StatePlace::Volume { .. }));
+        plan.keep = volumes || netroot::wants_network(&self.boot.config, &self.boot.cmdline);
         plan.need_v6 = netroot::wants_ipv6(&self.boot.config, &self.boot.cmdline);
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
         let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
@@ -182,13 +192,39 @@ impl Reporter {
             self.note(&["cannot set the hostname: ", errno.desc()].concat());
         }
         let facts = setup::facts(outcome.link, outcome.own, &outcome.setups, plan, hostname);
-        if let Err(error) = setup::write_files(&places(), &facts) {
+        let news = lock(&self.state).facts != facts;
+        if news && plan.keep {
+            self.write_beside(facts.clone());
+        } else if news && let Err(error) = setup::write_files(&places(), &facts) {
             self.note(&error.to_string());
         }
         self.update(|state| {
             state.up = outcome.up;
             state.facts = facts;
         });
+    }
+
+    /// Writes the files in another thread: `/etc` is on the root, and as long as its server is away this thread must go
+    /// on renewing the lease.
+    fn write_beside(&self, facts: Facts) {
+        let writer = self.writer.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel::<Facts>();
+            let timeline = self.boot.timeline.clone();
+            let write = move || {
+                while let Ok(first) = receiver.recv() {
+                    let facts = receiver.try_iter().last().unwrap_or(first);
+                    if let Err(error) = setup::write_files(&places(), &facts) {
+                        timeline.note(&["network: ", &error.to_string()].concat());
+                    }
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name("network files".into()).spawn(write) {
+                self.note(&["no files will be written: ", &error.to_string()].concat());
+            }
+            sender
+        });
+        // Without the thread nobody listens, which was said.
+        let _ = writer.send(facts);
     }
 
     fn update(&self, change: impl FnOnce(&mut NetState)) {

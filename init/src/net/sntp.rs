@@ -122,7 +122,7 @@ fn unix_ns(stamp: u64, floor_s: u64) -> i128 {
     let earliest = (floor_s + NTP_TO_UNIX_S).saturating_sub(ERA_S / 2);
     let eras = earliest.saturating_sub(seconds).div_ceil(ERA_S);
     let seconds = i128::from(seconds + eras * ERA_S) - i128::from(NTP_TO_UNIX_S);
-    seconds * NANOS + (i128::from(fraction) * NANOS >> 32)
+    seconds * NANOS + ((i128::from(fraction) * NANOS) >> 32)
 }
 
 /// The best sample of the largest group that agrees: each of its members may be right together with the best one. Two

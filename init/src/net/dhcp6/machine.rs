@@ -238,7 +238,7 @@ impl Machine6 {
             _ => (FIRST_WAIT_MS, LONGEST_WAIT_MS),
         };
         let elapsed = ((now - self.began_at) / 10).min(u64::from(u16::MAX)) as u16;
-        let association = (kind != Kind::InformationRequest).then(|| (self.association, addresses));
+        let association = (kind != Kind::InformationRequest).then_some((self.association, addresses));
         let message = Message { kind, xid: self.xid, elapsed, client: self.client.clone(), server, association };
         self.wait = (self.wait * 2).clamp(first, longest);
         self.next_at = now + self.wait + self.next_random() % (self.wait / 10);
