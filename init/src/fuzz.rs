@@ -5,6 +5,8 @@ use crate::net;
 use crate::netroot::http::connection::Connection;
 use crate::netroot::http::message;
 use crate::netroot::nbd::handshake;
+use crate::netroot::nfs::rpc::wire;
+use crate::state::content::{Content, identify};
 use bootwright_contract::{Ipv6Mode, Network, NetworkMode};
 use net::dhcp::{lease, machine, packet};
 use net::dhcp6::message as dhcp6;
@@ -84,11 +86,17 @@ fn cmdline(bytes: &[u8]) {
 /// What the servers of roots say; the first byte says which kind of server.
 pub fn root_servers(bytes: &[u8]) {
     let Some((format, bytes)) = bytes.split_first() else { return };
-    match format % 5 {
+    match format % 7 {
         0 => nbd(bytes),
         1 => http(bytes),
         2 => drop(crate::config::read_root_manifest(bytes)),
         3 => drop(crate::netroot::source::parse_root_path(&String::from_utf8_lossy(bytes))),
+        // The number of the call is what the seeds have.
+        5 => drop(wire::parse_reply(bytes, 7, 4)),
+        6 => {
+            let empty = identify(bytes) == Content::Nothing;
+            assert_eq!(empty, bytes.iter().all(|byte| *byte == 0));
+        }
         _ => {
             if let Ok(head) = message::parse_head(bytes) {
                 assert!(head.range.is_none_or(|(first, last, total)| first <= last && total.is_none_or(|t| last < t)));

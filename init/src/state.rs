@@ -4,7 +4,7 @@
 //! mount or as the upper layer of an overlay. In the end the mounts below [`PLACES`] are taken away again: the entries
 //! hold what they need, and the way down has less to undo.
 
-mod content;
+pub mod content;
 mod format;
 
 use crate::boot::{Boot, Machine};

@@ -6,7 +6,7 @@
 //! back.
 
 mod options;
-mod rpc;
+pub mod rpc;
 mod watch;
 
 use super::source::Nfs;
@@ -18,7 +18,7 @@ use crate::sys::Mount;
 use nix::errno::Errno;
 pub use options::{Use, asks_for_writing};
 use options::{Version, mount_data};
-use rpc::RpcError;
+use rpc::{ReplyError, RpcError};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -126,7 +126,9 @@ impl NfsError {
     /// Another version may work.
     fn is_about_version(&self) -> bool {
         match self {
-            NfsError::Server { source, .. } => matches!(source, RpcError::Version { .. } | RpcError::NoProgram),
+            NfsError::Server { source, .. } => {
+                matches!(source, RpcError::Reply(ReplyError::Version { .. } | ReplyError::NoProgram))
+            }
             NfsError::NoService { .. } => true,
             NfsError::Mount { errno, .. } => *errno == Errno::EPROTONOSUPPORT,
             _ => false,
