@@ -174,8 +174,9 @@ pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAdd
 /// Our address, where the server's kind of address is the only one that can be used.
 pub fn own_address(server: IpAddr) -> Option<IpAddr> {
     // No packet is sent: connecting a datagram socket only chooses the route.
-    let any = if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-    let socket = UdpSocket::bind(any).ok()?;
+    // As a type, not as a text: that would bring the C library's resolver along, 18 kB.
+    let any: IpAddr = if server.is_ipv6() { [0u8; 16].into() } else { [0u8; 4].into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect((server, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
