@@ -243,13 +243,13 @@ fn a_machine_without_ipxe_boots_from_dnsmasq_beside_another_dhcp_server() {
     let mut network = std::process::Command::new("unshare");
     network.args(["--net", "sh", "-c", NETWORK]).env("MAC", MAC).env("TOOL", env!("CARGO_BIN_EXE_bootwright"));
     let mut network = network.current_dir(lab.dir.path()).process_group(0).spawn().unwrap();
+    let group = ProcessGroup(network.id());
     let read = |name: &str| String::from_utf8_lossy(&std::fs::read(lab.path(name)).unwrap_or_default()).into_owned();
     let deadline = Instant::now() + Duration::from_secs(300);
     while !read("serve.log").contains("POST /report 204") && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
     }
-    let group = format!("-{}", network.id());
-    assert!(std::process::Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap().success());
+    assert!(group.signal("INT"));
     let ended = network.wait().unwrap();
     let (log, console) = (read("serve.log"), read("console.log"));
     assert!(ended.success(), "{log}");
@@ -257,6 +257,25 @@ fn a_machine_without_ipxe_boots_from_dnsmasq_beside_another_dhcp_server() {
         ["proxy on subnet 192.0.2.0", "ipxe.efi to 192.0.2.5", "GET /boot/nodes/n1.ipxe 200", "POST /report 204"]
     {
         assert!(log.contains(expected), "no {expected:?} in:\n{log}\n{console}");
+    }
+}
+
+/// All that a test started; what is left of it is killed on drop. A shell's background processes do not hear SIGINT.
+struct ProcessGroup(u32);
+
+impl ProcessGroup {
+    fn signal(&self, name: &str) -> bool {
+        let group = format!("-{}", self.0);
+        std::process::Command::new("kill")
+            .args(["-s", name, "--", &group])
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.signal("KILL");
     }
 }
 
