@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::recipe::render::render_problems;
+use proptest::prelude::*;
 
 fn problems(text: &str) -> String {
     match parse_nodes_text(text) {
@@ -150,4 +151,28 @@ fn folders_must_be_there() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     std::fs::create_dir(dir.path().join("gone")).unwrap();
     assert_eq!(load_nodes(&path).unwrap().nodes[0].overlays, ["here", "gone"].map(|name| dir.path().join(name)));
+}
+
+proptest! {
+    /// Lines of a good file, some of them cut, doubled or mixed up: read or refused, and every problem can be shown.
+    #[test]
+    fn any_mixture_of_lines_is_read_or_refused(picks in prop::collection::vec((0usize..28, 0usize..60), 0..30)) {
+        let lines: Vec<&str> = LAB.lines().collect();
+        let cut = |(line, length): &(usize, usize)| {
+            let line = lines.get(*line).copied().unwrap_or_default();
+            line.chars().take(*length).collect::<String>() + "\n"
+        };
+        let text: String = picks.iter().map(cut).collect();
+        if let Err(NodesError::Problems { sources, problems, .. }) = parse_nodes_text(&text) {
+            prop_assert!(!render_problems(&sources, &problems, miette::GraphicalTheme::none()).is_empty());
+        }
+    }
+
+    #[test]
+    fn macs_survive(mac: [u8; 6]) {
+        let mac = Mac(mac);
+        let wanted = (mac.0 != [0; 6] && mac.0[0] & 1 == 0).then_some(mac);
+        prop_assert_eq!(parse_mac(&mac.to_string()), wanted);
+        prop_assert_eq!(parse_mac(&mac.hyphens()), wanted);
+    }
 }

@@ -334,4 +334,17 @@ mod tests {
         }
         assert!(state.views(now).len() <= MOST_STRANGERS + 1);
     }
+
+    proptest::proptest! {
+        /// Whatever is posted, the page can be shown.
+        #[test]
+        fn any_report_is_taken_or_refused(body in "\\PC{0,80}", start in -1e308f64..1e308, name in "\\PC{0,8}") {
+            let (mut state, now) = (state(), Instant::now());
+            let from = IP.parse().unwrap();
+            let _ = state.reported(body.as_bytes(), from, now);
+            let phases = json!([{ "name": name, "start_s": start, "end_s": -start, "outcome": body }]);
+            state.reported(&report(&body, phases, json!([])), from, now).unwrap();
+            serde_json::to_string(&state.views(now)).unwrap();
+        }
+    }
 }
