@@ -19,6 +19,7 @@ mod modules;
 mod mounts;
 mod net;
 mod netroot;
+mod order;
 mod panic;
 mod phases;
 mod power;

@@ -2,6 +2,7 @@
 
 use super::{Index, Loader, Uevents};
 use crate::boot::Boot;
+use crate::order;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,7 @@ pub fn unserved(sys: &Path, index: &Index) -> Vec<String> {
     let without_driver = devices.filter(|device| !device.join("driver").exists());
     let mut found: Vec<String> = without_driver.filter_map(|device| modalias(&device)).collect();
     found.retain(|alias| index.serving(alias).is_empty());
-    found.sort();
-    found.dedup();
+    order::sort_and_dedup(&mut found);
     found
 }
 
@@ -42,8 +42,7 @@ pub fn unserved(sys: &Path, index: &Index) -> Vec<String> {
 pub fn hardware(sys: &Path) -> String {
     let name = |file: &str| fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
     let mut aliases = modaliases(sys);
-    aliases.sort();
-    aliases.dedup();
+    order::sort_and_dedup(&mut aliases);
     let mut text = ["# ", name("sys_vendor").trim(), " ", name("product_name").trim()].concat().trim_end().to_string();
     for alias in aliases {
         text.push('\n');

@@ -112,7 +112,7 @@ impl Servers {
                 match ask_both(*server, name, until) {
                     Ok(mut found) => {
                         // Stable: the server's own order stays within a family.
-                        found.sort_by_key(|ip| ip.is_ipv6() != self.prefer_v6);
+                        crate::order::sort_by_key(&mut found, |ip| ip.is_ipv6() != self.prefer_v6);
                         return Ok(found);
                     }
                     Err(error) => causes.push([&server.ip().to_string(), ": ", &error.to_string()].concat()),

@@ -85,7 +85,7 @@ impl Search<'_> {
                 units.push(Unit { lun, block });
             }
         }
-        units.sort_by_key(|unit| unit.lun);
+        crate::order::sort_by_key(&mut units, |unit| unit.lun);
         units
     }
 

@@ -67,7 +67,7 @@ pub fn initiator(table: &Path) -> Option<String> {
 fn selected(table: &Path, kind: &str) -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(table).ok()?.flatten().map(|entry| entry.path()).collect();
     found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind)));
-    found.sort();
+    crate::order::sort_by_key(&mut found, |path| path.clone());
     let flags = |path: &PathBuf| read(path, "flags").and_then(|flags| flags.parse::<u32>().ok()).unwrap_or(0);
     let at = found.iter().position(|path| flags(path) & SELECTED != 0).unwrap_or(0);
     found.into_iter().nth(at)
