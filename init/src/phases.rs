@@ -9,6 +9,7 @@ use crate::timeline::Timeline;
 use crate::{clock, config, devices, modules, mounts, root, state, switch, verify};
 use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -17,8 +18,27 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Why a phase failed.
-pub type PhaseError = Box<dyn Error + Send + Sync>;
+/// Why a phase failed, in words. A box with the error itself would bring the code that prints it for debugging too, of
+/// every error that there is: 30 kB.
+pub struct PhaseError(String);
+
+impl fmt::Display for PhaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PhaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: Error> From<E> for PhaseError {
+    fn from(error: E) -> PhaseError {
+        PhaseError(error.to_string())
+    }
+}
 
 /// A row of the table.
 pub struct Phase {
