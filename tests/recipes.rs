@@ -147,7 +147,7 @@ fn the_recipes_in_the_readme_are_right() {
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let examples = fenced(&readme, "");
     let (nodes, examples): (Vec<&str>, Vec<&str>) = examples.into_iter().partition(|e| e.starts_with("# nodes.toml"));
-    assert_eq!(examples.len(), 2, "the README shows a small recipe and one that joins a cluster");
+    assert_eq!(examples.len(), 3, "the README shows a small recipe, one that joins a cluster, one that keeps state");
     for example in
         nodes.into_iter().chain(fenced(&std::fs::read_to_string(root.join("docs/boot-chain.md")).unwrap(), "[server]"))
     {
@@ -156,7 +156,8 @@ fn the_recipes_in_the_readme_are_right() {
     }
     for example in examples {
         let text = example.replace("extends = \"worker\"", "extends = \"../recipes/worker.toml\"");
-        let text = text.replace("../overlays/lab", "lab");
+        let both = "extends = [\"../recipes/worker.toml\", \"../recipes/ext4.toml\"]";
+        let text = text.replace("extends = [\"worker\", \"ext4\"]", both).replace("../overlays/lab", "lab");
         std::fs::write(dir.path().join("mine/example.toml"), text).unwrap();
         let r = run(dir.path(), &["check", "--recipe", "mine/example.toml"], &[]);
         assert_eq!(r.code, 0, "{}\n{example}", r.err);

@@ -5,7 +5,7 @@ use crate::image::Image;
 use crate::server::Server;
 use crate::ssh::{key, ssh, ssh_ok};
 use crate::vm::{Running, runs, wait_until};
-use crate::{QEMU, need::have};
+use crate::{QEMU, need::have, tgt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -138,6 +138,27 @@ fn a_file_system_that_is_there_is_used() {
     let machine = Running::start(&image, &["--deadline-s", "180"]);
     assert!(!console(&image).contains("makes ext4"), "{}", console(&image));
     assert_eq!(ssh_ok(&machine, "cat /srv/old"), "old\n");
+}
+
+#[test]
+fn a_volume_can_be_a_disk_of_an_iscsi_target() {
+    if !have(&[QEMU, "tgtd", "tgtadm", "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let folder = folder();
+    let disks = vec![tgt::Disk { image: disk(&folder), writable: true }];
+    let target = tgt::Tgt::start(tgt::Target { disks, ..tgt::Target::default() });
+    let volume = format!("iscsi://10.0.2.2:{}/{}/1", target.port(), tgt::NAME);
+    let recipe = format!("[state]\n\"/srv\" = {{ volume = \"{volume}\", format = \"ext4\" }}\n{BUDGET}");
+    let key = format!("ssh_key={}", key().public);
+    let image = Image::build_variant("state-iscsi", "rescue ext4", &recipe, &[&key]);
+    for made in [true, false] {
+        let machine = Running::start(&image, &["--deadline-s", "180"]);
+        assert_eq!(console(&image).contains("makes ext4 on the empty volume"), made, "{}", console(&image));
+        ssh_ok(&machine, if made { "cp /usr/bin/busybox /srv/data" } else { "cmp /usr/bin/busybox /srv/data" });
+        power_off(machine);
+        assert!(!console(&image).contains("did not end in order"), "{}", console(&image));
+    }
 }
 
 /// Each line is on the disk before the next one is written.
