@@ -189,13 +189,11 @@ fn a_short_lease_is_renewed_and_the_clock_follows_the_networks() {
     let lan = lan(Rules { lease_s: LEASE_S, ahead_s: Some(3600), ..Rules::default() });
     let machine = Machine::start(&rescue(), "", &[Card::Lan(&lan)]);
     machine.await_line("phase time ok");
-    machine.await_line("time: the clock was -");
-    assert!(
-        machine.console().contains("time: the clock was -3600.")
-            || machine.console().contains("time: the clock was -3599."),
-        "{}",
-        machine.console()
-    );
+    // The guest's own clock is some seconds late on a busy machine.
+    let console = machine.console();
+    let off = console.split("time: the clock was -").nth(1).and_then(|rest| rest.split('.').next());
+    let off_s: u64 = off.and_then(|text| text.parse().ok()).expect("it was set");
+    assert!((3570..3660).contains(&off_s), "{console}");
     wait_until("three renewals", LIMIT, || lan.count(Seen::Renewal) >= 3);
     assert!(!machine.console().contains("lost its address"), "{}", machine.console());
     let times: Vec<Duration> =
@@ -276,4 +274,16 @@ fn a_root_from_a_server_that_has_only_ipv6() {
     let outcome = smoke(&image, &["--append", &root, "--deadline-s", "180"]);
     outcome.assert_passed();
     assert!(outcome.log("console.log").contains("eth0 has fec0::"), "{}", outcome.log("console.log"));
+}
+
+#[test]
+fn a_new_name_and_routers_alone() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let words = "ifname=lan0:52:54:00:00:00:10 ip=lan0:auto6";
+    let machine = Machine::start(&rescue(), words, &[Card::User]);
+    machine.await_line("phase network ok");
+    machine.await_line("lan0 has fec0::5054:ff:fe00:10/64, hostname node-000010");
+    assert!(!machine.console().contains("10.0.2.15"), "{}", machine.console());
 }
