@@ -241,7 +241,8 @@ pub struct GoSpec {
     pub packages: BTreeMap<String, String>,
     pub tags: Vec<String>,
     pub ldflags: String,
-    pub gcflags: String,
+    /// `[pattern=]flags` each (`go help build`): the last one whose pattern matches a package counts.
+    pub gcflags: Vec<String>,
     /// Edits of source files of other people's packages for this build.
     pub edits: Vec<Edit>,
 }

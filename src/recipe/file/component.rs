@@ -111,8 +111,9 @@ pub struct GoFile {
     pub tags: Vec<String>,
     #[serde(default = "small_ldflags")]
     pub ldflags: String,
+    /// Compiler flags, `[pattern=]flags` each; of those whose pattern matches a package the last one counts.
     #[serde(default)]
-    pub gcflags: String,
+    pub gcflags: Vec<String>,
     /// Edits of source files of other people's packages, for this build.
     #[serde(default)]
     pub edits: Vec<EditFile>,

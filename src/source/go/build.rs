@@ -78,10 +78,11 @@ fn run_build(
     let tags = format!("-tags={}", spec.tags.join(","));
     let to = format!("-o={}", to.display());
     let mut args = vec!["build", "-trimpath", &jobs, &tags, &to];
-    let (ldflags, gcflags) = (format!("-ldflags={}", spec.ldflags), format!("-gcflags={}", spec.gcflags));
+    let ldflags = format!("-ldflags={}", spec.ldflags);
+    let gcflags: Vec<String> = spec.gcflags.iter().map(|flags| format!("-gcflags={flags}")).collect();
     // An empty value is a value: it would take a user's default away, but we have none.
     args.extend((!spec.ldflags.is_empty()).then_some(ldflags.as_str()));
-    args.extend((!spec.gcflags.is_empty()).then_some(gcflags.as_str()));
+    args.extend(gcflags.iter().map(String::as_str));
     args.extend(workspace.args.iter().map(String::as_str));
     args.extend(["--", package]);
     cx.ui.detail(format_args!("go {}", args.join(" ")));

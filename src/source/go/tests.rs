@@ -115,7 +115,7 @@ fn dir_spec() -> GoSpec {
         packages: BTreeMap::from([(".".into(), "usr/bin/hello".into())]),
         tags: vec![],
         ldflags: "-s -w -buildid=".into(),
-        gcflags: String::new(),
+        gcflags: Vec::new(),
         edits: vec![],
     }
 }

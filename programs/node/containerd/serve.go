@@ -22,11 +22,8 @@ import (
 	"github.com/containerd/plugin/registry"
 )
 
-// containerd runs the daemon until SIGTERM or SIGINT and returns its exit code.
-//
-// Upstream's command package is not used: its `oci-hook` subcommand executes templates, and text/template looks
-// methods up by name, which keeps the linker from dropping any exported method of the whole program.
-func containerd(args []string) int {
+// run runs the daemon until SIGTERM or SIGINT and returns its exit code.
+func run(args []string) int {
 	flags := flag.NewFlagSet("containerd", flag.ContinueOnError)
 	path := flags.String("config", filepath.Join(defaults.DefaultConfigDir, "config.toml"), "configuration `file`")
 	level := flags.String("log-level", "", "trace, debug, info, warn, error, fatal or panic")

@@ -1,7 +1,9 @@
+// Command kubelet is the kubelet as upstream's main builds it.
 package main
 
 import (
 	"context"
+	"os"
 
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
@@ -10,7 +12,6 @@ import (
 	"k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// kubelet runs the kubelet as upstream's main does and returns its exit code.
-func kubelet() int {
-	return cli.Run(app.NewKubeletCommand(context.Background()))
+func main() {
+	os.Exit(cli.Run(app.NewKubeletCommand(context.Background())))
 }
