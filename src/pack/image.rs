@@ -6,7 +6,9 @@ use crate::segment::PackedSegment;
 use bootwright_contract::paths;
 use bootwright_contract::sums::parse_sums;
 use std::fs::File;
+use std::hash::Hasher;
 use std::io::{Read, Seek, SeekFrom};
+use twox_hash::XxHash64;
 
 /// Fixed part of a newc header (Documentation/driver-api/early-userspace/buffer-format.rst).
 const HEADER: usize = 110;
@@ -58,6 +60,23 @@ pub fn as_disk(image: &Body) -> Result<(u64, Sha256), PackError> {
     let mut bytes = image.read_start(image.size).map_err(failed)?;
     bytes.resize(size as usize, 0);
     Ok((size, Sha256::of(&bytes)))
+}
+
+/// XXH64 (seed 0, 16 hex digits) of an image.
+///
+/// # Errors
+/// [`PackError::Read`]
+pub fn xxh64_of(image: &Body) -> Result<String, PackError> {
+    let failed = |cause| PackError::Read { path: paths::ROOT_IMAGE.into(), place: image.place(), cause };
+    let mut reader = image.open().map_err(failed)?;
+    let mut hasher = XxHash64::with_seed(0);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut chunk).map_err(failed)? {
+            0 => return Ok(format!("{:016x}", hasher.finish())),
+            n => hasher.write(&chunk[..n]),
+        }
+    }
 }
 
 struct Header {

@@ -3,9 +3,9 @@
 use super::{Options, boot_config::boot_config};
 use crate::entry::{Entry, Sha256};
 use crate::error::{Exit, Failure};
-use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segment, image_of, pack_segment};
+use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segment, image_of, pack_segment, xxh64_of};
 use crate::recipe::{CheckedRecipe, SegmentName};
-use crate::segment::{NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, lay_out_export};
+use crate::segment::{NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out_export};
 use crate::tree::{Tree, TreeBuild};
 use bootwright_contract::{BootConfig, SegmentSums, Trust};
 use sha2::{Digest, Sha256 as Hasher};
@@ -53,7 +53,11 @@ pub fn pack_all(
     if network_root.is_some() {
         named.remove(1);
     }
-    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), trust);
+    let xxh64 = match network_root.is_none() && is_image(SegmentName::Root, recipe.root.image) {
+        true => Some(xxh64_of(&image_of(&root)?)?),
+        false => None,
+    };
+    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), xxh64, trust);
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
     config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();

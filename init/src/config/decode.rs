@@ -36,7 +36,20 @@ record!(Vlan { name, interface, id });
 record!(ExtraInterface { interface, mode, ipv6, addresses, mtu });
 record!(Time { servers });
 words!(NetworkMode { "none" => None, "dhcp" => Dhcp, "static" => Static });
-record!(Root { mode, sources, image, size, sha256, tree_sums_sha256, lost, trust, overlay_size, read_ahead_kb, tmpfs });
+record!(Root {
+    mode,
+    sources,
+    image,
+    size,
+    sha256,
+    xxh64,
+    tree_sums_sha256,
+    lost,
+    trust,
+    overlay_size,
+    read_ahead_kb,
+    tmpfs
+});
 record!(Trust { key, serial, refuse_downgrade });
 words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, "nbd" => Nbd });
 record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256 });

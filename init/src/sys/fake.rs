@@ -150,6 +150,7 @@ pub fn boot_config() -> BootConfig {
         image: RootImage::Squashfs,
         size: None,
         sha256: None,
+        xxh64: None,
         tree_sums_sha256: None,
         lost: Lost::Wait,
         trust: None,
