@@ -63,10 +63,10 @@ struct Upstream {
 impl Upstream {
     fn start(project: &Shipped) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the folder for tests is writable");
-        let [node, pod] = programs_of_the_worker(project, dir.path());
+        let [kubelet, containerd, pod] = programs_of_the_worker(project, dir.path());
         let containerd =
-            archive(&[("bin/containerd", &node), ("bin/containerd-shim-runc-v2", &pod), ("bin/ctr", &pod)]);
-        let upstream = Self { server: Server::start(), kubelet: node, containerd };
+            archive(&[("bin/containerd", &containerd), ("bin/containerd-shim-runc-v2", &pod), ("bin/ctr", &pod)]);
+        let upstream = Self { server: Server::start(), kubelet, containerd };
         upstream.server.page(KUBELET, &upstream.kubelet, &[Step::Serve]);
         upstream.server.page(CONTAINERD, &upstream.containerd, &[Step::Serve]);
         upstream
@@ -91,8 +91,8 @@ fn run(project: &Shipped, upstream: &Upstream, command: &str, args: &[&str]) -> 
     run.success().get_output().stdout.clone()
 }
 
-/// `node` and `pod` out of the worker's root image.
-fn programs_of_the_worker(project: &Shipped, dir: &Path) -> [Vec<u8>; 2] {
+/// kubelet, containerd and `pod` out of the worker's root image.
+fn programs_of_the_worker(project: &Shipped, dir: &Path) -> [Vec<u8>; 3] {
     let image = project.build("worker", None, &[]);
     let root =
         std::fs::File::open(image.join("segments/root.cpio")).expect("the worker's root is one image, not packed");
@@ -107,11 +107,12 @@ fn programs_of_the_worker(project: &Shipped, dir: &Path) -> [Vec<u8>; 2] {
     let unpacked = Command::new("unsquashfs")
         .args(["-no-progress", "-no-xattrs", "-d"])
         .args([&tree, &squashfs])
-        .args(["usr/bin/node", "usr/bin/pod"])
+        .args(["usr/bin/kubelet", "usr/bin/containerd", "usr/bin/pod"])
         .output()
         .expect("unsquashfs runs");
     assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
-    ["node", "pod"].map(|name| std::fs::read(tree.join("usr/bin").join(name)).expect("it was unpacked"))
+    ["kubelet", "containerd", "pod"]
+        .map(|name| std::fs::read(tree.join("usr/bin").join(name)).expect("it was unpacked"))
 }
 
 /// A `.tar.gz` of programs.
@@ -150,7 +151,7 @@ fn check_files(image: &Path, upstream: &Upstream) {
     for name in ["usr/bin/containerd", "usr/bin/containerd-shim-runc-v2"] {
         assert_eq!(file(name).component, "containerd");
     }
-    for absent in ["usr/bin/ctr", "usr/bin/node", "usr/bin/pod"] {
+    for absent in ["usr/bin/ctr", "usr/bin/pod"] {
         assert!(find(absent).is_none(), "`{absent}` is in the image");
     }
     for plugin in PLUGINS {
