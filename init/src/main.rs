@@ -1,6 +1,7 @@
 //! PID1 of a bootwright image, and under other names what runs beside it: one static binary.
 
 mod applets;
+mod background;
 mod boot;
 mod cgroup;
 mod clock;

@@ -1,5 +1,6 @@
 //! The boot as a table of phases: name, deadline, what to do on failure, and the function. Read it as boot order.
 
+use crate::background;
 use crate::boot::{Boot, Machine};
 use crate::cmdline::Cmdline;
 use crate::console;
@@ -271,13 +272,12 @@ pub fn run_phase(
 /// After a second, says that the phase has started, so that a console shows what hangs. Dropping the sender ends it.
 fn announce_when_slow(timeline: Arc<Timeline>, name: &'static str) -> Option<mpsc::Sender<()>> {
     let (keep, wait) = mpsc::channel::<()>();
-    thread::Builder::new()
-        .spawn(move || {
-            if wait.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                timeline.phase_is_slow(name);
-            }
-        })
-        .ok()?;
+    let work = move || {
+        if wait.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            timeline.phase_is_slow(name);
+        }
+    };
+    background::spawn("slow", Box::new(work)).ok()?;
     Some(keep)
 }
 
@@ -297,11 +297,9 @@ fn within_deadline(
 ) -> Result<(), PhaseError> {
     let (done, wait) = mpsc::channel();
     let worker = machine.clone();
-    thread::Builder::new()
-        .name(phase.name.into())
-        // The receiver is gone when the deadline is over: nobody wants the result then.
-        .spawn(move || drop(done.send(body(&worker))))
-        .map_err(WatchError::Thread)?;
+    // The receiver is gone when the deadline is over: nobody wants the result then.
+    let work = move || drop(done.send(body(&worker)));
+    background::spawn(phase.name, Box::new(work)).map_err(WatchError::Thread)?;
     let deadline_s = phase.deadline_s;
     match wait.recv_timeout(Duration::from_secs(deadline_s)) {
         Ok(outcome) => outcome,

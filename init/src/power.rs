@@ -2,6 +2,7 @@
 
 mod close;
 
+use crate::background;
 use crate::boot::Boot;
 use crate::netroot;
 use crate::sys::{RebootHow, Sys};
@@ -145,7 +146,7 @@ pub fn power_off_later(after_s: u64) {
         let _ = kill(Pid::this(), Signal::SIGTERM);
     };
     // Without a thread the machine stays up, which shows by itself.
-    let _ = thread::Builder::new().spawn(ask);
+    let _ = background::spawn("power", Box::new(ask));
 }
 
 /// Reboots after a pause in which the reason can be read on the console.

@@ -1,6 +1,7 @@
 //! Tells a boot server how far the boot is: `[report] url` of the recipe, or `bw.report=`. A convenience for people: it runs in a
 //! thread of its own, every step of it has a bound, and nothing waits for it.
 
+use crate::background;
 use crate::boot::Boot;
 use crate::net::dns::{self, DnsError};
 use crate::net::{Facts, NetWatch};
@@ -10,7 +11,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How often the timeline is looked at.
@@ -50,9 +51,9 @@ pub fn spawn(boot: &Arc<Boot>, network: NetWatch) {
         Ok(_) => return say(&ReportError::NotHttp.to_string()),
         Err(error) => return say(&error.to_string()),
     };
-    let thread = thread::Builder::new().name("report".into()).stack_size(STACK);
     let for_thread = boot.clone();
-    if let Err(error) = thread.spawn(move || run(&for_thread, &network, &target)) {
+    if let Err(error) = background::spawn_small("report", STACK, Box::new(move || run(&for_thread, &network, &target)))
+    {
         say(&error.to_string());
     }
 }
@@ -152,6 +153,7 @@ fn post(server: SocketAddr, host: &str, path: &str, body: &[u8]) -> Result<(), R
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::thread;
 
     /// Answers one request; gives back what was asked.
     fn server(answer: &'static str) -> (u16, thread::JoinHandle<String>) {

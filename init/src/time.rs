@@ -1,6 +1,7 @@
 //! The phase `time`: asks SNTP servers once the network is up and sets the clock, then keeps it right for as long as the
 //! machine runs. Who needs the time before that, such as TLS, waits at the [`Gate`].
 
+use crate::background;
 use crate::boot::Boot;
 use crate::net::dns::Servers;
 use crate::net::sntp::{self, Sample, SntpError, format_offset};
@@ -48,8 +49,7 @@ impl Gate {
 /// Starts the phase in a thread of its own, which calls `over` when the phase is.
 pub fn spawn(boot: &Arc<Boot>, network: NetWatch, over: Box<dyn FnOnce() + Send>) {
     let own = boot.clone();
-    let thread = thread::Builder::new().name("time".into());
-    if let Err(error) = thread.spawn(move || run(&own, &network, over)) {
+    if let Err(error) = background::spawn("time", Box::new(move || run(&own, &network, over))) {
         boot.timeline.phase_start("time");
         boot.timeline.phase_end("time", Err(&error.to_string()));
         boot.timeline.phase_over("time");

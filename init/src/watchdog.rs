@@ -3,6 +3,7 @@
 //! The main loop shows it, and nothing else while the machine runs: a main loop that hangs is what it is there for. On
 //! the way down a thread does, for as long as an orderly end may take; after that the watchdog is the last resort.
 
+use crate::background;
 use crate::boot::Boot;
 use crate::service::Millis;
 use crate::timeline::Timeline;
@@ -132,7 +133,7 @@ pub fn keep_alive(boot: &Arc<Boot>, limit: Duration) {
         }
     };
     // Without the thread the machine has one timeout left to go down in.
-    let _ = thread::Builder::new().name("watchdog".into()).stack_size(32 << 10).spawn(work);
+    let _ = background::spawn_small("watchdog", 32 << 10, Box::new(work));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Modules for the devices that are there, and for those that come later.
 
 use super::{Index, Loader, Uevents};
+use crate::background;
 use crate::boot::Boot;
 use crate::order;
 use std::collections::HashSet;
@@ -8,7 +9,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 /// A uevent is at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and its header.
 const UEVENT_BYTES: usize = 4096;
@@ -93,7 +93,7 @@ pub fn follow(boot: &Arc<Boot>, index: Index, events: Uevents, over: Arc<AtomicB
             }
         }
     };
-    thread::Builder::new().name("uevents".into()).spawn(work).map(drop)
+    background::spawn("uevents", Box::new(work))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod namespace_tests;
 #[cfg(test)]
 mod tests;
 
+use crate::background;
 use crate::boot::Boot;
 use crate::modules;
 use crate::netroot;
@@ -111,8 +112,7 @@ pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
         plan: Mutex::new(None),
         writer: OnceLock::new(),
     };
-    let thread = std::thread::Builder::new().name("network".into());
-    if let Err(error) = thread.spawn(move || reporter.run()) {
+    if let Err(error) = background::spawn("network", Box::new(move || reporter.run())) {
         let reason = error.to_string();
         boot.timeline.phase_start("network");
         boot.timeline.phase_end("network", Err(&reason));
@@ -218,7 +218,7 @@ impl Reporter {
                     }
                 }
             };
-            if let Err(error) = std::thread::Builder::new().name("network files".into()).spawn(write) {
+            if let Err(error) = background::spawn("network files", Box::new(write)) {
                 self.note(&["no files will be written: ", &error.to_string()].concat());
             }
             sender

@@ -1,6 +1,7 @@
 //! How the roots are: `/run/bootwright/roots.json`, a console line at each change, and the policy for a server that stays
 //! lost.
 
+use crate::background;
 use crate::sys::{self, RebootHow, Sys};
 use crate::timeline::{Timeline, replace_file};
 use bootwright_contract::{Lost, paths};
@@ -89,7 +90,7 @@ impl Board {
                 board.timeline.note(&["the kernel refused to reboot: ", errno.desc()].concat());
             }
         };
-        thread::Builder::new().name("patience".into()).stack_size(64 << 10).spawn(work).map(drop)
+        background::spawn_small("patience", 64 << 10, Box::new(work))
     }
 }
 

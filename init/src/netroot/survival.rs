@@ -1,13 +1,13 @@
 //! What lets PID1 repair a root while everything else waits for it: its memory stays where it is, and making room for
 //! it never waits for the root.
 
+use crate::background;
 use crate::boot::Boot;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use std::io;
 use std::path::Path;
-use std::thread;
 
 /// Stack of a recovery thread; all of it is touched at the start.
 const STACK: usize = 128 << 10;
@@ -53,7 +53,7 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()>
         touch_stack();
         work();
     };
-    thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work).map(drop)
+    background::spawn_small(name, STACK, Box::new(work))
 }
 
 #[inline(never)]
@@ -69,6 +69,7 @@ fn touch_stack() {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::thread;
     use std::time::Duration;
 
     #[test]

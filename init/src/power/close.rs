@@ -2,13 +2,13 @@
 //! is gone is left behind in its thread.
 
 use super::parse_mount_points;
+use crate::background;
 use crate::boot::Boot;
 use crate::sys::{Mount, Sys};
 use nix::mount::{MntFlags, MsFlags};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long caches may take to be written.
@@ -58,7 +58,7 @@ fn within(boot: &Arc<Boot>, limit: Duration, until: Instant, step: impl FnOnce(&
         // Nobody waits any more when the limit is over.
         let _ = done.send(());
     };
-    let started = thread::Builder::new().spawn(work).is_ok();
+    let started = background::spawn("close", Box::new(work)).is_ok();
     started && wait.recv_timeout(limit.min(until.saturating_duration_since(Instant::now()))).is_ok()
 }
 
@@ -133,6 +133,7 @@ mod tests {
     use crate::cmdline::Cmdline;
     use crate::sys::fake::{Fake, boot_config};
     use crate::timeline::Timeline;
+    use std::thread;
 
     #[test]
     fn unmounts_in_reverse_and_keeps_the_kernels_own() {

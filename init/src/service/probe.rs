@@ -1,6 +1,7 @@
 //! Whether a service answers.
 
 use super::Millis;
+use crate::background;
 use crate::wake::Waker;
 use bootwright_contract::Ready;
 use nix::errno::Errno;
@@ -32,7 +33,7 @@ impl Drop for Probe {
 pub fn spawn(ready: Ready, ticket: u64, results: Sender<u64>, waker: Waker) -> io::Result<Probe> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let probe = Probe { cancelled: cancelled.clone() };
-    std::thread::Builder::new().name("probe".into()).stack_size(64 * 1024).spawn(move || {
+    let ask = move || {
         while !cancelled.load(Ordering::Relaxed) {
             if is_ready(&ready) {
                 // The receiver is gone only when the machine goes down.
@@ -41,7 +42,8 @@ pub fn spawn(ready: Ready, ticket: u64, results: Sender<u64>, waker: Waker) -> i
             }
             std::thread::sleep(Duration::from_millis(INTERVAL_MS));
         }
-    })?;
+    };
+    background::spawn_small("probe", 64 << 10, Box::new(ask))?;
     Ok(probe)
 }
 

@@ -1,6 +1,7 @@
 //! The kernel itself.
 
 use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
+use crate::background;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MntFlags, mount, umount2};
@@ -15,7 +16,6 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 mod loops;
@@ -187,7 +187,7 @@ impl Sys for Real {
 fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + Clone + 'static) -> Option<T> {
     let (done, wait) = mpsc::channel();
     let work = call.clone();
-    match thread::Builder::new().spawn(move || drop(done.send(work()))) {
+    match background::spawn("call", Box::new(move || drop(done.send(work())))) {
         Ok(_) => wait.recv_timeout(limit).ok(),
         Err(_) => Some(call()),
     }
