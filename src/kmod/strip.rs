@@ -106,7 +106,7 @@ impl Elf {
     fn drop_sections(&mut self) {
         let dropped: Vec<u32> =
             self.sections.iter().filter(|s| DROPPED.contains(&s.name.as_str())).map(|s| s.was).collect();
-        self.sections.retain(|s| !dropped.contains(&s.was) && !(s.kind == SHT_RELA && dropped.contains(&s.info)));
+        self.sections.retain(|s| !(dropped.contains(&s.was) || s.kind == SHT_RELA && dropped.contains(&s.info)));
     }
 
     /// Keeps the symbols that relocations name and all that are not local; renumbers what names them.

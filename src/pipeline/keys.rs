@@ -50,6 +50,6 @@ impl Keys {
     pub fn trust(&self, recipe: &CheckedRecipe, serial: u64) -> Option<Trust> {
         let key = hex::encode(self.trusted?);
         let network = recipe.root.mode.is_network();
-        network.then(|| Trust { key, serial, refuse_downgrade: recipe.root.refuse_downgrade })
+        network.then_some(Trust { key, serial, refuse_downgrade: recipe.root.refuse_downgrade })
     }
 }
