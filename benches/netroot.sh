@@ -1,8 +1,9 @@
 # Figures of roots over the network; sourced by run.sh. Servers are started from the configurations that `build` emits.
 
 servers=()
+# tgtd does not heed SIGTERM while it has targets.
 stop_servers() {
-    for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
+    for pid in "${servers[@]}"; do kill -KILL "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
     servers=()
 }
 trap stop_servers EXIT
@@ -20,8 +21,8 @@ serve() {
     find "$dir" -type f -exec sed -i "s|/srv/bootwright/$recipe-$mode|$image|g" {} +
     case $mode in
     nbd)
-        sed -i "s/10809/$port/" "$dir/nbd-server.conf"
-        nbd-server -d -C "$dir/nbd-server.conf" >"$dir/log" 2>&1 & servers+=($!)
+        sed -i "s/10809/$port/" "$dir/qemu-nbd.sh"
+        sh "$dir/qemu-nbd.sh" >"$dir/log" 2>&1 & servers+=($!)
         url=nbd://10.0.2.2:$port/$recipe ;;
     iscsi)
         export TGT_IPC_SOCKET; TGT_IPC_SOCKET=$(mktemp -u /tmp/tgt.XXXXXX)
@@ -70,6 +71,8 @@ netroot_dracut() {
     rm -rf "$tree"; mkdir -p "$tree"
     xz -dc "$out/worker-nbd/segments/boot.cpio.xz" | (cd "$tree" && cpio -idm --quiet)
     release=$(ls "$tree/lib/modules")
+    # depmod wants these lists, which say nothing about modules that are there.
+    touch "$tree/lib/modules/$release/modules."{order,builtin.modinfo}
     depmod -b "$tree" "$release"
     drivers=$(find "$tree/lib/modules" -name '*.ko' -printf '%f\n' | sed 's/\.ko$//' | sort | tr '\n' ' ')
     for _ in 1 2 3; do

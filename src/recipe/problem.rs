@@ -63,6 +63,8 @@ pub enum Problem {
     BadCondition { text: String, cause: &'static str },
     #[error("`{key}` is not used: {reason}")]
     NotUsed { key: &'static str, reason: &'static str },
+    #[error("{what} has {found} bytes: at most {most} leave room for what is added at boot")]
+    TooLong { what: &'static str, found: usize, most: usize },
     #[error("line {line} of `{file}` is no modalias: `{found}`")]
     BadModalias { file: String, line: u32, found: String },
     #[error("{what} cannot be {place}: {reason}")]
@@ -111,6 +113,7 @@ impl Problem {
             Self::BadCondition { .. } => {
                 "write `debug`, `!debug`, `name == value`, `name != value`, `true` or `false`".into()
             }
+            Self::TooLong { .. } => "make it shorter: the kernel cuts off what is beyond its limit".into(),
             Self::BadModalias { .. } => {
                 "write one modalias a line, as `bootwright-ctl hardware` prints them on a machine; `#` begins a comment"
                     .into()

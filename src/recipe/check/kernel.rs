@@ -11,6 +11,10 @@ use bootwright_contract::Network;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// `COMMAND_LINE_SIZE` of x86 (arch/x86/include/asm/setup.h) is 2048 with the final zero, and the boot chain adds words of its
+/// own: where the machine booted from, its root, its node's settings.
+const MOST_CMDLINE: usize = 2047 - 512;
+
 impl Check<'_> {
     /// `root`: which modules the initrd of a network root has. Files of modaliases are added to `files_read`.
     pub(super) fn kernel(&mut self, tree: &Node, root: Option<&Root>, files_read: &mut Vec<PathBuf>) -> Option<Kernel> {
@@ -34,6 +38,11 @@ impl Check<'_> {
         self.check_component(tree, node.at_of("component"), &component);
         for (i, word) in file.cmdline.iter().enumerate() {
             self.check_cmdline_word(node.at_item("cmdline", i), word);
+        }
+        let length = file.cmdline.join(" ").len();
+        if length > MOST_CMDLINE {
+            let problem = Problem::TooLong { what: "the kernel command line", found: length, most: MOST_CMDLINE };
+            self.report(node.at_of("cmdline"), problem);
         }
         Some(Kernel {
             origin: self.origin(node.at),

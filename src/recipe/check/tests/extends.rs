@@ -203,3 +203,10 @@ fn files_of_modaliases_are_read_and_their_faults_named() {
     let error = with(&[]).unwrap_err();
     assert!(error.contains("a file of modaliases `fleet/*.txt` is not there"), "{error}");
 }
+
+#[test]
+fn a_command_line_that_the_kernel_would_cut_off_is_refused() {
+    let long = format!("[\"a\", \"{}\"]", "x".repeat(1600));
+    let error = load(&[("r.toml", &BASE.replace("[\"a\"]", &long)), ("tree/x", "")], &[]).unwrap_err();
+    assert!(error.contains("the kernel command line has 1602 bytes"), "{error}");
+}
