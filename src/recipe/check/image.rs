@@ -16,10 +16,12 @@ impl Check<'_> {
         let (node, file) = self.section::<RootFile>(tree, "root");
         let file = file?;
         // squashfs: 4 KiB to 1 MiB (Documentation/filesystems/squashfs.rst); erofs' physical clusters end there too.
-        if !(file.block_kib.is_power_of_two() && (4..=1024).contains(&file.block_kib)) {
-            let found = file.block_kib.to_string();
-            let problem = Problem::BadValue { found, expected: "a power of two from 4 to 1024", example: "128" };
-            self.report(node.at_of("block_kib"), problem);
+        for (key, block_kib) in [("block_kib", Some(file.block_kib)), ("network_block_kib", file.network_block_kib)] {
+            let wrong = block_kib.filter(|kib| !(kib.is_power_of_two() && (4..=1024).contains(kib)));
+            if let Some(found) = wrong.map(|kib| kib.to_string()) {
+                let problem = Problem::BadValue { found, expected: "a power of two from 4 to 1024", example: "128" };
+                self.report(node.at_of(key), problem);
+            }
         }
         if let Some(level) = file.level {
             self.check_level(node.at_of("level"), file.compressor, level);
@@ -39,17 +41,18 @@ impl Check<'_> {
         if mode.is_network() && !names_sources {
             sources.push(default_source(name, mode));
         }
+        let on_network = |value: Option<u32>| value.filter(|_| mode.is_network());
         Some(Root {
             mode,
             sources,
             choices: file.choices,
             names_sources,
             image: if mode.is_network() && image == RootImage::Cpio { RootImage::Squashfs } else { image },
-            block_kib: file.block_kib,
+            block_kib: on_network(file.network_block_kib).unwrap_or(file.block_kib),
             compressor: compressor_name(file.compressor).into(),
             level: file.level,
             overlay_size: file.overlay_size,
-            read_ahead_kb: file.read_ahead_kb,
+            read_ahead_kb: on_network(file.network_read_ahead_kb).or(file.read_ahead_kb),
             tmpfs,
             lost: match file.lost {
                 LostFile::Simple(LostWord::Wait) => Lost::Wait,

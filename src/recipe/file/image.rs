@@ -26,6 +26,8 @@ pub struct RootFile {
     /// Block (squashfs) or cluster (erofs) size, KiB.
     #[serde(default = "block_kib")]
     pub block_kib: u32,
+    /// The same where the root is on the network: small blocks cost transfer, and spare memory. Default: `block_kib`.
+    pub network_block_kib: Option<u32>,
     #[serde(default = "zstd")]
     pub compressor: Compressor,
     /// Level of the compressor; default: its own.
@@ -35,6 +37,8 @@ pub struct RootFile {
     pub overlay_size: String,
     /// Read-ahead of the image's loop device, KiB; default: the kernel's own.
     pub read_ahead_kb: Option<u32>,
+    /// The same where the root is on the network. Default: `read_ahead_kb`.
+    pub network_read_ahead_kb: Option<u32>,
     /// More tmpfs mounts.
     #[serde(default)]
     pub tmpfs: Vec<TmpfsFile>,

@@ -97,6 +97,7 @@ fn each_problem_is_found_where_it_is() {
         ("{ retry = 3, then = { reboot_after_s = 10 } }", "{ then = \"shell\" }", "75: the policy has none of `retry`"),
         ("level = 9", "level = 90", "79: 90 is out of range: expected 1 to 22"),
         ("level = 9", "block_kib = 100", "79: `100` is not a power of two"),
+        ("level = 9", "network_block_kib = 3", "79: `3` is not a power of two"),
         ("\"60%\"", "\"60 %\"", "82: `60 %` is not a size of a tmpfs"),
         ("\"xz:6+x86\"", "\"xz:10\"", "84: `xz:10` is not a compression"),
         ("tool = 1.5", "tol = 1.5", "89: component `tol` does not exist"),
