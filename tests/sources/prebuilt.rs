@@ -49,7 +49,7 @@ fn a_lock_that_cannot_be_whole_is_not_written() {
     let output = project.tool().args(["lock", "--recipe", RECIPE]).args(upstream.settings()).output().expect("it runs");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(message.contains("component `kubelet` (") && message.contains("worker-prebuilt.toml:"), "{message}");
+    assert!(message.contains("component `containerd` (") && message.contains("worker-prebuilt.toml:"), "{message}");
     assert_eq!(std::fs::read(&lock).ok(), before);
 }
 
