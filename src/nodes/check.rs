@@ -381,15 +381,10 @@ impl Check<'_> {
 
     /// The typed form; `None` when there is none, or its problems are known already.
     fn read<T: DeserializeOwned>(&mut self, node: Option<&Toml>) -> Option<T> {
-        let node = node?;
-        match serde_json::from_value(node.to_json(&self.flawed)) {
-            Ok(value) => Some(value),
-            Err(_) if node.has_flaw(&self.flawed) => None,
-            Err(e) => {
-                self.report(node.at, Problem::Unfit { cause: e.to_string() });
-                None
-            }
-        }
+        node?.to_typed(&self.flawed).unwrap_or_else(|found| {
+            self.problems.push(found);
+            None
+        })
     }
 }
 

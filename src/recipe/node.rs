@@ -1,6 +1,7 @@
 //! A TOML document as a tree in which every value knows the file and the bytes that it was written in.
 
 use super::problem::{Found, Problem};
+use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use toml::de::{DeTable, DeValue};
 
@@ -149,6 +150,18 @@ impl Node {
         flawed.contains(&self.at)
             || self.items().iter().any(|n| n.has_flaw(flawed))
             || self.entries().iter().any(|e| flawed.contains(&e.key_at) || e.node.has_flaw(flawed))
+    }
+
+    /// The typed form of a part; `None` when it has problems that are known already.
+    ///
+    /// # Errors
+    /// What the type does not take, for [`Self::at`].
+    pub fn to_typed<T: DeserializeOwned>(&self, flawed: &HashSet<At>) -> Result<Option<T>, Found> {
+        match serde_json::from_value(self.to_json(flawed)) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if self.has_flaw(flawed) => Ok(None),
+            Err(e) => Err(Found { at: self.at, problem: Problem::Unfit { cause: e.to_string() } }),
+        }
     }
 
     /// The value as JSON, without what is in `flawed`.

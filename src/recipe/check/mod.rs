@@ -158,15 +158,10 @@ impl<'a> Check<'a> {
 
     /// The typed form of a part of the recipe; `None` when there is none, or it has problems that are known already.
     fn read<T: DeserializeOwned>(&mut self, node: Option<&Node>) -> Option<T> {
-        let node = node?;
-        match serde_json::from_value(node.to_json(&self.flawed)) {
-            Ok(value) => Some(value),
-            Err(_) if node.has_flaw(&self.flawed) => None,
-            Err(e) => {
-                self.report(node.at, Problem::Unfit { cause: e.to_string() });
-                None
-            }
-        }
+        node?.to_typed(&self.flawed).unwrap_or_else(|found| {
+            self.problems.push(found);
+            None
+        })
     }
 
     /// A whole section; an absent one is read as an empty table, so that its defaults hold.
