@@ -1,10 +1,13 @@
 # Figures of roots over the network; sourced by run.sh. Servers are started from the configurations that `build` emits.
 
 servers=()
+tgt_folder=
 # tgtd does not heed SIGTERM while it has targets.
 stop_servers() {
     for pid in "${servers[@]}"; do kill -KILL "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
     servers=()
+    [ -z "$tgt_folder" ] || rm -r "$tgt_folder"
+    tgt_folder=
 }
 trap stop_servers EXIT
 
@@ -25,7 +28,9 @@ serve() {
         sh "$dir/qemu-nbd.sh" >"$dir/log" 2>&1 & servers+=($!)
         url=nbd://10.0.2.2:$port/$recipe ;;
     iscsi)
-        export TGT_IPC_SOCKET; TGT_IPC_SOCKET=$(mktemp -u /tmp/tgt.XXXXXX)
+        # A socket's path is short (unix(7)): the folder of the measurements may be too deep.
+        tgt_folder=$(mktemp -d)
+        export TGT_IPC_SOCKET=$tgt_folder/tgt
         tgtd -f --iscsi "portal=127.0.0.1:$port" >"$dir/log" 2>&1 & servers+=($!)
         await_port "$port"
         sh "$dir/tgtadm.sh"

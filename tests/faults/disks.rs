@@ -48,65 +48,42 @@ fn expected() -> Project {
     project
 }
 
-#[test]
-fn a_full_out_keeps_the_last_image() {
+/// Builds an image that changed, and is larger, where `prepare` has made a disk too small or not writable; `extra` goes to the
+/// build, and `compare` shows that nothing changed. It fails with `words`, and the next build is a good one.
+fn keeps_the_last_image(prepare: &str, extra: &str, compare: &str, words: &[&str]) {
     if !can_unshare() {
         return;
     }
     let project = prepared();
     // Uncompressed, the new root does not fit beside the old image.
     project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
-    let script = "
-        cp -a out old
-        mount -t tmpfs -o size=2m none out
-        cp -a old/. out/
-        set +e; build; code=$?; set -e
-        diff -r old/tiny out/tiny
-        test ! -e out/.tiny.new
-        exit $code";
-    let run = in_namespace(&project, script);
-    run.fails(1, &["out/.tiny.new/", "No space left on device", "the disk is full", "--out"]);
+    let build = format!("set +e; build {extra}; code=$?; set -e");
+    let run = in_namespace(&project, &["cp -a out old", prepare, &build, compare, "exit $code"].join("\n"));
+    run.fails(1, words);
     project.good_build().is_like(&expected().image());
+}
+
+#[test]
+fn a_full_out_keeps_the_last_image() {
+    let prepare = "mount -t tmpfs -o size=2m none out; cp -a old/. out/";
+    let compare = "diff -r old/tiny out/tiny; test ! -e out/.tiny.new";
+    let words = ["out/.tiny.new/", "No space left on device", "the disk is full", "--out"];
+    keeps_the_last_image(prepare, "", compare, &words);
 }
 
 #[test]
 fn a_full_cache_keeps_the_last_image() {
-    if !can_unshare() {
-        return;
-    }
-    let project = prepared();
-    project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
-    let script = "
-        cp -a out old
-        mkdir small
-        mount -t tmpfs -o size=2m none small
-        set +e; build --cache small; code=$?; set -e
-        diff -r old out
-        test -z \"$(ls small/tmp)\"
-        test -z \"$(find small -size +1000k)\"
-        exit $code";
-    let run = in_namespace(&project, script);
-    run.fails(1, &["small/", "No space left on device", "the disk is full", "--cache"]);
-    project.good_build().is_like(&expected().image());
+    let prepare = "mkdir small; mount -t tmpfs -o size=2m none small";
+    let compare = "diff -r old out; test -z \"$(ls small/tmp)\"; test -z \"$(find small -size +1000k)\"";
+    let words = ["small/", "No space left on device", "the disk is full", "--cache"];
+    keeps_the_last_image(prepare, "--cache small", compare, &words);
 }
 
 #[test]
 fn a_read_only_out_keeps_the_last_image() {
-    if !can_unshare() {
-        return;
-    }
-    let project = prepared();
-    project.edit("[root]", "[pack]\nstable = \"none\"\n[root]");
-    let script = "
-        cp -a out old
-        mount --bind out out
-        mount -o remount,bind,ro out
-        set +e; build; code=$?; set -e
-        diff -r old out
-        exit $code";
-    let run = in_namespace(&project, script);
-    run.fails(1, &["out/", "Read-only file system", "must be writable", "--out"]);
-    project.good_build().is_like(&expected().image());
+    let prepare = "mount --bind out out; mount -o remount,bind,ro out";
+    let words = ["out/", "Read-only file system", "must be writable", "--out"];
+    keeps_the_last_image(prepare, "", "diff -r old out", &words);
 }
 
 #[test]
