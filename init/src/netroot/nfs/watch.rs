@@ -1,5 +1,7 @@
 //! Says how an NFS mount is: asks the server for a sign of life again and again. The kernel repairs the mount itself, but
-//! after a longer loss only when its own pause is over (up to 45 s and more); it is made to try at once.
+//! after a longer loss only when its own pause is over (up to 45 s and more); it is made to try at once. That is asked for
+//! in a file whose write can hang: it waits for a lock of the connection (`XPRT_LOCKED`) whose release wakes nobody in most
+//! places. So a thread of its own writes, and nobody waits for it.
 
 use super::rpc::{Caller, RpcError};
 use crate::netroot::{Keeper, Site, State, Watch, survival};
@@ -35,7 +37,13 @@ impl NfsKeeper {
         watch.set(State::Up, "");
         let told = watch.clone();
         let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
-        survival::spawn("nfs", move || follow(server, major, &told, &pause))?;
+        let (poke, poked) = mpsc::channel::<()>();
+        survival::spawn("nfs-connect", move || {
+            while poked.recv().is_ok() {
+                reconnect(Path::new(SWITCHES), server);
+            }
+        })?;
+        survival::spawn("nfs", move || follow(server, major, &told, &poke, &pause))?;
         Ok(NfsKeeper { server, watch, stop })
     }
 }
@@ -53,16 +61,15 @@ impl Keeper for NfsKeeper {
     }
 }
 
-/// Until `pause` says that it is over.
-fn follow(server: SocketAddr, major: u32, watch: &Watch, pause: &dyn Fn(Duration) -> bool) {
+/// Until `pause` says that it is over. What `poke` is sent makes the kernel connect.
+fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
     let mut caller = None;
     let mut lost = false;
     loop {
         match sign_of_life(&mut caller, server, major) {
             Ok(()) => {
                 if std::mem::replace(&mut lost, false) {
-                    watch.set(State::Repairing, "");
-                    reconnect(Path::new(SWITCHES), server);
+                    let _ = poke.send(());
                     watch.set(State::Up, "");
                 }
             }
