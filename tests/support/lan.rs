@@ -1,6 +1,8 @@
 //! A network of a virtual machine, played by a test: Ethernet frames come and go as datagrams (QEMU's `-netdev dgram`). It
-//! answers ARP, DHCP and NTP, behind a VLAN tag if it shall, and only when it shall.
+//! answers ARP, DHCP and NTP, behind a VLAN tag if it shall, and only when it shall. With an uplink it answers DHCP alone,
+//! and the rest goes to QEMU's own network.
 
+use crate::vm::free_port;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,8 +25,10 @@ pub struct Rules {
     pub vlan: Option<u16>,
     /// The address that is offered; [`NODE`] unless set.
     pub offers: Option<[u8; 4]>,
-    /// The time server's clock is so many seconds ahead.
+    /// The time server's clock is so many seconds ahead; without it there is none.
     pub ahead_s: Option<u64>,
+    /// [`SERVER`] is the host.
+    pub uplink: bool,
 }
 
 /// What was seen: seconds since the network began, and the event.
@@ -46,12 +50,33 @@ pub struct Lan {
     seen: Arc<Mutex<Vec<(Duration, Seen)>>>,
     asks: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
+    dhcp_is_gone: Arc<AtomicBool>,
+    up: Option<Uplink>,
+}
+
+/// The way to QEMU's own network: ports of the frames that go there, and the host's one for the guest's sshd.
+#[derive(Debug, Clone, Copy)]
+struct Uplink {
+    ours: u16,
+    theirs: u16,
+    ssh: u16,
+}
+
+/// A network with these rules.
+pub fn lan(rules: Rules) -> Lan {
+    Lan::start(Rules { lease_s: if rules.lease_s == 0 { 3600 } else { rules.lease_s }, ..rules })
+}
+
+/// QEMU's argument for frames as datagrams between two ports.
+pub fn datagrams(id: &str, near: u16, far: u16) -> String {
+    let place = |name: &str, port: u16| format!("{name}.type=inet,{name}.host=127.0.0.1,{name}.port={port}");
+    format!("dgram,id={id},{},{}", place("local", near), place("remote", far))
 }
 
 impl Lan {
-    pub fn start(rules: Rules) -> Lan {
+    fn start(rules: Rules) -> Lan {
         let bind = || UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let (socket, free) = (bind(), bind());
+        let (socket, free, up, up_free) = (bind(), bind(), bind(), bind());
         let port = |socket: &UdpSocket| socket.local_addr().expect("bound").port();
         let lan = Lan {
             ours: port(&socket),
@@ -59,13 +84,21 @@ impl Lan {
             seen: Arc::default(),
             asks: Arc::default(),
             over: Arc::default(),
+            dhcp_is_gone: Arc::default(),
+            up: rules.uplink.then(|| Uplink { ours: port(&up), theirs: port(&up_free), ssh: free_port() }),
         };
+        if lan.up.is_some() {
+            let (down, from) = (socket.try_clone().expect("a descriptor"), up.try_clone().expect("one"));
+            forward(from, down, lan.theirs, lan.over.clone());
+        }
         let mut wire = Wire {
             socket,
             theirs: lan.theirs,
             rules,
             seen: lan.seen.clone(),
             asks: lan.asks.clone(),
+            dhcp_is_gone: lan.dhcp_is_gone.clone(),
+            up: lan.up.map(|uplink| (up, uplink.theirs)),
             began: Instant::now(),
             first: None,
         };
@@ -78,10 +111,27 @@ impl Lan {
         lan
     }
 
-    /// QEMU's argument for the network card's other end.
-    pub fn netdev(&self, id: &str) -> String {
-        let place = |name: &str, port: u16| format!("{name}.type=inet,{name}.host=127.0.0.1,{name}.port={port}");
-        format!("dgram,id={id},{},{}", place("local", self.theirs), place("remote", self.ours))
+    /// QEMU's arguments for the network card's other end, `id`, and for what is behind it.
+    pub fn netdevs(&self, id: &str) -> Vec<String> {
+        let card = datagrams(id, self.theirs, self.ours);
+        let Some(Uplink { ours, theirs, ssh }) = self.up else { return vec![card] };
+        let net = format!("net=10.9.0.0/24,host=10.9.0.1,hostfwd=tcp:127.0.0.1:{ssh}-10.9.0.50:22");
+        let mut netdevs = vec![card, format!("user,id={id}-user,{net}"), datagrams(&format!("{id}-up"), theirs, ours)];
+        // They have no card of their own, but one wire.
+        for end in ["user", "up"] {
+            netdevs.push(format!("hubport,id={id}-{end}-port,hubid=0,netdev={id}-{end}"));
+        }
+        netdevs
+    }
+
+    /// The host's port for the guest's sshd, with an uplink.
+    pub fn ssh_port(&self) -> u16 {
+        self.up.expect("it has an uplink").ssh
+    }
+
+    /// From now on nobody answers DHCP.
+    pub fn end_dhcp(&self) {
+        self.dhcp_is_gone.store(true, Ordering::SeqCst);
     }
 
     pub fn seen(&self) -> Vec<(Duration, Seen)> {
@@ -104,12 +154,29 @@ impl Drop for Lan {
     }
 }
 
+/// Until the network ends, frames that come at one socket go to a port from the other.
+fn forward(from: UdpSocket, to: UdpSocket, port: u16, over: Arc<AtomicBool>) {
+    from.set_read_timeout(Some(Duration::from_millis(500))).expect("allowed");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while !over.load(Ordering::SeqCst) {
+            if let Ok(length) = from.recv(&mut buffer) {
+                // Before QEMU listens there is nobody to hear it.
+                let _ = to.send_to(&buffer[..length], ("127.0.0.1", port));
+            }
+        }
+    });
+}
+
 struct Wire {
     socket: UdpSocket,
     theirs: u16,
     rules: Rules,
     seen: Arc<Mutex<Vec<(Duration, Seen)>>>,
     asks: Arc<AtomicBool>,
+    dhcp_is_gone: Arc<AtomicBool>,
+    /// Where what is not for us goes, and the port there.
+    up: Option<(UdpSocket, u16)>,
     began: Instant,
     /// When DHCP was asked first.
     first: Option<Instant>,
@@ -147,6 +214,12 @@ impl Wire {
             at = 16;
         }
         let payload = frame.get(at + 2..)?;
+        if let Some((up, port)) = &self.up
+            && !is_dhcp(word(frame, at)?, payload)
+        {
+            up.send_to(frame, ("127.0.0.1", *port)).ok()?;
+            return Some(());
+        }
         match word(frame, at)? {
             0x0806 => self.arp(payload, &from),
             0x0800 => self.ipv4(payload, &from),
@@ -196,7 +269,7 @@ impl Wire {
         };
         self.note(what);
         let first = *self.first.get_or_insert_with(Instant::now);
-        if first.elapsed() < self.rules.after {
+        if first.elapsed() < self.rules.after || self.dhcp_is_gone.load(Ordering::SeqCst) {
             return None;
         }
         let mut answer = message.get(..236)?.to_vec();
@@ -205,7 +278,7 @@ impl Wire {
         answer[20..24].copy_from_slice(&SERVER);
         answer.extend([99, 130, 83, 99, 53, 1, verdict, 1, 4, 255, 255, 255, 0, 51, 4]);
         answer.extend(self.rules.lease_s.to_be_bytes());
-        for code in [54, 3, 42] {
+        for code in [54, 3, 42].into_iter().filter(|code| *code != 42 || self.rules.ahead_s.is_some()) {
             answer.extend([code, 4]);
             answer.extend(SERVER);
         }
@@ -236,6 +309,12 @@ impl Wire {
         // Before QEMU listens there is nobody to hear it.
         let _ = self.socket.send_to(&frame, ("127.0.0.1", self.theirs));
     }
+}
+
+/// From client to server, over IPv4.
+fn is_dhcp(kind: u16, packet: &[u8]) -> bool {
+    let header = packet.first().map_or(0, |first| usize::from(first & 15) * 4);
+    kind == 0x0800 && packet.get(9) == Some(&17) && word(packet, header + 2) == Some(67)
 }
 
 fn udp(from: [u8; 4], to: [u8; 4], source: u16, target: u16, data: &[u8]) -> Vec<u8> {

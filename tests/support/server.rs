@@ -1,7 +1,10 @@
 //! Real servers of roots: processes on the loopback address that a test kills and starts again.
 
-use super::vm::wait_until;
-use std::net::{TcpListener, TcpStream};
+use super::vm::{free_port, wait_until};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,21 +13,35 @@ pub struct Server {
     pub port: u16,
     command: Vec<String>,
     child: Option<Child>,
+    /// Where a server that goes into the background writes its process id, which is its group's too.
+    pid_file: Option<PathBuf>,
 }
 
 impl Server {
     /// Starts the command; `{port}` in it is a free port of 127.0.0.1.
     pub fn start(command: &[&str]) -> Server {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-        Self::start_at(free.port(), command)
+        Self::start_at(free_port(), command)
     }
 
     /// The same on a port that cannot be chosen.
     pub fn start_at(port: u16, command: &[&str]) -> Server {
         let command = command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
-        let mut server = Server { port, command, child: None };
+        let mut server = Server { port, command, child: None, pid_file: None };
         server.restart();
         server
+    }
+
+    /// The same for one that goes into the background, with a process for each client.
+    pub fn start_daemon(port: u16, command: &[&str], pid_file: &Path) -> Server {
+        let mut server = Self::start_at(port, command);
+        server.pid_file = Some(pid_file.into());
+        server
+    }
+
+    /// Sends the whole group a signal that none can hold off; false when there is none.
+    fn kill_group(&self) -> bool {
+        let group = self.pid_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+        group.is_some_and(|group| killpg(Pid::from_raw(group), Signal::SIGKILL).is_ok())
     }
 
     /// Starts it again, and waits until it accepts connections.
@@ -41,6 +58,9 @@ impl Server {
     /// Ends it without a word to its clients.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            if self.pid_file.is_some() {
+                wait_until("the server has said who it is", Duration::from_secs(10), || self.kill_group());
+            }
             child.kill().expect("it runs");
             child.wait().expect("it was killed");
         }
@@ -49,7 +69,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        if let Some(mut child) = self.child.take() {
+            self.kill_group();
             // Both only fail when it has ended already.
             let _ = child.kill();
             let _ = child.wait();

@@ -1,6 +1,6 @@
 //! Commands on a running machine, with a key made for the test.
 
-use crate::vm::Running;
+use crate::vm::{Running, runs, wait_until};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -37,6 +37,11 @@ pub fn key() -> &'static Key {
 
 /// Runs a command line on the machine.
 pub fn ssh(machine: &Running, command: &str) -> Output {
+    ssh_at(machine.ssh_port(), command)
+}
+
+/// The same on one whose sshd has that port of the loopback address.
+pub fn ssh_at(port: u16, command: &str) -> Output {
     let mut ssh = assert_cmd::Command::new("ssh");
     ssh.timeout(LIMIT);
     ssh.args([
@@ -50,15 +55,29 @@ pub fn ssh(machine: &Running, command: &str) -> Output {
         "LogLevel=ERROR",
     ]);
     ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]);
-    ssh.arg("-i").arg(&key().private).args(["-p", &machine.ssh_port().to_string(), "root@127.0.0.1", command]);
+    ssh.arg("-i").arg(&key().private).args(["-p", &port.to_string(), "root@127.0.0.1", command]);
     ssh.output().expect("ssh runs and ends within the limit")
 }
 
 /// Runs a command line that must succeed and returns what it printed.
 #[track_caller]
 pub fn ssh_ok(machine: &Running, command: &str) -> String {
-    let output = ssh(machine, command);
+    ssh_ok_at(machine.ssh_port(), command)
+}
+
+/// The same by port.
+#[track_caller]
+pub fn ssh_ok_at(port: u16, command: &str) -> String {
+    let output = ssh_at(port, command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "`{command}`: {text}{}", String::from_utf8_lossy(&output.stderr));
     text
+}
+
+/// Powers the machine off in order.
+pub fn power_off(machine: Running) {
+    let qemu = machine.qemu_pid();
+    // The connection may be cut by what it asks for.
+    ssh(&machine, "bootwright-ctl poweroff");
+    wait_until("the machine is off", Duration::from_secs(90), || !runs(qemu));
 }

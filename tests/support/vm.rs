@@ -3,6 +3,7 @@
 use super::image::{Image, tool};
 use serde_json::Value;
 use std::io::BufReader;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,8 +37,7 @@ impl Outcome {
 
     /// The guest's uptime at which an expectation was reached.
     pub fn uptime_s(&self, expectation: &str) -> Option<f64> {
-        let all = self.report["expectations"].as_array()?;
-        all.iter().find(|e| e["expectation"] == expectation)?["uptime_s"].as_f64()
+        uptime_s(&self.report, expectation)
     }
 
     #[track_caller]
@@ -56,6 +56,11 @@ impl Outcome {
         assert!(self.stderr.contains("run it again (Ctrl-A X ends it): qemu-system-x86_64 "), "{}", self.stderr);
         assert!(self.log("junit.xml").contains("<failure"), "{}", self.log("junit.xml"));
     }
+}
+
+fn uptime_s(report: &Value, expectation: &str) -> Option<f64> {
+    let all = report["expectations"].as_array()?;
+    all.iter().find(|e| e["expectation"] == expectation)?["uptime_s"].as_f64()
 }
 
 /// Boots an image to the end of its smoke test.
@@ -95,8 +100,14 @@ impl Running {
         Self { tool, report, _turn: turn }
     }
 
-    pub fn ssh_port(&self) -> u64 {
-        self.report["ssh_port"].as_u64().expect("a kept machine has an SSH port")
+    /// As for [`Outcome`].
+    pub fn uptime_s(&self, expectation: &str) -> Option<f64> {
+        uptime_s(&self.report, expectation)
+    }
+
+    pub fn ssh_port(&self) -> u16 {
+        let port = self.report["ssh_port"].as_u64().and_then(|port| port.try_into().ok());
+        port.expect("a kept machine has an SSH port")
     }
 
     pub fn qemu_pid(&self) -> u64 {
@@ -132,4 +143,9 @@ pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
         assert!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A port of the loopback address that nobody has.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 /// Rounds that must follow a recovery.
 const ROUNDS: usize = 2;
 
-/// One round: the image's hash, then a copy of programs that is compared with them.
+/// One round: the image's hash, then a copy of libraries and modules that is compared with them.
 const SCRIPT: &str = r#"
 while true; do
     echo 3 > /proc/sys/vm/drop_caches
     echo "read $(READ)" || echo "error: read"
     busybox rm -rf /var/tmp/copy
-    busybox cp -a /usr/bin /var/tmp/copy || echo "error: write"
-    busybox diff -r /usr/bin /var/tmp/copy || echo "error: differs"
+    busybox cp -a /usr/lib /var/tmp/copy || echo "error: write"
+    busybox diff -r /usr/lib /var/tmp/copy || echo "error: differs"
 done
 "#;
 

@@ -10,6 +10,10 @@ mod image;
 mod iscsi;
 #[path = "../support/lan.rs"]
 mod lan;
+#[path = "../support/machine.rs"]
+mod machine;
+#[path = "../support/nbd.rs"]
+mod nbd;
 #[path = "../support/need.rs"]
 mod need;
 #[path = "../support/newc.rs"]
@@ -31,14 +35,17 @@ mod control;
 mod damaged;
 mod hardware;
 mod interrupts;
+mod links;
 mod load;
 mod min_ram;
 mod netroot_http;
 mod netroot_ipxe;
 mod netroot_iscsi;
 mod netroot_nbd;
+mod netroot_network;
 mod netroot_nfs;
 mod network;
+mod outage;
 mod powerdown;
 mod rescue;
 mod small_ram;

@@ -2,16 +2,18 @@
 
 use crate::http::{Server as Web, Step};
 use crate::image::Image;
+use crate::outage::{self, Kubelet};
 use crate::server::Server;
-use crate::vm::{Outcome, smoke, wait_until};
-use crate::{QEMU, need::have};
+use crate::ssh::power_off;
+use crate::vm::{Outcome, Running, smoke, wait_until};
+use crate::{QEMU, load, need::have};
 use bootwright::emit::manifest::load_manifest;
 use bootwright::signing::{SigningKey, generate, load_signing_key};
 use bootwright_contract::RootImage;
 use bootwright_contract::manifest::{KIND, RootManifest, VERSION};
 use sha2::{Digest, Sha256};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server from elsewhere that knows no ranges.
 const PYTHON: &str = "python3";
@@ -42,14 +44,26 @@ fn python(folder: &Path) -> Server {
 }
 
 #[test]
-fn kubelet_is_healthy() {
-    if !have(&[QEMU, "go"]) {
+fn kubelet_is_healthy_and_stays_so_without_the_server() {
+    if !have(&[QEMU, PYTHON, "go", "ssh", "ssh-keygen"]) {
         return;
     }
-    // Smoke serves the image itself.
-    let outcome = smoke(&Image::build_with_root("worker", "http", &[]), &["--ram-mib", "512", "--powerdown"]);
-    outcome.assert_passed();
-    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+    let image = outage::worker("http");
+    let mut server = python(&image.dir());
+    let words = root(&format!("http://127.0.0.1:{}/root.img", server.port));
+    let machine = Running::start(&image, &["--append", &words, "--deadline-s", DEADLINE]);
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    let before = Kubelet::of(&machine);
+    server.kill();
+    let since = Instant::now();
+    load::start(&machine, "/dev/loop0");
+    while since.elapsed() < outage::AWAY {
+        load::check(&machine, &image.dir().join("root.img"));
+    }
+    assert_eq!(Kubelet::of(&machine), before);
+    power_off(machine);
+    let console = std::fs::read_to_string(image.dir().join("smoke/console.log")).expect("it is text");
+    assert!(console.contains("down poweroff") && !console.contains(" is lost"), "{console}");
 }
 
 #[test]

@@ -1,18 +1,15 @@
 //! A root on an NBD server: boots, survives the loss of the server, goes down without it, and says what is wrong with it.
 
 use crate::image::Image;
+use crate::nbd::{NBD_SERVER, QEMU_NBD, nbd_server, qemu_nbd};
+use crate::outage::{self, Kubelet, outage};
 use crate::server::Server;
-use crate::ssh::{key, ssh_ok};
+use crate::ssh::{key, power_off, ssh_ok};
 use crate::vm::{Running, runs, smoke, wait_until};
 use crate::{QEMU, load, need::have};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// What the tests run beside QEMU.
-const QEMU_NBD: &str = "qemu-nbd";
-
-/// How long the server is away.
-const AWAY: Duration = Duration::from_secs(20);
 /// Recovery takes at most 2 s; the rest is for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(6);
 
@@ -21,18 +18,7 @@ fn image() -> Image {
 }
 
 fn serve(disk: &Path) -> Server {
-    let disk = disk.to_str().expect("cargo's folders are UTF-8");
-    Server::start(&[
-        QEMU_NBD,
-        "--persistent",
-        "--shared=0",
-        "--read-only",
-        "--format=raw",
-        "--bind=127.0.0.1",
-        "--port={port}",
-        "--export-name=rescue",
-        disk,
-    ])
+    qemu_nbd(disk, "rescue")
 }
 
 fn root(server: &Server) -> String {
@@ -44,68 +30,47 @@ fn console(image: &Image) -> String {
 }
 
 #[test]
-fn kubelet_is_healthy() {
-    if !have(&[QEMU, QEMU_NBD, "go"]) {
+fn kubelet_is_healthy_and_stays_so_without_the_server() {
+    if !have(&[QEMU, QEMU_NBD, "go", "ssh", "ssh-keygen"]) {
         return;
     }
-    let image = Image::build_with_root("worker", "nbd", &[]);
+    let image = outage::worker("nbd");
     let disk = image.dir().join("root.img");
-    let server = Server::start(&[
-        QEMU_NBD,
-        "-t",
-        "-e0",
-        "-r",
-        "-fraw",
-        "-b127.0.0.1",
-        "-p{port}",
-        "-xworker",
-        disk.to_str().unwrap(),
-    ]);
+    let mut server = qemu_nbd(&disk, "worker");
     let root = format!("bw.root=nbd://10.0.2.2:{}/worker", server.port);
-    let outcome = smoke(&image, &["--append", &root, "--powerdown", "--deadline-s", "300"]);
-    outcome.assert_passed();
-    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+    let machine = Running::start(&image, &["--append", &root, "--deadline-s", "300"]);
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    let before = Kubelet::of(&machine);
+    load::start(&machine, "/dev/nbd0");
+    outage(&image, BACK_WITHIN, |up| if up { server.restart() } else { server.kill() });
+    load::check(&machine, &disk);
+    assert_eq!(Kubelet::of(&machine), before);
+    power_off(machine);
+    let console = console(&image);
+    for bad in ["stays mounted", "did not end in order", "did not close", "I/O error"] {
+        assert!(!console.contains(bad), "{bad} in {console}");
+    }
+    assert!(console.contains(" is detached"), "{console}");
 }
 
+/// Debian's server here; qemu-nbd is the one of the other tests.
 #[test]
 fn a_server_that_comes_back_is_not_noticed() {
-    if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen"]) {
+    if !have(&[QEMU, NBD_SERVER, "ssh", "ssh-keygen"]) {
         return;
     }
     let image = image();
     let disk = image.dir().join("root.img");
-    let mut server = serve(&disk);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let mut server = nbd_server(&disk, "rescue", folder.path());
     let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "180"]);
     load::start(&machine, "/dev/nbd0");
-    server.kill();
-    wait_until("the loss is told", Duration::from_secs(30), || console(&image).contains(" is lost"));
-    std::thread::sleep(AWAY);
-    assert!(!console(&image).contains(" is back"), "{}", console(&image));
-    server.restart();
-    let since = Instant::now();
-    wait_until("it is connected again", BACK_WITHIN, || console(&image).contains(" is back after "));
-    eprintln!("connected again after {:.1} s", since.elapsed().as_secs_f64());
+    outage(&image, BACK_WITHIN, |up| if up { server.restart() } else { server.kill() });
     load::check(&machine, &disk);
     let roots = ssh_ok(&machine, "cat /run/bootwright/roots.json");
     assert!(roots.contains("\"state\":\"up\"") && roots.contains("\"losses\":1"), "{roots}");
     let locked = ssh_ok(&machine, "cat /proc/1/status /proc/1/oom_score_adj");
     assert!(locked.contains("-1000") && !locked.contains("VmLck:\t       0 kB"), "{locked}");
-}
-
-#[test]
-fn the_root_is_unmounted_before_its_server_is_left() {
-    if !have(&[QEMU, QEMU_NBD]) {
-        return;
-    }
-    let image = image();
-    let server = serve(&image.dir().join("root.img"));
-    let outcome = smoke(&image, &["--append", &root(&server), "--powerdown", "--deadline-s", "180"]);
-    outcome.assert_passed();
-    let console = outcome.log("console.log");
-    for bad in ["stays mounted", "did not end in order", "did not close", "I/O error"] {
-        assert!(!console.contains(bad), "{bad} in {console}");
-    }
-    assert!(console.contains(" is detached"), "{console}");
 }
 
 #[test]

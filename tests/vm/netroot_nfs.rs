@@ -2,8 +2,9 @@
 
 use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
+use crate::outage::{self, Kubelet, outage};
 use crate::server::Server;
-use crate::ssh::{key, ssh_ok};
+use crate::ssh::{key, power_off, ssh_ok};
 use crate::vm::{Running, runs, smoke, wait_until};
 use crate::{QEMU, load, need::have};
 use std::path::{Path, PathBuf};
@@ -44,15 +45,30 @@ fn console(image: &Image) -> String {
 }
 
 #[test]
-fn kubelet_is_healthy() {
-    if !ready(&["go"]) {
+fn kubelet_is_healthy_and_stays_so_without_the_server() {
+    if !ready(&["go", "ssh", "ssh-keygen"]) {
         return;
     }
-    let image = Image::build_with_root("worker", "nfs", &[]);
-    let server = serve(&tree(&image));
-    let outcome = smoke(&image, &["--append", &root(&server), "--powerdown", "--deadline-s", "300"]);
-    outcome.assert_passed();
-    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+    let image = outage::worker("nfs");
+    let mut server = serve(&tree(&image));
+    let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "300"]);
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    let before = Kubelet::of(&machine);
+    // The shell is not of the tree.
+    let read_all = READ_ALL.replace("-type f", "-type f ! -name sh");
+    load::start_reading(&machine, &read_all.replace("BELOW", "/"));
+    outage(&image, BACK_WITHIN, |up| if up { server.server.restart() } else { server.server.kill() });
+    load::check_reading(&machine, &read_here(&read_all, &tree(&image)));
+    assert_eq!(Kubelet::of(&machine), before);
+    power_off(machine);
+    let console = console(&image);
+    assert!(console.contains("down poweroff") && !console.contains("did not end in order"), "{console}");
+}
+
+/// What the command finds in the tree itself.
+fn read_here(read_all: &str, tree: &Path) -> String {
+    let here = Command::new("sh").arg("-c").arg(read_all.replace("BELOW", &tree.display().to_string())).output();
+    String::from_utf8(here.expect("a shell").stdout).expect("a hash").trim().into()
 }
 
 #[test]

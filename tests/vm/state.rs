@@ -3,8 +3,8 @@
 use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
 use crate::server::Server;
-use crate::ssh::{key, ssh, ssh_ok};
-use crate::vm::{Running, runs, wait_until};
+use crate::ssh::{key, power_off, ssh_ok};
+use crate::vm::{Running, wait_until};
 use crate::{QEMU, need::have, tgt};
 use std::path::Path;
 use std::process::Command;
@@ -50,13 +50,6 @@ fn serve(disk: &Path) -> Server {
 
 fn console(image: &Image) -> String {
     String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
-}
-
-fn power_off(machine: Running) {
-    let qemu = machine.qemu_pid();
-    // The connection may be cut by what it asks for.
-    ssh(&machine, "bootwright-ctl poweroff");
-    wait_until("the machine is off", Duration::from_secs(90), || !runs(qemu));
 }
 
 #[test]

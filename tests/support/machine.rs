@@ -1,0 +1,140 @@
+//! Machines with network cards of the test's own, whose cables it can pull. A reset starts them again.
+
+use crate::QEMU;
+use crate::image::Image;
+use crate::lan::{self, Lan};
+use crate::vm::{turn, wait_until};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::MutexGuard;
+use std::time::Duration;
+
+/// Time for a boot and what is tested; the machine may be busy.
+pub const LIMIT: Duration = Duration::from_secs(240);
+/// A network card's other end.
+pub enum Card<'a> {
+    Lan(&'a Lan),
+    /// QEMU's own network with DHCP and routers.
+    User,
+    /// The same, with this port of the host's loopback address for the guest's sshd.
+    Ssh(u16),
+    /// A cable to another machine: the ports of its two ends, ours first.
+    Cable(u16, u16),
+    /// The same with the cable out.
+    Unplugged,
+}
+
+/// A machine with cards of our own, which is ended with the test.
+pub struct Machine {
+    qemu: Child,
+    folder: tempfile::TempDir,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl Machine {
+    /// The cards' addresses end in 0x10, 0x11 and so on.
+    pub fn start(image: &Image, words: &str, cards: &[Card<'_>]) -> Machine {
+        let turn = turn();
+        let mut machine = Self::start_with(image, words, 0x10, cards);
+        machine._turn = Some(turn);
+        machine
+    }
+
+    /// A second machine beside one that runs, with addresses from `first_mac` on.
+    pub fn start_with(image: &Image, words: &str, first_mac: usize, cards: &[Card<'_>]) -> Machine {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let mut args: Vec<String> =
+            ["-nodefaults", "-no-user-config", "-display", "none", "-S"].map(String::from).into();
+        let append = format!("console=ttyS0 panic=-1 {words}");
+        let image = |name: &str| image.dir().join(name).display().to_string();
+        for (key, value) in [
+            ("-machine", "q35,graphics=off".to_string()),
+            ("-accel", "tcg".into()),
+            ("-cpu", "max".into()),
+            ("-m", "256".into()),
+            ("-smp", "2".into()),
+            ("-serial", format!("file:{}", file("console"))),
+            ("-qmp", format!("unix:{},server=on,wait=off", file("qmp"))),
+            ("-kernel", image("vmlinuz")),
+            ("-initrd", image("initrd.img")),
+            ("-append", append),
+        ] {
+            args.extend([key.to_string(), value]);
+        }
+        for (i, card) in cards.iter().enumerate() {
+            let netdevs = match card {
+                Card::Lan(lan) => lan.netdevs(&format!("net{i}")),
+                Card::User | Card::Unplugged => vec![format!("user,id=net{i}")],
+                Card::Ssh(port) => vec![format!("user,id=net{i},hostfwd=tcp:127.0.0.1:{port}-:22")],
+                Card::Cable(ours, theirs) => vec![lan::datagrams(&format!("net{i}"), *ours, *theirs)],
+            };
+            args.extend(netdevs.into_iter().flat_map(|netdev| ["-netdev".to_string(), netdev]));
+            let mac = format!("52:54:00:00:00:{:02x}", first_mac + i);
+            // A bond by LACP takes only cards that know how fast they are.
+            let device = format!("virtio-net-pci,id=card{i},netdev=net{i},mac={mac},speed=1000,duplex=full,romfile=");
+            args.extend(["-device".into(), device]);
+        }
+        let mut qemu = Command::new(QEMU);
+        qemu.args(&args).stdin(Stdio::null()).stdout(Stdio::null());
+        let machine = Machine { qemu: qemu.spawn().expect("QEMU was found"), folder, _turn: None };
+        for (i, _) in cards.iter().enumerate().filter(|(_, card)| matches!(card, Card::Unplugged)) {
+            machine.plug(i, false);
+        }
+        machine.command("cont", json!({}));
+        machine
+    }
+
+    /// The cable of a card.
+    pub fn plug(&self, card: usize, in_: bool) {
+        self.command("set_link", json!({ "name": format!("card{card}"), "up": in_ }));
+    }
+
+    /// One command of QEMU's machine protocol.
+    fn command(&self, name: &str, arguments: serde_json::Value) {
+        let path: PathBuf = self.folder.path().join("qmp");
+        wait_until("QEMU listens", Duration::from_secs(30), || UnixStream::connect(&path).is_ok());
+        let mut stream = UnixStream::connect(&path).expect("it listens");
+        let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+        for (name, arguments) in [("qmp_capabilities", json!({})), (name, arguments)] {
+            writeln!(stream, "{}", json!({ "execute": name, "arguments": arguments })).expect("QEMU reads");
+            let answer = lines
+                .by_ref()
+                .map(|line| line.expect("QEMU writes"))
+                .find(|line| line.contains("\"return\"") || line.contains("\"error\""));
+            let answer = answer.expect("an answer");
+            assert!(answer.contains("\"return\""), "{name}: {answer}");
+        }
+    }
+
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("console")).unwrap_or_default()).into_owned()
+    }
+
+    #[track_caller]
+    pub fn await_line(&self, text: &str) {
+        self.await_lines(text, 1);
+    }
+
+    #[track_caller]
+    pub fn await_lines(&self, text: &str, count: usize) {
+        let started = std::time::Instant::now();
+        while self.console().matches(text).count() < count {
+            let (took, console) = (started.elapsed(), self.console());
+            assert!(took < LIMIT, "no {text:?} on the console:\n{console}");
+            assert!(!console.contains("Kernel panic"), "{console}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Both only fail when it has ended already.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}

@@ -1,0 +1,31 @@
+//! NBD servers on the loopback address.
+
+use super::server::Server;
+use super::vm::free_port;
+use std::path::Path;
+
+pub const QEMU_NBD: &str = "qemu-nbd";
+pub const NBD_SERVER: &str = "nbd-server";
+
+/// qemu-nbd with a root image for any number of clients.
+pub fn qemu_nbd(disk: &Path, export: &str) -> Server {
+    let (name, disk) = (format!("--export-name={export}"), text(disk));
+    let port = "--port={port}";
+    let how = ["--persistent", "--shared=0", "--read-only", "--format=raw", "--bind=127.0.0.1", port, &name, disk];
+    Server::start(&[&[QEMU_NBD], &how[..]].concat())
+}
+
+/// Debian's nbd-server with the same; its configuration lies in `folder`.
+pub fn nbd_server(disk: &Path, export: &str, folder: &Path) -> Server {
+    let (file, pid_file) = (folder.join("nbd-server.conf"), folder.join("nbd-server.pid"));
+    let (port, disk) = (free_port(), text(disk));
+    let config = format!(
+        "[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n[{export}]\nexportname = {disk}\nreadonly = true\n"
+    );
+    std::fs::write(&file, config).expect("a new file");
+    Server::start_daemon(port, &[NBD_SERVER, "-C", text(&file), "-p", text(&pid_file)], &pid_file)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("cargo's folders are UTF-8")
+}
