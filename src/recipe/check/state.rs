@@ -165,8 +165,7 @@ impl Check<'_> {
         let StatePlace::Volume { source, .. } = &one.state.place else { return Vec::new() };
         let names: &[&str] = match one.scheme {
             None => &[],
-            Some(Scheme::Nfs) if source.contains("vers=3") => &["nfsv3"],
-            Some(Scheme::Nfs) => &["nfsv4"],
+            Some(Scheme::Nfs) => nfs_modules(source),
             Some(Scheme::Iscsi) => &["crc32c_generic", "iscsi_tcp", "sd_mod", "ext4"],
             Some(Scheme::Nbd) => &["nbd", "ext4"],
         };
@@ -198,6 +197,17 @@ impl Check<'_> {
             self.report(node.at_of("device"), problem);
         }
         Some(Watchdog { device: file.device, timeout_s: file.timeout_s, disarm: file.disarm })
+    }
+}
+
+/// PID1 tries version 4 and then 3, unless the URL's options name one.
+fn nfs_modules(url: &str) -> &'static [&'static str] {
+    let options = url.split_once('?').map_or("", |(_, options)| options).split(['&', ',']);
+    let mut versions = options.filter_map(|o| o.split_once('=').filter(|(key, _)| ["vers", "nfsvers"].contains(key)));
+    match versions.next_back() {
+        Some((_, "3")) => &["nfsv3"],
+        Some(_) => &["nfsv4"],
+        None => &["nfsv4", "nfsv3"],
     }
 }
 

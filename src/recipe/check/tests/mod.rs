@@ -181,6 +181,18 @@ fn state_is_sorted_and_brings_its_modules() {
         r.kernel.modules.iter().map(|m| (m.text.as_str(), m.origin.to_string())).collect();
     let ours = |name: &'static str, line: u32| (name, format!("good.toml:{line}"));
     assert_eq!(modules[1..], [ours("nbd", 95), ours("ext4", 95), ours("nfsv3", 96)]);
+    let of = |options: &str| -> Vec<String> {
+        let recipe = parse_recipe_text("good", &GOOD.replace("?vers=3", options)).unwrap();
+        recipe.kernel.modules[3..].iter().map(|m| m.text.clone()).collect()
+    };
+    for (options, names) in [
+        ("", &["nfsv4", "nfsv3"][..]),
+        ("?rsize=4096", &["nfsv4", "nfsv3"]),
+        ("?hard&nfsvers=3", &["nfsv3"]),
+        ("?vers=4.1", &["nfsv4"]),
+    ] {
+        assert_eq!(of(options), names, "{options}");
+    }
     let watchdog = Watchdog { device: "/dev/watchdog".into(), timeout_s: 30, disarm: true };
     assert_eq!(r.watchdog, Some(watchdog));
 }
