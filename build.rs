@@ -8,7 +8,7 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 fn main() {
-    for watched in ["init/src", "init/Cargo.toml", "contract/src", "contract/Cargo.toml", "Cargo.lock", "Cargo.toml"] {
+    for watched in ["init", "contract/src", "contract/Cargo.toml", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={watched}");
     }
     println!("cargo::rerun-if-env-changed=BOOTWRIGHT_PID1");
@@ -33,20 +33,22 @@ fn build_pid1(out: &Path) -> Result<PathBuf, String> {
     // OUT_DIR is <target>/<profile>/build/<package>/out.
     let target_dir = out.ancestors().nth(4).ok_or("OUT_DIR is too short")?.join("pid1");
     let status = Command::new(std::env::var_os("CARGO").expect("cargo sets CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", "bootwright-init", "--profile", "init", "--target", TARGET])
-        .arg("--target-dir")
+        .args(["build", "--quiet", "--locked", "--package", "bootwright-init", "--profile", "init"])
+        .args(["--config", "init/pid1.toml", "--target-dir"])
         .arg(&target_dir)
         // What this build was given is not meant for that one.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        // Equal runs of instructions once: a twentieth of it.
-        .env("RUSTFLAGS", "-Cllvm-args=-enable-machine-outliner=always")
+        .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        // Building the standard library is a feature of the compiler that has to be asked for.
+        .env("RUSTC_BOOTSTRAP", "1")
         .status()
         .map_err(|e| format!("cannot run cargo: {e}"))?;
     if !status.success() {
         return Err(format!(
-            "cargo ended with {status}; is the target {TARGET} installed (`rustup target add {TARGET}`)?"
+            "cargo ended with {status}; are the target {TARGET} and the standard library's sources installed \
+             (`rustup target add {TARGET}` and `rustup component add rust-src`)?"
         ));
     }
     Ok(target_dir.join(TARGET).join("init").join("init"))

@@ -49,11 +49,15 @@ if ! command -v rustup >/dev/null; then
 fi
 if ! rustup run "$rust_toolchain" rustc --version >/dev/null 2>&1; then
     say "installing Rust $rust_toolchain"
-    rustup toolchain install "$rust_toolchain" --profile minimal -c rustfmt -c clippy
+    rustup toolchain install "$rust_toolchain" --profile minimal -c rustfmt -c clippy -c rust-src
 fi
 if ! rustup target list --toolchain "$rust_toolchain" --installed | grep -qx "$musl"; then
     say "installing the Rust target $musl"
     rustup target add --toolchain "$rust_toolchain" "$musl"
+fi
+if ! rustup component list --toolchain "$rust_toolchain" --installed | grep -qx rust-src; then
+    say "installing the sources of Rust's standard library"
+    rustup component add --toolchain "$rust_toolchain" rust-src
 fi
 
 # Is version $1 at least $2?

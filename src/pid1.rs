@@ -22,7 +22,8 @@ impl From<Pid1Error> for Failure {
     fn from(e: Pid1Error) -> Self {
         let help = match &e {
             Pid1Error::NotEmbedded => {
-                "install the target with `rustup target add x86_64-unknown-linux-musl` and build bootwright again"
+                "run `rustup target add x86_64-unknown-linux-musl` and `rustup component add rust-src`, \
+                 and build bootwright again"
             }
             Pid1Error::Io { .. } => "check the path given to --init",
             Pid1Error::NotStatic { .. } => {
@@ -71,7 +72,10 @@ mod tests {
 
     #[test]
     fn only_static_binaries_become_pid1() {
-        assert!(load_pid1(None).is_ok(), "the tests are built with the musl target installed");
+        assert!(
+            load_pid1(None).is_ok(),
+            "the tests are built with the musl target and the library's sources installed"
+        );
         let own = std::env::current_exe().expect("a test runs from a file");
         let refused = load_pid1(Some(&own)).expect_err("a glibc test binary is dynamic");
         assert!(refused.to_string().contains("linked dynamically"), "{refused}");

@@ -34,8 +34,6 @@ mod sys;
 mod sysctl;
 mod time;
 mod timeline;
-#[cfg(all(panic = "abort", target_env = "musl"))]
-mod unwind;
 mod verify;
 mod wake;
 mod watchdog;
@@ -67,7 +65,7 @@ fn main() -> ExitCode {
 
 /// Boots and supervises. PID1 never ends: the kernel would panic.
 fn boot_machine() -> ! {
-    std::panic::set_hook(Box::new(panic::report));
+    panic::watch();
     let blocked = main_loop::signals::block();
     let timeline = Arc::new(Timeline::new(&phases::names(), Box::new(Console::default())));
     if let Err(errno) = blocked {

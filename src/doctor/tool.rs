@@ -89,7 +89,10 @@ impl Tool {
     /// What to do where no package manager that we know can bring it.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::Pid1 => "run `rustup target add x86_64-unknown-linux-musl` and build bootwright again",
+            Self::Pid1 => {
+                "run `rustup target add x86_64-unknown-linux-musl` and `rustup component add rust-src`, \
+                 and build bootwright again"
+            }
             Self::AptGet => {
                 "build on Debian or Ubuntu (a container does), or take the lock and the cache from a machine that has apt"
             }
