@@ -1,6 +1,6 @@
 //! Reads the types of the contract as serde writes them: member names are field names, variants are lower case.
 
-use crate::json::{FromJson, Json, JsonError, Object, open_variant, record, words};
+use crate::json::{FromJson, Json, Object, Reader, record, words};
 use bootwright_contract::manifest::RootManifest;
 use bootwright_contract::{
     Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart,
@@ -78,77 +78,83 @@ record!(Service {
 words!(Restart { "always" => Always, "failure" => Failure, "never" => Never });
 
 impl FromJson for Ready {
-    fn from_json(json: Json) -> Result<Ready, JsonError> {
-        let (name, value) = open_variant(json)?;
+    fn read(json: Json, reader: &mut Reader) -> Ready {
+        let (name, value) = reader.variant(json);
         match &name[..] {
-            "started" => no_value(value, Ready::Started),
-            "exited" => no_value(value, Ready::Exited),
-            "unix" => with_value(&name, value, |o| Ok(Ready::Unix { path: o.take("path")? })),
-            "http" => with_value(&name, value, |o| Ok(Ready::Http { url: o.take("url")? })),
-            "exec" => with_value(&name, value, |o| Ok(Ready::Exec { argv: o.take("argv")? })),
-            "file" => with_value(&name, value, |o| Ok(Ready::File { path: o.take("path")? })),
-            _ => Err(JsonError::expected("started, exited, unix, http, exec or file")),
+            "started" => no_value(value, Ready::Started, reader),
+            "exited" => no_value(value, Ready::Exited, reader),
+            "unix" => with_value(&name, value, reader, |o| Ready::Unix { path: o.take("path") }),
+            "http" => with_value(&name, value, reader, |o| Ready::Http { url: o.take("url") }),
+            "exec" => with_value(&name, value, reader, |o| Ready::Exec { argv: o.take("argv") }),
+            "file" => with_value(&name, value, reader, |o| Ready::File { path: o.take("path") }),
+            _ => unknown("started, exited, unix, http, exec or file", Ready::Started, reader),
         }
     }
 }
 
 impl FromJson for Lost {
-    fn from_json(json: Json) -> Result<Lost, JsonError> {
-        let (name, value) = open_variant(json)?;
+    fn read(json: Json, reader: &mut Reader) -> Lost {
+        let (name, value) = reader.variant(json);
         match &name[..] {
-            "wait" => no_value(value, Lost::Wait),
-            "reboot" => with_value(&name, value, |o| Ok(Lost::Reboot { after_s: o.take("after_s")? })),
-            _ => Err(JsonError::expected("wait or reboot")),
+            "wait" => no_value(value, Lost::Wait, reader),
+            "reboot" => with_value(&name, value, reader, |o| Lost::Reboot { after_s: o.take("after_s") }),
+            _ => unknown("wait or reboot", Lost::Wait, reader),
         }
     }
 }
 
 impl FromJson for StatePlace {
-    fn from_json(json: Json) -> Result<StatePlace, JsonError> {
-        let (name, value) = open_variant(json)?;
+    fn read(json: Json, reader: &mut Reader) -> StatePlace {
+        let (name, value) = reader.variant(json);
+        let tmpfs = |o: &mut Object| StatePlace::Tmpfs { size: o.take("size"), mode: o.take("mode") };
         match &name[..] {
-            "tmpfs" => {
-                with_value(&name, value, |o| Ok(StatePlace::Tmpfs { size: o.take("size")?, mode: o.take("mode")? }))
-            }
-            "volume" => with_value(&name, value, |o| {
-                Ok(StatePlace::Volume {
-                    source: o.take("source")?,
-                    format: o.take("format")?,
-                    folder: o.take("folder")?,
-                })
+            "tmpfs" => with_value(&name, value, reader, tmpfs),
+            "volume" => with_value(&name, value, reader, |o| StatePlace::Volume {
+                source: o.take("source"),
+                format: o.take("format"),
+                folder: o.take("folder"),
             }),
-            _ => Err(JsonError::expected("tmpfs or volume")),
+            _ => {
+                let blank = StatePlace::Tmpfs { size: String::new(), mode: String::new() };
+                unknown("tmpfs or volume", blank, reader)
+            }
         }
     }
 }
 
 impl FromJson for Policy {
-    fn from_json(json: Json) -> Result<Policy, JsonError> {
-        let (name, value) = open_variant(json)?;
+    fn read(json: Json, reader: &mut Reader) -> Policy {
+        let (name, value) = reader.variant(json);
         match &name[..] {
-            "degrade" => no_value(value, Policy::Degrade),
-            "shell" => no_value(value, Policy::Shell),
-            "retry" => with_value(&name, value, |o| {
-                Ok(Policy::Retry { times: o.take("times")?, then: Box::new(o.take("then")?) })
+            "degrade" => no_value(value, Policy::Degrade, reader),
+            "shell" => no_value(value, Policy::Shell, reader),
+            "retry" => with_value(&name, value, reader, |o| Policy::Retry {
+                times: o.take("times"),
+                then: Box::new(o.take("then")),
             }),
-            "reboot" => with_value(&name, value, |o| Ok(Policy::Reboot { after_s: o.take("after_s")? })),
-            _ => Err(JsonError::expected("degrade, shell, retry or reboot")),
+            "reboot" => with_value(&name, value, reader, |o| Policy::Reboot { after_s: o.take("after_s") }),
+            _ => unknown("degrade, shell, retry or reboot", Policy::Degrade, reader),
         }
     }
 }
 
-fn no_value<T>(value: Json, variant: T) -> Result<T, JsonError> {
-    if value == Json::Null { Ok(variant) } else { Err(JsonError::expected("no value")) }
+fn no_value<T>(value: Json, variant: T, reader: &mut Reader) -> T {
+    if value != Json::Null {
+        reader.expected("no value");
+    }
+    variant
 }
 
-fn with_value<T>(name: &str, value: Json, take: fn(&mut Object) -> Result<T, JsonError>) -> Result<T, JsonError> {
-    let read = || {
-        let mut object = Object::open(value)?;
-        let value = take(&mut object)?;
-        object.close()?;
-        Ok(value)
-    };
-    read().map_err(|e: JsonError| e.below(name))
+fn with_value<T>(name: &str, value: Json, reader: &mut Reader, take: fn(&mut Object) -> T) -> T {
+    let mut object = Object::open_below(name, value, reader);
+    let variant = take(&mut object);
+    object.close();
+    variant
+}
+
+fn unknown<T>(expected: &str, blank: T, reader: &mut Reader) -> T {
+    reader.expected(expected);
+    blank
 }
 
 #[cfg(test)]

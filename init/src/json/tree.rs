@@ -199,7 +199,8 @@ impl Parser<'_> {
     /// Where and what; the end of the text is what a truncated file looks like.
     fn wrong(&self, expected: &str) -> JsonError {
         let place = if self.at >= self.text.len() { "the text ends at byte " } else { "at byte " };
-        JsonError::new(&[place, &self.at.to_string(), ", expected ", expected].concat())
+        let reason = [place, &self.at.to_string(), ", expected ", expected].concat();
+        JsonError { keys: String::new(), reason }
     }
 }
 
