@@ -13,8 +13,11 @@ use std::fmt::{self, Write};
 const SIGNALS: [(c_int, &str); 4] =
     [(libc::SIGILL, "SIGILL"), (libc::SIGSEGV, "SIGSEGV"), (libc::SIGBUS, "SIGBUS"), (libc::SIGABRT, "SIGABRT")];
 
-/// How long the message can be read, and how long the restart may take before the machine is reset.
+/// How long the message can be read.
 const PAUSE_S: u32 = if cfg!(test) { 0 } else { 10 };
+
+/// How long the restart may take before the machine is reset.
+const RESTART_S: u32 = 10;
 
 /// From here on a bug is reported. std has given this thread a stack for signals, and gives one to all that it starts:
 /// the handlers work when a stack has overflowed.
@@ -51,7 +54,7 @@ extern "C" fn handle(signal: c_int, _info: *mut libc::siginfo_t, context: *mut c
             libc::reboot(libc::RB_AUTOBOOT);
         });
         loop {
-            libc::sleep(PAUSE_S.max(1));
+            libc::sleep(RESTART_S);
             // Resets at once (sysrq.rst).
             write_to(c"/proc/sysrq-trigger", b"b");
         }
