@@ -66,6 +66,14 @@ pub fn format_hosts(present: &str, address: Option<IpAddr>, hostname: &str) -> S
     text
 }
 
+/// What a node is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub text: String,
+    /// Somebody gave it; it is not made of the MAC.
+    pub given: bool,
+}
+
 /// The node's name: `bw.hostname`, `ip=`, DHCP (when the config lets it), the config's fallback, `node-` and the MAC's end.
 pub fn choose_hostname(
     from_cmdline: Option<&str>,
@@ -73,17 +81,18 @@ pub fn choose_hostname(
     from_dhcp: Option<&str>,
     config: &bootwright_contract::Hostname,
     mac: Option<&[u8; 6]>,
-) -> String {
+) -> Name {
     let valid = |name: &str| parse_host_name(name.as_bytes()).is_some_and(|found| found.len() <= 64);
     let from_dhcp = from_dhcp.filter(|_| config.dhcp);
     let named = [from_cmdline, from_ip_param, from_dhcp, config.fallback.as_deref()];
     if let Some(name) = named.into_iter().flatten().find(|name| valid(name)) {
-        return name.trim_end_matches('.').into();
+        return Name { text: name.trim_end_matches('.').into(), given: true };
     }
-    match mac {
+    let text = match mac {
         Some(mac) => ["node-", &super::ip_param::format_mac(mac)[9..].replace(':', "")].concat(),
         None => "node".into(),
-    }
+    };
+    Name { text, given: false }
 }
 
 /// Writes beside the file, then renames: a reader sees the old or the new one, whole. All of this is in memory, so that
@@ -140,8 +149,9 @@ mod tests {
             (None, None, Some("c"), config(false, Some("d")), "d"),
             (Some("bad name"), None, None, config(false, None), "node-abcd01"),
         ] {
-            assert_eq!(choose_hostname(cmdline, param, dhcp, &config, Some(&mac)), expected);
+            let name = choose_hostname(cmdline, param, dhcp, &config, Some(&mac));
+            assert_eq!((&name.text[..], name.given), (expected, !expected.starts_with("node-")));
         }
-        assert_eq!(choose_hostname(None, None, None, &config(true, None), None), "node");
+        assert_eq!(choose_hostname(None, None, None, &config(true, None), None).text, "node");
     }
 }

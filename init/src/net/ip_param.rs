@@ -119,7 +119,8 @@ fn is_address(text: &str) -> bool {
 
 fn parse_method(text: &str) -> Result<Method, IpParamError> {
     match text {
-        "dhcp" | "on" | "any" | "both" | "dhcp4" | "" => Ok(Method::Dhcp),
+        // DHCP servers answer what BOOTP and RARP were for.
+        "dhcp" | "on" | "any" | "both" | "bootp" | "rarp" | "dhcp4" | "single-dhcp" | "" => Ok(Method::Dhcp),
         "auto6" | "either6" => Ok(Method::Auto6),
         "dhcp6" => Ok(Method::Dhcp6),
         "link6" | "link-local" => Ok(Method::LinkLocal),
@@ -235,6 +236,9 @@ mod tests {
         for (text, expected) in [
             ("dhcp", dhcp.clone()),
             ("on", dhcp.clone()),
+            ("bootp", dhcp.clone()),
+            ("rarp", dhcp.clone()),
+            ("single-dhcp", dhcp.clone()),
             ("", dhcp.clone()),
             ("off", IpParam::default()),
             ("none", IpParam::default()),
@@ -267,8 +271,8 @@ mod tests {
     #[test]
     fn bad_ip() {
         for (text, message) in [
-            ("rarp", "no method `rarp`"),
-            ("eth0:bootp", "no method `bootp`"),
+            ("ibft2", "no method `ibft2`"),
+            ("eth0:bootps", "no method `bootps`"),
             ("[2001:db8::1]::gw", "bad gateway: `gw`"),
             ("[2001:db8::1:::64", "no method"),
             ("[2001:db8::1]::[2001:db8::2]:255.255.255.0", "bad net mask"),

@@ -187,11 +187,11 @@ impl Reporter {
         let config = &self.boot.config.hostname;
         let given = self.boot.cmdline.value("bw.hostname");
         let from_dhcp = outcome.setups[..outcome.own].iter().find_map(|setup| setup.hostname.as_deref());
-        let hostname = files::choose_hostname(given, plan.hostname.as_deref(), from_dhcp, config, mac);
-        if let Err(errno) = nix::unistd::sethostname(&hostname) {
+        let name = files::choose_hostname(given, plan.hostname.as_deref(), from_dhcp, config, mac);
+        if let Err(errno) = nix::unistd::sethostname(&name.text) {
             self.note(&["cannot set the hostname: ", errno.desc()].concat());
         }
-        let facts = setup::facts(outcome.link, outcome.own, &outcome.setups, plan, hostname);
+        let facts = setup::facts(outcome.link, outcome.own, &outcome.setups, plan, name);
         let news = lock(&self.state).facts != facts;
         if news && plan.keep {
             self.write_beside(facts.clone());

@@ -3,7 +3,7 @@
 use super::dhcp::Lease;
 use super::dhcp6::Lease6;
 use super::dhcp6::message::Facts6;
-use super::files::{self, FileError};
+use super::files::{self, FileError, Name};
 use super::ip_param::format_mac;
 use super::netlink::NetlinkError;
 use super::netlink::address::{Address, Cidr, RouteTo, holds};
@@ -29,6 +29,9 @@ pub struct Facts {
     pub mac: Option<String>,
     pub gateway: Option<IpAddr>,
     pub hostname: String,
+    /// Somebody gave the name; it is not made of the MAC.
+    #[serde(skip)]
+    pub named: bool,
     pub dns: Vec<IpAddr>,
     pub search: Vec<String>,
     pub ntp: Vec<IpAddr>,
@@ -205,7 +208,7 @@ pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<(), Netlin
 
 /// What services and commands on the node are told: from the first of `setups` that has it, the node's own interface
 /// coming first, IPv4 before IPv6. `own` says how many of them belong to that interface.
-pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, hostname: String) -> Facts {
+pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, name: Name) -> Facts {
     let mine = &setups[..own];
     let first = mine.iter().find_map(|setup| setup.addresses.first());
     let ip6 = mine.iter().flat_map(|setup| &setup.addresses).find_map(|address| match address.ip {
@@ -228,7 +231,8 @@ pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, ho
         ip6,
         mac: link.map(|link| format_mac(&link.mac)),
         gateway: mine.iter().find_map(|setup| setup.gateway),
-        hostname,
+        hostname: name.text,
+        named: name.given,
         dns,
         search,
         ntp: unique(plan.ntp.iter().copied().chain(lists(|setup| &setup.ntp))),
@@ -323,14 +327,15 @@ mod tests {
             ..Setup::default()
         };
         let link = crate::net::tests::link(1, "eth0");
-        let all = facts(Some(&link), 2, &[&v4, &v6, &other], &plan, "n".into());
+        let name = || Name { text: "n".into(), given: true };
+        let all = facts(Some(&link), 2, &[&v4, &v6, &other], &plan, name());
         assert_eq!(
             (all.ip, all.ip6.map(IpAddr::V6), all.gateway),
             (Some(ip("10.0.0.9")), Some(ip("2001:db8::9")), Some(ip("10.0.0.1")))
         );
         assert_eq!(all.dns, [ip("10.0.0.1"), ip("2001:db8::1")]);
         assert_eq!(all.ntp, [ip("10.0.0.7"), ip("10.9.0.1")]);
-        let alone = facts(Some(&link), 1, &[&v6], &Plan { peer_dns: false, ..plan }, "n".into());
+        let alone = facts(Some(&link), 1, &[&v6], &Plan { peer_dns: false, ..plan }, name());
         assert_eq!((alone.ip, alone.dns.len()), (Some(ip("2001:db8::9")), 0));
     }
 

@@ -52,6 +52,8 @@ pub struct Site<'a> {
     pub boot: &'a Arc<Boot>,
     /// Addresses of the source's host, tried in turn; never empty.
     pub addresses: Vec<IpAddr>,
+    /// The node's name, if it was given one.
+    pub name: Option<String>,
     /// Where the keeper says how the connection is.
     pub watch: Watch,
 }
@@ -218,5 +220,7 @@ fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, Ph
 pub fn site<'a>(machine: &'a Machine, host: &Host, root: &str) -> Result<Site<'a>, PhaseError> {
     let boot = machine.boot()?;
     let addresses = addresses(machine, host, root)?;
-    Ok(Site { boot, addresses, watch: Watch::new(&boot.board, root) })
+    let facts = machine.network().map(NetWatch::state).unwrap_or_default().facts;
+    let name = Some(facts.hostname).filter(|_| facts.named);
+    Ok(Site { boot, addresses, name, watch: Watch::new(&boot.board, root) })
 }

@@ -96,7 +96,7 @@ fn mount_one(
     {
         boot.timeline.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
     }
-    let path = options::export_path(&nfs.path, super::own_address(address));
+    let path = options::export_path(&nfs.path, site.name.as_deref(), super::own_address(address));
     let (flags, data) = mount_data(&nfs.options, address, nfs.port, version, used);
     let source = options::mount_source(address, &path);
     let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };

@@ -63,7 +63,7 @@ pub struct Http {
 pub struct Nfs {
     pub host: Host,
     pub port: Option<u16>,
-    /// Absolute. `%s` stands for the node's address (nfsroot.rst).
+    /// Absolute. `%s` stands for the node's name or address (nfsroot.rst).
     pub path: String,
     /// Mount options as they were given: `vers=4.2`, `rw`, `nolock`.
     pub options: Vec<String>,

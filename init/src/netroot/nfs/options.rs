@@ -127,10 +127,11 @@ pub fn mount_source(server: IpAddr, path: &str) -> String {
     if server.contains(':') { ["[", &server, "]:", path].concat() } else { [&server, ":", path].concat() }
 }
 
-/// `%s` stands for the node's address (Documentation/admin-guide/nfs/nfsroot.rst).
-pub fn export_path(path: &str, own: Option<IpAddr>) -> String {
-    match own {
-        Some(own) => path.replace("%s", &own.to_string()),
+/// `%s` stands for the node's name if it was given one, else for its address (`root_nfs_data` of Linux's
+/// fs/nfs/nfsroot.c, `nfs_to_var` of dracut's nfs-lib.sh).
+pub fn export_path(path: &str, name: Option<&str>, own: Option<IpAddr>) -> String {
+    match name.map(String::from).or_else(|| Some(own?.to_string())) {
+        Some(node) => path.replace("%s", &node),
         None => path.into(),
     }
 }
@@ -191,8 +192,9 @@ mod tests {
     fn sources_paths_and_writing() {
         assert_eq!(mount_source(V4, "/a b"), "10.0.2.2:/a b");
         assert_eq!(mount_source("fd00::2".parse().unwrap(), "/x"), "[fd00::2]:/x");
-        assert_eq!(export_path("/r/%s/x", Some(V4)), "/r/10.0.2.2/x");
-        assert_eq!(export_path("/r/%s/x", None), "/r/%s/x");
+        assert_eq!(export_path("/r/%s/x", None, Some(V4)), "/r/10.0.2.2/x");
+        assert_eq!(export_path("/r/%s/x", Some("n1"), Some(V4)), "/r/n1/x");
+        assert_eq!(export_path("/r/%s/x", None, None), "/r/%s/x");
         let asks = |text: &str| asks_for_writing(&[text.to_string()]);
         assert_eq!((asks("rw"), asks("ro,rw"), asks("rw,ro"), asks("rwx")), (true, true, false, false));
     }

@@ -5,6 +5,9 @@ use super::{Host, ISCSI_PORT, Iscsi, NBD_PORT, Nbd, Nfs, Source, SourceError};
 use super::{parse_host, parse_place, parse_port, parse_source, without_secrets};
 use crate::cmdline::Cmdline;
 
+/// Where the kernel looks when nobody names a path (nfsroot.rst).
+const DEFAULT_NFS_PATH: &str = "/tftpboot/%s";
+
 /// A source, or what only DHCP can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
@@ -13,7 +16,7 @@ pub enum Wanted {
     RootPath,
 }
 
-/// Where the root is, in the order in which it is tried: `bw.root=`; else the first of `netroot=`, `nfsroot=`, `nbdroot=`,
+/// Where the root is, in the order in which it is tried: `bw.root=`; else the first of all `netroot=`, `nfsroot=`, `nbdroot=`,
 /// `rd.iscsi.*` and `root=` that names a network root; else what the image says. Empty: nobody says anything.
 pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, SourceError> {
     let sources = |texts: &mut dyn Iterator<Item = &str>| {
@@ -23,8 +26,9 @@ pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, Source
     if !asked.is_empty() {
         return Ok(asked);
     }
-    if let Some(wanted) = from_others(cmdline)? {
-        return Ok(vec![wanted]);
+    let asked = from_others(cmdline)?;
+    if !asked.is_empty() {
+        return Ok(asked);
     }
     sources(&mut baked.iter().map(String::as_str))
 }
@@ -35,28 +39,34 @@ impl From<Source> for Wanted {
     }
 }
 
-/// What others' keys say.
-fn from_others(cmdline: &Cmdline) -> Result<Option<Wanted>, SourceError> {
-    let mut found = None;
-    if let Some(text) = cmdline.value("netroot") {
-        found = read(text, |text| parse_word(text, 10))?;
+/// What others' keys say. dracut takes several `netroot=` and tries them in turn.
+fn from_others(cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
+    let mut found = Vec::new();
+    for text in cmdline.values("netroot") {
+        found.extend(read(text, |text| parse_word(text, 10))?);
     }
-    if let (None, Some(text)) = (&found, cmdline.value("nfsroot")) {
-        found = read(text, |text| parse_nfs(text, None).map(Some))?;
+    if let (true, Some(text)) = (found.is_empty(), cmdline.value("nfsroot")) {
+        found.extend(read(text, |text| parse_nfs(text, None).map(Some))?);
     }
-    if let (None, Some(text)) = (&found, cmdline.value("nbdroot")) {
-        found = read(text, |text| parse_nbdroot(text).map(Some))?;
+    if let (true, Some(text)) = (found.is_empty(), cmdline.value("nbdroot")) {
+        found.extend(read(text, |text| parse_nbdroot(text).map(Some))?);
     }
-    if found.is_none() && names_iscsi(cmdline) {
-        found = Some(Source::Iscsi(Iscsi::at(Host::BootServer)).into());
+    if found.is_empty() && names_iscsi(cmdline) {
+        found.push(Source::Iscsi(Iscsi::at(Host::BootServer)).into());
     }
-    if let (None, Some(text)) = (&found, cmdline.value("root")) {
-        found = read(text, |text| parse_word(text, 10))?;
+    if let (true, Some(text)) = (found.is_empty(), cmdline.value("root")) {
+        found.extend(read(text, |text| parse_word(text, 10))?);
+        if text == "/dev/nfs" {
+            let path = DEFAULT_NFS_PATH.into();
+            found.push(Source::Nfs(Nfs { host: Host::BootServer, port: None, path, options: vec![] }).into());
+        }
     }
-    if let Some(Wanted::Source(source)) = &mut found
-        && let Source::Iscsi(iscsi) = source.as_mut()
-    {
-        add_iscsi_keys(iscsi, cmdline).map_err(|reason| SourceError { found: "rd.iscsi.*".into(), reason })?;
+    for wanted in &mut found {
+        if let Wanted::Source(source) = wanted
+            && let Source::Iscsi(iscsi) = source.as_mut()
+        {
+            add_iscsi_keys(iscsi, cmdline).map_err(|reason| SourceError { found: "rd.iscsi.*".into(), reason })?;
+        }
     }
     Ok(found)
 }

@@ -108,7 +108,6 @@ fn others_words_are_translated() {
         ("root=/dev/sda1 ro", None),
         ("root=UUID=1:2", None),
         ("root=dhcp", Some(Wanted::RootPath)),
-        ("root=/dev/nfs", Some(Wanted::RootPath)),
         (
             "root=/dev/nfs nfsroot=10.0.0.1:/srv/r,vers=3,rw",
             Some(Wanted::from(nfs(one(), "/srv/r", &["vers=3", "rw"]))),
@@ -147,6 +146,11 @@ fn our_own_key_comes_first_and_the_image_last() {
     assert_eq!(all("root=/dev/ram0"), [source("nbd:///worker")]);
     assert_eq!(all("root=dhcp"), [Wanted::RootPath]);
     assert_eq!(all("root=dhcp bw.root=ram"), [source("ram")]);
+    assert_eq!(all("root=/dev/nfs"), [Wanted::RootPath, source("nfs:///tftpboot/%s")]);
+    assert_eq!(
+        all("netroot=iscsi:10.0.0.1::::iqn.a netroot=iscsi:10.0.0.2::::iqn.a rd.iscsi.username=u root=dhcp"),
+        [source("iscsi://u@10.0.0.1/iqn.a"), source("iscsi://u@10.0.0.2/iqn.a")]
+    );
     assert_eq!(all("bw.root=nbd://a/x bw.root=nbd://b/x"), [source("nbd://a/x"), source("nbd://b/x")]);
     assert!(wanted(&parse_cmdline("bw.root=nonsense"), &baked).is_err());
     assert!(
