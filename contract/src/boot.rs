@@ -178,6 +178,9 @@ pub struct Root {
     /// XXH64 (seed 0, 16 hex digits) of the root image that comes with the initramfs, beside the SHA-256 in its segment's
     /// sums. Whoever can change that image can change this file too, so that only accidents have to be found; and this is
     /// found ten times as fast.
+    ///
+    /// Of a root that may come over NFS: of all files of the exported tree, one after another in the order of its sums. The
+    /// server can give out other bytes whenever they are read again, so that here too it is accidents that have to be found.
     pub xxh64: Option<String>,
     /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
     pub tree_sums_sha256: Option<String>,

@@ -5,11 +5,13 @@
 //! the root image, by far the largest file, is hashed in a thread while the next phases go on, and waited for before
 //! the services start (phase `image`).
 
-use crate::boot::Machine;
+use crate::boot::{Boot, Machine};
 use crate::phases::PhaseError;
 use bootwright_contract::sums::{Sum, parse_sums};
 use bootwright_contract::{SegmentSums, paths};
+use nix::fcntl::{OFlag, openat};
 use nix::libc;
+use nix::sys::stat::Mode;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
@@ -89,7 +91,7 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
     let (image, others): (Vec<Sum>, Vec<Sum>) =
         sums.into_iter().map(|(_, sum)| sum).partition(|s| s.path == paths::ROOT_IMAGE);
     // The thread starts first: with two processors it costs nothing.
-    let xxh64 = boot.config.root.xxh64.clone().filter(|_| boot.cmdline.value("bw.verify") != Some("sha256"));
+    let xxh64 = boot.config.root.xxh64.clone().filter(|_| !wants_sha256(boot));
     for sum in image {
         // Opened now: the name is gone after the switch.
         let file = File::open(&sum.path).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
@@ -105,6 +107,10 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
         check_hash(file, sum)?;
     }
     Ok(())
+}
+
+fn wants_sha256(boot: &Boot) -> bool {
+    boot.cmdline.value("bw.verify") == Some("sha256")
 }
 
 /// Phase `image`: the root image is what was built.
@@ -142,35 +148,77 @@ pub fn check_device(machine: &Machine, device: &Path) -> Result<(), PhaseError> 
     Ok(())
 }
 
-/// Checks that an exported tree mounted on `top` is the one of this build, and that all its files have their sizes. One
-/// that is `written` to changes: there the sums file alone says what it is.
+/// Checks that an exported tree mounted on `top` is the one of this build and that all its files have their sizes, and
+/// starts to hash them. One that is `written` to changes: there the sums file alone says what it is.
 pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
     let expected = boot.config.root.tree_sums_sha256.as_ref().ok_or(VerifyError::NoFacts)?;
-    Ok(check_export(top, export, expected, written)?)
+    let sums = load_export(top, export, expected)?;
+    if written {
+        return Ok(());
+    }
+    check_export_sizes(top, export, &sums)?;
+    if boot.cmdline.value("bw.verify") != Some("0") {
+        // Opened now: its place changes with the switch.
+        let (top, xxh64) = (File::open(top)?, boot.config.root.xxh64.clone().filter(|_| !wants_sha256(boot)));
+        let hash = move || check_files(&top, &sums, xxh64.as_deref());
+        machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(hash)?);
+    }
+    Ok(())
 }
 
-fn check_export(top: &Path, export: &str, expected: &str, written: bool) -> Result<(), VerifyError> {
-    let missing = |path: &str| {
-        let (path, export) = (path.to_string(), export.to_string());
-        move |source| VerifyError::NotExported { path, export, source }
-    };
+fn load_export(top: &Path, export: &str, expected: &str) -> Result<Vec<Sum>, VerifyError> {
     let path = [paths::SUMS, "/root"].concat();
-    let text = fs::read(below(top, &path)).map_err(missing(&path))?;
+    let text = fs::read(below(top, &path)).map_err(not_exported(&path, export))?;
     let found = hex(&Sha256::digest(&text));
     if found != expected {
         let (export, expected) = (export.into(), expected.into());
         return Err(VerifyError::ForeignTree { path, export, expected, found });
     }
-    let sums = parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })?;
-    for sum in sums.into_iter().filter(|_| !written) {
-        let found = fs::symlink_metadata(below(top, &sum.path)).map_err(missing(&sum.path))?.len();
+    parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })
+}
+
+fn check_export_sizes(top: &Path, export: &str, sums: &[Sum]) -> Result<(), VerifyError> {
+    for sum in sums {
+        let found = fs::symlink_metadata(below(top, &sum.path)).map_err(not_exported(&sum.path, export))?.len();
         if found != sum.size {
-            let (path, export) = (sum.path, export.into());
+            let (path, export) = (sum.path.clone(), export.into());
             return Err(VerifyError::TreeSize { path, export, expected: sum.size, found });
         }
     }
     Ok(())
+}
+
+fn not_exported(path: &str, export: &str) -> impl FnOnce(io::Error) -> VerifyError {
+    let (path, export) = (path.to_string(), export.to_string());
+    move |source| VerifyError::NotExported { path, export, source }
+}
+
+/// Compares the files below an open folder, wherever that is mounted: all together by XXH64, and when that is not known or
+/// wrong each by SHA-256. They stay in the page cache: services read most of them next.
+fn check_files(top: &File, sums: &[Sum], xxh64: Option<&str>) -> Result<(), VerifyError> {
+    if let Some(expected) = xxh64 {
+        let mut hasher = XxHash64::with_seed(0);
+        for sum in sums {
+            add_xxh64(open_below(top, sum)?, &mut hasher).map_err(not_read(&sum.path))?;
+        }
+        if hex(&hasher.finish().to_be_bytes()) == expected {
+            return Ok(());
+        }
+    }
+    sums.iter().try_for_each(|sum| check_hash(open_below(top, sum)?, sum))
+}
+
+fn open_below(top: &File, sum: &Sum) -> Result<File, VerifyError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    match openat(top, sum.path.trim_start_matches('/'), flags, Mode::empty()) {
+        Ok(file) => Ok(file.into()),
+        Err(errno) => Err(not_read(&sum.path)(errno.into())),
+    }
+}
+
+fn not_read(path: &str) -> impl FnOnce(io::Error) -> VerifyError {
+    move |source| VerifyError::Read { path: path.into(), source }
 }
 
 /// Hashes past the page cache: what is read here once must not push out what the node reads.
@@ -235,20 +283,23 @@ fn check_hash(file: File, sum: &Sum) -> Result<(), VerifyError> {
 }
 
 /// What an accident does to a file, this finds as SHA-256 would, in a tenth of the time.
-fn check_xxh64(mut file: File, path: String, expected: String) -> Result<(), VerifyError> {
+fn check_xxh64(file: File, path: String, expected: String) -> Result<(), VerifyError> {
     let mut hasher = XxHash64::with_seed(0);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(n) => hasher.write(&chunk[..n]),
-            Err(source) => return Err(VerifyError::Read { path, source }),
-        }
-    }
+    add_xxh64(file, &mut hasher).map_err(not_read(&path))?;
     let found = hex(&hasher.finish().to_be_bytes());
     match found == expected {
         true => Ok(()),
         false => Err(VerifyError::Hash { path, expected, found }),
+    }
+}
+
+fn add_xxh64(mut file: File, hasher: &mut XxHash64) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(()),
+            n => hasher.write(&chunk[..n]),
+        }
     }
 }
 
@@ -349,18 +400,27 @@ mod tests {
     #[test]
     fn an_export_is_of_this_build_and_whole() {
         let (root, sums, _) = segment("export");
-        let check =
-            |expected: &str, written| check_export(&root, "nfs://h/x", expected, written).map_err(|e| e.to_string());
+        let check = |expected: &str| {
+            let sums = load_export(&root, "nfs://h/x", expected).map_err(|e| e.to_string())?;
+            check_export_sizes(&root, "nfs://h/x", &sums).map_err(|e| e.to_string())?;
+            // What `xxhsum -H64` prints for `hello`, and none.
+            let [by_xxh64, by_sha256] = [Some("26c7827d889f6da3"), None]
+                .map(|xxh64| check_files(&File::open(&root).unwrap(), &sums, xxh64).map_err(|e| e.to_string()));
+            assert_eq!(by_xxh64, by_sha256);
+            by_sha256
+        };
         let sha256 = &sums.sums_sha256;
-        assert_eq!(check(sha256, false), Ok(()));
-        let error = check("00", false).unwrap_err();
+        assert_eq!(check(sha256), Ok(()));
+        let error = check("00").unwrap_err();
         assert!(error.starts_with("the export `nfs://h/x` is of another build"), "{error}");
         fs::write(root.join("file"), "hell").unwrap();
-        let error = check(sha256, false).unwrap_err();
+        let error = check(sha256).unwrap_err();
         assert!(error.starts_with("`/file` in the export `nfs://h/x` is truncated: found 4 of 5 bytes"), "{error}");
-        assert_eq!(check(sha256, true), Ok(()), "one that is written to changes");
+        fs::write(root.join("file"), "hellO").unwrap();
+        let error = check(sha256).unwrap_err();
+        assert!(error.starts_with("`/file` is damaged: its hash is "), "{error}");
         fs::remove_file(root.join("file")).unwrap();
-        let error = check(sha256, false).unwrap_err();
+        let error = check(sha256).unwrap_err();
         assert!(error.starts_with("`/file` is not in the export `nfs://h/x`"), "{error}");
         fs::remove_dir_all(root).unwrap();
     }

@@ -62,21 +62,24 @@ pub fn as_disk(image: &Body) -> Result<(u64, Sha256), PackError> {
     Ok((size, Sha256::of(&bytes)))
 }
 
-/// XXH64 (seed 0, 16 hex digits) of an image.
+/// XXH64 (seed 0, 16 hex digits) of files one after another.
 ///
 /// # Errors
 /// [`PackError::Read`]
-pub fn xxh64_of(image: &Body) -> Result<String, PackError> {
-    let failed = |cause| PackError::Read { path: paths::ROOT_IMAGE.into(), place: image.place(), cause };
-    let mut reader = image.open().map_err(failed)?;
+pub fn xxh64_of<'a>(files: impl Iterator<Item = (&'a str, &'a Body)>) -> Result<String, PackError> {
     let mut hasher = XxHash64::with_seed(0);
     let mut chunk = vec![0; 1 << 20];
-    loop {
-        match reader.read(&mut chunk).map_err(failed)? {
-            0 => return Ok(format!("{:016x}", hasher.finish())),
-            n => hasher.write(&chunk[..n]),
+    for (path, body) in files {
+        let failed = |cause| PackError::Read { path: path.into(), place: body.place(), cause };
+        let mut reader = body.open().map_err(failed)?;
+        loop {
+            match reader.read(&mut chunk).map_err(failed)? {
+                0 => break,
+                n => hasher.write(&chunk[..n]),
+            }
         }
     }
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 struct Header {

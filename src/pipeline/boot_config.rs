@@ -6,7 +6,7 @@ use crate::tree::KernelBuild;
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, Modules, Root, SegmentSums, Trust};
 
 /// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of those of the initrd. `root`: the
-/// root, where the initrd does not hold it. `xxh64`: of the root image, where the initrd does. `trust`: whose other root images are taken.
+/// root, where the initrd does not hold it. `xxh64`: of the root image, where the initrd does, or of the files of an NFS root. `trust`: whose other root images are taken.
 pub fn boot_config(
     recipe: &CheckedRecipe,
     kernel: &KernelBuild,

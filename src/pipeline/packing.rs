@@ -1,13 +1,15 @@
 //! Tree -> Segments -> Packed: boot and root side by side, then config, which names the others.
 
 use super::{Options, boot_config::boot_config};
-use crate::entry::{Entry, Sha256};
+use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::error::{Exit, Failure};
 use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segment, image_of, pack_segment, xxh64_of};
-use crate::recipe::{CheckedRecipe, SegmentName};
-use crate::segment::{NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out_export};
+use crate::recipe::{CheckedRecipe, RootMode, SegmentName};
+use crate::segment::{
+    Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out_export,
+};
 use crate::tree::{Tree, TreeBuild};
-use bootwright_contract::{BootConfig, SegmentSums, Trust};
+use bootwright_contract::{BootConfig, SegmentSums, Trust, paths};
 use sha2::{Digest, Sha256 as Hasher};
 
 /// The segments in the order of `initrd.img`, and the image's id.
@@ -53,9 +55,14 @@ pub fn pack_all(
     if network_root.is_some() {
         named.remove(1);
     }
-    let xxh64 = match network_root.is_none() && is_image(SegmentName::Root, recipe.root.image) {
-        true => Some(xxh64_of(&image_of(&root)?)?),
-        false => None,
+    let xxh64 = match &network_root {
+        None if is_image(SegmentName::Root, recipe.root.image) => {
+            Some(xxh64_of([(paths::ROOT_IMAGE, &image_of(&root)?)].into_iter())?)
+        }
+        Some(root) if recipe.root.mode == RootMode::Nfs || recipe.root.choices.contains(&RootMode::Nfs) => {
+            Some(xxh64_of(export_files(&root.export))?)
+        }
+        _ => None,
     };
     let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), xxh64, trust);
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
@@ -68,6 +75,15 @@ pub fn pack_all(
         None => vec![boot, root, config],
     };
     Ok(Packing { segments, root: network_root, image_id })
+}
+
+/// The files that the export's sums list, in that order.
+fn export_files(export: &Archive) -> impl Iterator<Item = (&str, &Body)> {
+    let own = &paths::SUMS[1..];
+    export.entries.iter().filter(move |entry| !entry.path.starts_with(own)).filter_map(|entry| match &entry.kind {
+        Kind::File(body) => Some((entry.path.as_str(), body)),
+        _ => None,
+    })
 }
 
 /// Takes the image out of the packed root segment, and lays the same root out as files.

@@ -130,7 +130,9 @@ fn a_target_that_stays_away_does_not_hold_the_shutdown() {
     let root = Disk { image: disk(&image), writable: false };
     let mut tgt =
         Tgt::start(Target { disks: vec![root, Disk { image: written, writable: true }], ..Target::default() });
-    let words = format!("bw.root=iscsi://10.0.2.2:{}/{NAME} bw.poweroff_after_s=30", tgt.port());
+    // As dracut is told (RFC 4173), of two portals of which the first leads nowhere.
+    let place = |port| format!("netroot=iscsi:10.0.2.2::{port}:1:{NAME}");
+    let words = format!("{} {} bw.poweroff_after_s=30", place(1), place(tgt.port()));
     let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
     let write = "while true; do busybox dd if=/dev/zero of=/dev/sdb bs=1M count=8; done";
     ssh_ok(&machine, &format!("busybox setsid sh -c '{write}' > /run/dd.log 2>&1 < /dev/null &"));

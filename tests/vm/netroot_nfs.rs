@@ -142,7 +142,11 @@ fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     }
     let image = image();
     let mut server = serve(&tree(&image));
-    let words = format!("{} bw.poweroff_after_s=15", root(&server));
+    // As the kernel's own NFS root is asked for (nfsroot.rst): the address of the image's default is not there.
+    let words = format!(
+        "root=/dev/nfs nfsroot=10.0.2.2:/root,vers=4.1,port={} ip=::::node:eth0:rarp bw.poweroff_after_s=15",
+        server.server.port
+    );
     let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
     server.server.kill();
     let qemu = machine.qemu_pid();
@@ -163,17 +167,31 @@ fn what_is_wrong_is_told() {
         assert!(Command::new("cp").arg("-a").arg(tree(&image)).arg(&to).status().expect("cp runs").success());
         to
     };
-    let (short, missing, foreign) = (copy("short"), copy("missing"), copy("foreign"));
-    let busybox = std::fs::File::options().write(true).open(short.join("usr/bin/busybox")).expect("it is there");
-    busybox.set_len(4096).expect("it can be cut");
+    let [short, missing, foreign, damaged] = ["short", "missing", "foreign", "damaged"].map(copy);
+    let busybox = |tree: &Path| {
+        let file = std::fs::File::options().write(true).open(tree.join("usr/bin/busybox")).expect("it is there");
+        let size = file.metadata().expect("it is open").len();
+        (file, size)
+    };
+    busybox(&short).0.set_len(4096).expect("it can be cut");
+    let (file, size) = busybox(&damaged);
+    std::os::unix::fs::FileExt::write_all_at(&file, b"another end", size - 11).expect("it can be written");
     std::fs::remove_file(missing.join("usr/bin/busybox")).expect("it is there");
     std::fs::write(foreign.join("bootwright/sums/root"), "another").expect("it can be written");
-    let server =
-        Ganesha::start("4", &[(&short, "/short", "RO"), (&missing, "/missing", "RO"), (&foreign, "/foreign", "RO")]);
+    let server = Ganesha::start(
+        "4",
+        &[
+            (&short, "/short", "RO"),
+            (&missing, "/missing", "RO"),
+            (&foreign, "/foreign", "RO"),
+            (&damaged, "/damaged", "RO"),
+        ],
+    );
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let silent_port = silent.local_addr().expect("it is bound").port();
     let port = server.server.port;
-    for (port, place, message) in [
+    // Tried in turn, so one boot tells what is wrong with each; the last one can be mounted.
+    let cases = [
         (port, "/nothing", "the server exports no such path (ENOENT"),
         (port, "/short?vers=3", "it does not speak NFS version 3: it speaks 4 to 4"),
         (port, "/short", "is truncated: found 4096 of "),
@@ -181,10 +199,16 @@ fn what_is_wrong_is_told() {
         (port, "/foreign", "is of another build: the hash of `/bootwright/sums/root` is "),
         (1, "/short", "NFS server 10.0.2.2:1: "),
         (silent_port, "/short", "no answer in time"),
-    ] {
-        let words = format!("bw.root=nfs://10.0.2.2:{port}{place}");
-        let outcome = smoke(&image, &["--append", &words, "--deadline-s", "40"]);
-        assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
-        assert!(outcome.log("console.log").contains(message), "{message} in {}", outcome.log("console.log"));
+        (port, "/damaged", "`/usr/bin/busybox` is damaged: its hash is "),
+    ];
+    let word = |(port, place, _): &(u16, &str, &str)| format!("--append=bw.root=nfs://10.0.2.2:{port}{place}");
+    let words: Vec<String> = cases.iter().map(word).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let limits = ["--append=bw.policy.image=reboot:1", "--deadline-s=120"];
+    let outcome = smoke(&image, &[&words[..], &limits].concat());
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    for (_, place, message) in cases {
+        let console = outcome.log("console.log");
+        assert!(console.contains(message), "no {message:?} for {place} in {console}");
     }
 }

@@ -89,7 +89,8 @@ fn mount_one(
 ) -> Result<Box<dyn Keeper>, NfsError> {
     let boot = site.boot;
     load_modules(boot, version.major)?;
-    let server = find_service(address, nfs.port, version.major)?;
+    let port = nfs.port.or_else(|| options::port(&nfs.options));
+    let server = find_service(address, port, version.major)?;
     rpc::ask(server, version.major, ANSWER_WAIT).map_err(|source| NfsError::Server { server, source })?;
     if version.major == 4
         && let Err(errno) = boot.sys.write(Path::new(UNIQUE_ID), &identity::machine_id(Path::new("/sys")))
@@ -97,7 +98,7 @@ fn mount_one(
         boot.timeline.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
     }
     let path = options::export_path(&nfs.path, site.name.as_deref(), super::own_address(address));
-    let (flags, data) = mount_data(&nfs.options, address, nfs.port, version, used);
+    let (flags, data) = mount_data(&nfs.options, address, port, version, used);
     let source = options::mount_source(address, &path);
     let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
     let limit_s = MOUNT_WAIT.as_secs();

@@ -71,6 +71,11 @@ fn words(options: &[String]) -> impl Iterator<Item = &str> {
     options.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty())
 }
 
+/// The port that the options name (`port=`).
+pub fn port(options: &[String]) -> Option<u16> {
+    words(options).filter_map(|word| word.strip_prefix("port=")?.parse().ok()).last()
+}
+
 /// Whether the options ask for a mount that can be written.
 pub fn asks_for_writing(options: &[String]) -> bool {
     words(options).filter(|word| matches!(*word, "rw" | "ro")).last() == Some("rw")
@@ -190,6 +195,8 @@ mod tests {
 
     #[test]
     fn sources_paths_and_writing() {
+        assert_eq!(port(&["vers=3".into(), "ro,port=12049,hard".into()]), Some(12049));
+        assert_eq!(port(&["mountport=9".into(), "port=x".into()]), None);
         assert_eq!(mount_source(V4, "/a b"), "10.0.2.2:/a b");
         assert_eq!(mount_source("fd00::2".parse().unwrap(), "/x"), "[fd00::2]:/x");
         assert_eq!(export_path("/r/%s/x", None, Some(V4)), "/r/10.0.2.2/x");
