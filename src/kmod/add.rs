@@ -16,7 +16,7 @@ use sha2::Digest;
 use std::collections::BTreeMap;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// What the cache keeps: the selection, and the early modules unpacked.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,33 +1,46 @@
-//! Makes a module smaller by what the kernel loads it without: type information (BTF), unwinding tables, and symbols that
-//! no relocation names. Layout as in the ELF specification (gABI, chapters 4 and 5; System V ABI for x86-64, RELA only).
+//! Makes a module smaller by what the kernel loads it without: type information (BTF), unwinding tables, the places where
+//! the function tracer hooks in, and the names of its own symbols. Layout as in the ELF specification (gABI, chapters 4
+//! and 5; System V ABI for x86-64, RELA only).
 //!
 //! A module so changed has no valid signature any more: it is left off, and the kernel notes an unsigned module.
-//! With Secure Boot's lockdown the kernel refuses it.
+//! With Secure Boot's lockdown the kernel refuses it. The module's functions have no names in the kernel's traces.
+
+mod symbols;
 
 use std::collections::BTreeMap;
 
 const HEADER: usize = 64;
 const SECTION: usize = 64;
-const SYMBOL: usize = 24;
-const RELA: usize = 24;
 
 const SHT_SYMTAB: u32 = 2;
 const SHT_RELA: u32 = 4;
 const SHT_NOBITS: u32 = 8;
 const SHT_GROUP: u32 = 17;
 const SHT_SYMTAB_SHNDX: u32 = 18;
-/// Indexes from here on are no sections (`SHN_ABS`, `SHN_COMMON`).
-const SHN_LORESERVE: u16 = 0xff00;
-const STT_SECTION: u8 = 3;
 
 /// Sections that go, with their relocations:
 /// - BTF: `kernel/bpf/btf.c` takes a module without;
 /// - tables of the ORC unwinder: `arch/x86/kernel/module.c` takes a module without; traces through it are guessed then;
 /// - `__patchable_function_entries`: read by objtool when the kernel is built, on x86 by nobody later;
+/// - `__mcount_loc`: where the function tracer hooks in (`kernel/trace/ftrace.c`); its calls go too, see `symbols.rs`;
+/// - `.smp_locks`: prefixes that are of no use with one processor (`arch/x86/kernel/alternative.c`); they stay then;
+/// - notes: `kernel/module/sysfs.c` shows those that there are;
 /// - `.call_sites`: what `retbleed=stuff` counts calls by (`arch/x86/kernel/callthunks.c`); without them it refills the return
 ///   stack more often than it had to, never less.
-const DROPPED: [&str; 7] =
-    [".BTF", ".call_sites", ".comment", ".orc_header", ".orc_unwind", ".orc_unwind_ip", "__patchable_function_entries"];
+const DROPPED: [&str; 12] = [
+    ".BTF",
+    ".call_sites",
+    ".comment",
+    ".note.Linux",
+    ".note.gnu.build-id",
+    ".note.gnu.property",
+    ".orc_header",
+    ".orc_unwind",
+    ".orc_unwind_ip",
+    ".smp_locks",
+    "__mcount_loc",
+    "__patchable_function_entries",
+];
 
 /// A module without what it can be loaded without; one of an unusual layout is an error that says what is wrong.
 pub fn strip_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
@@ -107,51 +120,6 @@ impl Elf {
         let dropped: Vec<u32> =
             self.sections.iter().filter(|s| DROPPED.contains(&s.name.as_str())).map(|s| s.was).collect();
         self.sections.retain(|s| !(dropped.contains(&s.was) || s.kind == SHT_RELA && dropped.contains(&s.info)));
-    }
-
-    /// Keeps the symbols that relocations name and all that are not local; renumbers what names them.
-    fn drop_symbols(&mut self) -> Result<(), String> {
-        let Some(table) = self.sections.iter().position(|s| s.kind == SHT_SYMTAB) else { return Ok(()) };
-        let strings = self.position(self.sections[table].link).ok_or("its symbols have no names")?;
-        let symbols: Vec<Vec<u8>> = self.sections[table].body.chunks_exact(SYMBOL).map(<[u8]>::to_vec).collect();
-        let mut used = vec![false; symbols.len()];
-        for rela in self.sections.iter().filter(|s| s.kind == SHT_RELA).flat_map(|s| s.body.chunks_exact(RELA)) {
-            *used.get_mut(u32_at(rela, 12) as usize).ok_or("a relocation names no symbol")? = true;
-        }
-        let first_global = self.sections[table].info as usize;
-        let kept = |i: usize| i == 0 || used[i] || (i >= first_global && self.has_place(&symbols[i]));
-        let (mut numbers, mut names) = (BTreeMap::new(), Names::default());
-        let (mut body, mut locals) = (Vec::new(), 0);
-        for (i, symbol) in symbols.iter().enumerate().filter(|(i, _)| kept(*i)) {
-            let mut symbol = symbol.clone();
-            let name = string_at(&self.sections[strings].body, u32_at(&symbol, 0))?;
-            let name = if symbol[4] & 15 == STT_SECTION { String::new() } else { name };
-            symbol[..4].copy_from_slice(&names.add(&name).to_le_bytes());
-            let section = u16_at(&symbol, 6);
-            if section != 0 && section < SHN_LORESERVE {
-                let place =
-                    self.position(section.into()).ok_or("a relocation names a symbol of a section that goes")?;
-                symbol[6..8].copy_from_slice(&(place as u16).to_le_bytes());
-            }
-            numbers.insert(i as u32, (body.len() / SYMBOL) as u32);
-            locals += u32::from(i < first_global);
-            body.extend(symbol);
-        }
-        for rela in self.sections.iter_mut().filter(|s| s.kind == SHT_RELA).flat_map(|s| s.body.chunks_exact_mut(RELA))
-        {
-            let number = numbers[&u32_at(rela, 12)];
-            rela[12..16].copy_from_slice(&number.to_le_bytes());
-        }
-        self.sections[strings].body = names.bytes;
-        self.sections[table].body = body;
-        self.sections[table].info = locals;
-        Ok(())
-    }
-
-    /// Undefined, absolute, or in a section that stays.
-    fn has_place(&self, symbol: &[u8]) -> bool {
-        let section = u16_at(symbol, 6);
-        section == 0 || section >= SHN_LORESERVE || self.position(section.into()).is_some()
     }
 
     /// Where the input's section of that index is now.

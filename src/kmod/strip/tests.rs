@@ -1,3 +1,4 @@
+use super::symbols::{RELA, SYMBOL};
 use super::*;
 use proptest::prelude::*;
 
@@ -28,9 +29,9 @@ fn rela(offset: u64, symbol: u32, kind: u32) -> Vec<u8> {
     [offset.to_le_bytes(), info.to_le_bytes(), (-4i64).to_le_bytes()].concat()
 }
 
-/// `.text` that calls `used` (undefined) and has a local `gone` and a global `kept`; `.BTF`; an ORC table.
+/// `.text` that calls the tracer, `used` (undefined), itself and the global `own`, and has a local `gone`; `.BTF`; an ORC table.
 fn module() -> Vec<u8> {
-    let strings = b"\0gone\0used\0kept\0orc_symbol\0";
+    let strings = b"\0gone\0used\0own\0\0orc_symbol\0__fentry__\0";
     let symbols = [
         symbol(0, 0, 0, 0),
         symbol(0, 3, 1, 0),
@@ -38,12 +39,15 @@ fn module() -> Vec<u8> {
         symbol(16, 0, 4, 0),
         symbol(6, 0x10, 0, 0),
         symbol(11, 0x12, 1, 4),
+        symbol(27, 0x10, 0, 0),
     ];
+    let text = [0xe8, 0, 0, 0, 0, 0xe8, 0, 0, 0, 0, 0xc3, 0x90, 0x90, 0xc3];
+    let calls = [rela(1, 6, 4), rela(6, 4, 4), rela(10, 1, 2), rela(20, 5, 2)];
     let parts = [
         part("", 0, 0, 0, []),
-        part(".text", 1, 0, 0, [0xe8, 0, 0, 0, 0, 0xc3, 0x90, 0x90, 0xc3]),
+        part(".text", 1, 0, 0, text),
         part(".BTF", 1, 0, 0, [0x9f; 500]),
-        part(".rela.text", SHT_RELA, 7, 1, [rela(1, 4, 4), rela(5, 1, 2)].concat()),
+        part(".rela.text", SHT_RELA, 7, 1, calls.concat()),
         part(".orc_unwind_ip", 1, 0, 0, [0; 8]),
         part(".rela.orc_unwind_ip", SHT_RELA, 7, 4, rela(0, 1, 2)),
         part(".modinfo", 1, 0, 0, *b"license=GPL\0"),
@@ -104,7 +108,9 @@ fn what_is_not_needed_goes_and_the_rest_still_fits_together() {
     let elf = Elf::parse(&after).unwrap();
     let names: Vec<&str> = elf.sections.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["", ".text", ".rela.text", ".modinfo", ".symtab", ".strtab", ".bss", ".shstrtab"]);
-    assert_eq!(section(&elf, ".text").body, section(&Elf::parse(&before).unwrap(), ".text").body);
+    let text = &section(&elf, ".text").body;
+    assert_eq!(text[..5], [0x0f, 0x1f, 0x44, 0, 0], "the kernel's own no-op of that length");
+    assert_eq!(text[5..], section(&Elf::parse(&before).unwrap(), ".text").body[5..]);
     assert_eq!(section(&elf, ".bss").size, 64);
     assert_eq!(section(&elf, ".modinfo").body, b"license=GPL\0");
 
@@ -113,13 +119,14 @@ fn what_is_not_needed_goes_and_the_rest_still_fits_together() {
     let strings = &section(&elf, ".strtab").body;
     let name = |i: u32| string_at(strings, u32_at(&symbols.body, i as usize * SYMBOL)).unwrap();
     let all: Vec<String> = (0..symbols.body.len() / SYMBOL).map(|i| name(i as u32)).collect();
-    assert_eq!(all, ["", "", "used", "kept"], "neither the local nor that of a section that went");
+    assert_eq!(all, ["", "", "used"], "its own have no names, nor that of a section that went");
     assert_eq!(symbols.info, 2, "locals come first");
     let rela = section(&elf, ".rela.text");
     assert_eq!(elf.sections[rela.info as usize].name, ".text");
     assert_eq!(elf.sections[rela.link as usize].name, ".symtab");
-    let named: Vec<String> = rela.body.chunks_exact(RELA).map(|r| name(u32_at(r, 12))).collect();
-    assert_eq!(named, ["used", ""], "the same symbols under their new numbers");
+    let named = rela.body.chunks_exact(RELA).map(|r| (u64_at(r, 0), name(u32_at(r, 12)), u64_at(r, 16) as i64));
+    let expected = [(6, "used", -4), (10, "", -4), (20, "", 4 - 4)].map(|(at, name, add)| (at, name.to_string(), add));
+    assert_eq!(named.collect::<Vec<_>>(), expected, "new numbers, and the section for what lies in it");
     assert_eq!(strip_module(&after).unwrap(), after, "nothing is left to strip");
 }
 
