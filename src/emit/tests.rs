@@ -39,6 +39,7 @@ fn recipe() -> CheckedRecipe {
             netroot: None,
             modaliases: Vec::new(),
             strip: false,
+            strip_root: false,
             modules: Vec::new(),
             load: Vec::new(),
             cmdline: vec!["console=ttyS0 panic=30".into()],

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 /// Raised when the same kernel and requests are selected otherwise.
 const FORMAT: u32 = 5;
 
-/// What the cache keeps: the selection, and the early modules unpacked.
+/// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     selection: Selection,
@@ -47,16 +47,19 @@ pub(crate) fn add_kernel(
         let body = plain_body(&record.plain[name], cache)?;
         adder.add_module(SegmentName::Boot, files.modules[name].plain_path(), body, why)?;
     }
+    let root_path: fn(&ModuleFile) -> &str =
+        if recipe.kernel.strip_root { ModuleFile::plain_path } else { |file| &file.path };
     for (name, why) in &selection.root {
         let file = &files.modules[name];
-        adder.add_module(SegmentName::Root, &file.path, file.body.clone(), why)?;
+        let body = if recipe.kernel.strip_root { plain_body(&record.plain[name], cache)? } else { file.body.clone() };
+        adder.add_module(SegmentName::Root, root_path(file), body, why)?;
     }
     let listed = |modules: &BTreeMap<String, Why>, path: fn(&ModuleFile) -> &str| {
         let one = |name: &String| Listed { path: path(&files.modules[name]), info: &selection.infos[name] };
         modules.keys().map(|name| (name.clone(), one(name))).collect::<BTreeMap<_, _>>()
     };
     adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path))?;
-    adder.add_tables(SegmentName::Root, &listed(&selection.root, |file| &file.path))?;
+    adder.add_tables(SegmentName::Root, &listed(&selection.root, root_path))?;
     add_firmware(&recipe.kernel, selection, supply, draft)?;
     let Selection { early, load, unserved, .. } = record.selection;
     Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load, unserved })
@@ -126,7 +129,8 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
         return Ok(record);
     }
     let selection = select(kernel, files, jobs)?;
-    let names: Vec<&String> = selection.boot.keys().collect();
+    let of_root = selection.root.keys().filter(|name| kernel.strip_root && !selection.boot.contains_key(*name));
+    let names: Vec<&String> = selection.boot.keys().chain(of_root).collect();
     let plain = parallel::map(&names, jobs, |name| {
         let file = &files.modules[*name];
         let mut bytes = read_plain(file)?;
@@ -156,6 +160,7 @@ fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
     };
     add(&FORMAT.to_string());
     add(if kernel.strip { "stripped" } else { "" });
+    add(if kernel.strip_root { "root stripped" } else { "" });
     let netroot = kernel.netroot.clone().unwrap_or_default();
     add(if kernel.netroot.is_some() { "network root" } else { "" });
     for requests in [&kernel.early, &netroot, &kernel.modules, &kernel.load, &kernel.modaliases] {

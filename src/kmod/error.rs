@@ -76,7 +76,7 @@ impl KmodError {
             Self::BadModule { .. } | Self::Read { .. } => {
                 "check the cache folder (--cache); delete it when it is damaged".into()
             }
-            Self::CannotStrip { .. } => "set `netroot_strip = false` in [kernel]".into(),
+            Self::CannotStrip { .. } => "set `strip = false` in [kernel]".into(),
             Self::Cache(cause) => cause.help(),
         }
     }

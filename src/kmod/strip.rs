@@ -42,9 +42,16 @@ const DROPPED: [&str; 12] = [
     "__patchable_function_entries",
 ];
 
+/// In modules that offer functions to eBPF programs (`resolve_btfids` of the kernel's build): those are found by name and
+/// by their types, so such a module stays whole.
+const KFUNCS: &str = ".BTF_ids";
+
 /// A module without what it can be loaded without; one of an unusual layout is an error that says what is wrong.
 pub fn strip_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut elf = Elf::parse(bytes)?;
+    if elf.sections.iter().any(|section| section.name == KFUNCS) {
+        return Ok(bytes.into());
+    }
     elf.drop_sections();
     elf.drop_symbols()?;
     Ok(elf.write())

@@ -110,6 +110,8 @@ pub struct Kernel {
     pub modaliases: Vec<ModuleRequest>,
     /// Modules of the boot segment lose what they can be loaded without, their signatures too.
     pub strip: bool,
+    /// Those of the root do too, and lie there unpacked: the image that they are in is compressed.
+    pub strip_root: bool,
     /// Modules wanted in the root, found by coldplug or `request_module`.
     pub modules: Vec<ModuleRequest>,
     /// Modules wanted in the root and loaded at boot, in order.

@@ -126,6 +126,7 @@ fn empty_recipe() -> CheckedRecipe {
             netroot: None,
             modaliases: Vec::new(),
             strip: false,
+            strip_root: false,
             modules: Vec::new(),
             load: Vec::new(),
             cmdline: Vec::new(),

@@ -131,6 +131,13 @@ fn what_is_not_needed_goes_and_the_rest_still_fits_together() {
 }
 
 #[test]
+fn what_has_functions_for_ebpf_stays_whole() {
+    let parts = ["", ".BTF", ".BTF_ids", ".shstrtab"].map(|name| part(name, u32::from(!name.is_empty()), 0, 0, [1; 8]));
+    let bytes = file(parts.into());
+    assert_eq!(strip_module(&bytes).unwrap(), bytes);
+}
+
+#[test]
 fn what_is_no_module_is_refused() {
     for bytes in [&b""[..], b"\x7fELF", &[0; 64], &[0xff; 200]] {
         assert!(strip_module(bytes).is_err());

@@ -6,8 +6,8 @@ use crate::recipe::fleet::{find_files, parse_modaliases};
 use crate::recipe::load::shown;
 use crate::recipe::node::{At, Node, Value};
 use crate::recipe::problem::Problem;
-use crate::recipe::{Kernel, ModuleRequest, Root};
-use bootwright_contract::Network;
+use crate::recipe::{Kernel, ModuleRequest, Root, RootMode};
+use bootwright_contract::{Network, RootImage};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,10 @@ impl Check<'_> {
             early,
             netroot,
             modaliases,
-            strip: root.is_some_and(|root| root.mode.is_network()) && file.netroot_strip,
+            strip: file.strip,
+            // A cpio is unpacked in RAM, and the tree for NFS goes file by file over the network.
+            strip_root: file.strip
+                && root.is_some_and(|root| root.image != RootImage::Cpio && root.mode != RootMode::Nfs),
             modules,
             load,
             cmdline: file.cmdline,

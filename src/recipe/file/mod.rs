@@ -128,10 +128,10 @@ pub struct KernelFile {
     pub netroot: Vec<String>,
     /// Files of modaliases that were collected on real machines (globs, relative to this file): what serves them is taken.
     pub modaliases: Option<OneOrMany>,
-    /// Leave out of that initrd's modules what they can be loaded without: type information, unwinding tables, hooks of the
+    /// Leave out of modules what they can be loaded without: type information, unwinding tables, hooks of the
     /// function tracer, names of functions, signatures. Not for Secure Boot.
     #[serde(default = "yes")]
-    pub netroot_strip: bool,
+    pub strip: bool,
     /// Modules in the root, loaded when a device asks for them.
     #[serde(default)]
     pub modules: Vec<String>,
