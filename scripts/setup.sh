@@ -62,9 +62,10 @@ fi
 
 # Is version $1 at least $2?
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+data_dir=${XDG_DATA_HOME:-$HOME/.local/share}/bootwright
+go_dir=$data_dir/go
 go_found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//' || true)
 if [ -z "$go_found" ] || ! at_least "$go_found" "$go_needed"; then
-    go_dir=${XDG_DATA_HOME:-$HOME/.local/share}/bootwright/go
     if [ ! -x "$go_dir/bin/go" ] || ! at_least "$("$go_dir/bin/go" env GOVERSION | sed 's/^go//')" "$go_needed"; then
         say "installing Go $go_needed into $go_dir (found: ${go_found:-none})"
         mkdir -p "$(dirname "$go_dir")"
@@ -73,6 +74,21 @@ if [ -z "$go_found" ] || ! at_least "$go_found" "$go_needed"; then
             || { rm -rf "$tmp"; die "cannot fetch Go $go_needed" "install Go $go_needed or newer and put it on PATH"; }
         rm -rf "$go_dir"
         mv "$tmp" "$go_dir"
+    fi
+fi
+
+# Programs for the tests that no Debian package has (tests/programs/go.mod).
+if [ "$goal" = test ]; then
+    export PATH="$PATH:$go_dir/bin"
+    programs=$(cd "$(dirname "$0")/../tests/programs" && pwd)
+    programs_dir=$data_dir/test-programs
+    if [ ! -x "$programs_dir/matchbox" ] || [ ! -e "$programs_dir/ipxe.efi" ] || [ "$programs/go.sum" -nt "$programs_dir/matchbox" ]; then
+        say "building matchbox and fetching an iPXE that verifies signatures into $programs_dir"
+        mkdir -p "$programs_dir"
+        fetch() { go -C "$programs" mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }
+        ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of tests/programs/go.mod"
+        install -m 644 "$ipxe/binary/ipxe.efi" "$programs_dir/ipxe.efi"
+        CGO_ENABLED=0 go -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
     fi
 fi
 say "ready"

@@ -2,13 +2,20 @@
 
 #[path = "support/need.rs"]
 mod need;
+#[path = "support/programs.rs"]
+mod programs;
 
 use assert_cmd::Command;
 use need::have;
+use programs::test_program;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const NODES: &str = r#"
@@ -132,6 +139,10 @@ fn every_file_is_there_and_a_second_run_gives_the_same() {
         "pxelinux.cfg/01-52-54-00-00-00-02",
         "pxelinux.cfg/0e3c1a5b-0000-4000-8000-0123456789ab",
         "pxelinux.cfg/default",
+        "x86_64-efi/command.lst",
+        "x86_64-efi/crypto.lst",
+        "x86_64-efi/fs.lst",
+        "x86_64-efi/terminal.lst",
     ];
     assert_eq!(names, expected);
     std::fs::write(lab.path("nodes/stale.ipxe"), "of a node that is gone").unwrap();
@@ -166,7 +177,83 @@ fn grub_takes_its_configuration() {
     passes("grub-script-check", &[&lab.path("grub.cfg").display().to_string()]);
 }
 
-/// The fields of matchbox's `storage.proto`; its own server is in no registry that tests may use.
+/// matchbox gives each machine its own script, and strangers the default's, and has what the scripts name.
+#[test]
+fn matchbox_serves_its_groups_and_profiles() {
+    let program = test_program("matchbox");
+    if !have(&[&program]) {
+        return;
+    }
+    let lab = Lab::new("");
+    lab.tool(&[]).assert().success();
+    let matchbox = Matchbox::start(&program, &lab);
+    for (machine, image, words) in [
+        ("mac=52:54:00:00:00:01", "worker", "bw.hostname=n1"),
+        ("mac=52-54-00-00-00-02&uuid=11111111-0000-4000-8000-0123456789ab", "worker", "bw.hostname=n1"),
+        ("uuid=0e3c1a5b-0000-4000-8000-0123456789ab&mac=52:54:00:00:00:09", "worker-http", "bw.hostname=n2"),
+        ("mac=52:54:00:00:00:09", "worker", "panic=30"),
+    ] {
+        let script = matchbox.ask(&format!("/ipxe?{machine}"));
+        let script = script.strip_prefix("#!ipxe\n").unwrap_or_else(|| panic!("{machine}: {script}"));
+        let kernel = script.lines().next().unwrap();
+        assert!(kernel.starts_with(&format!("kernel /assets/{image}/vmlinuz initrd=initrd.img ")), "{kernel}");
+        assert!(kernel.contains(" BOOTIF=01-${netX/mac:hexhyp} ") && kernel.contains(words), "{kernel}");
+        assert_eq!(kernel.contains("initrd=n1.cpio.gz"), words == "bw.hostname=n1", "{kernel}");
+        assert!(script.ends_with("\nboot\n"), "{script}");
+        let initrds = script.lines().filter_map(|line| line.strip_prefix("initrd "));
+        for path in initrds.chain([kernel.split(' ').nth(1).unwrap()]) {
+            let name = path.strip_prefix("/assets/").unwrap();
+            let file = std::fs::read(lab.dir.path().join("out").join(name)).unwrap();
+            assert_eq!(matchbox.ask(path), String::from_utf8_lossy(&file), "{path}");
+        }
+    }
+}
+
+/// A running matchbox; it is killed on drop.
+struct Matchbox {
+    child: Child,
+    port: u16,
+}
+
+impl Matchbox {
+    fn start(program: &str, lab: &Lab) -> Self {
+        // Free a moment ago: nothing else on this machine asks for this one.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut command = std::process::Command::new(program);
+        command.current_dir(lab.dir.path()).args(["-address", &format!("127.0.0.1:{port}")]);
+        command.args(["-data-path", "out/boot/matchbox", "-assets-path", "out"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut matchbox = Self { child, port };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(Instant::now() < deadline && matchbox.child.try_wait().unwrap().is_none(), "it does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        matchbox
+    }
+
+    /// The body of what it answers.
+    fn ask(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200"), "{path}: {head}");
+        body.to_string()
+    }
+}
+
+impl Drop for Matchbox {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The fields of matchbox's `storage.proto`: it passes over others without a word.
 #[test]
 fn matchbox_files_refer_to_each_other_and_to_what_is_there() {
     let lab = Lab::new("");

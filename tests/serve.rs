@@ -53,7 +53,7 @@ fn files_reports_and_the_page() {
     let lab = lab();
     let mut serve = Serve::start(lab.path(), &[]);
     let file = serve.ask("GET /worker/vmlinuz HTTP/1.1\r\nRange: bytes=2-4", "");
-    assert!(file.starts_with("HTTP/1.1 206") && file.contains("\r\netag: ") && file.ends_with("\r\n234"), "{file}");
+    assert!(file.starts_with("HTTP/1.1 206") && file.contains("\r\nEtag: ") && file.ends_with("\r\n234"), "{file}");
     assert!(serve.ask("GET /boot/nodes/n1.ipxe HTTP/1.1", "").contains("/worker/boot.ipxe"));
     assert_eq!(serve.node("n1")["stage"], "loading");
     assert!(serve.ask("POST /report HTTP/1.1", &report("no luck")).starts_with("HTTP/1.1 204"));
@@ -73,7 +73,7 @@ fn files_reports_and_the_page() {
         assert!(answer.starts_with(expected), "{head}: {answer}");
     }
     let page = serve.ask("GET / HTTP/1.1", "");
-    let policy = "content-security-policy: default-src 'none'";
+    let policy = "Content-Security-Policy: default-src 'none'";
     assert!(page.contains("<h1>bootwright</h1>") && page.contains(policy), "{page}");
     assert!(!page.contains("http://") && !page.contains("https://"), "the page needs nothing from elsewhere");
     let log = serve.log();
@@ -114,7 +114,7 @@ fn the_page_shows_nodes_in_a_browser() {
         return;
     }
     let lab = lab();
-    let serve = Serve::start(lab.path(), &[]);
+    let serve = Serve::start(lab.path(), &["-v"]);
     serve.ask("POST /report HTTP/1.1", &report("<b>no luck</b>"));
     let url = format!("http://127.0.0.1:{}/", serve.port);
     let mut command = assert_cmd::Command::new("chromium");
@@ -124,6 +124,8 @@ fn the_page_shows_nodes_in_a_browser() {
     assert!(page.contains("1 image, 1 node: 0 up, 1 failed"), "{page}");
     assert!(page.contains("&lt;b&gt;no luck&lt;/b&gt;"), "text stays text: {page}");
     assert!(page.contains(">root: &lt;b&gt;"), "{page}");
+    let asked = serve.log().matches("GET /status.json 200").count();
+    assert!(asked > 1, "the page renews itself, and asked {asked} times");
 }
 
 /// A network of its own, with a machine's side and a server's side: proxyDHCP and DHCP need interfaces and root's ports.

@@ -84,6 +84,13 @@ impl Cmdline {
         self.words.push(split_word(word));
     }
 
+    /// Puts another value in the place of `key=value`, wherever that stands.
+    pub fn replace(&mut self, key: &str, value: &str, by: &str) {
+        for (_, found) in self.words.iter_mut().filter(|(k, v)| k == key && v.as_deref() == Some(value)) {
+            *found = Some(by.into());
+        }
+    }
+
     /// All words: key, and value if there is one.
     pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words.iter().map(|(k, v)| (k.as_str(), v.as_deref()))
@@ -114,6 +121,13 @@ mod tests {
         assert_eq!(line.values("a").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!((line.value("b"), line.value("c"), line.value("f")), (Some("x y"), Some("d e"), Some("")));
         assert_eq!((line.value("quiet"), line.flag("quiet"), line.flag("absent")), (None, true, false));
+    }
+
+    #[test]
+    fn values_are_replaced() {
+        let mut line = parse_cmdline("ip=ibft ip=eth1:dhcp root=ibft");
+        line.replace("ip", "ibft", "eth0:dhcp");
+        assert_eq!(line, parse_cmdline("ip=eth0:dhcp ip=eth1:dhcp root=ibft"));
     }
 
     #[test]

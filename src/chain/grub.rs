@@ -4,6 +4,13 @@
 use super::{BootImage, Plan};
 use crate::nodes::MENU_WORDS;
 
+/// Where GRUB looks for its modules, below the folder of its configuration.
+pub const MODULES: &str = "x86_64-efi";
+
+/// What it asks for there first, even when it has all modules in it. They are empty: over HTTP, GRUB 2.06 waits half a minute for each that is
+/// missing.
+pub const LISTS: [&str; 4] = ["command.lst", "crypto.lst", "fs.lst", "terminal.lst"];
+
 /// `grub.cfg`: a menu of images and nodes; a known node's own entry is taken at once.
 pub fn config(plan: &Plan<'_>) -> String {
     let default = match plan.default.as_str() {

@@ -1,5 +1,6 @@
 //! Scripts for iPXE (<https://ipxe.org/cmd>). Addresses are relative, so that `out/` can be served from anywhere.
 
+use super::san::san;
 use super::{BootImage, FOLDER, NodeEntry, Plan};
 use crate::nodes::MENU_WORDS;
 
@@ -134,50 +135,4 @@ pub fn menu_script(plan: &Plan<'_>) -> String {
     );
     text.push_str(&chain("${bw-next}"));
     text
-}
-
-/// The lines that make iPXE connect to `iscsi://[USER[:SECRET]@]HOST[:PORT]/TARGET[/LUN]` (<https://ipxe.org/sanuri>), with
-/// CHAP where there is a user.
-fn san(root: &str) -> Option<String> {
-    let rest = root.strip_prefix("iscsi://")?;
-    let (authority, path) = rest.split_once('/')?;
-    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (host, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-        Some((host, port)) => (host, port),
-        None => (host, ""),
-    };
-    let host = if host.is_empty() { "${next-server}" } else { host };
-    let path = path.split('?').next()?;
-    let (target, lun) = path.split_once('/').unwrap_or((path, ""));
-    if target.is_empty() {
-        return None;
-    }
-    let mut text = format!("set bw-san iscsi:{host}::{port}:{lun}:{target}\n");
-    if let Some((user, secret)) = user.split_once(':') {
-        text.push_str(&format!("set username {user}\nset password {secret}\n"));
-    }
-    Some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn san_addresses() {
-        let line = |address: &str| Some(format!("set bw-san {address}\n"));
-        for (root, expected) in [
-            ("iscsi://192.0.2.1/iqn.2026-11.lab:worker", line("iscsi:192.0.2.1::::iqn.2026-11.lab:worker")),
-            ("iscsi:///iqn.x?initiator=iqn.y", line("iscsi:${next-server}::::iqn.x")),
-            ("iscsi://[2001:db8::1]/iqn.x", line("iscsi:[2001:db8::1]::::iqn.x")),
-            ("iscsi://192.0.2.1/", None),
-            ("nbd:///x", None),
-            (
-                "iscsi://u:s@192.0.2.1:3261/iqn.x/2",
-                Some("set bw-san iscsi:192.0.2.1::3261:2:iqn.x\nset username u\nset password s\n".into()),
-            ),
-        ] {
-            assert_eq!(san(root), expected, "{root}");
-        }
-    }
 }

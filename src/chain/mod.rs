@@ -6,7 +6,7 @@
 //! | `nodes/NAME.ipxe`, `nodes/NAME.cpio.gz` | a node's own words and its own files |
 //! | `by-mac/52-54-00-12-34-56.ipxe`, `by-uuid/UUID.ipxe` | the same by another name, for a menu of somebody's own |
 //! | `pxelinux.cfg/` | PXELINUX, with TFTP's root at `out/` |
-//! | `grub.cfg` | GRUB, loaded by UEFI over HTTP or TFTP |
+//! | `grub.cfg`, `x86_64-efi/` | GRUB, loaded by UEFI over HTTP or TFTP |
 //! | `dnsmasq.conf` | DHCP or proxyDHCP that starts all this |
 //! | `matchbox/` | matchbox, with `out/` as its assets |
 //! | `chain.json` | what is in here, for `bootwright serve` |
@@ -19,6 +19,7 @@ mod ipxe;
 mod matchbox;
 mod plan;
 mod pxelinux;
+mod san;
 mod segment;
 mod sign;
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-const FOLDERS: [&str; 7] =
-    ["nodes", "by-mac", "by-uuid", "pxelinux.cfg", "matchbox", "matchbox/groups", "matchbox/profiles"];
+const FOLDERS: [&str; 8] =
+    ["nodes", "by-mac", "by-uuid", "pxelinux.cfg", grub::MODULES, "matchbox", "matchbox/groups", "matchbox/profiles"];
 
 /// Writes everything; the folder must be empty.
 pub fn write_all(plan: &Plan<'_>, index: &Index, dir: &Path) -> Result<(), ChainError> {
@@ -20,6 +20,9 @@ pub fn write_all(plan: &Plan<'_>, index: &Index, dir: &Path) -> Result<(), Chain
     put("menu.ipxe", ipxe::menu_script(plan).as_bytes())?;
     put("pxelinux.cfg/default", pxelinux::default_config(plan).as_bytes())?;
     put("grub.cfg", grub::config(plan).as_bytes())?;
+    for list in grub::LISTS {
+        put(&format!("{}/{list}", grub::MODULES), b"")?;
+    }
     if let Some(config) = dnsmasq::config(plan) {
         put("dnsmasq.conf", config.as_bytes())?;
     }

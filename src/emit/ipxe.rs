@@ -8,7 +8,7 @@
 //! | `bw-url` | the folder that this script lies in, as an absolute address with a `/` at its end, for an iPXE without `${cwduri}` |
 //! | `bw-root` | `bw.root=...` instead of the script's own |
 //! | `bw-segment` | a node's own segment, as an address relative to this script |
-//! | `bw-signatures` | the folder of the boot files' signatures, relative to this script, for `imgverify` |
+//! | `bw-signatures` | the folder of the boot files' signatures, relative to this script, for `imgverify`; an iPXE that cannot verify boots nothing then |
 //! | `bw-segment-signature` | of the node's own segment, relative to this script |
 //! | `bw-san` | iPXE connects to this `iscsi:` address first, and hands it over in the iBFT |
 
@@ -39,6 +39,9 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          isset ${{bw-segment}} && set bw-initrd initrd=node.img ||\n\
          {root_lines}\
          :start\n\
+         isset ${{bw-signatures}} || goto begin\n\
+         imgtrust || goto cannot_verify\n\
+         :begin\n\
          set bw-try:int32 1\n\
          :again\n\
          imgfree\n\
@@ -70,6 +73,8 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          inc bw-try\n\
          sleep {PAUSE_S}\n\
          goto again\n\
+         :cannot_verify\n\
+         echo bootwright: this iPXE cannot verify signatures, it was built without IMAGE_TRUST_CMD: take one that was, or write the chain without signatures\n\
          :give_up\n\
          echo bootwright: {recipe} could not be booted, image {id}\n\
          echo bootwright: address ${{netX/ip}}, gateway ${{netX/gateway}}, name server ${{netX/dns}}\n\

@@ -1,18 +1,25 @@
 //! The one HTTP server: a folder with Range, ETag and If-Range, one log line a fetch, and whatever routes it is given.
 
-use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{CONTENT_LENGTH, ETAG, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tower_http::services::ServeDir;
+
+/// Before the next client is asked in, when one could not be.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A request that was answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,17 +77,16 @@ impl HttpServer {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let files = Router::new().fallback_service(ServeDir::new(dir)).layer(from_fn(if_range));
         let app =
             routes.fallback_service(files).layer(from_fn(move |request, next| note(on_fetch.clone(), request, next)));
-        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let thread = std::thread::spawn(move || {
             runtime.spawn(async {
+                // Without a listener nobody is served, and clients report the failure.
                 if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                    // It serves for ever: an error could only come from the listener, and clients then report the failure.
-                    let _ = axum::serve(listener, app).await;
+                    accept(listener, app).await;
                 }
             });
             // Dropping the sender is the signal; connections that are still open end with the runtime.
@@ -88,6 +94,22 @@ impl HttpServer {
             runtime.shutdown_background();
         });
         Ok(Self { port, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// Serves for ever. Header names are written as `Content-Length`: GRUB 2.06 finds them in no other case (its `net/http.c`), and waits
+/// for the end of the connection then.
+async fn accept(listener: tokio::net::TcpListener, app: Router) {
+    loop {
+        let Ok((stream, client)) = listener.accept().await else {
+            // No file descriptor is free, or the client has gone again.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let app = TowerToHyperService::new(app.clone().layer(Extension(ConnectInfo(client))));
+        let connection = http1::Builder::new().title_case_headers(true).serve_connection(TokioIo::new(stream), app);
+        // What goes wrong with it is the client's to tell.
+        tokio::spawn(async move { drop(connection.await) });
     }
 }
 
@@ -176,6 +198,7 @@ mod tests {
         let head = ask(server.port, "HEAD /vmlinuz HTTP/1.1");
         assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
         assert_eq!(header(&head, "content-length"), Some("10"));
+        assert!(head.contains("\r\nContent-Length: "), "GRUB knows it in no other case: {head}");
 
         let etag = header(&whole, "etag").expect("an ETag").to_string();
         let ranged =

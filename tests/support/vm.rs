@@ -76,6 +76,26 @@ pub fn smoke(image: &Image, args: &[&str]) -> Outcome {
     }
 }
 
+/// Boots an image, and ends the machine when its console has said `text`; all that it said.
+pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
+    let _turn = turn();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bootwright"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("smoke").args(image.arguments()).args(args);
+    let mut tool = command.stdout(Stdio::null()).spawn().expect("the tool was built");
+    let log = image.dir().join("smoke/console.log");
+    let read = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    // The tool has a deadline, so this has one too.
+    while !read().contains(text) && tool.try_wait().expect("it is our child").is_none() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // QEMU dies with it; both calls only fail when it has ended already.
+    let _ = tool.kill();
+    let _ = tool.wait();
+    let console = read();
+    assert!(console.contains(text), "no {text:?} in\n{console}");
+    console
+}
+
 /// A machine that goes on after its smoke boot.
 pub struct Running {
     pub tool: Child,

@@ -18,6 +18,8 @@ mod nbd;
 mod need;
 #[path = "../support/newc.rs"]
 mod newc;
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../support/serve.rs"]
 mod serve;
 #[path = "../support/server.rs"]
@@ -30,6 +32,8 @@ mod tgt;
 mod vm;
 
 mod chain;
+mod chain_network;
+mod chain_signed;
 mod container;
 mod control;
 mod damaged;

@@ -209,32 +209,6 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
     assert!(!said.contains("secret%20") && !said.contains("secret of"), "{said}");
 }
 
-/// iPXE logs in itself, with CHAP, and leaves a table that says how; PID1 takes all from there.
-#[test]
-fn what_ipxe_was_given_is_taken_over() {
-    if !have(&[QEMU, TGTD]) {
-        return;
-    }
-    let image = image();
-    let tgt = Tgt::start(Target { incoming: Some(("node", "secret of the node")), ..Target::open(&disk(&image)) });
-    let (_folder, copy) = image.copy();
-    let script = copy.dir().join("boot.ipxe");
-    let text = std::fs::read_to_string(&script).expect("the image holds it");
-    let given = format!(
-        "#!ipxe\nset initiator-iqn iqn.2024-07.internal.bootwright:from-ipxe\n\
-         set username node\nset password secret of the node\n\
-         set bw-san iscsi:10.0.2.2::{}:1:{NAME}\nset bw-root bw.root=iscsi:ibft\n",
-        tgt.port()
-    );
-    std::fs::write(&script, text.replacen("#!ipxe\n", &given, 1)).expect("a copy of ours");
-    let outcome = smoke(&copy, &["--via", "ipxe", "--deadline-s", "240"]);
-    outcome.assert_passed();
-    let said = said(&outcome.log("console.log"));
-    let attached = format!("`{NAME}` on 10.0.2.2:{} as `iqn.2024-07.internal.bootwright:from-ipxe`", tgt.port());
-    assert!(said.contains(&attached), "no {attached:?} in\n{said}");
-    assert!(!said.contains("secret of"), "{said}");
-}
-
 /// The first portal leads nowhere, the second sends us elsewhere, and the target there asks us out once.
 #[test]
 fn portals_redirections_and_a_target_that_asks_for_a_logout() {

@@ -42,6 +42,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// Between attempts when the kernel refuses even a netlink socket.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// dracut's word for the card as the firmware's iSCSI table has it.
+const IP_OF_FIRMWARE: &str = "ibft";
+
 /// What the network thread has reached so far.
 #[derive(Debug, Clone, Default)]
 pub struct NetState {
@@ -168,7 +171,13 @@ impl Reporter {
 
     /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
     fn start(&self) -> Result<Engine<'_>, phases::PhaseError> {
-        let mut plan = plan::plan(&self.boot.config.network, &self.boot.cmdline)?;
+        let mut cmdline = self.boot.cmdline.clone();
+        if cmdline.values("ip").any(|value| value == IP_OF_FIRMWARE) {
+            let ip = netroot::iscsi::firmware_ip(&self.boot)?;
+            self.note(&["the boot firmware had ip=", &ip].concat());
+            cmdline.replace("ip", IP_OF_FIRMWARE, &ip);
+        }
+        let mut plan = plan::plan(&self.boot.config.network, &cmdline)?;
         let volumes = self.boot.config.state.iter().any(|state| matches!(state.place, StatePlace::Volume { .. }));
         plan.keep = volumes || netroot::wants_network(&self.boot.config, &self.boot.cmdline);
         plan.need_v6 = netroot::wants_ipv6(&self.boot.config, &self.boot.cmdline);

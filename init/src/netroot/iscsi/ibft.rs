@@ -15,6 +15,10 @@ pub enum IbftError {
     NoTable,
     #[error("the iscsi table of the boot firmware (iBFT) names no target")]
     NoTarget,
+    #[error("the iscsi table of the boot firmware (iBFT) has no address for the card: say `ip=dhcp` or name one")]
+    NoAddress,
+    #[error("the iscsi table of the boot firmware (iBFT) has the card in VLAN {0}: say `vlan=` and `ip=`")]
+    Vlan(String),
     #[error("the iscsi table of the boot firmware (iBFT) has a bad `{key}`: `{value}`")]
     Bad { key: &'static str, value: String },
 }
@@ -61,6 +65,42 @@ pub fn complete(asked: &Iscsi, table: &Path) -> Result<(Iscsi, Firmware), IbftEr
 /// The name that the firmware logged in with.
 pub fn initiator(table: &Path) -> Option<String> {
     read(&table.join("initiator"), "initiator-name")
+}
+
+/// How the card was set up that the firmware booted from, in the kernel's form of `ip=` with the card's MAC as the device. Where the firmware
+/// had asked a DHCP server, so shall we: nobody else renews the lease.
+pub fn ip_param(table: &Path) -> Result<String, IbftError> {
+    let nic = selected(table, "ethernet").ok_or(IbftError::NoTable)?;
+    let read = |key| read(&nic, key).filter(|text| !matches!(text.as_str(), "0" | "0.0.0.0")).unwrap_or_default();
+    let vlan = read("vlan");
+    if !vlan.is_empty() {
+        return Err(IbftError::Vlan(vlan));
+    }
+    let device = read("mac").replace(':', "-");
+    // The values of `origin` are those of NL_PREFIX_ORIGIN: 3 is DHCP.
+    if !read("dhcp").is_empty() || read("origin") == "3" {
+        return Ok([&device, ":dhcp"].concat());
+    }
+    let address = |key| match read(key) {
+        text if text.contains(':') => ["[", &text, "]"].concat(),
+        text => text,
+    };
+    if read("ip-addr").is_empty() {
+        return Err(IbftError::NoAddress);
+    }
+    let mask = [read("prefix-len"), read("subnet-mask")].into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+    let fields = [
+        address("ip-addr"),
+        String::new(),
+        address("gateway"),
+        mask,
+        read("hostname"),
+        device,
+        "none".into(),
+        address("primary-dns"),
+        address("secondary-dns"),
+    ];
+    Ok(fields.join(":"))
 }
 
 /// The folder of that kind that the firmware booted from, else the first.
@@ -155,6 +195,40 @@ mod tests {
         assert_eq!((disk.user_in, disk.secret_in), (None, None));
         assert_eq!(firmware.initiator.as_deref(), Some("iqn.2010-04.org.ipxe:0123"));
         assert_eq!(firmware.mac.as_deref(), Some("52:54:00:12:34:56"));
+    }
+
+    #[test]
+    fn the_cards_network() {
+        let table = Table::new("card");
+        assert_eq!(ip_param(&table.0), Err(IbftError::NoAddress));
+        for (key, text) in [
+            ("ip-addr", "10.0.2.15"),
+            ("subnet-mask", "255.255.255.0"),
+            ("gateway", "10.0.2.2"),
+            ("primary-dns", "10.0.2.3"),
+            ("secondary-dns", "0.0.0.0"),
+            ("dhcp", "0.0.0.0"),
+            ("origin", "0"),
+            ("vlan", "0"),
+        ] {
+            table.write(&["ethernet0/", key].concat(), &[text, "\n"].concat());
+        }
+        let fixed = ip_param(&table.0).unwrap();
+        assert_eq!(fixed, "10.0.2.15::10.0.2.2:255.255.255.0::52-54-00-12-34-56:none:10.0.2.3:");
+        let param = crate::net::ip_param::parse_ip_param(&fixed).unwrap();
+        assert_eq!(param.device.as_deref(), Some("52-54-00-12-34-56"));
+        assert_eq!(param.address, Some(("10.0.2.15".parse().unwrap(), 24)));
+        table.write("ethernet0/ip-addr", "2001:db8::7\n");
+        table.write("ethernet0/prefix-len", "64\n");
+        table.write("ethernet0/gateway", "2001:db8::1\n");
+        assert!(ip_param(&table.0).unwrap().starts_with("[2001:db8::7]::[2001:db8::1]:64::"));
+        table.write("ethernet0/dhcp", "10.0.2.2\n");
+        let dhcp = ip_param(&table.0).unwrap();
+        assert_eq!(dhcp, "52-54-00-12-34-56:dhcp");
+        assert_eq!(crate::net::ip_param::parse_ip_param(&dhcp).unwrap().device.as_deref(), Some("52-54-00-12-34-56"));
+        table.write("ethernet0/vlan", "5\n");
+        assert_eq!(ip_param(&table.0), Err(IbftError::Vlan("5".into())));
+        assert_eq!(ip_param(Path::new("/nowhere")), Err(IbftError::NoTable));
     }
 
     #[test]

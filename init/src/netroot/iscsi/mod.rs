@@ -44,7 +44,9 @@ const PORT: u16 = 3260;
 const DISCOVERY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to find the disks of a session, and their driver to take them.
 const DISK_PATIENCE: Duration = Duration::from_secs(15);
-/// Where the module iscsi_ibft shows the firmware's table.
+/// Shows the firmware's table.
+const IBFT_MODULE: (&str, &str) = ("iscsi_ibft", "");
+/// Where it does.
 const IBFT: &str = "/sys/firmware/ibft";
 
 /// Why there is no disk.
@@ -74,7 +76,7 @@ pub fn complete(boot: &Boot, iscsi: &Iscsi) -> Result<Iscsi, PhaseError> {
     if !iscsi.firmware {
         return Ok(iscsi.clone());
     }
-    modules::load_named(boot, &[("iscsi_ibft", "")])?;
+    modules::load_named(boot, &[IBFT_MODULE])?;
     let (disk, firmware) = ibft::complete(iscsi, Path::new(IBFT))?;
     if let (Some(mac), Some(bootif)) = (firmware.mac, boot_mac(boot))
         && mac != bootif
@@ -82,6 +84,12 @@ pub fn complete(boot: &Boot, iscsi: &Iscsi) -> Result<Iscsi, PhaseError> {
         boot.timeline.note(&["the firmware reached its iscsi target by ", &mac, ", and BOOTIF is ", &bootif].concat());
     }
     Ok(disk)
+}
+
+/// What the firmware's table says of the card, as `ip=` has it.
+pub fn firmware_ip(boot: &Boot) -> Result<String, PhaseError> {
+    modules::load_named(boot, &[IBFT_MODULE])?;
+    Ok(ibft::ip_param(Path::new(IBFT))?)
 }
 
 /// Logs in at the first of `portals` that lets us, and finds the disk. The keeper that comes with it keeps the session.
