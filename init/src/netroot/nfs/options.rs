@@ -33,8 +33,8 @@ pub enum Use {
 /// too, leads through the root: asking its server for them would stop PID1 while the server is away.
 const BELIEVED: &str = "1000000";
 
-/// Those that are tried unless one is named, then those that are not. Of version 4.2 a root needs nothing, and its
-/// READ_PLUS, which Linux uses (CONFIG_NFS_V4_2_READ_PLUS), has given zeros for data from nfs-ganesha 4.3.
+/// Those that are tried unless one is named, then those that are not. Of version 4.2 a root needs nothing, and Linux reads
+/// by its READ_PLUS (CONFIG_NFS_V4_2_READ_PLUS), which nfs-ganesha 4.3 answers with no data and "end of file": zeros.
 const VERSIONS: &[Version] = &[
     Version { major: 4, text: "4.1" },
     Version { major: 4, text: "4.0" },
