@@ -25,8 +25,8 @@ pub enum SigningError {
     NotAKey { path: PathBuf, expected: &'static str },
     #[error("`{}` is not the key of `[root] trust`, `{}`", signing.display(), trusted.display())]
     OtherKey { signing: PathBuf, trusted: PathBuf },
-    #[error("an image with a `{root}` root has no root image to sign")]
-    NoImage { root: &'static str },
+    #[error("a root that comes with the initrd is not signed by itself")]
+    NotOnServer,
 }
 
 impl SigningError {
@@ -46,7 +46,7 @@ impl SigningError {
                  `openssl pkey -in FILE -pubout` writes its public half"
             }
             Self::OtherKey { .. } => "sign with the private half of that key, or change `[root] trust`",
-            Self::NoImage { .. } => "build with --root http, iscsi or nbd",
+            Self::NotOnServer => "build with --root http, nfs, iscsi or nbd",
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The manifest of a root image, signed, beside it on a web server: with it an initrd takes root images that were built
-//! after it.
+//! The manifest of a root, signed, on a web server: with it an initrd takes roots that were built after it.
 
 use crate::RootImage;
 use serde::{Deserialize, Serialize};
@@ -32,11 +31,15 @@ pub struct RootManifest {
     pub size: u64,
     /// Hex.
     pub sha256: String,
+    /// Hex; of the sums file in the same root as files, for NFS.
+    pub tree_sums_sha256: String,
 }
 
-/// Path of the manifest beside `image` (a path or URL, without query): `root.img` -> `root.json`.
+/// Path of the manifest beside `image` (a path or URL, without query): `root.img` -> `root.json`. A manifest's own path
+/// stays as it is.
 pub fn manifest_path(image: &str) -> String {
-    [image.strip_suffix(".img").unwrap_or(image), ".json"].concat()
+    let stem = image.strip_suffix(".img").or_else(|| image.strip_suffix(".json"));
+    [stem.unwrap_or(image), ".json"].concat()
 }
 
 /// Path of its signature.
@@ -52,5 +55,6 @@ mod tests {
     fn beside_the_image() {
         assert_eq!(manifest_path("/a/root.img"), "/a/root.json");
         assert_eq!(signature_path("/a/root"), "/a/root.json.sig");
+        assert_eq!(signature_path("/a/root.json"), "/a/root.json.sig");
     }
 }

@@ -88,8 +88,7 @@ fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
 fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
     let config = &machine.boot()?.config;
     let fetched = netroot::http::fetch(machine, http)?;
-    let root = Root { image: fetched.kind, ..config.root.clone() };
-    mount_image(machine.sys, &fetched.image(), &root)?;
+    mount_image(machine.sys, &fetched.image(), fetched.kind, &config.root)?;
     if config.zram.is_some() && fetched.swappable {
         pin_image(machine, &fetched.image());
     }
@@ -120,7 +119,7 @@ fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseErro
 fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
     let mounted = verify::check_device(machine, &attached.device)
-        .and_then(|()| Ok(mount_device(machine.sys, &attached.device, &boot.config.root)?));
+        .and_then(|image| Ok(mount_device(machine.sys, &attached.device, image, &boot.config.root)?));
     let Err(error) = mounted else {
         boot.keepers.add(attached.keeper);
         return Ok(());
@@ -139,7 +138,7 @@ fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
         make_folder(sys, Path::new(NEW_ROOT))?;
         return mount(sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, "");
     }
-    mount_image(sys, Path::new(paths::ROOT_IMAGE), root)
+    mount_image(sys, Path::new(paths::ROOT_IMAGE), root.image, root)
 }
 
 /// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
@@ -150,17 +149,17 @@ fn pin_image(machine: &Machine, image: &Path) {
 }
 
 /// An image file by loop, below an overlay.
-fn mount_image(sys: &dyn Sys, file: &Path, root: &Root) -> Result<(), RootError> {
+fn mount_image(sys: &dyn Sys, file: &Path, kind: RootImage, root: &Root) -> Result<(), RootError> {
     let image = sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
     // The loop device frees itself after its last close: it is held until it is mounted.
-    let mounted = mount_device(sys, &image.path, root);
+    let mounted = mount_device(sys, &image.path, kind, root);
     drop(image.held);
     mounted
 }
 
 /// An image on a block device, below an overlay.
-fn mount_device(sys: &dyn Sys, device: &Path, root: &Root) -> Result<(), RootError> {
-    let fstype = if root.image == RootImage::Erofs { "erofs" } else { "squashfs" };
+fn mount_device(sys: &dyn Sys, device: &Path, kind: RootImage, root: &Root) -> Result<(), RootError> {
+    let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
     make_folder(sys, Path::new(LOWER))?;
     mount(sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
     set_read_ahead(sys, device, root.read_ahead_kb);

@@ -6,9 +6,10 @@
 //! the services start (phase `image`).
 
 use crate::boot::{Boot, Machine};
+use crate::netroot::trust::{self, ImageFacts};
 use crate::phases::PhaseError;
 use bootwright_contract::sums::{Sum, parse_sums};
-use bootwright_contract::{SegmentSums, paths};
+use bootwright_contract::{RootImage, SegmentSums, paths};
 use nix::fcntl::{OFlag, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -54,8 +55,6 @@ pub enum VerifyError {
         "`{path}` in the export `{export}` is truncated: found {found} of {expected} bytes; export the root of this build"
     )]
     TreeSize { path: String, export: String, expected: u64, found: u64 },
-    #[error("the boot config knows no size and hash of a root image: build it with a network root")]
-    NoFacts,
     #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
     Hash { path: String, expected: String, found: String },
 }
@@ -125,14 +124,12 @@ pub fn await_image(machine: &Machine) -> Result<(), PhaseError> {
 /// What the thread gives back.
 pub type Hashing = JoinHandle<Result<(), VerifyError>>;
 
-/// Checks the size of a root image on a block device, and starts to hash it. The device may be larger than the image:
-/// disks come in whole sectors, or more.
-pub fn check_device(machine: &Machine, device: &Path) -> Result<(), PhaseError> {
+/// Checks the size of a root image on a block device, and starts to hash it; says what kind of image it is. The device may
+/// be larger than the image: disks come in whole sectors, or more.
+pub fn check_device(machine: &Machine, device: &Path) -> Result<RootImage, PhaseError> {
     let boot = machine.boot()?;
     let path = device.to_string_lossy().into_owned();
-    let (Some(size), Some(sha256)) = (boot.config.root.size, boot.config.root.sha256.clone()) else {
-        return Err(VerifyError::NoFacts.into());
-    };
+    let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(machine)?;
     let read = |source| VerifyError::Read { path: path.clone(), source };
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(device).map_err(read)?;
     let found = file.seek(SeekFrom::End(0)).map_err(read)?;
@@ -140,20 +137,19 @@ pub fn check_device(machine: &Machine, device: &Path) -> Result<(), PhaseError> 
     if found < size {
         return Err(VerifyError::Device { path, expected: size, found }.into());
     }
-    if boot.cmdline.value("bw.verify") == Some("0") {
-        return Ok(());
+    if boot.cmdline.value("bw.verify") != Some("0") {
+        let sum = Sum { path, size, sha256 };
+        machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(move || check_direct(file, &sum))?);
     }
-    let sum = Sum { path, size, sha256 };
-    machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(move || check_direct(file, &sum))?);
-    Ok(())
+    Ok(image)
 }
 
-/// Checks that an exported tree mounted on `top` is the one of this build and that all its files have their sizes, and
+/// Checks that an exported tree mounted on `top` is the right one and that all its files have their sizes, and
 /// starts to hash them. One that is `written` to changes: there the sums file alone says what it is.
 pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
-    let expected = boot.config.root.tree_sums_sha256.as_ref().ok_or(VerifyError::NoFacts)?;
-    let sums = load_export(top, export, expected)?;
+    let expected = trust::facts_elsewhere(machine)?.tree_sums_sha256;
+    let sums = load_export(top, export, &expected)?;
     if written {
         return Ok(());
     }

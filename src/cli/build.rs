@@ -26,10 +26,10 @@ pub struct BuildArgs {
     /// Another PID1 than the one in this binary
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// Sign the root image with this private key, so that initrds of earlier builds take it (roots on servers only)
+    /// Sign the root with this private key, so that initrds of earlier builds take it (roots on servers only)
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
-    /// Serial of the signed root image [default: the time of the lock]
+    /// Serial of the signed root [default: the time of the lock]
     #[arg(long, value_name = "N", requires = "sign")]
     pub serial: Option<u64>,
 }

@@ -1,10 +1,10 @@
-//! The signed manifest beside a root image: it lets an initrd take images that were built after it.
+//! The signed manifest beside a root: it lets an initrd take roots that were built after it.
 
 use super::Image;
 use super::root::IMAGE;
 use bootwright_contract::manifest::{KIND, RootManifest, VERSION, manifest_path, signature_path};
 
-/// `root.json` and its detached signature, if the image is signed.
+/// `root.json` and its detached signature, if the root is signed.
 pub fn signed_manifest(image: &Image<'_>) -> Vec<(String, Vec<u8>)> {
     let (Some((key, serial)), Some(root)) = (image.signing, image.root) else { return Vec::new() };
     let manifest = RootManifest {
@@ -17,6 +17,7 @@ pub fn signed_manifest(image: &Image<'_>) -> Vec<(String, Vec<u8>)> {
         image: image.recipe.root.image,
         size: root.disk_size,
         sha256: root.disk_sha256.to_string(),
+        tree_sums_sha256: root.export.sums_sha256.to_string(),
     };
     let mut text = serde_json::to_vec_pretty(&manifest).expect("the manifest is plain data");
     text.push(b'\n');

@@ -1,4 +1,4 @@
-//! The keys of a build: who signs its root image, and whose images its initrd takes.
+//! The keys of a build: who signs its root, and whose roots its initrd takes.
 
 use super::BuildRequest;
 use crate::entry::Sha256;
@@ -22,8 +22,8 @@ impl Keys {
         let named = recipe.root.trust.as_deref().map(load_public_key).transpose()?;
         let own = signing.as_ref().map(SigningKey::public);
         if let (Some(path), Some(own)) = (&request.sign, own) {
-            if let RootMode::Ram | RootMode::Nfs = recipe.root.mode {
-                return Err(SigningError::NoImage { root: recipe.root.mode.as_str() }.into());
+            if recipe.root.mode == RootMode::Ram {
+                return Err(SigningError::NotOnServer.into());
             }
             if let (Some(trusted), true) = (&recipe.root.trust, named.is_some_and(|named| named != own)) {
                 return Err(SigningError::OtherKey { signing: path.clone(), trusted: trusted.clone() }.into());

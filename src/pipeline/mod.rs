@@ -57,7 +57,7 @@ pub struct BuildRequest {
     pub pid1: Option<PathBuf>,
     /// File with the private key that signs the root image.
     pub sign: Option<PathBuf>,
-    /// Serial of the signed root image; default: the time of the lock, seconds since 1970.
+    /// Serial of the signed root; default: the time of the lock, seconds since 1970.
     pub serial: Option<u64>,
 }
 

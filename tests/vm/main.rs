@@ -51,6 +51,7 @@ mod netroot_nfs;
 mod network;
 mod outage;
 mod powerdown;
+mod renewal;
 mod rescue;
 mod small_ram;
 mod state;

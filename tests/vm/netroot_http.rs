@@ -7,11 +7,6 @@ use crate::server::Server;
 use crate::ssh::power_off;
 use crate::vm::{Outcome, Running, smoke, wait_until};
 use crate::{QEMU, load, need::have};
-use bootwright::emit::manifest::load_manifest;
-use bootwright::signing::{SigningKey, generate, load_signing_key};
-use bootwright_contract::RootImage;
-use bootwright_contract::manifest::{KIND, RootManifest, VERSION};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -135,62 +130,6 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
     let outcome = boot(&image, &root(&missing), "25");
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     assert!(outcome.log("console.log").contains("phase root failed"), "{}", outcome.log("console.log"));
-}
-
-/// What the signed manifest of a root image says.
-fn sign(key: &SigningKey, image: &Image, disk: &[u8], serial: u64) -> (Vec<u8>, Vec<u8>) {
-    let about = load_manifest(&image.dir().join("manifest.json")).expect("the image was built");
-    let manifest = RootManifest {
-        kind: KIND.into(),
-        version: VERSION,
-        recipe: "trusting".into(),
-        image_id: "renewed".into(),
-        release: about.kernel_release,
-        serial,
-        image: RootImage::Squashfs,
-        size: disk.len() as u64,
-        sha256: hex::encode(Sha256::digest(disk)),
-    };
-    let text = serde_json::to_vec(&manifest).expect("plain data");
-    let signature = key.sign(&text);
-    (text, signature)
-}
-
-#[test]
-fn a_signed_image_is_taken_without_a_new_initrd() {
-    if !have(&[QEMU]) {
-        return;
-    }
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
-    let path = folder.path().join("key");
-    let public = generate(&path).expect("a new file");
-    let key = load_signing_key(&path).expect("it was just made");
-    let recipe = format!("[root]\ntrust = {public:?}\nrefuse_downgrade = true\n");
-    let image = Image::build_variant_with_root("trusting", "rescue", &recipe, &[], Some("http"));
-    let web = Web::start();
-    // Another image that can be mounted as well: the first one and a page of nothing.
-    let renewed = [disk(&image), vec![0; 4096]].concat();
-    let page = |name: &str, body: &[u8]| web.page(&format!("/{name}"), body, &[Step::Serve]);
-    let url = page("root.img", &renewed);
-    let publish = |(manifest, signature): (Vec<u8>, Vec<u8>)| {
-        page("root.json", &manifest);
-        page("root.json.sig", &signature);
-    };
-    // The serial of the build is the time of its lock.
-    publish(sign(&key, &image, &renewed, u64::MAX));
-    let outcome = boot(&image, &root(&url), DEADLINE);
-    outcome.assert_passed();
-    assert!(outcome.log("console.log").contains("root.json` names another root image, signed by"));
-    publish(sign(&key, &image, &renewed, 1));
-    let outcome = boot(&image, &root(&url), "25");
-    let console = outcome.log("console.log");
-    assert!(console.contains("root.json`: its serial is 1, and this initrd refuses what is older than "), "{console}");
-    let (manifest, mut signature) = sign(&key, &image, &renewed, u64::MAX);
-    signature[5] ^= 1;
-    publish((manifest, signature));
-    let outcome = boot(&image, &root(&url), "25");
-    let console = outcome.log("console.log");
-    assert!(console.contains("root.json`: its signature is not by the key of this initrd"), "{console}");
 }
 
 /// A web server with TLS in a folder: program, port and the folder's `NAME.pem` with key and certificate.

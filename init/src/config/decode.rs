@@ -52,7 +52,7 @@ record!(Root {
 });
 record!(Trust { key, serial, refuse_downgrade });
 words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, "nbd" => Nbd });
-record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256 });
+record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256, tree_sums_sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
 record!(State { path, overlay, place });

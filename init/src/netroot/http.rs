@@ -201,7 +201,7 @@ impl Fetched<'_> {
 
 /// Fetches the root image and checks it.
 pub fn fetch<'a>(machine: &'a Machine, source: &Http) -> Result<Fetched<'a>, PhaseError> {
-    let ImageFacts { size, sha256: expected, image } = trust::facts(machine, &machine.boot()?.config, source)?;
+    let ImageFacts { size, sha256: expected, image, .. } = trust::facts(machine, &machine.boot()?.config, source)?;
     let url = || Source::Http(source.clone()).to_string();
     let free = parse_available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()).unwrap_or(u64::MAX);
     let need = size.div_ceil(1024);

@@ -11,7 +11,7 @@ pub mod nbd;
 pub mod nfs;
 pub mod source;
 pub mod survival;
-mod trust;
+pub mod trust;
 
 pub use board::{Board, Entry, State, Watch};
 

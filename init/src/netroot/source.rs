@@ -129,6 +129,16 @@ pub fn parse_source(text: &str) -> Result<Source, SourceError> {
     parse(text).map_err(|reason| SourceError { found: without_secrets(text), reason })
 }
 
+/// The same where only a web server will do.
+pub fn parse_http(text: &str) -> Result<Http, SourceError> {
+    let reason = match parse(text) {
+        Ok(Source::Http(http)) => return Ok(http),
+        Ok(_) => "it must begin with http:// or https://",
+        Err(reason) => reason,
+    };
+    Err(SourceError { found: without_secrets(text), reason })
+}
+
 fn parse(text: &str) -> Result<Source, &'static str> {
     match text {
         "ram" => return Ok(Source::Ram),

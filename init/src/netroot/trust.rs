@@ -1,13 +1,15 @@
-//! Which root image is the right one: that of this build, or one that a signed manifest names.
+//! Which root is the right one: that of this build, or one that a signed manifest names.
 //!
-//! With a key in the boot config, the manifest beside the image (`root.json`, `root.json.sig`) decides if it is there:
-//! root images are then renewed without a new initrd. It must be signed, and fit this initrd: recipe, kernel, serial.
+//! With a key in the boot config, the manifest (`root.json`, `root.json.sig`) decides if it is there: beside an image on a
+//! web server, for other roots where [`KEY`] says. Roots are then renewed without a new initrd. It must be signed, and fit
+//! this initrd: recipe, kernel, serial.
 
 use super::http::{self, HttpError, Size};
-use super::source::{Http, Source};
+use super::source::{Http, Source, parse_http};
 use crate::boot::Machine;
 use crate::config;
 use crate::json::JsonError;
+use crate::phases::PhaseError;
 use bootwright_contract::manifest::{KIND, RootManifest, SIGNATURE_BYTES, VERSION, manifest_path, signature_path};
 use bootwright_contract::{BootConfig, RootImage, Trust};
 use ed25519_compact::{PublicKey, Signature};
@@ -15,12 +17,17 @@ use ed25519_compact::{PublicKey, Signature};
 /// A manifest has a few hundred bytes.
 const LARGEST_MANIFEST: u64 = 16 << 10;
 
-/// What the right image is like.
+/// On the kernel command line: where the manifest of a root is that is no image on a web server.
+const KEY: &str = "bw.manifest";
+
+/// What the right root is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
     pub size: u64,
     pub sha256: String,
     pub image: RootImage,
+    /// Of the sums file in the same root as files.
+    pub tree_sums_sha256: String,
 }
 
 /// Why a manifest is not believed.
@@ -50,10 +57,20 @@ pub enum ManifestError {
 
 /// The image of this build.
 pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
-    let (Some(size), Some(sha256)) = (config.root.size, config.root.sha256.clone()) else {
+    let root = &config.root;
+    let (Some(size), Some(sha256), Some(sums)) = (root.size, &root.sha256, &root.tree_sums_sha256) else {
         return Err(TrustError::NoFacts);
     };
-    Ok(ImageFacts { size, sha256, image: config.root.image })
+    Ok(ImageFacts { size, sha256: sha256.clone(), image: root.image, tree_sums_sha256: sums.clone() })
+}
+
+/// The root that is to be mounted from a server that has no files beside it.
+pub fn facts_elsewhere(machine: &Machine) -> Result<ImageFacts, PhaseError> {
+    let boot = machine.boot()?;
+    match boot.cmdline.value(KEY) {
+        Some(url) => Ok(facts(machine, &boot.config, &parse_http(url)?)?),
+        None => Ok(baked(&boot.config)?),
+    }
 }
 
 /// The image that is to be fetched from `source`.
@@ -80,7 +97,7 @@ pub fn facts(machine: &Machine, config: &BootConfig, source: &Http) -> Result<Im
     if Ok(&facts) != baked(config).as_ref() {
         machine
             .timeline
-            .note(&["`", &url(&manifest), "` names another root image, signed by the key of this initrd"].concat());
+            .note(&["`", &url(&manifest), "` names another root, signed by the key of this initrd"].concat());
     }
     Ok(facts)
 }
@@ -110,7 +127,8 @@ fn check(text: &[u8], signature: &[u8], trust: &Trust, config: &BootConfig) -> R
     if trust.refuse_downgrade && manifest.serial < trust.serial {
         return Err(TrustError::Downgrade { found: manifest.serial, oldest: trust.serial });
     }
-    Ok(ImageFacts { size: manifest.size, sha256: manifest.sha256, image: manifest.image })
+    let RootManifest { size, sha256, image, tree_sums_sha256, .. } = manifest;
+    Ok(ImageFacts { size, sha256, image, tree_sums_sha256 })
 }
 
 /// The 32 bytes of a key.
@@ -148,6 +166,7 @@ mod tests {
             image: RootImage::Erofs,
             size: 8192,
             sha256: "cd".into(),
+            tree_sums_sha256: "ef".into(),
         };
         (pair, trust, config, manifest)
     }
@@ -159,7 +178,8 @@ mod tests {
             let text = serde_json::to_vec(manifest).expect("plain data");
             check(&text, &pair.sk.sign(&text, None)[..], trust, &config).map_err(|e| e.to_string())
         };
-        let facts = ImageFacts { size: 8192, sha256: "cd".into(), image: RootImage::Erofs };
+        let (sha256, tree_sums_sha256) = ("cd".into(), "ef".into());
+        let facts = ImageFacts { size: 8192, sha256, image: RootImage::Erofs, tree_sums_sha256 };
         assert_eq!(ask(&trust, &manifest), Ok(facts.clone()));
         let old = RootManifest { serial: 9, ..manifest.clone() };
         assert_eq!(ask(&trust, &old), Err("its serial is 9, and this initrd refuses what is older than 10".into()));

@@ -45,9 +45,9 @@ pub struct RootFile {
     /// What to do when the server of a network root is lost and stays so.
     #[serde(default)]
     pub lost: LostFile,
-    /// Public key (PEM) whose signed root images are taken beside the one of this build; `build --sign` sets it as well.
+    /// Public key (PEM) whose signed roots are taken beside the one of this build; `build --sign` sets it as well.
     pub trust: Option<String>,
-    /// With `trust`: refuse root images whose serial is lower than that of this build.
+    /// With `trust`: refuse roots whose serial is lower than that of this build.
     #[serde(default)]
     pub refuse_downgrade: bool,
 }

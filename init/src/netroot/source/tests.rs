@@ -194,3 +194,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_web_server_is_one_of_two_schemes() {
+    assert_eq!(parse_http("http:///x/root.json").map(Source::Http), parse_source("http:///x/root.json"));
+    let error = parse_http("nbd://10.0.0.1/x").unwrap_err().to_string();
+    assert!(error.contains("nbd://10.0.0.1/x") && error.contains("it must begin with http:// or https://"), "{error}");
+    assert!(parse_http("root.json").is_err());
+}

@@ -1,0 +1,141 @@
+//! Roots that were built after the initrd, with a manifest that is signed by a key that it knows.
+
+use crate::ganesha::{GANESHA, Ganesha, is_root};
+use crate::http::{Server as Web, Step};
+use crate::image::Image;
+use crate::nbd::{QEMU_NBD, qemu_nbd};
+use crate::vm::{Outcome, smoke};
+use crate::{QEMU, need::have};
+use bootwright::emit::manifest::load_manifest;
+use bootwright::signing::{SigningKey, generate, load_signing_key};
+use bootwright_contract::RootImage;
+use bootwright_contract::manifest::{KIND, RootManifest, VERSION};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// An image that trusts a key, and a web server for what the key signs.
+struct Lab {
+    folder: TempDir,
+    key: SigningKey,
+    image: Image,
+    web: Web,
+}
+
+impl Lab {
+    fn new(root: &str) -> Lab {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let path = folder.path().join("key");
+        let public = generate(&path).expect("a new file");
+        let key = load_signing_key(&path).expect("it was just made");
+        let recipe = format!("[root]\ntrust = {public:?}\nrefuse_downgrade = true\n");
+        let image = Image::build_variant_with_root("trusting", "rescue", &recipe, &[], Some(root));
+        Lab { folder, key, image, web: Web::start() }
+    }
+
+    /// What the manifest says of another root. The serial of the build is the time of its lock.
+    fn manifest(&self, disk: &[u8], sums: &[u8], serial: u64) -> RootManifest {
+        let about = load_manifest(&self.image.dir().join("manifest.json")).expect("the image was built");
+        RootManifest {
+            kind: KIND.into(),
+            version: VERSION,
+            recipe: "trusting".into(),
+            image_id: "renewed".into(),
+            release: about.kernel_release,
+            serial,
+            image: RootImage::Squashfs,
+            size: disk.len() as u64,
+            sha256: hash(disk),
+            tree_sums_sha256: hash(sums),
+        }
+    }
+
+    /// Puts `NAME.json` and its signature on the web server; gives the guest's URL without `.json`.
+    fn publish(&self, name: &str, manifest: &RootManifest, forge: impl FnOnce(&mut Vec<u8>)) -> String {
+        let text = serde_json::to_vec(manifest).expect("plain data");
+        let mut signature = self.key.sign(&text);
+        forge(&mut signature);
+        let page = |name: &str, body: &[u8]| self.web.page(&format!("/{name}"), body, &[Step::Serve]);
+        page(&format!("{name}.json.sig"), &signature);
+        let url = page(&format!("{name}.json"), &text).replace("127.0.0.1", "10.0.2.2");
+        url.trim_end_matches(".json").into()
+    }
+
+    fn boot(&self, words: &[String]) -> Outcome {
+        smoke(&self.image, &["--append", &words.join(" "), "--deadline-s", "180"])
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// The image and a page of nothing: it can be mounted as well.
+fn other_disk(image: &Image) -> Vec<u8> {
+    [std::fs::read(image.dir().join("root.img")).expect("the image was built"), vec![0; 4096]].concat()
+}
+
+const RENEWED: &str = "root.json` names another root, signed by the key of this initrd";
+
+#[test]
+fn a_signed_image_is_taken_without_a_new_initrd() {
+    if !have(&[QEMU, QEMU_NBD]) {
+        return;
+    }
+    let lab = Lab::new("http");
+    let disk = other_disk(&lab.image);
+    let manifest = |serial| lab.manifest(&disk, b"", serial);
+    let old = lab.publish("old", &manifest(1), |_| ());
+    let forged = lab.publish("forged", &manifest(u64::MAX), |signature| signature[5] ^= 1);
+    let good = lab.publish("root", &manifest(u64::MAX), |_| ());
+    lab.web.page("/root.img", &disk, &[Step::Serve]);
+    let outcome = lab.boot(&[&old, &forged, &good].map(|url| format!("bw.root={url}.img")));
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    for message in [
+        "old.json`: its serial is 1, and this initrd refuses what is older than ",
+        "forged.json`: its signature is not by the key of this initrd",
+        RENEWED,
+    ] {
+        assert!(console.contains(message), "no {message:?} in {console}");
+    }
+    // A server of blocks has no files beside the image: the command line says where the manifest is.
+    let path = lab.folder.path().join("renewed.img");
+    std::fs::write(&path, &disk).expect("a new file");
+    let server = qemu_nbd(&path, "trusting");
+    let root = format!("bw.root=nbd://10.0.2.2:{}/trusting", server.port);
+    let outcome = lab.boot(&[root, format!("bw.manifest={good}.json")]);
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    assert!(console.contains(RENEWED), "{console}");
+}
+
+#[test]
+fn a_signed_tree_is_taken_without_a_new_initrd() {
+    if !have(&[QEMU, GANESHA, "cp"]) || !is_root() {
+        return;
+    }
+    let lab = Lab::new("nfs");
+    let tree = lab.folder.path().join("tree");
+    let copied = Command::new("cp").arg("-a").arg(lab.image.dir().join("root")).arg(&tree).status();
+    assert!(copied.expect("cp runs").success());
+    let sums = renew(&tree);
+    let server = Ganesha::start("4", &[(&tree, "/root", "RO")]);
+    let good = lab.publish("root", &lab.manifest(b"", &sums, u64::MAX), |_| ());
+    let root = format!("bw.root=nfs://10.0.2.2:{}/root", server.server.port);
+    let outcome = lab.boot(&[root, format!("bw.manifest={good}.json")]);
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    assert!(console.contains(RENEWED), "{console}");
+}
+
+/// Adds a file to an exported tree; gives the new sums.
+fn renew(tree: &Path) -> Vec<u8> {
+    std::fs::write(tree.join("opt/new"), "new").expect("a new file");
+    let path = tree.join("bootwright/sums/root");
+    let text = std::fs::read_to_string(&path).expect("the tree holds it");
+    let text = format!("{text}{} 3 /opt/new\n", hash(b"new"));
+    std::fs::write(&path, &text).expect("it can be written");
+    text.into_bytes()
+}
