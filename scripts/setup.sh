@@ -19,8 +19,8 @@ files="/usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu /usr/share/keyrings/debian-ar
 if [ "$goal" = test ]; then
     wanted="$wanted mkfs.erofs:erofs-utils cpio:cpio zstd:zstd xz:xz-utils file:file ssh:openssh-client depmod:kmod lsinitramfs:initramfs-tools-core docker-registry:docker-registry dnsmasq:dnsmasq-base ip:iproute2 ganesha.nfsd:nfs-ganesha rpcbind:rpcbind tgtd:tgt mke2fs:e2fsprogs qemu-nbd:qemu-utils nbd-server:nbd-server dracut:dracut-core python3:python3"
     files="$files /usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so:nfs-ganesha-vfs"
-    # The boot chain's loaders, and the browser that looks at its page.
-    wanted="$wanted grub-script-check:grub-common openssl:openssl chromium:chromium"
+    # The boot chain's loaders, a machine that asks for them, and the browser that looks at its page.
+    wanted="$wanted grub-script-check:grub-common openssl:openssl chromium:chromium busybox:busybox"
     files="$files /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/undionly.kpxe:ipxe /usr/lib/PXELINUX/pxelinux.0:pxelinux"
     files="$files /usr/lib/syslinux/modules/bios/ldlinux.c32:syslinux-common /usr/lib/grub/x86_64-efi/efinet.mod:grub-efi-amd64-bin"
 fi

@@ -131,7 +131,7 @@ fn the_page_shows_nodes_in_a_browser() {
 /// A network of its own, with a machine's side and a server's side: proxyDHCP and DHCP need interfaces and root's ports.
 #[test]
 fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
-    if !have(&["dnsmasq", "ip", "unshare"]) || !may_make_networks() {
+    if !have(&["dnsmasq", "ip", "unshare", "nsenter", "busybox"]) || !may_make_networks() {
         return;
     }
     let lab = lab();
@@ -164,6 +164,9 @@ fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
             assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "{}", said());
             std::thread::sleep(Duration::from_millis(50));
         }
+        if dhcp.starts_with("--dhcp-range") {
+            check_loaders(child.id(), &lab);
+        }
         let children = format!("/proc/{0}/task/{0}/children", child.id());
         let dnsmasq = std::fs::read_to_string(children).unwrap().trim().to_string();
         assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
@@ -172,6 +175,36 @@ fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
         let config = std::fs::read_to_string(lab.path().join("out/boot/dnsmasq.conf")).unwrap();
         assert!(config.contains("http://192.0.2.1:8080/boot/boot.ipxe"), "{config}");
     }
+}
+
+/// What machines of each kind (option 93) are told to load, from inside the network of a process. iPXE is known by its option 175.
+fn check_loaders(pid: u32, lab: &TempDir) {
+    let inside = |args: &[&str]| {
+        let mut command = assert_cmd::Command::new("nsenter");
+        command.current_dir(lab.path()).args(["-t", &pid.to_string(), "-n", "busybox"]).args(args);
+        let output = command.timeout(Duration::from_secs(60)).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let script = lab.path().join("bound");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" != bound ] || echo \"file $boot_file from $siaddr $vendor\"\n")
+        .unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (machine, expected) in [
+        (&["-x", "0x5d:0000"][..], "file undionly.kpxe from 192.0.2.1 \n"),
+        (&["-x", "0x5d:0007"], "file ipxe.efi from 192.0.2.1 \n"),
+        (&["-x", "0x5d:0009"], "file ipxe.efi from 192.0.2.1 \n"),
+        (
+            &["-x", "0x5d:0010", "-V", "HTTPClient:Arch:00016"],
+            "file http://192.0.2.1:8080/loaders/ipxe.efi from 192.0.2.1 HTTPClient\n",
+        ),
+        (&["-x", "0x5d:0000", "-x", "0xaf:01"], "file http://192.0.2.1:8080/boot/boot.ipxe from 192.0.2.1 \n"),
+    ] {
+        let client = ["udhcpc", "-i", "boot1", "-n", "-q", "-f", "-t", "10", "-T", "1", "-s", "./bound"];
+        let said = inside(&[&client[..], machine].concat());
+        assert!(said.ends_with(expected), "{machine:?}: {said}");
+    }
+    inside(&["tftp", "-g", "-r", "undionly.kpxe", "-l", "loaded", "192.0.2.1"]);
+    assert_eq!(std::fs::read_to_string(lab.path().join("loaded")).unwrap(), "undionly.kpxe");
 }
 
 /// dnsmasq changes its user, which a namespace of a mere user forbids; containers often forbid namespaces at all.
