@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test build lint fuzz bench setup-image setup-test
+.PHONY: help image test build lint fuzz bench soak setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,9 @@ fuzz: ## Run each fuzz target for a bounded number of runs
 
 bench: setup-test build ## Measure sizes, boot times and build times; prints a table
 	benches/run.sh
+
+soak: setup-test ## Kill and restore each server of a root at random for SOAK_MINUTES (20), under load
+	cargo test --locked --test soak
 
 setup-image:
 	@scripts/setup.sh image

@@ -1,7 +1,7 @@
 //! NBD servers on the loopback address.
 
+use super::running::free_port;
 use super::server::Server;
-use super::vm::free_port;
 use std::path::Path;
 
 pub const QEMU_NBD: &str = "qemu-nbd";
@@ -15,12 +15,13 @@ pub fn qemu_nbd(disk: &Path, export: &str) -> Server {
     Server::start(&[&[QEMU_NBD], &how[..]].concat())
 }
 
-/// Debian's nbd-server with the same; its configuration lies in `folder`.
-pub fn nbd_server(disk: &Path, export: &str, folder: &Path) -> Server {
+/// Debian's nbd-server with a disk that may be written to, or not; its configuration lies in `folder`.
+pub fn nbd_server(disk: &Path, export: &str, folder: &Path, writable: bool) -> Server {
     let (file, pid_file) = (folder.join("nbd-server.conf"), folder.join("nbd-server.pid"));
     let (port, disk) = (free_port(), text(disk));
     let config = format!(
-        "[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n[{export}]\nexportname = {disk}\nreadonly = true\n"
+        "[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n[{export}]\nexportname = {disk}\nreadonly = {}\n",
+        !writable
     );
     std::fs::write(&file, config).expect("a new file");
     Server::start_daemon(port, &[NBD_SERVER, "-C", text(&file), "-p", text(&pid_file)], &pid_file)

@@ -1,6 +1,6 @@
 //! Real servers of roots: processes on the loopback address that a test kills and starts again.
 
-use super::vm::{free_port, wait_until};
+use super::running::{free_port, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::net::TcpStream;

@@ -1,6 +1,6 @@
 //! Commands on a running machine, with a key made for the test.
 
-use crate::vm::{Running, runs, wait_until};
+use crate::running::{Running, runs, wait_until};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;

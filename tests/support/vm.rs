@@ -1,13 +1,12 @@
 //! Smoke boots by way of the tool, one at a time: several at once on few processors would miss each other's deadlines.
 
 use super::image::{Image, tool};
+pub use super::running::{Running, free_port, runs, wait_until};
 use serde_json::Value;
-use std::io::BufReader;
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longer than any deadline of a recipe.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -96,28 +95,14 @@ pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
     console
 }
 
-/// A machine that goes on after its smoke boot.
-pub struct Running {
-    pub tool: Child,
-    /// The document of `--json`.
-    pub report: Value,
-    _turn: MutexGuard<'static, ()>,
-}
-
 impl Running {
     /// Boots with `--keep` and returns when the expectations are reached.
     pub fn start(image: &Image, args: &[&str]) -> Self {
         let turn = turn();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bootwright"));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["smoke", "--keep", "--json"]);
-        command.args(image.arguments()).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut tool = command.spawn().expect("the tool was built");
-        let stdout = BufReader::new(tool.stdout.take().expect("standard output was set to a pipe"));
-        // The tool has a deadline, so this has one too.
-        let report = serde_json::Deserializer::from_reader(stdout).into_iter().next();
-        let report: Value = report.expect("the tool prints a report").expect("the report is JSON");
-        assert_eq!(report["passed"], true, "{report:#}");
-        Self { tool, report, _turn: turn }
+        let args = image.arguments().into_iter().chain(args.iter().map(|arg| arg.to_string()));
+        let mut machine = Running::boot(&args.collect::<Vec<_>>(), Stdio::inherit());
+        machine._turn = Some(turn);
+        machine
     }
 
     /// As for [`Outcome`].
@@ -125,47 +110,9 @@ impl Running {
         uptime_s(&self.report, expectation)
     }
 
-    pub fn ssh_port(&self) -> u16 {
-        let port = self.report["ssh_port"].as_u64().and_then(|port| port.try_into().ok());
-        port.expect("a kept machine has an SSH port")
-    }
-
-    pub fn qemu_pid(&self) -> u64 {
-        self.report["qemu_pid"].as_u64().expect("a kept machine has a process")
-    }
-
     /// Sends the tool a signal by name.
     pub fn signal(&self, name: &str) {
         let pid = self.tool.id().to_string();
         assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs").success());
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // QEMU dies with it; both calls only fail when it has ended already.
-        let _ = self.tool.kill();
-        let _ = self.tool.wait();
-    }
-}
-
-/// Whether a process runs: neither gone nor a zombie (proc(5), third field of `stat`).
-pub fn runs(pid: u64) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
-}
-
-/// Waits until a condition holds.
-#[track_caller]
-pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A port of the loopback address that nobody has.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }

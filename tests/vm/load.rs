@@ -1,7 +1,7 @@
 //! A load on a running machine that reads its whole root image again and again, past every cache, and writes meanwhile.
 
+use crate::running::{Running, wait_until};
 use crate::ssh::ssh_ok;
-use crate::vm::{Running, wait_until};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const ROUNDS: usize = 2;
 /// One round: the image's hash, then a copy of libraries and modules that is compared with them.
 const SCRIPT: &str = r#"
 while true; do
-    echo 3 > /proc/sys/vm/drop_caches
+    echo 7 > /proc/sys/vm/drop_caches
     echo "read $(READ)" || echo "error: read"
     busybox rm -rf /var/tmp/copy
     busybox cp -a /usr/lib /var/tmp/copy || echo "error: write"

@@ -20,6 +20,8 @@ mod need;
 mod newc;
 #[path = "../support/programs.rs"]
 mod programs;
+#[path = "../support/running.rs"]
+mod running;
 #[path = "../support/serve.rs"]
 mod serve;
 #[path = "../support/server.rs"]

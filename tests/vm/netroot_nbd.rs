@@ -62,7 +62,7 @@ fn a_server_that_comes_back_is_not_noticed() {
     let image = image();
     let disk = image.dir().join("root.img");
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
-    let mut server = nbd_server(&disk, "rescue", folder.path());
+    let mut server = nbd_server(&disk, "rescue", folder.path(), false);
     let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "180"]);
     load::start(&machine, "/dev/nbd0");
     outage(&image, BACK_WITHIN, |up| if up { server.restart() } else { server.kill() });

@@ -1,0 +1,46 @@
+//! Images of `rescue`, each in a folder of its own, with the user's cache.
+
+use crate::ssh::key;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[derive(Clone)]
+pub struct Image {
+    /// `--recipe`, `--root`, `--set` and `--out` for it.
+    pub arguments: Vec<String>,
+    /// Kernel, initrd and the rest.
+    pub dir: PathBuf,
+}
+
+impl Image {
+    /// Builds `rescue` and what makes file systems, with more lines of a recipe.
+    pub fn build(root: &str, text: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
+        std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
+        let recipe = folder.join(format!("{root}.toml"));
+        let base = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
+        let bases = [base("rescue.toml"), base("ext4.toml")];
+        let text = format!("extends = {bases:?}\n{text}[budget]\nboot_files_mb = 40\nram_mib = 256\n");
+        std::fs::write(&recipe, text).expect("cargo's folder for tests is writable");
+        let words = [
+            "--recipe",
+            &recipe.display().to_string(),
+            "--root",
+            root,
+            "--out",
+            &folder.display().to_string(),
+            "--set",
+        ];
+        let mut arguments: Vec<String> = words.map(String::from).into();
+        arguments.push(format!("ssh_key={}", key().public));
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        tool.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet"]).args(&arguments).stdout(Stdio::null());
+        assert!(tool.status().expect("the tool was built").success());
+        Self { arguments, dir: folder.join(format!("{root}-{root}")) }
+    }
+
+    /// What the machine has said so far.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir.join("smoke/console.log")).unwrap_or_default()).into_owned()
+    }
+}
