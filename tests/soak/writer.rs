@@ -9,7 +9,6 @@ const BLOCK: usize = 64 << 10;
 /// Blocks of the file; the writer goes round in it.
 const BLOCKS: usize = 512;
 
-/// Bit 2 of `drop_caches`: without a line of the kernel for each time.
 /// Each block is another one, is on the server before the next, and is read back from there.
 const WRITE: &str = r#"
 n=0
@@ -17,7 +16,7 @@ while [ ! -e /run/stop ]; do
     busybox yes "block $n" | busybox head -c 65536 > /run/block
     at=$((n % 512))
     busybox dd if=/run/block of=/srv/data bs=64k seek=$at conv=notrunc,fsync 2> /run/dd || echo "error: write $n"
-    echo 5 > /proc/sys/vm/drop_caches
+    echo 1 > /proc/sys/vm/drop_caches
     busybox dd if=/srv/data bs=64k skip=$at count=1 2> /run/dd2 | busybox cmp - /run/block || echo "error: differs $n"
     n=$((n + 1))
     echo $n > /run/blocks
@@ -29,7 +28,7 @@ busybox touch /run/write.stopped
 const PROBE: &str = r#"
 n=0
 while [ ! -e /run/stop ]; do
-    echo 5 > /proc/sys/vm/drop_caches
+    echo 1 > /proc/sys/vm/drop_caches
     COMMAND > /dev/null 2> /run/probe.dd || echo "error: probe $n"
     n=$((n + 1))
     echo "probed $n" > /dev/ttyS0
@@ -40,6 +39,8 @@ busybox touch /run/probe.stopped
 
 /// Starts both.
 pub fn start(machine: &Running, lab: &Lab) {
+    // From here on the kernel does not tell each time that it dropped its caches (Documentation/admin-guide/sysctl/vm.rst).
+    ssh_ok(machine, "echo 4 > /proc/sys/vm/drop_caches");
     for (name, script) in [("write", WRITE.to_string()), ("probe", PROBE.replace("COMMAND", lab.probe()))] {
         ssh_ok(machine, &format!("cat > /run/{name} <<'EOF'\n{script}\nEOF"));
         ssh_ok(machine, &format!("busybox setsid sh /run/{name} > /run/{name}.log 2>&1 < /dev/null &"));

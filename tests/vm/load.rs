@@ -12,7 +12,7 @@ const ROUNDS: usize = 2;
 /// One round: the image's hash, then a copy of libraries and modules that is compared with them.
 const SCRIPT: &str = r#"
 while true; do
-    echo 7 > /proc/sys/vm/drop_caches
+    echo 3 > /proc/sys/vm/drop_caches
     echo "read $(READ)" || echo "error: read"
     busybox rm -rf /var/tmp/copy
     busybox cp -a /usr/lib /var/tmp/copy || echo "error: write"

@@ -96,6 +96,15 @@ impl Keeper for NbdKeeper {
     }
 }
 
+/// How long to wait for descriptors. An event that came along with an answer is read already: no descriptor tells of it.
+fn patience(limit: Option<Duration>, has_event: bool) -> PollTimeout {
+    match limit {
+        Some(limit) => PollTimeout::from(limit.as_millis() as u16),
+        None if has_event => PollTimeout::ZERO,
+        None => PollTimeout::NONE,
+    }
+}
+
 impl Recovery {
     fn run(mut self) {
         while !self.sleep(None) {
@@ -114,11 +123,12 @@ impl Recovery {
 
     /// Until there is an event, or for so long; true when all is over.
     fn sleep(&mut self, limit: Option<Duration>) -> bool {
-        let timeout = limit.map_or(PollTimeout::NONE, |limit| PollTimeout::from(limit.as_millis() as u16));
+        let events = self.control.socket();
+        let timeout = patience(limit, events.has_pending());
         let mut fds = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
         // While it is being repaired only time counts.
-        if limit.is_none() && !self.control.socket().has_pending() {
-            fds.push(PollFd::new(self.control.socket().as_fd(), PollFlags::POLLIN));
+        if limit.is_none() {
+            fds.push(PollFd::new(events.as_fd(), PollFlags::POLLIN));
         }
         // Interrupted or not: the caller looks.
         let _ = poll(&mut fds, timeout);
@@ -158,5 +168,17 @@ impl Recovery {
         self.watch.set(State::Repairing, "");
         self.control.reconnect(self.index, &connection.stream)?;
         Ok(address.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_was_read_already_is_not_waited_for() {
+        assert_eq!(patience(None, true), PollTimeout::ZERO);
+        assert_eq!(patience(None, false), PollTimeout::NONE);
+        assert_eq!(patience(Some(PAUSE), true), PollTimeout::from(500u16), "a repair waits between two attempts");
     }
 }
