@@ -60,6 +60,11 @@ impl Server {
         if let Some(mut child) = self.child.take() {
             if self.pid_file.is_some() {
                 wait_until("the server has said who it is", Duration::from_secs(10), || self.kill_group());
+                // Nobody waits for those processes: the next server could find the port taken.
+                let port = self.port;
+                wait_until("the port is free", Duration::from_secs(10), || {
+                    TcpStream::connect(("127.0.0.1", port)).is_err()
+                });
             }
             child.kill().expect("it runs");
             child.wait().expect("it was killed");

@@ -5,7 +5,7 @@ use super::super::board::State;
 use super::super::{Keeper, Watch, survival};
 use super::kernel::KernelError;
 use super::message::{Stop, error_words};
-use super::session::{Happened, PortalError, Session};
+use super::session::{ANSWER_PATIENCE, Happened, PortalError, Session};
 use crate::phases::PhaseError;
 use crate::wake::{self, Sleeper, Waker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 /// is not used yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// For an answer of a target that has just come back: it may not be ready yet. Doubles with each login that fails.
+const FIRST_PATIENCE: Duration = Duration::from_millis(1500);
 /// Between two lines about attempts that fail for the same reason.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long a target may take for the answer to a logout that it asked for.
@@ -150,6 +152,7 @@ impl Work {
         let lost = Instant::now();
         let mut told: Option<(String, Instant)> = None;
         let mut pause = FIRST_PAUSE;
+        self.session.patience = FIRST_PATIENCE;
         // A server that went down on purpose is often back at once: the wait is only for those that agreed on one.
         self.sleep(Some(wait));
         while !self.session.is_given_up() {
@@ -160,6 +163,9 @@ impl Work {
                 }
                 Err(PortalError::GivenUp) => return,
                 Err(error) => {
+                    if matches!(error, PortalError::Login { .. }) {
+                        self.session.patience = (self.session.patience * 2).min(ANSWER_PATIENCE);
+                    }
                     let text = error.to_string();
                     let fresh = told.as_ref().is_none_or(|(last, when)| *last != text || when.elapsed() >= QUIET);
                     if fresh {

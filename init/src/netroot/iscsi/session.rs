@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// How long a TCP connection may take: short, as the next attempt may be the one that the server is back for.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a target may take for one answer.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a wait looks whether it is still wanted.
 const SLICE: Duration = Duration::from_millis(200);
 /// Before a PDU is sent again that the kernel was not ready for.
@@ -77,6 +77,8 @@ pub struct Session {
     pub agreed: Agreed,
     /// The portal of the last login.
     pub portal: Option<SocketAddr>,
+    /// For an answer to a login's PDU.
+    pub patience: Duration,
     /// Set when nobody wants the connection any more.
     given_up: Arc<AtomicBool>,
 }
@@ -107,7 +109,8 @@ impl Session {
         let mut kernel = Kernel::open()?;
         let create = Request::CreateSession { first_command: 1, commands: COMMANDS, queue_depth: QUEUE_DEPTH };
         let [number, host] = kernel.ask(&create)?;
-        let mut session = Session { kernel, peer, number, host, agreed: Agreed::default(), portal: None, given_up };
+        let (agreed, patience) = (Agreed::default(), ANSWER_PATIENCE);
+        let mut session = Session { kernel, peer, number, host, agreed, portal: None, patience, given_up };
         if let Err(error) = session.kernel.ask(&Request::CreateConnection { session: number }) {
             let _ = session.kernel.ask(&Request::DestroySession { session: number });
             return Err(error);
@@ -166,7 +169,7 @@ impl Session {
     fn log_in(&mut self, portal: SocketAddr) -> Result<Outcome, PortalError> {
         let kernel = |cause| PortalError::Kernel { portal, cause };
         self.set_before_login(portal).map_err(kernel)?;
-        let Session { kernel: socket, peer, number, given_up, .. } = self;
+        let Session { kernel: socket, peer, number, patience, given_up, .. } = self;
         let login = Login {
             initiator: &peer.initiator,
             target: Some(&peer.target),
@@ -175,7 +178,7 @@ impl Session {
             challenge: new_challenge(&peer.auth),
             old_chap: peer.old_chap,
         };
-        let mut wire = KernelWire { kernel: socket, session: *number, given_up };
+        let mut wire = KernelWire { kernel: socket, session: *number, patience: *patience, given_up };
         let outcome = log_in(&mut wire, &login).map_err(|cause| {
             let target = peer.target.clone();
             match cause {
@@ -312,13 +315,14 @@ impl Session {
 struct KernelWire<'a> {
     kernel: &'a mut Kernel,
     session: u32,
+    patience: Duration,
     given_up: &'a AtomicBool,
 }
 
 impl Wire for KernelWire<'_> {
     fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
         let header = request.encode(text.len());
-        let until = Instant::now() + ANSWER_PATIENCE;
+        let until = Instant::now() + self.patience;
         let send = Request::SendPdu { session: self.session, header: &header, data: text };
         // The kernel tells of a response a moment before it is done with the request, and has one at a time.
         while let Err(error) = self.kernel.ask(&send) {

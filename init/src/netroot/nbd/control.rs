@@ -28,8 +28,9 @@ const DEAD_CONN_TIMEOUT: u16 = 8;
 const SOCKET_ITEM: u16 = 1;
 const SOCKET_FD: u16 = 1;
 
-/// A request without an answer for so long means that the connection is dead; it is sent again on the next one.
-const REQUEST_TIMEOUT_S: u64 = 15;
+/// A request without an answer for so long means that the connection is dead; it is sent again on the next one. The
+/// kernel waits so long too with what was on its way when the connection broke.
+pub const REQUEST_TIMEOUT_S: u64 = 3;
 /// How long requests wait for a new connection: ten years, far from the overflow of the kernel's ticks.
 const DEAD_CONN_TIMEOUT_S: u64 = 10 * 365 * 24 * 3600;
 
@@ -75,10 +76,14 @@ impl Control {
         index.ok_or(NetlinkError::Refused { request: "name the NBD device", errno: Errno::ENODEV })
     }
 
-    /// Gives the device a new connection in place of its dead one. Size and flags must not be named: a change could
-    /// deadlock.
-    pub fn reconnect(&mut self, index: u32, socket: &TcpStream) -> Result<(), NetlinkError> {
-        let builder = self.generic.message(self.family.id, RECONFIGURE).attribute(INDEX, &index.to_ne_bytes());
+    /// Gives the device a new connection in place of its dead one, and new requests another timeout. Size and flags must
+    /// not be named: a change could deadlock.
+    pub fn reconnect(&mut self, index: u32, socket: &TcpStream, timeout_s: u64) -> Result<(), NetlinkError> {
+        let builder = self
+            .generic
+            .message(self.family.id, RECONFIGURE)
+            .attribute(INDEX, &index.to_ne_bytes())
+            .attribute(TIMEOUT, &timeout_s.to_ne_bytes());
         self.generic.ask("reconnect the NBD device", with_socket(builder, socket), &mut |_| {})
     }
 

@@ -1,6 +1,6 @@
 //! Keeps an NBD device connected.
 
-use super::control::Control;
+use super::control::{Control, REQUEST_TIMEOUT_S};
 use super::handshake::Export;
 use super::{Connection, NbdError, Place};
 use crate::netroot::{Keeper, State, Watch, survival};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Between two attempts: I/O goes on at most 2 s after the server is back.
 const PAUSE: Duration = Duration::from_millis(500);
+/// A server that needs longer than this for one request is not waited for.
+const LONGEST_TIMEOUT_S: u64 = 24;
 /// Something else than a server that is away is told again after so long.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -35,6 +37,8 @@ struct Recovery {
     place: Place,
     export: Export,
     mark: Option<Vec<u8>>,
+    /// For requests on the next connection.
+    timeout_s: u64,
     watch: Watch,
     stop: Sleeper,
 }
@@ -59,7 +63,8 @@ impl NbdKeeper {
         let (stop, sleeper) = wake::pair()?;
         let (ending, ended) = mpsc::channel();
         let Connection { export, mark, .. } = connection;
-        let recovery = Recovery { control, index, place, export, mark, watch: watch.clone(), stop: sleeper };
+        let timeout_s = REQUEST_TIMEOUT_S;
+        let recovery = Recovery { control, index, place, export, mark, timeout_s, watch: watch.clone(), stop: sleeper };
         survival::spawn("nbd", move || {
             recovery.run();
             // The keeper may be gone: then nobody waits.
@@ -112,8 +117,11 @@ impl Recovery {
                 Ok(false) => {}
                 Ok(true) => {
                     self.watch.set(State::Lost, "the connection broke; what needs it waits");
-                    if !self.repair() {
-                        return;
+                    // A server that is there at once was not away but slow: it gets more time for the next request.
+                    match self.reconnect((self.timeout_s * 2).min(LONGEST_TIMEOUT_S)) {
+                        Ok(address) => self.watch.set(State::Up, &address),
+                        Err(_) if !self.repair() => return,
+                        Err(_) => {}
                     }
                 }
                 Err(error) => self.watch.note(&error.to_string()),
@@ -139,7 +147,7 @@ impl Recovery {
     fn repair(&mut self) -> bool {
         let mut said = (String::new(), Instant::now());
         loop {
-            match self.reconnect() {
+            match self.reconnect(REQUEST_TIMEOUT_S) {
                 Ok(address) => {
                     self.watch.set(State::Up, &address);
                     return true;
@@ -159,14 +167,15 @@ impl Recovery {
     }
 
     /// A new connection to the same export, handed to the kernel; gives the server's address.
-    fn reconnect(&mut self) -> Result<String, NbdError> {
+    fn reconnect(&mut self, timeout_s: u64) -> Result<String, NbdError> {
         let connection = self.place.connect()?;
         let address = connection.address;
         if let Some(what) = connection.differs(&self.export, self.mark.as_deref()) {
             return Err(NbdError::Changed { export: self.place.export.clone(), address, what });
         }
         self.watch.set(State::Repairing, "");
-        self.control.reconnect(self.index, &connection.stream)?;
+        self.control.reconnect(self.index, &connection.stream, timeout_s)?;
+        self.timeout_s = timeout_s;
         Ok(address.to_string())
     }
 }
