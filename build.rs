@@ -1,4 +1,4 @@
-//! Builds PID1 (`init/`, static musl) and embeds it, so that one binary makes images.
+//! Builds PID1 (`init/`, static musl) in its two shapes and embeds them, so that one binary makes images.
 //!
 //! Without the musl target the tool still builds, and says at run time what is missing: `doctor` must work everywhere.
 
@@ -13,20 +13,23 @@ fn main() {
     }
     println!("cargo::rerun-if-env-changed=BOOTWRIGHT_PID1");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let embedded = out.join("pid1");
-    match build_pid1(&out) {
-        Ok(built) => {
-            std::fs::copy(&built, &embedded).expect("OUT_DIR is writable");
-        }
-        Err(reason) => {
-            println!("cargo::warning=PID1 was not built, images cannot be made with this binary: {reason}");
-            std::fs::write(&embedded, b"").expect("OUT_DIR is writable");
+    // The whole of it, and one without network roots for images that have none.
+    for (name, features) in [("pid1", &[][..]), ("pid1-ram", &["--no-default-features"])] {
+        let embedded = out.join(name);
+        match build_pid1(&out, features) {
+            Ok(built) => {
+                std::fs::copy(&built, &embedded).expect("OUT_DIR is writable");
+            }
+            Err(reason) => {
+                println!("cargo::warning=PID1 was not built, images cannot be made with this binary: {reason}");
+                std::fs::write(&embedded, b"").expect("OUT_DIR is writable");
+            }
         }
     }
 }
 
 /// `BOOTWRIGHT_PID1` names one that is built already; else this runs a cargo of its own with a target directory of its own: this one's is locked by the cargo that runs us.
-fn build_pid1(out: &Path) -> Result<PathBuf, String> {
+fn build_pid1(out: &Path, features: &[&str]) -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("BOOTWRIGHT_PID1") {
         return Ok(PathBuf::from(path));
     }
@@ -36,6 +39,7 @@ fn build_pid1(out: &Path) -> Result<PathBuf, String> {
         .args(["build", "--quiet", "--locked", "--package", "bootwright-init", "--profile", "init"])
         .args(["--config", "init/pid1.toml", "--target-dir"])
         .arg(&target_dir)
+        .args(features)
         // What this build was given is not meant for that one.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")

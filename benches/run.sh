@@ -40,7 +40,10 @@ sizes() {
     local files
     files=$(stat -c %s "$out/worker/vmlinuz" "$out/worker/initrd.img" | awk '{ s += $1 } END { printf "%.2f MB", s / 1e6 }')
     row "worker: kernel + initrd" "$files" "at most 44 MB"
-    row "PID1" "$(stat -c %s "$(ls -t target/pid1/*/init/init | head -n 1)") B" "at most 800000 B"
+    local made
+    made=$(dirname "$(ls -t target/release/build/bootwright-*/out/pid1 | head -n 1)")
+    row "PID1 of a root in RAM" "$(stat -c %s "$made/pid1-ram") B" "at most 600000 B"
+    row "PID1 with network roots" "$(stat -c %s "$made/pid1") B" "at most 800000 B"
 }
 
 builds() {

@@ -1,11 +1,17 @@
-//! PID1's binary: the one embedded when this tool was built, or another one by `--init`.
+//! PID1's binary: one of the two embedded when this tool was built, or another one by `--init`.
 
 use crate::entry::Body;
 use crate::error::{Exit, Failure};
+use crate::recipe::CheckedRecipe;
+use bootwright_contract::StatePlace;
 use goblin::elf::{Elf, header, program_header};
 use std::path::{Path, PathBuf};
 
-static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1"));
+/// Everything.
+static WHOLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1"));
+
+/// Without network roots.
+static FOR_RAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1-ram"));
 
 /// Exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +42,24 @@ impl From<Pid1Error> for Failure {
 
 /// Is PID1 part of this binary?
 pub fn is_embedded() -> bool {
-    !EMBEDDED.is_empty()
+    !WHOLE.is_empty() && !FOR_RAM.is_empty()
 }
 
-/// The binary that becomes `/init`, checked to be a static x86-64 ELF.
-pub fn load_pid1(other: Option<&Path>) -> Result<Body, Pid1Error> {
+/// Whether anything of the image is on a server. What `[root] choices` says is for initrds of network roots alone.
+pub fn wants_network_roots(recipe: &CheckedRecipe) -> bool {
+    recipe.root.mode.is_network() || recipe.state.iter().any(|s| matches!(s.place, StatePlace::Volume { .. }))
+}
+
+/// The binary that becomes `/init`, checked to be a static x86-64 ELF. `network_roots`: it can have roots and volumes on
+/// servers.
+pub fn load_pid1(other: Option<&Path>, network_roots: bool) -> Result<Body, Pid1Error> {
     let (place, bytes) = match other {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|cause| Pid1Error::Io { path: path.into(), cause })?;
             (path.display().to_string(), bytes)
         }
         None if !is_embedded() => return Err(Pid1Error::NotEmbedded),
-        None => ("the embedded PID1".to_string(), EMBEDDED.to_vec()),
+        None => ("the embedded PID1".to_string(), if network_roots { WHOLE } else { FOR_RAM }.to_vec()),
     };
     match check_static(&bytes) {
         Ok(()) => Ok(Body::from_bytes(bytes)),
@@ -71,14 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_is_small() {
+        let sizes = [WHOLE, FOR_RAM].map(<[u8]>::len);
+        assert!(sizes[0] <= 800_000 && sizes[1] <= 600_000, "{sizes:?}");
+        assert!(sizes[1] > 0);
+    }
+
+    #[test]
     fn only_static_binaries_become_pid1() {
+        let embedded = [true, false].map(|network_roots| load_pid1(None, network_roots));
         assert!(
-            load_pid1(None).is_ok(),
+            embedded.iter().all(Result::is_ok),
             "the tests are built with the musl target and the library's sources installed"
         );
         let own = std::env::current_exe().expect("a test runs from a file");
-        let refused = load_pid1(Some(&own)).expect_err("a glibc test binary is dynamic");
+        let refused = load_pid1(Some(&own), true).expect_err("a glibc test binary is dynamic");
         assert!(refused.to_string().contains("linked dynamically"), "{refused}");
-        assert!(load_pid1(Some(Path::new("/etc/passwd"))).is_err());
+        assert!(load_pid1(Some(Path::new("/etc/passwd")), true).is_err());
     }
 }

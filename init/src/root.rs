@@ -3,7 +3,7 @@
 use crate::boot::Machine;
 use crate::copy;
 use crate::netroot::nfs::Use;
-use crate::netroot::source::{Http, Nfs, Source};
+use crate::netroot::source::{Http, Nfs, Source, Wanted};
 use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
@@ -45,7 +45,11 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
         if let Err(error) = &outcome {
             boot.timeline.note(&PhaseError::to_string(error));
         }
-        outcome = netroot::resolve(machine, &wanted).and_then(|source| mount_source(machine, &source));
+        outcome = match wanted {
+            Wanted::Source(source) if *source == Source::Ram => mount_ram(machine),
+            wanted if netroot::BUILT_IN => mount_wanted(machine, &wanted),
+            wanted => Err(netroot::refuse(&wanted).into()),
+        };
         if outcome.is_ok() {
             break;
         }
@@ -60,12 +64,13 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
     Ok(())
 }
 
-fn mount_source(machine: &Machine, source: &Source) -> Result<(), PhaseError> {
-    match source {
+fn mount_wanted(machine: &Machine, wanted: &Wanted) -> Result<(), PhaseError> {
+    let source = netroot::resolve(machine, wanted)?;
+    match &source {
         Source::Ram => mount_ram(machine),
         Source::Http(http) => mount_fetched(machine, http),
         Source::Nfs(nfs) => mount_nfs(machine, nfs, &source.to_string()),
-        Source::Iscsi(_) | Source::Nbd(_) => mount_attached(machine, netroot::attach(machine, source, true)?),
+        Source::Iscsi(_) | Source::Nbd(_) => mount_attached(machine, netroot::attach(machine, &source, true)?),
     }
 }
 

@@ -57,6 +57,9 @@ pub fn mount_all(machine: &Machine) -> Result<(), PhaseError> {
         }
         let place = match &entry.place {
             StatePlace::Tmpfs { size, mode } => mount_tmpfs(boot.sys, entry, number, size, mode)?,
+            StatePlace::Volume { source, .. } if !netroot::BUILT_IN => {
+                Err(netroot::NetrootError::NotBuiltIn { what: source.clone() })?
+            }
             StatePlace::Volume { source, folder, .. } => {
                 let place = mount_volume(machine, entry, source)?;
                 folder.as_ref().map_or(place.clone(), |folder| place.join(folder))
@@ -87,7 +90,7 @@ fn survive(boot: &Boot) {
 
 /// Whether an entry waits for a server.
 pub fn wants_network(entries: &[State]) -> bool {
-    entries.iter().any(|entry| matches!(entry.place, StatePlace::Volume { .. }))
+    netroot::BUILT_IN && entries.iter().any(|entry| matches!(entry.place, StatePlace::Volume { .. }))
 }
 
 fn place_of(number: usize) -> PathBuf {

@@ -82,7 +82,7 @@ pub struct BuildOutcome {
 /// Builds an image, or finds that it is there already.
 pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, Failure> {
     let recipe = options.load_recipe()?;
-    let pid1 = pid1::load_pid1(request.pid1.as_deref())?;
+    let pid1 = pid1::load_pid1(request.pid1.as_deref(), pid1::wants_network_roots(&recipe))?;
     let dir = request.out.join(recipe.image_name());
     let outcome = |found: fresh::Found| BuildOutcome {
         recipe: recipe.name.clone(),

@@ -33,6 +33,17 @@ fn boots_over_the_network_from_its_own_ipxe_script() {
 }
 
 #[test]
+fn a_network_root_is_refused_by_an_image_without_them() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let outcome = smoke(&rescue(), &["--append", "bw.root=nbd://10.0.2.2/rescue", "--deadline-s", "60"]);
+    outcome.assert_failed("PID1 stopped in phase `root`");
+    let told = "this image's PID1 has no network roots, and cannot reach `nbd://10.0.2.2/rescue`: build the image with `--root";
+    assert!(outcome.log("console.log").contains(told), "{}", outcome.log("console.log"));
+}
+
+#[test]
 fn an_ipxe_script_that_cannot_fetch_fails_with_its_reason_on_the_console() {
     if !have(&[QEMU]) {
         return;

@@ -27,6 +27,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Whether this PID1 can have its root or a volume on the network. The one for images that have neither cannot: what only
+/// they need is then never reached, and not linked. Every way to it asks this.
+pub const BUILT_IN: bool = cfg!(feature = "netroot");
+
 /// Between two looks at the network while the root waits for it.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -79,6 +83,10 @@ impl Keepers {
 #[derive(Debug, thiserror::Error)]
 pub enum NetrootError {
     #[error(
+        "this image's PID1 has no network roots, and cannot reach `{what}`: build the image with `--root http`, `nfs`, `iscsi` or `nbd` (`[root] mode`)"
+    )]
+    NotBuiltIn { what: String },
+    #[error(
         "the root comes over {mode}, but neither the image nor the command line names its server: give `bw.root={mode}://...`"
     )]
     Nowhere { mode: &'static str },
@@ -109,17 +117,29 @@ pub fn wanted(config: &BootConfig, cmdline: &Cmdline) -> Result<Vec<Wanted>, Sou
 /// Whether the root needs the network. What cannot be read is told when the root is looked for.
 pub fn wants_network(config: &BootConfig, cmdline: &Cmdline) -> bool {
     let local = |wanted: &Wanted| *wanted == Source::Ram.into();
-    wanted(config, cmdline).is_ok_and(|wanted| !wanted.iter().all(local))
+    BUILT_IN && wanted(config, cmdline).is_ok_and(|wanted| !wanted.iter().all(local))
 }
 
 /// Whether the first server that is to be reached has an IPv6 address and no name.
 pub fn wants_ipv6(config: &BootConfig, cmdline: &Cmdline) -> bool {
+    if !BUILT_IN {
+        return false;
+    }
     let wanted = wanted(config, cmdline).unwrap_or_default();
     let host = wanted.iter().find_map(|wanted| match wanted {
         Wanted::Source(source) => source.host(),
         Wanted::RootPath => None,
     });
     matches!(host, Some(Host::Address(IpAddr::V6(_))))
+}
+
+/// An image for roots in memory that is told to take another one.
+pub fn refuse(wanted: &Wanted) -> NetrootError {
+    let what = match wanted {
+        Wanted::Source(source) => source.to_string(),
+        Wanted::RootPath => "DHCP's root path".into(),
+    };
+    NetrootError::NotBuiltIn { what }
 }
 
 /// The source that is meant once the network is up.
@@ -223,4 +243,31 @@ pub fn site<'a>(machine: &'a Machine, host: &Host, root: &str) -> Result<Site<'a
     let facts = machine.network().map(NetWatch::state).unwrap_or_default().facts;
     let name = Some(facts.hostname).filter(|_| facts.named);
     Ok(Site { boot, addresses, name, watch: Watch::new(&boot.board, root) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_network_roots_it_says_how_to_build_an_image_with_them() {
+        for (wanted, what) in [
+            (Source::Nbd(source::Nbd { host: Host::BootServer, port: 10809, export: "x".into() }).into(), "nbd:///x"),
+            (Wanted::RootPath, "DHCP's root path"),
+        ] {
+            let text = refuse(&wanted).to_string();
+            assert!(
+                text.contains(&["cannot reach `", what, "`: build the image with `--root http`"].concat()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_network_is_waited_for_where_a_root_can_come_from_it() {
+        let mut config = crate::sys::fake::boot_config();
+        assert!(!wants_network(&config, &Cmdline::default()));
+        config.root.sources = vec!["nbd:///worker".into()];
+        assert_eq!(wants_network(&config, &Cmdline::default()), BUILT_IN);
+    }
 }
