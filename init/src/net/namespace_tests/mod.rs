@@ -11,7 +11,6 @@ use super::dhcp::machine::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use super::dhcp::packet::{Packet, parse_packet};
 use super::engine::{Engine, Millis, Outcome, Report};
 use super::ip_param::parse_cidr;
-use super::netlink::NetlinkError;
 use super::netlink::address::{Address, RouteTo};
 use super::netlink::message::Builder;
 use super::netlink::route::{Link, Route};
