@@ -1,28 +1,39 @@
 #!/usr/bin/env bash
 # Installs what building images and running the tests needs, and says what it installs before it does.
-# usage: scripts/setup.sh image|test
-# Packages come from the host's own apt sources, toolchains from rustup's and Go's own installers.
+# usage: scripts/setup.sh image|test [--list]
+#   --list  install nothing; print the Debian packages that an empty machine needs
+# Packages come from the host's own apt sources, toolchains from rustup's and Go's own sites.
 set -euo pipefail
 
-goal=${1:?usage: scripts/setup.sh image|test}
+goal=${1:?usage: scripts/setup.sh image|test [--list]}
 rust_toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$(dirname "$0")/../rust-toolchain.toml")
 musl=x86_64-unknown-linux-musl
+# The Go that the locks pin, and the SHA-256 that its site publishes for its archive: both change together.
 go_needed=$(sed -n 's/^go //p' "$(dirname "$0")/../programs/node/go.mod")
+go_sha256=d0f743b33e8d8945e6b1f432edd15785c70507121d6e2a723b21285eddf8b57b # 1.26.8
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "error: $1"; [ -z "${2:-}" ] || say "help: $2"; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else die "installing packages needs root and there is no sudo" "run as root: $*"; fi; }
 
-# program:package, what an image build runs; then what only the tests run.
+# program:package and file:package, what an image build needs; then what only the tests need. Recommended packages are not
+# installed, so the C library's headers and start files, which linking a Rust program takes, are asked for by themselves.
 wanted="qemu-system-x86_64:qemu-system-x86 mksquashfs:squashfs-tools cc:gcc curl:curl"
-files="/usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring /etc/ssl/certs/ca-certificates.crt:ca-certificates"
+files="/usr/include/stdio.h:libc6-dev /usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring /etc/ssl/certs/ca-certificates.crt:ca-certificates"
 if [ "$goal" = test ]; then
     wanted="$wanted mkfs.erofs:erofs-utils cpio:cpio zstd:zstd xz:xz-utils file:file ssh:openssh-client depmod:kmod lsinitramfs:initramfs-tools-core docker-registry:docker-registry dnsmasq:dnsmasq-base ip:iproute2 ganesha.nfsd:nfs-ganesha rpcbind:rpcbind tgtd:tgt mke2fs:e2fsprogs qemu-nbd:qemu-utils nbd-server:nbd-server dracut:dracut-core python3:python3"
     files="$files /usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so:nfs-ganesha-vfs"
+    # libFuzzer is C++.
+    wanted="$wanted c++:g++"
     # The boot chain's loaders, a machine that asks for them, and the browser that looks at its page.
     wanted="$wanted grub-script-check:grub-common openssl:openssl chromium:chromium busybox:busybox"
     files="$files /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/undionly.kpxe:ipxe /usr/lib/PXELINUX/pxelinux.0:pxelinux"
     files="$files /usr/lib/syslinux/modules/bios/ldlinux.c32:syslinux-common /usr/lib/grub/x86_64-efi/efinet.mod:grub-efi-amd64-bin"
+fi
+
+if [ "${2:-}" = --list ]; then
+    for pair in $wanted $files; do printf '%s\n' "${pair##*:}"; done | LC_ALL=C sort -u
+    exit
 fi
 
 missing=()
@@ -60,35 +71,42 @@ if ! rustup component list --toolchain "$rust_toolchain" --installed | grep -qx 
     rustup component add --toolchain "$rust_toolchain" rust-src
 fi
 
-# Is version $1 at least $2?
-at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+# Exactly the pinned Go: another one gives other programs. It stands beside whatever else is there, and bootwright finds it.
 data_dir=${XDG_DATA_HOME:-$HOME/.local/share}/bootwright
 go_dir=$data_dir/go
-go_found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//' || true)
-if [ -z "$go_found" ] || ! at_least "$go_found" "$go_needed"; then
-    if [ ! -x "$go_dir/bin/go" ] || ! at_least "$("$go_dir/bin/go" env GOVERSION | sed 's/^go//')" "$go_needed"; then
-        say "installing Go $go_needed into $go_dir (found: ${go_found:-none})"
-        mkdir -p "$(dirname "$go_dir")"
-        tmp=$(mktemp -d "$go_dir.XXXXXX")
-        curl -fsSL "https://go.dev/dl/go$go_needed.linux-amd64.tar.gz" | tar -xz -C "$tmp" --strip-components=1 \
-            || { rm -rf "$tmp"; die "cannot fetch Go $go_needed" "install Go $go_needed or newer and put it on PATH"; }
-        rm -rf "$go_dir"
-        mv "$tmp" "$go_dir"
+is_pinned_go() { [ "$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null)" = "go$go_needed" ]; }
+go=none
+for place in $(type -ap go) "$go_dir/bin/go" /usr/local/go/bin/go; do
+    if [ -x "$place" ] && is_pinned_go "$place"; then
+        go=$place
+        break
     fi
+done
+if [ "$go" = none ]; then
+    say "installing Go $go_needed into $go_dir"
+    mkdir -p "$(dirname "$go_dir")"
+    tmp=$(mktemp -d "$go_dir.XXXXXX")
+    trap 'rm -rf "$tmp"' EXIT
+    by_hand="install Go $go_needed from https://go.dev/dl/ into /usr/local/go"
+    curl -fsSL -o "$tmp/go.tar.gz" "https://go.dev/dl/go$go_needed.linux-amd64.tar.gz" || die "cannot fetch Go $go_needed" "$by_hand"
+    echo "$go_sha256  $tmp/go.tar.gz" | sha256sum --check --quiet || die "the archive of Go $go_needed is not the one that was published" "$by_hand"
+    tar -xzf "$tmp/go.tar.gz" -C "$tmp"
+    rm -rf "$go_dir"
+    mv "$tmp/go" "$go_dir"
+    go=$go_dir/bin/go
 fi
 
 # Programs for the tests that no Debian package has (tests/programs/go.mod).
 if [ "$goal" = test ]; then
-    export PATH="$PATH:$go_dir/bin"
     programs=$(cd "$(dirname "$0")/../tests/programs" && pwd)
     programs_dir=$data_dir/test-programs
     if [ ! -x "$programs_dir/matchbox" ] || [ ! -e "$programs_dir/ipxe.efi" ] || [ "$programs/go.sum" -nt "$programs_dir/matchbox" ]; then
         say "building matchbox and fetching an iPXE that verifies signatures into $programs_dir"
         mkdir -p "$programs_dir"
-        fetch() { go -C "$programs" mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }
+        fetch() { "$go" -C "$programs" mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }
         ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of tests/programs/go.mod"
         install -m 644 "$ipxe/binary/ipxe.efi" "$programs_dir/ipxe.efi"
-        CGO_ENABLED=0 go -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
+        CGO_ENABLED=0 "$go" -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
     fi
 fi
 say "ready"

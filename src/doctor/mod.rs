@@ -4,8 +4,9 @@ mod tool;
 
 pub use tool::{Found, Host, ThisHost, Tool};
 
-use crate::lock::Lock;
+use crate::lock::{Lock, LockedComponent};
 use crate::recipe::{CheckedRecipe, SourceSpec};
+use crate::source::go::{parse_go_version, pinned_toolchain};
 use bootwright_contract::RootImage;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -17,23 +18,24 @@ pub struct Needs {
     pub build: BTreeSet<Tool>,
     /// Without these its image cannot be tried here.
     pub smoke: BTreeSet<Tool>,
+    /// The Go that the lock pins: `1.26.8`. An older one cannot build it, a newer one not as it is locked.
+    pub go: Option<String>,
 }
 
 /// Reads the needs off a checked recipe. apt is only needed for components that the lock does not pin as the recipe asks.
 pub fn needs_of(recipe: &CheckedRecipe, lock: Option<&Lock>) -> Needs {
     let mut build = BTreeSet::from([Tool::Pid1]);
+    let mut go = None;
     for component in recipe.components.iter().filter(|c| c.enabled) {
+        let is_it = |c: &&LockedComponent| c.name == component.name && c.spec == component.source;
+        let locked = lock.and_then(|lock| lock.components.iter().find(is_it));
         match &component.source {
-            SourceSpec::Deb(_) => {
-                let locked = lock.is_some_and(|lock| {
-                    lock.components.iter().any(|c| c.name == component.name && c.spec == component.source)
-                });
-                if !locked {
-                    build.extend([Tool::AptGet, Tool::DebianKeyring]);
-                }
-            }
+            SourceSpec::Deb(_) if locked.is_none() => build.extend([Tool::AptGet, Tool::DebianKeyring]),
+            SourceSpec::Deb(_) => {}
             SourceSpec::Go(_) => {
                 build.insert(Tool::Go);
+                let pinned = locked.and_then(|c| pinned_toolchain(&c.pins)).map(|v| v.trim_start_matches("go"));
+                go = later(go, pinned.map(String::from));
             }
             SourceSpec::Url(_) | SourceSpec::Oci(_) | SourceSpec::Path(_) => {}
         }
@@ -43,7 +45,12 @@ pub fn needs_of(recipe: &CheckedRecipe, lock: Option<&Lock>) -> Needs {
         RootImage::Erofs => build.insert(Tool::MkfsErofs),
         RootImage::Cpio => false,
     };
-    Needs { build, smoke: BTreeSet::from([Tool::Qemu, Tool::IpxeRom]) }
+    Needs { build, smoke: BTreeSet::from([Tool::Qemu, Tool::IpxeRom]), go }
+}
+
+/// The later of two versions of Go.
+fn later(a: Option<String>, b: Option<String>) -> Option<String> {
+    a.into_iter().chain(b).max_by_key(|version| parse_go_version(version))
 }
 
 /// One tool's row.
@@ -95,25 +102,64 @@ pub type Asked = (String, Result<Needs, String>);
 
 /// Looks for all tools and judges each recipe. `has_apt` says that packages are installed with apt here.
 pub fn diagnose(asked: &[Asked], host: &dyn Host, has_apt: bool) -> Diagnosis {
-    let tools: Vec<ToolRow> = Tool::ALL.into_iter().map(|tool| tool_row(tool, asked, host)).collect();
+    let go = asked.iter().filter_map(|(_, needs)| needs.as_ref().ok()?.go.clone()).fold(None, |a, b| later(a, Some(b)));
+    let (mut tools, mut too_old) = (Vec::new(), Vec::new());
+    for tool in Tool::ALL {
+        let mut found = host.find(tool);
+        if let (Tool::Go, Some(needed)) = (tool, &go) {
+            (found, too_old) = fit_first(found, needed);
+        }
+        tools.push(tool_row(tool, asked, found.into_iter().next()));
+    }
     let is_missing = |tool: &Tool| tools.iter().any(|row| row.tool == *tool && row.found.is_none());
     let recipes = asked.iter().map(|(name, needs)| recipe_row(name, needs, &is_missing)).collect();
     let wanted = tools.iter().filter(|row| row.found.is_none() && !row.needed_by.is_empty()).map(|row| row.tool);
     let (by_package, by_hand): (Vec<Tool>, Vec<Tool>) = wanted.partition(|t| has_apt && t.package().is_some());
     let packages: Vec<&str> = by_package.iter().filter_map(|t| t.package()).collect();
     let install = (!packages.is_empty()).then(|| format!("sudo apt-get install -y {}", packages.join(" ")));
-    let hints = by_hand.iter().map(|t| (t.name().to_string(), t.hint().to_string())).collect();
+    let mut hints: Vec<(String, String)> =
+        by_hand.iter().map(|t| (t.name().to_string(), t.hint().to_string())).collect();
+    hints.extend(go.and_then(|needed| go_hint(&needed, &tools, &too_old)).map(|hint| (Tool::Go.name().into(), hint)));
     Diagnosis { version: 1, tools, recipes, install, hints }
 }
 
-fn tool_row(tool: Tool, asked: &[Asked], host: &dyn Host) -> ToolRow {
+/// Those that can build what needs Go `needed`, that version itself first; and those that are too old.
+fn fit_first(found: Vec<Found>, needed: &str) -> (Vec<Found>, Vec<Found>) {
+    let version = |found: &Found| found.version.as_deref().and_then(parse_go_version);
+    // A development build has no number: it is taken for new.
+    let is_fit = |found: &Found| version(found).is_none_or(|v| Some(v) >= parse_go_version(needed));
+    let (mut fit, too_old): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_fit);
+    fit.sort_by_key(|found| found.version.as_deref() != Some(needed));
+    (fit, too_old)
+}
+
+/// What there is to say when the Go at hand is not the pinned one.
+fn go_hint(needed: &str, tools: &[ToolRow], too_old: &[Found]) -> Option<String> {
+    let row = tools.iter().find(|row| row.tool == Tool::Go)?;
+    let version = |found: &Found| found.version.clone().unwrap_or_default();
+    match &row.found {
+        Some(found) if found.version.as_deref() == Some(needed) => None,
+        Some(found) => Some(format!(
+            "the lock pins {needed}, found {}: `build --locked` refuses it, and `build` renews the lock; \
+            `scripts/setup.sh image` of bootwright's own checkout installs the pinned one",
+            version(found)
+        )),
+        None if too_old.is_empty() => Some(format!("needed is {needed}")),
+        None => {
+            let found: Vec<String> = too_old.iter().map(version).collect();
+            Some(format!("needed is {needed}, too old is {}", found.join(", ")))
+        }
+    }
+}
+
+fn tool_row(tool: Tool, asked: &[Asked], found: Option<Found>) -> ToolRow {
     let needs_it = |needs: &Needs| needs.build.contains(&tool) || needs.smoke.contains(&tool);
     let needed_by = asked.iter().filter(|(_, needs)| needs.as_ref().is_ok_and(needs_it));
     ToolRow {
         tool,
         name: tool.name(),
         purpose: tool.purpose(),
-        found: host.find(tool),
+        found,
         needed_by: needed_by.map(|(name, _)| name.clone()).collect(),
     }
 }

@@ -4,15 +4,27 @@ use super::*;
 struct Without(Vec<Tool>);
 
 impl Host for Without {
-    fn find(&self, tool: Tool) -> Option<Found> {
-        let found = Found { path: Some("/bin/x".into()), version: Some("1.0".into()) };
-        (!self.0.contains(&tool)).then_some(found)
+    fn find(&self, tool: Tool) -> Vec<Found> {
+        if self.0.contains(&tool) { Vec::new() } else { versions(&["1.0"]) }
+    }
+}
+
+fn versions(versions: &[&str]) -> Vec<Found> {
+    versions.iter().map(|v| Found { path: Some("/bin/x".into()), version: Some((*v).into()) }).collect()
+}
+
+/// A host that has everything, and Go in those versions.
+struct WithGo<'a>(&'a [&'a str]);
+
+impl Host for WithGo<'_> {
+    fn find(&self, tool: Tool) -> Vec<Found> {
+        versions(if tool == Tool::Go { self.0 } else { &["1.0"] })
     }
 }
 
 fn asked() -> Vec<Asked> {
     let smoke = BTreeSet::from([Tool::Qemu, Tool::IpxeRom]);
-    let needs = |tools: &[Tool]| Ok(Needs { build: tools.iter().copied().collect(), smoke: smoke.clone() });
+    let needs = |tools: &[Tool]| Ok(Needs { build: tools.iter().copied().collect(), smoke: smoke.clone(), go: None });
     vec![
         ("rescue".into(), needs(&[Tool::Pid1, Tool::Mksquashfs])),
         ("worker".into(), needs(&[Tool::Pid1, Tool::Go, Tool::Mksquashfs])),
@@ -41,6 +53,30 @@ fn one_command_installs_what_is_missing_and_needed() {
 }
 
 #[test]
+fn the_pinned_version_of_go_decides() {
+    let mut asked = asked();
+    asked[1].1.as_mut().unwrap().go = Some("1.26.8".into());
+    // Versions at hand in their order -> the one that is shown, whether the worker builds, what is said.
+    let cases: [(&[&str], Option<&str>, bool, &[&str]); 5] = [
+        (&["1.26.8"], Some("1.26.8"), true, &[]),
+        (&["1.19.8", "1.27.0", "1.26.8"], Some("1.26.8"), true, &[]),
+        (&["1.19.8", "1.27.0"], Some("1.27.0"), true, &["the lock pins 1.26.8, found 1.27.0", "--locked"]),
+        (&["1.19.8", "1.26.7"], None, false, &["setup.sh image", "needed is 1.26.8, too old is 1.19.8, 1.26.7"]),
+        (&[], None, false, &["setup.sh image", "needed is 1.26.8"]),
+    ];
+    for (at_hand, shown, builds, said) in cases {
+        let host = WithGo(at_hand);
+        let diagnosis = diagnose(&asked, &host, true);
+        let row = diagnosis.tools.iter().find(|row| row.tool == Tool::Go).unwrap();
+        assert_eq!(row.found.as_ref().and_then(|f| f.version.as_deref()), shown, "{at_hand:?}");
+        assert_eq!(diagnosis.recipes[1].builds, builds, "{at_hand:?}");
+        let hints: Vec<&str> = diagnosis.hints.iter().map(|(_, hint)| hint.as_str()).collect();
+        assert!(said.iter().all(|text| hints.join("; ").contains(text)), "{at_hand:?}: {hints:?}");
+        assert_eq!(hints.is_empty(), said.is_empty(), "{at_hand:?}: {hints:?}");
+    }
+}
+
+#[test]
 fn nothing_is_missing() {
     let diagnosis = diagnose(&asked(), &Without(vec![]), true);
     assert_eq!(diagnosis.working(), ["rescue", "worker"]);
@@ -56,7 +92,11 @@ fn needs_follow_the_recipe_and_its_lock() {
     let (rescue, worker) = (load("rescue"), load("worker"));
     let unlocked = needs_of(&rescue, None).build;
     assert!(unlocked.contains(&Tool::AptGet) && !unlocked.contains(&Tool::Go), "{unlocked:?}");
-    assert!(needs_of(&worker, None).build.contains(&Tool::Go));
+    assert!(needs_of(&worker, None).build.contains(&Tool::Go) && needs_of(&worker, None).go.is_none());
+    let its_lock = crate::lock::load_lock(&worker.lock_path).unwrap();
+    let module = include_str!("../../programs/node/go.mod");
+    let expected = module.lines().find_map(|line| line.strip_prefix("go "));
+    assert_eq!(needs_of(&worker, its_lock.as_ref()).go.as_deref(), expected);
     let lock = Lock {
         version: 1,
         time: 0,

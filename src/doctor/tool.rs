@@ -98,7 +98,7 @@ impl Tool {
             }
             Self::DebianKeyring => "put Debian's keyring at /usr/share/keyrings/debian-archive-keyring.gpg",
             Self::Go => {
-                "unpack Go's archive (https://go.dev/dl/) to /usr/local/go, or install a package that is new enough"
+                "run `scripts/setup.sh image` of bootwright's own checkout, or unpack Go's archive (https://go.dev/dl/) to /usr/local/go"
             }
             Self::Mksquashfs => "install squashfs-tools",
             Self::MkfsErofs => "install erofs-utils",
@@ -121,7 +121,8 @@ pub struct Found {
 
 /// Looks for tools; the tests have another one.
 pub trait Host {
-    fn find(&self, tool: Tool) -> Option<Found>;
+    /// All of them where several versions may stand side by side, as those of Go do; in the order in which they are tried.
+    fn find(&self, tool: Tool) -> Vec<Found>;
 }
 
 /// The machine that this runs on.
@@ -132,12 +133,12 @@ pub struct ThisHost {
 }
 
 impl Host for ThisHost {
-    fn find(&self, tool: Tool) -> Option<Found> {
-        match tool {
+    fn find(&self, tool: Tool) -> Vec<Found> {
+        let one = match tool {
+            Tool::Go => return find_go(),
             Tool::Pid1 => self.has_pid1.then_some(Found { path: None, version: None }),
             Tool::AptGet => find_program("apt-get", "--version"),
             Tool::DebianKeyring => find_keyring(),
-            Tool::Go => find_go(),
             Tool::Mksquashfs => find_program("mksquashfs", "-version"),
             Tool::MkfsErofs => find_program("mkfs.erofs", "-V"),
             Tool::Qemu => find_program(crate::smoke::QEMU, "--version"),
@@ -145,7 +146,8 @@ impl Host for ThisHost {
             Tool::Ovmf => find_ovmf(),
             Tool::Dnsmasq => find_program("dnsmasq", "--version"),
             Tool::IpxeLoaders => find_loaders(),
-        }
+        };
+        one.into_iter().collect()
     }
 }
 
@@ -163,10 +165,11 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// `go` as the Go source finds it, beyond PATH too.
-fn find_go() -> Option<Found> {
-    let go = crate::source::go::Toolchain::find("doctor", true).ok()?;
-    Some(Found { path: Some(go.go), version: Some(go.version.trim_start_matches("go").into()) })
+/// Every `go` that the Go source finds, beyond PATH too.
+fn find_go() -> Vec<Found> {
+    let found = crate::source::go::Toolchain::find_all("doctor", true).unwrap_or_default();
+    let found = found.into_iter();
+    found.map(|go| Found { path: Some(go.go), version: Some(go.version.trim_start_matches("go").into()) }).collect()
 }
 
 fn find_keyring() -> Option<Found> {

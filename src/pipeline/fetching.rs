@@ -20,8 +20,9 @@ pub fn fetch_and_open(
         renew_changed(recipe, options, &enabled, renewed)?;
     }
     let mut results = open_all(recipe, options, renewed, &enabled);
-    let gone: Vec<usize> =
-        (0..results.len()).filter(|i| !locked && matches!(results[*i], Err(SourceError::Gone { .. }))).collect();
+    let gone: Vec<usize> = (0..results.len())
+        .filter(|i| !locked && results[*i].as_ref().is_err_and(SourceError::is_outdated_pin))
+        .collect();
     if !gone.is_empty() {
         for (i, e) in gone.iter().filter_map(|i| Some((i, results[*i].as_ref().err()?))) {
             options.ui.say(format_args!("component `{}`: {e}: pinning it anew", enabled[*i].name));

@@ -98,7 +98,8 @@ pub trait Source {
     /// the metadata carries size and hash.
     fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError>;
 
-    /// Brings every pinned body into the cache, verified. [`SourceError::Gone`] when a pinned thing is no longer there.
+    /// Brings every pinned body into the cache, verified. [`SourceError::Gone`] when a pinned thing is no longer there,
+    /// [`SourceError::OtherToolchain`] when what builds it is not.
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError>;
 
     /// Whether the local files that the pins were made from are still the same; true for what lies elsewhere. Looks at
@@ -137,6 +138,8 @@ pub enum SourceError {
     Offline { name: String },
     #[error("`{tool}` is missing, which {needed_for} needs")]
     MissingTool { tool: String, needed_for: String, install: String },
+    #[error("the programs are pinned to be built by {pinned}, and this machine has {found}")]
+    OtherToolchain { pinned: String, found: String, install: &'static str },
     #[error("`{command}` failed ({status}): {stderr}")]
     Command { command: String, status: String, stderr: String },
     #[error("`{archive}`: {problem} at `{entry}`")]
@@ -151,6 +154,11 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// What was pinned is no longer to be had: pinning it anew may help.
+    pub fn is_outdated_pin(&self) -> bool {
+        matches!(self, Self::Gone { .. } | Self::OtherToolchain { .. })
+    }
+
     /// The `help:` line.
     pub fn help(&self) -> String {
         match self {
@@ -161,6 +169,9 @@ impl SourceError {
             Self::Fetch { .. } => "check the network, the proxy variables and the mirror, then run the command again: it resumes".into(),
             Self::Offline { .. } => "run once without --offline to fill the cache".into(),
             Self::MissingTool { install, .. } => install.clone(),
+            Self::OtherToolchain { pinned, install, .. } => {
+                format!("install {pinned} by {install}; or renew the pins with `bootwright lock`, look at the difference and commit it")
+            }
             Self::Command { .. } => "run it by hand to see more, or with -v".into(),
             Self::BadArchive { .. } => "the archive is damaged or not meant for an image; nothing of it was used".into(),
             Self::BadInput { help, .. } => help.clone(),

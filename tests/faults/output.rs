@@ -46,11 +46,10 @@ fn inspect_reads_our_images_and_those_of_others() {
 #[test]
 fn doctor_says_what_is_missing_and_what_works_without_it() {
     let project = Project::new();
-    let squashed = project.read("recipes/tiny.toml").replace("\"cpio\"", "\"squashfs\"");
-    for (name, text) in
-        [("rescue", project.read("recipes/tiny.toml")), ("worker", squashed.clone()), ("worker-prebuilt", squashed)]
-    {
-        project.write(&format!("recipes/{name}.toml"), text);
+    let tiny = project.read("recipes/tiny.toml");
+    let squashed = tiny.replace("\"cpio\"", "\"squashfs\"");
+    for name in ["rescue", "worker", "worker-prebuilt", "base", "ext4"] {
+        project.write(&format!("recipes/{name}.toml"), if name.starts_with("worker") { &squashed } else { &tiny });
     }
     std::fs::create_dir(project.path("empty")).unwrap();
     let doctor = |more: &[&str]| {
@@ -58,7 +57,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
         Run::of(command.env("PATH", project.path("empty")).output().unwrap())
     };
     let run = doctor(&[]);
-    run.fails(1, &["cannot be built here: `worker`, `worker-prebuilt`", "what works without it: rescue"]);
+    run.fails(1, &["cannot be built here: `worker`, `worker-prebuilt`", "what works without it: rescue, base, ext4"]);
     run.says(&["mksquashfs", "needs mksquashfs", "squashfs-tools", "qemu-system-x86", "works"]);
     doctor(&["--recipe", "rescue"]).succeeds().says(&["rescue", "works"]);
     let json = doctor(&["--json"]);
@@ -66,7 +65,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
     let found = json.json();
     assert_eq!(found["version"], 1);
     let builds: Vec<_> = found["recipes"].as_array().unwrap().iter().map(|r| r["builds"].as_bool().unwrap()).collect();
-    assert_eq!(builds, [true, false, false]);
+    assert_eq!(builds, [true, false, false, true, true]);
     let missing = doctor(&["--recipe", "none"]);
     missing.fails(2, &["none"]);
 }

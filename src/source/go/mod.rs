@@ -13,7 +13,7 @@ mod tests;
 mod toolchain;
 mod workspace;
 
-pub use toolchain::Toolchain;
+pub use toolchain::{Toolchain, parse_go_version};
 
 use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
@@ -21,6 +21,7 @@ use crate::recipe::GoSpec;
 use build::Built;
 use modules::Modules;
 use std::path::{Path, PathBuf};
+use toolchain::exactly;
 use workspace::Workspace;
 
 /// Folder of the cache's derived things.
@@ -34,11 +35,11 @@ pub struct Go<'a> {
 
 impl Source for Go<'_> {
     fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
-        self.lock_with(&self.toolchain(cx)?, cx)
+        self.lock_with(&self.toolchains(cx)?, cx)
     }
 
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
-        self.fetch_with(|| self.toolchain(cx), pins, cx)
+        self.fetch_with(|| self.toolchains(cx), pins, cx)
     }
 
     fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
@@ -58,8 +59,8 @@ impl Source for Go<'_> {
 }
 
 impl Go<'_> {
-    fn toolchain(&self, cx: &Context<'_>) -> Result<Toolchain, SourceError> {
-        Toolchain::find(&self.programs(), cx.settings.offline)
+    fn toolchains(&self, cx: &Context<'_>) -> Result<Vec<Toolchain>, SourceError> {
+        Toolchain::find_all(&self.programs(), cx.settings.offline)
     }
 
     /// The programs' names, for messages.
@@ -72,8 +73,8 @@ impl Go<'_> {
         self.spec.dir.as_ref().map(|dir| cx.recipe_dir.join(dir))
     }
 
-    fn lock_with(&self, go: &Toolchain, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
-        let modules = Modules { go, cx };
+    fn lock_with(&self, toolchains: &[Toolchain], cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
+        let modules = Modules { toolchains, cx };
         let mut pins = match self.dir(cx) {
             Some(dir) => modules.lock_dir(&dir)?,
             None => modules.lock_module(&self.spec.module, &self.spec.version)?,
@@ -84,7 +85,7 @@ impl Go<'_> {
 
     fn fetch_with(
         &self,
-        toolchain: impl FnOnce() -> Result<Toolchain, SourceError>,
+        toolchains: impl FnOnce() -> Result<Vec<Toolchain>, SourceError>,
         pins: &[Pin],
         cx: &Context<'_>,
     ) -> Result<(), SourceError> {
@@ -105,16 +106,19 @@ impl Go<'_> {
         if cx.cache.derived(KIND, &key).is_some() {
             return Ok(());
         }
-        let go = toolchain()?;
-        check_toolchain(&go, pins)?;
-        let modules = Modules { go: &go, cx }.fetch(pins)?;
+        let found = toolchains()?;
+        let go = match pinned_toolchain(pins) {
+            Some(pinned) => exactly(&found, pinned)?,
+            None => &found[0],
+        };
+        let modules = Modules { toolchains: std::slice::from_ref(go), cx }.fetch(pins)?;
         let mut workspace = match self.dir(cx) {
             Some(dir) => Workspace::of_dir(&dir, cx)?,
             None => Workspace::of_module(&self.spec.module, &modules, cx)?,
         };
-        workspace.apply_edits(self.spec, &go)?;
+        workspace.apply_edits(self.spec, go)?;
         let task = cx.ui.task(&format!("building {programs} with {} (takes minutes)", go.version), None);
-        let out = build::build(self.spec, &workspace, &go, cx)?;
+        let out = build::build(self.spec, &workspace, go, cx)?;
         drop(task);
         cx.cache.adopt_derived(KIND, &key, &out)?;
         Ok(())
@@ -145,16 +149,9 @@ impl Go<'_> {
     }
 }
 
-/// The toolchain decides the bytes of a program: another one than the pinned one must not build it silently.
-fn check_toolchain(go: &Toolchain, pins: &[Pin]) -> Result<(), SourceError> {
-    match pins.iter().find_map(|pin| pin.detail.get("toolchain")) {
-        Some(pinned) if *pinned != go.version => Err(SourceError::Gone {
-            name: "Go toolchain".into(),
-            version: pinned.clone(),
-            place: format!("this machine, which has {} at `{}`", go.version, go.go.display()),
-        }),
-        _ => Ok(()),
-    }
+/// The version that the pins of a component name: `go1.26.8`.
+pub fn pinned_toolchain(pins: &[Pin]) -> Option<&str> {
+    pins.iter().find_map(|pin| pin.detail.get("toolchain")).map(String::as_str)
 }
 
 fn facts(module: &build::Module) -> PackageFacts {

@@ -2,7 +2,7 @@
 
 use super::super::{Context, Pin, SourceError};
 use super::gomod::{GoMod, read_go_mod};
-use super::toolchain::Toolchain;
+use super::toolchain::{Toolchain, at_least};
 use crate::entry::Sha256;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,9 +10,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Lock and fetch with one toolchain.
+/// Lock and fetch.
 pub struct Modules<'a> {
-    pub go: &'a Toolchain,
+    /// At least one. Any of them brings modules.
+    pub toolchains: &'a [Toolchain],
     pub cx: &'a Context<'a>,
 }
 
@@ -45,11 +46,11 @@ impl Modules<'_> {
     pub fn lock_module(&self, path: &str, version: &str) -> Result<Vec<Pin>, SourceError> {
         let found = self.download(&[format!("{path}@{version}")])?.remove(0);
         let module = load_go_mod(&format!("{path} {version}"), &found.go_mod)?;
-        self.go.check_new_enough(&format!("{path} {version}"), &module.go)?;
+        let go = at_least(self.toolchains, &format!("{path} {version}"), &module.go)?;
         let published = published(&module, version)?;
         let wanted: Vec<String> = published.iter().map(|(path, version)| format!("{path}@{version}")).collect();
         let mut pins = vec![pin(&found)?];
-        pins[0].detail.insert("toolchain".into(), self.go.version.clone());
+        pins[0].detail.insert("toolchain".into(), go.version.clone());
         for found in self.download(&wanted)? {
             pins.push(pin(&found)?);
         }
@@ -60,7 +61,7 @@ impl Modules<'_> {
     pub fn lock_dir(&self, dir: &Path) -> Result<Vec<Pin>, SourceError> {
         let subject = dir.display().to_string();
         let module = load_go_mod(&subject, &dir.join("go.mod"))?;
-        self.go.check_new_enough(&subject, &module.go)?;
+        let go = at_least(self.toolchains, &subject, &module.go)?;
         let sums = load_sums(dir)?;
         let mut wanted = Vec::new();
         for require in module.requires.iter().filter(|r| !r.indirect) {
@@ -75,7 +76,7 @@ impl Modules<'_> {
             wanted.push(format!("{path}@{version}"));
         }
         let (sha256, size) = hash_dir(dir)?;
-        let detail = BTreeMap::from([("toolchain".to_string(), self.go.version.clone())]);
+        let detail = BTreeMap::from([("toolchain".to_string(), go.version.clone())]);
         let mut pins = vec![Pin { name: module.module, version: String::new(), size, sha256, detail }];
         for found in self.download(&wanted)? {
             let listed = sums.get(&format!("{} {}", found.path, found.version));
@@ -107,7 +108,8 @@ impl Modules<'_> {
         let mut args = vec!["mod", "download", "-json"];
         args.extend(wanted.iter().map(String::as_str));
         let task = self.cx.ui.task(&format!("go modules: {}", summary(wanted)), None);
-        let output = self.go.run(&mut self.go.command(dir.path(), &args))?;
+        let go = &self.toolchains[0];
+        let output = go.run(&mut go.command(dir.path(), &args))?;
         drop(task);
         let answers: Result<Vec<Downloaded>, _> =
             serde_json::Deserializer::from_str(&output.stdout).into_iter().collect();
@@ -117,7 +119,7 @@ impl Modules<'_> {
         if let Some(failed) = answers.iter().find(|answer| !answer.error.is_empty()) {
             return Err(explain(failed));
         }
-        self.go.succeeded(output, "go mod download")?;
+        go.succeeded(output, "go mod download")?;
         let place = |wanted: &String| {
             let found = answers.iter().find(|a| format!("{}@{}", a.path, a.version) == *wanted).cloned();
             found.ok_or_else(|| malformed(wanted))

@@ -1,5 +1,6 @@
 //! Builds of tiny modules: no network, a module cache of their own, modules from a proxy that is a folder.
 
+use super::toolchain::at_least;
 use super::*;
 use crate::cache::Cache;
 use crate::recipe::Edit;
@@ -24,7 +25,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(&dir.path().join("cache")).unwrap();
         let ui = Ui { verbosity: Verbosity::Quiet, ..Ui::default() };
-        let mut go = Toolchain::find("tests", false).unwrap();
+        let mut go = at_least(&Toolchain::find_all("tests", false).unwrap(), "tests", "1.21").unwrap().clone();
         let text = |path: &str| dir.path().join(path).display().to_string();
         go.env = [
             ("GOPROXY", format!("file://{}", text("proxy"))),
@@ -48,11 +49,11 @@ impl World {
     }
 
     fn lock(&self, spec: &GoSpec) -> Result<Vec<Pin>, SourceError> {
-        Go { spec }.lock_with(&self.go, &self.context())
+        Go { spec }.lock_with(std::slice::from_ref(&self.go), &self.context())
     }
 
     fn fetch(&self, spec: &GoSpec, pins: &[Pin]) -> Result<(), SourceError> {
-        Go { spec }.fetch_with(|| Ok(self.go.clone()), pins, &self.context())
+        Go { spec }.fetch_with(|| Ok(vec![self.go.clone()]), pins, &self.context())
     }
 
     fn build(&self, spec: &GoSpec) -> Result<Pool, SourceError> {
@@ -218,7 +219,7 @@ fn a_module_with_folders_of_its_repository() {
     let mut other = pins.clone();
     other[1].detail.insert("toolchain".into(), "go1.20.1".into());
     let error = world.fetch(&spec, &other).unwrap_err().to_string();
-    assert!(error.starts_with("`Go toolchain` go1.20.1 is gone from this machine, which has go1."), "{error}");
+    assert!(error.starts_with("the programs are pinned to be built by go1.20.1, and this machine has go1."), "{error}");
 }
 
 #[test]
@@ -299,12 +300,48 @@ fn a_checksum_that_go_sum_does_not_list() {
     assert!(error.starts_with("`example.com/lib v1.0.0`: has no checksum to compare with `h1:"), "{error}");
 }
 
+/// A `go` that only says its version, or fails.
+fn pretend_go(dir: &TempDir, name: &str, script: &str) -> std::path::PathBuf {
+    let path = dir.path().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn the_pinned_toolchain_may_stand_behind_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = [("a", "go1.19.8"), ("b", "go1.27.0"), ("c", "go1.26.8")];
+    let mut places = vec![pretend_go(&dir, "broken", "exit 1"), dir.path().join("absent")];
+    places.extend(versions.map(|(name, version)| pretend_go(&dir, name, &format!("echo {version}"))));
+    let found = Toolchain::find_in(places, "kubelet", false).unwrap();
+    assert_eq!(found.iter().map(|go| go.version.as_str()).collect::<Vec<_>>(), versions.map(|(_, version)| version));
+    assert_eq!(exactly(&found, "go1.26.8").unwrap().go, dir.path().join("c"));
+    assert_eq!(at_least(&found, "prog", "1.26.8").unwrap().go, dir.path().join("b"), "the first that is new enough");
+    let error = exactly(&found[..1], "go1.26.8").unwrap_err();
+    let place = dir.path().join("a").display().to_string();
+    let expected =
+        format!("the programs are pinned to be built by go1.26.8, and this machine has go1.19.8 at `{place}`");
+    assert_eq!(error.to_string(), expected);
+    let help = error.help();
+    assert!(
+        help.starts_with("install go1.26.8 by `scripts/setup.sh image`") && help.contains("`bootwright lock`"),
+        "{help}"
+    );
+    assert!(error.is_outdated_pin());
+    let error = at_least(&found, "prog", "1.28").unwrap_err().to_string();
+    assert!(error.starts_with("`prog`: needs go1.28, found go1.19.8 at `"), "{error}");
+}
+
 #[test]
 fn a_machine_without_go() {
     let nowhere = tempfile::tempdir().unwrap();
     let error = Toolchain::find_in([nowhere.path().join("go")], "kubelet", false).unwrap_err();
     assert_eq!(error.to_string(), "`go` is missing, which kubelet needs");
     assert!(error.help().contains("`worker-prebuilt`"), "{}", error.help());
+    let broken = pretend_go(&nowhere, "broken", "echo no such thing >&2; exit 3");
+    let error = Toolchain::find_in([broken], "kubelet", false).unwrap_err().to_string();
+    assert_eq!(error, "`go env GOVERSION` failed (exit status: 3): no such thing");
 }
 
 #[test]

@@ -6,8 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where the archive from Go's own site is unpacked by its instructions: looked at when PATH has no `go`.
+/// Where the archive from Go's own site is unpacked by its instructions.
 const USUAL_GO: &str = "/usr/local/go/bin/go";
+/// Where `scripts/setup.sh` puts the version that our locks pin, below the user's data folder.
+const OWN_GO: &str = "bootwright/go/bin/go";
+/// How one more version comes to a machine.
+const INSTALL: &str = "`scripts/setup.sh image` of bootwright's own checkout, or Go's archive (https://go.dev/dl/) under /usr/local/go; \
+    it may stand beside others";
 /// Lines of a failed command that an error shows.
 const SHOWN_LINES: usize = 20;
 
@@ -32,33 +37,40 @@ pub struct Output {
 }
 
 impl Toolchain {
-    /// Finds `go` and asks for its version.
+    /// Every `go` of this machine with its version, in the order in which they are tried: those on PATH, then ours, then
+    /// the usual place.
     ///
     /// # Errors
     /// [`SourceError::MissingTool`], with `needed_for` in its text.
-    pub fn find(needed_for: &str, offline: bool) -> Result<Self, SourceError> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let candidates = std::env::split_paths(&path).map(|dir| dir.join("go")).chain([USUAL_GO.into()]);
-        Self::find_in(candidates, needed_for, offline)
+    pub fn find_all(needed_for: &str, offline: bool) -> Result<Vec<Self>, SourceError> {
+        Self::find_in(places(), needed_for, offline)
     }
 
-    /// [`Toolchain::find`] among those paths.
+    /// [`Toolchain::find_all`] among those paths. One that cannot say its version is none.
     pub(super) fn find_in(
-        candidates: impl IntoIterator<Item = PathBuf>,
+        places: impl IntoIterator<Item = PathBuf>,
         needed_for: &str,
         offline: bool,
-    ) -> Result<Self, SourceError> {
-        let go = candidates.into_iter().find(|go| go.is_file()).ok_or_else(|| SourceError::MissingTool {
+    ) -> Result<Vec<Self>, SourceError> {
+        let mut failure = SourceError::MissingTool {
             tool: "go".into(),
             needed_for: needed_for.into(),
-            install: "install Go (Debian's package `golang-go` where it is new enough, else Go's own archive under /usr/local/go), \
-                or take a recipe that needs none, such as `worker-prebuilt`"
-                .into(),
-        })?;
-        let mut found = Self { go, version: String::new(), offline, env: Vec::new() };
-        let output = found.run(&mut found.command(Path::new("/"), &["env", "GOVERSION"]))?;
-        found.version = found.succeeded(output, "go env GOVERSION")?.trim().to_string();
-        Ok(found)
+            install: format!("install Go by {INSTALL}; or take a recipe that needs none, such as `worker-prebuilt`"),
+        };
+        let mut found = Vec::new();
+        for go in places.into_iter().filter(|go| go.is_file()) {
+            match (Self { go, version: String::new(), offline, env: Vec::new() }).with_version() {
+                Ok(go) => found.push(go),
+                Err(e) => failure = e,
+            }
+        }
+        if found.is_empty() { Err(failure) } else { Ok(found) }
+    }
+
+    fn with_version(mut self) -> Result<Self, SourceError> {
+        let output = self.run(&mut self.command(Path::new("/"), &["env", "GOVERSION"]))?;
+        self.version = self.succeeded(output, "go env GOVERSION")?.trim().to_string();
+        Ok(self)
     }
 
     /// A call of `go` in `dir`, for a static linux/amd64 build that does not depend on the user's settings. Those that
@@ -186,21 +198,47 @@ pub fn parse_go_version(text: &str) -> Option<GoVersion> {
     Some(GoVersion { major: major.parse().ok()?, minor: minor.parse().ok()?, stage })
 }
 
-impl Toolchain {
-    /// Refuses a toolchain that is older than the `go` line of a module says.
-    pub fn check_new_enough(&self, subject: &str, needed: &str) -> Result<(), SourceError> {
-        let (Some(found), Some(least)) = (parse_go_version(&self.version), parse_go_version(needed)) else {
-            return Ok(()); // A development build, or a module without a `go` line: `go` itself will say.
-        };
-        if found >= least {
-            return Ok(());
+/// The first of `found` that is new enough for the `go` line of a module.
+pub fn at_least<'a>(found: &'a [Toolchain], subject: &str, needed: &str) -> Result<&'a Toolchain, SourceError> {
+    let least = parse_go_version(needed);
+    // A development build, or a module without a `go` line: `go` itself will say.
+    let fits = |go: &&Toolchain| parse_go_version(&go.version).is_none_or(|version| Some(version) >= least);
+    found.iter().find(fits).ok_or_else(|| SourceError::BadInput {
+        subject: subject.into(),
+        problem: format!("needs go{needed}, found {}", list(found)),
+        help: format!("install Go {needed} or newer, by {INSTALL}"),
+    })
+}
+
+/// That of `found` which the lock pins: the toolchain decides the bytes of a program, so no other one builds it silently.
+pub fn exactly<'a>(found: &'a [Toolchain], pinned: &str) -> Result<&'a Toolchain, SourceError> {
+    found.iter().find(|go| go.version == pinned).ok_or_else(|| SourceError::OtherToolchain {
+        pinned: pinned.into(),
+        found: list(found),
+        install: INSTALL,
+    })
+}
+
+/// `go1.26.8 at `/usr/bin/go``, ...
+fn list(found: &[Toolchain]) -> String {
+    let named: Vec<String> = found.iter().map(|go| format!("{} at `{}`", go.version, go.go.display())).collect();
+    named.join(", ")
+}
+
+/// Where a `go` may be, each place once.
+fn places() -> Vec<PathBuf> {
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let path = var("PATH").unwrap_or_default();
+    let data = var("XDG_DATA_HOME").map(PathBuf::from);
+    let data = data.or_else(|| var("HOME").map(|home| Path::new(&home).join(".local/share")));
+    let on_path = std::env::split_paths(&path).map(|dir| dir.join("go"));
+    let mut places = Vec::new();
+    for place in on_path.chain(data.map(|data| data.join(OWN_GO))).chain([USUAL_GO.into()]) {
+        if !places.contains(&place) {
+            places.push(place);
         }
-        Err(SourceError::BadInput {
-            subject: subject.into(),
-            problem: format!("needs go{needed}, found {} at `{}`", self.version, self.go.display()),
-            help: format!("install Go {needed} or newer; none is downloaded by itself"),
-        })
     }
+    places
 }
 
 #[cfg(test)]
