@@ -222,20 +222,28 @@ impl Manifest {
     }
 
     /// Each component's share of each segment, and of a network root.
-    pub fn shares(&self) -> impl Iterator<Item = (&String, &ComponentShare)> {
+    fn shares(&self) -> impl Iterator<Item = (&String, &ComponentShare)> {
         self.segments.iter().flat_map(|s| &s.components).chain(self.root.iter().flat_map(|r| &r.components))
+    }
+
+    /// What each component takes, the kernel's own file with it: as `build` shows it.
+    pub fn component_shares(&self) -> BTreeMap<String, ComponentShare> {
+        let kernel = self.boot_files.first();
+        let kernel = kernel.map(|f| (&self.kernel_component, ComponentShare { files: 1, raw: f.size, packed: f.size }));
+        let mut sums: BTreeMap<String, ComponentShare> = BTreeMap::new();
+        for (name, share) in self.shares().map(|(name, share)| (name, *share)).chain(kernel) {
+            let sum = sums.entry(name.clone()).or_default();
+            sum.files += share.files;
+            sum.raw += share.raw;
+            sum.packed += share.packed;
+        }
+        sums
     }
 
     /// What a later build compares itself with.
     pub fn weights(&self) -> Earlier {
-        let mut components = BTreeMap::new();
-        for (name, share) in self.shares() {
-            *components.entry(name.clone()).or_default() += share.packed;
-        }
-        if let Some(kernel) = self.boot_files.first() {
-            *components.entry(self.kernel_component.clone()).or_default() += kernel.size;
-        }
-        Earlier { components, files: self.file_sizes() }
+        let components = self.component_shares().into_iter().map(|(name, share)| (name, share.packed));
+        Earlier { components: components.collect(), files: self.file_sizes() }
     }
 }
 

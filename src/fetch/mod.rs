@@ -119,23 +119,10 @@ pub fn fetch_small(
     })
 }
 
-/// The size in bytes that the first place that answers announces (RFC 9110 section 8.6); no body is read.
-///
-/// # Errors
-/// As [`fetch_small`]; [`SourceError::Fetch`] when the server does not say.
-pub fn fetch_size(name: &str, urls: &[String], cx: &Context<'_>) -> Result<u64, SourceError> {
-    ask_places(name, urls, &[], cx, |url, answer| {
-        let silent = || Unread::Here(http::failure(name, url, "the server does not say how large it is"));
-        answer.body().content_length().ok_or_else(silent)
-    })
-}
-
 /// Why an answer was of no use.
 enum Unread {
     /// Asking this place again may help.
     Now(SourceError),
-    /// Another place may help.
-    Here(SourceError),
     /// No place helps.
     Anywhere(SourceError),
 }
@@ -159,10 +146,6 @@ fn ask_places<T>(
             Ok(answer) if answer.status().as_u16() == 200 => match read(url, answer) {
                 Ok(read) => return Ok(read),
                 Err(Unread::Anywhere(e)) => return Err(e),
-                Err(Unread::Here(e)) => {
-                    places.failed(i, e, true, cx);
-                    continue;
-                }
                 Err(Unread::Now(e)) => {
                     places.failed(i, e, false, cx);
                     continue;

@@ -4,6 +4,7 @@ use super::initrd::InitrdSegment;
 use super::newc::InitrdEntry;
 use crate::budget::mb;
 use crate::emit::manifest::{BootFile, FileRecord, Manifest, SegmentRecord};
+use crate::segment::ComponentShare;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
@@ -77,18 +78,13 @@ pub struct SegmentReport {
 
 /// Sums up a manifest.
 pub fn image_report(manifest: &Manifest, top: usize, files: bool) -> ImageReport {
-    let weights = manifest.weights();
-    let mut components: BTreeMap<&str, ComponentWeight> = BTreeMap::new();
-    for (name, &packed) in &weights.components {
-        components.insert(name, ComponentWeight { name: name.clone(), packed, unpacked: 0, files: 0 });
-    }
-    for (name, share) in manifest.shares() {
-        if let Some(weight) = components.get_mut(name.as_str()) {
-            weight.unpacked += share.raw;
-            weight.files += share.files;
-        }
-    }
-    let mut components: Vec<ComponentWeight> = components.into_values().collect();
+    let weigh = |(name, share): (String, ComponentShare)| ComponentWeight {
+        name,
+        packed: share.packed,
+        unpacked: share.raw,
+        files: share.files,
+    };
+    let mut components: Vec<ComponentWeight> = manifest.component_shares().into_iter().map(weigh).collect();
     components.sort_by(|a, b| b.packed.cmp(&a.packed).then_with(|| a.name.cmp(&b.name)));
     let sized = manifest.files.iter().filter_map(|f| Some((f, f.size?)));
     let weights = sized.map(|(f, size)| FileWeight {

@@ -221,8 +221,8 @@ pub struct UrlSpec {
     pub urls: Vec<String>,
     /// Lower-case hex.
     pub sha256: String,
-    /// Bytes; `None`: what the server says when it is pinned, with the hash as the recipe gives it.
-    pub size: Option<u64>,
+    /// Bytes.
+    pub size: u64,
     /// Unpack a tar (plain, gzip, xz, zstd) or keep the file as it is, under `name`.
     pub unpack: bool,
     /// Leading path components dropped when unpacking.

@@ -1,9 +1,9 @@
-//! A file or archive at fixed addresses; the recipe itself pins its hash.
+//! A file or archive at fixed addresses; the recipe itself pins its size and hash.
 
 use super::archive::{Limits, check_symlink, open_tar};
 use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
-use crate::fetch::{Request, Via, fetch_size, fetch_to_cache, redact};
+use crate::fetch::{Request, Via, fetch_to_cache, redact};
 use crate::recipe::UrlSpec;
 
 pub struct Url<'a> {
@@ -29,13 +29,9 @@ impl Url<'_> {
 }
 
 impl Source for Url<'_> {
-    fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
+    fn lock(&self, _cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
         let (version, detail) = Default::default();
-        let size = match self.spec.size {
-            Some(size) => size,
-            None => fetch_size(&self.name(), &self.spec.urls, cx)?,
-        };
-        Ok(vec![Pin { name: self.name(), version, size, sha256: self.sha256()?, detail }])
+        Ok(vec![Pin { name: self.name(), version, size: self.spec.size, sha256: self.sha256()?, detail }])
     }
 
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {

@@ -54,7 +54,8 @@ fn project(server: &Server, tar: &[u8]) -> Project {
     let (project, url) = (Project::new(), server.page("/a.tar", tar, &[Step::Serve]));
     let sha256 = Sha256::of(tar);
     project.add(&format!(
-        "[[component]]\nname = \"archive\"\nurl = {{ url = \"{url}\", sha256 = \"{sha256}\", unpack = true }}\n"
+        "[[component]]\nname = \"archive\"\nurl = {{ url = \"{url}\", sha256 = \"{sha256}\", size = {}, unpack = true }}\n",
+        tar.len()
     ));
     project
 }
@@ -106,10 +107,11 @@ fn an_absolute_link_stays_in_the_image() {
 fn a_good_archive_follows_a_bad_one() {
     let server = Server::start();
     let expected = project(&server, &archive(None)).good_build();
-    let bad = archive(Some(header("../evil", EntryType::Regular, 0, "")));
+    let (bad, good) = (archive(Some(header("../evil", EntryType::Regular, 0, ""))), archive(None));
     let project = project(&server, &bad);
     project.build(&[]).fails(3, &["`../evil`"]);
-    server.page("/a.tar", &archive(None), &[Step::Serve]);
-    project.edit(&Sha256::of(&bad).to_string(), &Sha256::of(&archive(None)).to_string());
+    server.page("/a.tar", &good, &[Step::Serve]);
+    project.edit(&Sha256::of(&bad).to_string(), &Sha256::of(&good).to_string());
+    project.edit(&format!("size = {}", bad.len()), &format!("size = {}", good.len()));
     project.good_build().is_like(&expected);
 }

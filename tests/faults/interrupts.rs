@@ -16,7 +16,8 @@ fn project(server: &Server) -> Project {
     let body = &text[..1_000_000];
     let (url, sha256) = (server.page("/file", body, &[Step::Serve]), Sha256::of(body));
     project.add(&format!(
-        "[[component]]\nname = \"file\"\nurl = {{ url = \"{url}\", sha256 = \"{sha256}\", name = \"opt/file\" }}\n"
+        "[[component]]\nname = \"file\"\nurl = {{ url = \"{url}\", sha256 = \"{sha256}\", size = {}, name = \"opt/file\" }}\n",
+        body.len()
     ));
     project
 }

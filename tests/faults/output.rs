@@ -24,6 +24,14 @@ fn inspect_reads_our_images_and_those_of_others() {
     project.good_build();
     project.run(&["inspect", "--recipe", "tiny"]).succeeds().says(&["kernel", "tool", "opt/tool/data"]);
     project.run(&["inspect", "out/tiny/initrd.img"]).succeeds().says(&["opt/tool/data"]);
+    // By component it says what `build` says, the kernel's own file included.
+    let built = project.run(&["build", "--recipe", "tiny", "--json"]).succeeds().json();
+    let inspected = project.run(&["inspect", "--recipe", "tiny", "--json"]).succeeds().json();
+    let rows = |rows: &serde_json::Value, unpacked: &str| {
+        let row = |row: &serde_json::Value| ["name", "packed", unpacked, "files"].map(|key| row[key].to_string());
+        rows.as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&inspected["components"], "unpacked"), rows(&built["budget"]["components"], "raw"));
 
     project.write("foreign/bin/busybox", vec![b'b'; 70_000]);
     let made = "cd foreign && find . | cpio --quiet -o -H newc | gzip > ../foreign.img";

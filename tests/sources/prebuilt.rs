@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::Command;
 
 const RECIPE: &str = "worker-prebuilt";
-const KUBELET: &str = "/kubernetes/v1.35.1/bin/linux/amd64/kubelet";
-const CONTAINERD: &str = "/containerd/v2.2.1/containerd-2.2.1-linux-amd64.tar.gz";
+const KUBELET: &str = "/kubernetes/v1.35.7/bin/linux/amd64/kubelet";
+const CONTAINERD: &str = "/containerd/v2.2.1/containerd-static-2.2.1-linux-amd64.tar.gz";
 /// What kubelet's pods need at `/opt/cni/bin`.
 const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "ptp"];
 
@@ -29,7 +29,7 @@ fn release_binaries_are_pinned_packed_and_boot() {
     let lock = project.path().join("recipes/worker-prebuilt.lock");
     run(&project, &upstream, "lock", &[]);
     check_pins(&lock, &upstream);
-    assert!(!upstream.server.asked().is_empty(), "sizes come from the server");
+    assert!(upstream.server.asked().is_empty(), "the recipe names size and hash of what it takes by URL");
 
     run(&project, &upstream, "build", &["--locked"]);
     check_files(&project.path().join("out").join(RECIPE), &upstream);
@@ -40,17 +40,28 @@ fn release_binaries_are_pinned_packed_and_boot() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_whole_is_not_written() {
+fn the_shipped_lock_pins_the_release_binaries() {
     let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let lock = project.path().join("recipes/worker-prebuilt.lock");
-    // Where upstream is out of reach: every address is answered with 404.
+    let names = |lock: &bootwright::lock::Lock| {
+        let urls = lock.components.iter().filter(|c| matches!(c.spec, bootwright::recipe::SourceSpec::Url(_)));
+        urls.map(|c| (c.name.clone(), c.pins[0].size)).collect::<Vec<_>>()
+    };
+    let shipped = load_lock(&lock).expect("it can be read").expect("it ships");
+    assert_eq!(names(&shipped), [("containerd".into(), 33_645_699), ("kubelet".into(), 58_089_764)]);
+    // Where upstream is out of reach, every address answered with 404: what is missing is said, and nothing is built.
     let upstream = Upstream { server: Server::start(), kubelet: b"-".to_vec(), containerd: b"-".to_vec() };
-    let before = std::fs::read(&lock).ok();
-    let output = project.tool().args(["lock", "--recipe", RECIPE]).args(upstream.settings()).output().expect("it runs");
+    project.tool().args(["lock", "--recipe", RECIPE]).args(upstream.place()).assert().success();
+    let output = project
+        .tool()
+        .args(["build", "--recipe", RECIPE, "--locked"])
+        .args(upstream.place())
+        .output()
+        .expect("it runs");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{message}");
     assert!(message.contains("component `containerd` (") && message.contains("worker-prebuilt.toml:"), "{message}");
-    assert_eq!(std::fs::read(&lock).ok(), before);
+    assert!(!project.path().join("out").join(RECIPE).exists());
 }
 
 /// Serves what the recipe names.
@@ -72,16 +83,23 @@ impl Upstream {
         upstream
     }
 
-    /// `--set` of the recipe's variables to this server and what it serves.
-    fn settings(&self) -> Vec<String> {
+    /// `--set` of the recipe's variables to this server.
+    fn place(&self) -> Vec<String> {
         let place = self.server.page("/unused", b"", &[]).replace("/unused", "");
-        let set = [
-            format!("kubernetes_url={place}/kubernetes"),
-            format!("containerd_url={place}/containerd"),
-            format!("kubelet_sha256={}", Sha256::of(&self.kubelet)),
-            format!("containerd_sha256={}", Sha256::of(&self.containerd)),
-        ];
+        let set = [format!("kubernetes_url={place}/kubernetes"), format!("containerd_url={place}/containerd")];
         set.into_iter().flat_map(|set| ["--set".to_string(), set]).collect()
+    }
+
+    /// The same, and of what it serves.
+    fn settings(&self) -> Vec<String> {
+        let set = [
+            format!("kubelet_sha256={}", Sha256::of(&self.kubelet)),
+            format!("kubelet_size={}", self.kubelet.len()),
+            format!("containerd_sha256={}", Sha256::of(&self.containerd)),
+            format!("containerd_size={}", self.containerd.len()),
+        ];
+        let set = set.into_iter().flat_map(|set| ["--set".to_string(), set]);
+        self.place().into_iter().chain(set).collect()
     }
 }
 
@@ -131,7 +149,7 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.into_inner().and_then(|gzip| gzip.finish()).expect("memory takes it")
 }
 
-/// The sizes, which the recipe does not name, are the server's.
+/// Sizes and hashes are the recipe's.
 fn check_pins(lock: &Path, upstream: &Upstream) {
     let lock = load_lock(lock).expect("it can be read").expect("it was written");
     for (component, body) in [("kubelet", &upstream.kubelet), ("containerd", &upstream.containerd)] {

@@ -78,19 +78,18 @@ impl Check<'_> {
         let first = urls.first().cloned();
         let first = self.need(first, "url", node, place);
         let sha256 = self.need(file.sha256, "sha256", node, place);
-        let size = match file.size {
-            Some(size) => Some(self.count(node.at_of("size"), size)?),
-            None => None,
-        };
-        let (first, sha256) = (first?, sha256?);
-        if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        let size = self.need(file.size, "size", node, place);
+        let size = size.and_then(|size| self.count(node.at_of("size"), size));
+        let is_sum = |s: &String| s.len() == 64 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if let Some(found) = sha256.clone().filter(|sha256| !is_sum(sha256)) {
             let problem = Problem::BadValue {
-                found: sha256.clone(),
+                found,
                 expected: "a SHA-256: 64 lower-case hex digits",
                 example: "the first word of what `sha256sum FILE` prints",
             };
             self.report(node.at_of("sha256"), problem);
         }
+        let (first, sha256, size) = (first?, sha256?, size?);
         let last = first.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         let unpack = file.unpack.unwrap_or_else(|| file.name.is_none() && TAR_ENDS.iter().any(|e| last.ends_with(e)));
         if unpack && file.name.is_some() {

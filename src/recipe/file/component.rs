@@ -77,9 +77,9 @@ pub struct UrlFile {
     /// The same file from several places, tried in turn.
     #[serde(default)]
     pub urls: Vec<String>,
-    /// 64 hex digits.
+    /// 64 hex digits; required.
     pub sha256: Option<String>,
-    /// Bytes.
+    /// Bytes; required.
     pub size: Option<Count>,
     /// Unpack a tar. Default: when the URL ends as a tar does (`.tar`, `.tar.gz`, `.tgz`, `.tar.xz`, `.tar.zst`).
     pub unpack: Option<bool>,

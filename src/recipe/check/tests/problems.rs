@@ -41,6 +41,7 @@ fn each_problem_is_found_where_it_is() {
         ("when = \"debug\"", "when = \"debgu\"", "29: variable of `when` `debgu` does not exist"),
         ("when = \"debug\"", "when = \"suite\"", "29: bad condition `suite`"),
         ("000000\"", "00000\"", "30: `000"),
+        (", size = 7", "", "30: missing key `size`"),
         ("size = 7", "size = \"${suite}\"", "30: `trixie` is not a number of bytes"),
         ("size = 7", "size = true", "30: wrong type: expected an integer or a string, found a boolean"),
         ("size = 7", "size = 7, strip = 1", "30: `strip` is not used: the file is not unpacked"),
