@@ -57,7 +57,8 @@ fn the_pinned_version_of_go_decides() {
     let mut asked = asked();
     asked[1].1.as_mut().unwrap().go = Some("1.26.8".into());
     // Versions at hand in their order -> the one that is shown, whether the worker builds, what is said.
-    let cases: [(&[&str], Option<&str>, bool, &[&str]); 5] = [
+    type Case<'a> = (&'a [&'a str], Option<&'a str>, bool, &'a [&'a str]);
+    let cases: [Case<'_>; 5] = [
         (&["1.26.8"], Some("1.26.8"), true, &[]),
         (&["1.19.8", "1.27.0", "1.26.8"], Some("1.26.8"), true, &[]),
         (&["1.19.8", "1.27.0"], Some("1.27.0"), true, &["the lock pins 1.26.8, found 1.27.0", "--locked"]),
