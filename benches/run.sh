@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures what the README claims, side by side in one run where it compares, and prints one table. Takes about 40 minutes.
+# Measures what the README claims, side by side in one run where it compares, and prints one table. Takes about 50 minutes.
 # usage: benches/run.sh [sizes|builds|pack|boots|prototype|netroot ...]   (default: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
