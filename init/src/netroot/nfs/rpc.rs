@@ -3,8 +3,11 @@
 
 pub mod wire;
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 pub use wire::ReplyError;
 use wire::{LAST, LONGEST, format_call, parse_reply};
@@ -53,6 +56,13 @@ impl Caller {
     /// Does the server answer for this version of NFS?
     pub fn ask(&mut self, major: u32) -> Result<(), RpcError> {
         self.call(NFS, major, NULL, &[]).map(drop)
+    }
+
+    /// Whether the server has closed the connection. Never blocks.
+    pub fn is_closed(&self) -> bool {
+        let peeked = recv(self.stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+        // Nothing to read is well; no byte at all is the end of the stream.
+        !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
     }
 
     fn call(&mut self, program: u32, version: u32, procedure: u32, arguments: &[u32]) -> Result<Vec<u32>, RpcError> {
@@ -133,5 +143,18 @@ mod tests {
         let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let asked = ask(silent.local_addr().unwrap(), 4, Duration::from_millis(50));
         assert!(matches!(asked, Err(RpcError::Silent)), "{asked:?}");
+    }
+
+    #[test]
+    fn a_server_that_closes_the_connection_is_seen() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let caller = Caller::connect(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(!caller.is_closed());
+        drop(accepted);
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while !caller.is_closed() {
+            assert!(std::time::Instant::now() < deadline);
+        }
     }
 }

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-/// Between two questions while all is well.
-const EVERY: Duration = Duration::from_secs(2);
-/// Between two attempts to reach a server that is lost.
+/// Between two attempts to reach a server that is lost, and between two looks at the connection to one that is not.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Looks between two questions while all is well.
+const QUIET: u32 = 4;
 /// A busy server may take as long for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The kernel's connections (net/sunrpc/sysfs.c).
@@ -82,12 +82,13 @@ fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, paus
                 }
             }
         }
-        let time = match (&caller, lost) {
-            (Some(_), _) => EVERY,
-            (None, true) => AGAIN,
-            (None, false) => Duration::ZERO,
+        let go_on = match (&caller, lost) {
+            // A server that ends closes its connections: that is seen before the next question.
+            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || pause(AGAIN)),
+            (None, true) => pause(AGAIN),
+            (None, false) => pause(Duration::ZERO),
         };
-        if !pause(time) {
+        if !go_on {
             return;
         }
     }
