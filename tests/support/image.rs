@@ -1,15 +1,18 @@
-//! Images of the shipped recipes, built by the tool itself, each once in a run of the tests, with the user's cache.
+//! Images of the shipped recipes, built by the tool itself, each once in a run of the tests, with the user's cache. Each
+//! test has a folder of links to what was built, so that tests which boot the same image at once have their own logs.
 
 use assert_cmd::Command;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A cold build of the worker compiles kubelet.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
 
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+static VIEWS: AtomicUsize = AtomicUsize::new(0);
 
 /// An image and how it was asked for.
 #[derive(Debug, Clone)]
@@ -63,7 +66,8 @@ impl Image {
         // A build that failed poisons the lock: the others then fail too, each in its own name.
         let mut built = BUILT.lock().expect("an earlier build failed");
         let number = built.len();
-        let out = built.entry(key).or_insert_with(|| build(recipe, &sets, root.as_deref(), number)).clone();
+        let whole = built.entry(key).or_insert_with(|| build(recipe, &sets, root.as_deref(), number));
+        let out = link(&whole.join(name), name);
         Self { recipe: recipe.into(), name: name.into(), sets, root, out }
     }
 
@@ -100,6 +104,26 @@ fn arguments(recipe: &str, sets: &[String], root: Option<&str>, out: &Path) -> V
 fn build(recipe: &str, sets: &[String], root: Option<&str>, number: usize) -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-{number}"));
     tool().arg("build").args(arguments(recipe, sets, root, &out)).timeout(BUILD_DEADLINE).assert().success();
+    out
+}
+
+/// A folder that holds the image's folder with links to all that was built, but for logs. Gives what `--out` takes.
+fn link(built: &Path, name: &str) -> PathBuf {
+    let number = VIEWS.fetch_add(1, Ordering::Relaxed);
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("links").join(number.to_string());
+    // What an earlier run left.
+    let _ = std::fs::remove_dir_all(&out);
+    let dir = out.join(name);
+    std::fs::create_dir_all(&dir).expect("cargo's folder for tests is writable");
+    for entry in std::fs::read_dir(built).expect("it was built") {
+        let entry = entry.expect("it can be listed");
+        if entry.file_name() == "smoke" {
+            continue;
+        }
+        let (from, to) = (entry.path(), dir.join(entry.file_name()));
+        let linked = if from.is_dir() { std::os::unix::fs::symlink(&from, to) } else { std::fs::hard_link(&from, to) };
+        linked.expect("the folders are in one file system");
+    }
     out
 }
 

@@ -3,13 +3,12 @@
 use crate::QEMU;
 use crate::image::Image;
 use crate::lan::{self, Lan};
-use crate::vm::{turn, wait_until};
+use crate::vm::wait_until;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::MutexGuard;
 use std::time::Duration;
 
 /// Time for a boot and what is tested; the machine may be busy.
@@ -31,16 +30,12 @@ pub enum Card<'a> {
 pub struct Machine {
     qemu: Child,
     folder: tempfile::TempDir,
-    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Machine {
     /// The cards' addresses end in 0x10, 0x11 and so on.
     pub fn start(image: &Image, words: &str, cards: &[Card<'_>]) -> Machine {
-        let turn = turn();
-        let mut machine = Self::start_with(image, words, 0x10, cards);
-        machine._turn = Some(turn);
-        machine
+        Self::start_with(image, words, 0x10, cards)
     }
 
     /// A second machine beside one that runs, with addresses from `first_mac` on.
@@ -80,7 +75,7 @@ impl Machine {
         }
         let mut qemu = Command::new(QEMU);
         qemu.args(&args).stdin(Stdio::null()).stdout(Stdio::null());
-        let machine = Machine { qemu: qemu.spawn().expect("QEMU was found"), folder, _turn: None };
+        let machine = Machine { qemu: qemu.spawn().expect("QEMU was found"), folder };
         for (i, _) in cards.iter().enumerate().filter(|(_, card)| matches!(card, Card::Unplugged)) {
             machine.plug(i, false);
         }

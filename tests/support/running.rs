@@ -4,7 +4,6 @@ use serde_json::Value;
 use std::io::BufReader;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 /// Ends when it is dropped.
@@ -12,8 +11,6 @@ pub struct Running {
     pub tool: Child,
     /// The document of `--json`.
     pub report: Value,
-    /// Held by those that run one at a time.
-    pub _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Running {
@@ -28,7 +25,7 @@ impl Running {
         let report = serde_json::Deserializer::from_reader(stdout).into_iter().next();
         let report: Value = report.expect("the tool prints a report").expect("the report is JSON");
         assert_eq!(report["passed"], true, "{report:#}");
-        Self { tool, report, _turn: None }
+        Self { tool, report }
     }
 
     pub fn ssh_port(&self) -> u16 {

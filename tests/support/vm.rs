@@ -1,22 +1,14 @@
-//! Smoke boots by way of the tool, one at a time: several at once on few processors would miss each other's deadlines.
+//! Smoke boots by way of the tool. As many run at once as the tests have threads: one for each processor.
 
 use super::image::{Image, tool};
 pub use super::running::{Running, free_port, runs, wait_until};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Longer than any deadline of a recipe.
 const LIMIT: Duration = Duration::from_secs(600);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Held while a machine runs.
-pub fn turn() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// How a smoke boot ended.
 #[derive(Debug)]
@@ -64,7 +56,6 @@ fn uptime_s(report: &Value, expectation: &str) -> Option<f64> {
 
 /// Boots an image to the end of its smoke test.
 pub fn smoke(image: &Image, args: &[&str]) -> Outcome {
-    let _turn = turn();
     let output = tool().args(["smoke", "--json"]).args(image.arguments()).args(args).timeout(LIMIT).output();
     let output = output.expect("the tool was built and ends within the limit");
     Outcome {
@@ -77,7 +68,6 @@ pub fn smoke(image: &Image, args: &[&str]) -> Outcome {
 
 /// Boots an image, and ends the machine when its console has said `text`; all that it said.
 pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
-    let _turn = turn();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bootwright"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("smoke").args(image.arguments()).args(args);
     let mut tool = command.stdout(Stdio::null()).spawn().expect("the tool was built");
@@ -98,11 +88,8 @@ pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
 impl Running {
     /// Boots with `--keep` and returns when the expectations are reached.
     pub fn start(image: &Image, args: &[&str]) -> Self {
-        let turn = turn();
         let args = image.arguments().into_iter().chain(args.iter().map(|arg| arg.to_string()));
-        let mut machine = Running::boot(&args.collect::<Vec<_>>(), Stdio::inherit());
-        machine._turn = Some(turn);
-        machine
+        Running::boot(&args.collect::<Vec<_>>(), Stdio::inherit())
     }
 
     /// As for [`Outcome`].

@@ -1,12 +1,11 @@
 //! The boot chain in a network of its own: a bridge with the lab's server, and a machine whose UEFI has no iPXE.
 
 use crate::chain::{Lab, MAC, NODES};
-use crate::vm::{turn, wait_until};
+use crate::vm::wait_until;
 use crate::{QEMU, need::have, rescue};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::MutexGuard;
 use std::time::Duration;
 
 const UUID: &str = "0e3c1a5b-1234-4000-8000-0123456789ab";
@@ -79,13 +78,11 @@ fn may_run(more: &[&str]) -> bool {
 struct Network {
     server: Child,
     dir: PathBuf,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Network {
     /// `more` starts before the machine; `args` are those of `bootwright serve`.
     fn start(lab: &Lab, more: &str, firmware: &str, args: &str) -> Self {
-        let turn = turn();
         let script = [BRIDGE, more, MACHINE, SERVE].concat();
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", &script]).current_dir(lab.path("")).process_group(0);
@@ -96,7 +93,7 @@ impl Network {
             ("FIRMWARE", firmware),
             ("ARGS", args),
         ]);
-        Self { server: command.spawn().unwrap(), dir: lab.path(""), _turn: turn }
+        Self { server: command.spawn().unwrap(), dir: lab.path("") }
     }
 
     fn read(&self, name: &str) -> String {

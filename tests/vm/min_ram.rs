@@ -1,6 +1,6 @@
 //! The search for the smallest RAM.
 
-use crate::{QEMU, image::tool, need::have, rescue, vm};
+use crate::{QEMU, image::tool, need::have, rescue};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ fn the_least_ram_is_found_by_boots_on_both_sides_of_it() {
         return;
     }
     let image = rescue();
-    let _turn = vm::turn();
     let args = ["--min-ram", "--step-mib", "32", "--ram-mib", "256", "--until", "phases-done", "--json"];
     let output = tool().arg("smoke").args(image.arguments()).args(args).timeout(Duration::from_secs(900)).output();
     let output = output.unwrap();

@@ -118,7 +118,7 @@ fn a_signed_tree_is_taken_without_a_new_initrd() {
     }
     let lab = Lab::new("nfs");
     let tree = lab.folder.path().join("tree");
-    let copied = Command::new("cp").arg("-a").arg(lab.image.dir().join("root")).arg(&tree).status();
+    let copied = Command::new("cp").arg("-aH").arg(lab.image.dir().join("root")).arg(&tree).status();
     assert!(copied.expect("cp runs").success());
     let sums = renew(&tree);
     let server = Ganesha::start("4", &[(&tree, "/root", "RO")]);

@@ -1,7 +1,7 @@
 //! The hardware watchdog: it lets a machine live whose PID1 lives, and resets one whose PID1 does not.
 
 use crate::image::Image;
-use crate::vm::{smoke, turn, wait_until};
+use crate::vm::{smoke, wait_until};
 use crate::{QEMU, need::have};
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -66,7 +66,6 @@ fn a_machine_that_lives_is_not_reset() {
     }
     let image = Image::build_variant("watchdog", "rescue", RECIPE, &[]);
     smoke(&image, &["--append", "bw.poweroff_after_s=30"]).assert_passed();
-    let _turn = turn();
     let mut machine = Machine::start(&image);
     wait_until("it is armed", Duration::from_secs(90), || machine.console().contains("resets after 10 s of silence"));
     let armed = Instant::now();
@@ -83,7 +82,6 @@ fn a_machine_whose_pid1_hangs_is_reset() {
     let image = Image::build_variant("watchdog-hang", "rescue", RECIPE, &["hang=true"]);
     // Without the device nothing ends it: the smoke test passes before PID1 hangs.
     smoke(&image, &["--until", "phases-done"]).assert_passed();
-    let _turn = turn();
     let mut machine = Machine::start(&image);
     wait_until("it is armed", Duration::from_secs(90), || machine.console().contains("resets after 10 s of silence"));
     let armed = Instant::now();
