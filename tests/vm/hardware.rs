@@ -5,12 +5,25 @@ use crate::ssh::{key, ssh_ok};
 use crate::vm::Running;
 use crate::{QEMU, need::have};
 
+/// All unpacked, by gzip, and a segment that is not compressed.
+const RECIPE: &str = r#"
+[root]
+image = "cpio"
+[pack]
+stable = "gzip:6"
+volatile = "none"
+[budget]
+boot_files_mb = 40
+ram_mib = 256
+"#;
+
 #[test]
 fn a_node_prints_its_modaliases_and_lists_those_without_a_module() {
     if !have(&[QEMU, "ssh", "ssh-keygen"]) {
         return;
     }
-    let machine = Running::start(&Image::build("rescue", &[&format!("ssh_key={}", key().public)]), &[]);
+    let key = format!("ssh_key={}", key().public);
+    let machine = Running::start(&Image::build_variant("rescue-gzip", "rescue", RECIPE, &[&key]), &[]);
     let printed = ssh_ok(&machine, "bootwright-ctl hardware");
     // QEMU's machine: virtio's network card, and q35's host bridge, which needs no driver.
     let (card, bridge) = ("virtio:d00000001v00001AF4", "pci:v00008086d000029C0");

@@ -59,9 +59,18 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Softdeps that are not in the image are passed over: that is what makes them soft.
+    /// Softdeps that are not in the image are passed over: that is what makes them soft. One may be an alias (`crc32c`): of
+    /// what serves it all are tried, as some want a processor that is not there.
     fn load_soft(&mut self, names: &[String]) -> Result<(), LoadError> {
-        names.iter().filter(|n| self.index.file(n).is_some()).try_for_each(|name| self.load(name))
+        for name in names {
+            if self.index.file(name).is_some() {
+                self.load(name)?;
+            } else {
+                // Whether one of them did will show.
+                let _ = self.load_serving(name);
+            }
+        }
+        Ok(())
     }
 
     /// Loads what serves a modalias. The first error is given, after all were tried.
@@ -123,6 +132,17 @@ mod tests {
             "load_module /m/k/loop.ko  false",
         ];
         assert_eq!(calls, expected);
+    }
+
+    #[test]
+    fn softdeps_may_be_aliases() {
+        let dep = "k/libcrc32c.ko:\nk/crc32c-intel.ko:\nk/crc32c_generic.ko:\n";
+        let alias = "alias crc32c crc32c_intel\nalias crc32c crc32c_generic\n";
+        let index = index(dep, alias, "softdep libcrc32c pre: crc32c nothing\n", "");
+        let (fake, cmdline) = (Fake::failing(&["load_module /m/k/crc32c-intel.ko"]), Cmdline::default());
+        assert!(Loader::new(&fake, &index, &cmdline).load("libcrc32c").is_ok());
+        let expected = ["crc32c-intel", "crc32c_generic", "libcrc32c"];
+        assert_eq!(fake.calls(), expected.map(|name| format!("load_module /m/k/{name}.ko  false")));
     }
 
     #[test]
