@@ -84,6 +84,26 @@ pub struct Network {
     pub extra: Vec<ExtraInterface>,
 }
 
+impl Network {
+    /// DHCP on whatever link there is.
+    pub fn dhcp(timeout_s: u32) -> Network {
+        Network {
+            mode: NetworkMode::Dhcp,
+            ipv6: Ipv6Mode::Auto,
+            interfaces: vec![],
+            addresses: vec![],
+            gateways: vec![],
+            dns: vec![],
+            search: vec![],
+            mtu: None,
+            timeout_s,
+            bonds: vec![],
+            vlans: vec![],
+            extra: vec![],
+        }
+    }
+}
+
 /// Several links as one (Documentation/networking/bonding.rst).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

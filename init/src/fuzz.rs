@@ -7,7 +7,7 @@ use crate::netroot::http::message;
 use crate::netroot::nbd::handshake;
 use crate::netroot::nfs::rpc::wire;
 use crate::state::content::{Content, identify};
-use bootwright_contract::{Ipv6Mode, Network, NetworkMode};
+use bootwright_contract::Network;
 use net::dhcp::{lease, machine, packet};
 use net::dhcp6::message as dhcp6;
 use net::dns::message as dns;
@@ -61,20 +61,7 @@ fn dhcp(bytes: &[u8]) {
 }
 
 fn cmdline(bytes: &[u8]) {
-    let config = Network {
-        mode: NetworkMode::Dhcp,
-        ipv6: Ipv6Mode::Auto,
-        interfaces: vec![],
-        addresses: vec![],
-        gateways: vec![],
-        dns: vec![],
-        search: vec![],
-        mtu: None,
-        timeout_s: 1,
-        bonds: vec![],
-        vlans: vec![],
-        extra: vec![],
-    };
+    let config = Network::dhcp(1);
     let cmdline = parse_cmdline(&String::from_utf8_lossy(bytes));
     if let Ok(plan) = net::plan(&config, &cmdline) {
         assert!(!plan.interfaces.is_empty());

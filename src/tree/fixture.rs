@@ -157,16 +157,7 @@ fn empty_recipe() -> CheckedRecipe {
         network: contract::Network {
             mode: contract::NetworkMode::None,
             ipv6: contract::Ipv6Mode::Off,
-            interfaces: Vec::new(),
-            addresses: Vec::new(),
-            gateways: Vec::new(),
-            dns: Vec::new(),
-            search: Vec::new(),
-            mtu: None,
-            timeout_s: 1,
-            bonds: Vec::new(),
-            vlans: Vec::new(),
-            extra: Vec::new(),
+            ..contract::Network::dhcp(1)
         },
         time: contract::Time::default(),
         hostname: contract::Hostname { dhcp: false, fallback: None },

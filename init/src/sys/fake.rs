@@ -2,8 +2,7 @@
 
 use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
 use bootwright_contract::{
-    BootConfig, CONTRACT_VERSION, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Root, RootImage, RootMode,
-    Time,
+    BootConfig, CONTRACT_VERSION, Hostname, Lost, Modules, Network, Root, RootImage, RootMode, Time,
 };
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -130,20 +129,7 @@ impl Sys for Fake {
 
 /// A boot config with nothing in it.
 pub fn boot_config() -> BootConfig {
-    let network = Network {
-        mode: NetworkMode::Dhcp,
-        ipv6: Ipv6Mode::Auto,
-        interfaces: vec![],
-        addresses: vec![],
-        gateways: vec![],
-        dns: vec![],
-        search: vec![],
-        mtu: None,
-        timeout_s: 60,
-        bonds: vec![],
-        vlans: vec![],
-        extra: vec![],
-    };
+    let network = Network::dhcp(60);
     let root = Root {
         mode: RootMode::Ram,
         sources: vec![],
