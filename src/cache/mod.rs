@@ -3,7 +3,7 @@
 //! ```text
 //! <cache>/blobs/sha256/ab/<hex>   bodies by hash, read-only once there
 //! <cache>/derived/<kind>/<key>    what is computed from bodies (unpacked debs, built programs, packed segments)
-//! <cache>/partial/<hex>           downloads that were cut short, by the hash of what they shall become
+//! <cache>/partial/<hex>           downloads that were cut short, by the hash of what they shall become; for a week
 //! <cache>/tmp/<session>/          unfinished work; what a killed build left is removed by the next one
 //! <cache>/locks/                  advisory locks, one a key
 //! ```
@@ -27,6 +27,15 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a download that was cut short is kept.
+const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The key under which a body is fetched, by its hash in hex.
+pub fn fetch_key(sha256: &str) -> String {
+    format!("fetch/{sha256}")
+}
 
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -40,12 +49,13 @@ impl Cache {
     pub fn open(root: &Path) -> Result<Self, CacheError> {
         std::fs::create_dir_all(root).map_err(CacheError::io("make", root))?;
         let root = root.canonicalize().map_err(CacheError::io("open", root))?;
-        match session::remove_leftovers(&root) {
+        let cache = Self { root, session: Arc::default() };
+        match session::remove_leftovers(&cache.root).and_then(|()| cache.remove_old_partials()) {
             // A cache that can only be read still serves what it holds.
             Err(e) if e.is_read_only() => {}
             done => done?,
         }
-        Ok(Self { root, session: Arc::default() })
+        Ok(cache)
     }
 
     /// The cache folder, absolute.
@@ -151,6 +161,24 @@ impl Cache {
         let (from, to) = (self.partial(sha256)?, self.blob_path(sha256));
         self.adopt_file(&from, &to)?;
         Ok(to)
+    }
+
+    /// Removes downloads that nobody went on with for a week. Whoever is at one of them holds its lock.
+    fn remove_old_partials(&self) -> Result<(), CacheError> {
+        let dir = self.root.join("partial");
+        for found in std::fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
+            let age = found.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok());
+            if age.is_none_or(|age| age < PARTIAL_AGE) {
+                continue;
+            }
+            let key = fetch_key(&found.file_name().to_string_lossy());
+            let (lock, _) = session::open_lock(&self.root.join("locks"), &lock_name(&key))?;
+            if lock.try_lock().is_ok() {
+                let path = found.path();
+                std::fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     fn blob_path(&self, sha256: &Sha256) -> PathBuf {

@@ -187,3 +187,18 @@ fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_named() {
     let error = open_unpacked(&cache, "k", fill).unwrap_err();
     assert!(error.to_string().contains("is damaged: its bodies are truncated"), "{error}");
 }
+
+#[test]
+fn downloads_that_nobody_goes_on_with_are_removed_after_a_week() {
+    let (_dir, cache) = new_cache();
+    let partial = |text: &str, days: u64| {
+        let path = cache.partial(&Sha256::of(text.as_bytes())).unwrap();
+        let time = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        std::fs::File::create(&path).unwrap().set_modified(time).unwrap();
+        path
+    };
+    let (new, old, held) = (partial("new", 6), partial("old", 8), partial("held", 8));
+    let _lock = cache.lock(&fetch_key(&Sha256::of(b"held").to_string())).unwrap();
+    Cache::open(cache.root()).unwrap();
+    assert_eq!((new.exists(), old.exists(), held.exists()), (true, false, true));
+}

@@ -6,6 +6,7 @@ mod http;
 
 pub use http::{agent, redact};
 
+use crate::cache::fetch_key;
 use crate::entry::Sha256;
 use crate::source::{Context, SourceError};
 use download::{Attempt, attempt};
@@ -81,7 +82,7 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
         return Err(SourceError::Offline { name: request.name.into() });
     }
     let wait = || cx.ui.say(format_args!("waiting for another build that fetches {}", request.name));
-    let _lock = cx.cache.lock_or_wait(&format!("fetch/{}", request.sha256), wait)?;
+    let _lock = cx.cache.lock_or_wait(&fetch_key(&request.sha256.to_string()), wait)?;
     if let Some(path) = cx.cache.blob(&request.sha256) {
         return Ok(path);
     }
