@@ -4,7 +4,7 @@
 mod dnsmasq;
 mod error;
 mod http;
-mod state;
+pub mod state;
 
 pub use error::ServeError;
 pub use http::{Fetch, HttpServer, OnFetch};

@@ -6,7 +6,7 @@
 mod challenge;
 mod layers;
 mod layout;
-mod manifest;
+pub mod manifest;
 mod reference;
 mod registry;
 #[cfg(test)]
