@@ -287,3 +287,46 @@ fn iscsi_targets_take_their_configuration() {
         assert!(shown.contains(&format!("Backing store path: {}", dir.join("root.img").display())), "{shown}");
     }
 }
+
+/// Options of exports(5) that may stand in what is emitted.
+const EXPORT_OPTIONS: [&str; 5] = ["ro", "no_root_squash", "no_subtree_check", "insecure", "async"];
+
+#[test]
+fn exports_is_a_line_of_a_path_and_a_client_with_known_options() {
+    let project = Project::new();
+    project.run(&["build", "--recipe", "tiny", "--root", "nfs"]).succeeds();
+    let text = project.read("out/tiny-nfs/servers/exports");
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let [line] = lines[..] else { panic!("one line: {text}") };
+    let [path, client] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("a path and a client: {line}") };
+    assert_eq!(path, "/srv/bootwright/tiny-nfs/root");
+    let options = client.strip_prefix("*(").and_then(|rest| rest.strip_suffix(')')).expect("a client's options");
+    assert!(options.split(',').all(|option| EXPORT_OPTIONS.contains(&option)), "{options}");
+    assert!(options.split(',').any(|option| option == "ro"), "{options}");
+}
+
+#[test]
+fn targetcli_is_called_for_store_target_disk_and_access() {
+    if !need::have(&["mksquashfs"]) {
+        return;
+    }
+    let project = Project::with_root(SQUASHFS);
+    project.run(&["build", "--recipe", "tiny", "--root", "iscsi"]).succeeds();
+    // It would configure the kernel of this machine: what it would be told is written down instead.
+    project.write_program("bin/targetcli", "#!/bin/sh\necho \"$*\" >> calls\n");
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").expect("there is a PATH"));
+    let script = project.path("out/tiny-iscsi/servers/targetcli.sh");
+    let done = Command::new("sh").arg(script).env("PATH", path).current_dir(project.path("")).status();
+    assert!(done.expect("a shell").success());
+    let target = "iqn.2024-07.internal.bootwright:tiny";
+    let expected = [
+        "/backstores/fileio create name=tiny file_or_dev=/srv/bootwright/tiny-iscsi/root.img write_back=false".into(),
+        format!("/iscsi create {target}"),
+        format!("/iscsi/{target}/tpg1/luns create storage_object=/backstores/fileio/tiny lun=1"),
+        format!(
+            "/iscsi/{target}/tpg1 set attribute authentication=0 generate_node_acls=1 cache_dynamic_acls=1 \
+             demo_mode_write_protect=1"
+        ),
+    ];
+    assert_eq!(project.read("calls").lines().collect::<Vec<_>>(), expected);
+}

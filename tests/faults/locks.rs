@@ -1,6 +1,8 @@
 //! The lock and the recipe part ways; local files change.
 
+use crate::http::{Server, Step};
 use crate::project::{Project, Run};
+use bootwright::entry::Sha256;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -151,4 +153,67 @@ fn a_half_written_lock_is_written_over() {
     project.good_build().is_like(&expected);
     assert_eq!(crate::project::names(&project.path("recipes")), ["tiny.lock", "tiny.toml"]);
     project.build(&["--locked"]).succeeds();
+}
+
+/// A registry that has one image of one file, and nothing that it had before; its address.
+fn publish(registry: &Server, content: &str) -> String {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    tar.append_data(&mut header, "pulled", content.as_bytes()).unwrap();
+    let layer = tar.into_inner().unwrap();
+    let config = r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let descriptor = |kind: &str, bytes: &[u8]| {
+        let (digest, size) = (Sha256::of(bytes), bytes.len());
+        format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"sha256:{digest}","size":{size}}}"#)
+    };
+    let (config_is, layer_is) = (descriptor("config.v1+json", config.as_bytes()), descriptor("layer.v1.tar", &layer));
+    let manifest = format!(r#"{{"schemaVersion":2,"config":{config_is},"layers":[{layer_is}]}}"#);
+    let page = |path: String, body: &[u8]| registry.page(&format!("/v2/lab/{path}"), body, &[Step::Serve]);
+    page(format!("blobs/sha256:{}", Sha256::of(&layer)), &layer);
+    page(format!("blobs/sha256:{}", Sha256::of(config.as_bytes())), config.as_bytes());
+    page(format!("manifests/sha256:{}", Sha256::of(manifest.as_bytes())), manifest.as_bytes());
+    let tag = page("manifests/v1".into(), manifest.as_bytes());
+    tag.trim_start_matches("http://").replace("/v2/lab/manifests/v1", "/lab:v1")
+}
+
+fn unpublish(registry: &Server, lock: &str) {
+    for digest in lock.lines().filter_map(|line| line.strip_prefix("sha256 = ")) {
+        for kind in ["blobs", "manifests"] {
+            registry.page(&format!("/v2/lab/{kind}/sha256:{}", digest.trim_matches('"')), b"", &[Step::Status(404)]);
+        }
+    }
+}
+
+#[test]
+fn what_its_place_dropped_is_renewed_together_with_what_changed_here() {
+    let (project, registry) = (Project::new(), Server::start());
+    let image = publish(&registry, "first");
+    project.add(&format!(
+        "[[component]]\nname = \"pulled\"\npaths = [\"pulled\"]\noci = {{ image = \"{image}\", plain_http = true }}\n"
+    ));
+    project.build(&[]).succeeds();
+    let lock = project.read("recipes/tiny.lock");
+    unpublish(&registry, &lock);
+    publish(&registry, "second");
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    project.build(&["--locked"]).fails(3, &["component `pulled`", "bootwright lock"]);
+    assert_eq!(project.read("recipes/tiny.lock"), lock);
+
+    project.write("tool/data", "changed here");
+    let run = project.build(&[]);
+    run.succeeds().says(&["component `tool` changed: pinning it anew", "component `pulled`: ", ": pinning it anew"]);
+    let renewed = project.read("recipes/tiny.lock");
+    let hashes =
+        |text: &str| text.lines().filter(|line| line.starts_with("sha256 = ")).map(String::from).collect::<Vec<_>>();
+    assert_ne!(hashes(&renewed), hashes(&lock));
+    let changed = run.out.clone() + &run.err;
+    for name in ["tool", "pulled"] {
+        assert!(changed.matches(name).count() > 1, "the difference names `{name}`:\n{changed}");
+    }
+    project.build(&["--locked"]).succeeds().says(&["nothing changed"]);
 }

@@ -1,37 +1,17 @@
 //! Debian packages: lists that apt verifies, mirrors in turn, packages that are gone. All on loopback.
 
-use crate::http::{Server, Step};
-use bootwright::cache::Cache;
+use crate::http::Step;
+use crate::lab::Lab;
 use bootwright::entry::Sha256;
 use bootwright::recipe::DebSpec;
 use bootwright::source::deb::apt::Trust;
 use bootwright::source::deb::mirror::Mirror;
 use bootwright::source::deb::{Deb, resolve_at};
-use bootwright::source::{Context, Pin, Settings, Source, SourceError};
-use bootwright::ui::{Ui, Verbosity};
+use bootwright::source::{Pin, Settings, Source, SourceError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-struct Lab {
-    dir: tempfile::TempDir,
-    cache: Cache,
-    ui: Ui,
-    settings: Settings,
-    server: Server,
-}
-
 impl Lab {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(&dir.path().join("cache")).unwrap();
-        let ui = Ui { verbosity: Verbosity::Quiet, bars: false };
-        Self { dir, cache, ui, settings: Settings { jobs: 1, ..Settings::default() }, server: Server::start() }
-    }
-
-    fn context(&self) -> Context<'_> {
-        Context { cache: &self.cache, ui: &self.ui, settings: &self.settings, recipe_dir: self.dir.path() }
-    }
-
     /// Serves a folder of `tests/data/debian` and the security archive beside it.
     fn mirror(&self, name: &str) -> Mirror {
         let serve = |folder: &str| {

@@ -1,37 +1,18 @@
 //! Fetching from servers that misbehave, on loopback.
 
-use crate::http::{Asked, Server, Step};
+use crate::http::{Asked, Step};
+use crate::lab::Lab;
 use bootwright::cache::Cache;
 use bootwright::entry::{Kind, Sha256};
 use bootwright::error::{Exit, Failure};
 use bootwright::fetch::{Patience, Request, Via, fetch_patiently, fetch_small};
 use bootwright::recipe::UrlSpec;
 use bootwright::source::url::Url;
-use bootwright::source::{Context, Settings, Source, SourceError};
-use bootwright::ui::{Ui, Verbosity};
+use bootwright::source::{Context, Source, SourceError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-struct Lab {
-    dir: tempfile::TempDir,
-    cache: Cache,
-    ui: Ui,
-    settings: Settings,
-    server: Server,
-}
-
 impl Lab {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(&dir.path().join("cache")).unwrap();
-        let ui = Ui { verbosity: Verbosity::Quiet, bars: false };
-        Self { dir, cache, ui, settings: Settings { jobs: 1, ..Settings::default() }, server: Server::start() }
-    }
-
-    fn context(&self) -> Context<'_> {
-        Context { cache: &self.cache, ui: &self.ui, settings: &self.settings, recipe_dir: self.dir.path() }
-    }
-
     fn fetch(&self, urls: &[String], body: &[u8]) -> Result<PathBuf, SourceError> {
         self.fetch_patiently(urls, body, patience())
     }

@@ -4,6 +4,7 @@ mod deb;
 mod fetch;
 #[path = "../support/http.rs"]
 mod http;
+mod lab;
 #[path = "../support/need.rs"]
 mod need;
 mod oci;
