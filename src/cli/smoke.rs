@@ -2,7 +2,7 @@
 
 use super::{OutArgs, RecipeArgs};
 use crate::error::{Exit, Failure};
-use crate::nodes::{Mac, parse_mac};
+use crate::nodes::{Mac, parse_mac, parse_uuid};
 use crate::recipe::{CheckedRecipe, Expectation, RootMode, load_recipe};
 use crate::smoke::{self, AccelChoice, Firmware, SmokeError, SmokeOptions, SmokeReport, Via};
 use crate::ui::Ui;
@@ -35,6 +35,9 @@ pub struct SmokeArgs {
     /// MAC address of the machine's card
     #[arg(long, value_name = "MAC", value_parser = parse_mac_argument)]
     pub mac: Option<Mac>,
+    /// UUID of the machine's firmware (SMBIOS), by which nodes.toml may know it
+    #[arg(long, value_name = "UUID", value_parser = parse_uuid_argument)]
+    pub uuid: Option<String>,
     /// What runs the guest; auto takes KVM where it really boots the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelChoice,
@@ -119,6 +122,7 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
         firmware: args.firmware,
         bootfile: args.bootfile.clone(),
         mac: args.mac,
+        uuid: args.uuid.clone(),
         accel: args.accel,
         powerdown: args.powerdown,
         keep: args.keep,
@@ -128,6 +132,10 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
 
 fn parse_mac_argument(text: &str) -> Result<Mac, String> {
     parse_mac(text).ok_or_else(|| "expected the MAC address of a card, such as 52:54:00:12:34:56".into())
+}
+
+fn parse_uuid_argument(text: &str) -> Result<String, String> {
+    parse_uuid(text).ok_or_else(|| "expected a UUID, such as 0e3c1a5b-0000-4000-8000-0123456789ab".into())
 }
 
 fn say_result(report: &SmokeReport, ui: &Ui) {

@@ -65,6 +65,8 @@ pub struct SmokeOptions {
     pub bootfile: Option<String>,
     /// Of the machine's card; absent: QEMU's own.
     pub mac: Option<Mac>,
+    /// SMBIOS; absent: QEMU gives none.
+    pub uuid: Option<String>,
     pub accel: AccelChoice,
     /// Press the power button once everything is reached and wait for an orderly end.
     pub powerdown: bool,
@@ -191,6 +193,7 @@ impl<'a> Prepared<'a> {
             via: self.options.via,
             firmware: self.firmware.clone(),
             mac: self.options.mac,
+            uuid: self.options.uuid.clone(),
             cmdline: self.options.whole_cmdline(),
             serves_root: self.options.serves_root(),
         }

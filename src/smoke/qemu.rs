@@ -39,6 +39,7 @@ pub struct Boot {
     /// UEFI's; absent: QEMU's own BIOS.
     pub firmware: Option<Ovmf>,
     pub mac: Option<Mac>,
+    pub uuid: Option<String>,
     /// The whole kernel command line; with iPXE it is in the script instead.
     pub cmdline: String,
     /// `root.img` is fetched from a server of ours.
@@ -78,6 +79,9 @@ pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_p
     let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
     add(&boot.engine.arguments());
     add(&["-smp", &boot.smp.to_string(), "-m", &boot.ram_mib.to_string()]);
+    if let Some(uuid) = &boot.uuid {
+        add(&["-uuid", uuid]);
+    }
     match wiring {
         Some(wiring) => {
             add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-chardev"]);
@@ -156,6 +160,7 @@ mod tests {
             via,
             firmware: None,
             mac: None,
+            uuid: None,
             cmdline: "console=ttyS0 it's=\"x\"".into(),
             serves_root: false,
         }
@@ -176,11 +181,17 @@ mod tests {
     #[test]
     fn uefi_and_mac() {
         let firmware = Some(Ovmf { code: "/fw/code".into(), variables: "/fw,vars".into() });
-        let boot = Boot { firmware, mac: crate::nodes::parse_mac("52:54:00:00:00:01"), ..boot(Via::Ipxe) };
+        let boot = Boot {
+            firmware,
+            mac: crate::nodes::parse_mac("52:54:00:00:00:01"),
+            uuid: Some("0e3c1a5b-0000-4000-8000-0123456789ab".into()),
+            ..boot(Via::Ipxe)
+        };
         let tftp = Tftp { dir: Path::new("/o"), bootfile: "x".into() };
         let line = shell_line(QEMU, &arguments(&boot, None, &tftp, 0));
         assert!(line.contains("-drive if=pflash,format=raw,readonly=on,file=/fw/code "), "{line}");
         assert!(line.contains("-drive if=pflash,format=raw,snapshot=on,file=/fw,,vars "), "{line}");
+        assert!(line.contains(" -uuid 0e3c1a5b-0000-4000-8000-0123456789ab "), "{line}");
         assert!(line.ends_with("virtio-net-pci,netdev=net,bootindex=0,mac=52:54:00:00:00:01"), "{line}");
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub const MAC: &str = "52:54:00:00:00:11";
+const UUID: &str = "0e3c1a5b-0000-4000-8000-0123456789ab";
 /// Firmware, loader and kernel under emulation, on a machine that does other things too.
 pub const DEADLINE_S: &str = "300";
 
@@ -174,15 +175,19 @@ fn a_nodes_iscsi_root_is_taken_over_from_ipxe() {
     let nodes = NODES.replace("cmdline = [", &format!("{root}\nibft = true\ncmdline = [\"ip=ibft\", "));
     // What strangers boot has to be there too.
     let nodes = nodes.replace("[defaults]\n", "[defaults]\nroot = \"iscsi\"\n");
+    // Known by its firmware, not by its card.
+    let nodes = nodes.replace(&format!("mac = \"{MAC}\""), &format!("uuid = \"{UUID}\""));
     std::fs::write(lab.path("nodes.toml"), nodes).unwrap();
     let serve = lab.serve();
-    let args = ["--via", "ipxe", "--bootfile", &entry(&serve), "--mac", MAC, "--deadline-s", DEADLINE_S];
+    let (entry, ids) = (entry(&serve), ["--mac", MAC, "--uuid", UUID]);
+    let args = [&["--via", "ipxe", "--bootfile", &entry, "--deadline-s", DEADLINE_S][..], &ids].concat();
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();
     let console = console(&outcome);
     // The kernel prints the whole command line; the secret is not on it either.
     assert!(console.contains("bw.root=iscsi:ibft") && !console.contains("secret"), "{console}");
     for said in [
+        "bootwright: this is n1",
         "the boot firmware had ip=52-54-00-00-00-11:dhcp",
         &format!("`{}` on 10.0.2.2:{} as `iqn.2024-07.lab:from-ipxe`", tgt::NAME, tgt.port()),
     ] {
