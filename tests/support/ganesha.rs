@@ -18,7 +18,7 @@ pub type Export<'a> = (&'a Path, &'a str, &'a str);
 impl Ganesha {
     /// `protocols`: `4`, or `3, 4` with rpcbind beside it.
     pub fn start(protocols: &str, exports: &[Export<'_>]) -> Ganesha {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let folder = folder();
         let at = folder.path().display();
         let mut config = format!(
             "NFS_CORE_PARAM {{ Protocols = {protocols}; NFS_Port = @PORT@; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
@@ -32,6 +32,16 @@ impl Ganesha {
                 path.display(),
             );
         }
+        Self::start_in(folder, &config)
+    }
+
+    /// With this configuration, in which `@PORT@` is its port.
+    pub fn start_configured(config: &str) -> Ganesha {
+        Self::start_in(folder(), config)
+    }
+
+    fn start_in(folder: TempDir, config: &str) -> Ganesha {
+        let at = folder.path().display();
         std::fs::write(folder.path().join("template"), config).expect("a new file");
         // The shell becomes the server, so that the process that is killed is it.
         let start = format!(
@@ -39,6 +49,10 @@ impl Ganesha {
         );
         Ganesha { server: Server::start(&["sh", "-c", &start]), _folder: folder }
     }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable")
 }
 
 /// Whether this process may run it: says so when not, as `have` does for what is not installed.

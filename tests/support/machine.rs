@@ -3,11 +3,8 @@
 use crate::QEMU;
 use crate::image::Image;
 use crate::lan::{self, Lan};
-use crate::vm::wait_until;
+use crate::qmp::qmp;
 use serde_json::json;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -90,19 +87,7 @@ impl Machine {
 
     /// One command of QEMU's machine protocol.
     fn command(&self, name: &str, arguments: serde_json::Value) {
-        let path: PathBuf = self.folder.path().join("qmp");
-        wait_until("QEMU listens", Duration::from_secs(30), || UnixStream::connect(&path).is_ok());
-        let mut stream = UnixStream::connect(&path).expect("it listens");
-        let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
-        for (name, arguments) in [("qmp_capabilities", json!({})), (name, arguments)] {
-            writeln!(stream, "{}", json!({ "execute": name, "arguments": arguments })).expect("QEMU reads");
-            let answer = lines
-                .by_ref()
-                .map(|line| line.expect("QEMU writes"))
-                .find(|line| line.contains("\"return\"") || line.contains("\"error\""));
-            let answer = answer.expect("an answer");
-            assert!(answer.contains("\"return\""), "{name}: {answer}");
-        }
+        qmp(&self.folder.path().join("qmp"), name, arguments);
     }
 
     pub fn console(&self) -> String {

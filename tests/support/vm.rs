@@ -1,9 +1,10 @@
 //! Smoke boots by way of the tool. As many run at once as the tests have threads: one for each processor.
 
 use super::image::{Image, tool};
+use super::qmp::qmp;
 pub use super::running::{Running, free_port, runs, wait_until};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -95,6 +96,11 @@ impl Running {
     /// As for [`Outcome`].
     pub fn uptime_s(&self, expectation: &str) -> Option<f64> {
         uptime_s(&self.report, expectation)
+    }
+
+    /// One command of QEMU's machine protocol.
+    pub fn command(&self, name: &str, arguments: Value) {
+        qmp(Path::new(self.report["qmp_socket"].as_str().expect("a kept machine has a monitor")), name, arguments);
     }
 
     /// Sends the tool a signal by name.

@@ -20,6 +20,8 @@ mod need;
 mod newc;
 #[path = "../support/programs.rs"]
 mod programs;
+#[path = "../support/qmp.rs"]
+mod qmp;
 #[path = "../support/running.rs"]
 mod running;
 #[path = "../support/serve.rs"]

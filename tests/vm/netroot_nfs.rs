@@ -4,9 +4,10 @@ use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
 use crate::outage::{self, Kubelet, outage};
 use crate::server::Server;
-use crate::ssh::{key, power_off, ssh_ok};
+use crate::ssh::{key, power_off, ssh, ssh_ok};
 use crate::vm::{Running, runs, smoke, wait_until};
 use crate::{QEMU, load, need::have};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -108,10 +109,26 @@ fn the_server_can_take_the_writes() {
     assert!(Command::new("cp").arg("-a").arg(tree(&image)).arg(&copy).status().expect("cp runs").success());
     let server = Ganesha::start("4", &[(&copy, "/root", "RW")]);
     let words = format!("{}?rw", root(&server));
-    for round in ["one", "two"] {
+    // Both ends are orderly reboots, at which the machines of these tests end.
+    for (round, asked_by) in [("one", "SIGINT"), ("two", "command")] {
         let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
-        ssh_ok(&machine, &format!("echo {round} >> /opt/rounds && sync"));
-        drop(machine);
+        ssh_ok(&machine, &format!("echo {round} >> /opt/rounds"));
+        match asked_by {
+            "SIGINT" => {
+                let keys = ["ctrl", "alt", "delete"].map(|key| json!({ "type": "qcode", "data": key }));
+                machine.command("send-key", json!({ "keys": keys }));
+            }
+            // The connection may be cut by what it asks for.
+            _ => drop(ssh(&machine, "bootwright-ctl reboot")),
+        }
+        let qemu = machine.qemu_pid();
+        wait_until("the machine has restarted", Duration::from_secs(90), || !runs(qemu));
+        let console = console(&image);
+        let asked = format!("reboot asked for by {asked_by}");
+        for line in [asked.as_str(), " is detached", "down reboot"] {
+            assert!(console.contains(line), "no {line:?} in {console}");
+        }
+        assert!(!console.contains("did not end in order"), "{console}");
     }
     assert_eq!(std::fs::read_to_string(copy.join("opt/rounds")).expect("it was written"), "one\ntwo\n");
 }
@@ -128,7 +145,15 @@ fn version_3_is_found_by_rpcbind() {
         Server::start_at(111, &[RPCBIND, "-f"])
     });
     let tree = tree(&image);
-    let _server = Ganesha::start("3, 4", &[(&tree, "/root", "RO")]);
+    // As the image's own configuration has it, which is for a tree elsewhere.
+    let config = std::fs::read_to_string(image.dir().join("servers/ganesha.conf")).expect("the image was built");
+    let port = ("NFS_Port = 2049;", "NFS_Port = @PORT@; Bind_addr = 127.0.0.1;");
+    let place = ("/srv/bootwright/rescue-nfs/root", &*tree.display().to_string());
+    let config = [port, place].iter().fold(config, |config, (from, to)| {
+        assert!(config.contains(from), "no {from} in {config}");
+        config.replace(from, to)
+    });
+    let _server = Ganesha::start_configured(&config);
     // Version 3 knows no pseudo paths.
     let words = format!("bw.root=nfs://10.0.2.2{}?vers=3", tree.display());
     let outcome = smoke(&image, &["--append", &words, "--deadline-s", "120"]);
@@ -154,6 +179,7 @@ fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     wait_until("the machine is off", Duration::from_secs(15 + 60 + 30), || !runs(qemu));
     let console = console(&image);
     assert!(console.contains(" is lost") && console.contains("down poweroff"), "{console}");
+    assert!(console.contains("poweroff asked for by SIGTERM"), "{console}");
 }
 
 #[test]

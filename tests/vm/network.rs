@@ -1,9 +1,11 @@
 //! Networks that are slow, partly dead or unusual, played by the test.
 
+use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
 use crate::lan::{Rules, Seen, lan};
 use crate::machine::{Card, LIMIT, Machine};
 use crate::server::Server;
+use crate::tgt::{Target, Tgt};
 use crate::vm::{smoke, wait_until};
 use crate::{QEMU, need::have, rescue};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -114,17 +116,37 @@ fn relay_from_ipv6(to: u16) -> u16 {
 
 #[test]
 fn a_root_from_a_server_that_has_only_ipv6() {
-    if !have(&[QEMU, "python3"]) {
+    if !have(&[QEMU, "python3", GANESHA, "tgtd", "qemu-nbd"]) || !is_root() {
         return;
     }
-    let image = Image::build_with_root("rescue", "http", &[]);
+    // The image's own root is on NFS; the command line chooses among all.
+    let choices = "[root]\nchoices = [\"http\", \"nbd\", \"iscsi\"]\n[budget]\nboot_files_mb = 40\n";
+    let build = |root| Image::build_variant_with_root("rescue-choices", "rescue", choices, &[], Some(root));
+    let (image, disk) = (build("nfs"), build("nbd").dir().join("root.img"));
     let folder = image.dir().display().to_string();
-    let server =
-        Server::start(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", &folder, "{port}"]);
-    let root = format!("bw.root=http://[fec0::2]:{}/root.img", relay_from_ipv6(server.port));
-    let outcome = smoke(&image, &["--append", &root, "--deadline-s", "180"]);
+    let web = Server::start(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", &folder, "{port}"]);
+    let nfs = Ganesha::start("4", &[(&image.dir().join("root"), "/root", "RO")]);
+    let tgt = Tgt::start(Target::open(&disk));
+    let disk = disk.to_str().expect("cargo's folders are UTF-8");
+    let nbd = Server::start(&["qemu-nbd", "-t", "-r", "-fraw", "-b127.0.0.1", "-p{port}", "-xroot", disk]);
+    // Each server is understood in what it answers; the last one has the root.
+    let sources = [
+        ("http", web.port, "missing.img", "the server answered 404 (not found)"),
+        ("nfs", nfs.server.port, "nothing", "the server exports no such path (ENOENT"),
+        ("iscsi", tgt.port(), "iqn.2024-07.internal.bootwright:other", "the target was not found (class 2, detail 3)"),
+        ("nbd", nbd.port, "root", "/root` is attached"),
+    ];
+    let word = |(scheme, port, path, _): (&str, u16, &str, &str)| {
+        format!("--append=bw.root={scheme}://[fec0::2]:{}/{path}", relay_from_ipv6(port))
+    };
+    let words = sources.map(word);
+    let words = words.each_ref().map(String::as_str);
+    let outcome = smoke(&image, &[&words[..], &["--deadline-s", "180"]].concat());
     outcome.assert_passed();
-    assert!(outcome.log("console.log").contains("eth0 has fec0::"), "{}", outcome.log("console.log"));
+    let console = outcome.log("console.log");
+    for message in sources.map(|(_, _, _, message)| message).into_iter().chain(["eth0 has fec0::"]) {
+        assert!(console.contains(message), "no {message:?} in {console}");
+    }
 }
 
 #[test]

@@ -4,11 +4,11 @@ use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
 use crate::server::Server;
 use crate::ssh::{key, power_off, ssh_ok};
-use crate::vm::{Running, wait_until};
+use crate::vm::{Running, runs, wait_until};
 use crate::{QEMU, need::have, tgt};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const QEMU_NBD: &str = "qemu-nbd";
@@ -126,11 +126,22 @@ fn a_file_system_that_is_there_is_used() {
     let made =
         Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&files).arg(&disk).env("PATH", path).status();
     assert!(made.expect("mke2fs runs").success());
-    let server = serve(&disk);
+    let mut server = serve(&disk);
     let image = image("state", RECIPE, server.port);
     let machine = Running::start(&image, &["--deadline-s", "180"]);
     assert!(!console(&image).contains("makes ext4"), "{}", console(&image));
     assert_eq!(ssh_ok(&machine, "cat /srv/old"), "old\n");
+
+    // What was written lies in memory, and there is no server any more that takes it.
+    ssh_ok(&machine, "dd if=/dev/zero of=/srv/dirty bs=1M count=16 2> /dev/null; echo dirty > /etc/dirty");
+    server.kill();
+    let since = Instant::now();
+    machine.command("system_powerdown", serde_json::json!({}));
+    let qemu = machine.qemu_pid();
+    // The default of `shutdown_timeout_s` is 60 s.
+    wait_until("the machine is off", Duration::from_secs(60 + 30), || !runs(qemu));
+    eprintln!("off after {:.1} s", since.elapsed().as_secs_f64());
+    assert!(console(&image).contains("down poweroff"), "{}", console(&image));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::recipe::fleet::{find_files, parse_modaliases};
 use crate::recipe::load::shown;
 use crate::recipe::node::{At, Node, Value};
 use crate::recipe::problem::Problem;
-use crate::recipe::{Kernel, ModuleRequest, Root, RootMode};
+use crate::recipe::{Kernel, ModuleRequest, Root};
 use bootwright_contract::{Network, RootImage};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -51,9 +51,8 @@ impl Check<'_> {
             netroot,
             modaliases,
             strip: file.strip,
-            // A cpio is unpacked in RAM, and the tree for NFS goes file by file over the network.
-            strip_root: file.strip
-                && root.is_some_and(|root| root.image != RootImage::Cpio && root.mode != RootMode::Nfs),
+            // A cpio is unpacked in RAM. The tree for NFS is that of the image: `bw.root=` may choose between them.
+            strip_root: file.strip && root.is_some_and(|root| root.image != RootImage::Cpio),
             modules,
             load,
             cmdline: file.cmdline,
