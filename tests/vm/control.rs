@@ -30,7 +30,7 @@ fn status_logs_timeline_restart_and_poweroff() {
     let status = ssh_ok(&machine, "bootwright-ctl status");
     assert!(status.contains("sshd"), "{status}");
     let timeline = ssh_ok(&machine, "cat /run/bootwright/timeline.json");
-    assert!(timeline.contains("\"recipe\":\"rescue\""), "{timeline}");
+    assert!(timeline.contains("\"recipe\":\"rescue-erofs\""), "{timeline}");
     ssh_ok(&machine, "bootwright-ctl timeline");
     assert!(ssh_ok(&machine, "grep erofs /sys/module/erofs/refcnt /proc/filesystems").contains("erofs"));
     ssh_ok(&machine, "bootwright-ctl logs sshd");
