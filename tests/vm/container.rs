@@ -1,7 +1,7 @@
 //! containerd and crun run a container: pivot_root, cgroups and the overlay work on a root that came out of an initramfs.
 
 use crate::image::Image;
-use crate::ssh::{key, ssh_ok};
+use crate::ssh::{key, power_off, ssh_ok};
 use crate::vm::Running;
 use crate::{QEMU, need::have};
 
@@ -23,8 +23,54 @@ run /run/merged three /bin/sh -c 'echo written > /file'
 cat /var/lib/containerd/t/upper/file
 "#;
 
+/// An image without a registry: one layer with the shell, which is the sandbox's image too; and a static pod of it that
+/// notices how it ends.
+const POD: &str = r#"
+set -e
+mkdir -p /run/layer/bin /run/image/blobs/sha256 /etc/kubernetes/manifests
+cp /usr/bin/busybox /run/layer/bin/sh
+blob() {
+    hash=$(sha256sum < $1 | cut -d' ' -f1)
+    echo "\"digest\":\"sha256:$hash\",\"size\":$(stat -c %s $1)"
+    mv $1 /run/image/blobs/sha256/$hash
+}
+kind='"mediaType":"application/vnd.oci.image'
+tar -C /run/layer -cf /run/layer.tar bin
+layer=$(blob /run/layer.tar)
+diff=$(echo "$layer" | cut -d'"' -f4)
+echo '{"os":"linux","architecture":"amd64","config":{"Entrypoint":["/bin/sh","-c","sleep 100000"]},' \
+    '"rootfs":{"type":"layers","diff_ids":["'$diff'"]}}' > /run/config
+config=$(blob /run/config)
+echo '{"schemaVersion":2,'$kind'.manifest.v1+json","config":{'$kind'.config.v1+json",'$config'},' \
+    '"layers":[{'$kind'.layer.v1.tar",'$layer'}]}' > /run/manifest
+manifest=$(blob /run/manifest)
+cd /run/image
+echo '{"imageLayoutVersion":"1.0.0"}' > oci-layout
+echo '{"schemaVersion":2,"manifests":[{'$kind'.manifest.v1+json",'$manifest',' \
+    '"annotations":{"io.containerd.image.name":"registry.k8s.io/pause:3.10.1"}}]}' > index.json
+tar -cf /run/image.tar .
+ctr -n k8s.io images import /run/image.tar
+ctr -n k8s.io images tag registry.k8s.io/pause:3.10.1 registry.internal/lab/pod:1
+cat > /run/pod.yaml <<'EOF'
+apiVersion: v1
+kind: Pod
+metadata: { name: lab }
+spec:
+  hostNetwork: true
+  containers:
+  - name: main
+    image: registry.internal/lab/pod:1
+    imagePullPolicy: Never
+    command: [/bin/sh, -c, "trap 'echo the pod was told > /dev/kmsg; exit 0' TERM; echo > /out/up; while :; do sleep 0.2; done"]
+    securityContext: { privileged: true }
+    volumeMounts: [{ name: out, mountPath: /out }]
+  volumes: [{ name: out, hostPath: { path: /run/pod, type: DirectoryOrCreate } }]
+EOF
+mv /run/pod.yaml /etc/kubernetes/manifests/
+"#;
+
 #[test]
-fn crun_runs_a_container() {
+fn crun_runs_containers_and_kubelet_a_pod() {
     if !have(&[QEMU, "go", "ssh", "ssh-keygen"]) {
         return;
     }
@@ -37,4 +83,16 @@ fn crun_runs_a_container() {
     assert!(said.contains("hello from") && said.contains("pid 1"), "{said}");
     assert!(said.contains("limit 16777216"), "{said}");
     assert!(said.trim_end().ends_with("written"), "{said}");
+
+    ssh_ok(&machine, POD);
+    let up = "for i in $(seq 600); do [ -e /run/pod/up ] && exit; sleep 0.2; done; bootwright-ctl logs kubelet; exit 1";
+    ssh_ok(&machine, up);
+    let cgroups = ssh_ok(&machine, "find /sys/fs/cgroup/kubepods -name cgroup.procs | xargs cat | wc -l");
+    assert!(cgroups.trim().parse::<u32>().is_ok_and(|count| count >= 2), "sandbox and container: {cgroups}");
+    power_off(machine);
+    let console = std::fs::read(image.dir().join("smoke/console.log")).expect("a boot left it");
+    let console = String::from_utf8_lossy(&console);
+    let told = console.find("the pod was told").unwrap_or_else(|| panic!("{console}"));
+    let down = console.find("down poweroff").unwrap_or_else(|| panic!("{console}"));
+    assert!(told < down && !console.contains("did not end in order"), "{console}");
 }
