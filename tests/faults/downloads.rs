@@ -3,6 +3,7 @@
 use crate::http::{Server, Step};
 use crate::project::{Image, Project, names};
 use bootwright::entry::Sha256;
+use std::process::{Command, Stdio};
 
 /// What the component `file` is.
 fn body() -> Vec<u8> {
@@ -34,6 +35,33 @@ fn assert_blobs_are_whole(project: &Project) {
             assert_eq!(entry.file_name().to_str(), Some(sha256.as_str()));
         }
     }
+}
+
+/// What a build of a new project says, with a terminal or without. script(1) is in every Debian.
+fn said(url: &str, on_a_terminal: bool) -> String {
+    let project = project(url);
+    let mut command = project.command(&["build", "--recipe", "tiny"]);
+    if on_a_terminal {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let line = format!("{program} build --recipe tiny");
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+        script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(project.path(""));
+        command = script;
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[test]
+fn progress_is_a_bar_on_a_terminal_and_a_line_elsewhere() {
+    let server = Server::start();
+    let url = server.page("/file", &body(), &[Step::Serve]);
+    let (plain, drawn) = (said(&url, false), said(&url, true));
+    let bars = |text: &str| text.matches("\u{1b}[2K").count();
+    assert!(plain.lines().any(|line| line == "fetch opt/file") && bars(&plain) == 0, "{plain}");
+    assert!(drawn.contains("/117.19 KiB") && bars(&drawn) > 0, "{drawn:?}");
 }
 
 #[test]
