@@ -25,6 +25,7 @@ build: ## Build the tool, with PID1 in it
 lint: ## Formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --test soak --locked -- -D warnings
 	cargo clippy --package bootwright-init --no-default-features --all-targets --locked -- -D warnings
 
 fuzz: ## Run each fuzz target for a bounded number of runs

@@ -206,11 +206,6 @@ impl Cable {
 
     /// dnsmasq at the far end of `link`, without DNS and without files of the machine.
     fn dnsmasq(&self, link: &str, args: &[&str]) -> Program {
-        let leases = std::env::temp_dir().join(format!(
-            "bootwright-leases-{}-{:x}",
-            std::process::id(),
-            u64::from_ne_bytes(crate::sys::random())
-        ));
         let own = [
             "--keep-in-foreground",
             "--conf-file=/dev/null",
@@ -219,10 +214,10 @@ impl Cable {
             "--user=root",
             "--no-ping",
             "--bind-interfaces",
+            "--leasefile-ro",
         ];
         let mut all: Vec<String> = own.iter().chain(args).map(|arg| arg.to_string()).collect();
         all.push(format!("--interface={link}"));
-        all.push(format!("--dhcp-leasefile={}", leases.display()));
         self.run_there("dnsmasq", &all)
     }
 
