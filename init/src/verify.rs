@@ -95,11 +95,11 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
         // Opened now: the name is gone after the switch.
         let file = File::open(&sum.path).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
         let xxh64 = xxh64.clone();
-        let hashing = thread::Builder::new().name("hash".into()).spawn(move || match xxh64 {
+        let hash = move || match xxh64 {
             Some(expected) => check_xxh64(file, sum.path, expected),
             None => check_hash(file, &sum),
-        });
-        machine.keep_hashing(hashing?);
+        };
+        hash_aside(machine, Box::new(hash))?;
     }
     for sum in &others {
         let file = File::open(&sum.path).map_err(|source| VerifyError::Read { path: sum.path.clone(), source })?;
@@ -110,6 +110,12 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
 
 fn wants_sha256(boot: &Boot) -> bool {
     boot.cmdline.value("bw.verify") == Some("sha256")
+}
+
+/// Starts a thread that hashes, for phase `image` to wait for. A boxed function: the library's spawn is compiled once.
+fn hash_aside(machine: &Machine, work: Box<dyn FnOnce() -> Result<(), VerifyError> + Send>) -> io::Result<()> {
+    machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(work)?);
+    Ok(())
 }
 
 /// Phase `image`: the root image is what was built.
@@ -139,7 +145,7 @@ pub fn check_device(machine: &Machine, device: &Path) -> Result<RootImage, Phase
     }
     if boot.cmdline.value("bw.verify") != Some("0") {
         let sum = Sum { path, size, sha256 };
-        machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(move || check_direct(file, &sum))?);
+        hash_aside(machine, Box::new(move || check_direct(file, &sum)))?;
     }
     Ok(image)
 }
@@ -157,8 +163,7 @@ pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) ->
     if boot.cmdline.value("bw.verify") != Some("0") {
         // Opened now: its place changes with the switch.
         let (top, xxh64) = (File::open(top)?, boot.config.root.xxh64.clone().filter(|_| !wants_sha256(boot)));
-        let hash = move || check_files(&top, &sums, xxh64.as_deref());
-        machine.keep_hashing(thread::Builder::new().name("hash".into()).spawn(hash)?);
+        hash_aside(machine, Box::new(move || check_files(&top, &sums, xxh64.as_deref())))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! An iSCSI root as iPXE connects to it (<https://ipxe.org/sanuri>, RFC 4173 section 5) and as PID1 then finds it in the iBFT.
 
+use percent_encoding::percent_decode_str;
 use std::fmt::Write;
 
 /// The lines of a script for `iscsi://[USER[:SECRET]@]HOST[:PORT]/TARGET[/LUN][?initiator=NAME&user_in=USER&secret_in=SECRET]`, in which a
@@ -19,7 +20,8 @@ pub fn san(root: &str) -> Option<String> {
     }
     // Ours is a decimal number, theirs hexadecimal digits.
     let lun = lun.parse::<u16>().map_or(String::new(), |lun| format!("{lun:x}"));
-    let mut text = format!("set bw-san iscsi:{host}::{port}:{lun}:{}\n", String::from_utf8_lossy(&decode(target)));
+    let mut text =
+        format!("set bw-san iscsi:{host}::{port}:{lun}:{}\n", percent_decode_str(target).decode_utf8_lossy());
     let option = |key: &str| query.split('&').find_map(|word| word.strip_prefix(key)?.strip_prefix('=')).unwrap_or("");
     let (user, secret) = account.split_once(':').unwrap_or((account, ""));
     for (setting, value) in [
@@ -30,7 +32,7 @@ pub fn san(root: &str) -> Option<String> {
         ("reverse-password", option("secret_in")),
     ] {
         if !value.is_empty() {
-            text.push_str(&set(setting, &decode(value)));
+            text.push_str(&set(setting, &percent_decode_str(value).collect::<Vec<u8>>()));
         }
     }
     Some(text)
@@ -48,19 +50,6 @@ fn set(setting: &str, value: &[u8]) -> String {
         write!(digits, "{colon}{byte:02x}").expect("a string takes all");
     }
     format!("set {setting}:hex {digits}\n")
-}
-
-/// `%20` and the like (RFC 3986 section 2.1); what is no such sequence stays as it is.
-fn decode(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let digits = behind.get(..2).filter(|digits| *first == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
-        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &behind[2..] } else { behind };
-    }
-    bytes
 }
 
 #[cfg(test)]

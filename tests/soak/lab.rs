@@ -2,18 +2,17 @@
 
 use crate::ganesha::Ganesha;
 use crate::image::Image;
+use crate::load::{self, READ_ALL};
 use crate::nbd::{nbd_server, qemu_nbd};
+use crate::running::Running;
 use crate::server::Server;
 use crate::tgt::{self, Disk, Target, Tgt};
-use crate::{load, running::Running};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Holds what the writer goes round in, and the file system around it.
 const VOLUME_BYTES: u64 = 96 << 20;
-/// Reads every file of the root and hashes names and contents.
-const READ_ALL: &str = "cd BELOW && find usr -type f | LC_ALL=C sort | xargs sha256sum | sha256sum";
 
 pub struct Lab {
     pub image: Image,
@@ -129,9 +128,7 @@ impl Lab {
         if !matches!(self.servers, Servers::Nfs(_)) {
             return load::check(machine, &self.image.dir.join("root.img"));
         }
-        let here = READ_ALL.replace("BELOW", &self.image.dir.join("root").display().to_string());
-        let output = Command::new("sh").arg("-c").arg(here).output().expect("a shell");
-        load::check_reading(machine, String::from_utf8(output.stdout).expect("a hash").trim());
+        load::check_reading(machine, &load::read_here(READ_ALL, &self.image.dir.join("root")));
     }
 
     /// A file of the volume as the server has it.

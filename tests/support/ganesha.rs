@@ -18,11 +18,9 @@ pub type Export<'a> = (&'a Path, &'a str, &'a str);
 impl Ganesha {
     /// `protocols`: `4`, or `3, 4` with rpcbind beside it.
     pub fn start(protocols: &str, exports: &[Export<'_>]) -> Ganesha {
-        let folder = folder();
-        let at = folder.path().display();
         let mut config = format!(
             "NFS_CORE_PARAM {{ Protocols = {protocols}; NFS_Port = @PORT@; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
-             NFSv4 {{ Graceless = true; Only_Numeric_Owners = true; RecoveryBackend = fs; RecoveryRoot = {at}; }}\n"
+             NFSv4 {{ Graceless = true; Only_Numeric_Owners = true; RecoveryBackend = fs; RecoveryRoot = @FOLDER@; }}\n"
         );
         for (number, (path, name, access)) in exports.iter().enumerate() {
             config += &format!(
@@ -32,27 +30,20 @@ impl Ganesha {
                 path.display(),
             );
         }
-        Self::start_in(folder, &config)
+        Self::start_configured(&config)
     }
 
-    /// With this configuration, in which `@PORT@` is its port.
+    /// With this configuration, in which `@PORT@` is its port and `@FOLDER@` a folder of its own.
     pub fn start_configured(config: &str) -> Ganesha {
-        Self::start_in(folder(), config)
-    }
-
-    fn start_in(folder: TempDir, config: &str) -> Ganesha {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
         let at = folder.path().display();
         std::fs::write(folder.path().join("template"), config).expect("a new file");
         // The shell becomes the server, so that the process that is killed is it.
         let start = format!(
-            "cd {at} && sed s/@PORT@/{{port}}/ template > ganesha.conf && exec {GANESHA} -F -f ganesha.conf -L log -p pid -N EVENT"
+            "cd {at} && sed 's/@PORT@/{{port}}/; s|@FOLDER@|{at}|' template > ganesha.conf && exec {GANESHA} -F -f ganesha.conf -L log -p pid -N EVENT"
         );
         Ganesha { server: Server::start(&["sh", "-c", &start]), _folder: folder }
     }
-}
-
-fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable")
 }
 
 /// Whether this process may run it: says so when not, as `have` does for what is not installed.

@@ -76,6 +76,11 @@ impl Image {
         self.out.join(&self.name)
     }
 
+    /// What the machine has said so far.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
+    }
+
     /// A copy whose files may be changed.
     pub fn copy(&self) -> (tempfile::TempDir, Self) {
         let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");

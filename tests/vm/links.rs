@@ -53,7 +53,7 @@ fn a_bond_agrees_with_its_partner_on_both_cables() {
     }
     let image = with_links();
     let ports: Vec<u16> = (0..5).map(|_| free_port()).collect();
-    let bond = "bond=bond0:eth0,eth1:mode=802.3ad,miimon=100,lacp_rate=fast";
+    let bond = "bond=bond0:eth0,eth1:mode=802.3ad,miimon=100,lacp_rate=fast:1400";
     let words = |host: u8| format!("{bond} ip=10.8.0.{host}:::24::bond0:none");
     let one = Machine::start(&image, &words(1), &[Card::Cable(ports[0], ports[1]), Card::Cable(ports[2], ports[3])]);
     let cards = [Card::Cable(ports[1], ports[0]), Card::Cable(ports[3], ports[2]), Card::Ssh(ports[4])];
@@ -73,6 +73,7 @@ fn a_bond_agrees_with_its_partner_on_both_cables() {
     let aggregators: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Aggregator ID: ")).collect();
     assert!(aggregators.len() == 2 && aggregators[0] == aggregators[1], "{text}");
     wait_until("traffic flows", LIMIT, pings);
+    assert_eq!(ssh_ok_at(ports[4], "cat /sys/class/net/bond0/mtu").trim(), "1400");
     // At the other end: only LACP tells this one.
     one.plug(0, false);
     wait_until("one cable is left", LIMIT, || ports_of(1));

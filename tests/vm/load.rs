@@ -4,6 +4,7 @@ use crate::running::{Running, wait_until};
 use crate::ssh::ssh_ok;
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Rounds that must follow a recovery.
@@ -19,6 +20,15 @@ while true; do
     busybox diff -r /usr/lib /var/tmp/copy || echo "error: differs"
 done
 "#;
+
+/// Reads every file of a root below `BELOW` and hashes names and contents.
+pub const READ_ALL: &str = "cd BELOW && find usr -type f | LC_ALL=C sort | xargs sha256sum | sha256sum";
+
+/// What a command such as [`READ_ALL`] finds in the tree that a server has.
+pub fn read_here(command: &str, tree: &Path) -> String {
+    let here = Command::new("sh").arg("-c").arg(command.replace("BELOW", &tree.display().to_string())).output();
+    String::from_utf8(here.expect("a shell").stdout).expect("a hash").trim().into()
+}
 
 /// Starts the load and waits for its first round.
 pub fn start(machine: &Running, device: &str) {

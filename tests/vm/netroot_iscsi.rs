@@ -37,10 +37,6 @@ fn disk(image: &Image) -> std::path::PathBuf {
     image.dir().join("root.img")
 }
 
-fn console(image: &Image) -> String {
-    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
-}
-
 /// PID1's own lines: the kernel prints the whole command line, with what is secret in it.
 fn said(console: &str) -> String {
     console.lines().filter(|line| line.contains("bootwright: ")).collect::<Vec<_>>().join("\n")
@@ -68,7 +64,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_target() {
     load::check(&machine, &disk(&image));
     assert_eq!(Kubelet::of(&machine), before);
     power_off(machine);
-    assert!(said(&console(&image)).contains(" is detached"), "{}", console(&image));
+    assert!(said(&image.console()).contains(" is detached"), "{}", image.console());
 }
 
 #[test]
@@ -99,7 +95,7 @@ fn a_target_that_comes_back_is_not_noticed() {
     check_blocks(&machine, &written);
     let roots = ssh_ok(&machine, "cat /run/bootwright/roots.json");
     assert!(roots.contains("\"state\":\"up\"") && roots.contains("\"losses\":1"), "{roots}");
-    let told = [said(&console(&image)), roots, ssh_ok(&machine, "bootwright-ctl status")].concat();
+    let told = [said(&image.console()), roots, ssh_ok(&machine, "bootwright-ctl status")].concat();
     assert!(!told.contains("secret") && !told.contains("node:"), "{told}");
 }
 
@@ -137,13 +133,13 @@ fn a_target_that_stays_away_does_not_hold_the_shutdown() {
     let write = "while true; do busybox dd if=/dev/zero of=/dev/sdb bs=1M count=8; done";
     ssh_ok(&machine, &format!("busybox setsid sh -c '{write}' > /run/dd.log 2>&1 < /dev/null &"));
     tgt.kill();
-    wait_until("it is told to go", Duration::from_secs(60), || console(&image).contains("poweroff asked for"));
+    wait_until("it is told to go", Duration::from_secs(60), || image.console().contains("poweroff asked for"));
     let since = Instant::now();
     let qemu = machine.qemu_pid();
     // 60 s for services and pods, 5 s for other processes, 10 s for file systems, 4 s for the connection.
     wait_until("the machine is off", Duration::from_secs(60 + 5 + 10 + 4 + 20), || !runs(qemu));
     eprintln!("off after {:.1} s", since.elapsed().as_secs_f64());
-    let console = console(&image);
+    let console = image.console();
     assert!(console.contains("down poweroff"), "{console}");
 }
 
@@ -221,11 +217,11 @@ fn portals_redirections_and_a_target_that_asks_for_a_logout() {
     let source = format!("bw.root=iscsi://10.0.2.2:1/{NAME}?portal=10.0.2.2:{}", redirect(relay.port));
     let machine = Running::start(&image, &["--append", &source, "--deadline-s", "180"]);
     let attached = format!("`{NAME}` on 10.0.2.2:{} as ", relay.port);
-    assert!(said(&console(&image)).contains(&attached), "{}", console(&image));
+    assert!(said(&image.console()).contains(&attached), "{}", image.console());
     load::start(&machine, "/dev/sda");
     relay.ask_out();
-    wait_until("it is logged in again", Duration::from_secs(30), || console(&image).contains(" is back after "));
-    assert!(said(&console(&image)).contains("the target asks for a new login"), "{}", console(&image));
+    wait_until("it is logged in again", Duration::from_secs(30), || image.console().contains(" is back after "));
+    assert!(said(&image.console()).contains("the target asks for a new login"), "{}", image.console());
     assert!(relay.has_seen(0x06), "no logout came");
     load::check(&machine, &disk(&image));
 }

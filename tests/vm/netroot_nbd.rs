@@ -25,10 +25,6 @@ fn root(server: &Server) -> String {
     format!("bw.root=nbd://10.0.2.2:{}/rescue", server.port)
 }
 
-fn console(image: &Image) -> String {
-    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
-}
-
 #[test]
 fn kubelet_is_healthy_and_stays_so_without_the_server() {
     if !have(&[QEMU, QEMU_NBD, "go", "ssh", "ssh-keygen"]) {
@@ -46,7 +42,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_server() {
     load::check(&machine, &disk);
     assert_eq!(Kubelet::of(&machine), before);
     power_off(machine);
-    let console = console(&image);
+    let console = image.console();
     for bad in ["stays mounted", "did not end in order", "did not close", "I/O error"] {
         assert!(!console.contains(bad), "{bad} in {console}");
     }
@@ -88,7 +84,7 @@ fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     server.kill();
     let qemu = machine.qemu_pid();
     wait_until("the machine is off", Duration::from_secs(15 + 60 + 30), || !runs(qemu));
-    let console = console(&image);
+    let console = image.console();
     assert!(console.contains(" is lost") && console.contains("down poweroff"), "{console}");
 }
 

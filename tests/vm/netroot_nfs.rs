@@ -2,24 +2,20 @@
 
 use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
+use crate::load::{self, READ_ALL};
 use crate::outage::{self, Kubelet, outage};
 use crate::server::Server;
 use crate::ssh::{key, power_off, ssh, ssh_ok};
 use crate::vm::{Running, runs, smoke, wait_until};
-use crate::{QEMU, load, need::have};
+use crate::{QEMU, need::have};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const RPCBIND: &str = "rpcbind";
-/// How long the server is away.
-const AWAY: Duration = Duration::from_secs(20);
 /// Recovery takes at most 2 s from the server's start; the rest is for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(8);
-
-/// Reads every file of the root and hashes names and contents.
-const READ_ALL: &str = "cd BELOW && find usr -type f | LC_ALL=C sort | xargs sha256sum | sha256sum";
 
 fn image() -> Image {
     Image::build_with_root("rescue", "nfs", &[&format!("ssh_key={}", key().public)])
@@ -42,10 +38,6 @@ fn root(server: &Ganesha) -> String {
     format!("bw.root=nfs://10.0.2.2:{}/root", server.server.port)
 }
 
-fn console(image: &Image) -> String {
-    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
-}
-
 #[test]
 fn kubelet_is_healthy_and_stays_so_without_the_server() {
     if !ready(&["go", "ssh", "ssh-keygen"]) {
@@ -60,17 +52,11 @@ fn kubelet_is_healthy_and_stays_so_without_the_server() {
     let read_all = READ_ALL.replace("-type f", "-type f ! -name sh");
     load::start_reading(&machine, &read_all.replace("BELOW", "/"));
     outage(&image, BACK_WITHIN, |up| if up { server.server.restart() } else { server.server.kill() });
-    load::check_reading(&machine, &read_here(&read_all, &tree(&image)));
+    load::check_reading(&machine, &load::read_here(&read_all, &tree(&image)));
     assert_eq!(Kubelet::of(&machine), before);
     power_off(machine);
-    let console = console(&image);
+    let console = image.console();
     assert!(console.contains("down poweroff") && !console.contains("did not end in order"), "{console}");
-}
-
-/// What the command finds in the tree itself.
-fn read_here(read_all: &str, tree: &Path) -> String {
-    let here = Command::new("sh").arg("-c").arg(read_all.replace("BELOW", &tree.display().to_string())).output();
-    String::from_utf8(here.expect("a shell").stdout).expect("a hash").trim().into()
 }
 
 #[test]
@@ -82,18 +68,8 @@ fn a_server_that_comes_back_is_not_noticed() {
     let mut server = serve(&tree(&image));
     let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "180"]);
     load::start_reading(&machine, &READ_ALL.replace("BELOW", "/"));
-    server.server.kill();
-    wait_until("the loss is told", Duration::from_secs(30), || console(&image).contains(" is lost"));
-    std::thread::sleep(AWAY);
-    assert!(!console(&image).contains(" is back"), "{}", console(&image));
-    let since = Instant::now();
-    server.server.restart();
-    wait_until("it is connected again", BACK_WITHIN, || console(&image).contains(" is back after "));
-    eprintln!("connected again after {:.1} s", since.elapsed().as_secs_f64());
-    let here =
-        Command::new("sh").arg("-c").arg(READ_ALL.replace("BELOW", &tree(&image).display().to_string())).output();
-    let expected = String::from_utf8(here.expect("a shell").stdout).expect("a hash");
-    load::check_reading(&machine, expected.trim());
+    outage(&image, BACK_WITHIN, |up| if up { server.server.restart() } else { server.server.kill() });
+    load::check_reading(&machine, &load::read_here(READ_ALL, &tree(&image)));
     let roots = ssh_ok(&machine, "cat /run/bootwright/roots.json");
     assert!(roots.contains("\"state\":\"up\"") && roots.contains("\"losses\":1"), "{roots}");
 }
@@ -123,7 +99,7 @@ fn the_server_can_take_the_writes() {
         }
         let qemu = machine.qemu_pid();
         wait_until("the machine has restarted", Duration::from_secs(90), || !runs(qemu));
-        let console = console(&image);
+        let console = image.console();
         let asked = format!("reboot asked for by {asked_by}");
         for line in [asked.as_str(), " is detached", "down reboot"] {
             assert!(console.contains(line), "no {line:?} in {console}");
@@ -177,7 +153,7 @@ fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     server.server.kill();
     let qemu = machine.qemu_pid();
     wait_until("the machine is off", Duration::from_secs(15 + 60 + 30), || !runs(qemu));
-    let console = console(&image);
+    let console = image.console();
     assert!(console.contains(" is lost") && console.contains("down poweroff"), "{console}");
     assert!(console.contains("poweroff asked for by SIGTERM"), "{console}");
 }

@@ -56,15 +56,12 @@ impl Kubelet {
 /// `within` that time.
 #[track_caller]
 pub fn outage(image: &Image, within: Duration, mut up: impl FnMut(bool)) {
-    let console = || {
-        String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
-    };
     up(false);
-    wait_until("the loss is told", Duration::from_secs(30), || console().contains(" is lost"));
+    wait_until("the loss is told", Duration::from_secs(30), || image.console().contains(" is lost"));
     std::thread::sleep(AWAY);
-    assert!(!console().contains(" is back"), "{}", console());
+    assert!(!image.console().contains(" is back"), "{}", image.console());
     up(true);
     let since = Instant::now();
-    wait_until("it is connected again", within, || console().contains(" is back after "));
+    wait_until("it is connected again", within, || image.console().contains(" is back after "));
     eprintln!("connected again after {:.1} s", since.elapsed().as_secs_f64());
 }

@@ -48,10 +48,6 @@ fn serve(disk: &Path) -> Server {
     Server::start(&[QEMU_NBD, "--persistent", "--format=raw", "--bind=127.0.0.1", "--port={port}", &name, disk])
 }
 
-fn console(image: &Image) -> String {
-    String::from_utf8_lossy(&std::fs::read(image.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
-}
-
 #[test]
 fn a_volume_is_made_once_and_found_again() {
     if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen", "e2fsck"]) {
@@ -62,18 +58,18 @@ fn a_volume_is_made_once_and_found_again() {
     let server = serve(&disk);
     let image = image("state", RECIPE, server.port);
     let machine = Running::start(&image, &["--deadline-s", "180"]);
-    assert!(console(&image).contains("makes ext4 on the empty volume"), "{}", console(&image));
+    assert!(image.console().contains("makes ext4 on the empty volume"), "{}", image.console());
     let mounts = ssh_ok(&machine, "cat /proc/mounts");
     for mount in [" /srv ext4 rw", " /etc overlay rw", " /var/log tmpfs rw"] {
         assert!(mounts.contains(mount), "no {mount} in {mounts}");
     }
     ssh_ok(&machine, "cp /usr/bin/busybox /srv/data && echo mine > /etc/mine && cat /etc/passwd /etc/hosts");
     power_off(machine);
-    let console_log = console(&image);
+    let console_log = image.console();
     assert!(console_log.contains("down poweroff") && !console_log.contains("did not end in order"), "{console_log}");
 
     let machine = Running::start(&image, &["--deadline-s", "180"]);
-    assert!(!console(&image).contains("makes ext4"), "{}", console(&image));
+    assert!(!image.console().contains("makes ext4"), "{}", image.console());
     ssh_ok(
         &machine,
         "cmp /usr/bin/busybox /srv/data && grep mine /etc/mine && grep root /etc/passwd && grep localhost /etc/hosts",
@@ -129,7 +125,7 @@ fn a_file_system_that_is_there_is_used() {
     let mut server = serve(&disk);
     let image = image("state", RECIPE, server.port);
     let machine = Running::start(&image, &["--deadline-s", "180"]);
-    assert!(!console(&image).contains("makes ext4"), "{}", console(&image));
+    assert!(!image.console().contains("makes ext4"), "{}", image.console());
     assert_eq!(ssh_ok(&machine, "cat /srv/old"), "old\n");
 
     // What was written lies in memory, and there is no server any more that takes it.
@@ -141,7 +137,7 @@ fn a_file_system_that_is_there_is_used() {
     // The default of `shutdown_timeout_s` is 60 s.
     wait_until("the machine is off", Duration::from_secs(60 + 30), || !runs(qemu));
     eprintln!("off after {:.1} s", since.elapsed().as_secs_f64());
-    assert!(console(&image).contains("down poweroff"), "{}", console(&image));
+    assert!(image.console().contains("down poweroff"), "{}", image.console());
 }
 
 #[test]
@@ -158,10 +154,10 @@ fn a_volume_can_be_a_disk_of_an_iscsi_target() {
     let image = Image::build_variant("state-iscsi", "rescue ext4", &recipe, &[&key]);
     for made in [true, false] {
         let machine = Running::start(&image, &["--deadline-s", "180"]);
-        assert_eq!(console(&image).contains("makes ext4 on the empty volume"), made, "{}", console(&image));
+        assert_eq!(image.console().contains("makes ext4 on the empty volume"), made, "{}", image.console());
         ssh_ok(&machine, if made { "cp /usr/bin/busybox /srv/data" } else { "cmp /usr/bin/busybox /srv/data" });
         power_off(machine);
-        assert!(!console(&image).contains("did not end in order"), "{}", console(&image));
+        assert!(!image.console().contains("did not end in order"), "{}", image.console());
     }
 }
 
@@ -194,11 +190,11 @@ fn volumes_survive_the_loss_of_their_servers() {
     wait_until("both write", Duration::from_secs(60), || lines("/srv") > 3 && lines("/opt") > 3);
     nbd.kill();
     nfs.server.kill();
-    wait_until("both are lost", Duration::from_secs(60), || console(&image).matches(" is lost").count() == 2);
+    wait_until("both are lost", Duration::from_secs(60), || image.console().matches(" is lost").count() == 2);
     std::thread::sleep(Duration::from_secs(20));
     nbd.restart();
     nfs.server.restart();
-    wait_until("both are back", Duration::from_secs(30), || console(&image).matches(" is back after").count() == 2);
+    wait_until("both are back", Duration::from_secs(30), || image.console().matches(" is back after").count() == 2);
     let (srv, opt) = (lines("/srv"), lines("/opt"));
     wait_until("both write again", Duration::from_secs(60), || lines("/srv") > srv + 3 && lines("/opt") > opt + 3);
     for dir in ["/srv", "/opt"] {
@@ -208,5 +204,5 @@ fn volumes_survive_the_loss_of_their_servers() {
     let log = ssh_ok(&machine, "cat /run/failed 2> /dev/null; dmesg");
     assert!(!log.contains("lost a line") && !log.contains("I/O error") && !log.contains("EXT4-fs error"), "{log}");
     power_off(machine);
-    assert!(!console(&image).contains("did not end in order"), "{}", console(&image));
+    assert!(!image.console().contains("did not end in order"), "{}", image.console());
 }

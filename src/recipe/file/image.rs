@@ -26,7 +26,7 @@ pub struct RootFile {
     /// Block (squashfs) or cluster (erofs) size, KiB.
     #[serde(default = "block_kib")]
     pub block_kib: u32,
-    /// The same where the root is on the network: small blocks cost transfer, and spare memory. Default: `block_kib`.
+    /// The same where the root is on the network: smaller blocks spare memory, larger ones requests. Default: `block_kib`.
     pub network_block_kib: Option<u32>,
     #[serde(default = "zstd")]
     pub compressor: Compressor,

@@ -1,4 +1,4 @@
-//! Links that are given a name. VLANs and bonds are tried in tests/vm/network.rs, with the kernel of the image: many
+//! Links that are given a name. VLANs and bonds are tried in tests/vm/links.rs, with the kernel of the image: many
 //! hosts have none that makes them.
 
 use super::*;
