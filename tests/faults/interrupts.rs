@@ -4,7 +4,8 @@ use crate::http::{Server, Step};
 use crate::need::have;
 use crate::project::{Image, Project, Run, names};
 use bootwright::entry::Sha256;
-use std::os::unix::process::ExitStatusExt;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,12 @@ fn project(server: &Server) -> Project {
     project
 }
 
+/// With SIGINT as it is at a terminal: a shell that runs these tests in the background has it ignored, and children inherit that.
 fn start(command: &mut Command) -> Child {
+    // SAFETY: setting a signal's disposition is async-signal-safe, and no handler is replaced in the child.
+    let set_up = || unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.map(|_| ()).map_err(Into::into);
+    // SAFETY: the closure makes one system call between fork and exec; it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(set_up) };
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
@@ -121,12 +127,18 @@ fn a_signal_ends_a_build_at_once_and_leaves_nothing_half_written() {
     }
 }
 
-/// The group of mksquashfs ends with the build.
+/// mksquashfs ends with the build, be it by `kill -9`.
 #[test]
 fn a_signal_ends_the_tools_too() {
     if !have(&["mksquashfs"]) {
         return;
     }
+    for signal in ["INT", "KILL"] {
+        check_that_tools_end(signal);
+    }
+}
+
+fn check_that_tools_end(signal: &str) {
     let server = Server::start();
     let project = project(&server);
     // Runs until it is told to end, and says who it is.
@@ -139,7 +151,7 @@ fn a_signal_ends_the_tools_too() {
     let mut child = start(project.command(&["build", "--recipe", "tiny"]).env("PATH", path));
     wait_until(|| std::fs::read_to_string(project.path("tool.pid")).is_ok_and(|pid| pid.ends_with('\n')));
     let tool = project.read("tool.pid").trim().to_string();
-    let kill = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
+    let kill = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
     assert!(kill.unwrap().success());
     assert!(!child.wait().unwrap().success());
     // Neither running nor a zombie that nobody has taken yet (proc(5)).
