@@ -140,9 +140,9 @@ fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
     for name in ["undionly.kpxe", "ipxe.efi"] {
         std::fs::write(loaders.join(name), name).unwrap();
     }
-    for (dhcp, expected) in [
-        ("--dhcp-range 192.0.2.100,192.0.2.199", "DHCP, IP range 192.0.2.100 -- 192.0.2.199"),
-        ("--proxy 192.0.2.0", "DHCP, proxy on subnet 192.0.2.0"),
+    for (dhcp, expected, signal, code) in [
+        ("--dhcp-range 192.0.2.100,192.0.2.199", "DHCP, IP range 192.0.2.100 -- 192.0.2.199", "INT", Some(0)),
+        ("--proxy 192.0.2.0", "DHCP, proxy on subnet 192.0.2.0", "KILL", None),
     ] {
         let script = format!(
             "ip link set lo up && ip link add boot0 type veth peer name boot1 && ip address add 192.0.2.1/24 dev boot0 && ip link set boot0 up && ip link set boot1 up \
@@ -167,14 +167,31 @@ fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
         if dhcp.starts_with("--dhcp-range") {
             check_loaders(child.id(), &lab);
         }
-        let children = format!("/proc/{0}/task/{0}/children", child.id());
-        let dnsmasq = std::fs::read_to_string(children).unwrap().trim().to_string();
-        assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{}", said());
-        assert!(!std::path::Path::new("/proc").join(&dnsmasq).exists(), "dnsmasq outlived the tool: {dnsmasq}");
+        let started = below(child.id());
+        assert!(started.iter().any(|pid| program(*pid).ends_with("/dnsmasq")), "{started:?}");
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), code, "{}", said());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Some(pid) = started.iter().find(|pid| !program(**pid).is_empty()) {
+            assert!(Instant::now() < deadline, "{} outlived the tool", program(*pid));
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let config = std::fs::read_to_string(lab.path().join("out/boot/dnsmasq.conf")).unwrap();
         assert!(config.contains("http://192.0.2.1:8080/boot/boot.ipxe"), "{config}");
     }
+}
+
+/// The processes that a process has started, and those that they have.
+fn below(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().map(|child| child.parse().unwrap());
+    children.flat_map(|child| std::iter::once(child).chain(below(child))).collect()
+}
+
+/// What a process runs; empty when it is gone, or a zombie that nobody has taken yet (proc(5), `cmdline`).
+fn program(pid: u32) -> String {
+    let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split('\0').next().unwrap_or_default().into()
 }
 
 /// What machines of each kind (option 93) are told to load, from inside the network of a process. iPXE is known by its option 175.

@@ -1,10 +1,11 @@
 //! Children that do not outlive us: each runs in a process group of its own, which is killed when it is dropped and
-//! when a signal (Ctrl-C, SIGTERM, SIGHUP) ends this process.
+//! when a signal (Ctrl-C, SIGTERM, SIGHUP) ends this process. After a `kill -9` the kernel ends its leader.
 
 mod requests;
 
 pub use requests::Interrupts;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -33,12 +34,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts the command as leader of a new process group.
+    /// Starts the command as leader of a new process group. The calling thread has to live as long as the child, see
+    /// [`die_with_parent`].
     ///
     /// # Errors
     /// Those of [`Command::spawn`], and of installing the signal handler.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         watch_signals()?;
+        die_with_parent(command);
         // Held while the child starts: a signal in between waits for it to be listed.
         let mut running = running();
         let child = command.process_group(0).spawn()?;
@@ -81,6 +84,23 @@ impl Drop for Hold {
     fn drop(&mut self) {
         HOLDS.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Makes the child get SIGKILL when the thread that starts it dies, be it by `kill -9` of this process (PR_SET_PDEATHSIG, prctl(2)).
+/// A child that changes its user or its capabilities forgets it, and what it starts never knew.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let set_up = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above.
+        if nix::unistd::getppid() != parent {
+            return Err(Errno::ESRCH.into());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure only makes two system calls that are async-signal-safe; it takes no lock
+    // and allocates nothing.
+    unsafe { command.pre_exec(set_up) };
 }
 
 fn pid(child: &Child) -> Pid {

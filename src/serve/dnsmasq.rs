@@ -4,15 +4,26 @@ use super::ServeError;
 use crate::chain::LOADERS;
 use crate::interrupt::Group;
 use crate::ui::Ui;
+use std::ffi::OsString;
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use tempfile::TempDir;
 
-/// A running dnsmasq; it ends on drop.
+/// Runs the command that it is given, and kills the whole group when standard input is closed: as long as this process lives, nobody
+/// closes the other end. The kernel's own signal for that (PR_SET_PDEATHSIG) does not reach dnsmasq, which changes its user.
+const GUARD: &str = r#"
+exec 3<&0
+"$@" </dev/null 3<&- &
+dnsmasq=$!
+{ read -r never; kill -s KILL 0; } <&3 &
+wait $dnsmasq
+"#;
+
+/// A running dnsmasq; it ends on drop, and when this process ends, however it does.
 #[derive(Debug)]
 pub struct Dnsmasq {
     group: Group,
@@ -25,11 +36,14 @@ impl Dnsmasq {
     /// Starts it with `config`. TFTP serves iPXE from `loaders`, and all that is in `out`.
     pub fn start(config: &Path, out: &Path, loaders: &Path) -> Result<Self, ServeError> {
         let tftp = tftp_root(out, loaders)?;
-        let mut command = Command::new("dnsmasq");
+        let program = find().ok_or(ServeError::NoDnsmasq { cause: ErrorKind::NotFound.into() })?;
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD, "sh"]).arg(program);
         command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--leasefile-ro", "--pid-file="]);
         command.arg(format!("--conf-file={}", config.display())).arg("--enable-tftp");
-        command.arg(format!("--tftp-root={}", tftp.path().display())).env("PATH", with_sbin());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg(format!("--tftp-root={}", tftp.path().display()));
+        // Whoever holds the child holds the other end of its standard input.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut group = Group::spawn(&mut command).map_err(|cause| ServeError::NoDnsmasq { cause })?;
         let stderr = group.child().stderr.take().expect("standard error was set to a pipe");
         let (sender, lines) = channel();
@@ -86,8 +100,8 @@ fn tftp_root(out: &Path, loaders: &Path) -> Result<TempDir, ServeError> {
 }
 
 /// Debian has dnsmasq in a folder that is not on everybody's path.
-fn with_sbin() -> std::ffi::OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
+fn find() -> Option<PathBuf> {
+    let mut path: OsString = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");
-    path
+    std::env::split_paths(&path).map(|dir| dir.join("dnsmasq")).find(|file| file.is_file())
 }

@@ -3,8 +3,7 @@
 use super::SmokeError;
 use super::console::plain_text;
 use super::qmp::Qmp;
-use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use crate::interrupt;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -53,7 +52,7 @@ impl Machine {
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         // A group of its own: Ctrl-C reaches this process alone, which then ends QEMU in order.
         command.process_group(0);
-        die_with_parent(&mut command);
+        interrupt::die_with_parent(&mut command);
         let mut child = command.spawn().map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound => SmokeError::MissingQemu { program: program.into() },
             _ => SmokeError::Start { program: program.into(), cause },
@@ -110,22 +109,6 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Makes the child get SIGKILL when the thread that starts it dies, be it by `kill -9`.
-fn die_with_parent(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    let set_up = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before the line above.
-        if nix::unistd::getppid() != parent {
-            return Err(Errno::ESRCH.into());
-        }
-        Ok(())
-    };
-    // SAFETY: between fork and exec the closure only makes two system calls that are async-signal-safe; it takes no lock
-    // and allocates nothing.
-    unsafe { command.pre_exec(set_up) };
 }
 
 fn read_console(stdout: impl Read, mut log: std::fs::File, sender: &Sender<Output>) {
