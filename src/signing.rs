@@ -85,13 +85,17 @@ pub fn load_public_key(path: &Path) -> Result<[u8; 32], SigningError> {
     key.ok_or_else(|| SigningError::NotAKey { path: path.into(), expected: "Ed25519 public key (PEM)" })
 }
 
-/// Makes a key pair: the private half in `path`, for its owner only, the public one in `path` with `.pub` behind it.
+/// Makes a key pair: the private half in `path`, for its owner only, the public one in `path` with `.pub` behind it. A folder that
+/// is missing is made.
 pub fn generate(path: &Path) -> Result<PathBuf, SigningError> {
     let random = Path::new("/dev/urandom");
     let mut seed = [0; 32];
     let read = std::fs::File::open(random).and_then(|mut file| file.read_exact(&mut seed));
     read.map_err(SigningError::io("read", random))?;
     let pair = KeyPair::from_seed(Seed::new(seed));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(SigningError::io("make", folder))?;
+    }
     let mut public = path.as_os_str().to_owned();
     public.push(".pub");
     let public = PathBuf::from(public);

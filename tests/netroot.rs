@@ -153,6 +153,35 @@ fn sources_are_the_recipes_or_the_boot_servers() {
     project.run(&["check", "--recipe", "tiny"]).succeeds().says(&["root over nbd: nbd://a/x, nfs://b/y, nbd://c/z"]);
 }
 
+/// PID1 is told where `root.json` is, if it takes what others sign, and would not know.
+#[test]
+fn boot_scripts_say_where_the_manifest_of_a_signed_root_is() {
+    if !need::have(&["mksquashfs"]) {
+        return;
+    }
+    let project = Project::with_root(SQUASHFS);
+    project.run(&["keygen", "keys/root"]).succeeds();
+    let ipxe = "isset ${bw-url} && set bw-manifest bw.manifest=${bw-url}root.json ||\n";
+    let pxelinux = "bw.manifest=http://192.0.2.1/tiny-nbd/root.json";
+    let check = |args: &[&str], expected: bool| {
+        project.run(&[&["build", "--recipe", "tiny"], args].concat()).succeeds();
+        let image = format!("tiny-{}", args.last().expect("each has a root"));
+        let script = project.read(&format!("out/{image}/boot.ipxe"));
+        assert_eq!((script.contains(ipxe), script.contains(" ${bw-manifest} ")), (expected, expected), "{script}");
+        project.run(&["boot", "--url", "http://192.0.2.1"]).succeeds();
+        assert_eq!(project.read("out/boot/pxelinux.cfg/default").contains(pxelinux), expected);
+        project.path(&format!("out/{image}/root.json.sig")).is_file()
+    };
+    let sign = |root| ["--sign", "keys/root", "--root", root];
+    assert!(!check(&["--root", "nbd"], false), "nobody signs");
+    assert!(check(&sign("http"), false), "it lies beside the image");
+    assert!(check(&sign("nbd"), true));
+    project.edit("image = \"squashfs\"", "image = \"squashfs\"\ntrust = \"../keys/root.pub\"");
+    assert!(!check(&["--root", "nbd"], true), "what is signed comes later");
+    project.edit("cmdline = [", "cmdline = [\"bw.manifest=http://192.0.2.9/x.json\", ");
+    assert!(check(&sign("nbd"), false), "the recipe says it");
+}
+
 #[test]
 fn what_is_wrong_with_a_network_root_is_named_with_its_line() {
     for (keys, said) in [

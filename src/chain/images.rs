@@ -1,6 +1,7 @@
 //! The images that lie in `out/`, by their manifests.
 
 use super::{ChainError, FOLDER};
+use crate::emit::MANIFEST_WORD;
 use crate::emit::manifest::{MANIFEST, Manifest, RootRecord, load_manifest};
 use crate::recipe::RootMode;
 use std::path::Path;
@@ -19,12 +20,17 @@ pub struct BootImage {
     pub cmdline: Vec<String>,
     /// Its root is fetched over HTTP, and the recipe leaves the server open.
     pub root_from_us: bool,
+    /// Its initrd takes roots that were signed later, and asks a web server that it is told for what is signed.
+    pub asks_for_manifest: bool,
 }
 
 impl BootImage {
     fn new(name: String, manifest: Manifest) -> Self {
-        let cmdline =
-            manifest.cmdline.iter().flat_map(|part| part.split_ascii_whitespace()).map(String::from).collect();
+        let words = manifest.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
+        let cmdline: Vec<String> = words.map(String::from).collect();
+        let named = cmdline.iter().any(|word| word.starts_with(MANIFEST_WORD));
+        let asks = |root: &RootRecord| root.renewable && root.mode != RootMode::Http && !named;
+        let asks_for_manifest = manifest.root.as_ref().is_some_and(asks);
         Self {
             name,
             recipe: manifest.recipe,
@@ -32,7 +38,8 @@ impl BootImage {
             image_id: manifest.image_id,
             boot_bytes: manifest.boot_files.iter().map(|file| file.size).sum(),
             cmdline,
-            root_from_us: manifest.root.is_some_and(|root| is_open(&root)),
+            root_from_us: manifest.root.as_ref().is_some_and(is_open),
+            asks_for_manifest,
         }
     }
 }

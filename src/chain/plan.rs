@@ -2,6 +2,7 @@
 
 use super::segment::{self, NodeSegment, node_segment};
 use super::{BootImage, ChainError, FOLDER};
+use crate::emit::MANIFEST_WORD;
 use crate::nodes::{MENU_WORDS, Menu, Node, Nodes, Server};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -88,14 +89,20 @@ impl<'a> Plan<'a> {
     pub fn image_words(&self, image: &BootImage) -> Vec<String> {
         let url = self.server.url.as_ref().filter(|_| image.root_from_us);
         let root = url.map(|url| format!("bw.root={url}/{}/root.img", image.name));
-        [image.cmdline.clone(), root.into_iter().collect(), self.server_words()].concat()
+        [image.cmdline.clone(), root.into_iter().collect(), self.manifest_words(image), self.server_words()].concat()
+    }
+
+    /// Where what is signed of the image's root is: `bw.manifest=`.
+    fn manifest_words(&self, image: &BootImage) -> Vec<String> {
+        let url = self.server.url.as_ref().filter(|_| image.asks_for_manifest);
+        url.map(|url| format!("{MANIFEST_WORD}{url}/{}/root.json", image.name)).into_iter().collect()
     }
 
     /// The same for a node.
     pub fn node_words(&self, entry: &NodeEntry<'_>) -> Vec<String> {
         let image = match entry.node.roots.is_empty() {
             true => self.image_words(entry.image),
-            false => [entry.image.cmdline.clone(), self.server_words()].concat(),
+            false => [entry.image.cmdline.clone(), self.manifest_words(entry.image), self.server_words()].concat(),
         };
         let roots = entry.node.roots.iter().map(|root| format!("bw.root={root}")).collect();
         [image, roots, entry.words.clone()].concat()

@@ -14,6 +14,7 @@ fn image(name: &str, root_from_us: bool) -> BootImage {
         boot_bytes: 1,
         cmdline: vec!["console=tty0".into(), "panic=30".into()],
         root_from_us,
+        asks_for_manifest: name == "worker-nbd",
     }
 }
 
@@ -63,7 +64,8 @@ fn a_nodes_words() {
     let (nodes, images) = (lab(), images());
     let plan = Plan::new(&nodes, &images, false).unwrap();
     let words: Vec<String> = plan.nodes.iter().map(|entry| plan.node_words(entry).join(" ")).collect();
-    let common = "console=tty0 panic=30 bw.report=http://192.0.2.1:8080/report";
+    let manifest = "bw.manifest=http://192.0.2.1:8080/worker-nbd/root.json";
+    let common = format!("console=tty0 panic=30 {manifest} bw.report=http://192.0.2.1:8080/report");
     assert_eq!(
         words[0],
         format!(

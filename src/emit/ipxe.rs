@@ -15,6 +15,10 @@
 use super::root::IMAGE;
 use super::{EmitError, INITRD, Image, KERNEL};
 use crate::recipe::{RootMode, default_place};
+use bootwright_contract::manifest::manifest_path;
+
+/// On the kernel command line: where PID1 finds the signed manifest of a root.
+pub const MANIFEST_WORD: &str = "bw.manifest=";
 
 /// Attempts before the script gives up, and seconds between two of them.
 const ATTEMPTS: u32 = 5;
@@ -26,10 +30,11 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     let id = image.image_id;
     let words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
     let words = words.map(check_word).collect::<Result<Vec<_>, _>>()?;
-    let root_lines = root_lines(image);
+    let (root_lines, manifest_lines) = (root_lines(image), manifest_lines(image));
+    let manifest: &[&str] = if manifest_lines.is_empty() { &[] } else { &["${bw-manifest}"] };
     // iPXE names images by the last part of their address; an EFI kernel finds its initrds by those names.
     let first = ["initrd=initrd.img", "${bw-initrd}", "BOOTIF=01-${netX/mac:hexhyp}"];
-    let args = [&first, words.as_slice(), &["${bw-root}", "${bw-args}"]].concat().join(" ");
+    let args = [&first, words.as_slice(), manifest, &["${bw-root}", "${bw-args}"]].concat().join(" ");
     Ok(format!(
         "#!ipxe\n\
          # {recipe}, image {id}\n\
@@ -37,7 +42,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          isset ${{bw-url}} || set bw-url ${{cwduri}} ||\n\
          clear bw-initrd ||\n\
          isset ${{bw-segment}} && set bw-initrd initrd=node.img ||\n\
-         {root_lines}\
+         {root_lines}{manifest_lines}\
          :start\n\
          isset ${{bw-signatures}} || goto begin\n\
          imgtrust || goto cannot_verify\n\
@@ -104,6 +109,18 @@ fn root_lines(image: &Image<'_>) -> String {
             format!("isset ${{bw-root}} || set bw-root bw.root={mode}://${{next-server}}/{place} ||\n")
         }
     }
+}
+
+/// The lines that set `${bw-manifest}` where the initrd takes roots that were signed later, and has no web server's address for
+/// them: they lie beside this script. PID1 does without them where it came by TFTP.
+fn manifest_lines(image: &Image<'_>) -> String {
+    let mut words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
+    if !image.is_renewable() || image.recipe.root.mode == RootMode::Http || words.any(|w| w.starts_with(MANIFEST_WORD))
+    {
+        return String::new();
+    }
+    let name = manifest_path(IMAGE);
+    format!("clear bw-manifest ||\nisset ${{bw-url}} && set bw-manifest {MANIFEST_WORD}${{bw-url}}{name} ||\n")
 }
 
 /// iPXE would read these as something else than a word.

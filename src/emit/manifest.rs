@@ -73,6 +73,9 @@ pub struct RootRecord {
     pub mode: RootMode,
     /// As the boot config names them.
     pub sources: Vec<String>,
+    /// The initrd takes other roots, if they are signed.
+    #[serde(default)]
+    pub renewable: bool,
     /// What the server is given: `root.img`, or `root.tar`.
     pub files: Vec<BootFile>,
     /// Of the image as a disk.
@@ -158,6 +161,7 @@ pub fn new_manifest(
         root: image.root.map(|root| RootRecord {
             mode: image.recipe.root.mode,
             sources: image.recipe.root.sources.clone(),
+            renewable: image.is_renewable(),
             files: root_files,
             image_size: root.disk_size,
             image_sha256: root.disk_sha256,

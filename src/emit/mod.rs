@@ -14,6 +14,7 @@ mod tests;
 mod write;
 
 pub use error::EmitError;
+pub use ipxe::MANIFEST_WORD;
 pub(crate) use staging::Staging;
 pub(crate) use write::write_file;
 
@@ -45,6 +46,13 @@ pub struct Image<'a> {
     pub time: u64,
     /// Who signs the root image, and its serial.
     pub signing: Option<(&'a SigningKey, u64)>,
+}
+
+impl Image<'_> {
+    /// Its initrd takes other roots than this build's, if they are signed.
+    fn is_renewable(&self) -> bool {
+        self.root.is_some() && (self.signing.is_some() || self.recipe.root.trust.is_some())
+    }
 }
 
 /// What a component was made from.

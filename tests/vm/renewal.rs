@@ -4,6 +4,7 @@ use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::http::{Server as Web, Step};
 use crate::image::Image;
 use crate::nbd::{QEMU_NBD, qemu_nbd};
+use crate::tgt::{NAME, Target, Tgt};
 use crate::vm::{Outcome, smoke};
 use crate::{QEMU, need::have};
 use bootwright::emit::manifest::load_manifest;
@@ -11,7 +12,7 @@ use bootwright::signing::{SigningKey, generate, load_signing_key};
 use bootwright_contract::RootImage;
 use bootwright_contract::manifest::{KIND, RootManifest, VERSION};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -30,7 +31,8 @@ impl Lab {
         let public = generate(&path).expect("a new file");
         let key = load_signing_key(&path).expect("it was just made");
         let recipe = format!("[root]\ntrust = {public:?}\nrefuse_downgrade = true\n");
-        let image = Image::build_variant_with_root("trusting", "rescue", &recipe, &[], Some(root));
+        // Each has a key of its own, so a recipe too.
+        let image = Image::build_variant_with_root(&format!("trusting-{root}"), "rescue", &recipe, &[], Some(root));
         Lab { folder, key, image, web: Web::start() }
     }
 
@@ -40,7 +42,7 @@ impl Lab {
         RootManifest {
             kind: KIND.into(),
             version: VERSION,
-            recipe: "trusting".into(),
+            recipe: about.recipe,
             image_id: "renewed".into(),
             release: about.kernel_release,
             serial,
@@ -51,10 +53,24 @@ impl Lab {
         }
     }
 
+    /// The image and a page of nothing, which can be mounted as well, as a server's disk.
+    fn other_disk(&self) -> (Vec<u8>, PathBuf) {
+        let disk = [std::fs::read(self.image.dir().join("root.img")).expect("it was built"), vec![0; 4096]].concat();
+        let path = self.folder.path().join("renewed.img");
+        std::fs::write(&path, &disk).expect("a new file");
+        (disk, path)
+    }
+
+    /// A manifest's text and its signature.
+    fn sign(&self, manifest: &RootManifest) -> (Vec<u8>, Vec<u8>) {
+        let text = serde_json::to_vec(manifest).expect("plain data");
+        let signature = self.key.sign(&text);
+        (text, signature)
+    }
+
     /// Puts `NAME.json` and its signature on the web server; gives the guest's URL without `.json`.
     fn publish(&self, name: &str, manifest: &RootManifest, forge: impl FnOnce(&mut Vec<u8>)) -> String {
-        let text = serde_json::to_vec(manifest).expect("plain data");
-        let mut signature = self.key.sign(&text);
+        let (text, mut signature) = self.sign(manifest);
         forge(&mut signature);
         let page = |name: &str, body: &[u8]| self.web.page(&format!("/{name}"), body, &[Step::Serve]);
         page(&format!("{name}.json.sig"), &signature);
@@ -62,8 +78,8 @@ impl Lab {
         url.trim_end_matches(".json").into()
     }
 
-    fn boot(&self, words: &[String]) -> Outcome {
-        smoke(&self.image, &["--append", &words.join(" "), "--deadline-s", "180"])
+    fn boot(&self, words: &[String], more: &[&str]) -> Outcome {
+        smoke(&self.image, &[&["--append", &words.join(" "), "--deadline-s", "180"], more].concat())
     }
 }
 
@@ -71,9 +87,11 @@ fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The image and a page of nothing: it can be mounted as well.
-fn other_disk(image: &Image) -> Vec<u8> {
-    [std::fs::read(image.dir().join("root.img")).expect("the image was built"), vec![0; 4096]].concat()
+#[track_caller]
+fn assert_renewed(outcome: &Outcome) {
+    outcome.assert_passed();
+    let console = outcome.log("console.log");
+    assert!(console.contains(RENEWED), "{console}");
 }
 
 const RENEWED: &str = "root.json` names another root, signed by the key of this initrd";
@@ -84,13 +102,13 @@ fn a_signed_image_is_taken_without_a_new_initrd() {
         return;
     }
     let lab = Lab::new("http");
-    let disk = other_disk(&lab.image);
+    let (disk, path) = lab.other_disk();
     let manifest = |serial| lab.manifest(&disk, b"", serial);
     let old = lab.publish("old", &manifest(1), |_| ());
     let forged = lab.publish("forged", &manifest(u64::MAX), |signature| signature[5] ^= 1);
     let good = lab.publish("root", &manifest(u64::MAX), |_| ());
     lab.web.page("/root.img", &disk, &[Step::Serve]);
-    let outcome = lab.boot(&[&old, &forged, &good].map(|url| format!("bw.root={url}.img")));
+    let outcome = lab.boot(&[&old, &forged, &good].map(|url| format!("bw.root={url}.img")), &[]);
     outcome.assert_passed();
     let console = outcome.log("console.log");
     for message in [
@@ -101,14 +119,26 @@ fn a_signed_image_is_taken_without_a_new_initrd() {
         assert!(console.contains(message), "no {message:?} in {console}");
     }
     // A server of blocks has no files beside the image: the command line says where the manifest is.
-    let path = lab.folder.path().join("renewed.img");
-    std::fs::write(&path, &disk).expect("a new file");
     let server = qemu_nbd(&path, "trusting");
     let root = format!("bw.root=nbd://10.0.2.2:{}/trusting", server.port);
-    let outcome = lab.boot(&[root, format!("bw.manifest={good}.json")]);
-    outcome.assert_passed();
-    let console = outcome.log("console.log");
-    assert!(console.contains(RENEWED), "{console}");
+    assert_renewed(&lab.boot(&[root, format!("bw.manifest={good}.json")], &[]));
+}
+
+/// The image's own script for iPXE says where the manifest is: beside itself.
+#[test]
+fn a_signed_disk_is_taken_as_ipxes_script_says() {
+    if !have(&[QEMU, "tgtd"]) {
+        return;
+    }
+    let lab = Lab::new("iscsi");
+    let (disk, path) = lab.other_disk();
+    let (text, signature) = lab.sign(&lab.manifest(&disk, b"", u64::MAX));
+    for (name, bytes) in [("root.json", text), ("root.json.sig", signature)] {
+        std::fs::write(lab.image.dir().join(name), bytes).expect("an unsigned build has none");
+    }
+    let tgt = Tgt::start(Target::open(&path));
+    let root = format!("bw.root=iscsi://10.0.2.2:{}/{NAME}", tgt.port());
+    assert_renewed(&lab.boot(&[root], &["--via", "ipxe"]));
 }
 
 #[test]
@@ -124,10 +154,7 @@ fn a_signed_tree_is_taken_without_a_new_initrd() {
     let server = Ganesha::start("4", &[(&tree, "/root", "RO")]);
     let good = lab.publish("root", &lab.manifest(b"", &sums, u64::MAX), |_| ());
     let root = format!("bw.root=nfs://10.0.2.2:{}/root", server.server.port);
-    let outcome = lab.boot(&[root, format!("bw.manifest={good}.json")]);
-    outcome.assert_passed();
-    let console = outcome.log("console.log");
-    assert!(console.contains(RENEWED), "{console}");
+    assert_renewed(&lab.boot(&[root, format!("bw.manifest={good}.json")], &[]));
 }
 
 /// Adds a file to an exported tree; gives the new sums.

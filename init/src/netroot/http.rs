@@ -117,6 +117,9 @@ pub trait Web {
 
 impl Web for Machine {
     fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError> {
+        if place.tls && !tls::is_there() {
+            return Err(HttpError::NoTls);
+        }
         if let (true, Ok(boot)) = (place.tls, self.boot()) {
             // Certificates are good at their time only; a clock that nobody sets is tried as it is.
             boot.time.wait(CLOCK_WAIT);

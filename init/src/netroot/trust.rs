@@ -67,10 +67,17 @@ pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
 /// The root that is to be mounted from a server that has no files beside it.
 pub fn facts_elsewhere(machine: &Machine) -> Result<ImageFacts, PhaseError> {
     let boot = machine.boot()?;
-    match boot.cmdline.value(KEY) {
-        Some(url) => Ok(facts(machine, &boot.config, &parse_http(url)?)?),
-        None => Ok(baked(&boot.config)?),
-    }
+    let Some(url) = boot.cmdline.value(KEY) else { return Ok(baked(&boot.config)?) };
+    let reason = match parse_http(url) {
+        Ok(place) => match facts(machine, &boot.config, &place) {
+            Err(ManifestError::Get { cause: cause @ HttpError::NoTls, .. }) => cause.to_string(),
+            facts => return Ok(facts?),
+        },
+        Err(error) => error.to_string(),
+    };
+    // A boot script names the place that it came from, be it a TFTP server. The root of this build is always right.
+    machine.timeline.note(&[KEY, ": ", &reason, "; the root of this build is taken"].concat());
+    Ok(baked(&boot.config)?)
 }
 
 /// The image that is to be fetched from `source`.
@@ -147,9 +154,12 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::boot_config;
+    use crate::cmdline::parse_cmdline;
+    use crate::sys::fake::{Fake, boot_config};
+    use crate::timeline::Timeline;
     use crate::verify::hex;
     use ed25519_compact::{KeyPair, Seed};
+    use std::sync::Arc;
 
     fn setting() -> (KeyPair, Trust, BootConfig, RootManifest) {
         let pair = KeyPair::from_seed(Seed::new([7; 32]));
@@ -216,6 +226,23 @@ mod tests {
             assert_eq!(check(&text, &good[..], &trust, &config), Err(TrustError::Key));
         }
         assert_eq!(baked(&config), Err(TrustError::NoFacts));
+    }
+
+    /// It would be of no use, as the image has no program for https, or it cannot be: iPXE's script came by TFTP.
+    #[test]
+    fn a_manifest_that_cannot_be_asked_for_leaves_the_root_of_this_build() {
+        for place in ["tftp://192.0.2.1/root.json", "https://192.0.2.1/root.json"] {
+            let (_, trust, mut config, _) = setting();
+            let root = &mut config.root;
+            (root.trust, root.size, root.sha256, root.tree_sums_sha256) =
+                (Some(trust), Some(1), Some("ab".into()), Some("cd".into()));
+            let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
+            let machine = Machine::new(Box::leak(Box::new(Fake::default())), timeline);
+            machine.set_cmdline(parse_cmdline(&[KEY, "=", place].concat()));
+            let expected = baked(&config);
+            machine.set_config(config);
+            assert_eq!(facts_elsewhere(&machine).ok(), expected.ok(), "{place}");
+        }
     }
 
     /// RFC 8032 section 7.1, test 2.

@@ -16,11 +16,13 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(25);
 /// Longest line with which the program says how it went.
 const LONGEST_LINE: usize = 1000;
 
+/// Whether this image holds the program.
+pub fn is_there() -> bool {
+    Path::new(paths::HTTPS).exists()
+}
+
 /// A tunnel to the server, whose certificate must be for `name`.
 pub fn connect(address: SocketAddr, name: &str) -> Result<UnixStream, HttpError> {
-    if !Path::new(paths::HTTPS).exists() {
-        return Err(HttpError::NoTls);
-    }
     let argv = [paths::HTTPS.to_string(), address.to_string(), name.to_string(), paths::HTTPS_CAS.to_string()];
     open(&argv).map_err(|error| match error {
         HttpError::Tls { cause, .. } => HttpError::Tls { address, cause },
