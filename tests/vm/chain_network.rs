@@ -145,6 +145,11 @@ fn pxe_boots_from_dnsmasq_beside_another_dhcp_server() {
     );
 }
 
+fn know_by_uuid(lab: &Lab) {
+    let nodes = NODES.replace(&format!("mac = \"{MAC}\""), &format!("uuid = \"{UUID}\""));
+    std::fs::write(lab.path("nodes.toml"), nodes).unwrap();
+}
+
 /// The firmware loads iPXE over HTTP, which finds the node by its UUID; what it does then is no other than in the test above.
 #[test]
 fn uefi_loads_ipxe_over_http() {
@@ -152,8 +157,7 @@ fn uefi_loads_ipxe_over_http() {
         return;
     }
     let lab = Lab::new(&rescue());
-    let nodes = NODES.replace(&format!("mac = \"{MAC}\""), &format!("uuid = \"{UUID}\""));
-    std::fs::write(lab.path("nodes.toml"), nodes).unwrap();
+    know_by_uuid(&lab);
     let network = Network::start(&lab, "", HTTP_ONLY, "--listen 192.0.2.1:8080 --dhcp-range 192.0.2.50,192.0.2.60");
     network.expect(
         "GET /boot/nodes/n1.ipxe 200",
@@ -161,13 +165,14 @@ fn uefi_loads_ipxe_over_http() {
     );
 }
 
-/// The firmware loads GRUB over HTTP, and GRUB the rest; Debian's knows HTTP on port 80 only.
+/// The firmware loads GRUB over HTTP, and GRUB the rest, for the node that it knows by UUID; Debian's knows HTTP on port 80 only.
 #[test]
 fn grub_boots_a_node_over_http() {
     if !may_run(&["grub-mkimage", "/usr/lib/grub/x86_64-efi/http.mod"]) {
         return;
     }
     let lab = Lab::new(&rescue());
+    know_by_uuid(&lab);
     let mut mkimage = assert_cmd::Command::new("grub-mkimage");
     mkimage.args(["-O", "x86_64-efi", "-p", "(http,192.0.2.1)/boot", "-o"]).arg(lab.path("grubx64.efi"));
     mkimage.args(["efinet", "http", "normal", "linux", "echo", "test", "configfile", "smbios", "serial", "terminal"]);
@@ -182,5 +187,7 @@ fn grub_boots_a_node_over_http() {
             "GET /boot/nodes/n1.cpio.gz 200",
         ],
     );
-    assert!(console.contains("bw.hostname=n1"), "{console}");
+    // What a node that is known by its MAC is chosen by.
+    let card = format!("BOOTIF=01:{MAC} ");
+    assert!(console.contains("bw.hostname=n1") && console.contains(&card), "{console}");
 }
