@@ -1,7 +1,7 @@
 //! The hardware watchdog: it lets a machine live whose PID1 lives, and resets one whose PID1 does not.
 
 use crate::image::Image;
-use crate::vm::{smoke, wait_until};
+use crate::vm::{boot_until, wait_until};
 use crate::{QEMU, need::have};
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -10,18 +10,21 @@ use std::time::{Duration, Instant};
 /// Of the watchdog, seconds.
 const TIMEOUT_S: u64 = 10;
 
-/// PID1 is in the cgroup `init`: frozen, it shows no sign of life.
+/// PID1 is in the cgroup `init`: frozen, it shows no sign of life. The kernel command line says when.
 const RECIPE: &str = r#"
-[vars]
-hang = { type = "bool", default = false }
 [kernel]
 modules = ["i6300esb"]
 [watchdog]
 timeout_s = 10
 [[service]]
 name = "hang"
-when = "hang"
-exec = ["/bin/sh", "-c", "sleep 5; echo 1 > /sys/fs/cgroup/init/cgroup.freeze"]
+exec = ["/bin/sh", "-c", """
+freeze() { echo 1 > /sys/fs/cgroup/init/cgroup.freeze; }
+case "$(cat /proc/cmdline)" in
+*hang=running*) sleep 3; freeze;;
+*hang=stopping*) trap freeze TERM; sleep 3; kill -s TERM 1; while :; do sleep 1; done;;
+esac
+"""]
 restart = "never"
 "#;
 
@@ -32,14 +35,22 @@ struct Machine {
 }
 
 impl Machine {
-    /// Boots the image as its last smoke test did.
-    fn start(image: &Image) -> Machine {
+    /// Boots the image as its smoke test did, with more words on the kernel command line, and waits for the watchdog.
+    fn start(image: &Image, words: &str) -> Machine {
         let command = std::fs::read_to_string(image.dir().join("smoke/qemu.txt")).expect("a smoke test left it");
         let console = image.dir().join("smoke/watchdog.log");
         let log = File::create(&console).expect("a new file");
-        let command = format!("exec {} -device i6300esb -action watchdog=reset", command.trim());
+        let command = command.trim().replace("-append '", &format!("-append '{words} "));
+        let command = format!("exec {command} -device i6300esb -action watchdog=reset");
         let qemu = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).stdout(log).spawn();
-        Machine { qemu: qemu.expect("a shell"), console }
+        let machine = Machine { qemu: qemu.expect("a shell"), console };
+        machine.await_line("resets after 10 s of silence");
+        machine
+    }
+
+    #[track_caller]
+    fn await_line(&self, text: &str) {
+        wait_until(text, Duration::from_secs(90), || self.console().contains(text));
     }
 
     fn console(&self) -> String {
@@ -59,33 +70,42 @@ impl Drop for Machine {
     }
 }
 
+/// An image for it, with the command of a smoke test that boots it.
+fn image() -> Image {
+    let image = Image::build_variant("watchdog", "rescue", RECIPE, &[]);
+    boot_until(&image, &[], "Linux version");
+    image
+}
+
 #[test]
 fn a_machine_that_lives_is_not_reset() {
     if !have(&[QEMU]) {
         return;
     }
-    let image = Image::build_variant("watchdog", "rescue", RECIPE, &[]);
-    smoke(&image, &["--append", "bw.poweroff_after_s=30"]).assert_passed();
-    let mut machine = Machine::start(&image);
-    wait_until("it is armed", Duration::from_secs(90), || machine.console().contains("resets after 10 s of silence"));
+    let mut machine = Machine::start(&image(), "bw.poweroff_after_s=25");
     let armed = Instant::now();
     wait_until("it is off", Duration::from_secs(120), || machine.has_ended());
     assert!(machine.console().contains("down poweroff"), "{}", machine.console());
     assert!(armed.elapsed() > Duration::from_secs(2 * TIMEOUT_S), "{:?}", armed.elapsed());
 }
 
+/// Once while it runs, once on the way down: what PID1 bounds there by itself takes longer than the watchdog waits.
 #[test]
 fn a_machine_whose_pid1_hangs_is_reset() {
     if !have(&[QEMU]) {
         return;
     }
-    let image = Image::build_variant("watchdog-hang", "rescue", RECIPE, &["hang=true"]);
-    // Without the device nothing ends it: the smoke test passes before PID1 hangs.
-    smoke(&image, &["--until", "phases-done"]).assert_passed();
-    let mut machine = Machine::start(&image);
-    wait_until("it is armed", Duration::from_secs(90), || machine.console().contains("resets after 10 s of silence"));
-    let armed = Instant::now();
-    wait_until("it is reset", Duration::from_secs(120), || machine.has_ended());
-    assert!(!machine.console().contains(" down poweroff"), "{}", machine.console());
-    assert!(armed.elapsed() > Duration::from_secs(TIMEOUT_S), "{:?}", armed.elapsed());
+    let image = image();
+    for (words, last) in [("hang=running", "phases done"), ("hang=stopping", "poweroff asked for by SIGTERM")] {
+        let mut machine = Machine::start(&image, words);
+        machine.await_line(last);
+        let since = Instant::now();
+        wait_until("it is reset", Duration::from_secs(45), || machine.has_ended());
+        eprintln!("{words}: reset {:.1} s after {last:?}", since.elapsed().as_secs_f64());
+        let console = machine.console();
+        assert!(!console.contains(" down poweroff") && !console.contains("Kernel panic"), "{console}");
+        assert_eq!(console.contains("poweroff asked for"), words == "hang=stopping", "{console}");
+        // Signs of life come three times in its time, so the last one is a third of it old at most.
+        assert!(since.elapsed() > Duration::from_secs(TIMEOUT_S / 2), "{:?}", since.elapsed());
+    }
 }
