@@ -1,5 +1,5 @@
-//! A project that builds in a blink and needs no network: a kernel with two modules, a program, files and an overlay,
-//! all in a temporary folder, and the real `bootwright` run in it.
+//! A project that builds in a blink and needs no network: a kernel with two modules and a root's file systems, a program,
+//! files and an overlay, all in a temporary folder, and the real `bootwright` run in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,10 @@ impl Project {
         project.write("kernel/boot/vmlinuz-1.0", [b"MZ".as_slice(), &[7; 5000]].concat());
         project.write("kernel/lib/modules/1.0/kernel/lib/first.ko", module(&["license=GPL"]));
         project.write("kernel/lib/modules/1.0/kernel/net/second.ko", module(&["license=GPL", "depends=first"]));
+        project.write(
+            "kernel/lib/modules/1.0/modules.builtin",
+            "kernel/fs/squashfs/squashfs.ko\nkernel/fs/erofs/erofs.ko\n",
+        );
         project.write_program("tool/run", "a program");
         project.write("tool/data", vec![b'd'; 20_000]);
         project.write("overlay/etc/tiny.conf", "conf\n");

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 /// Another file system and another compressor than the recipe's own.
 const RECIPE: &str = r#"
-[kernel]
-early = ["loop", "erofs", "overlay"]
 [root]
 image = "erofs"
 compressor = "lz4hc"

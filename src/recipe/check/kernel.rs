@@ -80,6 +80,19 @@ impl Check<'_> {
         }
     }
 
+    /// The root's file system is needed before anything of the root can be read, so its module need not be named.
+    pub(super) fn root_module(&self, tree: &Node, root: &Root, kernel: &mut Kernel) {
+        let module = match root.image {
+            RootImage::Squashfs => "squashfs",
+            RootImage::Erofs => "erofs",
+            RootImage::Cpio => return,
+        };
+        if !kernel.early.iter().any(|request| request.text == module) {
+            let at = tree.get("root").map_or(tree.at, |node| node.at_of("image"));
+            kernel.early.push(ModuleRequest { text: module.into(), origin: self.origin(at) });
+        }
+    }
+
     /// The list with its sets laid open, each module once, in the order in which it is first named.
     fn modules(&mut self, kernel: &Node, key: &str) -> Vec<ModuleRequest> {
         let mut out = Vec::new();

@@ -91,8 +91,9 @@ impl<'a> Check<'a> {
         let shutdown_timeout_s =
             self.read(tree.get("shutdown_timeout_s")).unwrap_or_else(super::file::shutdown_timeout_s);
         let mut kernel = kernel?;
-        let network = network?;
+        let (network, root) = (network?, root?);
         self.link_modules(&tree, &network, &mut kernel);
+        self.root_module(&tree, &root, &mut kernel);
         Some(CheckedRecipe {
             name,
             summary: tree.text_of("summary").unwrap_or_default().to_string(),
@@ -104,7 +105,7 @@ impl<'a> Check<'a> {
             components,
             overlays,
             files,
-            root: root?,
+            root,
             pack: pack?,
             services,
             network,

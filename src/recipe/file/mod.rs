@@ -120,7 +120,8 @@ pub struct KernelFile {
     /// Kernel command line, words.
     #[serde(default)]
     pub cmdline: Vec<String>,
-    /// Modules loaded before the root is mounted, in order: names, `@set`, modalias patterns.
+    /// Modules loaded before the root is mounted, in order: names, `@set`, modalias patterns. The file system of the root's image comes
+    /// after them by itself, unless it is named.
     #[serde(default)]
     pub early: Vec<String>,
     /// Further modules of the initrd when the root comes over the network: network cards, and what reaches the root.

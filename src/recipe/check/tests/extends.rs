@@ -87,7 +87,7 @@ expect = ["ssh-answers"]
     assert_eq!(r.name, "child");
     assert_eq!(r.vars["debug"], VarValue::Bool(true));
     assert_eq!(r.kernel.cmdline, ["a", "b"]);
-    assert_eq!(r.kernel.early.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), ["loop", "e1000e"]);
+    assert_eq!(r.kernel.early.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), ["loop", "e1000e", "squashfs"]);
     let busybox = &r.components[1];
     assert!(busybox.enabled && busybox.paths == ["usr/bin/busybox"]);
     assert!(busybox.origin.to_string().ends_with("recipes/child.toml:8"), "{}", busybox.origin);

@@ -114,11 +114,27 @@ fn good() -> CheckedRecipe {
 }
 
 #[test]
+fn the_roots_file_system_is_loaded_by_itself() {
+    let early = |root: &str, early: &str| {
+        let text = GOOD.replace("image = \"erofs\"", root).replace("[\"loop\", \"@net\", \"loop\"]", early);
+        let early = parse_recipe_text("good", &text).unwrap().kernel.early;
+        early.iter().map(|m| format!("{} {}", m.text, m.origin)).collect::<Vec<_>>()
+    };
+    let at = GOOD.lines().position(|line| line.starts_with("image = ")).unwrap() + 1;
+    assert_eq!(early("image = \"erofs\"", "[]"), [format!("erofs good.toml:{at}")]);
+    assert_eq!(early("image = \"squashfs\"", "[]"), [format!("squashfs good.toml:{at}")]);
+    assert_eq!(early("block_kib = 64", "[]"), [format!("squashfs good.toml:{}", at - 1)], "the default");
+    assert_eq!(early("image = \"cpio\"", "[]"), [""; 0]);
+    let named = early("image = \"erofs\"", "[\"erofs\", \"loop\"]");
+    assert_eq!(named, ["erofs good.toml:13", "loop good.toml:13"], "in the place where it is named");
+}
+
+#[test]
 fn every_section_arrives() {
     let r = good();
     assert_eq!((r.name.as_str(), r.shutdown_timeout_s), ("good", 30));
     let early: Vec<&str> = r.kernel.early.iter().map(|m| m.text.as_str()).collect();
-    assert_eq!(early, ["loop", "virtio_net", "e1000e"]);
+    assert_eq!(early, ["loop", "virtio_net", "e1000e", "erofs"]);
     assert_eq!(r.kernel.early[1].origin.to_string(), "good.toml:19");
     let SourceSpec::Deb(deb) = &r.components[0].source else { panic!("{:?}", r.components[0]) };
     assert_eq!((deb.suite.as_str(), deb.packages.len(), deb.security), ("trixie", 1, true));
