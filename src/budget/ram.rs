@@ -81,8 +81,12 @@ pub fn parse_rootfs_limit(cmdline: &[String]) -> RootfsLimit {
     RootfsLimit::Percent(percent.unwrap_or(50))
 }
 
-/// The window that decoding takes: dictionary sizes of xz's presets (xz(1)), window logs of zstd's levels
-/// (zstd/lib/compress/clevels.h), each bounded as the packer bounds it.
+/// What the kernel's zstd decoder takes beside the window: a block each for input and output, its buffer of output (128 KiB
+/// each, lib/decompress_unzstd.c), and its tables (`ZSTD_DCtx`, about as much).
+const ZSTD_BESIDE: u64 = 4 * 128 * KIB;
+
+/// What decoding takes: dictionary sizes of xz's presets (xz(1)), window logs of zstd's levels (zstd/lib/compress/clevels.h), each
+/// bounded as the packer bounds it.
 pub fn decoder_window(how: Compression, unpacked: u64) -> u64 {
     match how {
         Compression::None => 0,
@@ -96,6 +100,7 @@ pub fn decoder_window(how: Compression, unpacked: u64) -> u64 {
             7 => 16 * MIB,
             _ => 32 * MIB,
         },
+        // A frame whose content fits the window says its size in the window's place (RFC 8878, 3.1.1.1.2).
         Compression::Zstd(level) => {
             let window = match level {
                 ..=19 => 8 * MIB,
@@ -103,7 +108,7 @@ pub fn decoder_window(how: Compression, unpacked: u64) -> u64 {
                 21 => 64 * MIB,
                 _ => 128 * MIB,
             };
-            window.min(unpacked.next_power_of_two())
+            window.min(unpacked) + ZSTD_BESIDE
         }
     }
 }
@@ -126,7 +131,11 @@ pub fn unpack_need(initrd: Initrd) -> RamNeed {
             beyond_limit,
             &format!("tmpfs limit of {percent} % of the RAM without kernel and initrd (mm/shmem.c)"),
         )),
-        _ => terms.push(term("decoder's window", window, "dictionary of the compressor's level (lib/decompress_*.c)")),
+        _ => terms.push(term(
+            "decoder's window",
+            window,
+            "of the compressor's level, or as large as the content (lib/decompress_*.c)",
+        )),
     }
     sum(terms)
 }

@@ -44,6 +44,15 @@ fn terms_add_up_to_the_ram() {
 }
 
 #[test]
+fn zstd_takes_no_larger_window_than_the_content() {
+    let (content, beside) = (13 << 20, 512 << 10);
+    assert_eq!(decoder_window(Compression::Zstd(22), content), content + beside);
+    assert_eq!(decoder_window(Compression::Zstd(19), content), (8 << 20) + beside);
+    assert_eq!(decoder_window(Compression::Xz { level: 8, x86: false }, content), 32 << 20);
+    assert_eq!(decoder_window(Compression::None, content), 0);
+}
+
+#[test]
 fn the_rootfs_limit_is_read_from_the_command_line() {
     let limit = |text: &str| parse_rootfs_limit(&[text.to_string()]);
     assert_eq!(limit("console=ttyS0"), RootfsLimit::Percent(50));

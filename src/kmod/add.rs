@@ -16,7 +16,7 @@ use sha2::Digest;
 use std::collections::BTreeMap;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 7;
 
 /// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,10 +1,14 @@
 //! Makes a module smaller by what the kernel loads it without: type information (BTF), unwinding tables, the places where
-//! the function tracer hooks in, and the names of its own symbols. Layout as in the ELF specification (gABI, chapters 4
-//! and 5; System V ABI for x86-64, RELA only).
+//! the function tracer hooks in, the lists of its trace events and debug messages, the names of its own symbols, and what
+//! `.modinfo` tells modinfo(8) only. What is left is put into an order that compresses well. Layout as in the ELF
+//! specification (gABI, chapters 4 and 5; System V ABI for x86-64, RELA only).
 //!
 //! A module so changed has no valid signature any more: it is left off, and the kernel notes an unsigned module.
-//! With Secure Boot's lockdown the kernel refuses it. The module's functions have no names in the kernel's traces.
+//! With Secure Boot's lockdown the kernel refuses it. The module's functions have no names in the kernel's traces, its
+//! tracepoints cannot be traced, and its debug messages cannot be switched on (`dyndbg`).
 
+mod order;
+mod switches;
 mod symbols;
 
 use std::collections::BTreeMap;
@@ -25,9 +29,12 @@ const SHT_SYMTAB_SHNDX: u32 = 18;
 /// - `__mcount_loc`: where the function tracer hooks in (`kernel/trace/ftrace.c`); its calls go too, see `symbols.rs`;
 /// - `.smp_locks`: prefixes that are of no use with one processor (`arch/x86/kernel/alternative.c`); they stay then;
 /// - notes: `kernel/module/sysfs.c` shows those that there are;
+/// - lists of trace events (`kernel/trace/trace_events.c`), of the enums in their texts (`kernel/trace/trace.c`), and of
+///   tracepoints (`kernel/tracepoint.c`, `kernel/trace/bpf_trace.c`): as a module comes, the kernel looks for each enum in the
+///   text of each event, most of the time that NFS takes to load;
 /// - `.call_sites`: what `retbleed=stuff` counts calls by (`arch/x86/kernel/callthunks.c`); without them it refills the return
 ///   stack more often than it had to, never less.
-const DROPPED: [&str; 12] = [
+const DROPPED: [&str; 16] = [
     ".BTF",
     ".call_sites",
     ".comment",
@@ -38,8 +45,31 @@ const DROPPED: [&str; 12] = [
     ".orc_unwind",
     ".orc_unwind_ip",
     ".smp_locks",
+    "__bpf_raw_tp_map",
     "__mcount_loc",
     "__patchable_function_entries",
+    "__tracepoints_ptrs",
+    "_ftrace_eval_map",
+    "_ftrace_events",
+];
+
+const MODINFO: &str = ".modinfo";
+
+/// What the kernel looks up in `.modinfo`, as it loads a module or for sysfs (`get_modinfo`, `for_each_modinfo_entry` and
+/// `MODINFO_ATTR` of kernel/module/main.c). Aliases, dependencies, firmware and the texts on parameters are read by
+/// programs, and by us before.
+const LOOKED_UP: [&str; 11] = [
+    "import_ns",
+    "intree",
+    "license",
+    "livepatch",
+    "name",
+    "retpoline",
+    "srcversion",
+    "staging",
+    "test",
+    "vermagic",
+    "version",
 ];
 
 /// In modules that offer functions to eBPF programs (`resolve_btfids` of the kernel's build): those are found by name and
@@ -52,8 +82,11 @@ pub fn strip_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if elf.sections.iter().any(|section| section.name == KFUNCS) {
         return Ok(bytes.into());
     }
+    elf.drop_switches()?;
     elf.drop_sections();
+    elf.filter_modinfo();
     elf.drop_symbols()?;
+    elf.sort();
     Ok(elf.write())
 }
 
@@ -127,6 +160,15 @@ impl Elf {
         let dropped: Vec<u32> =
             self.sections.iter().filter(|s| DROPPED.contains(&s.name.as_str())).map(|s| s.was).collect();
         self.sections.retain(|s| !(dropped.contains(&s.was) || s.kind == SHT_RELA && dropped.contains(&s.info)));
+    }
+
+    /// `KEY=VALUE` strings, each with a zero after it.
+    fn filter_modinfo(&mut self) {
+        for section in self.sections.iter_mut().filter(|s| s.name == MODINFO) {
+            let looked_up = |field: &&[u8]| LOOKED_UP.iter().any(|key| field.starts_with(format!("{key}=").as_bytes()));
+            let kept = section.body.split(|b| *b == 0).filter(looked_up);
+            section.body = kept.flat_map(|field| field.iter().copied().chain([0])).collect();
+        }
     }
 
     /// Where the input's section of that index is now.

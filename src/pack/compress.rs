@@ -151,8 +151,8 @@ fn dictionary(level: u32) -> u32 {
     MAX_DICTIONARY.min(preset)
 }
 
-/// The size in the frame lets the kernel allocate no more than the content needs. The window is the level's own, 2^27 at
-/// most: lib/decompress_unzstd.c refuses more.
+/// The size in the frame lets the kernel allocate no more than the content needs: a smaller one is its own window. Else the window
+/// is the level's, 2^27 at most: lib/decompress_unzstd.c refuses more.
 fn zstd_encoder<W: Write>(
     level: i32,
     size: u64,
@@ -219,6 +219,9 @@ mod tests {
         let bytes = sample();
         let zstd = compress(Compression::Zstd(3), 2, &bytes, 1 << 17);
         assert_eq!(zstd::zstd_safe::get_frame_content_size(&zstd).ok().flatten(), Some(bytes.len() as u64));
+        // Bit 5 of the frame's descriptor: no window is declared, the content is it (RFC 8878, 3.1.1.1.1).
+        let small = &bytes[..1 << 20];
+        assert_eq!(compress(Compression::Zstd(22), 2, small, 1 << 17)[4] & 0x20, 0x20);
         // Stream flags of the xz header: check 1 is CRC32 (xz file format, 2.1.1.2).
         assert_eq!(compress(Compression::Xz { level: 0, x86: true }, 2, &bytes, 1 << 17)[6..8], [0, 1]);
         // MTIME of the gzip header (RFC 1952, 2.3).

@@ -1,7 +1,7 @@
 //! Symbols, and the relocations that name them. The kernel's loader wants names of what other modules and the kernel have
 //! (`simplify_symbols` of kernel/module/main.c); what the module has itself is a place in one of its sections.
 
-use super::{Elf, Names, SHT_RELA, SHT_SYMTAB, string_at, u16_at, u32_at, u64_at};
+use super::{Elf, MODINFO, Names, SHT_RELA, SHT_SYMTAB, string_at, u16_at, u32_at, u64_at};
 use std::collections::BTreeMap;
 
 pub(super) const SYMBOL: usize = 24;
@@ -92,6 +92,14 @@ impl Elf {
         Ok(())
     }
 
+    /// Name of the section that a symbol is in; none for what is in no section of the module.
+    pub(super) fn section_of(&self, symbol: u32) -> Result<Option<&str>, String> {
+        let table = self.sections.iter().find(|s| s.kind == SHT_SYMTAB).ok_or("it has no symbols")?;
+        let row = table.body.chunks_exact(SYMBOL).nth(symbol as usize).ok_or("a relocation names no symbol")?;
+        let section = self.position(u16_at(row, 6).into()).map(|at| self.sections[at].name.as_str());
+        Ok(section.filter(|name| !name.is_empty()))
+    }
+
     /// One section of relocations: without those of the tracer's calls, and by sections where it can be.
     fn rewrite(&mut self, at: usize, symbols: &mut Vec<Symbol>) -> Result<(), String> {
         let target = self.position(self.sections[at].info).ok_or("relocations are for no section")?;
@@ -118,11 +126,16 @@ impl Elf {
         Ok(())
     }
 
-    /// Numbers of the symbols that relocations name, local ones first, without the empty first one.
+    /// Numbers of the symbols that relocations name, local ones first, without the empty first one. Others' by name: modules name
+    /// the same ones one after another then, which compresses better.
     fn named(&self, relocations: &[usize], symbols: &[Symbol]) -> Vec<u32> {
         let rows = relocations.iter().flat_map(|at| self.sections[*at].body.chunks_exact(RELA));
         let mut order: Vec<u32> = rows.map(|rela| u32_at(rela, 12)).filter(|number| *number != 0).collect();
-        order.sort_by_key(|number| (!symbols[*number as usize].is_local(), *number));
+        let key = |number: &u32| {
+            let symbol = &symbols[*number as usize];
+            (!symbol.is_local(), if symbol.is_local() { "" } else { &symbol.name }, *number)
+        };
+        order.sort_by(|a, b| key(a).cmp(&key(b)));
         order.dedup();
         order
     }
@@ -132,6 +145,7 @@ impl Elf {
         let section = match symbol.is_defined_here() {
             true => {
                 let place = self.position(symbol.section.into());
+                let place = place.filter(|at| self.sections[*at].name != MODINFO);
                 place.ok_or("a relocation names a symbol of a section that goes")? as u16
             }
             false => symbol.section,

@@ -54,6 +54,48 @@ fn module() -> Vec<u8> {
         part(".symtab", SHT_SYMTAB, 8, 4, symbols.concat()),
         part(".strtab", 3, 0, 0, strings.to_vec()),
         part(".bss", SHT_NOBITS, 0, 0, []),
+        part("_ftrace_events", 1, 0, 0, [0; 8]),
+        part(".rela_ftrace_events", SHT_RELA, 7, 10, rela(0, 1, 1)),
+        part("_ftrace_eval_map", 1, 0, 0, [0; 8]),
+        part("__tracepoints_ptrs", 1, 0, 0, [0; 4]),
+        part("__bpf_raw_tp_map", 1, 0, 0, [0; 32]),
+        part(".shstrtab", 3, 0, 0, []),
+    ];
+    file(parts.into())
+}
+
+/// Three switched branches: of a tracepoint, of the module's own, of a debug message; and that message.
+fn switched() -> Vec<u8> {
+    let branch = |entry: u64, key: u32| {
+        [rela(entry * 16, 1, 2), rela(entry * 16 + 4, 1, 2), rela(entry * 16 + 8, key, 24)].concat()
+    };
+    let symbols = [symbol(0, 0, 0, 0), symbol(0, 3, 1, 0), symbol(0, 3, 4, 0), symbol(0, 3, 6, 0), symbol(0, 3, 7, 0)];
+    let parts = [
+        part("", 0, 0, 0, []),
+        part(".text", 1, 0, 0, [0x90; 64]),
+        part("__jump_table", 1, 0, 0, [[1; 16], [2; 16], [3; 16]].concat()),
+        part(".rela__jump_table", SHT_RELA, 8, 2, [branch(0, 3), branch(1, 4), branch(2, 2)].concat()),
+        part("__dyndbg", 1, 0, 0, [7; 56]),
+        part(".rela__dyndbg", SHT_RELA, 8, 4, rela(0, 1, 1)),
+        part("__tracepoints", 1, 0, 0, [8; 80]),
+        part(".data", 1, 0, 0, [9; 16]),
+        part(".symtab", SHT_SYMTAB, 9, 5, symbols.concat()),
+        part(".strtab", 3, 0, 0, [0]),
+        part(".shstrtab", 3, 0, 0, []),
+    ];
+    file(parts.into())
+}
+
+/// `.text` that names `b`, `a` and again `b`, of which the kernel is to check the versions.
+fn unordered() -> Vec<u8> {
+    let version = |crc: u8, name: u8| [&[crc; 8][..], &[name], &[0; 55]].concat();
+    let parts = [
+        part("", 0, 0, 0, []),
+        part(".text", 1, 0, 0, [0; 24]),
+        part(".rela.text", SHT_RELA, 4, 1, [rela(16, 1, 4), rela(8, 2, 4), rela(0, 1, 4)].concat()),
+        part("__versions", 1, 0, 0, [version(1, b'b'), version(2, b'a')].concat()),
+        part(".symtab", SHT_SYMTAB, 5, 1, [symbol(0, 0, 0, 0), symbol(1, 16, 0, 0), symbol(3, 16, 0, 0)].concat()),
+        part(".strtab", 3, 0, 0, *b"\0b\0a\0"),
         part(".shstrtab", 3, 0, 0, []),
     ];
     file(parts.into())
@@ -125,9 +167,79 @@ fn what_is_not_needed_goes_and_the_rest_still_fits_together() {
     assert_eq!(elf.sections[rela.info as usize].name, ".text");
     assert_eq!(elf.sections[rela.link as usize].name, ".symtab");
     let named = rela.body.chunks_exact(RELA).map(|r| (u64_at(r, 0), name(u32_at(r, 12)), u64_at(r, 16) as i64));
-    let expected = [(6, "used", -4), (10, "", -4), (20, "", 4 - 4)].map(|(at, name, add)| (at, name.to_string(), add));
+    let expected = [(10, "", -4), (20, "", 4 - 4), (6, "used", -4)].map(|(at, name, add)| (at, name.to_string(), add));
     assert_eq!(named.collect::<Vec<_>>(), expected, "new numbers, and the section for what lies in it");
     assert_eq!(strip_module(&after).unwrap(), after, "nothing is left to strip");
+}
+
+#[test]
+fn branches_that_nothing_can_switch_go_and_messages_are_not_listed() {
+    let elf = Elf::parse(&strip_module(&switched()).unwrap()).unwrap();
+    let names: Vec<&str> = elf.sections.iter().map(|s| s.name.as_str()).collect();
+    let expected = ["", ".text", "__jump_table", ".rela__jump_table", ".data.dyndbg", "__tracepoints", ".data"];
+    assert_eq!(names[..7], expected);
+    assert_eq!(section(&elf, "__jump_table").body, [2; 16], "the module's own");
+    let rows = section(&elf, ".rela__jump_table").body.chunks_exact(RELA);
+    let symbols = &section(&elf, ".symtab").body;
+    let place = |number: u32| u16_at(symbols, number as usize * SYMBOL + 6) as usize;
+    let rows: Vec<_> = rows.map(|r| (u64_at(r, 0), elf.sections[place(u32_at(r, 12))].name.as_str())).collect();
+    assert_eq!(rows, [(0, ".text"), (4, ".text"), (8, ".data")], "it is the first one now");
+    assert_eq!(section(&elf, ".data.dyndbg").body, [7; 56], "the code names it still");
+
+    let mut lost = switched();
+    let at = lost.windows(8).position(|w| w == (3u64 << 32 | 24).to_le_bytes()).expect("the first key");
+    lost[at + 4..at + 8].fill(0xff);
+    assert!(strip_module(&lost).unwrap_err().contains("names no symbol"));
+}
+
+#[test]
+fn modinfo_keeps_what_the_kernel_looks_up() {
+    let modinfo = |fields: &[&str]| -> Vec<u8> { fields.iter().flat_map(|f| f.bytes().chain([0])).collect() };
+    let before = [
+        "description=a card",
+        "alias=pci:v*",
+        "license=GPL",
+        "author=who",
+        "firmware=a.bin",
+        "parm=debug:level",
+        "parmtype=debug:int",
+        "import_ns=CRYPTO",
+        "import_ns=DMA",
+        "srcversion=AB12",
+        "version=1.0",
+        "depends=mii",
+        "softdep=pre: crc",
+        "retpoline=Y",
+        "intree=Y",
+        "name=card",
+        "namely=no",
+        "vermagic=6.12 SMP ",
+    ];
+    let after = [
+        "license=GPL",
+        "import_ns=CRYPTO",
+        "import_ns=DMA",
+        "srcversion=AB12",
+        "version=1.0",
+        "retpoline=Y",
+        "intree=Y",
+        "name=card",
+        "vermagic=6.12 SMP ",
+    ];
+    let parts = [part("", 0, 0, 0, []), part(".modinfo", 1, 0, 0, modinfo(&before)), part(".shstrtab", 3, 0, 0, [])];
+    let elf = Elf::parse(&strip_module(&file(parts.into())).unwrap()).unwrap();
+    assert_eq!(section(&elf, ".modinfo").body, modinfo(&after));
+}
+
+#[test]
+fn rows_that_may_stand_in_any_order_are_sorted() {
+    let elf = Elf::parse(&strip_module(&unordered()).unwrap()).unwrap();
+    assert_eq!(section(&elf, ".strtab").body, b"\0a\0b\0");
+    let rows = section(&elf, ".rela.text").body.chunks_exact(RELA);
+    let rows: Vec<_> = rows.map(|r| (u32_at(r, 12), u64_at(r, 0))).collect();
+    assert_eq!(rows, [(1, 8), (2, 0), (2, 16)], "by symbol, then by place");
+    let versions = &section(&elf, "__versions").body;
+    assert_eq!([versions[0], versions[8], versions[64], versions[72]], [2, b'a', 1, b'b']);
 }
 
 #[test]
@@ -148,8 +260,12 @@ fn what_is_no_module_is_refused() {
 
 proptest! {
     #[test]
-    fn damaged_modules_never_panic(changes in prop::collection::vec((0usize..2000, any::<u8>()), 1..12), cut in 1usize..2000) {
-        let mut bytes = module();
+    fn damaged_modules_never_panic(
+        changes in prop::collection::vec((0usize..2500, any::<u8>()), 1..12),
+        cut in 1usize..2500,
+        which in 0usize..3,
+    ) {
+        let mut bytes = [module, switched, unordered][which]();
         for (at, byte) in changes {
             let at = at % bytes.len();
             bytes[at] = byte;

@@ -129,8 +129,8 @@ pub struct KernelFile {
     pub netroot: Vec<String>,
     /// Files of modaliases that were collected on real machines (globs, relative to this file): what serves them is taken.
     pub modaliases: Option<OneOrMany>,
-    /// Leave out of modules what they can be loaded without: type information, unwinding tables, hooks of the
-    /// function tracer, names of functions, signatures. Not for Secure Boot.
+    /// Leave out of modules what they can be loaded without: type information, unwinding tables, hooks of the function tracer,
+    /// trace events, debug messages, names of functions, signatures. Not for Secure Boot.
     #[serde(default = "yes")]
     pub strip: bool,
     /// Modules in the root, loaded when a device asks for them.
