@@ -70,11 +70,11 @@ fn program_start() -> usize {
     &raw const __ehdr_start as usize
 }
 
-/// Nobody is left to tell that it cannot be written.
+/// Nobody is left to tell that it cannot be written, and a stopped terminal must not hold up what follows.
 unsafe fn write_to(path: &CStr, text: &[u8]) {
     // SAFETY: the path ends in NUL, and the text is as long as it says.
     unsafe {
-        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NOCTTY | libc::O_CLOEXEC);
+        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK);
         libc::write(file, text.as_ptr().cast(), text.len());
     }
 }

@@ -3,10 +3,11 @@
 //! Shared by all threads. Console lines are [`console::Line`]s; the JSON is [`console::Timeline`], in
 //! [`paths::TIMELINE`] once `/run` is mounted and, one line a change, on the device that `bw.timeline=` names.
 
+use crate::console::Terminal;
 use crate::sys;
 use bootwright_contract::console::{self, Event, Line, PhaseRecord, ServiceRecord};
 use bootwright_contract::paths;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ struct State {
     pending: Vec<String>,
     out: Box<dyn Write + Send>,
     /// `bw.timeline=`: gets the JSON on every change.
-    device: Option<File>,
+    device: Option<Terminal>,
     /// `/run` is mounted: write the JSON file.
     run_mounted: bool,
     /// `bw.debug`: also say when a phase starts.
@@ -70,7 +71,7 @@ impl Timeline {
 
     /// Also writes the JSON to a device such as `/dev/ttyS1`, one line a change.
     pub fn open_device(&self, path: &Path) -> std::io::Result<()> {
-        let device = OpenOptions::new().write(true).open(path)?;
+        let device = Terminal::open(path)?;
         let mut state = self.lock();
         state.device = Some(device);
         state.publish();

@@ -4,13 +4,19 @@ use crate::image::Image;
 use crate::vm::{boot_until, wait_until};
 use crate::{QEMU, need::have};
 use std::fs::File;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Of the watchdog, seconds.
 const TIMEOUT_S: u64 = 10;
 
-/// PID1 is in the cgroup `init`: frozen, it shows no sign of life. The kernel command line says when.
+/// A terminal stops and goes on (termios(3), IXON).
+const CTRL_S: u8 = 0x13;
+const CTRL_Q: u8 = 0x11;
+
+/// PID1 is in the cgroup `init`: frozen, it shows no sign of life. The kernel command line says when; or whether a service fills
+/// the console and restarts, of which PID1 has something to say each time.
 const RECIPE: &str = r#"
 [kernel]
 modules = ["i6300esb"]
@@ -21,11 +27,12 @@ name = "hang"
 exec = ["/bin/sh", "-c", """
 freeze() { echo 1 > /sys/fs/cgroup/init/cgroup.freeze; }
 case "$(cat /proc/cmdline)" in
+*hang=console*) yes > /dev/console & sleep 1; exit 1;;
 *hang=running*) sleep 3; freeze;;
 *hang=stopping*) trap freeze TERM; sleep 3; kill -s TERM 1; while :; do sleep 1; done;;
 esac
 """]
-restart = "never"
+restart = "always"
 "#;
 
 /// A machine with the device, which ends when it is reset.
@@ -40,9 +47,12 @@ impl Machine {
         let command = std::fs::read_to_string(image.dir().join("smoke/qemu.txt")).expect("a smoke test left it");
         let console = image.dir().join("smoke/watchdog.log");
         let log = File::create(&console).expect("a new file");
-        let command = command.trim().replace("-append '", &format!("-append '{words} "));
+        // That machine may still be about to end, and holds the port that leads to its sshd.
+        let (before, port) = command.trim().split_once(",hostfwd=").expect("a smoke boot forwards a port");
+        let after = port.split_once(' ').expect("more options follow").1;
+        let command = format!("{before} {after}").replace("-append '", &format!("-append '{words} "));
         let command = format!("exec {command} -device i6300esb -action watchdog=reset");
-        let qemu = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).stdout(log).spawn();
+        let qemu = Command::new("sh").args(["-c", &command]).stdin(Stdio::piped()).stdout(log).spawn();
         let machine = Machine { qemu: qemu.expect("a shell"), console };
         machine.await_line("resets after 10 s of silence");
         machine
@@ -55,6 +65,11 @@ impl Machine {
 
     fn console(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    fn type_in(&mut self, key: u8) {
+        let stdin = self.qemu.stdin.as_mut().expect("it was set to a pipe");
+        stdin.write_all(&[key]).expect("QEMU reads it");
     }
 
     fn has_ended(&mut self) -> bool {
@@ -77,16 +92,22 @@ fn image() -> Image {
     image
 }
 
+/// Not even if somebody stops its console with Ctrl-S: PID1's lines are lost then, and nothing else.
 #[test]
 fn a_machine_that_lives_is_not_reset() {
     if !have(&[QEMU]) {
         return;
     }
-    let mut machine = Machine::start(&image(), "bw.poweroff_after_s=25");
+    let mut machine = Machine::start(&image(), "hang=console bw.poweroff_after_s=25");
     let armed = Instant::now();
+    machine.type_in(CTRL_S);
+    while armed.elapsed() < Duration::from_secs(2 * TIMEOUT_S) {
+        assert!(!machine.has_ended(), "{}", machine.console());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    machine.type_in(CTRL_Q);
     wait_until("it is off", Duration::from_secs(120), || machine.has_ended());
     assert!(machine.console().contains("down poweroff"), "{}", machine.console());
-    assert!(armed.elapsed() > Duration::from_secs(2 * TIMEOUT_S), "{:?}", armed.elapsed());
 }
 
 /// Once while it runs, once on the way down: what PID1 bounds there by itself takes longer than the watchdog waits.
