@@ -6,8 +6,9 @@ use crate::emit::MANIFEST_WORD;
 use crate::nodes::{MENU_WORDS, Menu, Node, Nodes, Server};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h) with the NUL; iPXE and the loaders add a few words of their own.
-const CMDLINE_LIMIT: usize = 2047 - 160;
+/// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h) with the NUL; iPXE and the loaders add a few words of their own:
+/// initrds, the card, and where root and manifest are.
+const CMDLINE_LIMIT: usize = 2047 - 256;
 
 /// All that emitters look at.
 #[derive(Debug, Clone)]
