@@ -1,4 +1,4 @@
-//! Starts programs: fork(2), a few system calls, execve(2).
+//! Starts programs: fork(2) or clone3(2), a few system calls, execve(2).
 //!
 //! Not by `std::process::Command`: it waits for a child whose exec failed, which the main loop may have reaped already,
 //! and it costs 25 kB.
@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::{Pid, pipe2, read};
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ struct Prepared {
     stdin: Option<RawFd>,
     output: Option<RawFd>,
     input: CString,
-    cgroup: Option<CString>,
+    cgroup: Option<File>,
     oom_score_adj: CString,
     is_terminal: bool,
 }
@@ -57,7 +58,7 @@ pub fn spawn(program: &Program) -> Result<Pid, Errno> {
     let (argv, env) = (pointers(&prepared.argv), pointers(&prepared.env));
     let (result, report) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the child only makes system calls on what was prepared, and ends in exec or _exit.
-    let pid = unsafe { libc::fork() };
+    let pid = unsafe { fork(prepared.cgroup.as_ref()) };
     if pid == 0 {
         let errno = prepared.become_program(&argv, &env);
         // SAFETY: an integer on the stack, an open descriptor, and an end without destructors.
@@ -93,7 +94,11 @@ impl Prepared {
             stdin: program.input.map(|fd| fd.as_raw_fd()),
             output: program.output.map(|fd| fd.as_raw_fd()),
             input: path(program.terminal.unwrap_or(Path::new("/dev/null")))?,
-            cgroup: program.cgroup.map(|group| path(&group.join("cgroup.procs"))).transpose()?,
+            cgroup: program
+                .cgroup
+                .map(File::open)
+                .transpose()
+                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?,
             oom_score_adj: text(&program.oom_score_adj.to_string())?,
             is_terminal: program.terminal.is_some(),
         })
@@ -124,8 +129,7 @@ impl Prepared {
             if input > 2 {
                 libc::close(input);
             }
-            let entered = self.cgroup.as_deref().is_none_or(|procs| write_file(procs, c"0"));
-            if !entered || !write_file(c"/proc/self/oom_score_adj", &self.oom_score_adj) {
+            if !write_file(c"/proc/self/oom_score_adj", &self.oom_score_adj) {
                 return Errno::last_raw();
             }
             // PID1 may be one for its network root; a program that is one could use up the last memory. Fails where
@@ -137,6 +141,43 @@ impl Prepared {
         Errno::last_raw()
     }
 }
+
+/// fork(2); into the cgroup whose folder is given, at once: to enter it later takes the kernel a RCU grace period, for which
+/// the program would wait.
+///
+/// # Safety
+/// As for fork(2): the child may only make system calls.
+unsafe fn fork(cgroup: Option<&File>) -> libc::pid_t {
+    let Some(cgroup) = cgroup else {
+        // SAFETY: the caller's promise.
+        return unsafe { libc::fork() };
+    };
+    let exit_signal = libc::SIGCHLD as u64;
+    let args =
+        CloneArgs { flags: CLONE_INTO_CGROUP, exit_signal, cgroup: cgroup.as_raw_fd() as u64, ..Default::default() };
+    // SAFETY: a valid structure of that size; without a stack of its own the child goes on here, as after fork.
+    unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) as libc::pid_t }
+}
+
+/// `struct clone_args` of linux/sched.h, version 2 (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Of linux/sched.h.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// Writes a whole small file with system calls only; `errno` says what failed.
 fn write_file(path: &CStr, text: &CStr) -> bool {
