@@ -67,9 +67,10 @@ pub fn mount_kernel_filesystems(machine: &Machine) -> Result<(), PhaseError> {
     let cmdline = fs::read_to_string("/proc/cmdline").map_err(MountsError::Cmdline)?;
     machine.set_cmdline(parse_cmdline(&cmdline));
     machine.timeline.run_is_mounted();
-    for text in missing.iter().map(MountsError::to_string).chain(cgroup::take_own(machine.sys)) {
+    for text in missing.iter().map(MountsError::to_string).chain(cgroup::enable_controllers(machine.sys)) {
         machine.timeline.note(&text);
     }
+    cgroup::enter_leaf(machine.sys, machine.timeline.clone());
     Ok(())
 }
 
