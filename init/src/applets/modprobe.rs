@@ -100,7 +100,7 @@ fn resolve(index: &Index, word: &str) -> Vec<String> {
     }
     match index.serving(word) {
         serving if serving.is_empty() => vec![name],
-        serving => serving.iter().map(|s| s.to_string()).collect(),
+        serving => serving,
     }
 }
 

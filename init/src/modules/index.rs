@@ -2,7 +2,7 @@
 //! (modules.dep(5), modprobe.d(5)). Names are kept with `_` for `-`, as the kernel does.
 
 use super::pattern;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ pub struct Index {
     folder: PathBuf,
     /// Name -> file below the folder, and the names that it needs.
     modules: HashMap<String, (String, Vec<String>)>,
-    /// Pattern and name.
-    aliases: Vec<(String, String)>,
+    /// `alias PATTERN NAME` a line; there are thousands, of which few are looked at.
+    aliases: String,
     /// Name -> (pre, post).
     soft: HashMap<String, (Vec<String>, Vec<String>)>,
-    builtin: HashSet<String>,
+    /// modules.builtin, a file a line.
+    builtin: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +40,9 @@ impl Index {
         Ok(Index {
             folder: folder.into(),
             modules: parse_dep(&dep).map_err(line("modules.dep"))?,
-            aliases: parse_alias(&optional("modules.alias")).map_err(line("modules.alias"))?,
+            aliases: optional("modules.alias"),
             soft: parse_softdep(&optional("modules.softdep")),
-            builtin: optional("modules.builtin").lines().map(name_of_file).collect(),
+            builtin: kernel_name(&optional("modules.builtin")),
         })
     }
 
@@ -61,15 +62,18 @@ impl Index {
     }
 
     pub fn is_builtin(&self, name: &str) -> bool {
-        self.builtin.contains(name)
+        let at_start_of_line = |rest: &str| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with(".ko"));
+        self.builtin.split('/').any(at_start_of_line)
     }
 
     /// Modules that serve a modalias or an alias, in the file's order, each once.
-    pub fn serving(&self, alias: &str) -> Vec<&str> {
-        let mut found: Vec<&str> = Vec::new();
-        for (pattern, name) in &self.aliases {
-            if pattern::matches(pattern, alias) && !found.contains(&name.as_str()) {
-                found.push(name);
+    pub fn serving(&self, alias: &str) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        let possible =
+            self.aliases.lines().filter(|line| pattern::may_match(line.get(ALIAS.len()..).unwrap_or(""), alias));
+        for (pattern, name) in possible.filter_map(parse_alias) {
+            if pattern::matches(pattern, alias) && !found.contains(&kernel_name(name)) {
+                found.push(kernel_name(name));
             }
         }
         found
@@ -96,14 +100,13 @@ fn parse_dep(text: &str) -> Result<HashMap<String, (String, Vec<String>)>, usize
     lines(text).map(|(number, line)| parse(line).ok_or(number)).collect()
 }
 
-/// `alias PATTERN NAME` a line.
-fn parse_alias(text: &str) -> Result<Vec<(String, String)>, usize> {
-    let parse = |line: &str| {
-        let (pattern, name) = line.strip_prefix("alias ")?.rsplit_once(' ')?;
-        Some((pattern.trim().to_string(), kernel_name(name)))
-    };
-    lines(text).map(|(number, line)| parse(line).ok_or(number)).collect()
+/// `alias PATTERN NAME`; other lines are passed over.
+fn parse_alias(line: &str) -> Option<(&str, &str)> {
+    let (pattern, name) = line.strip_prefix(ALIAS)?.rsplit_once(' ')?;
+    Some((pattern.trim(), name))
 }
+
+const ALIAS: &str = "alias ";
 
 /// `softdep NAME pre: A B post: C` a line; others are passed over.
 fn parse_softdep(text: &str) -> HashMap<String, (Vec<String>, Vec<String>)> {
@@ -141,9 +144,9 @@ pub mod tests {
         Index {
             folder: "/m".into(),
             modules: parse_dep(dep).unwrap(),
-            aliases: parse_alias(alias).unwrap(),
+            aliases: alias.into(),
             soft: parse_softdep(softdep),
-            builtin: builtin.lines().map(name_of_file).collect(),
+            builtin: kernel_name(builtin),
         }
     }
 
@@ -174,20 +177,21 @@ pub mod tests {
         assert_eq!(index.serving("fs_x"), ["c"]);
         let strings = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         assert_eq!(index.soft("c"), (&strings(&["a_b", "d", "f"])[..], &strings(&["e"])[..]));
-        assert!(index.is_builtin("ext4") && !index.is_builtin("c"));
+        assert!(index.is_builtin("ext4") && !index.is_builtin("c") && !index.is_builtin("ext"));
+        for line in ["alias one", "nonsense a b", ""] {
+            assert_eq!(parse_alias(line), None);
+        }
     }
 
     #[test]
     fn bad_lines_are_numbered() {
         assert_eq!(parse_dep("a.ko:\nno colon\n"), Err(2));
-        assert_eq!(parse_alias("alias one\n"), Err(1));
-        assert_eq!(parse_alias("\nnonsense a b\n"), Err(2));
     }
 
     proptest! {
         #[test]
         fn no_input_panics(text in "[a-z:. \\n#-]{0,60}") {
-            let _ = (parse_dep(&text), parse_alias(&text), parse_softdep(&text));
+            let _ = (parse_dep(&text), parse_softdep(&text), index("", &text, "", &text).serving("a"));
         }
     }
 }

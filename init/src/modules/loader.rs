@@ -77,8 +77,8 @@ impl<'a> Loader<'a> {
     pub fn load_serving(&mut self, alias: &str) -> Result<(), LoadError> {
         let mut outcome = Ok(());
         for name in self.index.serving(alias) {
-            if !self.is_blacklisted(name) {
-                outcome = outcome.and(self.load(name));
+            if !self.is_blacklisted(&name) {
+                outcome = outcome.and(self.load(&name));
             }
         }
         outcome
