@@ -10,21 +10,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A uevent is at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and its header.
-const UEVENT_BYTES: usize = 4096;
+/// Classes whose devices have a modalias; those of the other classes are on a bus, which has it.
+const CLASSES: [&str; 2] = ["dmi", "input"];
 
-/// Loads what serves the devices, again and again until no new modalias shows up: a bus's driver brings devices.
+/// Loads what serves the devices, and those that this brings: a bus's driver finds devices. `events` were opened before.
 /// Gives what went wrong, in words.
-pub fn load_for_devices(loader: &mut Loader) -> Vec<String> {
+pub fn load_for_devices(loader: &mut Loader, events: &Uevents) -> Vec<String> {
     let mut known = HashSet::new();
     let mut failed = Vec::new();
-    loop {
-        let new: Vec<String> = modaliases(Path::new("/sys")).into_iter().filter(|a| known.insert(a.clone())).collect();
-        if new.is_empty() {
-            return failed;
+    let walk = || modaliases(Path::new("/sys"));
+    let mut found = walk();
+    while !found.is_empty() {
+        for alias in found {
+            if known.insert(alias.clone()) {
+                failed.extend(loader.load_serving(&alias).err().map(|e| e.to_string()));
+            }
         }
-        failed.extend(new.iter().filter_map(|alias| loader.load_serving(alias).err()).map(|e| e.to_string()));
+        found = events.pending().unwrap_or_else(walk);
     }
+    failed
 }
 
 /// Modaliases below `sys` of devices without a driver that no module of the image serves; sorted, each once.
@@ -52,14 +56,14 @@ pub fn hardware(sys: &Path) -> String {
     text
 }
 
-/// All modaliases below `sys`. Devices on buses and in classes have them, and the processor.
+/// All modaliases below `sys`. Devices on buses have them, those of some classes, and the processor.
 fn modaliases(sys: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for bus in entries(&sys.join("bus")) {
         found.extend(entries(&bus.join("devices")).iter().filter_map(|d| modalias(d)));
     }
-    for class in entries(&sys.join("class")) {
-        found.extend(entries(&class).iter().filter_map(|d| modalias(d)));
+    for class in CLASSES {
+        found.extend(entries(&sys.join("class").join(class)).iter().filter_map(|d| modalias(d)));
     }
     found.extend(modalias(&sys.join("devices/system/cpu")));
     found
@@ -77,12 +81,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Loads modules for devices that are added from now on, in a thread, until the next event after it is `over`.
-pub fn follow(boot: &Arc<Boot>, index: Index, events: Uevents, over: Arc<AtomicBool>) -> std::io::Result<()> {
+pub fn follow(boot: &Arc<Boot>, index: Arc<Index>, events: Uevents, over: Arc<AtomicBool>) -> std::io::Result<()> {
     let boot = boot.clone();
     let work = move || {
-        let mut buffer = vec![0; UEVENT_BYTES];
         loop {
-            let alias = match events.next(&mut buffer) {
+            let alias = match events.next() {
                 _ if over.load(Ordering::Relaxed) => return,
                 Ok(Some(alias)) => alias,
                 Ok(None) => continue,

@@ -18,6 +18,7 @@ use crate::phases::PhaseError;
 use bootwright_contract::paths;
 use nix::sys::utsname::uname;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -49,14 +50,14 @@ pub fn load_early(machine: &Machine) -> Result<(), PhaseError> {
     if modules.early.is_empty() && !machine.wants_network() {
         return Ok(());
     }
-    let index = Index::load(&folder(&modules.release))?;
+    let index = Arc::new(Index::load(&folder(&modules.release))?);
     let mut loader = Loader::new(machine.sys, &index, &boot.cmdline);
     for name in &modules.early {
         loader.load(name)?;
     }
     if machine.wants_network() {
         let events = Uevents::open()?;
-        for failed in load_for_devices(&mut loader) {
+        for failed in load_for_devices(&mut loader, &events) {
             boot.timeline.note(&failed);
         }
         drop(loader);

@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const KERNEL_GROUP: u32 = 1;
 /// Room for events while modules are loaded; a machine with many disks sends thousands.
 const BUFFER_BYTES: usize = 1 << 20;
+/// A uevent is at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and its header.
+const EVENT_BYTES: usize = 4096;
 
 /// The socket. Bind it before the first walk over the devices, so that none falls between.
 pub struct Uevents(OwnedFd);
@@ -24,9 +26,24 @@ impl Uevents {
         Ok(Uevents(fd))
     }
 
+    /// Modaliases of the devices that were added since the last look; `None`: some events were lost.
+    pub fn pending(&self) -> Option<Vec<String>> {
+        let (mut found, mut buffer) = (Vec::new(), [0; EVENT_BYTES]);
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(n) => found.extend(parse_uevent(&buffer[..n])),
+                Err(Errno::EINTR) => {}
+                Err(Errno::ENOBUFS) => return None,
+                // EAGAIN: that was the last one.
+                Err(_) => return Some(found),
+            }
+        }
+    }
+
     /// Waits for the next event and gives the modalias of a device that was added.
-    pub fn next(&self, buffer: &mut [u8]) -> Result<Option<String>, Errno> {
-        match recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()) {
+    pub fn next(&self) -> Result<Option<String>, Errno> {
+        let mut buffer = [0; EVENT_BYTES];
+        match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(n) => Ok(parse_uevent(&buffer[..n])),
             // Events were lost, or a signal came: the next one counts.
             Err(Errno::ENOBUFS | Errno::EINTR) => Ok(None),
