@@ -96,8 +96,8 @@ netroot_dracut() {
     row "  dracut with the same modules" "$yours s" "ratio $(awk -v a="$yours" -v b="$mine" 'BEGIN { printf "%.0f", a / b }'), $(stat -c %s "$work/dracut.img" | awk '{ printf "%.1f MB", $1 / 1e6 }')"
 }
 
-# From the timeline of a boot: all phases but `network` (DHCP), `image` (the server's bytes are read through) and `services`; of `root` not
-# the time in which it waits for the network.
+# From the timeline of a boot: all phases but `network` and `time` (DHCP, SNTP), `image` (the server's bytes are read through) and
+# `services`, less the time in which they waited for the network and the server.
 netroot_pid1() {
     local own=() key=$work/key port rss
     serve worker nbd
@@ -106,9 +106,7 @@ netroot_pid1() {
         own+=("$(python3 - "$out/worker-nbd/smoke/timeline.json" <<'EOF'
 import json, sys
 phases = {p["name"]: p for p in json.load(open(sys.argv[1]))["phases"]}
-own = sum(p["end_s"] - p["start_s"] for name, p in phases.items() if name not in ("network", "time", "image", "services"))
-waited = max(0, phases["network"]["end_s"] - phases["root"]["start_s"])
-print(round(own - waited, 3))
+print(round(sum(p["end_s"] - p["start_s"] - p["waited_s"] for name, p in phases.items() if name not in ("network", "time", "image", "services")), 3))
 EOF
 )")
     done

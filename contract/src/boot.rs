@@ -39,12 +39,17 @@ pub struct BootConfig {
     pub watchdog: Option<Watchdog>,
 }
 
-/// A segment and the SHA-256 (hex) of its sums file, [`crate::paths::SUMS`]`/<name>`.
+/// A segment of the initrd.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentSums {
     pub name: String,
+    /// SHA-256 (hex) of its sums file, [`crate::paths::SUMS`]`/<name>`.
     pub sums_sha256: String,
+    /// XXH64 (seed 0, 16 hex digits) of all files that the sums list, one after another in that order. Whoever can change
+    /// them can change this file and PID1 too, so that only accidents have to be found; and this is found ten times as fast.
+    /// Absent: each file is compared by its SHA-256.
+    pub xxh64: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -195,13 +200,12 @@ pub struct Root {
     pub size: Option<u64>,
     /// SHA-256 of the root image, hex; absent when it comes with the initramfs.
     pub sha256: Option<String>,
-    /// XXH64 (seed 0, 16 hex digits) of the root image that comes with the initramfs, beside the SHA-256 in its segment's
-    /// sums. Whoever can change that image can change this file too, so that only accidents have to be found; and this is
-    /// found ten times as fast.
-    ///
-    /// Of a root that may come over NFS: of all files of the exported tree, one after another in the order of its sums. The
-    /// server can give out other bytes whenever they are read again, so that here too it is accidents that have to be found.
+    /// XXH64 (seed 0, 16 hex digits) of the root image where it is a disk of a server, beside `sha256`. The server can give
+    /// out other bytes whenever they are read again, so that only accidents have to be found. Not used with `trust`.
     pub xxh64: Option<String>,
+    /// The same of a root that may come over NFS: of all files of the exported tree, one after another in the order of its
+    /// sums.
+    pub tree_xxh64: Option<String>,
     /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
     pub tree_sums_sha256: Option<String>,
     /// What to do when the server of the root is lost and stays so.

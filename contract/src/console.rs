@@ -170,6 +170,9 @@ pub struct PhaseRecord {
     pub start_s: f64,
     /// Absent while it runs.
     pub end_s: Option<f64>,
+    /// Seconds of it in which it waited for the network and for servers.
+    #[serde(default)]
+    pub waited_s: f64,
     /// `ok`, or the reason of the failure; absent while it runs.
     pub outcome: Option<String>,
 }

@@ -8,7 +8,7 @@ use crate::power;
 use crate::sys::Sys;
 use crate::time::Gate;
 use crate::timeline::Timeline;
-use crate::verify::Hashing;
+use crate::verify::Check;
 use crate::watchdog::Watchdog;
 use bootwright_contract::{BootConfig, Policy};
 use std::sync::atomic::AtomicBool;
@@ -49,7 +49,8 @@ pub struct Machine {
     pub timeline: Arc<Timeline>,
     cmdline: OnceLock<Cmdline>,
     boot: OnceLock<Arc<Boot>>,
-    hashing: Mutex<Option<Hashing>>,
+    /// What is still to be compared before the services start.
+    check: Mutex<Option<Check>>,
     network: OnceLock<NetWatch>,
     /// Set when the initramfs's modules have gone.
     initramfs_over: Arc<AtomicBool>,
@@ -67,7 +68,7 @@ impl Machine {
             timeline,
             cmdline: OnceLock::new(),
             boot: OnceLock::new(),
-            hashing: Mutex::new(None),
+            check: Mutex::new(None),
             network: OnceLock::new(),
             initramfs_over: Arc::default(),
         }
@@ -129,13 +130,13 @@ impl Machine {
         self.config().is_some_and(|config| netroot::wants_network(config, &self.cmdline()))
     }
 
-    /// Keeps the thread that hashes the root image, for the phase that waits for it.
-    pub fn keep_hashing(&self, hashing: Hashing) {
-        *self.hashing.lock().unwrap_or_else(PoisonError::into_inner) = Some(hashing);
+    /// Keeps the comparison of the root image for phase `image`, in place of that of an earlier attempt.
+    pub fn keep_check(&self, check: Check) {
+        *self.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);
     }
 
-    /// The thread that hashes the root image, once.
-    pub fn take_hashing(&self) -> Option<Hashing> {
-        self.hashing.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The comparison of the root image, once.
+    pub fn take_check(&self) -> Option<Check> {
+        self.check.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -16,6 +16,7 @@ pub mod fuzz;
 mod identity;
 mod json;
 mod main_loop;
+mod memory;
 mod modules;
 mod mounts;
 mod net;

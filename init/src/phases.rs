@@ -12,7 +12,7 @@ use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -40,6 +40,9 @@ impl<E: Error> From<E> for PhaseError {
         PhaseError(error.to_string())
     }
 }
+
+/// Of those who have limits of their own.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A row of the table.
 pub struct Phase {
@@ -77,7 +80,7 @@ pub const TABLE: &[Phase] = &[
     Phase { name: "time", deadline_s: 0, policy: degrade, run: Run::Time },
     Phase { name: "devices", deadline_s: 120, policy: degrade, run: Run::Inline(devices::prepare) },
     Phase { name: "state", deadline_s: 60, policy: retry, run: Run::Inline(state::mount_all) },
-    Phase { name: "image", deadline_s: 120, policy: reboot, run: Run::Inline(verify::await_image) },
+    Phase { name: "image", deadline_s: 120, policy: reboot, run: Run::Inline(verify::check_root) },
     Phase { name: "services", deadline_s: 0, policy: degrade, run: Run::Services },
 ];
 
@@ -160,11 +163,8 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
         }
         match phase.run {
             Run::Inline(body) => {
-                let mut body = || match waits_for_server(machine, phase) {
-                    true => body(machine),
-                    false => within_deadline(machine, phase, body),
-                };
                 let policy = policy_for(phase.name, machine.config(), &machine.cmdline());
+                let mut body = || watched(machine, phase, body);
                 run_phase(machine.sys, &machine.timeline, phase.name, &policy, &mut body);
             }
             Run::Network => match &network {
@@ -241,10 +241,8 @@ pub fn run_phase(
     body: &mut dyn FnMut() -> Result<(), PhaseError>,
 ) -> bool {
     for failures in 1.. {
-        timeline.phase_start(name);
-        let slow = announce_when_slow(timeline.clone(), name);
+        timeline.phase_begins(name);
         let outcome = body().map_err(|e| e.to_string());
-        drop(slow);
         timeline.phase_end(name, outcome.as_ref().map(|_| ()).map_err(|e| e.as_str()));
         let Err(reason) = outcome else { break };
         match next_step(policy, failures) {
@@ -269,18 +267,6 @@ pub fn run_phase(
     true
 }
 
-/// After a second, says that the phase has started, so that a console shows what hangs. Dropping the sender ends it.
-fn announce_when_slow(timeline: Arc<Timeline>, name: &'static str) -> Option<mpsc::Sender<()>> {
-    let (keep, wait) = mpsc::channel::<()>();
-    let work = move || {
-        if wait.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-            timeline.phase_is_slow(name);
-        }
-    };
-    background::spawn("slow", Box::new(work)).ok()?;
-    Some(keep)
-}
-
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
     #[error("not done after {deadline_s} s")]
@@ -289,8 +275,9 @@ enum WatchError {
     Thread(#[source] std::io::Error),
 }
 
-/// Runs the phase in a thread, as a system call that hangs cannot be interrupted, only left behind.
-fn within_deadline(
+/// Runs the phase in a thread: a system call that hangs cannot be interrupted, only left behind. After a second, says that
+/// the phase has started, so that a console shows what hangs.
+fn watched(
     machine: &Arc<Machine>,
     phase: &Phase,
     body: fn(&Machine) -> Result<(), PhaseError>,
@@ -301,8 +288,11 @@ fn within_deadline(
     let work = move || drop(done.send(body(&worker)));
     background::spawn(phase.name, Box::new(work)).map_err(WatchError::Thread)?;
     let deadline_s = phase.deadline_s;
-    match wait.recv_timeout(Duration::from_secs(deadline_s)) {
-        Ok(outcome) => outcome,
-        Err(_) => Err(WatchError::Deadline { deadline_s }.into()),
+    let deadline = if waits_for_server(machine, phase) { FOR_EVER } else { Duration::from_secs(deadline_s) };
+    let soon = deadline.min(Duration::from_secs(1));
+    if let Ok(outcome) = wait.recv_timeout(soon) {
+        return outcome;
     }
+    machine.timeline.phase_is_slow(phase.name);
+    wait.recv_timeout(deadline - soon).map_err(|_| WatchError::Deadline { deadline_s })?
 }

@@ -80,7 +80,7 @@ fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
     if let Err(error) = mount_root(machine.sys, &config.root) {
         undo(machine.sys);
         // A damaged image is often one that cannot be mounted: that reason says more.
-        verify::await_image(machine)?;
+        verify::check_root(machine)?;
         return Err(error.into());
     }
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
@@ -106,6 +106,7 @@ fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseErro
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
     let (target, used) = if writable { (NEW_ROOT, Use::WritableRoot) } else { (LOWER, Use::Root) };
     let target = Path::new(target);
+    netroot::nfs::load_ahead(boot, nfs);
     let site = netroot::site(machine, &nfs.host, source)?;
     let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
     let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {
@@ -123,14 +124,17 @@ fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseErro
 /// The image on a block device, whose keeper is kept if it is a good one.
 fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
-    let mounted = verify::check_device(machine, &attached.device)
-        .and_then(|image| Ok(mount_device(machine.sys, &attached.device, image, &boot.config.root)?));
+    let mount = |disk: verify::Disk| {
+        let mount = if disk.cached { mount_image } else { mount_device };
+        Ok(mount(machine.sys, &attached.device, disk.image, &boot.config.root)?)
+    };
+    let mounted = verify::check_device(machine, &attached.device).and_then(mount);
     let Err(error) = mounted else {
         boot.keepers.add(attached.keeper);
         return Ok(());
     };
     undo(machine.sys);
-    let damaged = verify::await_image(machine);
+    let damaged = verify::check_root(machine);
     if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
         boot.timeline.note(&error.to_string());
     }
@@ -153,7 +157,7 @@ fn pin_image(machine: &Machine, image: &Path) {
     }
 }
 
-/// An image file by loop, below an overlay.
+/// An image file, or a disk that is to be read through the page cache, by loop, below an overlay.
 fn mount_image(sys: &dyn Sys, file: &Path, kind: RootImage, root: &Root) -> Result<(), RootError> {
     let image = sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
     // The loop device frees itself after its last close: it is held until it is mounted.
@@ -167,7 +171,8 @@ fn mount_device(sys: &dyn Sys, device: &Path, kind: RootImage, root: &Root) -> R
     let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
     make_folder(sys, Path::new(LOWER))?;
     mount(sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
-    set_read_ahead(sys, device, root.read_ahead_kb);
+    // Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did. Only speed depends on it.
+    let _ = root.read_ahead_kb.map(|kib| sys.set_read_ahead(device, kib));
     cover_lower(sys, root)
 }
 
@@ -192,15 +197,6 @@ fn cover_lower(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
         })?;
     }
     Ok(())
-}
-
-/// Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did.
-fn set_read_ahead(sys: &dyn Sys, device: &Path, read_ahead_kb: Option<u32>) {
-    if let (Some(kib), Some(name)) = (read_ahead_kb, device.file_name()) {
-        let knob = Path::new("/sys/block").join(name).join("queue/read_ahead_kb");
-        // Only speed depends on it.
-        let _ = sys.write(&knob, &kib.to_string());
-    }
 }
 
 /// Before a retry: what a failed attempt has mounted.
@@ -250,7 +246,7 @@ mod tests {
             "attach_loop /bootwright/root.img",
             "make_dir /bootwright/lower",
             "mount /dev/loop7 /bootwright/lower squashfs 0x1 ",
-            "write /sys/block/loop7/queue/read_ahead_kb 4",
+            "set_read_ahead /dev/loop7 4",
             "make_dir /bootwright/new",
             "make_dir /bootwright/writes",
             "mount tmpfs /bootwright/writes tmpfs 0x0 mode=0755,size=32M",

@@ -3,6 +3,7 @@
 //! `pivot_root(2)` refuses to leave the first rootfs, so it is covered instead: the new root is moved over `/`. After
 //! that a child mount namespace can pivot, which container runtimes do. The old files are then freed by descriptor.
 
+use crate::background;
 use crate::boot::Machine;
 use crate::console;
 use crate::phases::PhaseError;
@@ -47,8 +48,15 @@ pub fn switch_root(machine: &Machine) -> Result<(), PhaseError> {
     cover_root(machine.sys)?;
     console::take_stdio()?;
     let kept = (root.image == RootImage::Cpio).then(|| Path::new(paths::ROOT_TREE));
-    if let Err(error) = free_old_root(&old, kept) {
-        machine.timeline.note(&format!("the first rootfs was not freed: {error}"));
+    let timeline = machine.timeline.clone();
+    let free = move || {
+        if let Err(error) = free_old_root(&old, kept) {
+            timeline.note(&["the first rootfs was not freed: ", &error.to_string()].concat());
+        }
+    };
+    // Megabytes of pages, which nobody has to wait for.
+    if let Err(error) = background::spawn("free", Box::new(free)) {
+        machine.timeline.note(&["nothing frees the first rootfs: ", &error.to_string()].concat());
     }
     mount_tmpfs(machine.sys, &root.tmpfs)?;
     Ok(())

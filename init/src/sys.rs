@@ -63,6 +63,9 @@ pub trait Sys: Send + Sync {
     fn chroot(&self, path: &Path) -> SysResult<()>;
     /// Attaches a file read-only to a free loop device.
     fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice>;
+    /// Sets a block device's read-ahead in KiB (BLKRASET of linux/fs.h). Its file in sysfs would stop the device's queue first,
+    /// which takes a RCU grace period.
+    fn set_read_ahead(&self, device: &Path, kib: u32) -> SysResult<()>;
     /// Keeps a file's pages in memory for good: mmap(2) and mlock(2).
     fn pin(&self, file: &Path) -> SysResult<()>;
     /// finit_module(2); `compressed` sets MODULE_INIT_COMPRESSED_FILE.

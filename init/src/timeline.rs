@@ -80,13 +80,19 @@ impl Timeline {
 
     /// A phase starts (again, when it is retried).
     pub fn phase_start(&self, name: &str) {
+        self.phase_begins(name);
+        self.lock().publish();
+    }
+
+    /// The same for one that nobody would see: the record is written when it ends, or is slow.
+    pub fn phase_begins(&self, name: &str) {
         let now = uptime_s();
         let mut state = self.lock();
-        state.record.phases.push(PhaseRecord { name: name.into(), start_s: now, end_s: None, outcome: None });
+        let record = PhaseRecord { name: name.into(), start_s: now, end_s: None, waited_s: 0.0, outcome: None };
+        state.record.phases.push(record);
         if state.verbose {
             state.say(now, Event::PhaseStart { phase: name.into() });
         }
-        state.publish();
     }
 
     /// Says when the phase started, for one that takes its time; the others are told by their end alone.
@@ -95,6 +101,23 @@ impl Timeline {
         let start_s = state.record.phases.iter().rev().find(|p| p.name == name && p.end_s.is_none()).map(|p| p.start_s);
         if let Some(start_s) = start_s.filter(|_| !state.verbose) {
             state.say(start_s, Event::PhaseStart { phase: name.into() });
+        }
+        state.publish();
+    }
+
+    /// Does what waits for the network or a server on behalf of the root or a volume, and counts how long that took.
+    pub fn wait<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let since = uptime_s();
+        let outcome = wait();
+        self.waited(uptime_s() - since);
+        outcome
+    }
+
+    fn waited(&self, seconds: f64) {
+        let mut state = self.lock();
+        let running = |p: &&mut PhaseRecord| p.end_s.is_none() && ["root", "state"].contains(&p.name.as_str());
+        if let Some(record) = state.record.phases.iter_mut().rev().find(running) {
+            record.waited_s += seconds;
         }
     }
 
@@ -252,6 +275,20 @@ fn uptime_s() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_is_counted_for_the_phase_that_wants_it() {
+        let timeline = Timeline::new(&["root"], Box::new(std::io::sink()));
+        timeline.phase_start("root");
+        timeline.phase_start("network");
+        assert_eq!(timeline.wait(|| std::thread::sleep(std::time::Duration::from_millis(20))), ());
+        timeline.phase_end("root", Ok(()));
+        timeline.wait(|| std::thread::sleep(std::time::Duration::from_millis(20)));
+        let waited: Vec<f64> = timeline.snapshot().phases.iter().map(|p| p.waited_s).collect();
+        assert!(waited[0] >= 0.02 && waited[1] == 0.0, "{waited:?}");
+        let took = |p: &PhaseRecord| p.end_s.unwrap() - p.start_s;
+        assert!(waited[0] <= took(&timeline.snapshot().phases[0]));
+    }
 
     #[test]
     fn the_record_has_retries_and_restarts() {

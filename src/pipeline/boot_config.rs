@@ -6,14 +6,13 @@ use crate::tree::KernelBuild;
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, Modules, Root, SegmentSums, Trust};
 
 /// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of those of the initrd. `root`: the
-/// root, where the initrd does not hold it. `xxh64`: of the root image, where the initrd does, or of the files of an NFS root. `trust`: whose other root images are taken.
+/// root, where the initrd does not hold it. `trust`: whose other root images are taken.
 pub fn boot_config(
     recipe: &CheckedRecipe,
     kernel: &KernelBuild,
     clock_floor: u64,
     segments: Vec<SegmentSums>,
     root: Option<&NetworkRoot>,
-    xxh64: Option<String>,
     trust: Option<Trust>,
 ) -> BootConfig {
     BootConfig {
@@ -35,7 +34,8 @@ pub fn boot_config(
             sources: recipe.root.sources.clone(),
             size: root.map(|root| root.disk_size),
             sha256: root.map(|root| root.disk_sha256.to_string()),
-            xxh64,
+            xxh64: root.map(|root| root.disk_xxh64.clone()),
+            tree_xxh64: root.and_then(|root| root.tree_xxh64.clone()),
             tree_sums_sha256: root.map(|root| root.export.sums_sha256.to_string()),
             lost: recipe.root.lost,
             trust,

@@ -6,7 +6,7 @@ use crate::error::{Exit, Failure};
 use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segment, image_of, pack_segment, xxh64_of};
 use crate::recipe::{CheckedRecipe, RootMode, SegmentName};
 use crate::segment::{
-    Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out_export,
+    Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out, lay_out_export,
 };
 use crate::tree::{Tree, TreeBuild};
 use bootwright_contract::{BootConfig, SegmentSums, Trust, paths};
@@ -42,29 +42,27 @@ pub fn pack_all(
     let (boot, root) = (boot?, root?);
     let config_sums = config_sums(&build.tree).map_err(reserved)?;
     let network_root = match recipe.root.mode.is_network() {
-        true => Some(network_root(&root, &build.tree)?),
+        true => Some(network_root(&root, &build.tree, recipe)?),
         false => None,
     };
-    let sums =
-        |name: SegmentName, sums: Sha256| SegmentSums { name: name.as_str().into(), sums_sha256: sums.to_string() };
-    let mut named = vec![
-        sums(SegmentName::Boot, boot.sums_sha256),
-        sums(SegmentName::Root, root.sums_sha256),
-        sums(SegmentName::Config, config_sums),
-    ];
-    if network_root.is_some() {
-        named.remove(1);
-    }
-    let xxh64 = match &network_root {
-        None if is_image(SegmentName::Root, recipe.root.image) => {
-            Some(xxh64_of([(paths::ROOT_IMAGE, &image_of(&root)?)].into_iter())?)
-        }
-        Some(root) if recipe.root.mode == RootMode::Nfs || recipe.root.choices.contains(&RootMode::Nfs) => {
-            Some(xxh64_of(export_files(&root.export))?)
-        }
-        _ => None,
+    let files = |name| -> Result<String, Failure> {
+        Ok(xxh64_of(listed_files(&lay_out(name, &build.tree, &[]).map_err(reserved)?))?)
     };
-    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), xxh64, trust);
+    let sums = |name: SegmentName, sums: Sha256, xxh64: Option<String>| SegmentSums {
+        name: name.as_str().into(),
+        sums_sha256: sums.to_string(),
+        xxh64,
+    };
+    let mut named = vec![sums(SegmentName::Boot, boot.sums_sha256, Some(files(SegmentName::Boot)?))];
+    if network_root.is_none() {
+        let xxh64 = match is_image(SegmentName::Root, recipe.root.image) {
+            true => xxh64_of([(paths::ROOT_IMAGE, &image_of(&root)?)].into_iter())?,
+            false => files(SegmentName::Root)?,
+        };
+        named.push(sums(SegmentName::Root, root.sums_sha256, Some(xxh64)));
+    }
+    named.push(sums(SegmentName::Config, config_sums, None));
+    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), trust);
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
     config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();
@@ -77,21 +75,25 @@ pub fn pack_all(
     Ok(Packing { segments, root: network_root, image_id })
 }
 
-/// The files that the export's sums list, in that order.
-fn export_files(export: &Archive) -> impl Iterator<Item = (&str, &Body)> {
+/// The files that an archive's sums list, in that order.
+fn listed_files(archive: &Archive) -> impl Iterator<Item = (&str, &Body)> {
     let own = &paths::SUMS[1..];
-    export.entries.iter().filter(move |entry| !entry.path.starts_with(own)).filter_map(|entry| match &entry.kind {
+    archive.entries.iter().filter(move |entry| !entry.path.starts_with(own)).filter_map(|entry| match &entry.kind {
         Kind::File(body) => Some((entry.path.as_str(), body)),
         _ => None,
     })
 }
 
 /// Takes the image out of the packed root segment, and lays the same root out as files.
-fn network_root(segment: &PackedSegment, tree: &Tree) -> Result<NetworkRoot, Failure> {
+fn network_root(segment: &PackedSegment, tree: &Tree, recipe: &CheckedRecipe) -> Result<NetworkRoot, Failure> {
     let image = image_of(segment)?;
-    let (disk_size, disk_sha256) = as_disk(&image)?;
+    let disk = as_disk(&image)?;
+    let disk_xxh64 = xxh64_of([(paths::ROOT_IMAGE, &disk)].into_iter())?;
     let export = lay_out_export(tree).map_err(reserved)?;
-    Ok(NetworkRoot { segment: segment.clone(), image, disk_size, disk_sha256, export })
+    let as_files = recipe.root.mode == RootMode::Nfs || recipe.root.choices.contains(&RootMode::Nfs);
+    let tree_xxh64 = if as_files { Some(xxh64_of(listed_files(&export))?) } else { None };
+    let (segment, disk_size, disk_sha256) = (segment.clone(), disk.size, disk.sha256);
+    Ok(NetworkRoot { segment, image, disk_size, disk_sha256, disk_xxh64, export, tree_xxh64 })
 }
 
 fn reserved(e: Reserved) -> Failure {

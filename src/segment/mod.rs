@@ -185,8 +185,12 @@ pub struct NetworkRoot {
     /// Bytes and hash of the image as a disk: with zeros up to whole sectors.
     pub disk_size: u64,
     pub disk_sha256: Sha256,
+    /// XXH64 of the same, 16 hex digits.
+    pub disk_xxh64: String,
     /// The same root as files, with their sums.
     pub export: Archive,
+    /// XXH64 of those files one after another, where the root may be mounted as files.
+    pub tree_xxh64: Option<String>,
 }
 
 /// A component's share of a segment.

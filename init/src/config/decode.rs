@@ -27,7 +27,7 @@ record!(BootConfig {
     shutdown_timeout_s,
     watchdog,
 });
-record!(SegmentSums { name, sums_sha256 });
+record!(SegmentSums { name, sums_sha256, xxh64 });
 record!(Modules { release, early, load, coldplug });
 record!(Network { mode, ipv6, interfaces, addresses, gateways, dns, search, mtu, timeout_s, bonds, vlans, extra });
 words!(Ipv6Mode { "off" => Off, "auto" => Auto, "dhcp" => Dhcp });
@@ -43,6 +43,7 @@ record!(Root {
     size,
     sha256,
     xxh64,
+    tree_xxh64,
     tree_sums_sha256,
     lost,
     trust,

@@ -1,6 +1,7 @@
 //! Answers as tables for people and JSON for programs.
 
 use crate::boot::Boot;
+use crate::memory::value;
 use crate::net::{Facts, NetState};
 use crate::netroot::Entry;
 use crate::service::{Millis, ServiceStatus};
@@ -33,19 +34,13 @@ pub fn status(boot: &Boot, services: Vec<ServiceStatus>, network: &NetState, now
         recipe: boot.config.recipe.clone(),
         image_id: boot.config.image_id.clone(),
         uptime_s: now / 1000,
-        memory_total_kib: meminfo(&memory, "MemTotal:"),
-        memory_available_kib: meminfo(&memory, "MemAvailable:"),
+        memory_total_kib: value(&memory, "MemTotal:").unwrap_or(0),
+        memory_available_kib: value(&memory, "MemAvailable:").unwrap_or(0),
         network_up: network.up,
         network: network.facts.clone(),
         roots: boot.board.entries(),
         services,
     }
-}
-
-/// A value of `/proc/meminfo` in KiB; 0 when it is not there.
-fn meminfo(text: &str, key: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// One line of JSON.
@@ -243,7 +238,13 @@ kubelet     backoff  -    2         -      -       exit status 1
     fn timeline_in_order_of_start() {
         let timeline = Timeline {
             version: 1,
-            phases: vec![PhaseRecord { name: "network".into(), start_s: 2.5, end_s: None, outcome: None }],
+            phases: vec![PhaseRecord {
+                name: "network".into(),
+                start_s: 2.5,
+                end_s: None,
+                waited_s: 0.0,
+                outcome: None,
+            }],
             services: vec![ServiceRecord { name: "sshd".into(), start_s: 1.25, ready_s: Some(1.5), restarts: 1 }],
             ..Timeline::default()
         };

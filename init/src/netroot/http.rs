@@ -11,6 +11,7 @@ use super::source::{Host, Http, Source};
 use super::trust::{self, ImageFacts};
 use super::{NetrootError, addresses};
 use crate::boot::Machine;
+use crate::memory;
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
 use crate::verify::hex;
@@ -22,7 +23,7 @@ use message::HeadError;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -206,7 +207,7 @@ impl Fetched<'_> {
 pub fn fetch<'a>(machine: &'a Machine, source: &Http) -> Result<Fetched<'a>, PhaseError> {
     let ImageFacts { size, sha256: expected, image, .. } = trust::facts(machine, &machine.boot()?.config, source)?;
     let url = || Source::Http(source.clone()).to_string();
-    let free = parse_available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()).unwrap_or(u64::MAX);
+    let free = memory::available_kib();
     let need = size.div_ceil(1024);
     if free < need + SPARE_KIB {
         return Err(FetchError::Memory { url: url(), need, free }.into());
@@ -241,12 +242,6 @@ fn mount_tmpfs(sys: &dyn Sys, size: u64, image: RootImage) -> Result<Fetched<'_>
         }
     };
     Ok(Fetched { sys, swappable, kind: image })
-}
-
-/// `MemAvailable` of `/proc/meminfo` in KiB.
-fn parse_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// A file whose content is hashed as it comes.

@@ -17,6 +17,7 @@ pub use board::{Board, Entry, State, Watch};
 
 use crate::boot::{Boot, Machine};
 use crate::cmdline::Cmdline;
+use crate::modules;
 use crate::net::dns::{self, DnsError};
 use crate::net::{Facts, NetState, NetWatch};
 use crate::phases::PhaseError;
@@ -168,6 +169,10 @@ fn no_root_path(machine: &Machine) -> NetrootError {
 
 /// Waits until the network is up; fails when its phase was given up.
 pub fn await_network(machine: &Machine, root: &str) -> Result<NetState, NetrootError> {
+    machine.timeline.wait(|| look_for_network(machine, root))
+}
+
+fn look_for_network(machine: &Machine, root: &str) -> Result<NetState, NetrootError> {
     loop {
         let state = machine.network().map(NetWatch::state).unwrap_or_default();
         if state.up {
@@ -189,7 +194,7 @@ pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAdd
             let server = state.facts.boot_host().ok_or_else(|| NetrootError::NoBootServer { root: root.into() })?;
             look_up(&server, &state.facts)
         }
-        Host::Name(name) => look_up(name, &state.facts),
+        Host::Name(name) => machine.timeline.wait(|| look_up(name, &state.facts)),
     }
 }
 
@@ -203,10 +208,11 @@ pub fn own_address(server: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Attaches a block source. `read_only`: it is a root image.
+/// Attaches a block source. `read_only`: it is a root image. Its modules are loaded while the network still comes up.
 pub fn attach(machine: &Machine, source: &Source, read_only: bool) -> Result<Attached, PhaseError> {
     match source {
         Source::Nbd(nbd) => {
+            modules::load_named(machine.boot()?, nbd::MODULES)?;
             let site = site(machine, &nbd.host, &source.to_string())?;
             nbd::attach(nbd, site, read_only)
         }
@@ -223,6 +229,7 @@ fn look_up(name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
 
 /// A disk on an iSCSI target.
 fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
+    modules::load_named(machine.boot()?, iscsi::MODULES)?;
     let disk = iscsi::complete(machine.boot()?, asked)?;
     let site = site(machine, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
     let mut portals: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();

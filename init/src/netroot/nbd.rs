@@ -11,7 +11,6 @@ mod tests;
 
 use super::source::{Nbd, Source};
 use super::{Attached, Site, State};
-use crate::modules;
 use crate::net::netlink::NetlinkError;
 use crate::net::netlink::generic::GenericError;
 use crate::phases::PhaseError;
@@ -23,6 +22,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// No devices in advance, no partitions: the kernel makes the one that is asked for.
+pub const MODULES: &[(&str, &str)] = &[("nbd", "nbds_max=0 max_part=0")];
 /// One attempt to connect. A server that is back must be found soon, so none may take long.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Between two words of the handshake.
@@ -70,14 +71,12 @@ struct Connection {
     mark: Option<Vec<u8>>,
 }
 
-/// Attaches the export as a block device. `read_only`: it is a root image, which nobody changes.
+/// Attaches the export as a block device; [`MODULES`] are loaded. `read_only`: it is a root image, which nobody changes.
 pub fn attach(source: &Nbd, site: Site, read_only: bool) -> Result<Attached, PhaseError> {
-    // No devices in advance, no partitions: the kernel makes the one that is asked for.
-    modules::load_named(site.boot, &[("nbd", "nbds_max=0 max_part=0")])?;
     let (addresses, export) = (site.addresses, source.export.clone());
     let place = Place { addresses, port: source.port, export, read_only };
     let mut control = Control::open(true).map_err(NbdError::Generic)?;
-    let connection = place.connect()?;
+    let connection = site.boot.timeline.wait(|| place.connect())?;
     let index = control.connect(&connection.device()).map_err(NbdError::Netlink)?;
     let name = ["nbd", &index.to_string()].concat();
     site.watch.set(State::Up, &[&name[..], ", ", &connection.address.to_string()].concat());

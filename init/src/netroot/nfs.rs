@@ -91,7 +91,8 @@ fn mount_one(
     load_modules(boot, version.major)?;
     let port = nfs.port.or_else(|| options::port(&nfs.options));
     let server = find_service(address, port, version.major)?;
-    rpc::ask(server, version.major, ANSWER_WAIT).map_err(|source| NfsError::Server { server, source })?;
+    let ask = || rpc::ask(server, version.major, ANSWER_WAIT);
+    boot.timeline.wait(ask).map_err(|source| NfsError::Server { server, source })?;
     if version.major == 4
         && let Err(errno) = boot.sys.write(Path::new(UNIQUE_ID), &identity::machine_id(Path::new("/sys")))
     {
@@ -102,7 +103,7 @@ fn mount_one(
     let source = options::mount_source(address, &path);
     let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
     let limit_s = MOUNT_WAIT.as_secs();
-    match mount_bounded(boot, request)? {
+    match boot.timeline.wait(|| mount_bounded(boot, request))? {
         None => Err(NfsError::Hangs { path, server: address, limit_s }),
         Some(Err(errno)) => Err(NfsError::Mount { path, server: address, data, reason: reason(errno), errno }),
         Some(Ok(())) => {
@@ -134,6 +135,14 @@ impl NfsError {
             NfsError::Mount { errno, .. } => *errno == Errno::EPROTONOSUPPORT,
             _ => false,
         }
+    }
+}
+
+/// Loads the modules of the version that is tried first, while the network still comes up. What fails fails again in
+/// [`mount`], which tells it.
+pub fn load_ahead(boot: &Boot, nfs: &Nfs) {
+    if let Some(version) = options::versions(&nfs.options).ok().and_then(|versions| versions.first()) {
+        let _ = load_modules(boot, version.major);
     }
 }
 

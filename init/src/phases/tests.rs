@@ -113,5 +113,5 @@ fn a_phase_that_hangs_is_left_behind() {
         }
     }
     let phase = Phase { name: "hang", deadline_s: 0, policy: degrade, run: Run::Inline(hang) };
-    assert_eq!(within_deadline(&machine, &phase, hang).unwrap_err().to_string(), "not done after 0 s");
+    assert_eq!(watched(&machine, &phase, hang).unwrap_err().to_string(), "not done after 0 s");
 }

@@ -73,6 +73,10 @@ impl Sys for Fake {
         Ok(LoopDevice { path: "/dev/loop7".into(), held: None })
     }
 
+    fn set_read_ahead(&self, device: &Path, kib: u32) -> SysResult<()> {
+        self.record(format!("set_read_ahead {} {kib}", device.display()))
+    }
+
     fn pin(&self, file: &Path) -> SysResult<()> {
         self.record(format!("pin {}", file.display()))
     }
@@ -137,6 +141,7 @@ pub fn boot_config() -> BootConfig {
         size: None,
         sha256: None,
         xxh64: None,
+        tree_xxh64: None,
         tree_sums_sha256: None,
         lost: Lost::Wait,
         trust: None,

@@ -25,6 +25,8 @@ const SYNC_WAIT: Duration = Duration::from_secs(10);
 /// How long the kernel may take to go down: its drivers shut their devices down before.
 const REBOOT_WAIT: Duration = Duration::from_secs(20);
 
+/// `BLKRASET` of linux/fs.h, `_IO(0x12, 98)`: in sectors of 512 bytes.
+const BLKRASET: u32 = 0x1262;
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
 
@@ -65,6 +67,13 @@ impl Sys for Real {
 
     fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice> {
         loops::attach(file)
+    }
+
+    fn set_read_ahead(&self, device: &Path, kib: u32) -> SysResult<()> {
+        let device = File::open(device).map_err(errno)?;
+        let sectors = libc::c_ulong::from(kib) * 2;
+        // SAFETY: an open descriptor and a number.
+        Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), BLKRASET as _, sectors) }).map(drop)
     }
 
     fn pin(&self, file: &Path) -> SysResult<()> {

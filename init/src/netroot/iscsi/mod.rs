@@ -45,6 +45,8 @@ const DISCOVERY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to find the disks of a session, and their driver to take them.
 const DISK_PATIENCE: Duration = Duration::from_secs(15);
 /// Shows the firmware's table.
+/// Connections cannot be made without crc32c, and the kernel asks for it in vain where there is no modprobe yet.
+pub const MODULES: &[(&str, &str)] = &[("crc32c_generic", ""), ("iscsi_tcp", ""), ("sd_mod", "")];
 const IBFT_MODULE: (&str, &str) = ("iscsi_ibft", "");
 /// Where it does.
 const IBFT: &str = "/sys/firmware/ibft";
@@ -92,11 +94,9 @@ pub fn firmware_ip(boot: &Boot) -> Result<String, PhaseError> {
     Ok(ibft::ip_param(Path::new(IBFT))?)
 }
 
-/// Logs in at the first of `portals` that lets us, and finds the disk. The keeper that comes with it keeps the session.
+/// Logs in at the first of `portals` that lets us, and finds the disk; [`MODULES`] are loaded. The keeper that comes with it keeps the session.
 pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Attached, PhaseError> {
-    // Connections cannot be made without crc32c, and the kernel asks for it in vain where there is no modprobe yet.
-    modules::load_named(site.boot, &[("crc32c_generic", ""), ("iscsi_tcp", ""), ("sd_mod", "")])?;
-    let machine = machine_id(site.boot);
+    let (machine, timeline) = (machine_id(site.boot), &site.boot.timeline);
     let asked = site.boot.cmdline.value("bw.iscsi.initiator");
     let firmware = ibft::initiator(Path::new(IBFT));
     let initiator = initiator::choose_name(&[asked, iscsi.initiator.as_deref(), firmware.as_deref()], &machine)?;
@@ -112,12 +112,12 @@ pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Atta
     let isid = initiator::next_isid(&machine);
     let (target, portals) = match &iscsi.target {
         Some(target) => (check_name(target)?, portals.to_vec()),
-        None => find_target(portals, &initiator, isid, &auth)?,
+        None => timeline.wait(|| find_target(portals, &initiator, isid, &auth))?,
     };
     let given_up = Arc::new(AtomicBool::new(false));
     let peer = Peer { initiator, isid, target, auth, old_chap: false, portals };
     let mut session = Session::create(peer, given_up.clone())?;
-    let device = match log_in_and_find(&mut session, lun) {
+    let device = match timeline.wait(|| log_in_and_find(&mut session, lun)) {
         Ok(device) => device,
         Err(error) => {
             // The error is what counts; a session that cannot be ended does no harm.
