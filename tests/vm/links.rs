@@ -62,6 +62,7 @@ fn a_bond_agrees_with_its_partner_on_both_cables() {
         machine.await_line("phases done");
     }
     let state = || ssh_ok_at(ports[4], &format!("cat {BOND}"));
+    wait_until("sshd answers", LIMIT, || ssh_at(ports[4], "true").status.success());
     let ports_of = |count: usize| {
         let state = state();
         state.contains(&format!("Number of ports: {count}\n"))
