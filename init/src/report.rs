@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How often the timeline is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same until the first report: whoever watches a rack wants to see a machine as soon as it can speak.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// A report is sent after that time even if nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// For each of looking up, connecting, sending and receiving.
@@ -64,7 +66,7 @@ fn run(boot: &Boot, network: &NetWatch, target: &Http) {
     let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
     let (mut sent, mut at, mut failures) = (None, Instant::now(), 0u32);
     loop {
-        sleep(LOOK);
+        sleep(if sent.is_some() { LOOK } else { FIRST_LOOK });
         let state = network.state();
         let changes = boot.timeline.changes();
         if !state.up || (sent == Some(changes) && at.elapsed() < HEARTBEAT) {
