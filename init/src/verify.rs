@@ -15,6 +15,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::libc;
 use nix::sys::stat::{Mode, major, minor};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -172,8 +173,8 @@ fn fits(bytes: u64) -> bool {
     bytes.saturating_mul(SPARE) / 1024 <= memory::available_kib()
 }
 
-/// Checks that an exported tree mounted on `top` is the right one; sizes and contents of its files are left to
-/// [`check_root`]. One that is `written` to changes: there the sums file alone says what it is.
+/// Checks that an exported tree mounted on `top` is the right one and that all its files have their sizes; their contents
+/// are left to [`check_root`]. One that is `written` to changes: there the sums file alone says what it is.
 pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
     let expected = trust::facts_elsewhere(machine)?.tree_sums_sha256;
@@ -181,21 +182,21 @@ pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) ->
     if written {
         return Ok(());
     }
-    let xxh64 = boot.config.root.tree_xxh64.clone().filter(|_| !wants_proof(boot));
-    let (contents, export) = (boot.cmdline.value("bw.verify") != Some("0"), export.to_string());
-    // Opened now: its place changes with the switch.
-    let top = File::open(top)?;
-    let check = move || {
-        let cached = fits(sums.iter().map(|sum| sum.size).sum());
-        let flags = if cached { OFlag::empty() } else { OFlag::O_DIRECT };
-        let open = |sum: &Sum| open_exported(&top, sum, &export, flags);
-        match contents {
-            true => with_read_ahead(&top, cached, || check_files(&sums, xxh64.as_deref(), &open)),
-            false => sums.iter().try_for_each(|sum| open(sum).map(drop)),
-        }
-    };
-    machine.keep_check(Box::new(check));
+    check_export_sizes(top, export, &sums)?;
+    if boot.cmdline.value("bw.verify") != Some("0") {
+        let xxh64 = boot.config.root.tree_xxh64.clone().filter(|_| !wants_proof(boot));
+        // Opened now: its place changes with the switch.
+        let top = File::open(top)?;
+        machine.keep_check(Box::new(move || check_contents(&top, &sums, xxh64.as_deref())));
+    }
     Ok(())
+}
+
+fn check_contents(top: &File, sums: &[Sum], xxh64: Option<&str>) -> Result<(), VerifyError> {
+    let cached = fits(sums.iter().map(|sum| sum.size).sum());
+    let flags = if cached { OFlag::empty() } else { OFlag::O_DIRECT };
+    let open = |sum: &Sum| open_below(top, sum, flags).map_err(not_read(&sum.path));
+    with_read_ahead(top, cached, || check_files(sums, xxh64, &open))
 }
 
 /// Lets the kernel ask the server for more at once while whole files are read, if they stay in the page cache: fewer
@@ -223,17 +224,22 @@ fn load_export(top: &Path, export: &str, expected: &str) -> Result<Vec<Sum>, Ver
     parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })
 }
 
-/// A file of an exported tree, if it has its size.
-fn open_exported(top: &File, sum: &Sum, export: &str, flags: OFlag) -> Result<File, VerifyError> {
-    let file = open_below(top, sum, flags).map_err(not_exported(&sum.path, export))?;
-    let found = file.metadata().map_err(not_exported(&sum.path, export))?.len();
-    match found == sum.size {
-        true => Ok(file),
-        false => {
+fn check_export_sizes(top: &Path, export: &str, sums: &[Sum]) -> Result<(), VerifyError> {
+    let mut listed = HashSet::new();
+    for sum in sums {
+        let path = below(top, &sum.path);
+        // The list of a folder brings the sizes along (READDIRPLUS): one question in place of one for each file. Without it
+        // they are asked for.
+        if let Some(folder) = path.parent().filter(|folder| listed.insert(folder.to_path_buf())) {
+            let _ = fs::read_dir(folder).map(Iterator::count);
+        }
+        let found = fs::symlink_metadata(&path).map_err(not_exported(&sum.path, export))?.len();
+        if found != sum.size {
             let (path, export) = (sum.path.clone(), export.into());
-            Err(VerifyError::TreeSize { path, export, expected: sum.size, found })
+            return Err(VerifyError::TreeSize { path, export, expected: sum.size, found });
         }
     }
+    Ok(())
 }
 
 fn not_exported(path: &str, export: &str) -> impl FnOnce(io::Error) -> VerifyError {
@@ -422,8 +428,9 @@ mod tests {
         let (root, sums, _) = segment("export");
         let check = |expected: &str| {
             let sums = load_export(&root, "nfs://h/x", expected).map_err(|e| e.to_string())?;
+            check_export_sizes(&root, "nfs://h/x", &sums).map_err(|e| e.to_string())?;
             let top = File::open(&root).unwrap();
-            let open = |sum: &Sum| open_exported(&top, sum, "nfs://h/x", OFlag::empty());
+            let open = |sum: &Sum| open_below(&top, sum, OFlag::empty()).map_err(not_read(&sum.path));
             // What `xxhsum -H64` prints for `hello`, and none.
             let [by_xxh64, by_sha256] = [Some("26c7827d889f6da3"), None]
                 .map(|xxh64| check_files(&sums, xxh64, &open).map_err(|e| e.to_string()));
