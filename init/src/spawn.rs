@@ -4,6 +4,7 @@
 //! and it costs 25 kB.
 
 use crate::netroot::survival::PR_SET_IO_FLUSHER;
+use crate::sys::errno;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -94,11 +95,7 @@ impl Prepared {
             stdin: program.input.map(|fd| fd.as_raw_fd()),
             output: program.output.map(|fd| fd.as_raw_fd()),
             input: path(program.terminal.unwrap_or(Path::new("/dev/null")))?,
-            cgroup: program
-                .cgroup
-                .map(File::open)
-                .transpose()
-                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?,
+            cgroup: program.cgroup.map(File::open).transpose().map_err(errno)?,
             oom_score_adj: text(&program.oom_score_adj.to_string())?,
             is_terminal: program.terminal.is_some(),
         })

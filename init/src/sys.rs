@@ -7,6 +7,7 @@ use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,6 +93,11 @@ pub trait Sys: Send + Sync {
     fn sync(&self);
     /// reboot(2): comes back only when it has failed.
     fn reboot(&self, how: RebootHow) -> Errno;
+}
+
+/// What the kernel said; an error of the library's own is EIO.
+pub fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Time since the kernel started (CLOCK_BOOTTIME).

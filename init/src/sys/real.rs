@@ -1,5 +1,6 @@
 //! The kernel itself.
 
+use super::errno;
 use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
 use crate::background;
 use nix::errno::Errno;
@@ -12,7 +13,7 @@ use nix::time::{ClockId, clock_gettime, clock_settime};
 use nix::unistd::{Pid, chdir, chroot};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::mpsc;
@@ -205,10 +206,6 @@ fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 
 fn c_path(path: &Path) -> SysResult<CString> {
     use std::os::unix::ffi::OsStrExt;
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// The kernel's phase-locked loop takes no more (`MAXPHASE`).

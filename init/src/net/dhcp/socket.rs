@@ -1,6 +1,7 @@
 //! The sockets under DHCP: a packet socket while there is no address, a UDP socket for renewals.
 
 use super::packet::{CLIENT_PORT, SERVER_PORT, unwrap_udp, wrap_udp};
+use crate::sys::errno;
 use nix::errno::Errno;
 use nix::libc;
 use std::ffi::CString;
@@ -136,7 +137,7 @@ fn check(call: &'static str, done: i32) -> Result<i32, SocketError> {
 /// Sends a renewal from our address to the server, so that the kernel finds the way. The answer comes in on the packet
 /// socket; this one is given back so that the kernel does not refuse the answer as long as it is kept.
 pub fn send_renewal(interface: &str, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<UdpSocket, SocketError> {
-    let failed = |call| move |error: std::io::Error| SocketError { call, errno: errno_of(&error) };
+    let failed = |call| move |error: std::io::Error| SocketError { call, errno: errno(error) };
     let socket = UdpSocket::bind(SocketAddrV4::new(from, CLIENT_PORT)).map_err(failed("bind"))?;
     let name = CString::new(interface).map_err(|_| SocketError { call: "bind", errno: Errno::EINVAL })?;
     // SAFETY: the name is valid for the length given.
@@ -152,8 +153,4 @@ pub fn send_renewal(interface: &str, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8
     check("bind to the link", done)?;
     socket.send_to(payload, SocketAddrV4::new(to, SERVER_PORT)).map_err(failed("send"))?;
     Ok(socket)
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
