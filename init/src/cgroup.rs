@@ -2,7 +2,7 @@
 //! Documentation/admin-guide/cgroup-v2.rst: a group that hands controllers down may hold no processes itself.
 
 use crate::background;
-use crate::sys::Sys;
+use crate::sys::{Sys, SysResult};
 use crate::timeline::Timeline;
 use std::fs;
 use std::path::Path;
@@ -37,9 +37,7 @@ fn enable(sys: &dyn Sys, offered: &str) -> Vec<String> {
 /// Moves PID1 into a leaf. The kernel waits for all processors before it does (RCU): nobody has to wait along.
 pub fn enter_leaf(sys: &'static dyn Sys, timeline: Arc<Timeline>) {
     let work = move || {
-        let leaf = Path::new(ROOT).join("init");
-        let moved = sys.make_dir(&leaf).and_then(|()| sys.write(&leaf.join("cgroup.procs"), "1"));
-        if let Err(errno) = moved {
+        if let Err(errno) = move_to_leaf(sys) {
             timeline.note(&["PID1 has no cgroup of its own: ", errno.desc()].concat());
         }
     };
@@ -47,10 +45,25 @@ pub fn enter_leaf(sys: &'static dyn Sys, timeline: Arc<Timeline>) {
     let _ = background::spawn("cgroup", Box::new(work));
 }
 
+fn move_to_leaf(sys: &dyn Sys) -> SysResult<()> {
+    let leaf = Path::new(ROOT).join("init");
+    sys.make_dir(&leaf)?;
+    sys.write(&leaf.join("cgroup.procs"), "1")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::fake::Fake;
+    use nix::errno::Errno;
+
+    #[test]
+    fn pid1_has_a_leaf_of_its_own() {
+        let fake = Fake::default();
+        move_to_leaf(&fake).unwrap();
+        assert_eq!(fake.calls(), ["make_dir /sys/fs/cgroup/init", "write /sys/fs/cgroup/init/cgroup.procs 1"]);
+        assert_eq!(move_to_leaf(&Fake::failing(&["make_dir"])), Err(Errno::EPERM), "there is no cgroup2");
+    }
 
     #[test]
     fn all_controllers_that_are_there_and_one_by_one_when_that_fails() {
