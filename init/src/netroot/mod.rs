@@ -192,9 +192,9 @@ pub fn addresses(machine: &Machine, host: &Host, root: &str) -> Result<Vec<IpAdd
         Host::Address(address) => Ok(vec![*address]),
         Host::BootServer => {
             let server = state.facts.boot_host().ok_or_else(|| NetrootError::NoBootServer { root: root.into() })?;
-            look_up(&server, &state.facts)
+            look_up(machine, &server, &state.facts)
         }
-        Host::Name(name) => machine.timeline.wait(|| look_up(name, &state.facts)),
+        Host::Name(name) => look_up(machine, name, &state.facts),
     }
 }
 
@@ -223,8 +223,8 @@ pub fn attach(machine: &Machine, source: &Source, read_only: bool) -> Result<Att
     }
 }
 
-fn look_up(name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
-    Ok(dns::resolve(name, facts, LOOK_UP_WAIT)?)
+fn look_up(machine: &Machine, name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
+    Ok(machine.timeline.wait(|| dns::resolve(name, facts, LOOK_UP_WAIT))?)
 }
 
 /// A disk on an iSCSI target.

@@ -90,7 +90,7 @@ fn mount_one(
     let boot = site.boot;
     load_modules(boot, version.major)?;
     let port = nfs.port.or_else(|| options::port(&nfs.options));
-    let server = find_service(address, port, version.major)?;
+    let server = boot.timeline.wait(|| find_service(address, port, version.major))?;
     let ask = || rpc::ask(server, version.major, ANSWER_WAIT);
     boot.timeline.wait(ask).map_err(|source| NfsError::Server { server, source })?;
     if version.major == 4

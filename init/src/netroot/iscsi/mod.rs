@@ -44,9 +44,9 @@ const PORT: u16 = 3260;
 const DISCOVERY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to find the disks of a session, and their driver to take them.
 const DISK_PATIENCE: Duration = Duration::from_secs(15);
-/// Shows the firmware's table.
 /// Connections cannot be made without crc32c, and the kernel asks for it in vain where there is no modprobe yet.
 pub const MODULES: &[(&str, &str)] = &[("crc32c_generic", ""), ("iscsi_tcp", ""), ("sd_mod", "")];
+/// Shows the firmware's table.
 const IBFT_MODULE: (&str, &str) = ("iscsi_ibft", "");
 /// Where it does.
 const IBFT: &str = "/sys/firmware/ibft";
@@ -94,7 +94,8 @@ pub fn firmware_ip(boot: &Boot) -> Result<String, PhaseError> {
     Ok(ibft::ip_param(Path::new(IBFT))?)
 }
 
-/// Logs in at the first of `portals` that lets us, and finds the disk; [`MODULES`] are loaded. The keeper that comes with it keeps the session.
+/// Logs in at the first of `portals` that lets us, and finds the disk; [`MODULES`] are loaded. The keeper that comes with it
+/// keeps the session.
 pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Attached, PhaseError> {
     let (machine, timeline) = (machine_id(site.boot), &site.boot.timeline);
     let asked = site.boot.cmdline.value("bw.iscsi.initiator");
