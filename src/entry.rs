@@ -1,10 +1,12 @@
 //! One file system object on its way into an image, whatever source it came from.
 
-use sha2::{Digest, Sha256 as Hasher};
+use sha2::{Digest, Sha256 as Sha256Hasher};
 use std::fmt;
+use std::hash::Hasher;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use twox_hash::XxHash64;
 
 /// SHA-256 of some bytes; prints as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,7 +14,7 @@ pub struct Sha256(pub [u8; 32]);
 
 impl Sha256 {
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Hasher::digest(bytes).into())
+        Self(Sha256Hasher::digest(bytes).into())
     }
 
     /// Parses 64 hex digits.
@@ -90,6 +92,25 @@ impl Body {
         let mut bytes = Vec::new();
         self.open()?.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// XXH64 (seed 0) of the body's bytes, as 16 hex digits.
+    pub fn xxh64(&self) -> std::io::Result<String> {
+        let mut hasher = XxHash64::with_seed(0);
+        self.feed(&mut hasher)?;
+        Ok(format!("{:016x}", hasher.finish()))
+    }
+
+    /// Gives a hasher the body's bytes.
+    pub fn feed(&self, hasher: &mut impl Hasher) -> std::io::Result<()> {
+        let mut chunk = vec![0; self.size.min(1 << 20) as usize];
+        let mut reader = self.open()?;
+        loop {
+            match reader.read(&mut chunk)? {
+                0 => return Ok(()),
+                n => hasher.write(&chunk[..n]),
+            }
+        }
     }
 
     /// The file that holds the body, for messages.

@@ -46,7 +46,8 @@ pub struct SegmentSums {
     pub name: String,
     /// SHA-256 (hex) of its sums file, [`crate::paths::SUMS`]`/<name>`.
     pub sums_sha256: String,
-    /// XXH64 (seed 0, 16 hex digits) of all files that the sums list, one after another in that order. Whoever can change
+    /// XXH64 (seed 0, 16 hex digits) of all files that the sums list, one after another in that order, but for kernel modules,
+    /// which are compared as they are loaded ([`crate::sums::is_module`]). Whoever can change
     /// them can change this file and PID1 too, so that only accidents have to be found; and this is found ten times as fast.
     /// Absent: each file is compared by its SHA-256.
     pub xxh64: Option<String>,
@@ -203,8 +204,8 @@ pub struct Root {
     /// XXH64 (seed 0, 16 hex digits) of the root image where it is a disk of a server, beside `sha256`. The server can give
     /// out other bytes whenever they are read again, so that only accidents have to be found. Not used with `trust`.
     pub xxh64: Option<String>,
-    /// The same of a root that may come over NFS: of all files of the exported tree, one after another in the order of its
-    /// sums.
+    /// The same of a root that may come over NFS: of all files of the exported tree but kernel modules, one after another in
+    /// the order of its sums.
     pub tree_xxh64: Option<String>,
     /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
     pub tree_sums_sha256: Option<String>,

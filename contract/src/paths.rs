@@ -23,6 +23,9 @@ pub const INIT: &str = "/init";
 pub const INIT_IN_ROOT: &str = "/sbin/init";
 /// Kernel modules, `<MODULES>/<release>/...` with `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
 pub const MODULES: &str = "/lib/modules";
+/// Beside `modules.dep`: `<XXH64, seed 0, 16 hex digits> <file>` a line, for each file that modules.dep names. Whoever loads
+/// a module compares it first.
+pub const MODULE_SUMS: &str = "modules.sums";
 /// The TLS tunnel for roots over https, in initramfs that have it.
 pub const HTTPS: &str = "/usr/lib/bootwright/https";
 /// Folder of PEM files: certificates that sign those of web servers.

@@ -22,6 +22,13 @@ pub fn parse_sums(text: &str) -> Result<Vec<Sum>, usize> {
     text.lines().enumerate().map(|(i, line)| parse_line(line).ok_or(i + 1)).collect()
 }
 
+/// Whether a path is of a kernel module that [`crate::paths::MODULE_SUMS`] lists: an XXH64 over all files leaves those out.
+pub fn is_module(path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    let inside = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/");
+    inside.and_then(|inside| inside.rsplit('/').next()).is_some_and(|file| file.contains(".ko"))
+}
+
 fn parse_line(line: &str) -> Option<Sum> {
     let (sha256, rest) = line.split_once(' ')?;
     let (size, path) = rest.split_once(' ')?;
@@ -33,6 +40,18 @@ fn parse_line(line: &str) -> Option<Sum> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_by_their_paths() {
+        for path in ["/lib/modules/6.1/kernel/a.ko", "usr/lib/modules/6.1/kernel/b/c.ko.xz"] {
+            assert!(is_module(path), "{path}");
+        }
+        for path in
+            ["/lib/modules/6.1/modules.dep", "/opt/lib/modules/6.1/a.ko", "/lib/modules/6.ko/x", "/usr/lib/a.ko"]
+        {
+            assert!(!is_module(path), "{path}");
+        }
+    }
 
     #[test]
     fn round_trip_and_bad_lines() {

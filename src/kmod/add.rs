@@ -5,18 +5,20 @@ use super::firmware::add_firmware;
 use super::kernel::{KernelFiles, ModuleFile, read_plain};
 use super::select::{Selection, Why, select};
 use super::strip::strip_module;
-use super::tables::{Listed, format_alias, format_dep, format_softdep};
+use super::tables::{Listed, format_alias, format_dep, format_softdep, format_sums};
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
 use crate::parallel;
 use crate::recipe::{CheckedRecipe, Kernel, SegmentName};
 use crate::tree::{Draft, KernelBuild, Reason, Supply, TreeEntry, TreeError};
+use bootwright_contract::paths::MODULE_SUMS;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use std::collections::BTreeMap;
+use twox_hash::XxHash64;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 
 /// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +32,7 @@ struct Record {
 struct Plain {
     sha256: Sha256,
     size: u64,
+    xxh64: String,
 }
 
 pub(crate) fn add_kernel(
@@ -43,23 +46,29 @@ pub(crate) fn add_kernel(
     let record = load_record(&recipe.kernel, &files, cache, jobs)?;
     let selection = &record.selection;
     let mut adder = Adder { kernel: &recipe.kernel, files: &files, draft };
+    let (mut boot_sums, mut root_sums) = (BTreeMap::new(), BTreeMap::new());
     for (name, why) in &selection.boot {
-        let body = plain_body(&record.plain[name], cache)?;
-        adder.add_module(SegmentName::Boot, files.modules[name].plain_path(), body, why)?;
+        let (path, plain) = (files.modules[name].plain_path(), &record.plain[name]);
+        boot_sums.insert(path, plain.xxh64.clone());
+        adder.add_module(SegmentName::Boot, path, plain_body(plain, cache)?, why)?;
     }
     let root_path: fn(&ModuleFile) -> &str =
         if recipe.kernel.strip_root { ModuleFile::plain_path } else { |file| &file.path };
     for (name, why) in &selection.root {
         let file = &files.modules[name];
-        let body = if recipe.kernel.strip_root { plain_body(&record.plain[name], cache)? } else { file.body.clone() };
+        let (body, xxh64) = match recipe.kernel.strip_root {
+            true => (plain_body(&record.plain[name], cache)?, record.plain[name].xxh64.clone()),
+            false => (file.body.clone(), hash_packed(file)?),
+        };
+        root_sums.insert(root_path(file), xxh64);
         adder.add_module(SegmentName::Root, root_path(file), body, why)?;
     }
     let listed = |modules: &BTreeMap<String, Why>, path: fn(&ModuleFile) -> &str| {
         let one = |name: &String| Listed { path: path(&files.modules[name]), info: &selection.infos[name] };
         modules.keys().map(|name| (name.clone(), one(name))).collect::<BTreeMap<_, _>>()
     };
-    adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path))?;
-    adder.add_tables(SegmentName::Root, &listed(&selection.root, root_path))?;
+    adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path), &boot_sums)?;
+    adder.add_tables(SegmentName::Root, &listed(&selection.root, root_path), &root_sums)?;
     add_firmware(&recipe.kernel, selection, supply, draft)?;
     let Selection { early, load, unserved, .. } = record.selection;
     Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load, unserved })
@@ -83,12 +92,18 @@ impl Adder<'_> {
         self.add(segment, path, body, self.kernel.component.clone(), reason)
     }
 
-    fn add_tables(&mut self, segment: SegmentName, modules: &BTreeMap<String, Listed<'_>>) -> Result<(), TreeError> {
+    fn add_tables(
+        &mut self,
+        segment: SegmentName,
+        modules: &BTreeMap<String, Listed<'_>>,
+        sums: &BTreeMap<&str, String>,
+    ) -> Result<(), TreeError> {
         for (name, text) in [
             ("modules.dep", format_dep(modules)),
             ("modules.alias", format_alias(modules)),
             ("modules.softdep", format_softdep(modules)),
             ("modules.builtin", self.files.builtin_list.clone()),
+            (MODULE_SUMS, format_sums(sums)),
         ] {
             let body = Body::from_bytes(text.into_bytes());
             self.add(segment, name, body, "kernel".into(), Reason::Computed)?;
@@ -108,6 +123,10 @@ impl Adder<'_> {
         let entry = Entry { path, kind: Kind::File(body), mode: 0o644, uid: 0, gid: 0 };
         self.draft.add(TreeEntry { entry, component, origin: self.kernel.origin.clone(), reason, segment })
     }
+}
+
+fn hash_packed(file: &ModuleFile) -> Result<String, KmodError> {
+    file.body.xxh64().map_err(|cause| KmodError::Read { path: file.body.place().display().to_string(), cause })
 }
 
 fn plain_body(plain: &Plain, cache: &Cache) -> Result<Body, KmodError> {
@@ -139,7 +158,8 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
                 strip_module(&bytes).map_err(|problem| KmodError::CannotStrip { path: file.path.clone(), problem })?;
         }
         let (sha256, _) = cache.put_blob(&bytes)?;
-        Ok(((*name).clone(), Plain { sha256, size: bytes.len() as u64 }))
+        let xxh64 = format!("{:016x}", XxHash64::oneshot(0, &bytes));
+        Ok(((*name).clone(), Plain { sha256, size: bytes.len() as u64, xxh64 }))
     });
     let record = Record { selection, plain: plain.into_iter().collect::<Result<_, KmodError>>()? };
     let file = cache.temp_file()?;

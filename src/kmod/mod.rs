@@ -1,5 +1,5 @@
 //! Kernel modules by name or modalias, with what they need: dependencies, softdeps, firmware; and the lists that
-//! depmod(8) would make for them.
+//! depmod(8) would make for them, and one of hashes.
 
 mod add;
 mod error;

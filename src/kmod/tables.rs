@@ -66,3 +66,8 @@ pub fn format_softdep(modules: &BTreeMap<String, Listed<'_>>) -> String {
     }
     text
 }
+
+/// `modules.sums`, which is ours: `<XXH64> <file>` a line, sorted by file.
+pub fn format_sums(sums: &BTreeMap<&str, String>) -> String {
+    sums.iter().map(|(path, xxh64)| format!("{xxh64} {path}\n")).collect()
+}

@@ -115,8 +115,18 @@ fn dependencies_and_softdeps_by_alias_come_along() {
     assert!(file("modules.alias").contains("\nalias pci:v00008086d000010D3sv*sd*bc*sc*i* net_a\n"));
     assert_eq!(file("modules.softdep").lines().nth(1), Some("softdep b post: none_such"));
     assert!(file("modules.builtin").contains("ext4"));
+    let sums = file("modules.sums");
+    let of_mii = "kernel/drivers/net/mii.ko.xz";
+    let Some(Kind::File(body)) =
+        build.tree.find(&format!("usr/lib/modules/{RELEASE}/{of_mii}")).next().map(|e| &e.entry.kind)
+    else {
+        panic!("no {of_mii}")
+    };
+    assert_eq!(sums.lines().nth(1), Some(format!("{} {of_mii}", body.xxh64().unwrap()).as_str()), "{sums}");
+    assert_eq!(sums.lines().count(), root.len());
     let early = text(&build, &format!("lib/modules/{RELEASE}/modules.dep"));
     assert!(early.contains("kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko\n"), "{early}");
+    assert!(text(&build, &format!("lib/modules/{RELEASE}/modules.sums")).contains(" kernel/fs/erofs/erofs.ko\n"));
     let softdep = text(&build, &format!("lib/modules/{RELEASE}/modules.softdep"));
     assert!(softdep.contains("softdep libcrc32c pre: crc32c\n"), "{softdep}");
 }

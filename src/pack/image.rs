@@ -68,16 +68,8 @@ pub fn as_disk(image: &Body) -> Result<Body, PackError> {
 /// [`PackError::Read`]
 pub fn xxh64_of<'a>(files: impl Iterator<Item = (&'a str, &'a Body)>) -> Result<String, PackError> {
     let mut hasher = XxHash64::with_seed(0);
-    let mut chunk = vec![0; 1 << 20];
     for (path, body) in files {
-        let failed = |cause| PackError::Read { path: path.into(), place: body.place(), cause };
-        let mut reader = body.open().map_err(failed)?;
-        loop {
-            match reader.read(&mut chunk).map_err(failed)? {
-                0 => break,
-                n => hasher.write(&chunk[..n]),
-            }
-        }
+        body.feed(&mut hasher).map_err(|cause| PackError::Read { path: path.into(), place: body.place(), cause })?;
     }
     Ok(format!("{:016x}", hasher.finish()))
 }

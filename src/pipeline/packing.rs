@@ -9,6 +9,7 @@ use crate::segment::{
     Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out, lay_out_export,
 };
 use crate::tree::{Tree, TreeBuild};
+use bootwright_contract::sums::is_module;
 use bootwright_contract::{BootConfig, SegmentSums, Trust, paths};
 use sha2::{Digest, Sha256 as Hasher};
 
@@ -75,10 +76,11 @@ pub fn pack_all(
     Ok(Packing { segments, root: network_root, image_id })
 }
 
-/// The files that an archive's sums list, in that order.
+/// The files that an archive's sums list, in that order, but for kernel modules, which are compared as they are loaded.
 fn listed_files(archive: &Archive) -> impl Iterator<Item = (&str, &Body)> {
     let own = &paths::SUMS[1..];
-    archive.entries.iter().filter(move |entry| !entry.path.starts_with(own)).filter_map(|entry| match &entry.kind {
+    let wanted = move |entry: &&Entry| !entry.path.starts_with(own) && !is_module(&entry.path);
+    archive.entries.iter().filter(wanted).filter_map(|entry| match &entry.kind {
         Kind::File(body) => Some((entry.path.as_str(), body)),
         _ => None,
     })

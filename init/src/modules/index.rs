@@ -2,10 +2,13 @@
 //! (modules.dep(5), modprobe.d(5)). Names are kept with `_` for `-`, as the kernel does.
 
 use super::pattern;
+use bootwright_contract::paths::MODULE_SUMS;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The four files, parsed.
 #[derive(Debug, Default, PartialEq)]
@@ -13,12 +16,13 @@ pub struct Index {
     folder: PathBuf,
     /// Name -> file below the folder, and the names that it needs.
     modules: HashMap<String, (String, Vec<String>)>,
-    /// `alias PATTERN NAME` a line; there are thousands, of which few are looked at.
-    aliases: String,
+    aliases: Aliases,
     /// Name -> (pre, post).
     soft: HashMap<String, (Vec<String>, Vec<String>)>,
     /// modules.builtin, a file a line.
     builtin: String,
+    /// modules.sums, `<XXH64> <file>` a line.
+    sums: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +44,22 @@ impl Index {
         Ok(Index {
             folder: folder.into(),
             modules: parse_dep(&dep).map_err(line("modules.dep"))?,
-            aliases: optional("modules.alias"),
+            aliases: Aliases { text: optional("modules.alias"), by_start: OnceLock::new() },
             soft: parse_softdep(&optional("modules.softdep")),
             builtin: kernel_name(&optional("modules.builtin")),
+            sums: optional(MODULE_SUMS),
         })
     }
 
     /// File of a module.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         self.modules.get(name).map(|(file, _)| self.folder.join(file))
+    }
+
+    /// XXH64 of a module's file, as 16 hex digits.
+    pub fn xxh64(&self, name: &str) -> Option<&str> {
+        let (file, _) = self.modules.get(name)?;
+        self.sums.lines().find_map(|line| line.strip_suffix(file.as_str())?.strip_suffix(' '))
     }
 
     /// Names that the module needs, in the order of modules.dep.
@@ -69,9 +80,7 @@ impl Index {
     /// Modules that serve a modalias or an alias, in the file's order, each once.
     pub fn serving(&self, alias: &str) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
-        let possible =
-            self.aliases.lines().filter(|line| pattern::may_match(line.get(ALIAS.len()..).unwrap_or(""), alias));
-        for (pattern, name) in possible.filter_map(parse_alias) {
+        for (pattern, name) in self.aliases.possible(alias).filter_map(parse_alias) {
             if pattern::matches(pattern, alias) && !found.contains(&kernel_name(name)) {
                 found.push(kernel_name(name));
             }
@@ -80,7 +89,49 @@ impl Index {
     }
 }
 
-/// The kernel's name of a module: `-` is `_`.
+/// `alias PATTERN NAME` a line; there are thousands, of which few are looked at.
+#[derive(Debug, Default, PartialEq)]
+struct Aliases {
+    text: String,
+    /// How a pattern begins -> where its lines are. Made when the first alias is looked for.
+    by_start: OnceLock<HashMap<Start, Vec<Range<usize>>>>,
+}
+
+/// Enough of a pattern to tell buses apart: `pci`, `acpi`, `usb`. All blanks for one that begins with a wildcard.
+type Start = [u8; 3];
+const ANY: Start = *b"   ";
+
+impl Aliases {
+    /// Lines whose pattern may match, in the file's order, but those that begin with a wildcard last.
+    fn possible(&self, alias: &str) -> impl Iterator<Item = &str> {
+        let by_start = self.by_start.get_or_init(|| group_by_start(&self.text));
+        let groups = [by_start.get(&start_of(alias)), by_start.get(&ANY)];
+        let lines = groups.into_iter().flatten().flatten().filter_map(|at| self.text.get(at.clone()));
+        lines.filter(move |line| pattern::may_match(line.get(ALIAS.len()..).unwrap_or(""), alias))
+    }
+}
+
+fn group_by_start(text: &str) -> HashMap<Start, Vec<Range<usize>>> {
+    let mut groups: HashMap<Start, Vec<Range<usize>>> = HashMap::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let at = start..start + line.trim_end().len();
+        start += line.len();
+        if let Some(pattern) = line.strip_prefix(ALIAS) {
+            groups.entry(start_of(pattern)).or_default().push(at);
+        }
+    }
+    groups
+}
+
+fn start_of(pattern: &str) -> Start {
+    let Some(start) = pattern.as_bytes().first_chunk() else { return ANY };
+    match start.iter().any(|b| b" *?[".contains(b)) {
+        true => ANY,
+        false => start.map(|b| if b == b'-' { b'_' } else { b }),
+    }
+}
+
 pub fn kernel_name(name: &str) -> String {
     name.replace('-', "_")
 }
@@ -144,9 +195,10 @@ pub mod tests {
         Index {
             folder: "/m".into(),
             modules: parse_dep(dep).unwrap(),
-            aliases: alias.into(),
+            aliases: Aliases { text: alias.into(), by_start: OnceLock::new() },
             soft: parse_softdep(softdep),
             builtin: kernel_name(builtin),
+            sums: String::new(),
         }
     }
 
@@ -181,6 +233,27 @@ pub mod tests {
         for line in ["alias one", "nonsense a b", ""] {
             assert_eq!(parse_alias(line), None);
         }
+    }
+
+    #[test]
+    fn aliases_are_found_however_they_begin() {
+        let text = "alias acpi*:PNP1:* button\nalias *:x y\nalias p?i:* z\nalias a b\nalias net-pf-10 ipv6\n";
+        let index = index("", text, "", "");
+        for (alias, expected) in
+            [("acpi:PNP1:", "button"), ("abc:x", "y"), ("pci:1", "z"), ("a", "b"), ("net_pf_10", "ipv6")]
+        {
+            assert_eq!(index.serving(alias), [expected], "{alias}");
+        }
+        assert!(index.serving("acpi:PNP2:").is_empty() && index.serving("").is_empty());
+    }
+
+    #[test]
+    fn hashes_are_by_file() {
+        let mut index = index("kernel/a.ko:\nkernel/b/a-b.ko.xz:\n", "", "", "");
+        index.sums = "0123456789abcdef kernel/a.ko\n00000000000000ff kernel/b/a-b.ko.xz\n".into();
+        assert_eq!(index.xxh64("a"), Some("0123456789abcdef"));
+        assert_eq!(index.xxh64("a_b"), Some("00000000000000ff"));
+        assert_eq!(index.xxh64("c"), None);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::index::{Index, kernel_name};
 use crate::cmdline::Cmdline;
 use crate::sys::Sys;
+use crate::verify::{self, VerifyError};
 use nix::errno::Errno;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -16,6 +17,8 @@ pub enum LoadError {
     Incomplete { name: String },
     #[error("cannot load module `{name}` from `{file}`: {source}")]
     Load { name: String, file: PathBuf, source: Errno },
+    #[error("module `{name}` is not loaded: {cause}")]
+    Damaged { name: String, cause: Box<VerifyError> },
 }
 
 /// Loads modules of one index, each once.
@@ -51,12 +54,20 @@ impl<'a> Loader<'a> {
         for need in index.needs(&name).iter().rev() {
             self.load(need)?;
         }
+        self.check(&name, &file)?;
         let compressed = file.extension().is_some_and(|e| e != "ko");
         match self.sys.load_module(&file, self.options(&name, options).trim(), compressed) {
             Ok(()) | Err(Errno::EEXIST) => self.load_soft(after),
             Err(Errno::ENOENT) => Err(LoadError::Incomplete { name }),
             Err(source) => Err(LoadError::Load { name, file, source }),
         }
+    }
+
+    /// Whether the file is what was built; nothing is known of modules that somebody added.
+    fn check(&self, name: &str, file: &Path) -> Result<(), LoadError> {
+        let expected = self.index.xxh64(name).filter(|_| verify::compares(self.cmdline));
+        let compared = expected.map_or(Ok(()), |expected| verify::check_module(file, expected));
+        compared.map_err(|cause| LoadError::Damaged { name: name.into(), cause: cause.into() })
     }
 
     /// Softdeps that are not in the image are passed over: that is what makes them soft. One may be an alias (`crc32c`): of
@@ -143,6 +154,30 @@ mod tests {
         assert!(Loader::new(&fake, &index, &cmdline).load("libcrc32c").is_ok());
         let expected = ["crc32c-intel", "crc32c_generic", "libcrc32c"];
         assert_eq!(fake.calls(), expected.map(|name| format!("load_module /m/k/{name}.ko  false")));
+    }
+
+    #[test]
+    fn a_damaged_module_is_not_loaded() {
+        let folder = std::env::temp_dir().join(format!("bootwright-loader-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("k")).unwrap();
+        std::fs::write(folder.join("k/a.ko"), "hello").unwrap();
+        std::fs::write(folder.join("k/new.ko"), "hello").unwrap();
+        std::fs::write(folder.join("modules.dep"), "k/a.ko:\nk/new.ko:\n").unwrap();
+        let load = |xxh64: &str, name: &str, cmdline: &str| {
+            std::fs::write(folder.join("modules.sums"), format!("{xxh64} k/a.ko\n")).unwrap();
+            let (index, cmdline, fake) = (Index::load(&folder).unwrap(), parse_cmdline(cmdline), Fake::default());
+            let outcome = Loader::new(&fake, &index, &cmdline).load(name).map_err(|e| e.to_string());
+            (outcome, fake.calls().len())
+        };
+        // What `xxhsum -H64` prints for `hello`.
+        assert_eq!(load("26c7827d889f6da3", "a", ""), (Ok(()), 1));
+        let (outcome, loaded) = load("26c7827d889f6da4", "a", "");
+        let error = outcome.unwrap_err();
+        assert!(error.starts_with("module `a` is not loaded: `") && error.contains("k/a.ko` is damaged"), "{error}");
+        assert_eq!(loaded, 0);
+        assert_eq!(load("26c7827d889f6da4", "a", "bw.verify=0"), (Ok(()), 1));
+        assert_eq!(load("26c7827d889f6da4", "new", ""), (Ok(()), 1), "somebody added it");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
