@@ -1,7 +1,7 @@
 //! Phase `root`: the image below an overlay in memory, or the unpacked files; then the config segment's files over it.
 
 use crate::boot::Machine;
-use crate::copy;
+use crate::copy::{CopyError, copy_tree};
 use crate::netroot::nfs::Use;
 use crate::netroot::source::{Http, Nfs, Source, Wanted};
 use crate::netroot::{self, Attached};
@@ -35,6 +35,8 @@ enum RootError {
     Mount { what: &'static str, target: PathBuf, source: Errno },
     #[error("cannot make `{path}`: {source}")]
     Folder { path: PathBuf, source: Errno },
+    #[error(transparent)]
+    Copy(#[from] CopyError),
 }
 
 /// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted.
@@ -56,12 +58,85 @@ pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
         undo(machine.sys);
     }
     outcome?;
-    copy::copy_tree(Path::new(paths::CONFIG_TREE), Path::new(NEW_ROOT))?;
-    if machine.cmdline().value(verify::NODE_KEY).is_some() {
-        copy::copy_tree(Path::new(paths::NODE_TREE), Path::new(NEW_ROOT))?;
-    }
     make_folders(machine.sys)?;
     Ok(())
+}
+
+/// How the root is put together, whatever holds it.
+struct Assembly<'a> {
+    sys: &'a dyn Sys,
+    root: &'a Root,
+    /// The node's own files are laid over the image's.
+    node: bool,
+}
+
+impl<'a> Assembly<'a> {
+    fn of(machine: &'a Machine) -> Result<Assembly<'a>, PhaseError> {
+        let boot = machine.boot()?;
+        Ok(Assembly { sys: machine.sys, root: &boot.config.root, node: boot.cmdline.value(verify::NODE_KEY).is_some() })
+    }
+
+    fn mount_root(&self) -> Result<(), RootError> {
+        if self.root.image == RootImage::Cpio {
+            make_folder(self.sys, Path::new(NEW_ROOT))?;
+            mount(self.sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, "")?;
+            return Ok(self.lay_files(Path::new(NEW_ROOT))?);
+        }
+        self.mount_image(Path::new(paths::ROOT_IMAGE), self.root.image)
+    }
+
+    /// An image file, or a disk that is to be read through the page cache, by loop, below an overlay.
+    fn mount_image(&self, file: &Path, kind: RootImage) -> Result<(), RootError> {
+        let image = self.sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
+        // The loop device frees itself after its last close: it is held until it is mounted.
+        let mounted = self.mount_device(&image.path, kind);
+        drop(image.held);
+        mounted
+    }
+
+    /// An image on a block device, below an overlay.
+    fn mount_device(&self, device: &Path, kind: RootImage) -> Result<(), RootError> {
+        let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
+        make_folder(self.sys, Path::new(LOWER))?;
+        mount(self.sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
+        // Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did. Only speed depends on it.
+        let _ = self.root.read_ahead_kb.map(|kib| self.sys.set_read_ahead(device, kib));
+        self.cover_lower()
+    }
+
+    /// The files of the config segment, then the node's own.
+    fn lay_files(&self, over: &Path) -> Result<(), CopyError> {
+        copy_tree(Path::new(paths::CONFIG_TREE), over)?;
+        match self.node {
+            true => copy_tree(Path::new(paths::NODE_TREE), over),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts the overlay over what is mounted on [`LOWER`].
+    fn cover_lower(&self) -> Result<(), RootError> {
+        make_folder(self.sys, Path::new(NEW_ROOT))?;
+        make_folder(self.sys, Path::new(WRITES))?;
+        let size = format!("mode=0755,size={}", self.root.overlay_size);
+        mount(self.sys, "tmpfs", "tmpfs", WRITES, "tmpfs", MsFlags::empty(), &size)?;
+        let (upper, work) = (format!("{WRITES}/upper"), format!("{WRITES}/work"));
+        make_folder(self.sys, Path::new(&upper))?;
+        make_folder(self.sys, Path::new(&work))?;
+        // Before the mount: a file in the overlay makes it look for, and copy, every folder above from below first.
+        self.lay_files(Path::new(&upper))?;
+        let layers = format!("lowerdir={LOWER},upperdir={upper},workdir={work}");
+        mount(self.sys, "overlay", "overlay", NEW_ROOT, "overlay", MsFlags::empty(), &layers)?;
+        // The overlay holds both by itself: without these names no container inherits the mounts.
+        for path in [LOWER, WRITES] {
+            let target = PathBuf::from(path);
+            self.sys.unmount(&target, MntFlags::MNT_DETACH).map_err(|source| RootError::Mount {
+                what: "nothing",
+                target,
+                source,
+            })?;
+        }
+        Ok(())
+    }
 }
 
 fn mount_wanted(machine: &Machine, wanted: &Wanted) -> Result<(), PhaseError> {
@@ -77,7 +152,7 @@ fn mount_wanted(machine: &Machine, wanted: &Wanted) -> Result<(), PhaseError> {
 /// What came with the initramfs.
 fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
     let config = &machine.boot()?.config;
-    if let Err(error) = mount_root(machine.sys, &config.root) {
+    if let Err(error) = Assembly::of(machine)?.mount_root() {
         undo(machine.sys);
         // A damaged image is often one that cannot be mounted: that reason says more.
         verify::check_root(machine)?;
@@ -93,7 +168,7 @@ fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
 fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
     let config = &machine.boot()?.config;
     let fetched = netroot::http::fetch(machine, http)?;
-    mount_image(machine.sys, &fetched.image(), fetched.kind, &config.root)?;
+    Assembly::of(machine)?.mount_image(&fetched.image(), fetched.kind)?;
     if config.zram.is_some() && fetched.swappable {
         pin_image(machine, &fetched.image());
     }
@@ -109,9 +184,10 @@ fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseErro
     netroot::nfs::load_ahead(boot, nfs);
     let site = netroot::site(machine, &nfs.host, source)?;
     let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
+    let assembly = Assembly::of(machine)?;
     let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {
-        true => Ok(()),
-        false => Ok(cover_lower(machine.sys, &boot.config.root)?),
+        true => Ok(assembly.lay_files(target)?),
+        false => Ok(assembly.cover_lower()?),
     });
     if mounted.is_ok() {
         boot.keepers.add(keeper);
@@ -124,9 +200,10 @@ fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseErro
 /// The image on a block device, whose keeper is kept if it is a good one.
 fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
+    let assembly = Assembly::of(machine)?;
     let mount = |disk: verify::Disk| {
-        let mount = if disk.cached { mount_image } else { mount_device };
-        Ok(mount(machine.sys, &attached.device, disk.image, &boot.config.root)?)
+        let mount = if disk.cached { Assembly::mount_image } else { Assembly::mount_device };
+        Ok(mount(&assembly, &attached.device, disk.image)?)
     };
     let mounted = verify::check_device(machine, &attached.device).and_then(mount);
     let Err(error) = mounted else {
@@ -142,61 +219,11 @@ fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseErro
     Err(error)
 }
 
-fn mount_root(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
-    if root.image == RootImage::Cpio {
-        make_folder(sys, Path::new(NEW_ROOT))?;
-        return mount(sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, "");
-    }
-    mount_image(sys, Path::new(paths::ROOT_IMAGE), root.image, root)
-}
-
 /// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
 fn pin_image(machine: &Machine, image: &Path) {
     if let Err(errno) = machine.sys.pin(image) {
         machine.timeline.note(&format!("the root image may be swapped out: {errno}"));
     }
-}
-
-/// An image file, or a disk that is to be read through the page cache, by loop, below an overlay.
-fn mount_image(sys: &dyn Sys, file: &Path, kind: RootImage, root: &Root) -> Result<(), RootError> {
-    let image = sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
-    // The loop device frees itself after its last close: it is held until it is mounted.
-    let mounted = mount_device(sys, &image.path, kind, root);
-    drop(image.held);
-    mounted
-}
-
-/// An image on a block device, below an overlay.
-fn mount_device(sys: &dyn Sys, device: &Path, kind: RootImage, root: &Root) -> Result<(), RootError> {
-    let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
-    make_folder(sys, Path::new(LOWER))?;
-    mount(sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
-    // Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did. Only speed depends on it.
-    let _ = root.read_ahead_kb.map(|kib| sys.set_read_ahead(device, kib));
-    cover_lower(sys, root)
-}
-
-/// Puts the overlay over what is mounted on [`LOWER`].
-fn cover_lower(sys: &dyn Sys, root: &Root) -> Result<(), RootError> {
-    make_folder(sys, Path::new(NEW_ROOT))?;
-    make_folder(sys, Path::new(WRITES))?;
-    let size = format!("mode=0755,size={}", root.overlay_size);
-    mount(sys, "tmpfs", "tmpfs", WRITES, "tmpfs", MsFlags::empty(), &size)?;
-    let (upper, work) = (format!("{WRITES}/upper"), format!("{WRITES}/work"));
-    make_folder(sys, Path::new(&upper))?;
-    make_folder(sys, Path::new(&work))?;
-    let layers = format!("lowerdir={LOWER},upperdir={upper},workdir={work}");
-    mount(sys, "overlay", "overlay", NEW_ROOT, "overlay", MsFlags::empty(), &layers)?;
-    // The overlay holds both by itself: without these names no container inherits the mounts.
-    for path in [LOWER, WRITES] {
-        let target = PathBuf::from(path);
-        sys.unmount(&target, MntFlags::MNT_DETACH).map_err(|source| RootError::Mount {
-            what: "nothing",
-            target,
-            source,
-        })?;
-    }
-    Ok(())
 }
 
 /// Before a retry: what a failed attempt has mounted.
@@ -241,7 +268,7 @@ mod tests {
     fn image_below_overlay() {
         let fake = Fake::default();
         let root = Root { read_ahead_kb: Some(4), ..boot_config().root };
-        mount_root(&fake, &root).unwrap();
+        Assembly { sys: &fake, root: &root, node: false }.mount_root().unwrap();
         let expected = [
             "attach_loop /bootwright/root.img",
             "make_dir /bootwright/lower",
@@ -263,16 +290,21 @@ mod tests {
     #[test]
     fn unpacked_files_are_bound() {
         let fake = Fake::default();
-        mount_root(&fake, &Root { image: RootImage::Cpio, ..boot_config().root }).unwrap();
+        let root = Root { image: RootImage::Cpio, ..boot_config().root };
+        Assembly { sys: &fake, root: &root, node: false }.mount_root().unwrap();
         assert_eq!(fake.calls(), ["make_dir /bootwright/new", "mount /bootwright/root /bootwright/new  0x1000 "]);
     }
 
     #[test]
     fn failures_name_what_and_where() {
         let root = boot_config().root;
-        let error = mount_root(&Fake::failing(&["mount overlay"]), &root).unwrap_err().to_string();
-        assert!(error.starts_with("cannot mount overlay on `/bootwright/new`: EPERM"), "{error}");
-        let error = mount_root(&Fake::failing(&["attach_loop"]), &root).unwrap_err().to_string();
+        let error = |what| {
+            let fake = Fake::failing(&[what]);
+            Assembly { sys: &fake, root: &root, node: true }.mount_root().unwrap_err().to_string()
+        };
+        let error_of_overlay = error("mount overlay");
+        assert!(error_of_overlay.starts_with("cannot mount overlay on `/bootwright/new`: EPERM"), "{error_of_overlay}");
+        let error = error("attach_loop");
         assert!(error.starts_with("no loop device for `/bootwright/root.img`"), "{error}");
     }
 }
