@@ -1,6 +1,7 @@
 //! The state of this boot: what is known before the boot config is read, and after.
 
 use crate::cmdline::Cmdline;
+use crate::modules::Devices;
 use crate::net::NetWatch;
 use crate::netroot::{self, Board, Keepers};
 use crate::phases;
@@ -51,6 +52,8 @@ pub struct Machine {
     boot: OnceLock<Arc<Boot>>,
     /// What is still to be compared before the services start.
     check: Mutex<Option<Check>>,
+    /// What phase `early` has seen, for phase `devices`.
+    devices: Mutex<Option<Devices>>,
     network: OnceLock<NetWatch>,
     /// Set when the initramfs's modules have gone.
     initramfs_over: Arc<AtomicBool>,
@@ -69,6 +72,7 @@ impl Machine {
             cmdline: OnceLock::new(),
             boot: OnceLock::new(),
             check: Mutex::new(None),
+            devices: Mutex::new(None),
             network: OnceLock::new(),
             initramfs_over: Arc::default(),
         }
@@ -128,6 +132,16 @@ impl Machine {
     /// Whether the root comes over the network.
     pub fn wants_network(&self) -> bool {
         self.config().is_some_and(|config| netroot::wants_network(config, &self.cmdline()))
+    }
+
+    /// Keeps the devices for phase `devices`.
+    pub fn keep_devices(&self, devices: Devices) {
+        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = Some(devices);
+    }
+
+    /// The devices that were kept, once.
+    pub fn take_devices(&self) -> Option<Devices> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Keeps the comparison of the root image for phase `image`, in place of that of an earlier attempt.

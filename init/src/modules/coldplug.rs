@@ -6,6 +6,7 @@ use crate::boot::Boot;
 use crate::order;
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +14,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Classes whose devices have a modalias; those of the other classes are on a bus, which has it.
 const CLASSES: [&str; 2] = ["dmi", "input"];
 
-/// Loads what serves the devices, and those that this brings: a bus's driver finds devices. `events` were opened before.
-/// Gives what went wrong, in words.
-pub fn load_for_devices(loader: &mut Loader, events: &Uevents) -> Vec<String> {
+/// The devices that were there at one time, and the events of those that came since.
+pub struct Devices {
+    pub modaliases: Vec<String>,
+    pub events: Uevents,
+}
+
+impl Devices {
+    pub fn find() -> io::Result<Devices> {
+        // Before the walk: a device that appears meanwhile is told by an event.
+        let events = Uevents::open()?;
+        Ok(Devices { modaliases: walk(), events })
+    }
+}
+
+fn walk() -> Vec<String> {
+    modaliases(Path::new("/sys"))
+}
+
+/// Loads what serves the devices, and those that this brings: a bus's driver finds devices. Gives what went wrong, in words.
+pub fn load_for_devices(loader: &mut Loader, devices: &Devices) -> Vec<String> {
     let mut known = HashSet::new();
     let mut failed = Vec::new();
-    let walk = || modaliases(Path::new("/sys"));
-    let mut found = walk();
+    let mut found = devices.modaliases.clone();
+    found.extend(devices.events.pending().unwrap_or_else(walk));
     while !found.is_empty() {
         for alias in found {
             if known.insert(alias.clone()) {
                 failed.extend(loader.load_serving(&alias).err().map(|e| e.to_string()));
             }
         }
-        found = events.pending().unwrap_or_else(walk);
+        found = devices.events.pending().unwrap_or_else(walk);
     }
     failed
 }
@@ -81,7 +99,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Loads modules for devices that are added from now on, in a thread, until the next event after it is `over`.
-pub fn follow(boot: &Arc<Boot>, index: Arc<Index>, events: Uevents, over: Arc<AtomicBool>) -> std::io::Result<()> {
+pub fn follow(boot: &Arc<Boot>, index: Arc<Index>, events: Uevents, over: Arc<AtomicBool>) -> io::Result<()> {
     let boot = boot.clone();
     let work = move || {
         loop {

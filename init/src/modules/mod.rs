@@ -6,7 +6,7 @@ mod loader;
 mod pattern;
 mod uevent;
 
-pub use coldplug::{follow, hardware, load_for_devices, unserved};
+pub use coldplug::{Devices, follow, hardware, load_for_devices, unserved};
 #[cfg(test)]
 pub use index::tests;
 pub use index::{Index, kernel_name};
@@ -56,12 +56,15 @@ pub fn load_early(machine: &Machine) -> Result<(), PhaseError> {
         loader.load(name)?;
     }
     if machine.wants_network() {
-        let events = Uevents::open()?;
-        for failed in load_for_devices(&mut loader, &events) {
+        let later = Uevents::open()?;
+        let devices = Devices::find()?;
+        for failed in load_for_devices(&mut loader, &devices) {
             boot.timeline.note(&failed);
         }
         drop(loader);
-        follow(boot, index, events, machine.initramfs_over())?;
+        // The root's modules are for the same devices, and for those that come meanwhile: nobody has to walk again.
+        machine.keep_devices(Devices { modaliases: devices.modaliases, events: later });
+        follow(boot, index, devices.events, machine.initramfs_over())?;
     }
     Ok(())
 }
