@@ -11,6 +11,7 @@ use crate::{clock, config, devices, modules, mounts, root, state, switch, verify
 use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -153,6 +154,7 @@ fn next_step(policy: &Policy, failures: u32) -> Step {
 /// Runs the whole table; comes back when the machine is to go down.
 pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
     let mut network = None;
+    let mut worker = None;
     for phase in TABLE {
         stop_here_if_asked(machine, phase.name);
         if phase.name == "root" && needs_servers(machine) {
@@ -164,7 +166,7 @@ pub fn run_table(machine: &Arc<Machine>) -> (Arc<Boot>, power::Ending) {
         match phase.run {
             Run::Inline(body) => {
                 let policy = policy_for(phase.name, machine.config(), &machine.cmdline());
-                let mut body = || watched(machine, phase, body);
+                let mut body = || watched(machine, phase, body, &mut worker);
                 run_phase(machine.sys, &machine.timeline, phase.name, &policy, &mut body);
             }
             Run::Network => match &network {
@@ -272,27 +274,48 @@ enum WatchError {
     #[error("not done after {deadline_s} s")]
     Deadline { deadline_s: u64 },
     #[error("no thread: {0}")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
 }
 
-/// Runs the phase in a thread: a system call that hangs cannot be interrupted, only left behind. After a second, says that
-/// the phase has started, so that a console shows what hangs.
+/// A thread that runs one phase after another, while all goes well.
+struct Worker(mpsc::Sender<background::Work>);
+
+impl Worker {
+    fn start() -> io::Result<Worker> {
+        let (phases, wait) = mpsc::channel::<background::Work>();
+        background::spawn("phases", Box::new(move || wait.iter().for_each(|phase| phase())))?;
+        Ok(Worker(phases))
+    }
+}
+
+/// Runs the phase in a thread: a system call that hangs cannot be interrupted, only left behind, and its thread with it.
+/// After a second, says that the phase has started, so that a console shows what hangs.
 fn watched(
     machine: &Arc<Machine>,
     phase: &Phase,
     body: fn(&Machine) -> Result<(), PhaseError>,
+    worker: &mut Option<Worker>,
 ) -> Result<(), PhaseError> {
     let (done, wait) = mpsc::channel();
-    let worker = machine.clone();
+    let theirs = machine.clone();
     // The receiver is gone when the deadline is over: nobody wants the result then.
-    let work = move || drop(done.send(body(&worker)));
-    background::spawn(phase.name, Box::new(work)).map_err(WatchError::Thread)?;
+    let work = move || drop(done.send(body(&theirs)));
+    let current = match worker.take() {
+        Some(worker) => worker,
+        None => Worker::start().map_err(WatchError::Thread)?,
+    };
+    // It waits for work, or PID1 has died with it.
+    let _ = current.0.send(Box::new(work));
     let deadline_s = phase.deadline_s;
     let deadline = if waits_for_server(machine, phase) { FOR_EVER } else { Duration::from_secs(deadline_s) };
     let soon = deadline.min(Duration::from_secs(1));
-    if let Ok(outcome) = wait.recv_timeout(soon) {
-        return outcome;
+    let mut outcome = wait.recv_timeout(soon);
+    if outcome.is_err() {
+        machine.timeline.phase_is_slow(phase.name);
+        outcome = wait.recv_timeout(deadline - soon);
     }
-    machine.timeline.phase_is_slow(phase.name);
-    wait.recv_timeout(deadline - soon).map_err(|_| WatchError::Deadline { deadline_s })?
+    if outcome.is_ok() {
+        *worker = Some(current);
+    }
+    outcome.map_err(|_| WatchError::Deadline { deadline_s })?
 }

@@ -113,5 +113,11 @@ fn a_phase_that_hangs_is_left_behind() {
         }
     }
     let phase = Phase { name: "hang", deadline_s: 0, policy: degrade, run: Run::Inline(hang) };
-    assert_eq!(watched(&machine, &phase, hang).unwrap_err().to_string(), "not done after 0 s");
+    let mut worker = None;
+    assert_eq!(watched(&machine, &phase, hang, &mut worker).unwrap_err().to_string(), "not done after 0 s");
+    assert!(worker.is_none(), "its thread hangs");
+    let next = Phase { name: "next", deadline_s: 60, policy: degrade, run: Run::Inline(|_| Ok(())) };
+    assert!(watched(&machine, &next, |_| Ok(()), &mut worker).is_ok());
+    assert!(worker.is_some(), "it runs the next phase too");
+    assert!(watched(&machine, &next, |_| Ok(()), &mut worker).is_ok());
 }
