@@ -399,9 +399,9 @@ pub enum Restart {
 }
 
 /// The phases of PID1, in boot order: the keys of [`BootConfig::policies`].
-pub const PHASES: [&str; 14] = [
+pub const PHASES: [&str; 15] = [
     "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "time", "devices", "state",
-    "image", "services",
+    "image", "modules", "services",
 ];
 
 /// What PID1 does when a phase has failed.

@@ -1,6 +1,7 @@
 //! The state of this boot: what is known before the boot config is read, and after.
 
 use crate::cmdline::Cmdline;
+use crate::devices::Loading;
 use crate::modules::Devices;
 use crate::net::NetWatch;
 use crate::netroot::{self, Board, Keepers};
@@ -51,12 +52,35 @@ pub struct Machine {
     cmdline: OnceLock<Cmdline>,
     boot: OnceLock<Arc<Boot>>,
     /// What is still to be compared before the services start.
-    check: Mutex<Option<Check>>,
+    pub check: Slot<Check>,
     /// What phase `early` has seen, for phase `devices`.
-    devices: Mutex<Option<Devices>>,
+    pub devices: Slot<Devices>,
+    /// Modules that are loaded beside the phases before `modules`.
+    pub loading: Slot<Loading>,
     network: OnceLock<NetWatch>,
     /// Set when the initramfs's modules have gone.
     initramfs_over: Arc<AtomicBool>,
+}
+
+/// What one phase leaves for a later one.
+pub struct Slot<T>(Mutex<Option<T>>);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot(Mutex::new(None))
+    }
+}
+
+impl<T> Slot<T> {
+    /// Takes the place of what was left before.
+    pub fn keep(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    /// What was left, once.
+    pub fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// A phase needs what an earlier one did not bring.
@@ -71,8 +95,9 @@ impl Machine {
             timeline,
             cmdline: OnceLock::new(),
             boot: OnceLock::new(),
-            check: Mutex::new(None),
-            devices: Mutex::new(None),
+            check: Slot::default(),
+            devices: Slot::default(),
+            loading: Slot::default(),
             network: OnceLock::new(),
             initramfs_over: Arc::default(),
         }
@@ -132,25 +157,5 @@ impl Machine {
     /// Whether the root comes over the network.
     pub fn wants_network(&self) -> bool {
         self.config().is_some_and(|config| netroot::wants_network(config, &self.cmdline()))
-    }
-
-    /// Keeps the devices for phase `devices`.
-    pub fn keep_devices(&self, devices: Devices) {
-        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = Some(devices);
-    }
-
-    /// The devices that were kept, once.
-    pub fn take_devices(&self) -> Option<Devices> {
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Keeps the comparison of the root image for phase `image`, in place of that of an earlier attempt.
-    pub fn keep_check(&self, check: Check) {
-        *self.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);
-    }
-
-    /// The comparison of the root image, once.
-    pub fn take_check(&self) -> Option<Check> {
-        self.check.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

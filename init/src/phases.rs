@@ -82,6 +82,7 @@ pub const TABLE: &[Phase] = &[
     Phase { name: "devices", deadline_s: 120, policy: degrade, run: Run::Inline(devices::prepare) },
     Phase { name: "state", deadline_s: 60, policy: retry, run: Run::Inline(state::mount_all) },
     Phase { name: "image", deadline_s: 120, policy: reboot, run: Run::Inline(verify::check_root) },
+    Phase { name: "modules", deadline_s: 120, policy: degrade, run: Run::Inline(devices::finish) },
     Phase { name: "services", deadline_s: 0, policy: degrade, run: Run::Services },
 ];
 

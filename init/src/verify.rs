@@ -105,7 +105,7 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
             // Opened now: the name is gone after the switch.
             let file = File::open(&sum.path).map_err(not_read(&sum.path))?;
             let expected = xxh64(&segment);
-            machine.keep_check(Box::new(move || check_image(file, &sum, expected.as_deref())));
+            machine.check.keep(Box::new(move || check_image(file, &sum, expected.as_deref())));
         }
     }
     let top = File::open(root)?;
@@ -137,7 +137,7 @@ fn wants_proof(boot: &Boot) -> bool {
 
 /// Phase `image`: the root image is what was built.
 pub fn check_root(machine: &Machine) -> Result<(), PhaseError> {
-    machine.take_check().map_or(Ok(()), |check| Ok(check()?))
+    machine.check.take().map_or(Ok(()), |check| Ok(check()?))
 }
 
 /// Compares the root image, or the files of the root, with what was built.
@@ -169,7 +169,7 @@ pub fn check_device(machine: &Machine, device: &Path) -> Result<Disk, PhaseError
     }
     if hashes {
         let (sum, xxh64) = (Sum { path, size, sha256 }, boot.config.root.xxh64.clone().filter(|_| !wants_proof(boot)));
-        machine.keep_check(Box::new(move || check_image(file, &sum, xxh64.as_deref())));
+        machine.check.keep(Box::new(move || check_image(file, &sum, xxh64.as_deref())));
     }
     Ok(Disk { image, cached })
 }
@@ -193,7 +193,7 @@ pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) ->
         let xxh64 = boot.config.root.tree_xxh64.clone().filter(|_| !wants_proof(boot));
         // Opened now: its place changes with the switch.
         let top = File::open(top)?;
-        machine.keep_check(Box::new(move || check_contents(&top, &sums, xxh64.as_deref())));
+        machine.check.keep(Box::new(move || check_contents(&top, &sums, xxh64.as_deref())));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ pub fn load_early(machine: &Machine) -> Result<(), PhaseError> {
         }
         drop(loader);
         // The root's modules are for the same devices, and for those that come meanwhile: nobody has to walk again.
-        machine.keep_devices(Devices { modaliases: devices.modaliases, events: later });
+        machine.devices.keep(Devices { modaliases: devices.modaliases, events: later });
         follow(boot, index, devices.events, machine.initramfs_over())?;
     }
     Ok(())
