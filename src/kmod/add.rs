@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use twox_hash::XxHash64;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 8;
+const FORMAT: u32 = 9;
 
 /// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]

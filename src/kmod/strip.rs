@@ -32,9 +32,12 @@ const SHT_SYMTAB_SHNDX: u32 = 18;
 /// - lists of trace events (`kernel/trace/trace_events.c`), of the enums in their texts (`kernel/trace/trace.c`), and of
 ///   tracepoints (`kernel/tracepoint.c`, `kernel/trace/bpf_trace.c`): as a module comes, the kernel looks for each enum in the
 ///   text of each event, most of the time that NFS takes to load;
+/// - `.static_call_sites`: calls that the kernel makes direct as a module comes (`kernel/static_call_inline.c`), one after another
+///   and with an interrupt of all processors for each, half of the time that modules take to load; without the list they
+///   go through the trampoline that they were built to, a jump more;
 /// - `.call_sites`: what `retbleed=stuff` counts calls by (`arch/x86/kernel/callthunks.c`); without them it refills the return
 ///   stack more often than it had to, never less.
-const DROPPED: [&str; 16] = [
+const DROPPED: [&str; 17] = [
     ".BTF",
     ".call_sites",
     ".comment",
@@ -45,6 +48,7 @@ const DROPPED: [&str; 16] = [
     ".orc_unwind",
     ".orc_unwind_ip",
     ".smp_locks",
+    CALL_SITES,
     "__bpf_raw_tp_map",
     "__mcount_loc",
     "__patchable_function_entries",
@@ -52,6 +56,8 @@ const DROPPED: [&str; 16] = [
     "_ftrace_eval_map",
     "_ftrace_events",
 ];
+
+const CALL_SITES: &str = ".static_call_sites";
 
 const MODINFO: &str = ".modinfo";
 
@@ -73,14 +79,15 @@ const LOOKED_UP: [&str; 11] = [
 ];
 
 /// In modules that offer functions to eBPF programs (`resolve_btfids` of the kernel's build): those are found by name and
-/// by their types, so such a module stays whole.
+/// by their types, so such a module keeps all but its [`CALL_SITES`].
 const KFUNCS: &str = ".BTF_ids";
 
 /// A module without what it can be loaded without; one of an unusual layout is an error that says what is wrong.
 pub fn strip_module(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut elf = Elf::parse(bytes)?;
     if elf.sections.iter().any(|section| section.name == KFUNCS) {
-        return Ok(bytes.into());
+        elf.empty_call_sites();
+        return Ok(elf.write());
     }
     elf.drop_switches()?;
     elf.drop_sections();
@@ -107,6 +114,7 @@ struct Section {
     was: u32,
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct Elf {
     header: [u8; HEADER],
     sections: Vec<Section>,
@@ -160,6 +168,13 @@ impl Elf {
         let dropped: Vec<u32> =
             self.sections.iter().filter(|s| DROPPED.contains(&s.name.as_str())).map(|s| s.was).collect();
         self.sections.retain(|s| !(dropped.contains(&s.was) || s.kind == SHT_RELA && dropped.contains(&s.info)));
+    }
+
+    /// Leaves the section in its place, and with it the numbers of the others, which symbols name.
+    fn empty_call_sites(&mut self) {
+        let Some(was) = self.sections.iter().find(|s| s.name == CALL_SITES).map(|s| s.was) else { return };
+        let theirs = |s: &&mut Section| s.was == was || s.kind == SHT_RELA && s.info == was;
+        self.sections.iter_mut().filter(theirs).for_each(|s| s.body.clear());
     }
 
     /// `KEY=VALUE` strings, each with a zero after it.

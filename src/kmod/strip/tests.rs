@@ -59,6 +59,8 @@ fn module() -> Vec<u8> {
         part("_ftrace_eval_map", 1, 0, 0, [0; 8]),
         part("__tracepoints_ptrs", 1, 0, 0, [0; 4]),
         part("__bpf_raw_tp_map", 1, 0, 0, [0; 32]),
+        part(".static_call_sites", 1, 0, 0, [0; 8]),
+        part(".rela.static_call_sites", SHT_RELA, 7, 15, rela(0, 1, 2)),
         part(".shstrtab", 3, 0, 0, []),
     ];
     file(parts.into())
@@ -243,10 +245,29 @@ fn rows_that_may_stand_in_any_order_are_sorted() {
 }
 
 #[test]
-fn what_has_functions_for_ebpf_stays_whole() {
-    let parts = ["", ".BTF", ".BTF_ids", ".shstrtab"].map(|name| part(name, u32::from(!name.is_empty()), 0, 0, [1; 8]));
-    let bytes = file(parts.into());
-    assert_eq!(strip_module(&bytes).unwrap(), bytes);
+fn what_has_functions_for_ebpf_keeps_all_but_its_call_sites() {
+    let parts = [
+        part("", 0, 0, 0, []),
+        part(".static_call_sites", 1, 0, 0, [1; 8]),
+        part(".rela.static_call_sites", SHT_RELA, 5, 1, rela(0, 1, 2)),
+        part(".BTF", 1, 0, 0, [2; 8]),
+        part(".BTF_ids", 1, 0, 0, [3; 8]),
+        part(".symtab", SHT_SYMTAB, 6, 1, [symbol(0, 0, 0, 0), symbol(1, 18, 3, 4)].concat()),
+        part(".strtab", 3, 0, 0, *b"\0own\0"),
+        part(".orc_unwind_ip", 1, 0, 0, [0; 8]),
+        part(".shstrtab", 3, 0, 0, []),
+    ];
+    let before = Elf::parse(&file(parts.into())).unwrap();
+    let after = Elf::parse(&strip_module(&before.clone().write()).unwrap()).unwrap();
+    assert_eq!(after.sections.len(), before.sections.len(), "symbols name sections by number");
+    for (before, after) in before.sections.iter().zip(&after.sections) {
+        assert_eq!((&before.name, before.link, before.info), (&after.name, after.link, after.info));
+        match after.name.contains("static_call") {
+            true => assert!(after.body.is_empty(), "{}", after.name),
+            // Names of sections are written anew.
+            false => assert!(after.name == ".shstrtab" || after.body == before.body, "{}", after.name),
+        }
+    }
 }
 
 #[test]
