@@ -37,7 +37,7 @@ struct Tally {
     /// Losses that PID1 repaired, of the root and the volume; for http: boots.
     repaired: u64,
     /// From a server that takes connections again to bytes that were read from the root and written to the volume.
-    longest: Duration,
+    recoveries: Vec<Duration>,
     /// What was checked, in words.
     checked: String,
 }
@@ -83,11 +83,15 @@ fn main() -> ExitCode {
     // A thread that panics has said why; the others go on to their end.
     let outcomes: Vec<_> = threads.into_iter().map(|(root, thread)| (root, thread.join().ok())).collect();
     println!("\nsoak: {minutes} minutes, seed {seed}");
-    println!("{:<8}{:>8}{:>10}{:>18}  checked", "root", "kills", "repaired", "longest recovery");
+    println!("{:<8}{:>8}{:>10}{:>10}{:>18}  checked", "root", "kills", "repaired", "median", "longest recovery");
     for (root, outcome) in &outcomes {
         match outcome {
-            Some(Tally { kills, repaired, longest, checked }) => {
-                println!("{root:<8}{kills:>8}{repaired:>10}{:>16.1} s  {checked}", longest.as_secs_f64());
+            Some(Tally { kills, repaired, recoveries, checked }) => {
+                let mut times: Vec<f64> = recoveries.iter().map(Duration::as_secs_f64).collect();
+                times.sort_by(f64::total_cmp);
+                let (median, longest) = (times.get(times.len() / 2), times.last());
+                let [median, longest] = [median, longest].map(|time| time.copied().unwrap_or_default());
+                println!("{root:<8}{kills:>8}{repaired:>10}{median:>8.1} s{longest:>16.1} s  {checked}");
             }
             None => println!("{root:<8}  FAILED: see above"),
         }

@@ -19,7 +19,7 @@ pub fn soak(mut lab: Lab, mut random: Random, time: Duration) -> Tally {
     let machine = lab.boot();
     lab.start_load(&machine);
     writer::start(&machine, &lab);
-    let (mut kills, mut longest) = (0, Duration::ZERO);
+    let (mut kills, mut recoveries) = (0, Vec::new());
     let until = Instant::now() + time;
     while Instant::now() < until {
         thread::sleep(random.millis(1_000, 12_000));
@@ -37,13 +37,20 @@ pub fn soak(mut lab: Lab, mut random: Random, time: Duration) -> Tally {
         let told = lab.image.console().len();
         lab.restore();
         let since = Instant::now();
+        let mut halves = [None; 2];
         wait_until("bytes are read and written again", RECOVERY_LIMIT, || {
-            writer::both_went_on(lab.image.console().get(told..).unwrap_or_default())
+            let went_on = writer::went_on(lab.image.console().get(told..).unwrap_or_default());
+            for (half, _) in halves.iter_mut().zip(went_on).filter(|(half, went_on)| half.is_none() && *went_on) {
+                *half = Some(since.elapsed());
+            }
+            halves.iter().all(Option::is_some)
         });
-        longest = longest.max(since.elapsed());
-        if since.elapsed() > Duration::from_secs(2) {
+        let [read, written] = halves.map(Option::unwrap_or_default);
+        recoveries.push(read.max(written));
+        if read.max(written) > Duration::from_secs(2) {
             let name = thread::current().name().unwrap_or_default().to_string();
-            println!("{name}: recovery {kills} took {:.1} s", since.elapsed().as_secs_f64());
+            let [read, written] = [read, written].map(|time| time.as_secs_f64());
+            println!("{name}: recovery {kills} took {read:.1} s until a read, {written:.1} s until a write");
         }
     }
     lab.check_load(&machine);
@@ -57,7 +64,7 @@ pub fn soak(mut lab: Lab, mut random: Random, time: Duration) -> Tally {
     }
     writer::check(&lab, blocks);
     let checked = format!("the root {rounds} times, {blocks} blocks of 64 KiB on the volume");
-    Tally { kills, repaired, longest, checked }
+    Tally { kills, repaired, recoveries, checked }
 }
 
 /// How long servers are away: mostly some seconds, sometimes a moment, sometimes long.

@@ -46,7 +46,7 @@ pub fn soak(image: &Image, mut random: Random, time: Duration) -> Tally {
         longest = longest.max(since.elapsed());
     }
     let checked = format!("{boots} boots, the slowest in {:.0} s", longest.as_secs_f64());
-    Tally { kills, repaired: boots, longest: Duration::ZERO, checked }
+    Tally { kills, repaired: boots, recoveries: Vec::new(), checked }
 }
 
 struct Tell<'a>(&'a AtomicBool);

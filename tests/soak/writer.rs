@@ -47,9 +47,9 @@ pub fn start(machine: &Running, lab: &Lab) {
     }
 }
 
-/// Whether the console's text tells of a piece that was read and of one that was written.
-pub fn both_went_on(console: &str) -> bool {
-    console.contains("probed ") && console.contains("written ")
+/// Whether the console's text tells of a piece that was read, and of one that was written.
+pub fn went_on(console: &str) -> [bool; 2] {
+    ["probed ", "written "].map(|word| console.contains(word))
 }
 
 /// Stops both and gives the number of blocks that were written; all without error.
