@@ -19,13 +19,16 @@ use handshake::{Export, HandshakeError, READ_ONLY};
 use keeper::NbdKeeper;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// No devices in advance, no partitions: the kernel makes the one that is asked for.
 pub const MODULES: &[(&str, &str)] = &[("nbd", "nbds_max=0 max_part=0")];
 /// One attempt to connect. A server that is back must be found soon, so none may take long.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// For requests until one takes longer: what netlink takes is whole seconds. Nothing is on its way yet, and that is the
+/// only time for it: the kernel freezes the device for this file until all requests have their answers (since Linux 6.11).
+const FIRST_TIMEOUT_MS: &str = "500";
 /// Between two words of the handshake.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The start of the export, by which it is known again: a file system's superblock.
@@ -76,9 +79,13 @@ pub fn attach(source: &Nbd, site: Site, read_only: bool) -> Result<Attached, Pha
     let (addresses, export) = (site.addresses, source.export.clone());
     let place = Place { addresses, port: source.port, export, read_only };
     let mut control = Control::open(true).map_err(NbdError::Generic)?;
-    let connection = site.boot.timeline.wait(|| place.connect())?;
+    let connection = site.boot.timeline.wait(|| place.connect(ANSWER_TIMEOUT))?;
     let index = control.connect(&connection.device()).map_err(NbdError::Netlink)?;
     let name = ["nbd", &index.to_string()].concat();
+    let timeout = ["/sys/block/", &name, "/queue/io_timeout"].concat();
+    if let Err(errno) = site.boot.sys.write(Path::new(&timeout), FIRST_TIMEOUT_MS) {
+        site.watch.note(&[&timeout[..], ": ", errno.desc()].concat());
+    }
     site.watch.set(State::Up, &[&name[..], ", ", &connection.address.to_string()].concat());
     let device = PathBuf::from(["/dev/", &name].concat());
     let describe = [&Source::Nbd(source.clone()).to_string()[..], " as /dev/", &name].concat();
@@ -87,11 +94,12 @@ pub fn attach(source: &Nbd, site: Site, read_only: bool) -> Result<Attached, Pha
 }
 
 impl Place {
-    /// A connection to the first address that has the export. The last error is given.
-    fn connect(&self) -> Result<Connection, NbdError> {
+    /// A connection to the first address that has the export. The last error is given. `patience` is for each word of the
+    /// handshake.
+    fn connect(&self, patience: Duration) -> Result<Connection, NbdError> {
         let mut outcome = None;
         for address in &self.addresses {
-            match self.connect_to(SocketAddr::new(*address, self.port)) {
+            match self.connect_to(SocketAddr::new(*address, self.port), patience) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => outcome = Some(error),
             }
@@ -103,12 +111,12 @@ impl Place {
         Err(outcome.unwrap_or_else(nowhere))
     }
 
-    fn connect_to(&self, address: SocketAddr) -> Result<Connection, NbdError> {
+    fn connect_to(&self, address: SocketAddr, patience: Duration) -> Result<Connection, NbdError> {
         let failed = |cause| NbdError::Connect { address, cause };
         let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
+        stream.set_read_timeout(Some(patience)).map_err(failed)?;
+        stream.set_write_timeout(Some(patience)).map_err(failed)?;
         let export = || self.export.clone();
         let garbled = |cause| NbdError::Handshake { export: export(), address, cause };
         let mut found = handshake::negotiate(&mut stream, &self.export).map_err(garbled)?;

@@ -29,8 +29,9 @@ const SOCKET_ITEM: u16 = 1;
 const SOCKET_FD: u16 = 1;
 
 /// A request without an answer for so long means that the connection is dead; it is sent again on the next one. The
-/// kernel waits so long too with what was on its way when the connection broke.
-pub const REQUEST_TIMEOUT_S: u64 = 3;
+/// kernel waits so long too with what was on its way when the connection broke, and up to 1.03 s longer: its block layer
+/// looks no sooner (`blk_round_jiffies` of Linux's block/blk-timeout.c).
+pub const REQUEST_TIMEOUT_S: u64 = 1;
 /// How long requests wait for a new connection: ten years, far from the overflow of the kernel's ticks.
 const DEAD_CONN_TIMEOUT_S: u64 = 10 * 365 * 24 * 3600;
 
@@ -76,14 +77,13 @@ impl Control {
         index.ok_or(NetlinkError::Refused { request: "name the NBD device", errno: Errno::ENODEV })
     }
 
-    /// Gives the device a new connection in place of its dead one, and new requests another timeout. Size and flags must
-    /// not be named: a change could deadlock.
-    pub fn reconnect(&mut self, index: u32, socket: &TcpStream, timeout_s: u64) -> Result<(), NetlinkError> {
-        let builder = self
-            .generic
-            .message(self.family.id, RECONFIGURE)
-            .attribute(INDEX, &index.to_ne_bytes())
-            .attribute(TIMEOUT, &timeout_s.to_ne_bytes());
+    /// Gives the device a new connection in place of its dead one, and new requests another timeout if it is to change.
+    /// Size and flags must not be named: a change could deadlock.
+    pub fn reconnect(&mut self, index: u32, socket: &TcpStream, timeout_s: Option<u64>) -> Result<(), NetlinkError> {
+        let mut builder = self.generic.message(self.family.id, RECONFIGURE).attribute(INDEX, &index.to_ne_bytes());
+        if let Some(timeout_s) = timeout_s {
+            builder = builder.attribute(TIMEOUT, &timeout_s.to_ne_bytes());
+        }
         self.generic.ask("reconnect the NBD device", with_socket(builder, socket), &mut |_| {})
     }
 

@@ -2,7 +2,7 @@
 
 use super::control::{Control, REQUEST_TIMEOUT_S};
 use super::handshake::Export;
-use super::{Connection, NbdError, Place};
+use super::{ANSWER_TIMEOUT, Connection, NbdError, Place};
 use crate::netroot::{Keeper, State, Watch, survival};
 use crate::phases::PhaseError;
 use crate::wake::{self, Sleeper, Waker};
@@ -13,9 +13,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Between two attempts: I/O goes on at most 2 s after the server is back.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between two words of the handshake of a server that has just come back: it, or the connection, may not be ready yet.
+/// Doubles with each handshake that fails.
+const FIRST_PATIENCE: Duration = Duration::from_millis(700);
 /// A server that needs longer than this for one request is not waited for.
 const LONGEST_TIMEOUT_S: u64 = 24;
+/// The kernel may notice a request without an answer that much later than its timeout.
+const LATE: Duration = Duration::from_secs(2);
 /// Something else than a server that is away is told again after so long.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -37,8 +42,11 @@ struct Recovery {
     place: Place,
     export: Export,
     mark: Option<Vec<u8>>,
-    /// For requests on the next connection.
+    /// For requests on this connection, and since when there is this connection.
     timeout_s: u64,
+    connected: Instant,
+    /// With the next server's handshake.
+    patience: Duration,
     watch: Watch,
     stop: Sleeper,
 }
@@ -64,7 +72,18 @@ impl NbdKeeper {
         let (ending, ended) = mpsc::channel();
         let Connection { export, mark, .. } = connection;
         let timeout_s = REQUEST_TIMEOUT_S;
-        let recovery = Recovery { control, index, place, export, mark, timeout_s, watch: watch.clone(), stop: sleeper };
+        let recovery = Recovery {
+            control,
+            index,
+            place,
+            export,
+            mark,
+            timeout_s,
+            connected: Instant::now(),
+            patience: FIRST_PATIENCE,
+            watch: watch.clone(),
+            stop: sleeper,
+        };
         survival::spawn("nbd", move || {
             recovery.run();
             // The keeper may be gone: then nobody waits.
@@ -110,6 +129,16 @@ fn patience(limit: Option<Duration>, has_event: bool) -> PollTimeout {
     }
 }
 
+/// For requests after a loss that is over at once. What was sent again on the last connection, and had no answer there
+/// either, says that the server is not away but slow: it gets more time.
+fn next_timeout_s(timeout_s: u64, connected: Duration) -> u64 {
+    if connected < Duration::from_secs(timeout_s) + LATE {
+        (timeout_s * 2).min(LONGEST_TIMEOUT_S)
+    } else {
+        REQUEST_TIMEOUT_S
+    }
+}
+
 impl Recovery {
     fn run(mut self) {
         while !self.sleep(None) {
@@ -117,8 +146,7 @@ impl Recovery {
                 Ok(false) => {}
                 Ok(true) => {
                     self.watch.set(State::Lost, "the connection broke; what needs it waits");
-                    // A server that is there at once was not away but slow: it gets more time for the next request.
-                    match self.reconnect((self.timeout_s * 2).min(LONGEST_TIMEOUT_S)) {
+                    match self.reconnect(next_timeout_s(self.timeout_s, self.connected.elapsed())) {
                         Ok(address) => self.watch.set(State::Up, &address),
                         Err(_) if !self.repair() => return,
                         Err(_) => {}
@@ -168,14 +196,20 @@ impl Recovery {
 
     /// A new connection to the same export, handed to the kernel; gives the server's address.
     fn reconnect(&mut self, timeout_s: u64) -> Result<String, NbdError> {
-        let connection = self.place.connect()?;
+        let connection = self.place.connect(self.patience);
+        // It may have been too slow for us.
+        let next =
+            if matches!(connection, Err(NbdError::Handshake { .. })) { self.patience * 2 } else { FIRST_PATIENCE };
+        self.patience = next.min(ANSWER_TIMEOUT);
+        let connection = connection?;
         let address = connection.address;
         if let Some(what) = connection.differs(&self.export, self.mark.as_deref()) {
             return Err(NbdError::Changed { export: self.place.export.clone(), address, what });
         }
         self.watch.set(State::Repairing, "");
-        self.control.reconnect(self.index, &connection.stream, timeout_s)?;
-        self.timeout_s = timeout_s;
+        let changed = (timeout_s != self.timeout_s).then_some(timeout_s);
+        self.control.reconnect(self.index, &connection.stream, changed)?;
+        (self.timeout_s, self.connected) = (timeout_s, Instant::now());
         Ok(address.to_string())
     }
 }
@@ -185,9 +219,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_server_that_is_slow_twice_gets_more_time() {
+        let seconds = Duration::from_secs;
+        let table = [(1, 60, 1), (1, 2, 2), (2, 3, 4), (16, 17, 24), (24, 25, 24), (24, 27, 1)];
+        for (timeout_s, connected, expected) in table {
+            assert_eq!(next_timeout_s(timeout_s, seconds(connected)), expected, "{timeout_s} {connected}");
+        }
+    }
+
+    #[test]
     fn an_event_that_was_read_already_is_not_waited_for() {
         assert_eq!(patience(None, true), PollTimeout::ZERO);
         assert_eq!(patience(None, false), PollTimeout::NONE);
-        assert_eq!(patience(Some(PAUSE), true), PollTimeout::from(500u16), "a repair waits between two attempts");
+        assert_eq!(patience(Some(PAUSE), true), PollTimeout::from(250u16), "a repair waits between two attempts");
     }
 }
