@@ -43,8 +43,9 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn connect(server: SocketAddr, limit: Duration) -> Result<Caller, RpcError> {
-        let stream = TcpStream::connect_timeout(&server, limit).map_err(RpcError::Connect)?;
+    /// `limit` is for each answer.
+    pub fn connect(server: SocketAddr, connect: Duration, limit: Duration) -> Result<Caller, RpcError> {
+        let stream = TcpStream::connect_timeout(&server, connect).map_err(RpcError::Connect)?;
         for set in
             [stream.set_read_timeout(Some(limit)), stream.set_write_timeout(Some(limit)), stream.set_nodelay(true)]
         {
@@ -84,13 +85,13 @@ impl Caller {
 
 /// One question over a connection of its own.
 pub fn ask(server: SocketAddr, major: u32, limit: Duration) -> Result<(), RpcError> {
-    Caller::connect(server, limit)?.ask(major)
+    Caller::connect(server, limit, limit)?.ask(major)
 }
 
 /// The port of NFS over TCP; 0: there is none.
 pub fn find_port(rpcbind: SocketAddr, major: u32, limit: Duration) -> Result<u16, RpcError> {
     let arguments = [NFS, major, TCP, 0];
-    let results = Caller::connect(rpcbind, limit)?.call(RPCBIND, RPCBIND_VERSION, GETPORT, &arguments)?;
+    let results = Caller::connect(rpcbind, limit, limit)?.call(RPCBIND, RPCBIND_VERSION, GETPORT, &arguments)?;
     results.first().and_then(|port| u16::try_from(*port).ok()).ok_or(RpcError::Reply(ReplyError::NotRpc))
 }
 
@@ -147,8 +148,9 @@ mod tests {
 
     #[test]
     fn a_server_that_closes_the_connection_is_seen() {
+        const LIMIT: Duration = Duration::from_secs(5);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let caller = Caller::connect(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
+        let caller = Caller::connect(listener.local_addr().unwrap(), LIMIT, LIMIT).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         assert!(!caller.is_closed());
         drop(accepted);

@@ -3,7 +3,9 @@
 //! in a file whose write can hang: it waits for a lock of the connection (`XPRT_LOCKED`) whose release wakes nobody in most
 //! places. So a thread of its own writes, and nobody waits for it.
 
+use super::gate::{self, Gate};
 use super::rpc::{Caller, RpcError};
+use crate::cgroup;
 use crate::netroot::{Keeper, Site, State, Watch, survival};
 use crate::phases::PhaseError;
 use std::fs;
@@ -14,9 +16,11 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 /// Between two attempts to reach a server that is lost, and between two looks at the connection to one that is not.
-const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(250);
 /// Looks between two questions while all is well.
-const QUIET: u32 = 4;
+const QUIET: u32 = 8;
+/// One attempt to connect. A server that is back must be found soon, so none may take long.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A busy server may take as long for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The kernel's connections (net/sunrpc/sysfs.c).
@@ -37,13 +41,16 @@ impl NfsKeeper {
         watch.set(State::Up, "");
         let told = watch.clone();
         let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        let gate = Gate::to(server, Path::new(cgroup::ROOT))
+            .inspect_err(|errno| watch.note(&["the kernel waits 3 s when it is refused: ", errno.desc()].concat()))
+            .ok();
         let (poke, poked) = mpsc::channel::<()>();
         survival::spawn("nfs-connect", move || {
             while poked.recv().is_ok() {
                 reconnect(Path::new(SWITCHES), server);
             }
         })?;
-        survival::spawn("nfs", move || follow(server, major, &told, &poke, &pause))?;
+        survival::spawn("nfs", move || follow(server, major, &told, gate.as_deref(), &poke, &pause))?;
         Ok(NfsKeeper { server, watch, stop })
     }
 }
@@ -62,29 +69,51 @@ impl Keeper for NfsKeeper {
 }
 
 /// Until `pause` says that it is over. What `poke` is sent makes the kernel connect.
-fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
+fn follow(
+    server: SocketAddr,
+    major: u32,
+    watch: &Watch,
+    gate: Option<&Gate>,
+    poke: &Sender<()>,
+    pause: &dyn Fn(Duration) -> bool,
+) {
     let mut caller = None;
-    let mut lost = false;
+    // Since when it is.
+    let mut lost = None;
+    let wanted = || gate.is_some_and(Gate::is_wanted);
     loop {
-        match sign_of_life(&mut caller, server, major) {
+        // The kernel has not noticed that its connection is dead, or may wait for longer than it has to.
+        let sleeps = lost.is_some_and(|since| gate.is_none_or(|gate| gate.held_back() < since));
+        // Where we can connect, the kernel can.
+        let reached = || {
+            if let Some(gate) = gate
+                && (sleeps || gate.is_wanted())
+            {
+                gate.open();
+            }
+        };
+        let fresh = caller.is_none();
+        match sign_of_life(&mut caller, server, major, &reached) {
             Ok(()) => {
-                if std::mem::replace(&mut lost, false) {
-                    let _ = poke.send(());
+                if lost.take().is_some() {
+                    if sleeps {
+                        let _ = poke.send(());
+                    }
                     watch.set(State::Up, "");
                 }
             }
             Err(error) => {
-                let fresh = caller.take().is_none();
+                caller = None;
                 // A connection that the server closed says nothing yet: the next one does.
                 if fresh {
-                    lost = true;
+                    lost = lost.or_else(|| Some(gate::now()));
                     watch.set(State::Lost, &error.to_string());
                 }
             }
         }
-        let go_on = match (&caller, lost) {
+        let go_on = match (&caller, lost.is_some()) {
             // A server that ends closes its connections: that is seen before the next question.
-            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || pause(AGAIN)),
+            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || wanted() || pause(AGAIN)),
             (None, true) => pause(AGAIN),
             (None, false) => pause(Duration::ZERO),
         };
@@ -94,16 +123,23 @@ fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, paus
     }
 }
 
-fn sign_of_life(caller: &mut Option<Caller>, server: SocketAddr, major: u32) -> Result<(), RpcError> {
-    match caller {
-        Some(caller) => caller.ask(major),
-        None => {
-            let mut fresh = Caller::connect(server, PATIENCE)?;
-            fresh.ask(major)?;
-            *caller = Some(fresh);
-            Ok(())
-        }
+/// Over the connection that there is, or a new one. Calls `reached` when the server is there.
+fn sign_of_life(
+    caller: &mut Option<Caller>,
+    server: SocketAddr,
+    major: u32,
+    reached: &dyn Fn(),
+) -> Result<(), RpcError> {
+    if let Some(caller) = caller {
+        caller.ask(major)?;
+        reached();
+        return Ok(());
     }
+    let mut fresh = Caller::connect(server, CONNECT_TIMEOUT, PATIENCE)?;
+    reached();
+    fresh.ask(major)?;
+    *caller = Some(fresh);
+    Ok(())
 }
 
 /// Gives the kernel's connections to that server the address that they have: it drops them and connects at once
