@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// How long the kernel may connect after an answer of the server, and that once: at least one of its attempts falls into it.
 const OPEN: Duration = Duration::from_millis(500);
+/// While we do not reach the server, the kernel may try it for itself as often.
+const NOW_AND_THEN: Duration = Duration::from_secs(60);
 /// A mount of the root and those of volumes can share the kernel's connection: then they share the gate too.
 static GATES: Mutex<Vec<(SocketAddr, Weak<Gate>)>> = Mutex::new(Vec::new());
 
@@ -134,6 +136,14 @@ impl Gate {
         let (open_until, held_back) = (now + OPEN.as_nanos() as u64, self.held_back());
         // It only fails for what is no map or no element of it.
         let _ = self.element(MAP_UPDATE_ELEM, &mut State { open_until, held_back });
+    }
+
+    /// Opens it where that was long ago: a server may let the kernel in, and not us.
+    pub fn open_now_and_then(&self, lost_since: u64) {
+        let last = lost_since.max(self.opened.load(Ordering::Relaxed));
+        if now().saturating_sub(last) > NOW_AND_THEN.as_nanos() as u64 {
+            self.open();
+        }
     }
 
     /// Whether the kernel was held back since the gate was opened last.

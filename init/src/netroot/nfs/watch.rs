@@ -106,7 +106,8 @@ fn follow(
                 caller = None;
                 // A connection that the server closed says nothing yet: the next one does.
                 if fresh {
-                    lost = lost.or_else(|| Some(gate::now()));
+                    let since = *lost.get_or_insert_with(gate::now);
+                    gate.inspect(|gate| gate.open_now_and_then(since));
                     watch.set(State::Lost, &error.to_string());
                 }
             }
