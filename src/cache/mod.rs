@@ -175,7 +175,7 @@ impl Cache {
             let (lock, _) = session::open_lock(&self.root.join("locks"), &lock_name(&key))?;
             if lock.try_lock().is_ok() {
                 let path = found.path();
-                std::fs::remove_file(&path).map_err(CacheError::io("remove", &path))?;
+                session::unless_gone(std::fs::remove_file(&path)).map_err(CacheError::io("remove", &path))?;
             }
         }
         Ok(())

@@ -62,7 +62,8 @@ pub fn remove_leftovers(root: &Path) -> Result<(), CacheError> {
         let owner = File::options().write(true).open(dir.join(OWNER));
         let alive = owner.as_ref().is_ok_and(|file| file.try_lock().is_err());
         if !alive {
-            remove_tree(&dir).map_err(CacheError::io("remove", &dir))?;
+            // Its build may have ended, and removed it, since the folder was read.
+            unless_gone(remove_tree(&dir)).map_err(CacheError::io("remove", &dir))?;
         }
     }
     Ok(())
@@ -81,6 +82,14 @@ pub fn open_lock(dir: &Path, name: &str) -> Result<(File, PathBuf), CacheError> 
     let path = dir.join(name);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     Ok((file.map_err(CacheError::io("make", &path))?, path))
+}
+
+/// Nothing is wrong with a removal if somebody else was first.
+pub fn unless_gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// `remove_dir_all`, also for trees with read-only folders (Go's module cache) and for single files.

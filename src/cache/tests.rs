@@ -104,6 +104,14 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
 }
 
 #[test]
+fn builds_may_begin_while_others_end() {
+    let (_dir, cache) = new_cache();
+    let root = cache.root();
+    let work = || (0..200).for_each(|_| drop(Cache::open(root).unwrap().temp_file().unwrap()));
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(work))));
+}
+
+#[test]
 fn what_a_killed_process_left_is_removed() {
     let (_dir, cache) = new_cache();
     // flock(1) stands for a build: it holds the lock of its session until it is killed.
