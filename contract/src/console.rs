@@ -12,6 +12,8 @@
 //! bootwright: 40.100 down poweroff
 //! ```
 
+pub mod untangle;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -4,6 +4,7 @@ use super::SmokeError;
 use super::console::plain_text;
 use super::qmp::Qmp;
 use crate::interrupt;
+use bootwright_contract::console::untangle::Untangler;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -20,7 +21,7 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 /// What a QEMU process tells.
 #[derive(Debug)]
 pub enum Output {
-    /// A line of the first serial port, control characters dropped.
+    /// A whole line of the first serial port, control characters dropped.
     Line(String),
     /// Standard output was closed: QEMU has ended, or is about to.
     End,
@@ -114,6 +115,7 @@ impl Drop for Machine {
 fn read_console(stdout: impl Read, mut log: std::fs::File, sender: &Sender<Output>) {
     let mut stdout = BufReader::new(stdout);
     let mut line = Vec::new();
+    let mut untangler = Untangler::default();
     loop {
         line.clear();
         match (&mut stdout).take(LINE_BYTES).read_until(b'\n', &mut line) {
@@ -122,11 +124,14 @@ fn read_console(stdout: impl Read, mut log: std::fs::File, sender: &Sender<Outpu
         }
         // The log is for people: a full disk must not stop the boot from being watched.
         let _ = log.write_all(&line);
-        if sender.send(Output::Line(plain_text(&String::from_utf8_lossy(&line)))).is_err() {
+        let whole = untangler.feed(&plain_text(&String::from_utf8_lossy(&line)));
+        if whole.into_iter().any(|line| sender.send(Output::Line(line)).is_err()) {
             break;
         }
     }
-    let _ = sender.send(Output::End);
+    // Nobody may listen any more.
+    let rest = untangler.end().map(Output::Line);
+    let _ = rest.into_iter().chain([Output::End]).try_for_each(|last| sender.send(last));
 }
 
 #[cfg(test)]
@@ -142,7 +147,10 @@ mod tests {
     #[test]
     fn lines_log_and_complaint_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let mut machine = start("printf '\\033[1mone\\r\\ntwo'; echo bad >&2; exit 3", dir.path());
+        let mut machine = start(
+            "printf '\\033[1mo[    1.000000] two\\r\\nne\\r\\nthr[    1.000001] four\\r\\n'; echo bad >&2; exit 3",
+            dir.path(),
+        );
         let lines: Vec<String> = machine
             .output
             .iter()
@@ -151,10 +159,13 @@ mod tests {
                 Output::End => None,
             })
             .collect();
-        assert_eq!(lines, ["one", "two"]);
+        assert_eq!(lines, ["[    1.000000] two", "one", "[    1.000001] four", "thr"]);
         let status = machine.wait(Instant::now() + Duration::from_secs(10)).unwrap();
         assert_eq!((status.code(), machine.complaint().as_str()), (Some(3), "bad"));
-        assert_eq!(std::fs::read(dir.path().join("log")).unwrap(), b"\x1b[1mone\r\ntwo");
+        assert_eq!(
+            std::fs::read(dir.path().join("log")).unwrap(),
+            b"\x1b[1mo[    1.000000] two\r\nne\r\nthr[    1.000001] four\r\n"
+        );
     }
 
     #[test]

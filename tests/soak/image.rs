@@ -1,5 +1,6 @@
 //! Images of `rescue`, each in a folder of its own, with the user's cache.
 
+use crate::console;
 use crate::ssh::key;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +42,6 @@ impl Image {
 
     /// What the machine has said so far.
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.dir.join("smoke/console.log")).unwrap_or_default()).into_owned()
+        console::read(&self.dir.join("smoke/console.log"))
     }
 }

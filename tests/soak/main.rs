@@ -2,6 +2,8 @@
 //! for `SOAK_MINUTES` (20). Every byte is checked; one error, one lost byte or one machine that does not come back fails it.
 //! `SOAK_SEED` repeats a run's times, `SOAK_ROOTS` names some roots only.
 
+#[path = "../support/console.rs"]
+mod console;
 #[path = "../support/ganesha.rs"]
 mod ganesha;
 mod image;

@@ -1,6 +1,7 @@
 //! Images of the shipped recipes, built by the tool itself, each once in a run of the tests, with the user's cache. Each
 //! test has a folder of links to what was built, so that tests which boot the same image at once have their own logs.
 
+use crate::console;
 use assert_cmd::Command;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ impl Image {
 
     /// What the machine has said so far.
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.dir().join("smoke/console.log")).unwrap_or_default()).into_owned()
+        console::read(&self.dir().join("smoke/console.log"))
     }
 
     /// A copy whose files may be changed.

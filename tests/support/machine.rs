@@ -1,6 +1,7 @@
 //! Machines with network cards of the test's own, whose cables it can pull. A reset starts them again.
 
 use crate::QEMU;
+use crate::console;
 use crate::image::Image;
 use crate::lan::{self, Lan};
 use crate::qmp::qmp;
@@ -92,7 +93,7 @@ impl Machine {
     }
 
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("console")).unwrap_or_default()).into_owned()
+        console::read(&self.folder.path().join("console"))
     }
 
     #[track_caller]

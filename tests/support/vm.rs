@@ -1,5 +1,6 @@
 //! Smoke boots by way of the tool. As many run at once as the tests have threads: one for each processor.
 
+use super::console;
 use super::image::{Image, tool};
 use super::qmp::qmp;
 pub use super::running::{Running, free_port, runs, wait_until};
@@ -27,6 +28,11 @@ impl Outcome {
         String::from_utf8_lossy(&std::fs::read(self.logs.join(name)).unwrap_or_default()).into_owned()
     }
 
+    /// What the machine has said.
+    pub fn console(&self) -> String {
+        console::read(&self.logs.join("console.log"))
+    }
+
     /// The guest's uptime at which an expectation was reached.
     pub fn uptime_s(&self, expectation: &str) -> Option<f64> {
         uptime_s(&self.report, expectation)
@@ -34,7 +40,7 @@ impl Outcome {
 
     #[track_caller]
     pub fn assert_passed(&self) {
-        assert_eq!(self.code, Some(0), "{}\n{}", self.stderr, self.log("console.log"));
+        assert_eq!(self.code, Some(0), "{}\n{}", self.stderr, self.console());
         assert_eq!(self.report["passed"], true);
     }
 
@@ -72,16 +78,14 @@ pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bootwright"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("smoke").args(image.arguments()).args(args);
     let mut tool = command.stdout(Stdio::null()).spawn().expect("the tool was built");
-    let log = image.dir().join("smoke/console.log");
-    let read = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     // The tool has a deadline, so this has one too.
-    while !read().contains(text) && tool.try_wait().expect("it is our child").is_none() {
+    while !image.console().contains(text) && tool.try_wait().expect("it is our child").is_none() {
         std::thread::sleep(Duration::from_millis(50));
     }
     // QEMU dies with it; both calls only fail when it has ended already.
     let _ = tool.kill();
     let _ = tool.wait();
-    let console = read();
+    let console = image.console();
     assert!(console.contains(text), "no {text:?} in\n{console}");
     console
 }

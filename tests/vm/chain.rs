@@ -4,7 +4,7 @@ use crate::image::{Image, tool};
 use crate::serve::Serve;
 use crate::ssh::{key, ssh_ok};
 use crate::tgt::{self, Target, Tgt};
-use crate::vm::{Outcome, Running, smoke, wait_until};
+use crate::vm::{Running, smoke, wait_until};
 use crate::{QEMU, need::have, rescue};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,10 +70,6 @@ pub fn entry(serve: &Serve) -> String {
     format!("http://10.0.2.2:{}/boot/boot.ipxe", serve.port)
 }
 
-fn console(outcome: &Outcome) -> String {
-    outcome.log("console.log")
-}
-
 #[test]
 fn uefi_boots_over_the_network() {
     if !have(&[QEMU]) {
@@ -117,7 +113,7 @@ fn a_stranger_gets_the_menu_and_its_default_with_uefi() {
         ["--via", "ipxe", "--firmware", "uefi", "--bootfile", &bootfile, "--mac", mac, "--deadline-s", DEADLINE_S];
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();
-    assert!(console(&outcome).contains("is no known node"), "{}", console(&outcome));
+    assert!(outcome.console().contains("is no known node"), "{}", outcome.console());
     let log = serve.log();
     assert!(log.contains("GET /boot/menu.ipxe 200") && log.contains("GET /rescue/initrd.img 200"), "{log}");
     assert_eq!(serve.node(mac)["known"], false);
@@ -145,7 +141,7 @@ fn undionly_loads_a_nodes_script_and_its_root_is_fetched_from_the_same_server() 
     let args = ["--via", "ipxe", "--bootfile", &first, "--mac", MAC, "--deadline-s", DEADLINE_S];
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();
-    let console = console(&outcome);
+    let console = outcome.console();
     assert!(console.contains("the driver is undionly"), "{console}");
     let log = serve.log();
     for fetch in [
@@ -183,7 +179,7 @@ fn a_nodes_iscsi_root_is_taken_over_from_ipxe() {
     let args = [&["--via", "ipxe", "--bootfile", &entry, "--deadline-s", DEADLINE_S][..], &ids].concat();
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();
-    let console = console(&outcome);
+    let console = outcome.console();
     // The kernel prints the whole command line; the secret is not on it either.
     assert!(console.contains("bw.root=iscsi:ibft") && !console.contains("secret"), "{console}");
     for said in [
@@ -225,7 +221,7 @@ fn pxelinux_boots_a_node_by_tftp() {
     let args = ["--via", "ipxe", "--bootfile", "boot/pxelinux.0", "--mac", MAC, "--deadline-s", DEADLINE_S];
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();
-    let console = console(&outcome);
+    let console = outcome.console();
     assert!(console.contains("bootwright: this is n1"), "{console}");
     assert!(console.contains("bw.hostname=n1"), "the kernel says its command line: {console}");
 }

@@ -1,6 +1,7 @@
 //! The boot chain in a network of its own: a bridge with the lab's server, and a machine whose UEFI has no iPXE.
 
 use crate::chain::{Lab, MAC, NODES};
+use crate::console;
 use crate::vm::wait_until;
 use crate::{QEMU, need::have, rescue};
 use std::os::unix::process::CommandExt;
@@ -107,7 +108,7 @@ impl Network {
         });
         assert!(self.signal("INT"));
         let ended = self.server.wait().unwrap();
-        let (log, console) = (self.read("serve.log"), self.read("console.log"));
+        let (log, console) = (self.read("serve.log"), console::read(&self.dir.join("console.log")));
         assert!(ended.success(), "{log}");
         for expected in others.iter().chain([&last]) {
             assert!(log.contains(expected), "no {expected:?} in:\n{log}\n{console}");

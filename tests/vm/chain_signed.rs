@@ -67,18 +67,15 @@ fn ipxe_verifies_what_it_boots() {
     let first = format!("http://10.0.2.2:{}/first.ipxe", serve.port);
     let args = ["--via", "ipxe", "--firmware", "uefi", "--bootfile", &first, "--mac", MAC, "--deadline-s", DEADLINE_S];
     let refused = "verifying the signatures failed, attempt 1 of 5";
-    let log = lab.image.dir().join("smoke/console.log");
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
-            wait_until(refused, Duration::from_secs(250), || {
-                String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).contains(refused)
-            });
+            wait_until(refused, Duration::from_secs(250), || lab.image.console().contains(refused));
             std::fs::write(&initrd, &signed).unwrap();
         });
         smoke(&lab.image, &args)
     });
     outcome.assert_passed();
-    let console = outcome.log("console.log");
+    let console = outcome.console();
     let (before, _) = console.split_once(refused).expect("it was waited for");
     assert!(before.contains("initrd.img.sig... ok"), "the kernel was good: {console}");
     let log = serve.log();

@@ -90,8 +90,7 @@ fn crun_runs_containers_and_kubelet_a_pod() {
     let cgroups = ssh_ok(&machine, "find /sys/fs/cgroup/kubepods -name cgroup.procs | xargs cat | wc -l");
     assert!(cgroups.trim().parse::<u32>().is_ok_and(|count| count >= 2), "sandbox and container: {cgroups}");
     power_off(machine);
-    let console = std::fs::read(image.dir().join("smoke/console.log")).expect("a boot left it");
-    let console = String::from_utf8_lossy(&console);
+    let console = image.console();
     let told = console.find("the pod was told").unwrap_or_else(|| panic!("{console}"));
     let down = console.find("down poweroff").unwrap_or_else(|| panic!("{console}"));
     assert!(told < down && !console.contains("did not end in order"), "{console}");

@@ -36,6 +36,5 @@ fn status_logs_timeline_restart_and_poweroff() {
     ssh(&machine, "bootwright-ctl poweroff");
     let qemu = machine.qemu_pid();
     wait_until("the machine is off", Duration::from_secs(60), || !runs(qemu));
-    let console = std::fs::read(image.dir().join("smoke/console.log")).unwrap();
-    assert!(String::from_utf8_lossy(&console).contains("down poweroff"));
+    assert!(image.console().contains("down poweroff"), "{}", image.console());
 }

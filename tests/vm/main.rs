@@ -1,5 +1,7 @@
 //! Built images in real machines. One scenario a file; each has a deadline, and needs QEMU.
 
+#[path = "../support/console.rs"]
+mod console;
 #[path = "../support/ganesha.rs"]
 mod ganesha;
 #[path = "../support/http.rs"]

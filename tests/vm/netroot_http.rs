@@ -57,7 +57,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_server() {
     }
     assert_eq!(Kubelet::of(&machine), before);
     power_off(machine);
-    let console = std::fs::read_to_string(image.dir().join("smoke/console.log")).expect("it is text");
+    let console = image.console();
     assert!(console.contains("down poweroff") && !console.contains(" is lost"), "{console}");
 }
 
@@ -72,11 +72,8 @@ fn a_foreign_server_that_starts_late_and_knows_no_ranges() {
     let words = root(&format!("http://127.0.0.1:{}/root.img", server.port));
     let outcome = std::thread::scope(|scope| {
         let booting = scope.spawn(|| boot(&image, &words, DEADLINE));
-        let console = image.dir().join("smoke/console.log");
-        wait_until("the guest has tried", Duration::from_secs(120), || {
-            let text = std::fs::read(&console).unwrap_or_default();
-            String::from_utf8_lossy(&text).contains("Connection refused")
-        });
+        let refused = || image.console().contains("Connection refused");
+        wait_until("the guest has tried", Duration::from_secs(120), refused);
         std::thread::sleep(Duration::from_secs(20));
         server.restart();
         booting.join().expect("the boot was watched to its end")
@@ -120,7 +117,7 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
     let words: Vec<String> = [&missing, &short, &long, &damaged, &good].into_iter().map(|url| root(url)).collect();
     let outcome = boot(&image, &words.join(" "), DEADLINE);
     outcome.assert_passed();
-    let console = outcome.log("console.log");
+    let console = outcome.console();
     let size = format!("the server has a file of {} bytes, the root image has {}", disk.len() / 2, disk.len());
     let too_long = format!("the file has more than {} bytes", disk.len());
     let not_found = "missing.img`: the server answered 404 (not found)";
@@ -129,7 +126,7 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
     }
     let outcome = boot(&image, &root(&missing), "25");
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
-    assert!(outcome.log("console.log").contains("phase root failed"), "{}", outcome.log("console.log"));
+    assert!(outcome.console().contains("phase root failed"), "{}", outcome.console());
 }
 
 /// A web server with TLS in a folder: program, port and the folder's `NAME.pem` with key and certificate.
@@ -188,12 +185,8 @@ fn https_is_for_servers_with_a_good_certificate() {
     let url = |server: &Server| root(&format!("https://127.0.0.1:{}/root.img", server.port));
     let outcome = boot(&image, &format!("{} {}", url(&bad), url(&good)), DEADLINE);
     outcome.assert_passed();
-    let console = outcome.log("console.log");
+    let console = outcome.console();
     assert!(console.contains("the server's certificate is not good: x509: certificate signed by unknown"), "{console}");
     let outcome = boot(&self::image(), &url(&good), "25");
-    assert!(
-        outcome.log("console.log").contains("this image has no program for https"),
-        "{}",
-        outcome.log("console.log")
-    );
+    assert!(outcome.console().contains("this image has no program for https"), "{}", outcome.console());
 }

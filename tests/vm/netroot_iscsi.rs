@@ -194,7 +194,7 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
     ];
     let sources: Vec<String> = cases.iter().map(|(place, _)| format!("iscsi://{place}")).collect();
     let outcome = boot(&image, &sources, &["--deadline-s", "180"]);
-    let said = said(&outcome.log("console.log"));
+    let said = said(&outcome.console());
     outcome.assert_passed();
     for (place, message) in &cases {
         let (_, rest) = place.split_once("10.0.2.2:").expect("each is there");

@@ -115,7 +115,7 @@ fn what_is_wrong_is_told() {
     let outcome = smoke(&image, &[&words[..], &limits].concat());
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     for (server, export, message) in cases {
-        let (message, console) = (message.replace("PORT", &server.port.to_string()), outcome.log("console.log"));
+        let (message, console) = (message.replace("PORT", &server.port.to_string()), outcome.console());
         assert!(console.contains(&message), "no {message:?} for {export} in {console}");
     }
 }

@@ -134,7 +134,7 @@ fn version_3_is_found_by_rpcbind() {
     let words = format!("bw.root=nfs://10.0.2.2{}?vers=3", tree.display());
     let outcome = smoke(&image, &["--append", &words, "--deadline-s", "120"]);
     outcome.assert_passed();
-    assert!(outcome.log("console.log").contains("is attached"));
+    assert!(outcome.console().contains("is attached"));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn what_is_wrong_is_told() {
     let outcome = smoke(&image, &[&words[..], &limits].concat());
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     for (_, place, message) in cases {
-        let console = outcome.log("console.log");
+        let console = outcome.console();
         assert!(console.contains(message), "no {message:?} for {place} in {console}");
     }
 }

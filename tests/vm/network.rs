@@ -143,7 +143,7 @@ fn a_root_from_a_server_that_has_only_ipv6() {
     let words = words.each_ref().map(String::as_str);
     let outcome = smoke(&image, &[&words[..], &["--deadline-s", "180"]].concat());
     outcome.assert_passed();
-    let console = outcome.log("console.log");
+    let console = outcome.console();
     for message in sources.map(|(_, _, _, message)| message).into_iter().chain(["eth0 has fec0::"]) {
         assert!(console.contains(message), "no {message:?} in {console}");
     }

@@ -10,5 +10,5 @@ fn the_acpi_button_is_an_orderly_end() {
     let outcome = smoke(&rescue(), &["--powerdown"]);
     outcome.assert_passed();
     assert!(outcome.report["powerdown_s"].as_f64().is_some(), "{:#}", outcome.report);
-    assert!(outcome.log("console.log").contains("down poweroff"));
+    assert!(outcome.console().contains("down poweroff"));
 }

@@ -90,7 +90,7 @@ fn hash(bytes: &[u8]) -> String {
 #[track_caller]
 fn assert_renewed(outcome: &Outcome) {
     outcome.assert_passed();
-    let console = outcome.log("console.log");
+    let console = outcome.console();
     assert!(console.contains(RENEWED), "{console}");
 }
 
@@ -110,7 +110,7 @@ fn a_signed_image_is_taken_without_a_new_initrd() {
     lab.web.page("/root.img", &disk, &[Step::Serve]);
     let outcome = lab.boot(&[&old, &forged, &good].map(|url| format!("bw.root={url}.img")), &[]);
     outcome.assert_passed();
-    let console = outcome.log("console.log");
+    let console = outcome.console();
     for message in [
         "old.json`: its serial is 1, and this initrd refuses what is older than ",
         "forged.json`: its signature is not by the key of this initrd",

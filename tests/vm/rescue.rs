@@ -40,7 +40,7 @@ fn a_network_root_is_refused_by_an_image_without_them() {
     let outcome = smoke(&rescue(), &["--append", "bw.root=nbd://10.0.2.2/rescue", "--deadline-s", "60"]);
     outcome.assert_failed("PID1 stopped in phase `root`");
     let told = "this image's PID1 has no network roots, and cannot reach `nbd://10.0.2.2/rescue`: build the image with `--root";
-    assert!(outcome.log("console.log").contains(told), "{}", outcome.log("console.log"));
+    assert!(outcome.console().contains(told), "{}", outcome.console());
 }
 
 #[test]

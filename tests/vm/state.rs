@@ -103,7 +103,7 @@ fn what_holds_anything_is_left_as_it_is() {
         let image = image("state", RECIPE, server.port);
         let outcome = crate::vm::smoke(&image, &["--append", "bw.policy.state=reboot:1", "--deadline-s", "90"]);
         assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
-        assert!(outcome.log("console.log").contains(message), "{message} in {}", outcome.log("console.log"));
+        assert!(outcome.console().contains(message), "{message} in {}", outcome.console());
         assert!(std::fs::read(&disk).expect("it is there") == before, "it was written to");
     }
 }

@@ -1,5 +1,6 @@
 //! The hardware watchdog: it lets a machine live whose PID1 lives, and resets one whose PID1 does not.
 
+use crate::console;
 use crate::image::Image;
 use crate::vm::{boot_until, wait_until};
 use crate::{QEMU, need::have};
@@ -64,7 +65,7 @@ impl Machine {
     }
 
     fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+        console::read(&self.console)
     }
 
     fn type_in(&mut self, key: u8) {
