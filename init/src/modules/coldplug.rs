@@ -37,7 +37,6 @@ pub fn load_for_devices(loader: &mut Loader, devices: &Devices) -> Vec<String> {
     let mut known = HashSet::new();
     let mut failed = Vec::new();
     let mut found = devices.modaliases.clone();
-    found.extend(devices.events.pending().unwrap_or_else(walk));
     while !found.is_empty() {
         for alias in found {
             if known.insert(alias.clone()) {

@@ -1,4 +1,4 @@
-//! What `/lib/modules/<release>` says: modules.dep, modules.alias, modules.softdep, modules.builtin
+//! What `/lib/modules/<release>` says: modules.dep, modules.alias, modules.softdep, modules.builtin, modules.sums
 //! (modules.dep(5), modprobe.d(5)). Names are kept with `_` for `-`, as the kernel does.
 
 use super::pattern;
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The four files, parsed.
+/// The five files, parsed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Index {
     folder: PathBuf,

@@ -10,7 +10,7 @@ mod keeper;
 mod tests;
 
 use super::source::{Nbd, Source};
-use super::{Attached, Site, State};
+use super::{Attached, Site, State, survival};
 use crate::net::netlink::NetlinkError;
 use crate::net::netlink::generic::GenericError;
 use crate::phases::PhaseError;
@@ -24,8 +24,6 @@ use std::time::Duration;
 
 /// No devices in advance, no partitions: the kernel makes the one that is asked for.
 pub const MODULES: &[(&str, &str)] = &[("nbd", "nbds_max=0 max_part=0")];
-/// One attempt to connect. A server that is back must be found soon, so none may take long.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// For requests until one takes longer: what netlink takes is whole seconds. Nothing is on its way yet, and that is the
 /// only time for it: the kernel freezes the device for this file until all requests have their answers (since Linux 6.11).
 const FIRST_TIMEOUT_MS: &str = "500";
@@ -113,7 +111,7 @@ impl Place {
 
     fn connect_to(&self, address: SocketAddr, patience: Duration) -> Result<Connection, NbdError> {
         let failed = |cause| NbdError::Connect { address, cause };
-        let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(failed)?;
+        let mut stream = TcpStream::connect_timeout(&address, survival::CONNECT_TIMEOUT).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         stream.set_read_timeout(Some(patience)).map_err(failed)?;
         stream.set_write_timeout(Some(patience)).map_err(failed)?;

@@ -8,7 +8,10 @@ use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+/// One attempt to connect. A server that is back must be found soon, so none may take long.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Stack of a recovery thread; all of it is touched at the start.
 const STACK: usize = 128 << 10;
 /// Leaves room for what has been used before and for the guard page.

@@ -19,8 +19,6 @@ use std::time::Duration;
 const AGAIN: Duration = Duration::from_millis(250);
 /// Looks between two questions while all is well.
 const QUIET: u32 = 8;
-/// One attempt to connect. A server that is back must be found soon, so none may take long.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A busy server may take as long for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The kernel's connections (net/sunrpc/sysfs.c).
@@ -136,7 +134,7 @@ fn sign_of_life(
         reached();
         return Ok(());
     }
-    let mut fresh = Caller::connect(server, CONNECT_TIMEOUT, PATIENCE)?;
+    let mut fresh = Caller::connect(server, survival::CONNECT_TIMEOUT, PATIENCE)?;
     reached();
     fresh.ask(major)?;
     *caller = Some(fresh);
