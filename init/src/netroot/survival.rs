@@ -12,6 +12,11 @@ use std::time::Duration;
 
 /// One attempt to connect. A server that is back must be found soon, so none may take long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// For an answer of a server that has just come back: it, or the connection, may not be ready yet. Doubles with each
+/// handshake that fails.
+pub const FIRST_PATIENCE: Duration = Duration::from_millis(700);
+/// Pauses between two attempts grow once.
+const LONG_AWAY: Duration = Duration::from_secs(30);
 /// Stack of a recovery thread; all of it is touched at the start.
 const STACK: usize = 128 << 10;
 /// Leaves room for what has been used before and for the guard page.
@@ -23,6 +28,12 @@ pub const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
 /// `MCL_ONFAULT` of asm-generic/mman.h (since Linux 4.4): what is locked is what is used, not all that could be.
 const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(4);
+
+/// Between two attempts to reach a server that has been away for so long. Never long: I/O goes on at most 2 s after the
+/// server is back.
+pub fn pause(away: Duration) -> Duration {
+    Duration::from_millis(if away < LONG_AWAY { 250 } else { 500 })
+}
 
 /// Called by PID1's first thread once the root is known to be on the network: what it starts from then on inherits the
 /// flag that keeps the kernel from waiting for I/O to find memory for it. Programs that are started drop it.

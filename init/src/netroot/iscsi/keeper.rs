@@ -16,12 +16,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two attempts at the portals: doubles from the first to the last, which bounds how long a server that is back
-/// is not used yet.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// For an answer of a target that has just come back: it may not be ready yet. Doubles with each login that fails.
-const FIRST_PATIENCE: Duration = Duration::from_millis(1500);
+/// After an event that cannot be read.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines about attempts that fail for the same reason.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long a target may take for the answer to a logout that it asked for.
@@ -108,7 +104,7 @@ impl Work {
                     Err(KernelError::Overrun) => self.recover("events of the kernel were lost", Duration::ZERO),
                     Err(error) => {
                         self.watch.note(&error.to_string());
-                        self.sleep(Some(LAST_PAUSE));
+                        self.sleep(Some(PAUSE));
                         break;
                     }
                 }
@@ -151,8 +147,7 @@ impl Work {
         }
         let lost = Instant::now();
         let mut told: Option<(String, Instant)> = None;
-        let mut pause = FIRST_PAUSE;
-        self.session.patience = FIRST_PATIENCE;
+        self.session.patience = survival::FIRST_PATIENCE;
         // A server that went down on purpose is often back at once: the wait is only for those that agreed on one.
         self.sleep(Some(wait));
         while !self.session.is_given_up() {
@@ -174,8 +169,7 @@ impl Work {
                     }
                 }
             }
-            self.sleep(Some(pause));
-            pause = if lost.elapsed() < LAST_PAUSE { pause } else { (pause * 2).min(LAST_PAUSE) };
+            self.sleep(Some(survival::pause(lost.elapsed())));
         }
     }
 

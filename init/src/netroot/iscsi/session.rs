@@ -2,6 +2,7 @@
 //! I/O waits meanwhile. The order of requests is open-iscsi's; a login goes through the kernel, which alone knows the
 //! session's CmdSN.
 
+use super::super::survival::CONNECT_TIMEOUT;
 use super::kernel::{Kernel, KernelError};
 use super::login::{LoggedIn, Login, LoginError, Outcome, Wire, log_in};
 use super::message::{Event, Parameter, Request, Stop};
@@ -20,8 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a TCP connection may take: short, as the next attempt may be the one that the server is back for.
-const CONNECT_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a target may take for one answer.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a wait looks whether it is still wanted.
@@ -151,7 +150,7 @@ impl Session {
     }
 
     fn connect_once(&mut self, portal: SocketAddr, reached: &dyn Fn()) -> Result<Outcome, PortalError> {
-        let stream = connect(portal, CONNECT_PATIENCE).map_err(|cause| PortalError::Reach { portal, cause })?;
+        let stream = connect(portal, CONNECT_TIMEOUT).map_err(|cause| PortalError::Reach { portal, cause })?;
         reached();
         let kernel = |cause| PortalError::Kernel { portal, cause };
         self.kernel.drop_events().map_err(kernel)?;

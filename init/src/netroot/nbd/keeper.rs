@@ -12,11 +12,6 @@ use std::os::fd::AsFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Between two attempts: I/O goes on at most 2 s after the server is back.
-const PAUSE: Duration = Duration::from_millis(250);
-/// Between two words of the handshake of a server that has just come back: it, or the connection, may not be ready yet.
-/// Doubles with each handshake that fails.
-const FIRST_PATIENCE: Duration = Duration::from_millis(700);
 /// A server that needs longer than this for one request is not waited for.
 const LONGEST_TIMEOUT_S: u64 = 24;
 /// The kernel may notice a request without an answer that much later than its timeout.
@@ -45,7 +40,7 @@ struct Recovery {
     /// For requests on this connection, and since when there is this connection.
     timeout_s: u64,
     connected: Instant,
-    /// With the next server's handshake.
+    /// Between two words of the next handshake.
     patience: Duration,
     watch: Watch,
     stop: Sleeper,
@@ -80,7 +75,7 @@ impl NbdKeeper {
             mark,
             timeout_s,
             connected: Instant::now(),
-            patience: FIRST_PATIENCE,
+            patience: survival::FIRST_PATIENCE,
             watch: watch.clone(),
             stop: sleeper,
         };
@@ -173,7 +168,8 @@ impl Recovery {
 
     /// Tries until the device is connected again; false when all is over.
     fn repair(&mut self) -> bool {
-        let mut said = (String::new(), Instant::now());
+        let lost = Instant::now();
+        let mut said = (String::new(), lost);
         loop {
             match self.reconnect(REQUEST_TIMEOUT_S) {
                 Ok(address) => {
@@ -188,7 +184,7 @@ impl Recovery {
                     }
                 }
             }
-            if self.sleep(Some(PAUSE)) {
+            if self.sleep(Some(survival::pause(lost.elapsed()))) {
                 return false;
             }
         }
@@ -198,8 +194,11 @@ impl Recovery {
     fn reconnect(&mut self, timeout_s: u64) -> Result<String, NbdError> {
         let connection = self.place.connect(self.patience);
         // It may have been too slow for us.
-        let next =
-            if matches!(connection, Err(NbdError::Handshake { .. })) { self.patience * 2 } else { FIRST_PATIENCE };
+        let next = if matches!(connection, Err(NbdError::Handshake { .. })) {
+            self.patience * 2
+        } else {
+            survival::FIRST_PATIENCE
+        };
         self.patience = next.min(ANSWER_TIMEOUT);
         let connection = connection?;
         let address = connection.address;
@@ -231,6 +230,7 @@ mod tests {
     fn an_event_that_was_read_already_is_not_waited_for() {
         assert_eq!(patience(None, true), PollTimeout::ZERO);
         assert_eq!(patience(None, false), PollTimeout::NONE);
-        assert_eq!(patience(Some(PAUSE), true), PollTimeout::from(250u16), "a repair waits between two attempts");
+        let pause = survival::pause(Duration::ZERO);
+        assert_eq!(patience(Some(pause), true), PollTimeout::from(250u16), "a repair waits between two attempts");
     }
 }

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-/// Between two attempts to reach a server that is lost, and between two looks at the connection to one that is not.
-const AGAIN: Duration = Duration::from_millis(250);
+/// Between two looks at the connection.
+const LOOK: Duration = Duration::from_millis(250);
 /// Looks between two questions while all is well.
 const QUIET: u32 = 8;
 /// A busy server may take as long for an answer.
@@ -110,11 +110,11 @@ fn follow(
                 }
             }
         }
-        let go_on = match (&caller, lost.is_some()) {
+        let go_on = match (&caller, lost) {
             // A server that ends closes its connections: that is seen before the next question.
-            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || wanted() || pause(AGAIN)),
-            (None, true) => pause(AGAIN),
-            (None, false) => pause(Duration::ZERO),
+            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || wanted() || pause(LOOK)),
+            (None, Some(since)) => pause(survival::pause(Duration::from_nanos(gate::now() - since))),
+            (None, None) => pause(Duration::ZERO),
         };
         if !go_on {
             return;
