@@ -14,9 +14,10 @@ trap stop_servers EXIT
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 await_port() { for _ in $(seq 100); do (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done; echo "no server on port $1" >&2; return 1; }
 
-# RECIPE MODE: starts the server of out/RECIPE-MODE; sets `url` to what the guest's bw.root= is.
+# RECIPE MODE [OPTION...]: builds out/RECIPE-MODE and starts its server; sets `url` to what the guest's bw.root= is.
 serve() {
     local recipe=$1 mode=$2 image=$out/$1-$2 port dir=$work/server-$2
+    build --recipe "$recipe" --root "$mode" "${@:3}" >/dev/null
     image=$(realpath "$image")
     port=$(free_port)
     rm -rf "$dir"; mkdir -p "$dir"
@@ -114,8 +115,7 @@ EOF
     row "worker-nbd: PID1's own time" "$(median "${own[@]}") s" "at most 0.5 s (${own[*]})"
     # The memory of a PID1 that watches a root: rescue has the shell that tells.
     [ -e "$key" ] || ssh-keygen -q -t ed25519 -N "" -f "$key"
-    build --recipe rescue --root nbd --set "ssh_key=$(cat "$key.pub")" >/dev/null
-    serve rescue nbd
+    serve rescue nbd --set "ssh_key=$(cat "$key.pub")"
     coproc MACHINE { exec "$bootwright" smoke --quiet --keep --recipe rescue --root nbd --out "$out" --append "bw.root=$url" --json; }
     local line report=""
     while IFS= read -r line <&"${MACHINE[0]}"; do
@@ -139,21 +139,23 @@ netroot_recovery() {
     done
 }
 
+# The roots take turns, so that a host that gets slower is slower for all of them.
 netroot_boots() {
-    local mode ram reference=() times
-    for _ in $(seq "$boots"); do reference+=("$(healthy 512)"); done
-    row "worker: kubelet healthy at 512 MiB, RAM root" "$(median "${reference[@]}") s" "(${reference[*]})"
-    for mode in nbd iscsi nfs; do
-        serve worker "$mode"
-        for ram in 128 512; do
-            times=()
-            for _ in $(seq "$boots"); do times+=("$(healthy_over "$mode" "$ram")"); done
-            if [ "$ram" = 128 ]; then
-                row "worker-$mode: kubelet healthy at 128 MiB" "$(median "${times[@]}") s" "at most 25 s (${times[*]})"
-            else
-                row "worker-$mode: kubelet healthy at 512 MiB" "$(median "${times[@]}") s" "at most 1.2 times the RAM root (${times[*]})"
-            fi
+    local mode
+    declare -A small large
+    for _ in $(seq "$boots"); do
+        large[ram]+=" $(healthy 512)"
+        for mode in nbd iscsi nfs; do
+            serve worker "$mode"
+            large[$mode]+=" $(healthy_over "$mode" 512)"
+            small[$mode]+=" $(healthy_over "$mode" 128)"
+            stop_servers
         done
-        stop_servers
+    done
+    for mode in ram nbd iscsi nfs; do
+        local middle; middle=$(median ${large[$mode]})
+        [ "$mode" != ram ] || local reference=$middle
+        row "worker, $mode root: kubelet healthy at 512 MiB" "$middle s" "$(awk -v a="$middle" -v b="$reference" 'BEGIN { printf "%.2f", a / b }') of at most 1.2 times the RAM root (${large[$mode]# })"
+        [ "$mode" = ram ] || row "worker, $mode root: kubelet healthy at 128 MiB" "$(median ${small[$mode]}) s" "at most 25 s (${small[$mode]# })"
     done
 }
