@@ -1,7 +1,7 @@
 //! Puts together again what the kernel's lines have cut.
 //!
-//! A serial port takes what programs write a few bytes at a time, and the kernel sends a line of its own whole, in between (Linux,
-//! `serial8250_console_write` in drivers/tty/serial/8250/8250_port.c):
+//! A serial port takes what programs write a few bytes at a time, and the kernel sends a line of its own whole, in between
+//! (Linux, `serial8250_console_write` in drivers/tty/serial/8250/8250_port.c):
 //!
 //! ```text
 //! bootwright: 5.771 phases do[    5.771320] sd 0:0:0:1: Attached SCSI disk

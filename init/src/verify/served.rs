@@ -32,8 +32,8 @@ pub struct Disk {
     pub cached: bool,
 }
 
-/// Checks the size of a root image on a block device; its content is left to [`check_root`](super::check_root). The device may be larger than
-/// the image: disks come in whole sectors, or more.
+/// Checks the size of a root image on a block device; its content is left to [`check_root`](super::check_root). The device
+/// may be larger than the image: disks come in whole sectors, or more.
 pub fn check_device(machine: &Machine, device: &Path) -> Result<Disk, PhaseError> {
     let boot = machine.boot()?;
     let path = device.to_string_lossy().into_owned();
