@@ -1,6 +1,7 @@
 //! What lets PID1 repair a root while everything else waits for it: its memory stays where it is, and making room for
 //! it never waits for the root.
 
+use super::Watch;
 use crate::background;
 use crate::boot::Boot;
 use nix::errno::Errno;
@@ -8,13 +9,15 @@ use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One attempt to connect. A server that is back must be found soon, so none may take long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// For an answer of a server that has just come back: it, or the connection, may not be ready yet. Doubles with each
 /// handshake that fails.
 pub const FIRST_PATIENCE: Duration = Duration::from_millis(700);
+/// A reason why attempts fail is told again after so long.
+const REMIND: Duration = Duration::from_secs(60);
 /// Pauses between two attempts grow once.
 const LONG_AWAY: Duration = Duration::from_secs(30);
 /// Stack of a recovery thread; all of it is touched at the start.
@@ -33,6 +36,19 @@ const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(4);
 /// server is back.
 pub fn pause(away: Duration) -> Duration {
     Duration::from_millis(if away < LONG_AWAY { 250 } else { 500 })
+}
+
+/// Says why attempts fail: a new reason at once, the last one again after a minute.
+#[derive(Default)]
+pub struct Reasons(Option<(String, Instant)>);
+
+impl Reasons {
+    pub fn tell(&mut self, watch: &Watch, text: String) {
+        if self.0.as_ref().is_none_or(|(last, when)| *last != text || when.elapsed() >= REMIND) {
+            watch.note(&text);
+            self.0 = Some((text, Instant::now()));
+        }
+    }
 }
 
 /// Called by PID1's first thread once the root is known to be on the network: what it starts from then on inherits the

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// After an event that cannot be read.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two lines about attempts that fail for the same reason.
-const QUIET: Duration = Duration::from_secs(60);
 /// How long a target may take for the answer to a logout that it asked for.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -146,7 +144,7 @@ impl Work {
             self.watch.note(&error.to_string());
         }
         let lost = Instant::now();
-        let mut told: Option<(String, Instant)> = None;
+        let mut reasons = survival::Reasons::default();
         self.session.patience = survival::FIRST_PATIENCE;
         // A server that went down on purpose is often back at once: the wait is only for those that agreed on one.
         self.sleep(Some(wait));
@@ -161,12 +159,7 @@ impl Work {
                     if matches!(error, PortalError::Login { .. }) {
                         self.session.patience = (self.session.patience * 2).min(ANSWER_PATIENCE);
                     }
-                    let text = error.to_string();
-                    let fresh = told.as_ref().is_none_or(|(last, when)| *last != text || when.elapsed() >= QUIET);
-                    if fresh {
-                        self.watch.note(&text);
-                        told = Some((text, Instant::now()));
-                    }
+                    reasons.tell(&self.watch, error.to_string());
                 }
             }
             self.sleep(Some(survival::pause(lost.elapsed())));

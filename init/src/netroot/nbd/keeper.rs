@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 const LONGEST_TIMEOUT_S: u64 = 24;
 /// The kernel may notice a request without an answer that much later than its timeout.
 const LATE: Duration = Duration::from_secs(2);
-/// Something else than a server that is away is told again after so long.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// The main side of a device's recovery thread.
 pub struct NbdKeeper {
@@ -169,20 +167,14 @@ impl Recovery {
     /// Tries until the device is connected again; false when all is over.
     fn repair(&mut self) -> bool {
         let lost = Instant::now();
-        let mut said = (String::new(), lost);
+        let mut reasons = survival::Reasons::default();
         loop {
             match self.reconnect(REQUEST_TIMEOUT_S) {
                 Ok(address) => {
                     self.watch.set(State::Up, &address);
                     return true;
                 }
-                Err(error) => {
-                    let text = error.to_string();
-                    if said.0 != text || said.1.elapsed() >= REMIND {
-                        self.watch.note(&text);
-                        said = (text, Instant::now());
-                    }
-                }
+                Err(error) => reasons.tell(&self.watch, error.to_string()),
             }
             if self.sleep(Some(survival::pause(lost.elapsed()))) {
                 return false;
