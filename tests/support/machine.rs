@@ -5,6 +5,7 @@ use crate::console;
 use crate::image::Image;
 use crate::lan::{self, Lan};
 use crate::qmp::qmp;
+use bootwright::smoke::Engine;
 use serde_json::json;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -42,13 +43,11 @@ impl Machine {
         let file = |name: &str| folder.path().join(name).display().to_string();
         let mut args: Vec<String> =
             ["-nodefaults", "-no-user-config", "-display", "none", "-S"].map(String::from).into();
+        args.extend(Engine::Tcg.arguments().map(String::from));
         let append = format!("console=ttyS0 panic=-1 {words}");
         let image = |name: &str| image.dir().join(name).display().to_string();
         for (key, value) in [
             ("-machine", "q35,graphics=off".to_string()),
-            // A thread for each CPU crashes the guest's kernel in some boots: docs/smoke.md.
-            ("-accel", "tcg,thread=single".into()),
-            ("-cpu", "max".into()),
             ("-m", "256".into()),
             ("-smp", "2".into()),
             ("-serial", format!("file:{}", file("console"))),
