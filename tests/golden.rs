@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 
 /// PID1's component: its size is the compiler's.
 const INIT: &str = "init";
-/// Folders of packages whose files come and go with their versions; one line stands for all.
-const MOVING: [&str; 1] = ["usr/share/ca-certificates/mozilla/"];
 
 #[test]
 fn rescue() {
@@ -68,7 +66,6 @@ fn listing(manifest: &Manifest) -> String {
         let mut lines: Vec<(String, String)> =
             lines.map(|f| line(f, packaged.contains(f.component.as_str()), &manifest.kernel_release)).collect();
         lines.sort();
-        lines.dedup();
         lines.iter().for_each(|(_, line)| out.push_str(&format!("{line}\n")));
     }
     out
@@ -77,10 +74,7 @@ fn listing(manifest: &Manifest) -> String {
 /// Path to sort by, and the line. Of what is `packaged` only what its version does not decide.
 fn line(file: &FileRecord, packaged: bool, release: &str) -> (String, String) {
     let stable = |text: &str| stable_path(text, release);
-    let mut path = if packaged { stable(&file.path) } else { file.path.clone() };
-    if let Some(folder) = MOVING.iter().find(|m| packaged && path.len() > m.len() && path.starts_with(**m)) {
-        path = format!("{folder}*");
-    }
+    let path = if packaged { stable(&file.path) } else { file.path.clone() };
     let kind = match file.kind {
         FileKind::Dir => "dir",
         FileKind::File => "file",

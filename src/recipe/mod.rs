@@ -159,6 +159,9 @@ pub struct Component {
     pub libraries: Vec<String>,
     /// Renames, source path -> path in the image (no leading `/`).
     pub rename: BTreeMap<String, String>,
+    /// Path in the image (no leading `/`) of one file that the contents of the wanted files become, in the order of their
+    /// paths, each ended by a line's end.
+    pub join: Option<String>,
     pub segment: SegmentName,
 }
 

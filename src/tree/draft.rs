@@ -108,7 +108,7 @@ impl Draft {
         let kind = match &entry.kind {
             Kind::Hardlink(target) => {
                 let part = supply.part(&found.component.name).expect("it was found in that part");
-                body_of_link(part, entry, target)?
+                Kind::File(body_of_link(part, entry, target)?)
             }
             kind => kind.clone(),
         };

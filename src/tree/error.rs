@@ -35,6 +35,8 @@ pub enum TreeError {
     NothingMatches { pattern: String, component: String, origin: Origin },
     #[error("{origin}: `{from}` of `rename` is not in component `{component}`")]
     RenameOfNothing { from: String, component: String, origin: Origin },
+    #[error("`{path}` of {owner} cannot be joined with others: it is no regular file")]
+    NotJoined { path: String, owner: Box<Owner> },
     #[error("`{path}` is in {first} and in {second}: {difference}")]
     Conflict { path: String, first: Box<Owner>, second: Box<Owner>, difference: &'static str },
     #[error("`{path}` of {owner} cannot be: `{parent}` of {parent_owner} is no folder")]
@@ -74,6 +76,7 @@ impl TreeError {
                 format!("correct or drop `{pattern}`; paths are those in the package, without a leading `/`")
             }
             Self::RenameOfNothing { .. } => "write the path as it is in the package, without a leading `/`".into(),
+            Self::NotJoined { .. } => "name just regular files in `paths`, or drop `join`".into(),
             Self::Conflict { .. } => {
                 "exclude it from one of them, rename it, or put the one that shall win into `segment = \"config\"`, which is laid over the root".into()
             }

@@ -38,6 +38,7 @@ pub fn component(name: &str, paths: &[&str]) -> Component {
         exclude: Vec::new(),
         libraries: Vec::new(),
         rename: BTreeMap::new(),
+        join: None,
         segment: SegmentName::Root,
     }
 }

@@ -1,8 +1,8 @@
 //! What a component itself wants: its `paths` globs over the files of its source.
 
-use super::supply::{Offered, Part};
+use super::supply::{Offered, Part, place};
 use super::{Draft, Reason, TreeEntry, TreeError, error::Owner};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Body, Entry, Kind};
 use crate::recipe::Component;
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, HashMap};
@@ -45,6 +45,9 @@ impl Pattern<'_> {
     }
 }
 
+/// By path in the image: the file, and the pattern that it matched.
+type Wanted<'a> = BTreeMap<&'a str, (&'a Offered, String)>;
+
 /// Puts a component's wanted files into the draft. The kernel's own files (`boot/`, `lib/modules/`) are never put in by a
 /// glob: the kernel lies beside the initrd, and modules come by name.
 pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result<(), TreeError> {
@@ -52,7 +55,7 @@ pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result
     let patterns = patterns(component)?;
     let everything = patterns.is_empty() && !component.only_needed && !is_kernel;
     let mut used = vec![false; patterns.len()];
-    let mut wanted: BTreeMap<&str, (&Offered, String)> = BTreeMap::new();
+    let mut wanted = Wanted::new();
     for (path, offered) in &part.offers {
         let hit = patterns.iter().position(|p| p.matches(&offered.source_path) || p.matches(path));
         for (pattern, used) in patterns.iter().zip(&mut used) {
@@ -71,7 +74,39 @@ pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result
         let (component, origin) = (component.name.clone(), component.origin.clone());
         return Err(TreeError::NothingMatches { pattern: patterns[i].text.into(), component, origin });
     }
-    add_all(part, &wanted, draft)
+    match &part.component.join {
+        Some(path) => add_joined(part, &wanted, path, draft),
+        None => add_all(part, &wanted, draft),
+    }
+}
+
+/// One file from the contents of many, whose parts a node need not look up one by one.
+fn add_joined(part: &Part<'_>, wanted: &Wanted<'_>, path: &str, draft: &mut Draft) -> Result<(), TreeError> {
+    let (component, mut joined) = (part.component, Vec::new());
+    for (offered, _) in wanted.values() {
+        let body = match &offered.entry.kind {
+            Kind::Dir => continue,
+            Kind::File(body) => body.clone(),
+            Kind::Hardlink(target) => body_of_link(part, &offered.entry, target)?,
+            _ => {
+                let owner = Box::new(Owner { component: component.name.clone(), origin: component.origin.clone() });
+                return Err(TreeError::NotJoined { path: offered.source_path.clone(), owner });
+            }
+        };
+        let read = |cause| TreeError::Read { path: body.place(), origin: component.origin.clone(), cause };
+        joined.extend(body.read_start(body.size).map_err(read)?);
+        if joined.last().is_some_and(|last| *last != b'\n') {
+            joined.push(b'\n');
+        }
+    }
+    let kind = Kind::File(Body::from_bytes(joined));
+    draft.add(TreeEntry {
+        entry: Entry { path: place(component, path, false), kind, mode: 0o644, uid: 0, gid: 0 },
+        component: component.name.clone(),
+        origin: component.origin.clone(),
+        reason: Reason::Wanted { pattern: component.paths.join(", ") },
+        segment: component.segment,
+    })
 }
 
 fn patterns(component: &Component) -> Result<Vec<Pattern<'_>>, TreeError> {
@@ -82,7 +117,7 @@ fn patterns(component: &Component) -> Result<Vec<Pattern<'_>>, TreeError> {
     component.paths.iter().map(|text| of(text).map(|(itself, below)| Pattern { text, itself, below })).collect()
 }
 
-fn add_all(part: &Part<'_>, wanted: &BTreeMap<&str, (&Offered, String)>, draft: &mut Draft) -> Result<(), TreeError> {
+fn add_all(part: &Part<'_>, wanted: &Wanted<'_>, draft: &mut Draft) -> Result<(), TreeError> {
     // Hard links whose file is not wanted itself: the first of them becomes the file.
     let mut files: HashMap<&str, &str> = HashMap::new();
     for (path, (offered, pattern)) in wanted {
@@ -91,7 +126,7 @@ fn add_all(part: &Part<'_>, wanted: &BTreeMap<&str, (&Offered, String)>, draft: 
             let first =
                 *files.entry(target).or_insert(if wanted.contains_key(target.as_str()) { target } else { path });
             entry.kind = match first == *path {
-                true => body_of_link(part, &offered.entry, target)?,
+                true => Kind::File(body_of_link(part, &offered.entry, target)?),
                 false => Kind::Hardlink(first.into()),
             };
         }
@@ -107,9 +142,9 @@ fn add_all(part: &Part<'_>, wanted: &BTreeMap<&str, (&Offered, String)>, draft: 
 }
 
 /// The file that a hard link is a name of.
-pub fn body_of_link(part: &Part<'_>, link: &Entry, target: &str) -> Result<Kind, TreeError> {
+pub fn body_of_link(part: &Part<'_>, link: &Entry, target: &str) -> Result<Body, TreeError> {
     match part.offers.get(target).map(|offered| &offered.entry.kind) {
-        Some(Kind::File(body)) => Ok(Kind::File(body.clone())),
+        Some(Kind::File(body)) => Ok(body.clone()),
         _ => Err(TreeError::LinkToNothing {
             path: link.path.clone(),
             target: target.into(),

@@ -76,6 +76,27 @@ fn renames_follow_into_folders_and_hard_links() {
 }
 
 #[test]
+fn wanted_files_become_one() {
+    let mut f = Fixture::new();
+    let mut certificates = component("certificates", &["usr/share/ca", "usr/share/more.crt"]);
+    certificates.join = Some("lib/ca.crt".into());
+    let hard = Entry { kind: Kind::Hardlink("usr/share/ca/b".into()), ..file("usr/share/more.crt", "", 0o644) };
+    let pool =
+        [file("usr/share/ca/b", "two", 0o600), dir("usr/share/ca", 0o700), file("usr/share/ca/a", "one\n", 0o755)];
+    f.add(certificates, pool.into_iter().chain([hard, file("usr/share/other", "x", 0o644)]).collect());
+    assert_eq!(f.paths(SegmentName::Root), ["usr/lib/ca.crt"]);
+    let tree = f.build().unwrap().tree;
+    let joined = tree.find("usr/lib/ca.crt").next().unwrap();
+    assert_eq!(joined.entry, file("usr/lib/ca.crt", "one\ntwo\ntwo\n", 0o644));
+    f.pools[1].1.entries.push(link("usr/share/ca/c", "a"));
+    let error = f.error();
+    assert!(
+        error.contains("`usr/share/ca/c` of `certificates` (test.toml:12) cannot be joined with others"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_hard_link_without_its_file_becomes_the_file() {
     let mut f = Fixture::new();
     let hard = |path: &str| Entry { kind: Kind::Hardlink("usr/bin/perl".into()), ..file(path, "", 0o755) };

@@ -40,6 +40,12 @@ impl Check<'_> {
             let to = self.image_file(entry.node.at, entry.node.text().unwrap_or_default());
             rename.insert(from, to);
         }
+        let join = file.join.as_deref().map(|path| self.image_file(node.at_of("join"), path));
+        if join.is_some() && file.paths.as_ref().is_some_and(Vec::is_empty) {
+            let problem =
+                Problem::BadValue { found: "[]".into(), expected: "the files to join", example: "etc/certs/*.crt" };
+            self.report(node.at_of("paths"), problem);
+        }
         Some(Component {
             name: file.name,
             origin: self.origin(node.at),
@@ -50,6 +56,7 @@ impl Check<'_> {
             exclude: file.exclude,
             libraries: file.libraries,
             rename,
+            join,
             segment: file.segment,
         })
     }

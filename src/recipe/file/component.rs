@@ -32,6 +32,8 @@ pub struct ComponentFile {
     /// Path in the source -> path in the image.
     #[serde(default)]
     pub rename: BTreeMap<String, String>,
+    /// Path in the image of one file that the contents of the wanted files become, in the order of their paths.
+    pub join: Option<String>,
     #[serde(default = "root_segment")]
     pub segment: SegmentName,
 }

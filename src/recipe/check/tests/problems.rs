@@ -46,6 +46,8 @@ fn each_problem_is_found_where_it_is() {
         ("size = 7", "size = true", "30: wrong type: expected an integer or a string, found a boolean"),
         ("size = 7", "size = 7, strip = 1", "30: `strip` is not used: the file is not unpacked"),
         ("https://", "ftp://", "30: `ftp://example.org/v80/tool` is not an http or https URL"),
+        ("paths = []", "join = \"all\"\npaths = []", "33: `[]` is not the files to join"),
+        ("paths = []", "join = \"../all\"", "32: bad path `../all`: a path with `..`"),
         ("\"/usr/bin/tool\"", "\"../tool\"", "31: bad path `../tool`: a path with `..`"),
         ("dir = \"etc\"\n", "", "34: missing key `dir`"),
         ("path = \"/etc/motd\"", "path = \"/\"", "39: `/` is not the path of a file in the image"),
