@@ -2,7 +2,7 @@
 
 use crate::cmdline::Cmdline;
 use crate::devices::Loading;
-use crate::modules::Devices;
+use crate::modules::{Ahead, Devices};
 use crate::net::NetWatch;
 use crate::netroot::{self, Board, Keepers};
 use crate::phases;
@@ -55,6 +55,8 @@ pub struct Machine {
     pub check: Slot<Check>,
     /// What phase `early` has seen, for phase `devices`.
     pub devices: Slot<Devices>,
+    /// Modules of the initramfs that are loaded while the network comes up.
+    pub ahead: Slot<Ahead>,
     /// Modules that are loaded beside the phases before `modules`.
     pub loading: Slot<Loading>,
     network: OnceLock<NetWatch>,
@@ -97,6 +99,7 @@ impl Machine {
             boot: OnceLock::new(),
             check: Slot::default(),
             devices: Slot::default(),
+            ahead: Slot::default(),
             loading: Slot::default(),
             network: OnceLock::new(),
             initramfs_over: Arc::default(),

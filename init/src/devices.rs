@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-/// Modules that are being loaded: what went wrong, once all were tried.
+/// Modules that are being loaded: what went wrong with those for the machine's devices and with swap, then with those that
+/// the recipe names.
 pub type Loading = Receiver<Vec<String>>;
 
 /// What did not work; the boot goes on without it.
@@ -20,10 +21,19 @@ pub type Loading = Receiver<Vec<String>>;
 #[error("{}", .0.join("; "))]
 struct Incomplete(Vec<String>);
 
-/// Phase `devices`. Everything is tried; what failed is told together.
+/// Phase `devices`. Everything is tried; what failed is told together. A root on a server has its drivers already: then
+/// phase `modules` tells it, as what comes before waits for the server.
 pub fn prepare(machine: &Machine) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
-    let mut failed = load_modules(machine, boot)?;
+    let wanted = &boot.config.modules;
+    let mut failed = Vec::new();
+    if !wanted.load.is_empty() || wanted.coldplug || boot.config.zram.is_some() {
+        let loading = load_modules(boot, machine.devices.take())?;
+        if !machine.wants_network() {
+            failed = loading.recv().unwrap_or_default();
+        }
+        machine.loading.keep(loading);
+    }
     failed.extend(identity::write_missing_files().iter().map(|e| e.to_string()));
     told_together(failed)
 }
@@ -31,8 +41,7 @@ pub fn prepare(machine: &Machine) -> Result<(), PhaseError> {
 /// Phase `modules`. All parameters are tried.
 pub fn finish(machine: &Machine) -> Result<(), PhaseError> {
     let boot = machine.boot()?;
-    // Nothing came: the thread has died, which PID1 does not survive.
-    let failed = machine.loading.take().and_then(|loading| loading.recv().ok()).unwrap_or_default();
+    let failed = machine.loading.take().map_or(Vec::new(), |loading| loading.iter().flatten().collect());
     for error in sysctl::set_all(boot.sys, &boot.config.sysctls) {
         // A kernel without the feature has no knob for it.
         boot.timeline.note(&error.to_string());
@@ -47,50 +56,49 @@ fn told_together(failed: Vec<String>) -> Result<(), PhaseError> {
     }
 }
 
-fn load_modules(machine: &Machine, boot: &Arc<Boot>) -> Result<Vec<String>, PhaseError> {
-    let wanted = &boot.config.modules;
-    if wanted.load.is_empty() && !wanted.coldplug && boot.config.zram.is_none() {
-        return Ok(Vec::new());
-    }
-    let index = Arc::new(Index::load(&modules::folder(&wanted.release))?);
-    let mut loader = Loader::new(boot.sys, &index, &boot.cmdline);
-    let devices = match machine.devices.take() {
-        _ if !wanted.coldplug => None,
-        None => Some(Devices::find()?),
-        early => early,
+/// Loads modules in a thread: only the services need the recipe's. `early`: what was seen of the machine's devices before.
+fn load_modules(boot: &Arc<Boot>, early: Option<Devices>) -> io::Result<Loading> {
+    let (done, wait) = mpsc::channel();
+    let boot = boot.clone();
+    let work = move || {
+        let index = match Index::load(&modules::folder(&boot.config.modules.release)) {
+            Ok(index) => Arc::new(index),
+            Err(error) => return drop(done.send(vec![error.to_string()])),
+        };
+        // Nobody wants the answers after the phase's deadline.
+        let _ = done.send(load_for_machine(&boot, &index, early));
+        let _ = done.send(load_named(&boot, &index));
+        drop(done);
+        boot.timeline.set_unserved(modules::unserved(Path::new("/sys"), &index));
     };
+    background::spawn("modules", Box::new(work))?;
+    Ok(wait)
+}
+
+/// Modules for the machine's devices, those that come later too, and swap. Gives what went wrong.
+fn load_for_machine(boot: &Arc<Boot>, index: &Arc<Index>, early: Option<Devices>) -> Vec<String> {
     let mut failed = Vec::new();
-    if let Some(devices) = &devices {
-        failed.extend(modules::load_for_devices(&mut loader, devices));
+    let mut loader = Loader::new(boot.sys, index, &boot.cmdline);
+    if boot.config.modules.coldplug {
+        match early.map_or_else(Devices::find, Ok) {
+            Err(error) => failed.push(["no modules for the machine's devices: ", &error.to_string()].concat()),
+            Ok(devices) => {
+                failed.extend(modules::load_for_devices(&mut loader, &devices));
+                let followed = modules::follow(boot, index.clone(), devices.events, Arc::default());
+                failed
+                    .extend(followed.err().map(|error| ["no modules for new devices: ", &error.to_string()].concat()));
+            }
+        }
     }
     if let Some(zram) = &boot.config.zram {
         failed.extend(zram::start(boot.sys, &mut loader, zram).err().map(|e| e.to_string()));
     }
-    drop(loader);
-    if !wanted.load.is_empty() {
-        machine.loading.keep(load_named(boot, &index)?);
-    }
-    let (timeline, known) = (boot.timeline.clone(), index.clone());
-    let look = move || timeline.set_unserved(modules::unserved(Path::new("/sys"), &known));
-    background::spawn("unserved", Box::new(look))?;
-    if let Some(devices) = devices {
-        modules::follow(boot, index, devices.events, Arc::default())?;
-    }
-    Ok(failed)
+    failed
 }
 
-/// Loads the modules that the recipe names, in a thread: only the services need them, and what comes before those waits for
-/// servers. Gives what went wrong when it is done.
-fn load_named(boot: &Arc<Boot>, index: &Arc<Index>) -> io::Result<Loading> {
-    let (done, wait) = mpsc::channel();
-    let (boot, index) = (boot.clone(), index.clone());
-    let work = move || {
-        let mut loader = Loader::new(boot.sys, &index, &boot.cmdline);
-        let names = boot.config.modules.load.iter();
-        let failed: Vec<String> = names.filter_map(|name| loader.load(name).err()).map(|e| e.to_string()).collect();
-        // Whoever asked waits, or has given up.
-        let _ = done.send(failed);
-    };
-    background::spawn("modules", Box::new(work))?;
-    Ok(wait)
+/// Loads the modules that the recipe names. Gives what went wrong.
+fn load_named(boot: &Boot, index: &Index) -> Vec<String> {
+    let mut loader = Loader::new(boot.sys, index, &boot.cmdline);
+    let names = boot.config.modules.load.iter();
+    names.filter_map(|name| loader.load(name).err()).map(|e| e.to_string()).collect()
 }

@@ -2,13 +2,14 @@
 
 use crate::boot::Machine;
 use crate::copy::{CopyError, copy_tree};
+use crate::modules;
 use crate::netroot::nfs::Use;
 use crate::netroot::source::{Http, Nfs, Source, Wanted};
 use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
 use crate::sys::{Mount, Sys};
 use crate::verify;
-use bootwright_contract::{Root, RootImage, paths};
+use bootwright_contract::{BootConfig, Root, RootImage, paths};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ pub const NEW_ROOT: &str = "/bootwright/new";
 const LOWER: &str = "/bootwright/lower";
 /// The tmpfs that takes writes.
 const WRITES: &str = "/bootwright/writes";
+
+/// Modules that only putting the root together needs, if `early` names them.
+pub const MODULES: [&str; 4] = ["loop", "overlay", "squashfs", "erofs"];
 
 /// How long a connection that is not wanted any more may take to end.
 const DETACH_WAIT: Duration = Duration::from_secs(5);
@@ -37,6 +41,11 @@ enum RootError {
     Folder { path: PathBuf, source: Errno },
     #[error(transparent)]
     Copy(#[from] CopyError),
+}
+
+/// Those of [`MODULES`] that this image has.
+pub fn modules(config: &BootConfig) -> impl Iterator<Item = &str> {
+    config.modules.early.iter().map(String::as_str).filter(|name| MODULES.contains(name))
 }
 
 /// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted.
@@ -73,6 +82,11 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn of(machine: &'a Machine) -> Result<Assembly<'a>, PhaseError> {
         let boot = machine.boot()?;
+        modules::await_ahead(machine);
+        if machine.wants_network() {
+            let wanted: Vec<_> = self::modules(&boot.config).map(|name| (name, "")).collect();
+            modules::load_named(boot, &wanted)?;
+        }
         Ok(Assembly { sys: machine.sys, root: &boot.config.root, node: boot.cmdline.value(verify::NODE_KEY).is_some() })
     }
 
@@ -181,8 +195,8 @@ fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseErro
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
     let (target, used) = if writable { (NEW_ROOT, Use::WritableRoot) } else { (LOWER, Use::Root) };
     let target = Path::new(target);
-    netroot::nfs::load_ahead(boot, nfs);
     let site = netroot::site(machine, &nfs.host, source)?;
+    modules::await_ahead(machine);
     let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
     let assembly = Assembly::of(machine)?;
     let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {

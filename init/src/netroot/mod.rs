@@ -208,12 +208,31 @@ pub fn own_address(server: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Attaches a block source. `read_only`: it is a root image. Its modules are loaded while the network still comes up.
+/// Modules that the source which is tried first needs, with options; none if DHCP is still to name it.
+pub fn modules(config: &BootConfig, cmdline: &Cmdline) -> Vec<(&'static str, &'static str)> {
+    match wanted(config, cmdline).unwrap_or_default().first() {
+        Some(Wanted::Source(source)) => match &**source {
+            Source::Nbd(_) => nbd::MODULES.to_vec(),
+            Source::Iscsi(_) => iscsi::MODULES.to_vec(),
+            Source::Nfs(nfs) => nfs::modules(nfs),
+            Source::Ram | Source::Http(_) => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// What was not loaded while the network came up.
+fn load_modules(machine: &Machine, wanted: &[(&str, &str)]) -> Result<(), PhaseError> {
+    modules::await_ahead(machine);
+    modules::load_named(machine.boot()?, wanted)
+}
+
+/// Attaches a block source. `read_only`: it is a root image.
 pub fn attach(machine: &Machine, source: &Source, read_only: bool) -> Result<Attached, PhaseError> {
     match source {
         Source::Nbd(nbd) => {
-            modules::load_named(machine.boot()?, nbd::MODULES)?;
             let site = site(machine, &nbd.host, &source.to_string())?;
+            load_modules(machine, nbd::MODULES)?;
             nbd::attach(nbd, site, read_only)
         }
         Source::Iscsi(iscsi) => attach_iscsi(machine, iscsi),
@@ -229,9 +248,9 @@ fn look_up(machine: &Machine, name: &str, facts: &Facts) -> Result<Vec<IpAddr>, 
 
 /// A disk on an iSCSI target.
 fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
-    modules::load_named(machine.boot()?, iscsi::MODULES)?;
     let disk = iscsi::complete(machine.boot()?, asked)?;
     let site = site(machine, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
+    load_modules(machine, iscsi::MODULES)?;
     let mut portals: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();
     for (host, port) in &disk.portals {
         match addresses(machine, host, &host.to_string()) {

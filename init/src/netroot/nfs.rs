@@ -139,17 +139,18 @@ impl NfsError {
     }
 }
 
-/// Loads the modules of the version that is tried first, while the network still comes up. What fails fails again in
-/// [`mount`], which tells it.
-pub fn load_ahead(boot: &Boot, nfs: &Nfs) {
-    if let Some(version) = options::versions(&nfs.options).ok().and_then(|versions| versions.first()) {
-        let _ = load_modules(boot, version.major);
-    }
+/// Modules of the version that is tried first.
+pub fn modules(nfs: &Nfs) -> Vec<(&'static str, &'static str)> {
+    let versions = options::versions(&nfs.options).unwrap_or_default();
+    versions.first().map_or(Vec::new(), |version| modules_of(version.major).to_vec())
+}
+
+fn modules_of(major: u32) -> [(&'static str, &'static str); 2] {
+    [("nfs", ""), (if major == 3 { "nfsv3" } else { "nfsv4" }, "")]
 }
 
 fn load_modules(boot: &Boot, major: u32) -> Result<(), NfsError> {
-    let name = if major == 3 { "nfsv3" } else { "nfsv4" };
-    modules::load_named(boot, &[("nfs", ""), (name, "")])
+    modules::load_named(boot, &modules_of(major))
         .map_err(|error| NfsError::Modules { major, reason: error.to_string() })
 }
 
