@@ -296,4 +296,21 @@ mod tests {
         config.root.sources = vec!["nbd:///worker".into()];
         assert_eq!(wants_network(&config, &Cmdline::default()), BUILT_IN);
     }
+
+    #[test]
+    fn the_first_sources_modules_are_known_before_the_network_is_up() {
+        let mut config = crate::sys::fake::boot_config();
+        config.root.sources = vec!["nbd:///worker".into()];
+        for (line, expected) in [
+            ("", &["nbd"][..]),
+            ("bw.root=nfs://10.0.0.1/root", &["nfs", "nfsv4"]),
+            ("bw.root=nfs://10.0.0.1/root?vers=3", &["nfs", "nfsv3"]),
+            ("bw.root=iscsi://10.0.0.1/iqn.2024-07.x:y", &["crc32c_generic", "iscsi_tcp", "sd_mod"]),
+            ("bw.root=http://10.0.0.1/root.img", &[]),
+            ("bw.root=dhcp", &[]),
+        ] {
+            let found = modules(&config, &crate::cmdline::parse_cmdline(line));
+            assert_eq!(found.iter().map(|(name, _)| *name).collect::<Vec<_>>(), expected, "{line}");
+        }
+    }
 }
