@@ -11,6 +11,7 @@ mod console;
 mod copy;
 mod ctl;
 mod devices;
+mod early;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod identity;

@@ -7,7 +7,7 @@ use crate::console;
 use crate::power;
 use crate::sys::Sys;
 use crate::timeline::Timeline;
-use crate::{clock, config, devices, modules, mounts, root, state, switch, verify};
+use crate::{clock, config, devices, early, mounts, root, state, switch, verify};
 use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
 use std::fmt;
@@ -74,7 +74,7 @@ pub const TABLE: &[Phase] = &[
     Phase { name: "config", deadline_s: 10, policy: reboot, run: Run::Inline(config::load_boot_config) },
     Phase { name: "verify", deadline_s: 120, policy: reboot, run: Run::Inline(verify::check_segments) },
     Phase { name: "clock", deadline_s: 10, policy: degrade, run: Run::Inline(clock::raise_to_floor) },
-    Phase { name: "early", deadline_s: 60, policy: reboot, run: Run::Inline(modules::load_early) },
+    Phase { name: "early", deadline_s: 60, policy: reboot, run: Run::Inline(early::load_modules) },
     Phase { name: "root", deadline_s: 60, policy: reboot, run: Run::Inline(root::assemble) },
     Phase { name: "switch", deadline_s: 30, policy: reboot, run: Run::Inline(switch::switch_root) },
     Phase { name: "network", deadline_s: 0, policy: retry, run: Run::Network },
