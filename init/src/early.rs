@@ -27,16 +27,17 @@ pub fn load_modules(machine: &Machine) -> Result<(), PhaseError> {
     if wanted.release != running {
         return Err(OtherKernel { running, baked: wanted.release.clone() }.into());
     }
-    if wanted.early.is_empty() && !machine.wants_network() {
+    let over_network = machine.wants_network();
+    if wanted.early.is_empty() && !over_network {
         return Ok(());
     }
     let index = Arc::new(Index::load(&modules::folder(&wanted.release))?);
     let mut loader = Loader::new(machine.sys, &index, &boot.cmdline);
-    let waits = |name: &&String| machine.wants_network() && root::MODULES.contains(&name.as_str());
+    let waits = |name: &&String| over_network && root::MODULES.contains(&name.as_str());
     for name in wanted.early.iter().filter(|name| !waits(name)) {
         loader.load(name)?;
     }
-    if machine.wants_network() {
+    if over_network {
         let later = Uevents::open()?;
         let devices = Devices::find()?;
         for failed in modules::load_for_devices(&mut loader, &devices) {

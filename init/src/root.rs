@@ -82,10 +82,9 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn of(machine: &'a Machine) -> Result<Assembly<'a>, PhaseError> {
         let boot = machine.boot()?;
-        modules::await_ahead(machine);
         if machine.wants_network() {
             let wanted: Vec<_> = self::modules(&boot.config).map(|name| (name, "")).collect();
-            modules::load_named(boot, &wanted)?;
+            modules::load_needed(machine, &wanted)?;
         }
         Ok(Assembly { sys: machine.sys, root: &boot.config.root, node: boot.cmdline.value(verify::NODE_KEY).is_some() })
     }

@@ -5,7 +5,7 @@ use crate::elf::ElfError;
 use crate::entry::PathProblem;
 use crate::error::{Exit, Failure};
 use crate::kmod::KmodError;
-use crate::recipe::Origin;
+use crate::recipe::{Component, Origin};
 use std::path::PathBuf;
 
 /// Who put an entry into the tree.
@@ -18,6 +18,10 @@ pub struct Owner {
 impl Owner {
     pub fn of(entry: &TreeEntry) -> Self {
         Self { component: entry.component.clone(), origin: entry.origin.clone() }
+    }
+
+    pub fn component(component: &Component) -> Self {
+        Self { component: component.name.clone(), origin: component.origin.clone() }
     }
 }
 

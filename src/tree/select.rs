@@ -89,7 +89,7 @@ fn add_joined(part: &Part<'_>, wanted: &Wanted<'_>, path: &str, draft: &mut Draf
             Kind::File(body) => body.clone(),
             Kind::Hardlink(target) => body_of_link(part, &offered.entry, target)?,
             _ => {
-                let owner = Box::new(Owner { component: component.name.clone(), origin: component.origin.clone() });
+                let owner = Box::new(Owner::component(component));
                 return Err(TreeError::NotJoined { path: offered.source_path.clone(), owner });
             }
         };
@@ -148,7 +148,7 @@ pub fn body_of_link(part: &Part<'_>, link: &Entry, target: &str) -> Result<Body,
         _ => Err(TreeError::LinkToNothing {
             path: link.path.clone(),
             target: target.into(),
-            owner: Box::new(Owner { component: part.component.name.clone(), origin: part.component.origin.clone() }),
+            owner: Box::new(Owner::component(part.component)),
         }),
     }
 }

@@ -118,7 +118,7 @@ fn offers(component: &Component, pool: &Pool) -> Result<BTreeMap<String, Offered
         if let Some(taken) = offers.insert(path, offered) {
             let path = &taken.entry.path;
             if taken.entry.kind != Kind::Dir || offers[path].entry.kind != Kind::Dir {
-                let owner = Box::new(Owner { component: component.name.clone(), origin: component.origin.clone() });
+                let owner = Box::new(Owner::component(component));
                 let difference = "two files of the package have that path in the merged layout or after `rename`";
                 return Err(TreeError::Conflict {
                     path: path.clone(),

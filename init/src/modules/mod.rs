@@ -39,6 +39,12 @@ pub fn await_ahead(machine: &Machine) {
     let _ = machine.ahead.take().map(|ahead| ahead.recv());
 }
 
+/// What should have been loaded while the network came up; loads what was not.
+pub fn load_needed(machine: &Machine, wanted: &[(&str, &str)]) -> Result<(), PhaseError> {
+    await_ahead(machine);
+    load_named(machine.boot()?, wanted)
+}
+
 /// Loads modules by name, each with options (may be empty) that the command line's come after. For what is needed only
 /// if the root or a volume turns out to need it.
 pub fn load_named(boot: &Boot, wanted: &[(&str, &str)]) -> Result<(), PhaseError> {

@@ -221,18 +221,12 @@ pub fn modules(config: &BootConfig, cmdline: &Cmdline) -> Vec<(&'static str, &'s
     }
 }
 
-/// What was not loaded while the network came up.
-fn load_modules(machine: &Machine, wanted: &[(&str, &str)]) -> Result<(), PhaseError> {
-    modules::await_ahead(machine);
-    modules::load_named(machine.boot()?, wanted)
-}
-
 /// Attaches a block source. `read_only`: it is a root image.
 pub fn attach(machine: &Machine, source: &Source, read_only: bool) -> Result<Attached, PhaseError> {
     match source {
         Source::Nbd(nbd) => {
             let site = site(machine, &nbd.host, &source.to_string())?;
-            load_modules(machine, nbd::MODULES)?;
+            modules::load_needed(machine, nbd::MODULES)?;
             nbd::attach(nbd, site, read_only)
         }
         Source::Iscsi(iscsi) => attach_iscsi(machine, iscsi),
@@ -250,7 +244,7 @@ fn look_up(machine: &Machine, name: &str, facts: &Facts) -> Result<Vec<IpAddr>, 
 fn attach_iscsi(machine: &Machine, asked: &source::Iscsi) -> Result<Attached, PhaseError> {
     let disk = iscsi::complete(machine.boot()?, asked)?;
     let site = site(machine, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
-    load_modules(machine, iscsi::MODULES)?;
+    modules::load_needed(machine, iscsi::MODULES)?;
     let mut portals: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();
     for (host, port) in &disk.portals {
         match addresses(machine, host, &host.to_string()) {
