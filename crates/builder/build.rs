@@ -1,4 +1,4 @@
-//! Builds PID1 (`init/`, static musl) in its two shapes and embeds them, so that one binary makes images.
+//! Builds PID1 (`crates/pid1`, static musl) in its two shapes and embeds them, so that one binary makes images.
 //!
 //! Without the musl target the tool still builds, and says at run time what is missing: `doctor` must work everywhere.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 fn main() {
-    for watched in ["init", "contract/src", "contract/Cargo.toml", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"] {
+    for watched in ["../pid1", "../contract", "../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={watched}");
     }
     println!("cargo::rerun-if-env-changed=BOOTWRIGHT_PID1");
@@ -36,8 +36,9 @@ fn build_pid1(out: &Path, features: &[&str]) -> Result<PathBuf, String> {
     // OUT_DIR is <target>/<profile>/build/<package>/out.
     let target_dir = out.ancestors().nth(4).ok_or("OUT_DIR is too short")?.join("pid1");
     let status = Command::new(std::env::var_os("CARGO").expect("cargo sets CARGO"))
+        .current_dir("../..")
         .args(["build", "--quiet", "--locked", "--package", "bootwright-init", "--profile", "init"])
-        .args(["--config", "init/pid1.toml", "--target-dir"])
+        .args(["--config", "crates/pid1/pid1.toml", "--target-dir"])
         .arg(&target_dir)
         .args(features)
         // What this build was given is not meant for that one.

@@ -20,7 +20,7 @@ impl Shipped {
     pub fn copy_below(parent: &Path) -> Self {
         let dir = tempfile::tempdir_in(parent).expect("the folder for tests is writable");
         for folder in FOLDERS {
-            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &dir.path().join(folder));
+            copy_tree(&Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(folder), &dir.path().join(folder));
         }
         Self { dir }
     }

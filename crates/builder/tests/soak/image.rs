@@ -19,7 +19,7 @@ impl Image {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
         std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
         let recipe = folder.join(format!("{root}.toml"));
-        let base = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
+        let base = |name: &str| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("recipes").join(name);
         let bases = [base("rescue.toml"), base("ext4.toml")];
         let text = format!("extends = {bases:?}\n{text}[budget]\nboot_files_mb = 40\nram_mib = 256\n");
         std::fs::write(&recipe, text).expect("cargo's folder for tests is writable");
@@ -35,7 +35,7 @@ impl Image {
         let mut arguments: Vec<String> = words.map(String::from).into();
         arguments.push(format!("ssh_key={}", key().public));
         let mut tool = Command::new(env!("CARGO_BIN_EXE_bootwright"));
-        tool.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet"]).args(&arguments).stdout(Stdio::null());
+        tool.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).args(["build", "--quiet"]).args(&arguments).stdout(Stdio::null());
         assert!(tool.status().expect("the tool was built").success());
         Self { arguments, dir: folder.join(format!("{root}-{root}")) }
     }

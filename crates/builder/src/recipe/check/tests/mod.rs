@@ -274,7 +274,7 @@ fn templates_know_the_variables_and_nothing_else() {
 
 #[test]
 fn the_reference_names_every_key() {
-    let docs = include_str!("../../../../docs/recipes.md");
+    let docs = include_str!("../../../../../../docs/recipes.md");
     let schema = recipe_schema();
     let mut missing = Vec::new();
     let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);

@@ -76,7 +76,7 @@ pub fn smoke(image: &Image, args: &[&str]) -> Outcome {
 /// Boots an image, and ends the machine when its console has said `text`; all that it said.
 pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bootwright"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("smoke").args(image.arguments()).args(args);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).arg("smoke").args(image.arguments()).args(args);
     let mut tool = command.stdout(Stdio::null()).spawn().expect("the tool was built");
     // The tool has a deadline, so this has one too.
     while !image.console().contains(text) && tool.try_wait().expect("it is our child").is_none() {

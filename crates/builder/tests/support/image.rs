@@ -53,7 +53,7 @@ impl Image {
         root: Option<&str>,
     ) -> Self {
         let recipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
-        let base = |base: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{base}.toml"));
+        let base = |base: &str| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("recipes").join(format!("{base}.toml"));
         let bases: Vec<PathBuf> = base_names.split(' ').map(base).collect();
         std::fs::write(&recipe, format!("extends = {bases:?}\n{text}")).expect("cargo's folder for tests is writable");
         let name = root.map_or(name.to_string(), |root| format!("{name}-{root}"));
@@ -136,6 +136,6 @@ fn link(built: &Path, name: &str) -> PathBuf {
 /// The tool, in the project's folder.
 pub fn tool() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     command
 }

@@ -14,7 +14,7 @@ const NEEDED: [(&str, &[&str]); 2] =
     [("image", &["libc6-dev", "binutils", "ca-certificates", "curl"]), ("test", &["libc6-dev", "binutils", "g++"])];
 
 fn setup(args: &[&str]) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup.sh"));
+    let mut command = Command::new(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("scripts/setup.sh"));
     command.args(args);
     command
 }
@@ -55,7 +55,7 @@ fn an_empty_debian_gets_all_that_building_takes() {
 
 #[test]
 fn the_go_that_is_installed_is_the_pinned_one() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file of the project");
     let script = read(&root.join("scripts/setup.sh"));
     // The checksum's comment names the version that it belongs to.
