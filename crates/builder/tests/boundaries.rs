@@ -34,7 +34,8 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
 ];
 
 /// Places where a rule of the whole tree does not hold, with the rule's text.
-const ALLOWED: &[(&str, &str)] = &[("crates/builder/src/cli", "println!(\""), ("crates/builder/src/ui.rs", "println!(\"")];
+const ALLOWED: &[(&str, &str)] =
+    &[("crates/builder/src/cli", "println!(\""), ("crates/builder/src/ui.rs", "println!(\"")];
 
 #[test]
 fn no_module_imports_what_it_must_not() {
@@ -88,7 +89,8 @@ fn rust_files(place: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_fuzzed_pid1_has_the_dependencies_of_pid1() {
     let names = |file: &str| -> std::collections::BTreeSet<String> {
-        let text = std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(file)).unwrap();
+        let text =
+            std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(file)).unwrap();
         let (_, rest) = text.split_once("\n[dependencies]\n").unwrap();
         let lines = rest.lines().take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'));
         lines

@@ -167,7 +167,9 @@ fn the_recipes_in_the_readme_are_right() {
 /// The sample of `explain` names the line at which the worker's component starts.
 #[test]
 fn the_line_in_the_readme_is_the_recipes() {
-    let read = |name: &str| std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(name)).unwrap();
+    let read = |name: &str| {
+        std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(name)).unwrap()
+    };
     let (readme, recipe) = (read("README.md"), read("recipes/worker.toml"));
     let at = recipe.lines().position(|line| line == "name = \"crun\"").expect("the worker has crun");
     // Counted from 1, and the component starts a line earlier.

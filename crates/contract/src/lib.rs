@@ -1,10 +1,13 @@
-//! What the builder writes into an image and PID1 reads at boot: plain types, no I/O.
+//! What the builder writes into an image and PID1 reads at boot: plain types, and the reader for them. No I/O.
 //!
 //! The builder serialises a [`BootConfig`] to [`paths::BOOT_CONFIG`]; PID1 parses it before anything else.
 //! A field that PID1 does not know is refused, so that an image is never half understood.
 
 pub mod boot;
 pub mod console;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod json;
 pub mod manifest;
 pub mod paths;
 pub mod report;

@@ -1,17 +1,17 @@
 //! The state of this boot: what is known before the boot config is read, and after.
 
-use crate::cmdline::Cmdline;
 use crate::devices::Loading;
 use crate::modules::{Ahead, Devices};
 use crate::net::NetWatch;
 use crate::netroot::{self, Board, Keepers};
 use crate::phases;
 use crate::power;
-use crate::sys::Sys;
 use crate::time::Gate;
 use crate::timeline::Timeline;
 use crate::verify::Check;
 use crate::watchdog::Watchdog;
+use bootwright_base::cmdline::Cmdline;
+use bootwright_base::sys::Sys;
 use bootwright_contract::{BootConfig, Policy};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,9 +1,9 @@
 //! PID1's own cgroup, and the controllers for everybody else.
 //! Documentation/admin-guide/cgroup-v2.rst: a group that hands controllers down may hold no processes itself.
 
-use crate::background;
-use crate::sys::{Sys, SysResult};
 use crate::timeline::Timeline;
+use bootwright_base::background;
+use bootwright_base::sys::{Sys, SysResult};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn move_to_leaf(sys: &dyn Sys) -> SysResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
     use nix::errno::Errno;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::boot::Machine;
 use crate::phases::PhaseError;
-use crate::sys::Sys;
+use bootwright_base::sys::Sys;
 use nix::errno::Errno;
 
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ fn raise(sys: &dyn Sys, floor_s: u64) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     #[test]
     fn only_forward() {

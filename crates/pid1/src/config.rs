@@ -1,11 +1,9 @@
 //! Phase `config`: the baked boot config, with what the kernel command line overrides.
 
-mod decode;
-
 use crate::boot::Machine;
-use crate::cmdline::{Cmdline, unknown_keys};
-use crate::json::{self, JsonError};
 use crate::phases::{PhaseError, parse_policy};
+use bootwright_base::cmdline::{Cmdline, unknown_keys};
+use bootwright_contract::json::{self, JsonError};
 use bootwright_contract::manifest::RootManifest;
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, paths};
 use std::fs;
@@ -92,9 +90,9 @@ fn override_config(mut config: BootConfig, cmdline: &Cmdline) -> BootConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmdline::parse_cmdline;
-    use crate::sys::fake::boot_config;
+    use bootwright_base::cmdline::parse_cmdline;
     use bootwright_contract::Zram;
+    use bootwright_contract::fixture::boot_config;
 
     #[test]
     fn truncated_and_foreign_configs_are_told_apart() {

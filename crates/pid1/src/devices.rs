@@ -1,12 +1,12 @@
 //! Phase `devices`: modules for what the machine has, swap, and the files that name the machine. Phase `modules`: those that
 //! the recipe names, and kernel parameters, of which some are a module's.
 
-use crate::background;
 use crate::boot::{Boot, Machine};
 use crate::identity;
 use crate::modules::{self, Devices, Index, Loader};
 use crate::phases::PhaseError;
 use crate::{sysctl, zram};
+use bootwright_base::background;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! Phase `early`: modules that the root needs, from the initramfs. With a root on a server those that the network needs; the
 //! others are loaded while that comes up.
 
-use crate::background;
 use crate::boot::{Boot, Machine};
 use crate::modules::{self, Ahead, Devices, Index, Loader, Uevents};
 use crate::phases::PhaseError;
 use crate::{netroot, root};
+use bootwright_base::background;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;

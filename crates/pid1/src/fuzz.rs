@@ -1,18 +1,17 @@
 //! What reads bytes of the network, for the fuzz targets. No part of PID1.
 
-use crate::cmdline::parse_cmdline;
-use crate::net;
 use crate::netroot::http::connection::Connection;
 use crate::netroot::http::message;
 use crate::netroot::nbd::handshake;
 use crate::netroot::nfs::rpc::wire;
 use crate::state::content::{Content, identify};
+use bootwright_base::cmdline::parse_cmdline;
 use bootwright_contract::Network;
-use net::dhcp::{lease, machine, packet};
-use net::dhcp6::message as dhcp6;
-use net::dns::message as dns;
-use net::v6::advert;
-use net::{domain, sntp};
+use bootwright_netconf::dhcp::{lease, machine, packet};
+use bootwright_netconf::dhcp6::message as dhcp6;
+use bootwright_netconf::dns::message as dns;
+use bootwright_netconf::v6::advert;
+use bootwright_netconf::{domain, sntp};
 use std::io::{self, Read, Write};
 
 /// The first byte says what the rest is.
@@ -63,7 +62,7 @@ fn dhcp(bytes: &[u8]) {
 fn cmdline(bytes: &[u8]) {
     let config = Network::dhcp(1);
     let cmdline = parse_cmdline(&String::from_utf8_lossy(bytes));
-    if let Ok(plan) = net::plan(&config, &cmdline) {
+    if let Ok(plan) = bootwright_netconf::plan::plan(&config, &cmdline) {
         assert!(!plan.interfaces.is_empty());
     }
     // What cannot be read is an error; nothing else may happen.

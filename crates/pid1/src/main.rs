@@ -1,11 +1,9 @@
 //! PID1 of a bootwright image, and under other names what runs beside it: one static binary.
 
 mod applets;
-mod background;
 mod boot;
 mod cgroup;
 mod clock;
-mod cmdline;
 mod config;
 mod console;
 mod copy;
@@ -15,14 +13,11 @@ mod early;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod identity;
-mod json;
 mod main_loop;
-mod memory;
 mod modules;
 mod mounts;
 mod net;
 mod netroot;
-mod order;
 mod panic;
 mod phases;
 mod power;
@@ -32,12 +27,10 @@ mod service;
 mod spawn;
 mod state;
 mod switch;
-mod sys;
 mod sysctl;
 mod time;
 mod timeline;
 mod verify;
-mod wake;
 mod watchdog;
 mod zram;
 
@@ -73,7 +66,7 @@ fn boot_machine() -> ! {
     if let Err(errno) = blocked {
         timeline.note(&["cannot block signals: ", errno.desc()].concat());
     }
-    let machine = Arc::new(Machine::new(&sys::Real, timeline));
+    let machine = Arc::new(Machine::new(&bootwright_base::sys::Real, timeline));
     let (boot, ending) = phases::run_table(&machine);
     power::go_down(&boot, ending)
 }

@@ -2,9 +2,9 @@
 
 use crate::boot::Machine;
 use crate::cgroup;
-use crate::cmdline::parse_cmdline;
 use crate::phases::PhaseError;
-use crate::sys::{Mount, Sys};
+use bootwright_base::cmdline::parse_cmdline;
+use bootwright_base::sys::{Mount, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::fs;
@@ -92,7 +92,7 @@ fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     #[test]
     fn proc_comes_first_and_a_missing_kind_is_passed_over() {

@@ -3,7 +3,7 @@
 //! PID1 is built so that a panic is an instruction which the processor refuses (`pid1.toml`): a panic and a wild pointer
 //! both come here as a signal. The thread that it hits may hold any lock, so the handler only makes system calls.
 
-use crate::sys::uptime;
+use bootwright_base::sys::uptime;
 use bootwright_contract::console::PREFIX;
 use nix::libc;
 use std::ffi::{CStr, c_int, c_void};

@@ -1,13 +1,13 @@
 //! The boot as a table of phases: name, deadline, what to do on failure, and the function. Read it as boot order.
 
-use crate::background;
 use crate::boot::{Boot, Machine};
-use crate::cmdline::Cmdline;
 use crate::console;
 use crate::power;
-use crate::sys::Sys;
 use crate::timeline::Timeline;
 use crate::{clock, config, devices, early, mounts, root, state, switch, verify};
+use bootwright_base::background;
+use bootwright_base::cmdline::Cmdline;
+use bootwright_base::sys::Sys;
 use bootwright_contract::{BootConfig, Policy};
 use std::error::Error;
 use std::fmt;

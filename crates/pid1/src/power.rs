@@ -2,12 +2,12 @@
 
 mod close;
 
-use crate::background;
 use crate::boot::Boot;
 use crate::netroot;
-use crate::sys::{RebootHow, Sys};
 use crate::timeline::Timeline;
 use crate::watchdog;
+use bootwright_base::background;
+use bootwright_base::sys::{RebootHow, Sys};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};

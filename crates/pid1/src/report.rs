@@ -1,12 +1,12 @@
 //! Tells a boot server how far the boot is: `[report] url` of the recipe, or `bw.report=`. A convenience for people: it runs in a
 //! thread of its own, every step of it has a bound, and nothing waits for it.
 
-use crate::background;
 use crate::boot::Boot;
-use crate::net::dns::{self, DnsError};
 use crate::net::{Facts, NetWatch};
 use crate::netroot::source::{Host, Http, Source, parse_source};
+use bootwright_base::background;
 use bootwright_contract::report::{NetworkReport, REPORT_VERSION, Report};
+use bootwright_netconf::dns::{self, DnsError};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

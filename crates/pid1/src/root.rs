@@ -7,8 +7,8 @@ use crate::netroot::nfs::Use;
 use crate::netroot::source::{Http, Nfs, Source, Wanted};
 use crate::netroot::{self, Attached};
 use crate::phases::PhaseError;
-use crate::sys::{Mount, Sys};
 use crate::verify;
+use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{BootConfig, Root, RootImage, paths};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -275,7 +275,8 @@ fn mount(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::{Fake, boot_config};
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
 
     #[test]
     fn image_below_overlay() {

@@ -4,7 +4,7 @@
 //! and it costs 25 kB.
 
 use crate::netroot::survival::PR_SET_IO_FLUSHER;
-use crate::sys::errno;
+use bootwright_base::sys::errno;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;

@@ -16,7 +16,7 @@ use crate::netroot::{self, nfs, survival};
 use crate::phases::PhaseError;
 use crate::power::parse_mount_points;
 use crate::service::substitute;
-use crate::sys::{Mount, Sys};
+use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{State, StatePlace};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -206,7 +206,7 @@ fn write_etc_again(machine: &Machine, boot: &Boot) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     fn entry(path: &str, overlay: bool) -> State {
         State { path: path.into(), overlay, place: StatePlace::Tmpfs { size: "1M".into(), mode: "0711".into() } }

@@ -3,12 +3,12 @@
 //! `pivot_root(2)` refuses to leave the first rootfs, so it is covered instead: the new root is moved over `/`. After
 //! that a child mount namespace can pivot, which container runtimes do. The old files are then freed by descriptor.
 
-use crate::background;
 use crate::boot::Machine;
 use crate::console;
 use crate::phases::PhaseError;
 use crate::root::NEW_ROOT;
-use crate::sys::{Mount, Sys};
+use bootwright_base::background;
+use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{RootImage, Tmpfs, paths};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
@@ -149,7 +149,7 @@ fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     #[test]
     fn moves_covers_enters_shares() {

@@ -1,6 +1,6 @@
 //! Kernel parameters by dotted name, as in sysctl(8).
 
-use crate::sys::Sys;
+use bootwright_base::sys::Sys;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ fn path_of(key: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     #[test]
     fn names_become_paths_and_failures_are_told() {

@@ -1,13 +1,13 @@
 //! The phase `time`: asks SNTP servers once the network is up and sets the clock, then keeps it right for as long as the
 //! machine runs. Who needs the time before that, such as TLS, waits at the [`Gate`].
 
-use crate::background;
 use crate::boot::Boot;
-use crate::net::dns::Servers;
-use crate::net::sntp::{self, Sample, SntpError, format_offset};
 use crate::net::{NetState, NetWatch};
 use crate::phases;
-use crate::sys::Sys;
+use bootwright_base::background;
+use bootwright_base::sys::Sys;
+use bootwright_netconf::dns::Servers;
+use bootwright_netconf::sntp::{self, Sample, SntpError, format_offset};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -155,9 +155,10 @@ fn step(sys: &dyn Sys, offset_ns: i128) -> Result<(), SetClock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmdline::parse_cmdline;
-    use crate::sys::fake::{Fake, boot_config};
     use crate::timeline::Timeline;
+    use bootwright_base::cmdline::parse_cmdline;
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
 
     fn boot(fake: &'static Fake, cmdline: &str) -> Boot {
         let mut config = boot_config();

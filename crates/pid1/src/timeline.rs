@@ -4,7 +4,7 @@
 //! [`paths::TIMELINE`] once `/run` is mounted and, one line a change, on the device that `bw.timeline=` names.
 
 use crate::console::Terminal;
-use crate::sys;
+use bootwright_base::sys;
 use bootwright_contract::console::{self, Event, Line, PhaseRecord, ServiceRecord};
 use bootwright_contract::paths;
 use std::fs;

@@ -14,8 +14,8 @@ pub use content::{check_module, hex};
 pub use served::{Disk, check_device, check_tree};
 
 use crate::boot::{Boot, Machine};
-use crate::cmdline::Cmdline;
 use crate::phases::PhaseError;
+use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::sums::{Sum, parse_sums};
 use bootwright_contract::{SegmentSums, paths};
 use content::{check_files, check_image, not_read, open_below, relative};

@@ -3,10 +3,10 @@
 //! The main loop shows it, and nothing else while the machine runs: a main loop that hangs is what it is there for. On
 //! the way down a thread does, for as long as an orderly end may take; after that the watchdog is the last resort.
 
-use crate::background;
 use crate::boot::Boot;
 use crate::service::Millis;
 use crate::timeline::Timeline;
+use bootwright_base::background;
 use bootwright_contract::Watchdog as Config;
 use nix::libc::c_int;
 use std::fs::{File, OpenOptions};

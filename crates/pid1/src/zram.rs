@@ -1,7 +1,7 @@
 //! Swap on compressed memory (Documentation/admin-guide/blockdev/zram.rst).
 
 use crate::modules::{LoadError, Loader};
-use crate::sys::Sys;
+use bootwright_base::sys::Sys;
 use bootwright_contract::Zram;
 use nix::errno::Errno;
 use std::path::Path;

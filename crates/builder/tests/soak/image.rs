@@ -35,7 +35,10 @@ impl Image {
         let mut arguments: Vec<String> = words.map(String::from).into();
         arguments.push(format!("ssh_key={}", key().public));
         let mut tool = Command::new(env!("CARGO_BIN_EXE_bootwright"));
-        tool.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).args(["build", "--quiet"]).args(&arguments).stdout(Stdio::null());
+        tool.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+            .args(["build", "--quiet"])
+            .args(&arguments)
+            .stdout(Stdio::null());
         assert!(tool.status().expect("the tool was built").success());
         Self { arguments, dir: folder.join(format!("{root}-{root}")) }
     }

@@ -53,7 +53,9 @@ impl Image {
         root: Option<&str>,
     ) -> Self {
         let recipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
-        let base = |base: &str| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("recipes").join(format!("{base}.toml"));
+        let base = |base: &str| {
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("recipes").join(format!("{base}.toml"))
+        };
         let bases: Vec<PathBuf> = base_names.split(' ').map(base).collect();
         std::fs::write(&recipe, format!("extends = {bases:?}\n{text}")).expect("cargo's folder for tests is writable");
         let name = root.map_or(name.to_string(), |root| format!("{name}-{root}"));

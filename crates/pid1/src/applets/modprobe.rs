@@ -1,9 +1,9 @@
 //! `modprobe`, as the kernel (`request_module`), CNI plugins, iptables and people call it: modprobe(8) without
 //! modprobe.d. Exit status: 0 done or already so, 1 not.
 
-use crate::cmdline::{Cmdline, parse_cmdline};
 use crate::modules::{self, Index, Loader};
-use crate::sys::{Real, Sys};
+use bootwright_base::cmdline::{Cmdline, parse_cmdline};
+use bootwright_base::sys::{Real, Sys};
 use nix::errno::Errno;
 use std::fs;
 
@@ -130,7 +130,7 @@ fn remove(sys: &dyn Sys, index: &Index, name: &str) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::modules::tests::index;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     fn modprobe(line: &str) -> (Result<(), Vec<String>>, Vec<String>) {
         let dep = "k/ip_vs.ko.xz: k/nf.ko\nk/nf.ko:\nk/there.ko: k/nf.ko\n";

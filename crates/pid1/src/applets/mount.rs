@@ -2,7 +2,7 @@
 //! Exit status as mount(8): 0 done, 1 wrong usage, 32 the mount failed.
 
 use super::options::{Flags, parse_options, propagation};
-use crate::sys::{Mount, Real, Sys};
+use bootwright_base::sys::{Mount, Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::fs;
@@ -173,7 +173,7 @@ fn flags_need_no_type(flags: MsFlags) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     fn mount(line: &str, fake: &Fake) -> Result<Vec<String>, String> {
         let args: Vec<String> = line.split_whitespace().map(String::from).collect();

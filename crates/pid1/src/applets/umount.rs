@@ -1,7 +1,7 @@
 //! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
 
 use crate::power::parse_mount_points;
-use crate::sys::{Real, Sys};
+use bootwright_base::sys::{Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use std::fs;
@@ -114,7 +114,7 @@ fn carry_out(sys: &dyn Sys, request: &Request, mounted: &[PathBuf]) -> Vec<(Path
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
 
     fn umount(line: &str, fake: &Fake) -> Result<Vec<String>, String> {
         let args: Vec<String> = line.split_whitespace().map(String::from).collect();

@@ -2,8 +2,8 @@
 
 use super::logs::{self, parse_logs_args};
 use super::{COMMANDS, Reply, Request};
-use crate::json;
 use crate::modules::hardware;
+use bootwright_contract::json;
 use bootwright_contract::paths;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;

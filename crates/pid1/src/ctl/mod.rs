@@ -12,7 +12,7 @@ mod tests;
 
 pub use client::{NAMES, run};
 
-use crate::json::record;
+use bootwright_contract::record;
 use serde::Serialize;
 
 /// What a client asks.

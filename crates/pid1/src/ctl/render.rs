@@ -1,10 +1,10 @@
 //! Answers as tables for people and JSON for programs.
 
 use crate::boot::Boot;
-use crate::memory::value;
 use crate::net::{Facts, NetState};
 use crate::netroot::Entry;
 use crate::service::{Millis, ServiceStatus};
+use bootwright_base::memory::value;
 use bootwright_contract::console::Timeline;
 use serde::Serialize;
 

@@ -2,10 +2,10 @@
 
 use super::{Reply, Request, render};
 use crate::boot::Boot;
-use crate::json;
 use crate::net::NetState;
 use crate::power::How;
 use crate::service::{CommandError, Millis, Next, Supervisor};
+use bootwright_contract::json;
 use bootwright_contract::paths;
 use std::fs;
 use std::io::{self, Read, Write};

@@ -1,9 +1,9 @@
 //! Modules for the devices that are there, and for those that come later.
 
 use super::{Index, Loader, Uevents};
-use crate::background;
 use crate::boot::Boot;
-use crate::order;
+use bootwright_base::background;
+use bootwright_base::order;
 use std::collections::HashSet;
 use std::fs;
 use std::io;

@@ -1,9 +1,9 @@
 //! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
 
 use super::index::{Index, kernel_name};
-use crate::cmdline::Cmdline;
-use crate::sys::Sys;
 use crate::verify::{self, VerifyError};
+use bootwright_base::cmdline::Cmdline;
+use bootwright_base::sys::Sys;
 use nix::errno::Errno;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -117,8 +117,8 @@ impl<'a> Loader<'a> {
 mod tests {
     use super::super::index::tests::index;
     use super::*;
-    use crate::cmdline::parse_cmdline;
-    use crate::sys::fake::Fake;
+    use bootwright_base::cmdline::parse_cmdline;
+    use bootwright_base::sys::fake::Fake;
 
     const DEP: &str = "k/erofs.ko.xz: k/libcrc32c.ko.xz\nk/libcrc32c.ko.xz:\nk/crc32c_generic.ko:\nk/nbd.ko:\nk/loop.ko:\n\
                        k/bad.ko: k/absent.ko\nk/ring-a.ko: k/ring-b.ko\nk/ring-b.ko: k/ring-a.ko\n";

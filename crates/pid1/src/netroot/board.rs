@@ -1,9 +1,9 @@
 //! How the roots are: `/run/bootwright/roots.json`, a console line at each change, and the policy for a server that stays
 //! lost.
 
-use crate::background;
-use crate::sys::{self, RebootHow, Sys};
 use crate::timeline::{Timeline, replace_file};
+use bootwright_base::background;
+use bootwright_base::sys::{self, RebootHow, Sys};
 use bootwright_contract::{Lost, paths};
 use serde::Serialize;
 use std::path::Path;

@@ -16,12 +16,12 @@ pub mod trust;
 pub use board::{Board, Entry, State, Watch};
 
 use crate::boot::{Boot, Machine};
-use crate::cmdline::Cmdline;
 use crate::modules;
-use crate::net::dns::{self, DnsError};
 use crate::net::{Facts, NetState, NetWatch};
 use crate::phases::PhaseError;
+use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::{BootConfig, RootMode};
+use bootwright_netconf::dns::{self, DnsError};
 use source::{Host, Source, SourceError, Wanted};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_network_is_waited_for_where_a_root_can_come_from_it() {
-        let mut config = crate::sys::fake::boot_config();
+        let mut config = bootwright_contract::fixture::boot_config();
         assert!(!wants_network(&config, &Cmdline::default()));
         config.root.sources = vec!["nbd:///worker".into()];
         assert_eq!(wants_network(&config, &Cmdline::default()), BUILT_IN);
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_first_sources_modules_are_known_before_the_network_is_up() {
-        let mut config = crate::sys::fake::boot_config();
+        let mut config = bootwright_contract::fixture::boot_config();
         config.root.sources = vec!["nbd:///worker".into()];
         for (line, expected) in [
             ("", &["nbd"][..]),
@@ -303,7 +303,7 @@ mod tests {
             ("bw.root=http://10.0.0.1/root.img", &[]),
             ("bw.root=dhcp", &[]),
         ] {
-            let found = modules(&config, &crate::cmdline::parse_cmdline(line));
+            let found = modules(&config, &bootwright_base::cmdline::parse_cmdline(line));
             assert_eq!(found.iter().map(|(name, _)| *name).collect::<Vec<_>>(), expected, "{line}");
         }
     }

@@ -11,9 +11,9 @@ mod tests;
 
 use super::source::{Nbd, Source};
 use super::{Attached, Site, State, survival};
-use crate::net::netlink::NetlinkError;
-use crate::net::netlink::generic::GenericError;
 use crate::phases::PhaseError;
+use bootwright_netconf::netlink::NetlinkError;
+use bootwright_netconf::netlink::generic::GenericError;
 use control::{Control, Device};
 use handshake::{Export, HandshakeError, READ_ONLY};
 use keeper::NbdKeeper;

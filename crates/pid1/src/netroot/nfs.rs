@@ -15,7 +15,7 @@ use super::{Keeper, Site, survival};
 use crate::boot::Boot;
 use crate::identity;
 use crate::modules;
-use crate::sys::Mount;
+use bootwright_base::sys::Mount;
 use nix::errno::Errno;
 pub use options::{Use, asks_for_writing};
 use options::{Version, mount_data};

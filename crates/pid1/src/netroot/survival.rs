@@ -2,8 +2,8 @@
 //! it never waits for the root.
 
 use super::Watch;
-use crate::background;
 use crate::boot::Boot;
+use bootwright_base::background;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};

@@ -8,8 +8,8 @@ use super::http::{self, HttpError, Size};
 use super::source::{Http, Source, parse_http};
 use crate::boot::Machine;
 use crate::config;
-use crate::json::JsonError;
 use crate::phases::PhaseError;
+use bootwright_contract::json::JsonError;
 use bootwright_contract::manifest::{KIND, RootManifest, SIGNATURE_BYTES, VERSION, manifest_path, signature_path};
 use bootwright_contract::{BootConfig, RootImage, Trust};
 use ed25519_compact::{PublicKey, Signature};
@@ -154,10 +154,11 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmdline::parse_cmdline;
-    use crate::sys::fake::{Fake, boot_config};
     use crate::timeline::Timeline;
     use crate::verify::hex;
+    use bootwright_base::cmdline::parse_cmdline;
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
     use ed25519_compact::{KeyPair, Seed};
     use std::sync::Arc;
 

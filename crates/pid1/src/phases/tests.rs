@@ -1,6 +1,7 @@
 use super::*;
-use crate::cmdline::parse_cmdline;
-use crate::sys::fake::{Fake, boot_config};
+use bootwright_base::cmdline::parse_cmdline;
+use bootwright_base::sys::fake::Fake;
+use bootwright_contract::fixture::boot_config;
 use std::io::Write;
 use std::sync::Mutex;
 

@@ -2,9 +2,9 @@
 //! is gone is left behind in its thread.
 
 use super::parse_mount_points;
-use crate::background;
 use crate::boot::Boot;
-use crate::sys::{Mount, Sys};
+use bootwright_base::background;
+use bootwright_base::sys::{Mount, Sys};
 use nix::mount::{MntFlags, MsFlags};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,9 +130,10 @@ fn detach_all(boot: &Arc<Boot>, until: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmdline::Cmdline;
-    use crate::sys::fake::{Fake, boot_config};
     use crate::timeline::Timeline;
+    use bootwright_base::cmdline::Cmdline;
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
     use std::thread;
 
     #[test]

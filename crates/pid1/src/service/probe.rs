@@ -1,8 +1,8 @@
 //! Whether a service answers.
 
 use super::Millis;
-use crate::background;
-use crate::wake::Waker;
+use bootwright_base::background;
+use bootwright_base::wake::Waker;
 use bootwright_contract::Ready;
 use nix::errno::Errno;
 use std::io::{self, Read, Write};

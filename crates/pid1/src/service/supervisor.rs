@@ -9,7 +9,7 @@ use super::status::{Next, ServiceStatus, State};
 use super::{Millis, Paths, cgroup};
 use crate::net::NetState;
 use crate::timeline::Timeline;
-use crate::wake::Waker;
+use bootwright_base::wake::Waker;
 use bootwright_contract::{Ready, Restart, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;

@@ -4,7 +4,7 @@ use super::status::Next;
 use super::*;
 use crate::net::NetState;
 use crate::timeline::Timeline;
-use crate::wake;
+use bootwright_base::wake;
 use bootwright_contract::{Ready, Restart, Service};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;

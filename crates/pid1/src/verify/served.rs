@@ -3,9 +3,9 @@
 use super::content::{check_files, check_image, hex, not_read, open_below};
 use super::{VerifyError, below, compares, wants_sha256};
 use crate::boot::{Boot, Machine};
-use crate::memory;
 use crate::netroot::trust::{self, ImageFacts};
 use crate::phases::PhaseError;
+use bootwright_base::memory;
 use bootwright_contract::sums::{Sum, parse_sums};
 use bootwright_contract::{RootImage, paths};
 use nix::fcntl::OFlag;

@@ -132,7 +132,7 @@ fn failures_name_the_cause() {
 
 #[test]
 fn the_image_goes_where_it_cannot_be_swapped() {
-    use crate::sys::fake::Fake;
+    use bootwright_base::sys::fake::Fake;
     let fake = Fake::default();
     drop(mount_tmpfs(&fake, 5000, RootImage::Erofs).expect("mounted"));
     let expected = [

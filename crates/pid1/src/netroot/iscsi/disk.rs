@@ -85,7 +85,7 @@ impl Search<'_> {
                 units.push(Unit { lun, block });
             }
         }
-        crate::order::sort_by_key(&mut units, |unit| unit.lun);
+        bootwright_base::order::sort_by_key(&mut units, |unit| unit.lun);
         units
     }
 

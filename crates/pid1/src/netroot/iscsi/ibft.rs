@@ -107,7 +107,7 @@ pub fn ip_param(table: &Path) -> Result<String, IbftError> {
 fn selected(table: &Path, kind: &str) -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(table).ok()?.flatten().map(|entry| entry.path()).collect();
     found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind)));
-    crate::order::sort_by_key(&mut found, |path| path.clone());
+    bootwright_base::order::sort_by_key(&mut found, |path| path.clone());
     let flags = |path: &PathBuf| read(path, "flags").and_then(|flags| flags.parse::<u32>().ok()).unwrap_or(0);
     let at = found.iter().position(|path| flags(path) & SELECTED != 0).unwrap_or(0);
     found.into_iter().nth(at)
@@ -215,7 +215,7 @@ mod tests {
         }
         let fixed = ip_param(&table.0).unwrap();
         assert_eq!(fixed, "10.0.2.15::10.0.2.2:255.255.255.0::52-54-00-12-34-56:none:10.0.2.3:");
-        let param = crate::net::ip_param::parse_ip_param(&fixed).unwrap();
+        let param = bootwright_netconf::ip_param::parse_ip_param(&fixed).unwrap();
         assert_eq!(param.device.as_deref(), Some("52-54-00-12-34-56"));
         assert_eq!(param.address, Some(("10.0.2.15".parse().unwrap(), 24)));
         table.write("ethernet0/ip-addr", "2001:db8::7\n");
@@ -225,7 +225,10 @@ mod tests {
         table.write("ethernet0/dhcp", "10.0.2.2\n");
         let dhcp = ip_param(&table.0).unwrap();
         assert_eq!(dhcp, "52-54-00-12-34-56:dhcp");
-        assert_eq!(crate::net::ip_param::parse_ip_param(&dhcp).unwrap().device.as_deref(), Some("52-54-00-12-34-56"));
+        assert_eq!(
+            bootwright_netconf::ip_param::parse_ip_param(&dhcp).unwrap().device.as_deref(),
+            Some("52-54-00-12-34-56")
+        );
         table.write("ethernet0/vlan", "5\n");
         assert_eq!(ip_param(&table.0), Err(IbftError::Vlan("5".into())));
         assert_eq!(ip_param(Path::new("/nowhere")), Err(IbftError::NoTable));

@@ -7,7 +7,7 @@ use super::kernel::KernelError;
 use super::message::{Stop, error_words};
 use super::session::{ANSWER_PATIENCE, Happened, PortalError, Session};
 use crate::phases::PhaseError;
-use crate::wake::{self, Sleeper, Waker};
+use bootwright_base::wake::{self, Sleeper, Waker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;

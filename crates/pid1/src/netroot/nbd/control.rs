@@ -1,8 +1,8 @@
 //! The kernel's side of NBD: generic netlink family `nbd` (include/uapi/linux/nbd-netlink.h).
 
-use crate::net::netlink::NetlinkError;
-use crate::net::netlink::generic::{Family, Generic, GenericError};
-use crate::net::netlink::message::{Builder, nested, u32_at};
+use bootwright_netconf::netlink::NetlinkError;
+use bootwright_netconf::netlink::generic::{Family, Generic, GenericError};
+use bootwright_netconf::netlink::message::{Builder, nested, u32_at};
 use nix::errno::Errno;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
@@ -108,7 +108,7 @@ impl Control {
     }
 
     /// Readable when there is an event.
-    pub fn socket(&self) -> &crate::net::netlink::socket::Socket {
+    pub fn socket(&self) -> &bootwright_netconf::netlink::socket::Socket {
         self.generic.socket()
     }
 }
@@ -126,7 +126,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::netlink::message::parse_attributes;
+    use bootwright_netconf::netlink::message::parse_attributes;
 
     #[test]
     fn sockets_are_nested_twice() {

@@ -5,7 +5,7 @@ use super::handshake::Export;
 use super::{ANSWER_TIMEOUT, Connection, NbdError, Place};
 use crate::netroot::{Keeper, State, Watch, survival};
 use crate::phases::PhaseError;
-use crate::wake::{self, Sleeper, Waker};
+use bootwright_base::wake::{self, Sleeper, Waker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;

@@ -3,7 +3,7 @@
 
 use super::{Host, ISCSI_PORT, Iscsi, NBD_PORT, Nbd, Nfs, Source, SourceError};
 use super::{parse_host, parse_place, parse_port, parse_source, without_secrets};
-use crate::cmdline::Cmdline;
+use bootwright_base::cmdline::Cmdline;
 
 /// Where the kernel looks when nobody names a path (nfsroot.rst).
 const DEFAULT_NFS_PATH: &str = "/tftpboot/%s";

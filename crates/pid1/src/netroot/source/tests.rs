@@ -1,5 +1,5 @@
 use super::*;
-use crate::cmdline::parse_cmdline;
+use bootwright_base::cmdline::parse_cmdline;
 use proptest::prelude::*;
 
 fn v4(text: &str) -> Host {

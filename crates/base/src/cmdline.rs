@@ -1,0 +1,159 @@
+//! The kernel command line (Documentation/admin-guide/kernel-parameters.rst): words, `key=value`, double quotes.
+
+use bootwright_contract::PHASES;
+
+/// Keys that PID1 reads beside the kernel's own (`BOOTIF`, `ip`); docs/pid1.md tells what they do.
+const KNOWN: &[&str] = &[
+    "bw.debug",
+    "bw.hostname",
+    "bw.iscsi.initiator",
+    "bw.node",
+    "bw.overlay_size",
+    "bw.poweroff_after_s",
+    "bw.read_ahead_kb",
+    "bw.root",
+    "bw.report",
+    "bw.shell",
+    "bw.stop",
+    "bw.time",
+    "bw.timeline",
+    "bw.verify",
+    "bw.zram_mib",
+];
+
+/// The parsed command line.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cmdline {
+    words: Vec<(String, Option<String>)>,
+}
+
+/// Splits as the kernel's `next_arg` does: blanks separate, double quotes protect and are removed.
+pub fn parse_cmdline(text: &str) -> Cmdline {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let (mut quoted, mut any) = (false, false);
+    for c in text.trim_end_matches('\0').chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                any = true;
+            }
+            c if c.is_ascii_whitespace() && !quoted => {
+                if any {
+                    words.push(split_word(&std::mem::take(&mut word)));
+                }
+                any = false;
+            }
+            c => {
+                word.push(c);
+                any = true;
+            }
+        }
+    }
+    if any {
+        words.push(split_word(&word));
+    }
+    Cmdline { words }
+}
+
+fn split_word(word: &str) -> (String, Option<String>) {
+    match word.split_once('=') {
+        Some((key, value)) => (key.into(), Some(value.into())),
+        None => (word.into(), None),
+    }
+}
+
+impl Cmdline {
+    /// Value of the last `key=value`.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.words.iter().rev().find(|(k, v)| k == key && v.is_some())?.1.as_deref()
+    }
+
+    /// All values of `key=`, in order.
+    pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.words.iter().filter(move |(k, _)| k == key).filter_map(|(_, v)| v.as_deref())
+    }
+
+    /// `key` alone, or `key=1`; `key=0` switches off again.
+    pub fn flag(&self, key: &str) -> bool {
+        self.words.iter().rev().find(|(k, _)| k == key).is_some_and(|(_, v)| v.as_deref().is_none_or(|v| v != "0"))
+    }
+
+    /// Adds a word at the end.
+    pub fn append(&mut self, word: &str) {
+        self.words.push(split_word(word));
+    }
+
+    /// Puts another value in the place of `key=value`, wherever that stands.
+    pub fn replace(&mut self, key: &str, value: &str, by: &str) {
+        for (_, found) in self.words.iter_mut().filter(|(k, v)| k == key && v.as_deref() == Some(value)) {
+            *found = Some(by.into());
+        }
+    }
+
+    /// All words: key, and value if there is one.
+    pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.words.iter().map(|(k, v)| (k.as_str(), v.as_deref()))
+    }
+
+    /// Keys that begin so and have a value.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        self.words().filter_map(|(k, v)| Some((k, v?))).filter(move |(k, _)| k.starts_with(prefix))
+    }
+}
+
+/// Keys that begin with `bw.` and that nobody reads.
+pub fn unknown_keys(cmdline: &Cmdline) -> Vec<&str> {
+    let policy = |key: &str| key.strip_prefix("bw.policy.").is_some_and(|p| PHASES.contains(&p));
+    let keys = cmdline.words().map(|(key, _)| key).filter(|key| key.starts_with("bw."));
+    keys.filter(|key| !KNOWN.contains(key) && !policy(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_values_and_quotes() {
+        let line = parse_cmdline("BOOT_IMAGE=vmlinuz  quiet a=1 b=\"x y\" a=2 \"c=d e\" f= \n\0");
+        assert_eq!(line.value("a"), Some("2"));
+        assert_eq!(line.values("a").collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!((line.value("b"), line.value("c"), line.value("f")), (Some("x y"), Some("d e"), Some("")));
+        assert_eq!((line.value("quiet"), line.flag("quiet"), line.flag("absent")), (None, true, false));
+    }
+
+    #[test]
+    fn values_are_replaced() {
+        let mut line = parse_cmdline("ip=ibft ip=eth1:dhcp root=ibft");
+        line.replace("ip", "ibft", "eth0:dhcp");
+        assert_eq!(line, parse_cmdline("ip=eth0:dhcp ip=eth1:dhcp root=ibft"));
+    }
+
+    #[test]
+    fn flags_switch_on_and_off() {
+        for (text, expected) in [("bw.debug", true), ("bw.debug=1", true), ("bw.debug bw.debug=0", false), ("", false)]
+        {
+            assert_eq!(parse_cmdline(text).flag("bw.debug"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_found() {
+        let line = parse_cmdline("bw.debug bw.hostnam=x bw.policy.root=shell bw.policy.moon=shell quiet");
+        assert_eq!(unknown_keys(&line), ["bw.hostnam", "bw.policy.moon"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in "[a-c=\" .\0]{0,40}") {
+            parse_cmdline(&text);
+        }
+
+        #[test]
+        fn quoted_values_come_back(value in "[a-z0-9 =.]{0,20}") {
+            let line = parse_cmdline(&format!("x=1 key=\"{value}\" y"));
+            prop_assert_eq!(line.value("key"), Some(value.as_str()));
+        }
+    }
+}

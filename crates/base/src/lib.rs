@@ -1,0 +1,9 @@
+//! What every part of PID1 stands on: the system calls that change the machine behind a trait, threads that nobody waits
+//! for, wake-ups, short sorts, the kernel command line. It knows no phase, no service and no protocol.
+
+pub mod background;
+pub mod cmdline;
+pub mod memory;
+pub mod order;
+pub mod sys;
+pub mod wake;

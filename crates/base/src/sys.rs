@@ -1,0 +1,120 @@
+//! The only place that changes the machine: mounts, modules, clock, power. Everything else is given a [`Sys`],
+//! so that the order of what PID1 does can be tested on the host with a recording fake.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod real;
+pub use real::Real;
+
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
+/// Result of a system call.
+pub type SysResult<T> = Result<T, Errno>;
+
+/// What `reboot(2)` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebootHow {
+    PowerOff,
+    Restart,
+    Halt,
+}
+
+/// One `mount(2)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Mount<'a> {
+    pub source: &'a str,
+    pub target: &'a Path,
+    /// Empty for bind, move and propagation changes.
+    pub fstype: &'a str,
+    pub flags: MsFlags,
+    pub data: &'a str,
+}
+
+/// An attached loop device.
+pub struct LoopDevice {
+    pub path: PathBuf,
+    /// The device opened: it detaches itself after the last close or unmount, so this is kept until it is mounted.
+    pub held: Option<File>,
+}
+
+/// System calls that need privileges. Plain reads of `/proc` and `/sys` do not go through here.
+pub trait Sys: Send + Sync {
+    /// mount(2).
+    fn mount(&self, mount: Mount) -> SysResult<()>;
+    /// umount2(2).
+    fn unmount(&self, target: &Path, flags: MntFlags) -> SysResult<()>;
+    /// mkdir(2) with missing parents; a folder that is there is fine.
+    fn make_dir(&self, path: &Path) -> SysResult<()>;
+    /// Writes a whole file of procfs, sysfs or cgroupfs, or makes a small one.
+    fn write(&self, path: &Path, text: &str) -> SysResult<()>;
+    /// chdir(2).
+    fn chdir(&self, path: &Path) -> SysResult<()>;
+    /// pivot_root(2).
+    fn pivot_root(&self, new: &Path, old: &Path) -> SysResult<()>;
+    /// chroot(2).
+    fn chroot(&self, path: &Path) -> SysResult<()>;
+    /// Attaches a file read-only to a free loop device.
+    fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice>;
+    /// Sets a block device's read-ahead in KiB (BLKRASET of linux/fs.h). Its file in sysfs would stop the device's queue first,
+    /// which takes a RCU grace period.
+    fn set_read_ahead(&self, device: &Path, kib: u32) -> SysResult<()>;
+    /// Keeps a file's pages in memory for good: mmap(2) and mlock(2).
+    fn pin(&self, file: &Path) -> SysResult<()>;
+    /// finit_module(2); `compressed` sets MODULE_INIT_COMPRESSED_FILE.
+    fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()>;
+    /// True when the module is loaded or loading; `name` with `_` for `-`.
+    fn has_module(&self, name: &str) -> bool;
+    /// delete_module(2).
+    fn unload_module(&self, name: &str) -> SysResult<()>;
+    /// Seconds since 1970 (CLOCK_REALTIME).
+    fn clock_s(&self) -> u64;
+    /// clock_settime(2).
+    fn set_clock_s(&self, seconds: u64) -> SysResult<()>;
+    /// Sets the clock by so much: seconds, and 0 to 999999999 nanoseconds more (adjtimex(2), ADJ_SETOFFSET).
+    fn step_clock(&self, seconds: i64, nanos: i64) -> SysResult<()>;
+    /// Lets the clock run faster or slower until it is right; the next correction comes in about `interval_s`.
+    fn slew_clock(&self, offset_ns: i64, interval_s: u64) -> SysResult<()>;
+    /// swapon(2) with a priority.
+    fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()>;
+    /// swapoff(2).
+    fn swap_off(&self, device: &Path) -> SysResult<()>;
+    /// kill(2) of every process but PID1.
+    fn kill_all(&self, signal: Signal) -> SysResult<()>;
+    /// sync(2).
+    fn sync(&self);
+    /// reboot(2): comes back only when it has failed.
+    fn reboot(&self, how: RebootHow) -> Errno;
+}
+
+/// What the kernel said; an error of the library's own is EIO.
+pub fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Time since the kernel started (CLOCK_BOOTTIME).
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Nanoseconds since 1970 (CLOCK_REALTIME).
+pub fn clock_ns() -> i128 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();
+    now.as_nanos() as i128
+}
+
+/// Random bytes (getrandom(2)). Early in the boot they may be less random, but the call does not wait.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // SAFETY: the buffer is valid for its length. GRND_INSECURE: never waits, and cannot fail for so few bytes.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, libc::GRND_INSECURE) };
+    bytes
+}

@@ -1,0 +1,156 @@
+//! The sockets under DHCP: a packet socket while there is no address, a UDP socket for renewals.
+
+use super::packet::{CLIENT_PORT, SERVER_PORT, unwrap_udp, wrap_udp};
+use bootwright_base::sys::errno;
+use nix::errno::Errno;
+use nix::libc;
+use std::ffi::CString;
+use std::mem::{size_of, zeroed};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `ETH_P_IP` in network byte order.
+const PROTOCOL_IPV4: u16 = 0x0800u16.to_be();
+
+/// A system call on a DHCP socket failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("DHCP {call}: {}", errno.desc())]
+pub struct SocketError {
+    pub call: &'static str,
+    pub errno: Errno,
+}
+
+/// Sees every UDP packet to port 68 on one link, whatever address it is for (packet(7)).
+pub struct PacketSocket {
+    fd: OwnedFd,
+    index: u32,
+}
+
+/// `ldb`/`ldh`/`jset`/`ldxb`/`jeq`/`ret` over an IPv4 packet: UDP, not a fragment, destination port 68
+/// (Documentation/networking/filter.rst). Without it every packet of the node would wake PID1.
+const FILTER: [libc::sock_filter; 9] = [
+    statement(0x30, 9),
+    jump(0x15, 17, 0, 5),
+    statement(0x28, 6),
+    jump(0x45, 0x1fff, 3, 0),
+    statement(0xb1, 0),
+    statement(0x48, 2),
+    jump(0x15, CLIENT_PORT as u32, 1, 0),
+    statement(0x06, 0),
+    statement(0x06, 0xffff),
+];
+
+const fn statement(code: u16, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt: 0, jf: 0, k }
+}
+
+const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+impl PacketSocket {
+    /// Opens the socket on the link with this index.
+    pub fn open(index: u32) -> Result<Self, SocketError> {
+        // Protocol 0: nothing arrives before the filter and the link are set.
+        let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: plain integers; the new descriptor is owned by nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(check("socket", libc::socket(libc::AF_PACKET, flags, 0))?) };
+        let mut filter = FILTER;
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: the kernel copies the program, which lives until the call returns.
+        let done = unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of::<libc::sock_fprog>() as u32,
+            )
+        };
+        check("filter", done)?;
+        let address = link_address(index);
+        // SAFETY: a valid sockaddr_ll of the size given.
+        let done =
+            unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32) };
+        check("bind", done)?;
+        Ok(PacketSocket { fd, index })
+    }
+
+    /// Sends a DHCP message to everybody on the link, from no address.
+    pub fn broadcast(&self, payload: &[u8]) -> Result<(), SocketError> {
+        let packet = wrap_udp(payload, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+        let address = link_address(self.index);
+        // SAFETY: buffer and address are valid for the sizes given.
+        let sent = unsafe {
+            libc::sendto(
+                self.fd.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                0,
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        Errno::result(sent).map(drop).map_err(|errno| SocketError { call: "send", errno })
+    }
+
+    /// The DHCP message of the next packet; `None` when there is none now. Foreign packets are passed over.
+    pub fn receive(&self) -> Result<Option<Vec<u8>>, SocketError> {
+        let mut buffer = vec![0; 2048];
+        loop {
+            match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()) {
+                Ok(length) => {
+                    if let Ok(payload) = unwrap_udp(&buffer[..length]) {
+                        return Ok(Some(payload.to_vec()));
+                    }
+                }
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(SocketError { call: "receive", errno }),
+            }
+        }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The broadcast address of a link.
+fn link_address(index: u32) -> libc::sockaddr_ll {
+    // SAFETY: sockaddr_ll is plain data, for which zeros are valid.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = PROTOCOL_IPV4;
+    address.sll_ifindex = index as i32;
+    address.sll_halen = 6;
+    address.sll_addr[..6].fill(0xff);
+    address
+}
+
+fn check(call: &'static str, done: i32) -> Result<i32, SocketError> {
+    Errno::result(done).map_err(|errno| SocketError { call, errno })
+}
+
+/// Sends a renewal from our address to the server, so that the kernel finds the way. The answer comes in on the packet
+/// socket; this one is given back so that the kernel does not refuse the answer as long as it is kept.
+pub fn send_renewal(interface: &str, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<UdpSocket, SocketError> {
+    let failed = |call| move |error: std::io::Error| SocketError { call, errno: errno(error) };
+    let socket = UdpSocket::bind(SocketAddrV4::new(from, CLIENT_PORT)).map_err(failed("bind"))?;
+    let name = CString::new(interface).map_err(|_| SocketError { call: "bind", errno: Errno::EINVAL })?;
+    // SAFETY: the name is valid for the length given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            name.as_bytes().len() as u32,
+        )
+    };
+    check("bind to the link", done)?;
+    socket.send_to(payload, SocketAddrV4::new(to, SERVER_PORT)).map_err(failed("send"))?;
+    Ok(socket)
+}

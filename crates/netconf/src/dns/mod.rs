@@ -1,0 +1,209 @@
+//! A resolver for PID1 itself: names of root and time servers, asked of the name servers that the network was told.
+//! Everything is bounded, and nothing is remembered.
+
+pub mod message;
+
+use super::setup::Facts;
+use message::{Answer, Kind, parse_answer, write_question};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod tests;
+
+/// Name servers that are asked (resolv.conf(5) has the same limit).
+const MOST_SERVERS: usize = 3;
+/// How long one server may take, in the first round and in the second.
+const WAITS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(4)];
+/// The shortest wait that is worth a question.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    #[error("`{name}` is no host name")]
+    BadName { name: String },
+    #[error("no name server is known that could look `{name}` up")]
+    NoServer { name: String },
+    #[error("the name servers know no address of `{name}`")]
+    NotFound { name: String },
+    /// Server by server.
+    #[error("cannot look `{name}` up: {}", .causes.join(", "))]
+    NoAnswer { name: String, causes: Vec<String> },
+}
+
+/// Why one server did not help.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("no answer")]
+    Silent,
+    #[error("it answered with code {0}")]
+    Refused(u8),
+}
+
+/// Name servers with their ports, in order, and the search list.
+#[derive(Debug, Clone, Default)]
+pub struct Servers {
+    pub servers: Vec<SocketAddr>,
+    pub search: Vec<String>,
+    /// The node has only IPv6: such addresses come first.
+    pub prefer_v6: bool,
+}
+
+/// The addresses of `host` in the order in which they should be tried: an address stands for itself (IPv6 with or
+/// without brackets), a name is looked up as A and AAAA.
+pub fn resolve(host: &str, facts: &Facts, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
+    Servers::from_facts(facts).resolve(host, limit)
+}
+
+impl Servers {
+    /// Those that the network was told.
+    pub fn from_facts(facts: &Facts) -> Servers {
+        let index = facts.interface.as_deref().and_then(|name| nix::net::if_::if_nametoindex(name).ok()).unwrap_or(0);
+        let socket = |ip: &IpAddr| match ip {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(*ip, 53, 0, index).into(),
+            ip => SocketAddr::new(*ip, 53),
+        };
+        Servers {
+            servers: facts.dns.iter().take(MOST_SERVERS).map(socket).collect(),
+            search: facts.search.clone(),
+            prefer_v6: facts.ip.is_some_and(|ip| ip.is_ipv6()),
+        }
+    }
+
+    /// See [`resolve`].
+    pub fn resolve(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
+        let plain = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Ok(ip) = plain.parse() {
+            return Ok(vec![ip]);
+        }
+        let name = || host.to_string();
+        if super::dhcp::options::parse_host_name(host.as_bytes()).is_none() {
+            return Err(DnsError::BadName { name: name() });
+        }
+        if self.servers.is_empty() {
+            return Err(DnsError::NoServer { name: name() });
+        }
+        let end = Instant::now() + limit;
+        for candidate in candidates(host, &self.search) {
+            let found = self.look_up(&candidate, end);
+            let found = found.map_err(|causes| DnsError::NoAnswer { name: candidate.clone(), causes })?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Err(DnsError::NotFound { name: name() })
+    }
+
+    /// Both kinds of addresses of one full name; the first server that answers is believed.
+    fn look_up(&self, name: &str, end: Instant) -> Result<Vec<IpAddr>, Vec<String>> {
+        let mut causes = Vec::new();
+        for wait in WAITS {
+            // What the first round found out says more than that there was no time for a second one.
+            if !causes.is_empty() && left(end).is_err() {
+                break;
+            }
+            causes.clear();
+            for server in &self.servers {
+                let until = end.min(Instant::now() + wait);
+                match ask_both(*server, name, until) {
+                    Ok(mut found) => {
+                        // Stable: the server's own order stays within a family.
+                        bootwright_base::order::sort_by_key(&mut found, |ip| ip.is_ipv6() != self.prefer_v6);
+                        return Ok(found);
+                    }
+                    Err(error) => causes.push([&server.ip().to_string(), ": ", &error.to_string()].concat()),
+                }
+            }
+        }
+        Err(causes)
+    }
+}
+
+/// Full names to try in turn, as resolv.conf(5) tells: one with a dot first as it is, one without first with the list.
+fn candidates(host: &str, search: &[String]) -> Vec<String> {
+    if let Some(full) = host.strip_suffix('.') {
+        return vec![full.into()];
+    }
+    let mut names: Vec<String> = search.iter().map(|domain| [host, ".", domain].concat()).collect();
+    let at = if host.contains('.') { 0 } else { names.len() };
+    names.insert(at, host.into());
+    names
+}
+
+/// Asks one server for A and AAAA at the same time.
+fn ask_both(server: SocketAddr, name: &str, until: Instant) -> Result<Vec<IpAddr>, AskError> {
+    let from: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind((from, 0))?;
+    // The kernel then drops what comes from elsewhere, and tells when nobody listens.
+    socket.connect(server)?;
+    let id = random_u16();
+    let ask = |kind, id| write_question(id, name, kind).map(|question| (kind, question)).ok_or(AskError::Silent);
+    let mut open = vec![ask(Kind::V4, id)?, ask(Kind::V6, id.wrapping_add(1))?];
+    for (_, question) in &open {
+        socket.send(question)?;
+    }
+    let mut found = Vec::new();
+    let mut buffer = [0; 1500];
+    while !open.is_empty() {
+        socket.set_read_timeout(Some(left(until)?))?;
+        let length = match socket.recv(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let answers = |(kind, question): &(Kind, Vec<u8>)| parse_answer(&buffer[..length], question, *kind);
+        let Some((at, answer)) = open.iter().enumerate().find_map(|(at, asked)| Some((at, answers(asked)?))) else {
+            continue;
+        };
+        let (kind, question) = open.swap_remove(at);
+        let answer = if answer == Answer::Truncated { ask_by_tcp(server, &question, kind, until)? } else { answer };
+        match answer {
+            Answer::Addresses(addresses) => found.extend(addresses),
+            Answer::NoName => return Ok(Vec::new()),
+            Answer::Refused(code) => return Err(AskError::Refused(code)),
+            Answer::Truncated => return Err(AskError::Silent),
+        }
+    }
+    Ok(found)
+}
+
+/// The same question over TCP (RFC 7766), where the length comes first.
+fn ask_by_tcp(server: SocketAddr, question: &[u8], kind: Kind, until: Instant) -> Result<Answer, AskError> {
+    let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
+    let length = (question.len() as u16).to_be_bytes();
+    stream.set_write_timeout(Some(left(until)?))?;
+    stream.write_all(&[&length, question].concat())?;
+    let mut length = [0; 2];
+    read_exact(&mut stream, &mut length, until)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    read_exact(&mut stream, &mut answer, until)?;
+    parse_answer(&answer, question, kind).ok_or(AskError::Silent)
+}
+
+/// A server that sends a byte now and then must not hold us longer.
+fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], until: Instant) -> Result<(), AskError> {
+    while !buffer.is_empty() {
+        stream.set_read_timeout(Some(left(until)?))?;
+        match stream.read(buffer) {
+            Ok(0) => return Err(AskError::Silent),
+            Ok(length) => buffer = &mut buffer[length..],
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn left(until: Instant) -> Result<Duration, AskError> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left < SHORTEST_WAIT { Err(AskError::Silent) } else { Ok(left) }
+}
+
+/// Unpredictable, so that nobody can answer in the server's place; early in the boot it waits for no entropy.
+fn random_u16() -> u16 {
+    u16::from_ne_bytes(bootwright_base::sys::random())
+}

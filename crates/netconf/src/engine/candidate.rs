@@ -1,0 +1,208 @@
+//! A link that asks: for a DHCPv4 lease, and what IPv6 routers and DHCPv6 servers say.
+
+use super::Millis;
+use crate::dhcp::socket::{PacketSocket, SocketError, send_renewal};
+use crate::dhcp::{Action, Machine};
+use crate::dhcp6::message::Facts6;
+use crate::dhcp6::{Action6, Lease6, Machine6, Socket6};
+use crate::netlink::route::Link;
+use crate::v6::routers::Routers;
+use crate::v6::socket::RouterSocket;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A link of an interface's plan that has a carrier.
+pub struct Candidate {
+    pub link: Link,
+    pub rank: (usize, [u8; 6]),
+    /// Since when it has one.
+    pub since: Millis,
+    pub v4: Option<V4>,
+    pub v6: Option<V6>,
+}
+
+/// Its DHCPv4 client.
+pub struct V4 {
+    pub machine: Machine,
+    pub socket: Option<PacketSocket>,
+    renewal: Option<UdpSocket>,
+    pub offer_at: Option<Millis>,
+}
+
+/// Its IPv6 side.
+pub struct V6 {
+    pub routers: Routers,
+    pub socket: Option<RouterSocket>,
+    /// Usable: no other node has it.
+    pub link_local: Option<Ipv6Addr>,
+    /// When a router was heard first that is of use.
+    pub heard_at: Option<Millis>,
+    pub dhcp: Option<Machine6>,
+    pub dhcp_socket: Option<Socket6>,
+    pub lease: Option<(Lease6, Millis)>,
+    pub facts: Facts6,
+}
+
+impl V4 {
+    pub fn new(machine: Machine) -> V4 {
+        V4 { machine, socket: None, renewal: None, offer_at: None }
+    }
+
+    /// What has come in; a link that went down makes the socket fail once, and then it is opened anew.
+    fn receive(&mut self) -> Result<Vec<Vec<u8>>, SocketError> {
+        let mut payloads = Vec::new();
+        let Some(socket) = &self.socket else { return Ok(payloads) };
+        loop {
+            match socket.receive() {
+                Ok(Some(payload)) => payloads.push(payload),
+                Ok(None) => return Ok(payloads),
+                Err(error) => {
+                    self.socket = None;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// What its machine wants done now.
+    pub fn turn(&mut self, now: Millis) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match self.receive() {
+            Ok(payloads) => {
+                for payload in payloads {
+                    actions.extend(self.machine.on_packet(&payload, now));
+                }
+            }
+            Err(error) => actions.push(Action::Note(error.to_string())),
+        }
+        actions.extend(self.machine.on_time(now));
+        actions
+    }
+
+    fn open(&mut self, index: u32) -> Result<&PacketSocket, SocketError> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => PacketSocket::open(index)?,
+        };
+        Ok(self.socket.insert(socket))
+    }
+
+    pub fn broadcast(&mut self, link: &Link, payload: &[u8]) -> Result<(), SocketError> {
+        self.open(link.index)?.broadcast(payload)
+    }
+
+    pub fn unicast(&mut self, link: &Link, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<(), SocketError> {
+        self.open(link.index)?;
+        self.renewal = None;
+        self.renewal = Some(send_renewal(&link.name, from, to, payload)?);
+        Ok(())
+    }
+
+    /// Nothing is expected until the lease is renewed.
+    pub fn close(&mut self) {
+        self.socket = None;
+        self.renewal = None;
+    }
+}
+
+impl V6 {
+    /// `socket` is missing where the kernel has no IPv6.
+    pub fn new(routers: Routers, socket: Option<RouterSocket>) -> V6 {
+        V6 {
+            routers,
+            socket,
+            link_local: None,
+            heard_at: None,
+            dhcp: None,
+            dhcp_socket: None,
+            lease: None,
+            facts: Facts6::default(),
+        }
+    }
+
+    /// Hears routers, and solicits when that is due. True when something new was said.
+    pub fn hear(&mut self, now: Millis) -> Result<bool, crate::v6::socket::SocketError> {
+        let Some(socket) = &self.socket else { return Ok(false) };
+        let mut news = false;
+        while let Some((from, message)) = socket.receive()? {
+            news |= self.routers.on_advert(from, &message, now);
+        }
+        // Without an address of our own the answer could not come to us alone.
+        if self.link_local.is_some()
+            && let Some(solicitation) = self.routers.on_time(now)
+        {
+            socket.solicit(&solicitation)?;
+        }
+        Ok(news)
+    }
+
+    /// What its DHCPv6 machine wants done now.
+    pub fn turn(&mut self, index: u32, now: Millis) -> io::Result<Vec<Action6>> {
+        let (Some(machine), Some(link_local)) = (&mut self.dhcp, self.link_local) else { return Ok(Vec::new()) };
+        let mut actions = Vec::new();
+        if let Some(socket) = &self.dhcp_socket {
+            while let Some(payload) = socket.receive()? {
+                actions.extend(machine.on_packet(&payload, now));
+            }
+        }
+        actions.extend(machine.on_time(now));
+        for action in &actions {
+            let Action6::Send(payload) = action else { continue };
+            let socket = match self.dhcp_socket.take() {
+                Some(socket) => socket,
+                None => Socket6::open(index, link_local)?,
+            };
+            self.dhcp_socket.insert(socket).send(payload)?;
+        }
+        Ok(actions)
+    }
+}
+
+impl Candidate {
+    /// Descriptors that become readable when something has come in.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let v4 = self.v4.as_ref().and_then(|v4| v4.socket.as_ref()).map(AsFd::as_fd);
+        let routers = self.v6.as_ref().and_then(|v6| v6.socket.as_ref()).map(AsFd::as_fd);
+        let dhcp = self.v6.as_ref().and_then(|v6| v6.dhcp_socket.as_ref()).map(|dhcp| dhcp.socket.as_fd());
+        [v4, routers, dhcp].into_iter().flatten()
+    }
+
+    /// When something has to be done although nothing comes in.
+    pub fn deadline(&self, now: Millis) -> Option<Millis> {
+        let v4 = self.v4.as_ref().and_then(|v4| v4.machine.deadline());
+        let v6 = self.v6.as_ref().and_then(|v6| {
+            let ready = v6.link_local.is_some();
+            let solicit = v6.routers.solicit_at().filter(|_| ready && v6.socket.is_some());
+            let dhcp = v6.dhcp.as_ref().filter(|_| ready).and_then(Machine6::deadline);
+            [solicit, dhcp, v6.routers.expires_at(now)].into_iter().flatten().min()
+        });
+        v4.into_iter().chain(v6).min()
+    }
+
+    /// The cable is in again: the node may be on another network now.
+    pub fn on_carrier(&mut self, now: Millis) {
+        if let Some(v4) = &mut self.v4 {
+            v4.machine.on_carrier(now);
+        }
+        if let Some(v6) = &mut self.v6 {
+            v6.routers.on_carrier(now);
+            if let Some(dhcp) = &mut v6.dhcp {
+                dhcp.on_carrier(now);
+            }
+        }
+    }
+
+    /// Why it was not this one, in words.
+    pub fn why_not(&self) -> &'static str {
+        let asks = self.v4.is_some();
+        match (self.v4.as_ref().and_then(|v4| v4.offer_at), self.v6.as_ref().and_then(|v6| v6.heard_at)) {
+            (Some(_), _) => "has an offer too but comes later in the order",
+            (None, Some(_)) if asks => "a router, but no DHCP server",
+            (None, Some(_)) => "has a router too but comes later in the order",
+            (None, None) if asks => "no DHCP server has answered",
+            (None, None) if self.v6.is_some() => "no router has answered",
+            (None, None) => "comes later in the order",
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Plans from recipes and command lines.
+
+use super::*;
+use crate::tests::link;
+use bootwright_base::cmdline::parse_cmdline;
+use bootwright_contract::fixture::boot_config;
+
+fn config(mode: NetworkMode) -> Network {
+    Network { mode, dns: vec!["10.9.9.9".into()], ..boot_config().network }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn of(config: &Network, cmdline: &str) -> Plan {
+    plan(config, &parse_cmdline(cmdline)).expect(cmdline)
+}
+
+#[test]
+fn the_command_line_comes_first() {
+    let mac = Select::Mac([2, 0, 0, 0, 0, 1]);
+    let named = |name: &str| Select::Name(name.into());
+    let mut config = config(NetworkMode::Dhcp);
+    config.interfaces = vec!["eth5".into()];
+    for (text, source, ipv6, select) in [
+        ("", Source::Dhcp, Ipv6Mode::Auto, named("eth5")),
+        ("ip=off", Source::None, Ipv6Mode::Off, named("eth5")),
+        ("ip=auto6", Source::None, Ipv6Mode::Auto, named("eth5")),
+        ("ip=eth1:dhcp6", Source::None, Ipv6Mode::Dhcp, named("eth1")),
+        ("ip=eth1:dhcp", Source::Dhcp, Ipv6Mode::Auto, named("eth1")),
+        ("ip=eth1:dhcp BOOTIF=01-02-00-00-00-00-01", Source::Dhcp, Ipv6Mode::Auto, mac.clone()),
+        ("bootdev=eth3", Source::Dhcp, Ipv6Mode::Auto, named("eth3")),
+        ("vlan=eth0.5:eth0 ip=eth0.5:dhcp BOOTIF=01-02-00-00-00-00-01", Source::Dhcp, Ipv6Mode::Auto, named("eth0.5")),
+    ] {
+        let plan = of(&config, text);
+        let first = &plan.interfaces[0];
+        assert_eq!((&first.source, first.ipv6, &first.select), (&source, ipv6, &select), "{text}");
+        assert_eq!(plan.dns, [ip("10.9.9.9")]);
+    }
+    config.interfaces = vec!["02:00:00:00:00:01".into()];
+    assert_eq!(of(&config, "").interfaces[0].select, mac);
+    config.interfaces = vec!["eth0".into(), "eth1".into()];
+    assert_eq!(of(&config, "").interfaces[0].select, Select::Any(config.interfaces.clone()));
+}
+
+#[test]
+fn name_servers_routes_and_names() {
+    let config = config(NetworkMode::Dhcp);
+    let plan =
+        of(&config, "ip=1.2.3.4:1.2.3.1::24:n1:eth0:off:1.1.1.1::3.3.3.3 rd.peerdns=0 nameserver=[2001:db8::53]");
+    assert_eq!(plan.dns, [ip("2001:db8::53"), ip("1.1.1.1")]);
+    assert_eq!((plan.peer_dns, plan.hostname.as_deref(), plan.server), (false, Some("n1"), Some(ip("1.2.3.1"))));
+    assert_eq!(plan.ntp, [ip("3.3.3.3")]);
+    let plan =
+        of(&config, "ip=a:dhcp ip=b:dhcp bootdev=b rd.route=10.5.0.0/16:10.0.0.1 rd.route=10.6.0.0/16:10.0.0.1:a");
+    assert_eq!(plan.interfaces.len(), 2);
+    assert_eq!(plan.interfaces[0].select, Select::Name("b".into()));
+    assert_eq!(plan.interfaces[0].routes[0].to, (ip("10.5.0.0"), 16));
+    assert_eq!(plan.interfaces[1].routes[0].to, (ip("10.6.0.0"), 16));
+    let plan = of(&config, "ifname=lan0:02:00:00:00:00:01 bond=bond0:a,b:mode=1 vlan=bond0.7:bond0");
+    assert_eq!(plan.names, [("lan0".to_string(), [2, 0, 0, 0, 0, 1])]);
+    let made: Vec<_> = plan.made.iter().map(|made| made.name.as_str()).collect();
+    assert_eq!(made, ["bond0", "bond0.7"]);
+    assert_eq!(plan.interfaces[0].select, Select::Name("bond0.7".into()), "the uppermost one that was made");
+}
+
+#[test]
+fn more_interfaces_of_the_recipe() {
+    let mut config = config(NetworkMode::Dhcp);
+    let extra = |interface: &str, mode| ExtraInterface {
+        interface: interface.into(),
+        mode,
+        ipv6: Ipv6Mode::Off,
+        addresses: vec!["10.4.0.9/24".into()],
+        mtu: Some(9000),
+    };
+    config.extra = vec![extra("eth1", NetworkMode::Static), extra("eth2", NetworkMode::Dhcp)];
+    let plan = of(&config, "ip=eth2:dhcp");
+    let selects: Vec<_> = plan.interfaces.iter().map(|i| i.select.clone()).collect();
+    assert_eq!(selects, [Select::Name("eth2".into()), Select::Name("eth1".into())], "each once");
+    assert_eq!(plan.interfaces[1].source, Source::Static { addresses: vec![(ip("10.4.0.9"), 24)], gateways: vec![] });
+}
+
+#[test]
+fn bad_plans_say_why() {
+    let mut fixed = config(NetworkMode::Static);
+    assert_eq!(plan(&fixed, &parse_cmdline("")), Err(PlanError::NoAddress));
+    for (address, message) in
+        [("10.0.0.1", "`network.addresses`"), ("169.254.1.1/16", "169.254.1.1/16"), ("fe80::1/64", "fe80::1/64")]
+    {
+        fixed.addresses = vec![address.into()];
+        let error = plan(&fixed, &parse_cmdline("")).expect_err(address).to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let dhcp = config(NetworkMode::Dhcp);
+    for (text, message) in [
+        ("BOOTIF=eth0", "`BOOTIF=eth0`"),
+        ("ip=bogus", "no method `bogus`"),
+        ("ip=dhcp ip=eth0:dhcp", "`ip=dhcp` names no device"),
+        ("nameserver=x", "`nameserver=x`"),
+        ("vlan=x", "`vlan=x`"),
+        ("bond=x:y:z", "`bond=x:y:z`"),
+        ("rd.route=x", "`rd.route=x`"),
+        ("ifname=x", "`ifname=x`"),
+    ] {
+        let error = plan(&dhcp, &parse_cmdline(text)).expect_err(text).to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn links_have_an_order() {
+    let (first, second) = (link(1, "eth0"), link(2, "eth1"));
+    let any = Select::Any(vec![]);
+    assert!(any.rank(&first) < any.rank(&second), "by MAC");
+    let listed = Select::Any(vec!["eth1".into(), "02:00:00:00:00:01".into()]);
+    assert!(listed.rank(&second) < listed.rank(&first), "by the recipe");
+    assert_eq!(listed.rank(&link(3, "eth2")), None);
+    let member = Link { has_master: true, ..first.clone() };
+    assert_eq!(any.rank(&member), None);
+    let below = Link { mac: [9; 6], permanent_mac: Some(first.mac), ..first.clone() };
+    assert!(Select::Mac(first.mac).rank(&below).is_some());
+    let bridge = Link { made_by_software: true, ..first.clone() };
+    assert!(any.rank(&bridge).is_none() && Select::Mac(first.mac).rank(&bridge).is_none());
+    assert!(Select::Name("eth0".into()).rank(&bridge).is_some());
+}

@@ -1,0 +1,239 @@
+//! Router advertisements (RFC 4861 section 4.2) and their options, and the solicitation that asks for one.
+
+use crate::domain::parse_name_list;
+use std::net::Ipv6Addr;
+
+/// ICMPv6 types.
+const SOLICIT: u8 = 133;
+const ADVERT: u8 = 134;
+/// RFC 8200 section 5: no link may have less.
+const SMALLEST_MTU: u32 = 1280;
+
+/// A router advertisement. Lifetimes are seconds from when it came; `u32::MAX` is for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Advert {
+    /// Addresses come by DHCPv6 (flag M).
+    pub managed: bool,
+    /// Other facts come by DHCPv6 (flag O).
+    pub other: bool,
+    /// How long it is a default router; 0: it is none.
+    pub router_s: u16,
+    pub preference: Preference,
+    pub prefixes: Vec<Prefix>,
+    pub mtu: Option<u32>,
+    /// Name servers with their lifetime (RFC 8106).
+    pub dns: Vec<(Ipv6Addr, u32)>,
+    /// Search list with its lifetime (RFC 8106).
+    pub search: Vec<(String, u32)>,
+}
+
+/// Preference of a default router (RFC 4191 section 2.1), the better the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Preference {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
+/// A prefix information option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    pub prefix: Ipv6Addr,
+    pub length: u8,
+    pub on_link: bool,
+    /// Addresses may be made from it (flag A).
+    pub auto: bool,
+    pub valid_s: u32,
+    pub preferred_s: u32,
+}
+
+/// Why bytes are no router advertisement that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AdvertError {
+    #[error("the router advertisement has only {found} bytes")]
+    Short { found: usize },
+    #[error("ICMPv6 type {found} is no router advertisement")]
+    Kind { found: u8 },
+    #[error("option {code} of the router advertisement runs over the end")]
+    Option { code: u8 },
+}
+
+/// Reads the ICMPv6 message. Options that are malformed in themselves are passed over, as unknown ones are.
+pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
+    let fixed = bytes.get(..16).ok_or(AdvertError::Short { found: bytes.len() })?;
+    if fixed[0] != ADVERT || fixed[1] != 0 {
+        return Err(AdvertError::Kind { found: fixed[0] });
+    }
+    let mut advert = Advert {
+        managed: fixed[5] & 0x80 != 0,
+        other: fixed[5] & 0x40 != 0,
+        preference: match fixed[5] >> 3 & 3 {
+            1 => Preference::High,
+            3 => Preference::Low,
+            _ => Preference::Medium,
+        },
+        router_s: u16::from_be_bytes([fixed[6], fixed[7]]),
+        ..Advert::default()
+    };
+    let mut rest = &bytes[16..];
+    while let [code, units, ..] = *rest {
+        // RFC 4861 section 4.6: a length of zero makes the whole message void.
+        let length = usize::from(units) * 8;
+        let option = rest.get(..length).filter(|_| units > 0).ok_or(AdvertError::Option { code })?;
+        read_option(&mut advert, code, &option[2..]);
+        rest = &rest[length..];
+    }
+    Ok(advert)
+}
+
+/// `value` is what comes behind type and length.
+fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
+    match (code, value.len()) {
+        (3, 30) => advert.prefixes.extend(parse_prefix(value)),
+        (5, 6) => advert.mtu = long(value, 2).filter(|mtu| *mtu >= SMALLEST_MTU),
+        (25, 22..) => {
+            let lifetime_s = long(value, 2).unwrap_or(0);
+            let servers = value[6..].as_chunks::<16>().0.iter().map(|bytes| Ipv6Addr::from(*bytes));
+            advert.dns.extend(servers.filter(is_server).map(|server| (server, lifetime_s)));
+        }
+        (31, 14..) => {
+            let lifetime_s = long(value, 2).unwrap_or(0);
+            let names = parse_name_list(&value[6..]).unwrap_or_default();
+            advert.search.extend(names.into_iter().map(|name| (name, lifetime_s)));
+        }
+        _ => {}
+    }
+}
+
+fn parse_prefix(value: &[u8]) -> Option<Prefix> {
+    let prefix = Prefix {
+        length: value[0],
+        on_link: value[1] & 0x80 != 0,
+        auto: value[1] & 0x40 != 0,
+        valid_s: long(value, 2)?,
+        preferred_s: long(value, 6)?,
+        prefix: Ipv6Addr::from(<[u8; 16]>::try_from(&value[14..30]).ok()?),
+    };
+    let good = prefix.length <= 128 && is_server(&prefix.prefix) && !prefix.prefix.is_unicast_link_local();
+    // RFC 4862 section 5.5.3 c.
+    (good && prefix.preferred_s <= prefix.valid_s).then_some(prefix)
+}
+
+/// Whether an address can be that of a node.
+pub fn is_server(ip: &Ipv6Addr) -> bool {
+    !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// A router solicitation (RFC 4861 section 4.1) with our MAC, so that the answer can come to us alone. The kernel fills
+/// in the checksum.
+pub fn write_solicit(mac: &[u8; 6]) -> Vec<u8> {
+    let mut bytes = vec![SOLICIT, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+    bytes.extend_from_slice(mac);
+    bytes
+}
+
+/// The address of an interface in a prefix of 64 bits (RFC 4291 appendix A).
+pub fn eui64_address(prefix: Ipv6Addr, mac: &[u8; 6]) -> Ipv6Addr {
+    let mut bytes = prefix.octets();
+    bytes[8..11].copy_from_slice(&mac[..3]);
+    bytes[8] ^= 2;
+    bytes[11..13].copy_from_slice(&[0xff, 0xfe]);
+    bytes[13..].copy_from_slice(&mac[3..]);
+    bytes.into()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ip(text: &str) -> Ipv6Addr {
+        text.parse().expect("an address")
+    }
+
+    /// The bytes of an advertisement with flags and lifetime.
+    pub fn advert(flags: u8, router_s: u16, options: &[Vec<u8>]) -> Vec<u8> {
+        let [high, low] = router_s.to_be_bytes();
+        [&[ADVERT, 0, 0, 0, 64, flags, high, low, 0, 0, 0, 0, 0, 0, 0, 0][..], &options.concat()].concat()
+    }
+
+    pub fn prefix_option(prefix: &str, length: u8, flags: u8, valid_s: u32, preferred_s: u32) -> Vec<u8> {
+        let times = [valid_s.to_be_bytes(), preferred_s.to_be_bytes(), [0; 4]].concat();
+        [&[3, 4, length, flags][..], &times, &ip(prefix).octets()].concat()
+    }
+
+    pub fn dns_option(server: &str, lifetime_s: u32) -> Vec<u8> {
+        [&[25, 3, 0, 0][..], &lifetime_s.to_be_bytes(), &ip(server).octets()].concat()
+    }
+
+    #[test]
+    fn all_parts_are_read() {
+        let search = [&[31, 2, 0, 0, 0, 0, 0, 60][..], b"\x03lab\0\0\0\0"].concat();
+        let mtu = vec![5, 1, 0, 0, 0, 0, 5, 0xdc];
+        let unknown = vec![14, 1, 1, 2, 3, 4, 5, 6];
+        let prefix = prefix_option("2001:db8::", 64, 0xc0, 3600, 1800);
+        let bytes = advert(0xc8, 1800, &[prefix, mtu, unknown, dns_option("2001:db8::53", 60), search]);
+        let expected = Advert {
+            managed: true,
+            other: true,
+            router_s: 1800,
+            preference: Preference::High,
+            prefixes: vec![Prefix {
+                prefix: ip("2001:db8::"),
+                length: 64,
+                on_link: true,
+                auto: true,
+                valid_s: 3600,
+                preferred_s: 1800,
+            }],
+            mtu: Some(1500),
+            dns: vec![(ip("2001:db8::53"), 60)],
+            search: vec![("lab".into(), 60)],
+        };
+        assert_eq!(parse_advert(&bytes), Ok(expected));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_passed_over_or_refused() {
+        let options = [
+            prefix_option("2001:db8::", 64, 0xc0, 10, 20),
+            prefix_option("fe80::", 64, 0xc0, 20, 10),
+            prefix_option("ff02::", 64, 0xc0, 20, 10),
+            prefix_option("2001:db8::", 129, 0xc0, 20, 10),
+            dns_option("::", 60),
+            vec![5, 1, 0, 0, 0, 0, 0, 1],
+            [&[31, 2, 0, 0, 0, 0, 0, 60][..], b"\x02a\n\0\0\0\0\0"].concat(),
+        ];
+        assert_eq!(parse_advert(&advert(0x18, 0, &options)).map(|a| (a.preference, a)), {
+            let nothing = Advert { preference: Preference::Low, ..Advert::default() };
+            Ok((Preference::Low, nothing))
+        });
+        assert_eq!(parse_advert(&[ADVERT, 0]), Err(AdvertError::Short { found: 2 }));
+        assert_eq!(parse_advert(&[135; 16]), Err(AdvertError::Kind { found: 135 }));
+        for option in [vec![3, 0], vec![3, 4, 0, 0]] {
+            assert_eq!(parse_advert(&advert(0, 0, &[option])), Err(AdvertError::Option { code: 3 }));
+        }
+    }
+
+    #[test]
+    fn interface_addresses() {
+        let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        assert_eq!(eui64_address(ip("2001:db8::"), &mac), ip("2001:db8::5054:ff:fe12:3456"));
+        assert_eq!(write_solicit(&mac).len(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(rest in prop::collection::vec(any::<u8>(), 0..200), whole: bool) {
+            let bytes = if whole { rest } else { advert(0, 9, &[rest]) };
+            if let Ok(advert) = parse_advert(&bytes) {
+                prop_assert!(advert.prefixes.iter().all(|p| p.length <= 128 && p.preferred_s <= p.valid_s));
+            }
+        }
+    }
+}
