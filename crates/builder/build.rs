@@ -8,7 +8,15 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 fn main() {
-    for watched in ["../base", "../contract", "../netconf", "../pid1", "../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
+    for watched in [
+        "../base",
+        "../contract",
+        "../netconf",
+        "../pid1",
+        "../../Cargo.lock",
+        "../../Cargo.toml",
+        "../../rust-toolchain.toml",
+    ] {
         println!("cargo::rerun-if-changed={watched}");
     }
     println!("cargo::rerun-if-env-changed=BOOTWRIGHT_PID1");

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The cgroup2 root.
-pub const ROOT: &str = "/sys/fs/cgroup";
+const ROOT: &str = "/sys/fs/cgroup";
 /// What the kubelet hands out; those that the kernel lacks are passed over.
 const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "hugetlb", "pids", "io"];
 

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const RPCBIND: &str = "rpcbind";
-/// Recovery takes at most 2 s from the server's start; the rest is for a busy machine.
+/// Recovery takes at most 5 s from the return of the server; the rest is for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(8);
 
 fn image() -> Image {

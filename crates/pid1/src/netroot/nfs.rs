@@ -5,7 +5,6 @@
 //! and the kernel connects again. [`watch`] says how that stands, and makes the kernel try at once when the server is
 //! back.
 
-mod gate;
 mod options;
 pub mod rpc;
 mod watch;

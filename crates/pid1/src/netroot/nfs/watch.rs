@@ -1,11 +1,10 @@
 //! Says how an NFS mount is: asks the server for a sign of life again and again. The kernel repairs the mount itself, but
-//! after a longer loss only when its own pause is over (up to 45 s and more); it is made to try at once. That is asked for
-//! in a file whose write can hang: it waits for a lock of the connection (`XPRT_LOCKED`) whose release wakes nobody in most
-//! places. So a thread of its own writes, and nobody waits for it.
+//! after a longer loss only when its own pause is over (up to 45 s and more). When the server answers again, the kernel is
+//! therefore made to connect at once; a connection that was refused just before makes it wait for 3 s all the same
+//! (`rpc_delay` in `call_connect_status` of net/sunrpc/clnt.c). The file that asks for it can block its writer: the write
+//! waits for a lock of the connection (`XPRT_LOCKED`). So a thread of its own writes, and nobody waits for that thread.
 
-use super::gate::{self, Gate};
 use super::rpc::{Caller, RpcError};
-use crate::cgroup;
 use crate::netroot::{Keeper, Site, State, Watch, survival};
 use crate::phases::PhaseError;
 use std::fs;
@@ -13,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks at the connection.
 const LOOK: Duration = Duration::from_millis(250);
@@ -39,16 +38,13 @@ impl NfsKeeper {
         watch.set(State::Up, "");
         let told = watch.clone();
         let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
-        let gate = Gate::to(server, Path::new(cgroup::ROOT))
-            .inspect_err(|errno| watch.note(&["the kernel waits 3 s when it is refused: ", errno.desc()].concat()))
-            .ok();
         let (poke, poked) = mpsc::channel::<()>();
         survival::spawn("nfs-connect", move || {
             while poked.recv().is_ok() {
                 reconnect(Path::new(SWITCHES), server);
             }
         })?;
-        survival::spawn("nfs", move || follow(server, major, &told, gate.as_deref(), &poke, &pause))?;
+        survival::spawn("nfs", move || follow(server, major, &told, &poke, &pause))?;
         Ok(NfsKeeper { server, watch, stop })
     }
 }
@@ -66,37 +62,16 @@ impl Keeper for NfsKeeper {
     }
 }
 
-/// Until `pause` says that it is over. What `poke` is sent makes the kernel connect.
-fn follow(
-    server: SocketAddr,
-    major: u32,
-    watch: &Watch,
-    gate: Option<&Gate>,
-    poke: &Sender<()>,
-    pause: &dyn Fn(Duration) -> bool,
-) {
+/// Follows the connection until `pause` says that it is over. A message on `poke` makes the kernel connect.
+fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
     let mut caller = None;
-    // Since when it is.
-    let mut lost = None;
-    let wanted = || gate.is_some_and(Gate::is_wanted);
+    let mut lost: Option<Instant> = None;
     loop {
-        // The kernel has not noticed that its connection is dead, or may wait for longer than it has to.
-        let sleeps = lost.is_some_and(|since| gate.is_none_or(|gate| gate.held_back() < since));
-        // Where we can connect, the kernel can.
-        let reached = || {
-            if let Some(gate) = gate
-                && (sleeps || gate.is_wanted())
-            {
-                gate.open();
-            }
-        };
         let fresh = caller.is_none();
-        match sign_of_life(&mut caller, server, major, &reached) {
+        match sign_of_life(&mut caller, server, major) {
             Ok(()) => {
                 if lost.take().is_some() {
-                    if sleeps {
-                        let _ = poke.send(());
-                    }
+                    let _ = poke.send(());
                     watch.set(State::Up, "");
                 }
             }
@@ -104,16 +79,15 @@ fn follow(
                 caller = None;
                 // A connection that the server closed says nothing yet: the next one does.
                 if fresh {
-                    let since = *lost.get_or_insert_with(gate::now);
-                    gate.inspect(|gate| gate.open_now_and_then(since));
+                    lost.get_or_insert_with(Instant::now);
                     watch.set(State::Lost, &error.to_string());
                 }
             }
         }
         let go_on = match (&caller, lost) {
             // A server that ends closes its connections: that is seen before the next question.
-            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || wanted() || pause(LOOK)),
-            (None, Some(since)) => pause(survival::pause(Duration::from_nanos(gate::now() - since))),
+            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || pause(LOOK)),
+            (None, Some(since)) => pause(survival::pause(since.elapsed())),
             (None, None) => pause(Duration::ZERO),
         };
         if !go_on {
@@ -122,20 +96,12 @@ fn follow(
     }
 }
 
-/// Over the connection that there is, or a new one. Calls `reached` when the server is there.
-fn sign_of_life(
-    caller: &mut Option<Caller>,
-    server: SocketAddr,
-    major: u32,
-    reached: &dyn Fn(),
-) -> Result<(), RpcError> {
+/// Asks over the connection that there is, or over a new one.
+fn sign_of_life(caller: &mut Option<Caller>, server: SocketAddr, major: u32) -> Result<(), RpcError> {
     if let Some(caller) = caller {
-        caller.ask(major)?;
-        reached();
-        return Ok(());
+        return caller.ask(major);
     }
     let mut fresh = Caller::connect(server, survival::CONNECT_TIMEOUT, PATIENCE)?;
-    reached();
     fresh.ask(major)?;
     *caller = Some(fresh);
     Ok(())
