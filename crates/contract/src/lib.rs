@@ -9,6 +9,7 @@ pub mod console;
 pub mod fixture;
 pub mod json;
 pub mod manifest;
+pub mod modalias;
 pub mod paths;
 pub mod report;
 pub mod sums;

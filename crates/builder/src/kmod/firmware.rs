@@ -1,11 +1,11 @@
 //! The firmware that modules declare (`MODULE_FIRMWARE`).
 
 use super::KmodError;
-use super::fnmatch::fnmatch;
 use super::select::Selection;
 use crate::entry::{Entry, Kind};
 use crate::recipe::{Firmware, Kernel, SegmentName};
 use crate::tree::{Draft, Reason, Supply, TreeEntry, TreeError};
+use bootwright_contract::modalias::fnmatch;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::BTreeSet;
 

@@ -6,6 +6,7 @@ use crate::entry::{Body, Kind};
 use crate::parallel;
 use crate::recipe::Kernel;
 use crate::tree::Supply;
+use bootwright_contract::modalias::module_name;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A module file of the package.
@@ -36,12 +37,6 @@ pub struct KernelFiles {
     pub builtin: BTreeSet<String>,
     /// Aliases of modules that are built in.
     pub builtin_aliases: Vec<String>,
-}
-
-/// The name that modprobe(8) knows a module file by: without folder and suffixes, `-` as `_`.
-pub fn module_name(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
 impl KernelFiles {

@@ -4,7 +4,6 @@
 mod add;
 mod error;
 mod firmware;
-mod fnmatch;
 mod kernel;
 mod modinfo;
 mod select;
@@ -15,7 +14,6 @@ mod tests;
 
 pub(crate) use add::add_kernel;
 pub use error::KmodError;
-pub use fnmatch::fnmatch;
 pub use modinfo::{ModInfo, parse_modinfo};
 pub use select::Unserved;
 pub use strip::strip_module;

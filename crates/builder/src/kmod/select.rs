@@ -1,10 +1,10 @@
 //! Which modules go where: those asked for, and what they draw in.
 
 use super::KmodError;
-use super::fnmatch::fnmatch;
-use super::kernel::{KernelFiles, module_name};
+use super::kernel::KernelFiles;
 use super::modinfo::ModInfo;
 use crate::recipe::{Kernel, ModuleRequest};
+use bootwright_contract::modalias::{fnmatch, module_name, serves};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -130,7 +130,7 @@ impl Selector<'_> {
     fn by_alias(&mut self, request: &ModuleRequest) -> Result<Vec<String>, KmodError> {
         let all: Vec<String> = self.files.modules.keys().cloned().collect();
         self.read(&all)?;
-        let hit = |alias: &String| fnmatch(&request.text, alias) || fnmatch(alias, &request.text);
+        let hit = |alias: &String| fnmatch(&request.text, alias) || serves(alias, &request.text);
         let found: Vec<String> = all.into_iter().filter(|name| self.infos[name].aliases.iter().any(hit)).collect();
         if found.is_empty() && !self.files.builtin_aliases.iter().any(hit) {
             let (release, origin) = (self.files.release.clone(), request.origin.clone());
@@ -152,9 +152,9 @@ impl Selector<'_> {
         self.read(&all)?;
         let mut unserved = Vec::new();
         for device in devices {
-            let serves = |alias: &String| fnmatch(alias, &device.text);
-            let mut served = self.files.builtin_aliases.iter().any(serves);
-            for name in all.iter().filter(|name| self.infos[*name].aliases.iter().any(serves)) {
+            let is_served_by = |alias: &String| serves(alias, &device.text);
+            let mut served = self.files.builtin_aliases.iter().any(is_served_by);
+            for name in all.iter().filter(|name| self.infos[*name].aliases.iter().any(is_served_by)) {
                 served = true;
                 let why = Why { by: device.origin.to_string(), relation: DEVICE.into() };
                 into.entry(name.clone()).or_insert(why);
@@ -209,7 +209,7 @@ impl Selector<'_> {
         if self.files.modules.contains_key(&name) {
             return Ok(vec![name]);
         }
-        if self.files.builtin.contains(&name) || self.files.builtin_aliases.iter().any(|alias| fnmatch(alias, text)) {
+        if self.files.builtin.contains(&name) || self.files.builtin_aliases.iter().any(|alias| serves(alias, text)) {
             return Ok(Vec::new());
         }
         let is_algorithm = |path: &str| ALGORITHMS.iter().any(|folder| path.starts_with(folder));
@@ -217,7 +217,7 @@ impl Selector<'_> {
             self.files.modules.iter().filter(|(_, file)| is_algorithm(&file.path)).map(|(name, _)| name.clone());
         let names: Vec<String> = names.collect();
         self.read(&names)?;
-        Ok(names.into_iter().filter(|name| self.infos[name].aliases.iter().any(|alias| fnmatch(alias, text))).collect())
+        Ok(names.into_iter().filter(|name| self.infos[name].aliases.iter().any(|alias| serves(alias, text))).collect())
     }
 
     fn read(&mut self, names: &[String]) -> Result<(), KmodError> {

@@ -1,7 +1,7 @@
 //! The lists that modprobe reads, as depmod(8) writes them (modules.dep(5)).
 
-use super::kernel::module_name;
 use super::modinfo::ModInfo;
+use bootwright_contract::modalias::module_name;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A module in a segment: its file below the release's folder, and what it says of itself.

@@ -4,6 +4,7 @@
 use crate::modules::{self, Index, Loader};
 use bootwright_base::cmdline::{Cmdline, parse_cmdline};
 use bootwright_base::sys::{Real, Sys};
+use bootwright_contract::modalias::kernel_name;
 use nix::errno::Errno;
 use std::fs;
 
@@ -94,7 +95,7 @@ fn carry_out(sys: &dyn Sys, index: &Index, cmdline: &Cmdline, request: &Request)
 
 /// The module itself, else what its alias stands for. What is neither stays as it is, to be an error.
 fn resolve(index: &Index, word: &str) -> Vec<String> {
-    let name = modules::kernel_name(word);
+    let name = kernel_name(word);
     if index.file(&name).is_some() || index.is_builtin(&name) {
         return vec![name];
     }

@@ -1,7 +1,7 @@
 //! What `/lib/modules/<release>` says: modules.dep, modules.alias, modules.softdep, modules.builtin, modules.sums
 //! (modules.dep(5), modprobe.d(5)). Names are kept with `_` for `-`, as the kernel does.
 
-use super::pattern;
+use bootwright_contract::modalias::{kernel_name, may_serve, module_name, serves};
 use bootwright_contract::paths::MODULE_SUMS;
 use std::collections::HashMap;
 use std::fs;
@@ -81,7 +81,7 @@ impl Index {
     pub fn serving(&self, alias: &str) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         for (pattern, name) in self.aliases.possible(alias).filter_map(parse_alias) {
-            if pattern::matches(pattern, alias) && !found.contains(&kernel_name(name)) {
+            if serves(pattern, alias) && !found.contains(&kernel_name(name)) {
                 found.push(kernel_name(name));
             }
         }
@@ -107,7 +107,7 @@ impl Aliases {
         let by_start = self.by_start.get_or_init(|| group_by_start(&self.text));
         let groups = [by_start.get(&start_of(alias)), by_start.get(&ANY)];
         let lines = groups.into_iter().flatten().flatten().filter_map(|at| self.text.get(at.clone()));
-        lines.filter(move |line| pattern::may_match(line.get(ALIAS.len()..).unwrap_or(""), alias))
+        lines.filter(move |line| may_serve(line.get(ALIAS.len()..).unwrap_or(""), alias))
     }
 }
 
@@ -132,21 +132,11 @@ fn start_of(pattern: &str) -> Start {
     }
 }
 
-pub fn kernel_name(name: &str) -> String {
-    name.replace('-', "_")
-}
-
-/// `kernel/fs/nfs/nfs-v3.ko.xz` -> `nfs_v3`.
-fn name_of_file(path: &str) -> String {
-    let file = path.trim().rsplit('/').next().unwrap_or_default();
-    kernel_name(file.split_once(".ko").map_or(file, |(stem, _)| stem))
-}
-
 /// `FILE: FILE...` a line. The error is the 1-based number of the first bad line.
 fn parse_dep(text: &str) -> Result<HashMap<String, (String, Vec<String>)>, usize> {
     let parse = |line: &str| {
         let (file, needs) = line.split_once(':')?;
-        Some((name_of_file(file), (file.trim().to_string(), needs.split_whitespace().map(name_of_file).collect())))
+        Some((module_name(file), (file.trim().to_string(), needs.split_whitespace().map(module_name).collect())))
     };
     lines(text).map(|(number, line)| parse(line).ok_or(number)).collect()
 }
@@ -199,18 +189,6 @@ pub mod tests {
             soft: parse_softdep(softdep),
             builtin: kernel_name(builtin),
             sums: String::new(),
-        }
-    }
-
-    #[test]
-    fn names_are_the_kernels() {
-        for (file, name) in [
-            ("kernel/fs/nfs/nfs-v3.ko.xz", "nfs_v3"),
-            ("a.ko", "a"),
-            ("kernel/lib/libcrc32c.ko.zst", "libcrc32c"),
-            ("plain", "plain"),
-        ] {
-            assert_eq!(name_of_file(file), name);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
 
-use super::index::{Index, kernel_name};
+use super::index::Index;
 use crate::verify::{self, VerifyError};
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::Sys;
+use bootwright_contract::modalias::kernel_name;
 use nix::errno::Errno;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

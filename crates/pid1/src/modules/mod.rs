@@ -3,18 +3,18 @@
 mod coldplug;
 mod index;
 mod loader;
-mod pattern;
 mod uevent;
 
 pub use coldplug::{Devices, follow, hardware, load_for_devices, unserved};
+pub use index::Index;
 #[cfg(test)]
 pub use index::tests;
-pub use index::{Index, kernel_name};
 pub use loader::{LoadError, Loader};
 pub use uevent::Uevents;
 
 use crate::boot::{Boot, Machine};
 use crate::phases::PhaseError;
+use bootwright_contract::modalias::kernel_name;
 use bootwright_contract::paths;
 use nix::sys::utsname::uname;
 use std::path::{Path, PathBuf};
