@@ -96,17 +96,23 @@ if [ "$go" = none ]; then
     go=$go_dir/bin/go
 fi
 
-# Programs for the tests that no Debian package has (tests/programs/go.mod).
+# Programs for the tests that no Debian package has (crates/builder/tests/programs).
 if [ "$goal" = test ]; then
-    programs=$(cd "$(dirname "$0")/../tests/programs" && pwd)
+    programs=$(cd "$(dirname "$0")/../crates/builder/tests/programs" && pwd)
     programs_dir=$data_dir/test-programs
     if [ ! -x "$programs_dir/matchbox" ] || [ ! -e "$programs_dir/ipxe.efi" ] || [ "$programs/go.sum" -nt "$programs_dir/matchbox" ]; then
         say "building matchbox and fetching an iPXE that verifies signatures into $programs_dir"
         mkdir -p "$programs_dir"
         fetch() { "$go" -C "$programs" mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }
-        ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of tests/programs/go.mod"
+        ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of crates/builder/tests/programs/go.mod"
         install -m 644 "$ipxe/binary/ipxe.efi" "$programs_dir/ipxe.efi"
         CGO_ENABLED=0 "$go" -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
     fi
+    for file in main.go go.mod go.sum; do
+        if [ ! -x "$programs_dir/layers" ] || [ "$programs/layers/$file" -nt "$programs_dir/layers" ]; then
+            say "building a program that lays image layers as umoci and containerd do into $programs_dir"
+            CGO_ENABLED=0 "$go" -C "$programs/layers" build -trimpath -o "$programs_dir/layers" . || die "cannot build the module of crates/builder/tests/programs/layers"
+        fi
+    done
 fi
 say "ready"
