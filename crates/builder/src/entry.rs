@@ -1,6 +1,7 @@
 //! One file system object on its way into an image, whatever source it came from.
 
 use sha2::{Digest, Sha256 as Sha256Hasher};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hasher;
 use std::io::{Read, Seek, SeekFrom};
@@ -150,6 +151,23 @@ pub struct Entry {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// Of a hard link: those of its file.
+    pub xattrs: Xattrs,
+}
+
+/// Extended attributes (xattr(7)): full name, such as `security.capability`, and value. POSIX ACLs are here under the names
+/// [`ACL_ACCESS`] and [`ACL_DEFAULT`].
+pub type Xattrs = BTreeMap<String, Vec<u8>>;
+
+/// The kernel's names of POSIX ACLs (linux/posix_acl_xattr.h).
+pub const ACL_ACCESS: &str = "system.posix_acl_access";
+pub const ACL_DEFAULT: &str = "system.posix_acl_default";
+
+impl Entry {
+    /// What belongs to root and has no extended attributes. `path` and `mode` as in the fields.
+    pub fn of_root(path: impl Into<String>, kind: Kind, mode: u32) -> Self {
+        Self { path: path.into(), kind, mode, uid: 0, gid: 0, xattrs: Xattrs::new() }
+    }
 }
 
 /// A file's size is written as eight hex digits.

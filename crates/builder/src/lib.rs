@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod inspect;
 pub mod interrupt;
 pub mod kmod;
+pub mod local;
 pub mod lock;
 pub mod nodes;
 pub mod pack;

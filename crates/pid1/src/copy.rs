@@ -1,6 +1,7 @@
 //! Lays one tree over another with modes, owners and links: the config segment's files over the root.
 
 use nix::errno::Errno;
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -18,6 +19,13 @@ pub struct CopyError {
 /// Copies what is below `from` over `to`; a `from` that is not there is an empty one. Files and links replace what
 /// they meet; folders are merged. Links in `to` are not followed out of it: `etc -> /x` is an error, not a way out.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), CopyError> {
+    copy_below(from, to, &mut Names::new())
+}
+
+/// Device and inode of a file with several names -> where the first one was copied to.
+type Names = BTreeMap<(u64, u64), PathBuf>;
+
+fn copy_below(from: &Path, to: &Path, names: &mut Names) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
     let entries = match fs::read_dir(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -25,22 +33,29 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(), CopyError> {
     };
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        copy_entry(&from.join(&name), &to.join(&name))?;
+        copy_entry(&from.join(&name), &to.join(&name), names)?;
     }
     Ok(())
 }
 
-fn copy_entry(from: &Path, to: &Path) -> Result<(), CopyError> {
+fn copy_entry(from: &Path, to: &Path, names: &mut Names) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
     let meta = fs::symlink_metadata(from).map_err(failed)?;
     if meta.is_dir() {
         make_folder(to, &meta).map_err(failed)?;
-        return copy_tree(from, to);
+        return copy_below(from, to, names);
     }
     remove_old(to).map_err(failed)?;
     if meta.is_symlink() {
         fs::read_link(from).and_then(|target| symlink(target, to)).map_err(failed)?;
         return lchown(to, Some(meta.uid()), Some(meta.gid())).map_err(failed);
+    }
+    if meta.nlink() > 1 {
+        let inode = (meta.dev(), meta.ino());
+        match names.get(&inode) {
+            Some(first) => return fs::hard_link(first, to).map_err(failed),
+            None => drop(names.insert(inode, to.into())),
+        }
     }
     fs::copy(from, to).map_err(failed)?;
     take_owner_and_mode(to, &meta).map_err(failed)
@@ -92,7 +107,10 @@ mod tests {
         symlink("ssh/key", from.join("etc/link")).unwrap();
         symlink("/nowhere", to.join("etc/link")).unwrap();
         fs::write(to.join("etc/other"), "kept").unwrap();
+        fs::hard_link(from.join("etc/ssh/key"), from.join("etc/name")).unwrap();
         copy_tree(&from, &to).unwrap();
+        let inode = |path: &str| fs::metadata(to.join(path)).unwrap().ino();
+        assert_eq!(inode("etc/ssh/key"), inode("etc/name"), "two names of one file");
         assert_eq!(fs::read_to_string(to.join("etc/ssh/key")).unwrap(), "secret");
         assert_eq!((mode(&to.join("etc/ssh/key")), mode(&to.join("etc/ssh"))), (0o600, 0o700));
         assert_eq!(fs::read_link(to.join("etc/link")).unwrap(), Path::new("ssh/key"));

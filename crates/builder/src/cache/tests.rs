@@ -1,6 +1,6 @@
 use super::unpacked::{FileHead, Unpacker, open_unpacked};
 use super::*;
-use crate::entry::{BodyAt, Entry, Kind};
+use crate::entry::{BodyAt, Entry, Kind, Xattrs};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -60,7 +60,7 @@ fn one_key_is_made_once_when_threads_race() {
                 let cache = Cache::open(cache.root()).unwrap();
                 let entries = open_unpacked(&cache, "racing", |into: &mut Unpacker| {
                     made.fetch_add(1, Ordering::SeqCst);
-                    let head = FileHead { path: "a", mode: 0o644, uid: 0, gid: 0 };
+                    let head = FileHead { path: "a", mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new() };
                     into.add_file(head, &mut &b"body"[..])?.expect("memory can be read");
                     Ok::<_, CacheError>(())
                 });
@@ -148,9 +148,10 @@ fn errors_say_what_to_do() {
 #[test]
 fn an_unpacked_archive_is_read_in_place() {
     let (_dir, cache) = new_cache();
-    let head = |path| FileHead { path, mode: 0o4755, uid: 1, gid: 2 };
+    let xattrs = Xattrs::from([("security.capability".to_string(), vec![1, 0, 0, 2])]);
+    let head = |path| FileHead { path, mode: 0o4755, uid: 1, gid: 2, xattrs: &xattrs };
     let fill = |into: &mut Unpacker| {
-        into.add(Entry { path: "usr".into(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0 });
+        into.add(Entry::of_root("usr", Kind::Dir, 0o755));
         into.add_file(head("usr/b"), &mut &b"old"[..])?.unwrap();
         assert!(into.add_link(head("usr/old"), "usr/b"));
         into.add_file(head("usr/a"), &mut &b"12345"[..])?.unwrap();
@@ -185,11 +186,12 @@ fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_named() {
     let fail = |_: &mut Unpacker| Err(CacheError::io("read", Path::new("x"))(std::io::Error::other("bad")));
     open_unpacked(&cache, "k", fail).unwrap_err();
     let fill = |into: &mut Unpacker| {
-        into.add_file(FileHead { path: "a", mode: 0o644, uid: 0, gid: 0 }, &mut &b"12345"[..])?.unwrap();
+        into.add_file(FileHead { path: "a", mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new() }, &mut &b"12345"[..])?
+            .unwrap();
         Ok::<_, CacheError>(())
     };
     assert_eq!(open_unpacked(&cache, "k", fill).unwrap().len(), 1);
-    let bodies = cache.derived("unpacked", "k-v1").unwrap().join("bodies");
+    let bodies = cache.derived("unpacked", "k-v2").unwrap().join("bodies");
     std::fs::set_permissions(&bodies, std::fs::Permissions::from_mode(0o644)).unwrap();
     File::options().write(true).open(&bodies).unwrap().set_len(2).unwrap();
     let error = open_unpacked(&cache, "k", fill).unwrap_err();

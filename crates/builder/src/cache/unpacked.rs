@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! derived/unpacked/<key>/bodies   the bodies of all regular files, one after the other, each at a multiple of 16
-//! derived/unpacked/<key>/index    JSON: [path, kind, mode, uid, gid] for each entry
+//! derived/unpacked/<key>/index    JSON: [path, kind, mode, uid, gid, extended attributes] for each entry
 //! ```
 //!
 //! A later build parses the index and reads bodies in place: nothing is unpacked again, and no thousands of small files are made.
 
 use super::{Cache, CacheError};
-use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
+use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, Xattrs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Part of every key: what is stored here was written by this layout and these rules for archives.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const ALIGN: u64 = 16;
 const KIND: &str = "unpacked";
 
@@ -59,13 +59,22 @@ pub struct Unpacker {
     links: Vec<(usize, usize)>,
 }
 
-/// What an [`Unpacker`] is told of a regular file beside its body.
+/// What an [`Unpacker`] is told of an entry beside its kind.
 #[derive(Debug, Clone, Copy)]
 pub struct FileHead<'a> {
     pub path: &'a str,
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    pub xattrs: &'a Xattrs,
+}
+
+impl FileHead<'_> {
+    /// An entry of that kind.
+    pub fn entry(&self, kind: Kind) -> Entry {
+        let (path, xattrs) = (self.path.into(), self.xattrs.clone());
+        Entry { path, kind, mode: self.mode, uid: self.uid, gid: self.gid, xattrs }
+    }
 }
 
 impl Unpacker {
@@ -103,8 +112,7 @@ impl Unpacker {
         let at = BodyAt::File { path: Arc::from(path), offset: self.offset };
         let kind = Kind::File(Body { sha256: Sha256(hasher.finalize().into()), size, at });
         self.offset += size;
-        let FileHead { path, mode, uid, gid } = head;
-        self.add(Entry { path: path.into(), kind, mode, uid, gid });
+        self.add(head.entry(kind));
         Ok(Ok(size))
     }
 
@@ -120,8 +128,7 @@ impl Unpacker {
         let at = self.links.iter().find(|(link, _)| *link == at).map_or(at, |(_, file)| *file);
         let Kind::File(_) = &self.entries[at].kind else { return false };
         self.links.push((self.entries.len(), at));
-        let (uid, gid, mode) = (head.uid, head.gid, head.mode);
-        self.add(Entry { path: head.path.into(), kind: Kind::Hardlink(target.into()), mode, uid, gid });
+        self.add(head.entry(Kind::Hardlink(target.into())));
         true
     }
 
@@ -133,10 +140,12 @@ impl Unpacker {
     fn finish(mut self) -> Result<(), CacheError> {
         for &(link, file) in &self.links {
             let target = &self.entries[file];
-            self.entries[link].kind = match self.latest.get(&target.path) {
+            let xattrs = target.xattrs.clone();
+            let kind = match self.latest.get(&target.path) {
                 Some(&i) if i == file && self.entries[link].path != target.path => Kind::Hardlink(target.path.clone()),
                 _ => target.kind.clone(),
             };
+            self.entries[link] = Entry { kind, xattrs, ..self.entries[link].clone() };
         }
         let mut kept: Vec<&Entry> = self.latest.values().map(|&i| &self.entries[i]).collect();
         kept.sort_by(|a, b| a.path.cmp(&b.path));
@@ -151,7 +160,7 @@ impl Unpacker {
 
 /// One entry in the index, as a JSON array.
 #[derive(Serialize, Deserialize)]
-struct Row<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32);
+struct Row<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32, Xattrs);
 
 #[derive(Serialize, Deserialize)]
 enum RowKind<'a> {
@@ -188,12 +197,12 @@ impl<'a> Row<'a> {
             Kind::BlockDevice { major, minor } => RowKind::BlockDevice(*major, *minor),
             Kind::Fifo => RowKind::Fifo,
         };
-        Self((&entry.path).into(), kind, entry.mode, entry.uid, entry.gid)
+        Self((&entry.path).into(), kind, entry.mode, entry.uid, entry.gid, entry.xattrs.clone())
     }
 
     /// `None` when the body lies beyond the end of the bodies file.
     fn into_entry(self, bodies: &Arc<Path>, bodies_size: u64) -> Option<Entry> {
-        let Self(path, kind, mode, uid, gid) = self;
+        let Self(path, kind, mode, uid, gid, xattrs) = self;
         let kind = match kind {
             RowKind::Dir => Kind::Dir,
             RowKind::File(offset, size, sha256) => {
@@ -206,7 +215,7 @@ impl<'a> Row<'a> {
             RowKind::BlockDevice(major, minor) => Kind::BlockDevice { major, minor },
             RowKind::Fifo => Kind::Fifo,
         };
-        Some(Entry { path: path.into_owned(), kind, mode, uid, gid })
+        Some(Entry { path: path.into_owned(), kind, mode, uid, gid, xattrs })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::ChainError;
 use crate::entry::{Kind, Sha256};
+use crate::local::is_in_overlay;
 use crate::nodes::Node;
 use crate::pack::{Compressor, PackError, archive_size, write_archive};
 use crate::recipe::{Compression, Overlay, SegmentName, VarValue, render_template};
@@ -39,7 +40,9 @@ pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
         |cause| ChainError::Files { origin: node.origin.clone(), node: node.name.clone(), cause: Box::new(cause) };
     for dir in &node.overlays {
         let (origin, segment) = (node.origin.clone(), SegmentName::Config);
-        let overlay = Overlay { origin, dir: dir.clone(), to: String::new(), segment };
+        let of_this = node.modes.iter().filter(|(inner, _)| is_in_overlay(dir, inner));
+        let modes = of_this.map(|(inner, stated)| (inner.clone(), *stated)).collect();
+        let overlay = Overlay { origin, dir: dir.clone(), to: String::new(), segment, modes };
         add_overlay(&overlay, &render, &mut draft).map_err(files)?;
     }
     draft.complete_parents().map_err(files)?;

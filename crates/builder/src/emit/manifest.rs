@@ -105,6 +105,9 @@ pub struct FileRecord {
     /// Of links; of device nodes `major:minor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Extended attributes in hex, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xattrs: BTreeMap<String, String>,
     pub component: String,
     /// Recipe file and line.
     pub origin: String,
@@ -206,6 +209,7 @@ fn file_record(found: &TreeEntry) -> FileRecord {
         size,
         sha256,
         target,
+        xattrs: entry.xattrs.iter().map(|(name, value)| (name.clone(), hex::encode(value))).collect(),
         component: found.component.clone(),
         origin: found.origin.to_string(),
         reason: found.reason.clone(),

@@ -109,13 +109,7 @@ fn segment(dir: &Path, name: SegmentName, bytes: &[u8]) -> PackedSegment {
 impl Lab {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let entry = Entry {
-            path: "usr/bin/busybox".into(),
-            kind: Kind::File(Body::from_bytes(*b"busybox")),
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-        };
+        let entry = Entry::of_root("usr/bin/busybox", Kind::File(Body::from_bytes(*b"busybox")), 0o755);
         let reason = Reason::Wanted { pattern: "usr/bin/*".into() };
         let found =
             TreeEntry { entry, component: "busybox".into(), origin: origin(), reason, segment: SegmentName::Root };

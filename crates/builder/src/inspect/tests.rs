@@ -195,6 +195,7 @@ fn record(path: &str, kind: FileKind, target: Option<&str>, reason: Reason) -> F
         mode: "0755".into(),
         uid: 0,
         gid: 0,
+        xattrs: Default::default(),
         size: (kind == FileKind::File).then_some(100),
         sha256: None,
         target: target.map(Into::into),

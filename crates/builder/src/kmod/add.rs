@@ -120,7 +120,7 @@ impl Adder<'_> {
         reason: Reason,
     ) -> Result<(), TreeError> {
         let path = self.path(segment, inner);
-        let entry = Entry { path, kind: Kind::File(body), mode: 0o644, uid: 0, gid: 0 };
+        let entry = Entry::of_root(path, Kind::File(body), 0o644);
         self.draft.add(TreeEntry { entry, component, origin: self.kernel.origin.clone(), reason, segment })
     }
 }

@@ -92,7 +92,7 @@ fn add_early(path: &str, reason: &Reason, supply: &Supply<'_>, draft: &mut Draft
     };
     let path = path.trim_start_matches("usr/").to_string();
     draft.add(TreeEntry {
-        entry: Entry { path, kind: Kind::File(body.clone()), mode: 0o644, uid: 0, gid: 0 },
+        entry: Entry::of_root(path, Kind::File(body.clone()), 0o644),
         component: found.component.name.clone(),
         origin: found.component.origin.clone(),
         reason: reason.clone(),

@@ -3,6 +3,7 @@
 use super::file::{DefaultsFile, MenuFile, NodeFile, NodesFile, ServerFile};
 use super::values::{is_hostname, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid, root_mode};
 use super::{Address, Dhcp, Mac, Menu, Node, Nodes, NodesError, Server};
+use crate::local::{Modes, is_in_overlay, parse_stated};
 use crate::recipe::file::{OneOrMany, Scalar};
 use crate::recipe::node::{At, Node as Toml, Value, parse_node};
 use crate::recipe::problem::{Found, Problem};
@@ -171,11 +172,13 @@ impl Check<'_> {
         let written = Written { own: node, defaults: defaults_at, file: with_defaults(file, defaults) };
         let (recipe, mode, roots, ibft) = self.boots(&written, &name);
         let (address, gateway, dns) = self.addresses(&written);
+        let overlays = self.overlays(written.of("overlay"), written.file.overlay.as_ref());
         Some(Node {
             macs: self.macs(node, written.file.mac.as_ref(), &origin),
             uuid: self.uuid(node, written.file.uuid.as_deref(), &origin),
             cmdline: self.cmdline(&written),
-            overlays: self.overlays(written.of("overlay"), written.file.overlay.as_ref()),
+            modes: self.modes(node, defaults_at, &overlays),
+            overlays,
             image: image_name(&recipe, mode),
             vars,
             origin,
@@ -319,6 +322,24 @@ impl Check<'_> {
             found.push(dir);
         }
         found
+    }
+
+    /// Those of the defaults, and over them the node's own; each of these must be in one of its overlays.
+    fn modes(&mut self, node: &Toml, defaults_at: &Toml, overlays: &[PathBuf]) -> Modes {
+        let mut modes = Modes::new();
+        for table in [defaults_at, node] {
+            for entry in table.get("modes").map_or(&[][..], Toml::entries) {
+                let (text, inner) = (entry.node.text().unwrap_or_default(), entry.key.trim_start_matches('/'));
+                let expected = "octal permissions, perhaps with an owner";
+                let stated = self.value(entry.node.at, text, parse_stated(text), expected, "0640 0:42");
+                modes.extend(stated.map(|stated| (inner.to_string(), stated)));
+                let there = overlays.iter().any(|dir| is_in_overlay(dir, inner));
+                if self.on_disk && table.at == node.at && !there {
+                    self.report(entry.key_at, Problem::MissingPath { what: "file of an overlay", path: inner.into() });
+                }
+            }
+        }
+        modes
     }
 
     fn vars(

@@ -63,6 +63,8 @@ pub struct DefaultsFile {
     pub cmdline: Option<Vec<String>>,
     pub overlay: Option<OneOrMany>,
     #[serde(default)]
+    pub modes: BTreeMap<String, String>,
+    #[serde(default)]
     pub vars: BTreeMap<String, Scalar>,
 }
 
@@ -91,6 +93,10 @@ pub struct NodeFile {
     pub cmdline: Option<Vec<String>>,
     /// Folders of files laid over the node's root, relative to this file. `x.j2` is a template and becomes `x`.
     pub overlay: Option<OneOrMany>,
+    /// Path below those folders -> octal permissions, perhaps with an owner: `0640`, `0640 0:42`. Joined by path with those of
+    /// `[defaults]`.
+    #[serde(default)]
+    pub modes: BTreeMap<String, String>,
     /// Variables for templates, beside `name`, `hostname`, `address`, `prefix`, `gateway`, `mac`, `uuid` and `recipe`.
     #[serde(default)]
     pub vars: BTreeMap<String, Scalar>,

@@ -11,6 +11,7 @@ pub use check::{load_nodes, nodes_schema, parse_nodes_text};
 pub use error::NodesError;
 pub use values::{Mac, parse_mac, parse_server_url, parse_uuid};
 
+use crate::local::Modes;
 use crate::recipe::{Origin, VarValue};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -91,6 +92,8 @@ pub struct Node {
     pub cmdline: Vec<String>,
     /// Absolute.
     pub overlays: Vec<PathBuf>,
+    /// Permissions and owners in the overlays that are not the usual ones.
+    pub modes: Modes,
     pub vars: BTreeMap<String, VarValue>,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cache::{CacheError, help_for};
 use crate::error::{Exit, Failure};
+use crate::tree::Owner;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,8 @@ pub enum PackError {
     Tool { tool: &'static str, status: String, stderr: String },
     #[error("`{path}` cannot be in an erofs image: {problem}")]
     Erofs { path: String, problem: &'static str },
+    #[error("`{path}` of {owner} has the extended attribute `{name}`, which {holder} cannot hold")]
+    Xattr { path: String, owner: Box<Owner>, name: String, holder: &'static str },
     #[error(transparent)]
     Cache(#[from] CacheError),
 }
@@ -50,6 +53,7 @@ impl PackError {
             | Self::BadBlock { .. }
             | Self::BadCompressor { .. }
             | Self::ToolLacks { .. }
+            | Self::Xattr { .. }
             | Self::Erofs { .. } => Exit::Usage,
             _ => Exit::Other,
         }
@@ -82,6 +86,13 @@ impl PackError {
             }
             Self::Tool { .. } => "check the free space of the cache folder, and run it by hand to see more".into(),
             Self::Erofs { .. } => "take `[root] image = \"squashfs\"`, which keeps it".into(),
+            Self::Xattr { name, .. } if name.starts_with("system.posix_acl") => {
+                "`exclude` the file, or take one without ACLs: no image holds them".into()
+            }
+            Self::Xattr { .. } => {
+                "a squashfs keeps it: `segment = \"root\"` and `[root] image = \"squashfs\"`, not over NFS; or `exclude` the file"
+                    .into()
+            }
             Self::Cache(cause) => cause.help(),
         }
     }

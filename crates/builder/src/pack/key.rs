@@ -50,8 +50,11 @@ pub fn describe_segment(name: SegmentName, tree: &Tree) -> String {
 
 /// One line; paths hold no newline, and fields that could hold a blank are quoted.
 fn describe(entry: &Entry, component: &str, text: &mut String) {
-    let Entry { path, kind, mode, uid, gid } = entry;
+    let Entry { path, kind, mode, uid, gid, xattrs } = entry;
     let _ = write!(text, "{path:?} {mode:o} {uid} {gid} {component:?} ");
+    for (name, value) in xattrs {
+        let _ = write!(text, "{name:?}={} ", hex::encode(value));
+    }
     let _ = match kind {
         Kind::Dir => writeln!(text, "dir"),
         Kind::File(body) => writeln!(text, "file {} {}", body.size, body.sha256),

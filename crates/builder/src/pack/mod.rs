@@ -15,6 +15,7 @@ mod shares;
 mod squashfs;
 mod tar;
 mod tool;
+mod xattrs;
 
 pub use body::copy_body;
 pub use compress::{Compressor, check_level, suffix};
@@ -25,6 +26,7 @@ pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};
 pub use tar::write_tar;
 pub use tool::{FoundTool, MKFS_EROFS, MKSQUASHFS, Tool, find_tool, on_path};
+pub(crate) use xattrs::{Holder, check_xattrs};
 
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
@@ -99,6 +101,7 @@ pub fn pack_segment(
     cx: PackContext<'_>,
 ) -> Result<PackedSegment, PackError> {
     check_settings(how)?;
+    check_xattrs(tree.segment(name), Holder::of(name, how.root.image))?;
     let tool = match (is_image(name, how.root.image), how.root.image) {
         (true, RootImage::Squashfs) => Some(find_tool(MKSQUASHFS, cx.cache)?),
         (true, RootImage::Erofs) => Some(find_tool(MKFS_EROFS, cx.cache)?),

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn shares_add_up_to_the_segment() {
         let file = |component: &str, path: &str, bytes: Vec<u8>| TreeEntry {
-            entry: Entry { path: path.into(), kind: Kind::File(Body::from_bytes(bytes)), mode: 0o644, uid: 0, gid: 0 },
+            entry: Entry::of_root(path, Kind::File(Body::from_bytes(bytes)), 0o644),
             component: component.into(),
             origin: Origin { file: "r.toml".into(), line: 1 },
             reason: Reason::Inline,

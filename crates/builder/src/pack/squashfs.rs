@@ -59,8 +59,8 @@ pub fn make_squashfs(
     command
         .arg("-")
         .arg(out)
-        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-no-xattrs", "-mkfs-time", "0", "-all-time", "0"])
-        .args(["-root-mode", "0755"])
+        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-mkfs-time", "0", "-all-time", "0"])
+        .args(["-root-mode", "0755", xattr_arg(entries)])
         .args(owner_args(entries))
         .args(["-b", &format!("{}K", root.block_kib), "-processors", &jobs.max(1).to_string(), "-comp"])
         .args(compressor_args(root)?);
@@ -81,6 +81,11 @@ pub fn make_squashfs(
         }
         other => other,
     }
+}
+
+/// The tool's own default depends on how it was built.
+fn xattr_arg(entries: &[Entry]) -> &'static str {
+    if entries.iter().all(|e| e.xattrs.is_empty()) { "-no-xattrs" } else { "-xattrs" }
 }
 
 fn all_roots(entries: &[Entry]) -> bool {

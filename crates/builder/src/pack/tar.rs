@@ -1,8 +1,8 @@
 //! A tree as a GNU tar (<https://www.gnu.org/software/tar/manual/html_node/Standard.html>): what mksquashfs reads, and
-//! what an NFS server unpacks.
+//! what an NFS server unpacks. Extended attributes stand in a pax header before their entry.
 
 use super::{PackError, copy_body};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, Xattrs};
 use std::io::Write;
 use tar::{EntryType, Header};
 
@@ -57,6 +57,9 @@ fn write_tar_entry(
         Kind::Fifo => EntryType::Fifo,
     };
     header.set_entry_type(kind);
+    if !matches!(entry.kind, Kind::Hardlink(_)) {
+        write_xattrs(&entry.xattrs, out).map_err(failed)?;
+    }
     if let Some(target) = link {
         write_name(&mut header, target, NameOf::Link, out).map_err(failed)?;
     }
@@ -90,19 +93,41 @@ fn write_name(header: &mut Header, name: &str, of: NameOf, out: &mut dyn Write) 
     if name.len() <= field.len() {
         return Ok(());
     }
-    let mut long = Header::new_gnu();
+    let kind = if of == NameOf::Entry { EntryType::GNULongName } else { EntryType::GNULongLink };
+    write_record(kind, &[name.as_bytes(), &[0]].concat(), out)
+}
+
+/// `LENGTH SCHILY.xattr.NAME=VALUE` each, in a pax header (POSIX pax, "pax Header Block"); nothing when there is none.
+fn write_xattrs(xattrs: &Xattrs, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut records = Vec::new();
+    for (name, value) in xattrs {
+        let rest = [b" SCHILY.xattr.", name.as_bytes(), b"=", value, b"\n"].concat();
+        // The length counts its own digits.
+        let mut length = rest.len();
+        while length != rest.len() + length.to_string().len() {
+            length = rest.len() + length.to_string().len();
+        }
+        records.extend(length.to_string().into_bytes());
+        records.extend(rest);
+    }
+    if records.is_empty() { Ok(()) } else { write_record(EntryType::XHeader, &records, out) }
+}
+
+/// An entry that says more of the one that follows.
+fn write_record(kind: EntryType, bytes: &[u8], out: &mut dyn Write) -> std::io::Result<()> {
+    let mut header = Header::new_gnu();
     let title = b"././@LongLink";
-    long.as_gnu_mut().expect("made as a GNU header").name[..title.len()].copy_from_slice(title);
-    long.set_mode(0o644);
-    long.set_uid(0);
-    long.set_gid(0);
-    long.set_mtime(0);
-    long.set_size(name.len() as u64 + 1);
-    long.set_entry_type(if of == NameOf::Entry { EntryType::GNULongName } else { EntryType::GNULongLink });
-    long.set_cksum();
-    out.write_all(long.as_bytes())?;
-    out.write_all(name.as_bytes()).and_then(|()| out.write_all(&[0]))?;
-    pad_block(name.len() as u64 + 1, out)
+    header.as_gnu_mut().expect("made as a GNU header").name[..title.len()].copy_from_slice(title);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(bytes.len() as u64);
+    header.set_entry_type(kind);
+    header.set_cksum();
+    out.write_all(header.as_bytes())?;
+    out.write_all(bytes)?;
+    pad_block(bytes.len() as u64, out)
 }
 
 fn pad_block(size: u64, out: &mut dyn Write) -> std::io::Result<()> {

@@ -73,7 +73,7 @@ fn settings_that_no_tool_takes_are_refused_before_one_is_run() {
 
 #[test]
 fn the_layouts_paths_are_reserved() {
-    let file = |path: &str| Entry { path: path.into(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0 };
+    let file = |path: &str| Entry::of_root(path, Kind::Dir, 0o755);
     let result = pack(&tree(vec![]), &how(RootImage::Cpio, "", None, 4), &[file("bootwright/sums")]);
     assert!(matches!(result, Err(PackError::BadEntry { .. })), "{result:?}");
 }
@@ -85,13 +85,13 @@ fn a_tool_says_what_it_lacks() {
         eprintln!("skipped: mkfs.erofs or mksquashfs is missing");
         return;
     }
-    let owned = Entry { path: "x".into(), kind: Kind::Dir, mode: 0o755, uid: 7, gid: 0 };
+    let owned = Entry { uid: 7, ..Entry::of_root("x", Kind::Dir, 0o755) };
     let result = pack(&tree(vec![owned]), &how(RootImage::Erofs, "lz4", None, 64), &[]);
     assert!(matches!(result, Err(PackError::Erofs { .. })), "{result:?}");
 
     // The parent is missing, which the tree never lets happen: mksquashfs says something, and that is no image.
     let body = Body { sha256: Sha256([0; 32]), size: 3, at: BodyAt::Memory(b"abc"[..].into()) };
-    let wrong = Entry { path: "x".into(), kind: Kind::File(body), mode: 0o644, uid: 0, gid: 0 };
+    let wrong = Entry::of_root("x", Kind::File(body), 0o644);
     let result = pack(&tree(vec![wrong]), &how(RootImage::Squashfs, "zstd", None, 64), &[]);
     assert!(matches!(result, Err(PackError::Changed { .. } | PackError::Tool { .. })), "{result:?}");
 }

@@ -163,10 +163,11 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>, FreshError> {
         .collect()
 }
 
-/// Type, permissions, size and time of a file.
+/// Type, permissions, owner, size and times of a file. Its inode changes (ctime) with extended attributes, and when a time is set back.
 fn stamp(path: &Path) -> Result<String, FreshError> {
     let meta = metadata(path)?;
-    Ok(format!("{:o} {} {}.{:09}", meta.mode(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+    Ok(format!("{:o} {}:{} {} {mtime:?} {ctime:?}", meta.mode(), meta.uid(), meta.gid(), meta.size()))
 }
 
 fn metadata(path: &Path) -> Result<std::fs::Metadata, FreshError> {

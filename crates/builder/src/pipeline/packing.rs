@@ -3,7 +3,10 @@
 use super::{Options, boot_config::boot_config};
 use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::error::{Exit, Failure};
-use crate::pack::{PackContext, PackError, PackSettings, as_disk, describe_segment, image_of, pack_segment, xxh64_of};
+use crate::pack::{
+    Holder, PackContext, PackError, PackSettings, as_disk, check_xattrs, describe_segment, image_of, pack_segment,
+    xxh64_of,
+};
 use crate::recipe::{CheckedRecipe, RootMode, SegmentName};
 use crate::segment::{
     Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out, lay_out_export,
@@ -93,6 +96,9 @@ fn network_root(segment: &PackedSegment, tree: &Tree, recipe: &CheckedRecipe) ->
     let disk_xxh64 = xxh64_of([(paths::ROOT_IMAGE, &disk)].into_iter())?;
     let export = lay_out_export(tree).map_err(reserved)?;
     let as_files = recipe.root.mode == RootMode::Nfs || recipe.root.choices.contains(&RootMode::Nfs);
+    if as_files {
+        check_xattrs(tree.segment(SegmentName::Root), Holder::Nfs)?;
+    }
     let tree_xxh64 = if as_files { Some(xxh64_of(listed_files(&export))?) } else { None };
     let (segment, disk_size, disk_sha256) = (segment.clone(), disk.size, disk.sha256);
     Ok(NetworkRoot { segment, image, disk_size, disk_sha256, disk_xxh64, export, tree_xxh64 })

@@ -23,6 +23,7 @@ pub(crate) use schema::check_schema;
 pub use schema::recipe_schema;
 pub use vars::{TemplateError, render_template};
 
+use crate::local::Modes;
 use bootwright_contract as contract;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -281,6 +282,9 @@ pub struct PathSpec {
     pub path: PathBuf,
     /// Path in the image (no leading `/`) of the file, or the folder that the directory becomes.
     pub to: String,
+    /// Permissions and owners that are not the usual ones.
+    #[serde(default, skip_serializing_if = "Modes::is_empty")]
+    pub modes: Modes,
 }
 
 /// A folder of files laid into the image.
@@ -292,6 +296,8 @@ pub struct Overlay {
     /// Path in the image (no leading `/`), empty for the root.
     pub to: String,
     pub segment: SegmentName,
+    /// Permissions and owners that are not the usual ones.
+    pub modes: Modes,
 }
 
 /// A file, folder or link written in the recipe itself.

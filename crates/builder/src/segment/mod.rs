@@ -64,7 +64,7 @@ pub fn lay_out_node(tree: &Tree) -> Result<Archive, Reserved> {
 /// Lays out a root that is one image file.
 pub fn lay_out_image(image: Body) -> Result<Archive, Reserved> {
     let path = relative(paths::ROOT_IMAGE).to_string();
-    finish(SegmentName::Root.as_str(), vec![Entry { path, kind: Kind::File(image), mode: 0o644, uid: 0, gid: 0 }], &[])
+    finish(SegmentName::Root.as_str(), vec![Entry::of_root(path, Kind::File(image), 0o644)], &[])
 }
 
 /// Lays out the root as files for a server: the root's own paths, and its sums file.
@@ -80,7 +80,7 @@ pub fn config_sums(tree: &Tree) -> Result<Sha256, Reserved> {
 /// The entry that holds the boot config, for [`lay_out`]'s `extra`.
 pub fn boot_config_entry(json: Vec<u8>) -> Entry {
     let path = relative(paths::BOOT_CONFIG).to_string();
-    Entry { path, kind: Kind::File(Body::from_bytes(json)), mode: 0o600, uid: 0, gid: 0 }
+    Entry::of_root(path, Kind::File(Body::from_bytes(json)), 0o600)
 }
 
 /// Whether the tree's entries of that segment are in an image file rather than in the archive.
@@ -106,7 +106,7 @@ fn finish(name: &str, entries: Vec<Entry>, extra: &[Entry]) -> Result<Archive, R
     let sums = Body::from_bytes(format_sums(&sums).into_bytes());
     let sums_sha256 = sums.sha256;
     let path = format!("{}/{}", relative(paths::SUMS), name);
-    add(Entry { path, kind: Kind::File(sums), mode: 0o644, uid: 0, gid: 0 })?;
+    add(Entry::of_root(path, Kind::File(sums), 0o644))?;
     add(folder(relative(paths::STAGE)))?;
     add(folder(relative(paths::SUMS)))?;
     for entry in extra {
@@ -120,7 +120,7 @@ fn relative(path: &'static str) -> &'static str {
 }
 
 fn folder(path: &str) -> Entry {
-    Entry { path: path.into(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0 }
+    Entry::of_root(path, Kind::Dir, 0o755)
 }
 
 fn below(prefix: &str, entry: &Entry) -> Entry {
@@ -212,7 +212,7 @@ mod tests {
 
     fn entry(segment: SegmentName, path: &str, kind: Kind) -> TreeEntry {
         TreeEntry {
-            entry: Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0 },
+            entry: Entry::of_root(path, kind, 0o755),
             component: "test".into(),
             origin: Origin { file: "test.toml".into(), line: 1 },
             reason: Reason::Inline,

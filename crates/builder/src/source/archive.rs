@@ -3,7 +3,7 @@
 use super::SourceError;
 use crate::cache::Cache;
 use crate::cache::unpacked::{FileHead, Unpacker, open_unpacked};
-use crate::entry::{Entry, Kind, Sha256, parse_entry_path};
+use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Entry, Kind, Sha256, Xattrs, parse_entry_path};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::{self, BufReader, Read};
@@ -136,7 +136,7 @@ impl State<'_> {
         if entry.header().entry_type() == EntryType::XGlobalHeader {
             return check_global_header(&mut entry).map_err(refuse);
         }
-        check_sparse_records(&mut entry).map_err(refuse)?;
+        let xattrs = read_records(&mut entry).map_err(refuse)?;
         if std::str::from_utf8(&entry.path_bytes()).is_err() {
             return Err(refuse("a path that is not UTF-8".into()));
         }
@@ -156,6 +156,7 @@ impl State<'_> {
             mode: number("mode", header.mode().map(u64::from))? & 0o7777,
             uid: number("owner", header.uid())?,
             gid: number("group", header.gid())?,
+            xattrs: &xattrs,
         };
         match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.add_file(entry, head, &raw, into),
@@ -169,7 +170,7 @@ impl State<'_> {
             }
             _ => {
                 let kind = self.plain_kind(&entry, &path).map_err(refuse)?;
-                into.add(Entry { path: path.clone(), kind, mode: head.mode, uid: head.uid, gid: head.gid });
+                into.add(head.entry(kind));
                 Ok(())
             }
         }
@@ -280,16 +281,29 @@ fn check_global_header(entry: &mut tar::Entry<'_, impl Read>) -> Result<(), Stri
     Ok(())
 }
 
-/// GNU tar's sparse files in pax form hold a map in front of the body, which we would take for the body.
-fn check_sparse_records(entry: &mut tar::Entry<'_, impl Read>) -> Result<(), String> {
+/// The extended attributes and ACLs in an entry's pax records, as GNU tar, bsdtar and container builders write them.
+///
+/// GNU tar's sparse files in pax form hold a map in front of the body, which we would take for the body: refused.
+fn read_records(entry: &mut tar::Entry<'_, impl Read>) -> Result<Xattrs, String> {
     let records = entry.pax_extensions().map_err(|e| format!("cannot be read: {e}"))?;
+    let mut xattrs = Xattrs::new();
     for record in records.into_iter().flatten() {
         let record = record.map_err(|_| "a bad pax header")?;
-        if record.key_bytes().starts_with(b"GNU.sparse.") {
+        let key = String::from_utf8_lossy(record.key_bytes());
+        if key.starts_with("GNU.sparse.") {
             return Err("a sparse file in pax form".into());
         }
+        let name = match &*key {
+            "SCHILY.acl.access" => ACL_ACCESS,
+            "SCHILY.acl.default" => ACL_DEFAULT,
+            key => match key.strip_prefix("SCHILY.xattr.") {
+                Some(name) => name,
+                None => continue,
+            },
+        };
+        xattrs.insert(name.into(), record.value_bytes().to_vec());
     }
-    Ok(())
+    Ok(xattrs)
 }
 
 #[cfg(test)]

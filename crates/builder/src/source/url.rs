@@ -58,7 +58,7 @@ impl Source for Url<'_> {
                     u32::from_str_radix(&self.spec.mode, 8).map_err(|_| self.bad("its mode is no number", help))?;
                 let at = BodyAt::File { path: file.into(), offset: 0 };
                 let kind = Kind::File(Body { sha256: pin.sha256, size: pin.size, at });
-                vec![Entry { path: self.name(), kind, mode, uid: 0, gid: 0 }]
+                vec![Entry::of_root(self.name(), kind, mode)]
             };
             let purl = format!("pkg:generic/{}?checksum=sha256:{}", pin.name, pin.sha256);
             let facts = PackageFacts { name: pin.name.clone(), purl: Some(purl), ..PackageFacts::default() };
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, kind: Kind) -> Entry {
-        Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0 }
+        Entry::of_root(path, kind, 0o755)
     }
 
     fn file(path: &str) -> Entry {

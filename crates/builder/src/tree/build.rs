@@ -72,7 +72,7 @@ fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), TreeErr
 fn add_boot(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {
     let mut add = |path: &str, kind, reason| {
         draft.add(TreeEntry {
-            entry: Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0 },
+            entry: Entry::of_root(path, kind, 0o755),
             component: "init".into(),
             origin: inputs.recipe.kernel.origin.clone(),
             reason,

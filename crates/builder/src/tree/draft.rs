@@ -53,6 +53,7 @@ impl Draft {
             () if matches!(a.kind, Kind::Symlink(_)) => return Ok(()),
             () if a.mode != b.mode => "their modes differ",
             () if (a.uid, a.gid) != (b.uid, b.gid) => "their owners differ",
+            () if a.xattrs != b.xattrs => "their extended attributes differ",
             () => return Ok(()),
         };
         let (first, second) = (Box::new(Owner::of(old)), Box::new(Owner::of(new)));
@@ -138,7 +139,7 @@ impl Draft {
                         });
                     }
                     None => missing.push(TreeEntry {
-                        entry: Entry { path: parent.into(), kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0 },
+                        entry: Entry::of_root(parent, Kind::Dir, 0o755),
                         reason: Reason::Parent,
                         ..child.clone()
                     }),

@@ -5,6 +5,7 @@ use crate::elf::ElfError;
 use crate::entry::PathProblem;
 use crate::error::{Exit, Failure};
 use crate::kmod::KmodError;
+use crate::local::LocalError;
 use crate::recipe::{Component, Origin};
 use std::path::PathBuf;
 
@@ -59,6 +60,8 @@ pub enum TreeError {
     SpecialFile { path: PathBuf, origin: Origin },
     #[error("{origin}: cannot read `{}`: {cause}", path.display())]
     Read { path: PathBuf, origin: Origin, cause: std::io::Error },
+    #[error("{origin}: `{}`: {cause}", path.display())]
+    Local { path: PathBuf, origin: Origin, cause: LocalError },
     #[error("{origin}: template `{}`: {cause}", path.display())]
     Template { path: PathBuf, origin: Origin, cause: Box<dyn std::error::Error + Send + Sync> },
     #[error("`{path}` is to be formatted with {format} on first use, but `{program}` is not in the image")]
@@ -91,6 +94,7 @@ impl TreeError {
             Self::BadPath { .. } | Self::NotUtf8 { .. } | Self::SpecialFile { .. } => "rename or remove it".into(),
             Self::Read { .. } => "check the path and its permissions".into(),
             Self::Template { .. } => "correct the template; what it may use are the recipe's `[vars]`".into(),
+            Self::Local { cause, .. } => cause.help(),
             Self::NoFormatter { .. } => "extend the recipe piece `ext4` too: `extends = [\"worker\", \"ext4\"]`".into(),
             Self::NoPool { component } => format!("fetch and open the source of `{component}` first"),
             Self::Elf(cause) => cause.help(),
@@ -100,6 +104,7 @@ impl TreeError {
 
     fn exit(&self) -> Exit {
         match self {
+            Self::Local { cause: LocalError::Io(_), .. } => Exit::Other,
             Self::Read { .. } | Self::NoPool { .. } => Exit::Other,
             Self::Elf(cause) => cause.exit(),
             Self::Kmod(cause) => cause.exit(),

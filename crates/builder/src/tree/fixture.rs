@@ -16,22 +16,22 @@ pub fn origin(line: u32) -> Origin {
 
 pub fn file(path: &str, bytes: impl AsRef<[u8]>, mode: u32) -> Entry {
     let body = Body::from_bytes(bytes.as_ref());
-    Entry { path: path.into(), kind: Kind::File(body), mode, uid: 0, gid: 0 }
+    Entry::of_root(path, Kind::File(body), mode)
 }
 
 pub fn link(path: &str, to: &str) -> Entry {
-    Entry { path: path.into(), kind: Kind::Symlink(to.into()), mode: 0o777, uid: 0, gid: 0 }
+    Entry::of_root(path, Kind::Symlink(to.into()), 0o777)
 }
 
 pub fn dir(path: &str, mode: u32) -> Entry {
-    Entry { path: path.into(), kind: Kind::Dir, mode, uid: 0, gid: 0 }
+    Entry::of_root(path, Kind::Dir, mode)
 }
 
 pub fn component(name: &str, paths: &[&str]) -> Component {
     Component {
         name: name.into(),
         origin: origin(name.len() as u32),
-        source: SourceSpec::Path(PathSpec { path: "x".into(), to: String::new() }),
+        source: SourceSpec::Path(PathSpec { path: "x".into(), to: String::new(), modes: Default::default() }),
         paths: paths.iter().map(|p| p.to_string()).collect(),
         only_needed: false,
         enabled: true,

@@ -4,11 +4,11 @@ use super::build::Render;
 use super::links::merge_usr;
 use super::{Draft, Reason, TreeEntry, TreeError};
 use crate::entry::{Body, BodyAt, Entry, Kind, MAX_FILE, Sha256, parse_entry_path};
+use crate::local::{Local, Stated};
 use crate::recipe::{InlineBody, InlineFile, Overlay, SegmentName};
 use sha2::Digest;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use walkdir::WalkDir;
 
@@ -18,9 +18,11 @@ const IN_MEMORY: u64 = 1 << 20;
 /// What every further name of PID1 points to: the running binary itself, wherever the root is.
 const PID1: &str = "/proc/1/exe";
 
-/// Adds all that is below the overlay's folder. Files are 0755 if their owner may run them, else 0644, owner root,
-/// whatever the umask was when they were checked out; `x.j2` is a template and becomes `x`.
+/// Adds all that is below the overlay's folder, with the owners and permissions that [`Local`] gives; `x.j2` is a template and
+/// becomes `x`.
 pub fn add_overlay(overlay: &Overlay, render: Render<'_>, draft: &mut Draft) -> Result<(), TreeError> {
+    let failed = |cause| TreeError::Local { path: overlay.dir.clone(), origin: overlay.origin.clone(), cause };
+    let mut here = Local::open(&overlay.dir, &overlay.modes).map_err(failed)?;
     for found in WalkDir::new(&overlay.dir).min_depth(1).sort_by_file_name() {
         let found = found.map_err(|e| {
             let path = e.path().unwrap_or(&overlay.dir).to_path_buf();
@@ -28,15 +30,16 @@ pub fn add_overlay(overlay: &Overlay, render: Render<'_>, draft: &mut Draft) -> 
             TreeError::Read { path, origin: overlay.origin.clone(), cause }
         })?;
         let inner = found.path().strip_prefix(&overlay.dir).expect("it was found below the folder");
-        add_one(overlay, found.path(), inner, render, draft)?;
+        add_one(overlay, found.path(), inner, &mut here, render, draft)?;
     }
-    Ok(())
+    here.check_all_used().map_err(failed)
 }
 
 fn add_one(
     overlay: &Overlay,
     file: &Path,
     inner: &Path,
+    here: &mut Local<'_>,
     render: Render<'_>,
     draft: &mut Draft,
 ) -> Result<(), TreeError> {
@@ -45,35 +48,38 @@ fn add_one(
     let not_utf8 = || TreeError::NotUtf8 { path: file.into(), origin: origin() };
     let inner = inner.to_str().ok_or_else(not_utf8)?;
     let facts = file.symlink_metadata().map_err(read)?;
-    let (mut inner, mut mode) = (inner, 0o755);
-    let kind = if facts.is_dir() {
-        Kind::Dir
-    } else if facts.is_symlink() {
-        let target = std::fs::read_link(file).map_err(read)?;
-        mode = 0o777;
-        Kind::Symlink(target.to_str().ok_or_else(not_utf8)?.into())
-    } else if facts.is_file() {
-        mode = if facts.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
-        match inner.strip_suffix(".j2") {
-            Some(rendered) => {
-                inner = rendered;
-                Kind::File(render_file(overlay, file, render)?)
-            }
-            None => Kind::File(load_body(overlay, file, inner, facts.len())?),
-        }
-    } else {
-        return Err(TreeError::SpecialFile { path: file.into(), origin: origin() });
-    };
+    let template = facts.is_file().then(|| inner.strip_suffix(".j2")).flatten();
+    let inner = template.unwrap_or(inner);
     let path = parse_entry_path(&format!("{}/{inner}", overlay.to)).map_err(|problem| TreeError::BadPath {
         path: file.into(),
         origin: origin(),
         problem,
     })?;
+    let path = place(path, facts.is_dir(), overlay.segment);
+    let kind = if facts.is_dir() {
+        Kind::Dir
+    } else if facts.is_symlink() {
+        let target = std::fs::read_link(file).map_err(read)?;
+        Kind::Symlink(target.to_str().ok_or_else(not_utf8)?.into())
+    } else if template.is_some() {
+        Kind::File(render_file(overlay, file, render)?)
+    } else if facts.is_file() {
+        match here.other_name(&facts, &path) {
+            Some(first) => Kind::Hardlink(first),
+            None => Kind::File(load_body(overlay, file, inner, facts.len())?),
+        }
+    } else {
+        return Err(TreeError::SpecialFile { path: file.into(), origin: origin() });
+    };
+    let attributes = here.attributes(file, inner, &facts);
+    let Stated { mode, uid, gid } =
+        attributes.map_err(|cause| TreeError::Local { path: file.into(), origin: origin(), cause })?;
     draft.add(TreeEntry {
-        entry: Entry { path: place(path, kind == Kind::Dir, overlay.segment), kind, mode, uid: 0, gid: 0 },
+        entry: Entry { uid, gid, ..Entry::of_root(path, kind, mode) },
         component: format!("overlay:{}", overlay.dir.file_name().unwrap_or_default().to_string_lossy()),
         origin: origin(),
-        reason: Reason::Overlay,
+        // A folder whose permissions the recipe writes does not give way to another one.
+        reason: if overlay.modes.contains_key(inner) { Reason::Inline } else { Reason::Overlay },
         segment: overlay.segment,
     })
 }
@@ -131,7 +137,11 @@ pub fn add_inline(file: &InlineFile, draft: &mut Draft) -> Result<(), TreeError>
     })?;
     let is_init = file.body == InlineBody::Init;
     draft.add(TreeEntry {
-        entry: Entry { path: place(path, kind == Kind::Dir, file.segment), kind, mode, uid: file.uid, gid: file.gid },
+        entry: Entry {
+            uid: file.uid,
+            gid: file.gid,
+            ..Entry::of_root(place(path, kind == Kind::Dir, file.segment), kind, mode)
+        },
         component: if is_init { "init".into() } else { "recipe".into() },
         origin: file.origin.clone(),
         reason: if is_init { Reason::Init } else { Reason::Inline },

@@ -101,7 +101,7 @@ fn add_joined(part: &Part<'_>, wanted: &Wanted<'_>, path: &str, draft: &mut Draf
     }
     let kind = Kind::File(Body::from_bytes(joined));
     draft.add(TreeEntry {
-        entry: Entry { path: place(component, path, false), kind, mode: 0o644, uid: 0, gid: 0 },
+        entry: Entry::of_root(place(component, path, false), kind, 0o644),
         component: component.name.clone(),
         origin: component.origin.clone(),
         reason: Reason::Wanted { pattern: component.paths.join(", ") },

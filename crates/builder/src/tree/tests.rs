@@ -1,6 +1,7 @@
 use super::fixture::*;
 use super::*;
 use crate::entry::Kind;
+use crate::local::{Modes, parse_stated};
 use crate::recipe::{InlineBody, InlineFile, Overlay};
 use bootwright_contract::{State, StatePlace};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -189,6 +190,7 @@ fn a_body_that_no_archive_holds_is_refused_before_it_is_read() {
         dir: disk.path().into(),
         to: String::new(),
         segment: SegmentName::Root,
+        modes: Modes::new(),
     });
     assert!(f.error().contains("`huge` of `overlay` (test.toml:80) is too large: 107374182400 bytes"), "{}", f.error());
 }
@@ -206,9 +208,16 @@ fn overlays_have_modes_of_their_own() {
     write("bin/run", "r", 0o700);
     write("etc/hostname.j2", "{{ name }}\n", 0o664);
     symlink("plain", at("etc/link")).unwrap();
-    std::fs::set_permissions(at("etc"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    // As a checkout under umask 077.
+    for dir in ["etc", "bin", ""] {
+        std::fs::set_permissions(at(dir), std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
     let mut f = Fixture::new();
-    let overlay = |to: &str, segment| Overlay { origin: origin(80), dir: disk.path().into(), to: to.into(), segment };
+    let (dir, modes) = (disk.path(), Modes::new());
+    let overlay = |to: &str, segment| {
+        let modes = modes.clone();
+        Overlay { origin: origin(80), dir: dir.into(), to: to.into(), segment, modes }
+    };
     f.recipe.overlays = vec![overlay("", SegmentName::Config), overlay("/opt/", SegmentName::Root)];
     let tree = f.build().unwrap().tree;
     let get = |path: &str| tree.find(path).last().unwrap_or_else(|| panic!("{path}")).entry.clone();
@@ -228,6 +237,57 @@ fn overlays_have_modes_of_their_own() {
     use std::os::unix::ffi::OsStrExt;
     std::fs::write(disk.path().join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
     assert!(f.error().contains("is not UTF-8"), "{}", f.error());
+}
+
+/// An overlay in a folder that is open to all, as a checkout is, and how building with it fails.
+fn open_overlay(f: &mut Fixture) -> tempfile::TempDir {
+    let disk = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(disk.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (origin, dir) = (origin(80), disk.path().into());
+    let segment = SegmentName::Root;
+    f.recipe.overlays.push(Overlay { origin, dir, to: String::new(), segment, modes: Modes::new() });
+    disk
+}
+
+#[test]
+fn what_an_overlay_would_lose_is_refused_until_the_recipe_says_it() {
+    for mode in [0o600, 0o640, 0o4755, 0o2755, 0o1755, 0o700, 0o711] {
+        let mut f = Fixture::new();
+        let disk = open_overlay(&mut f);
+        std::fs::write(disk.path().join("x"), "x").unwrap();
+        std::fs::set_permissions(disk.path().join("x"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = f.error();
+        assert!(error.contains("test.toml:80: `") && error.contains("/x`: on this disk"), "{error}");
+        assert!(error.contains(&format!("permissions are {mode:04o}")), "{error}");
+        f.recipe.overlays[0].modes.insert("x".into(), parse_stated(&format!("{mode:04o} 7:8")).unwrap());
+        let entry = f.build().unwrap().tree.find("x").next().unwrap().entry.clone();
+        assert_eq!((entry.mode, entry.uid, entry.gid), (mode, 7, 8));
+        f.recipe.overlays[0].modes.insert("none".into(), parse_stated("0600").unwrap());
+        assert!(f.error().contains("`modes` names `none`, which is not there"), "{}", f.error());
+    }
+}
+
+#[test]
+fn folders_of_an_overlay_take_the_modes_that_the_recipe_says() {
+    let mut f = Fixture::new();
+    let disk = open_overlay(&mut f);
+    f.add(component("a", &[]), vec![file("var/tmp/x", "x", 0o644)]);
+    std::fs::create_dir_all(disk.path().join("var/tmp")).unwrap();
+    std::fs::set_permissions(disk.path().join("var/tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(f.error().contains("permissions are 1777"), "{}", f.error());
+    f.recipe.overlays[0].modes.insert("var/tmp".into(), parse_stated("1777").unwrap());
+    assert_eq!(f.build().unwrap().tree.find("var/tmp").next().unwrap().entry.mode, 0o1777);
+}
+
+#[test]
+fn names_of_one_file_in_an_overlay_stay_names_of_one_file() {
+    let mut f = Fixture::new();
+    let disk = open_overlay(&mut f);
+    std::fs::create_dir(disk.path().join("bin")).unwrap();
+    std::fs::write(disk.path().join("bin/a"), "x").unwrap();
+    std::fs::hard_link(disk.path().join("bin/a"), disk.path().join("z")).unwrap();
+    let tree = f.build().unwrap().tree;
+    assert_eq!(tree.find("z").next().unwrap().entry.kind, Kind::Hardlink("usr/bin/a".into()));
 }
 
 #[test]

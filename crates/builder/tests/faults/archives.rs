@@ -50,7 +50,7 @@ fn device(kind: EntryType) -> Header {
     header
 }
 
-fn project(server: &Server, tar: &[u8]) -> Project {
+pub fn project(server: &Server, tar: &[u8]) -> Project {
     let (project, url) = (Project::new(), server.page("/a.tar", tar, &[Step::Serve]));
     let sha256 = Sha256::of(tar);
     project.add(&format!(

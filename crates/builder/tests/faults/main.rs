@@ -9,6 +9,7 @@ mod need;
 mod project;
 
 mod archives;
+mod attributes;
 mod budget;
 mod conflicts;
 mod disks;

@@ -13,7 +13,7 @@ use std::path::Path;
 /// An entry of component `test`, owned by root.
 pub fn entry(segment: SegmentName, path: &str, kind: Kind, mode: u32) -> TreeEntry {
     TreeEntry {
-        entry: Entry { path: path.into(), kind, mode, uid: 0, gid: 0 },
+        entry: Entry::of_root(path, kind, mode),
         component: "test".into(),
         origin: Origin { file: "test.toml".into(), line: 1 },
         reason: Reason::Inline,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 fn entry(path: &str, kind: Kind) -> Entry {
-    Entry { path: path.into(), kind, mode: 0o644, uid: 0, gid: 0 }
+    Entry::of_root(path, kind, 0o644)
 }
 
 fn file(path: &str, bytes: &[u8]) -> Entry {

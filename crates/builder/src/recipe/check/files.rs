@@ -1,6 +1,7 @@
 //! `[[overlay]]` and `[[file]]`.
 
 use super::Check;
+use crate::local::{Modes, parse_stated};
 use crate::recipe::file::{InlineFileFile, OverlayFile};
 use crate::recipe::node::Node;
 use crate::recipe::problem::Problem;
@@ -20,7 +21,26 @@ impl Check<'_> {
         let dir = self.host_path(at, &file.dir);
         self.check_there(at, "folder", &dir, Path::is_dir);
         let to = self.image_path(node.at_of("to"), &file.to);
-        enabled.then(|| Overlay { origin: self.origin(node.at), dir, to, segment: file.segment })
+        let modes = self.modes(node);
+        enabled.then(|| Overlay { origin: self.origin(node.at), dir, to, segment: file.segment, modes })
+    }
+
+    /// Permissions and owners by path below a folder.
+    pub(super) fn modes(&mut self, node: &Node) -> Modes {
+        let mut modes = Modes::new();
+        for entry in node.get("modes").map_or(&[][..], Node::entries) {
+            let inner = self.image_file(entry.key_at, &entry.key);
+            let Some(text) = entry.node.text() else { continue };
+            match parse_stated(text) {
+                Some(stated) => drop(modes.insert(inner, stated)),
+                None => {
+                    let expected = "octal permissions, perhaps with an owner";
+                    let problem = Problem::BadValue { found: text.into(), expected, example: "0640 0:42" };
+                    self.report(entry.node.at, problem);
+                }
+            }
+        }
+        modes
     }
 
     pub(super) fn files(&mut self, tree: &Node) -> Vec<InlineFile> {

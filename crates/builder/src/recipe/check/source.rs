@@ -201,6 +201,7 @@ impl Check<'_> {
         if to.is_empty() && self.on_disk && host.is_file() {
             self.need(None::<()>, "to", node, place);
         }
-        Some(PathSpec { path: self.recipe_path(at, &path), to })
+        let modes = self.modes(node);
+        Some(PathSpec { path: self.recipe_path(at, &path), to, modes })
     }
 }

@@ -174,4 +174,7 @@ pub struct PathFile {
     /// Path in the image of the file, or the folder that the directory becomes (default: the root).
     #[serde(default)]
     pub to: String,
+    /// Path below the folder (of a file its name) -> octal permissions, perhaps with an owner: `0640`, `0640 0:42`.
+    #[serde(default)]
+    pub modes: BTreeMap<String, String>,
 }

@@ -166,6 +166,9 @@ pub struct OverlayFile {
     pub when: Option<String>,
     #[serde(default = "config_segment")]
     pub segment: SegmentName,
+    /// Path below the folder -> octal permissions, perhaps with an owner: `0640`, `0640 0:42`.
+    #[serde(default)]
+    pub modes: BTreeMap<String, String>,
 }
 
 /// Exactly one of `content`, `link`, `dir` and `init`.

@@ -81,11 +81,11 @@ mod tests {
     use crate::entry::Body;
 
     fn file(path: &str, text: &str) -> Entry {
-        Entry { path: path.into(), kind: Kind::File(Body::from_bytes(text.as_bytes())), mode: 0o644, uid: 0, gid: 0 }
+        Entry::of_root(path, Kind::File(Body::from_bytes(text.as_bytes())), 0o644)
     }
 
     fn entry(path: &str, kind: Kind) -> Entry {
-        Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0 }
+        Entry::of_root(path, kind, 0o755)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::ar::ArReader;
 use super::control::{Control, parse_control};
 use crate::cache::unpacked::{FileHead, Unpacker};
+use crate::entry::Xattrs;
 use crate::source::SourceError;
 use crate::source::archive::{Limits, decompress, read_tar};
 use std::io::{self, Read};
@@ -104,7 +105,7 @@ fn add_control(text: &str, archive: &str, into: &mut Unpacker) -> Result<(), Sou
     if into.get(CONTROL).is_some() {
         return Err(bad(archive, CONTROL, &"no package may install that"));
     }
-    let head = FileHead { path: CONTROL, mode: 0o644, uid: 0, gid: 0 };
+    let head = FileHead { path: CONTROL, mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new() };
     match into.add_file(head, &mut text.as_bytes())? {
         Ok(_) => Ok(()),
         Err(cause) => Err(bad(archive, CONTROL, &cause)),

@@ -143,7 +143,7 @@ impl Go<'_> {
             })?;
             let at = BodyAt::File { path: dir.join(&program.file).into(), offset: 0 };
             let kind = Kind::File(Body { sha256: program.sha256, size: program.size, at });
-            Ok(Entry { path, kind, mode: 0o755, uid: 0, gid: 0 })
+            Ok(Entry::of_root(path, kind, 0o755))
         };
         self.spec.packages.iter().map(entry).collect()
     }

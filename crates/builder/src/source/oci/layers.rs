@@ -132,7 +132,7 @@ mod tests {
             } else {
                 (word.trim_end_matches('/'), Kind::Dir)
             };
-            Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0 }
+            Entry::of_root(path, kind, 0o755)
         };
         text.split_whitespace().map(entry).collect()
     }

@@ -101,7 +101,7 @@ impl Source for Oci<'_> {
             } else {
                 let at = BodyAt::File { path: path.into(), offset: 0 };
                 let kind = Kind::File(Body { sha256, size: blob.size(), at });
-                let entry = Entry { path: self.title(blob)?, kind, mode: 0o644, uid: 0, gid: 0 };
+                let entry = Entry::of_root(self.title(blob)?, kind, 0o644);
                 stack.add(&self.subject(), vec![entry])?;
             }
         }
