@@ -9,15 +9,20 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Waker(Arc<UnixStream>);
 
-/// The side that is polled.
-pub struct Sleeper(UnixStream);
+/// The side that is polled. It keeps a waker of its own: once the last one is gone the socket would be at its end, which
+/// counts as readable, and who polls it would never sleep again.
+pub struct Sleeper {
+    socket: UnixStream,
+    _waker: Waker,
+}
 
 /// A connected pair.
 pub fn pair() -> std::io::Result<(Waker, Sleeper)> {
     let (waker, sleeper) = UnixStream::pair()?;
     waker.set_nonblocking(true)?;
     sleeper.set_nonblocking(true)?;
-    Ok((Waker(Arc::new(waker)), Sleeper(sleeper)))
+    let waker = Waker(Arc::new(waker));
+    Ok((waker.clone(), Sleeper { socket: sleeper, _waker: waker }))
 }
 
 impl Waker {
@@ -31,12 +36,35 @@ impl Sleeper {
     /// Takes in all that woke it.
     pub fn clear(&mut self) {
         let mut buffer = [0; 64];
-        while self.0.read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}
+        while self.socket.read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}
     }
 }
 
 impl AsFd for Sleeper {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    fn is_readable(sleeper: &Sleeper) -> bool {
+        let mut fds = [PollFd::new(sleeper.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).expect("a socket can be polled") > 0
+    }
+
+    #[test]
+    fn the_sleeper_sleeps_on_when_the_last_waker_is_gone() {
+        let (waker, mut sleeper) = pair().expect("a socket pair");
+        let other = waker.clone();
+        assert!(!is_readable(&sleeper));
+        waker.wake();
+        assert!(is_readable(&sleeper));
+        sleeper.clear();
+        drop((waker, other));
+        assert!(!is_readable(&sleeper), "nobody can wake it, and it spins");
     }
 }
