@@ -2,6 +2,7 @@
 
 use crate::netroot::http::connection::Connection;
 use crate::netroot::http::message;
+use crate::netroot::http::pace::Pace;
 use crate::netroot::nbd::handshake;
 use crate::netroot::nfs::rpc::wire;
 use crate::state::content::{Content, identify};
@@ -13,6 +14,7 @@ use bootwright_netconf::dns::message as dns;
 use bootwright_netconf::v6::advert;
 use bootwright_netconf::{domain, sntp};
 use std::io::{self, Read, Write};
+use std::rc::Rc;
 
 /// The first byte says what the rest is.
 pub fn network(bytes: &[u8]) {
@@ -62,9 +64,9 @@ fn dhcp(bytes: &[u8]) {
 fn cmdline(bytes: &[u8]) {
     let config = Network::dhcp(1);
     let cmdline = parse_cmdline(&String::from_utf8_lossy(bytes));
-    if let Ok(plan) = bootwright_netconf::plan::plan(&config, &cmdline) {
-        assert!(!plan.interfaces.is_empty());
-    }
+    // No word of the command line may cost the machine its network.
+    let plan = bootwright_netconf::plan::plan(&config, &cmdline).expect("the config is good");
+    assert!(!plan.interfaces.is_empty());
     // What cannot be read is an error; nothing else may happen.
     let _ = crate::netroot::source::wanted(&cmdline, &[]);
 }
@@ -122,7 +124,7 @@ fn nbd(bytes: &[u8]) {
 
 fn http(bytes: &[u8]) {
     let server = io::Cursor::new(bytes.to_vec());
-    let Ok((head, mut connection)) = Connection::ask(Box::new(server), "") else { return };
+    let Ok((head, mut connection)) = Connection::ask(Box::new(server), "", Rc::new(Pace::new(None))) else { return };
     let mut got = 0;
     while let Ok(piece) = connection.next() {
         if piece.is_empty() {

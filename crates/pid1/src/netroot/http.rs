@@ -3,13 +3,14 @@
 pub mod connection;
 mod download;
 pub mod message;
+pub mod pace;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 use super::source::{Host, Http, Source};
 use super::trust::{self, ImageFacts};
-use super::{NetrootError, addresses};
+use super::{NetrootError, addresses, wanted};
 use crate::boot::Machine;
 use crate::phases::PhaseError;
 use crate::verify::hex;
@@ -22,6 +23,7 @@ pub use download::{Size, get};
 use message::HeadError;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use pace::Rate;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -76,6 +78,8 @@ pub enum HttpError {
     Size { expected: u64, found: u64 },
     #[error("the file has more than {most} bytes")]
     TooLarge { most: u64 },
+    #[error("only {bytes} bytes came in {seconds} s; another place is tried")]
+    Slow { bytes: u64, seconds: u64 },
     #[error("cannot keep it in memory: {0}")]
     Store(#[source] io::Error),
 }
@@ -96,6 +100,7 @@ impl HttpError {
             HttpError::Location(_)
             | HttpError::Redirects
             | HttpError::NoTls
+            | HttpError::Slow { .. }
             | HttpError::Store(_)
             | HttpError::Certificate(_) => true,
             HttpError::Size { .. } | HttpError::TooLarge { .. } | HttpError::Head(HeadError::NotHttp) => true,
@@ -113,6 +118,10 @@ pub trait Web {
     /// How long to go on without a byte.
     fn patience(&self, usual: Duration) -> Duration {
         usual
+    }
+    /// How much must come in which time; `None`: whatever comes, as there is no other place to get the file from.
+    fn least_rate(&self) -> Option<Rate> {
+        None
     }
 }
 
@@ -143,6 +152,12 @@ impl Web for Machine {
 
     fn note(&self, text: &str) {
         self.timeline.note(text);
+    }
+
+    fn least_rate(&self) -> Option<Rate> {
+        let boot = self.boot().ok()?;
+        let places = wanted(&boot.config, &boot.cmdline).ok()?.len();
+        (places > 1).then(Rate::default)
     }
 }
 

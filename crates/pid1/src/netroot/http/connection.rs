@@ -2,7 +2,9 @@
 
 use super::HttpError;
 use super::message::{Head, parse_chunk_size, parse_head};
+use super::pace::Pace;
 use std::io::{self, Read, Write};
+use std::rc::Rc;
 
 /// What a request goes out on and its answer comes in from.
 pub trait Stream: Read + Write + Send {}
@@ -32,13 +34,15 @@ pub struct Connection {
     /// What of the buffer has not been used yet.
     unused: std::ops::Range<usize>,
     framing: Framing,
+    pace: Rc<Pace>,
 }
 
 impl Connection {
-    /// Sends the request and reads the head of the answer.
-    pub fn ask(mut stream: Box<dyn Stream>, request: &str) -> Result<(Head, Connection), HttpError> {
+    /// Sends the request and reads the head of the answer. What comes in is counted by `pace`, and ends when that says so.
+    pub fn ask(mut stream: Box<dyn Stream>, request: &str, pace: Rc<Pace>) -> Result<(Head, Connection), HttpError> {
         stream.write_all(request.as_bytes()).map_err(HttpError::Broken)?;
-        let mut connection = Connection { stream, buffer: vec![0; BUFFER], unused: 0..0, framing: Framing::Close };
+        let mut connection =
+            Connection { stream, buffer: vec![0; BUFFER], unused: 0..0, framing: Framing::Close, pace };
         let head = loop {
             let text = connection.read_until(b"\r\n\r\n", LONGEST_HEAD)?;
             let head = parse_head(&text)?;
@@ -118,6 +122,7 @@ impl Connection {
                 Err(error) => return Err(HttpError::Broken(error)),
                 Ok(length) => {
                     self.unused = 0..length;
+                    self.pace.count(length)?;
                     return Ok(length);
                 }
             }

@@ -2,9 +2,11 @@
 
 use super::connection::{Connection, Stream};
 use super::message::{Head, format_request};
+use super::pace::Pace;
 use super::{HttpError, Web};
 use crate::netroot::source::{Http, Source, parse_source};
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Redirects that are followed (RFC 9110 section 15.4 warns of loops).
@@ -51,11 +53,14 @@ struct Download<'a> {
     got: u64,
     /// The version of the file that they are of.
     validator: Option<String>,
+    pace: Rc<Pace>,
 }
 
-/// Gets the whole file. Comes back with an error when the server says that there is none such, or says nothing for 90 s.
+/// Gets the whole file. Comes back with an error when the server says that there is none such or says nothing for 90 s, and,
+/// if there is another place, when it sends so slowly that nobody would wait for the end.
 pub fn get(web: &dyn Web, source: &Http, size: Size, sink: &mut dyn Sink) -> Result<(), HttpError> {
-    let mut download = Download { web, source, size, sink, got: 0, validator: None };
+    let pace = Rc::new(Pace::new(web.least_rate()));
+    let mut download = Download { web, source, size, sink, got: 0, validator: None, pace };
     let mut last_progress = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
@@ -68,6 +73,8 @@ pub fn get(web: &dyn Web, source: &Http, size: Size, sink: &mut dyn Sink) -> Res
         if download.got != before {
             (last_progress, pause) = (Instant::now(), FIRST_PAUSE);
         }
+        // Connections that bring nothing take time too.
+        let error = if error.is_final() { error } else { download.pace.count(0).err().unwrap_or(error) };
         if error.is_final() || last_progress.elapsed() >= web.patience(PATIENCE) {
             return Err(error);
         }
@@ -104,7 +111,7 @@ impl Download<'_> {
         for _ in 0..=MOST_REDIRECTS {
             let stream: Box<dyn Stream> = self.web.open(&place)?;
             let request = format_request(&host_header(&place), &place.path, self.got, self.validator.as_deref());
-            let (head, connection) = Connection::ask(stream, &request)?;
+            let (head, connection) = Connection::ask(stream, &request, self.pace.clone())?;
             match (head.status, &head.location) {
                 (301 | 302 | 303 | 307 | 308, Some(location)) => place = redirect(&place, location)?,
                 _ => return Ok((head, connection)),

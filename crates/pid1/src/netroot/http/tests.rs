@@ -8,8 +8,24 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
 
-/// The way to one server, whatever the URL says.
+/// The way to one server, whatever the URL says; there is no other place.
 struct Lab(SocketAddr);
+
+/// The same, and there is another place.
+struct OneOfTwo(SocketAddr);
+
+impl Web for OneOfTwo {
+    fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError> {
+        Lab(self.0).open(place)
+    }
+
+    fn note(&self, _: &str) {}
+
+    fn least_rate(&self) -> Option<Rate> {
+        // 100 bytes a second.
+        Some(Rate { least: 100, window: Duration::from_secs(1) })
+    }
+}
 
 impl Web for Lab {
     fn open(&self, _: &Http) -> Result<Box<dyn Stream>, HttpError> {
@@ -128,6 +144,46 @@ fn failures_name_the_cause() {
     let error = fetch(&[WHOLE], Size::AtMost(4)).0.expect_err("too large").to_string();
     assert_eq!(error, "the file has more than 4 bytes");
     assert_eq!(fetch(&[WHOLE], Size::AtMost(10)).0.expect("small enough").len(), 10);
+}
+
+/// Answers with these pieces, one each 50 ms, and does so on each connection.
+fn drip(pieces: Vec<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            let sent = |piece: &Vec<u8>| stream.write_all(piece).map(|()| thread::sleep(Duration::from_millis(50)));
+            // The client goes away in the middle.
+            let _ = pieces.iter().try_for_each(sent);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_place_that_drips_is_left_if_there_is_another_one() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n".to_vec();
+    let body = |size: usize| vec![vec![b'x'; size]; 40 / size];
+    let slow = [vec![head.clone()], body(1)].concat();
+    let slow_head: Vec<Vec<u8>> = head.iter().map(|byte| vec![*byte]).chain(body(1)).collect();
+    let slow_chunks =
+        [vec![b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1".to_vec()], vec![b";".to_vec(); 99]];
+    // A connection for each byte.
+    let cut = vec![b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\nETag: \"a\"\r\n\r\n".to_vec(), b"x".to_vec()];
+    for pieces in [slow.clone(), slow_head, slow_chunks.concat(), cut] {
+        let begun = std::time::Instant::now();
+        let mut sink = Vec::new();
+        let error = get(&OneOfTwo(drip(pieces)), &place("http://server/x"), Size::Exactly(40), &mut sink);
+        assert!(matches!(error, Err(HttpError::Slow { .. })), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    }
+    // Without another place it comes as it comes, and what is fast enough is not left.
+    let mut sink = Vec::new();
+    get(&Lab(drip(slow)), &place("http://server/x"), Size::Exactly(40), &mut sink).expect("all of it");
+    let fast = [vec![head], body(20)].concat();
+    get(&OneOfTwo(drip(fast)), &place("http://server/x"), Size::Exactly(40), &mut sink).expect("all of it");
+    assert_eq!(sink.len(), 80);
 }
 
 #[test]

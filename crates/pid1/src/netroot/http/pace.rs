@@ -1,0 +1,51 @@
+//! How fast a file comes: a server that sends a byte now and then is given up for another place.
+
+use super::HttpError;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// What must come within [`WINDOW`] if there is another place: 4 KiB a second. An image of 60 MB takes four hours at that
+/// rate.
+const LEAST: u64 = 60 * (4 << 10);
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What must come, and in which time.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    pub least: u64,
+    pub window: Duration,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Rate { least: LEAST, window: WINDOW }
+    }
+}
+
+/// Counts the bytes of one download, over all its connections.
+pub struct Pace {
+    /// `None`: there is no other place, any rate will do.
+    rate: Option<Rate>,
+    since: Cell<Instant>,
+    bytes: Cell<u64>,
+}
+
+impl Pace {
+    /// Counts from now on.
+    pub fn new(rate: Option<Rate>) -> Pace {
+        Pace { rate, since: Cell::new(Instant::now()), bytes: Cell::new(0) }
+    }
+
+    /// So many bytes have come; an error at the end of a window in which too few did.
+    pub fn count(&self, bytes: usize) -> Result<(), HttpError> {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        let Some(Rate { least, window }) = self.rate.filter(|rate| self.since.get().elapsed() >= rate.window) else {
+            return Ok(());
+        };
+        let bytes = self.bytes.replace(0);
+        let taken = self.since.replace(Instant::now()).elapsed();
+        // Who waits for a connection reads nothing: more time may be over than the window.
+        let due = least * taken.as_secs().max(1) / window.as_secs().max(1);
+        if bytes < due { Err(HttpError::Slow { bytes, seconds: taken.as_secs() }) } else { Ok(()) }
+    }
+}
