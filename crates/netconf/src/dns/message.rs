@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Size of the header.
 const HEADER: usize = 12;
-/// `QR`, and `TC`, `RD` in the second half-word of the header.
+/// `QR`, `AA`, `TC`, `RD` and `RA` in the second half-word of the header.
 const RESPONSE: u16 = 0x8000;
+const AUTHORITATIVE: u16 = 0x0400;
 const TRUNCATED: u16 = 0x0200;
 const RECURSION: u16 = 0x0100;
+const RECURSION_THERE: u16 = 0x0080;
 const CLASS_INTERNET: u16 = 1;
 const TYPE_CNAME: u16 = 5;
 /// Aliases that are followed within one answer.
@@ -43,6 +45,9 @@ pub enum Answer {
     Truncated,
     /// Another response code, such as 2 (server failure) or 5 (refused).
     Refused(u8),
+    /// Nothing is in it, and the server neither owns the name nor asks others: it points elsewhere, as one that was made
+    /// a resolver by mistake does.
+    Elsewhere,
 }
 
 /// The bytes of a question; `None` when the name cannot be written.
@@ -60,17 +65,27 @@ pub fn write_question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
 /// Reads the answer to `question`; `None` when the bytes are none: malformed, or about something else.
 pub fn parse_answer(bytes: &[u8], question: &[u8], kind: Kind) -> Option<Answer> {
     let flags = word(bytes, 2)?;
-    let asked = question.get(HEADER..)?;
-    let same = bytes.get(..2)? == question.get(..2)? && word(bytes, 4)? == 1;
-    // Servers may change the case of letters, nothing else.
-    if !same || flags & RESPONSE == 0 || !bytes.get(HEADER..question.len())?.eq_ignore_ascii_case(asked) {
+    let code = (flags & 0xf) as u8;
+    if bytes.get(..2)? != question.get(..2)? || flags & RESPONSE == 0 {
         return None;
     }
-    match (flags & 0xf) as u8 {
+    // Who does not even understand the question (RFC 1035 section 4.1.1: 1 and 4) need not repeat it.
+    if matches!((code, word(bytes, 4)?), (1 | 4, 0)) {
+        return Some(Answer::Refused(code));
+    }
+    // Servers may change the case of letters, nothing else.
+    let asked = question.get(HEADER..)?;
+    if word(bytes, 4)? != 1 || !bytes.get(HEADER..question.len())?.eq_ignore_ascii_case(asked) {
+        return None;
+    }
+    match code {
         _ if flags & TRUNCATED != 0 => return Some(Answer::Truncated),
         0 => {}
         3 => return Some(Answer::NoName),
         code => return Some(Answer::Refused(code)),
+    }
+    if word(bytes, 6)? == 0 && word(bytes, 10)? == 0 && flags & (AUTHORITATIVE | RECURSION_THERE) == 0 {
+        return Some(Answer::Elsewhere);
     }
     let mut records = Vec::new();
     let mut at = question.len();
@@ -139,7 +154,7 @@ pub mod tests {
     /// An answer to `question` with response code and flags, and records of owner, type and data.
     pub fn answer(question: &[u8], flags: u16, records: &[(&[u8], u16, &[u8])]) -> Vec<u8> {
         let mut bytes = question.to_vec();
-        bytes[2..4].copy_from_slice(&(RESPONSE | flags).to_be_bytes());
+        bytes[2..4].copy_from_slice(&(RESPONSE | RECURSION_THERE | flags).to_be_bytes());
         bytes[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
         for (owner, kind, data) in records {
             bytes.extend_from_slice(owner);
@@ -193,6 +208,15 @@ pub mod tests {
         for length in 0..good.len() {
             assert_eq!(parse_answer(&good[..length], &question, Kind::V4), None, "{length}");
         }
+        // Without the question, as some say that they do not understand it.
+        for code in [1, 4] {
+            let bare = [&question[..2], &[0x80, code, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+            assert_eq!(parse_answer(&bare, &question, Kind::V4), Some(Answer::Refused(code)));
+        }
+        let mut lame = answer(&question, 0, &[]);
+        assert_eq!(parse_answer(&lame, &question, Kind::V4), Some(Answer::Addresses(vec![])));
+        lame[3] &= 0x7f;
+        assert_eq!(parse_answer(&lame, &question, Kind::V4), Some(Answer::Elsewhere));
         let short = answer(&question, 0, &[(ASKED, 1, &[10, 0, 0])]);
         assert_eq!(parse_answer(&short, &question, Kind::V4), None);
     }

@@ -16,6 +16,9 @@ mod tests;
 const MOST_SERVERS: usize = 3;
 /// How long one server may take, in the first round and in the second.
 const WAITS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(4)];
+/// How long the answer about one kind of address is waited for once there is one of the other kind that can be used: servers
+/// that never answer about AAAA are many (RFC 4074 section 4.1), and RFC 8305 section 3 waits even less.
+const OTHER_KIND: Duration = Duration::from_millis(500);
 /// The shortest wait that is worth a question.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
@@ -42,6 +45,23 @@ enum AskError {
     Silent,
     #[error("it answered with code {0}")]
     Refused(u8),
+    #[error("it knows nothing and asks nobody")]
+    Elsewhere,
+}
+
+impl AskError {
+    /// The server works, and has told that it does not help with this name.
+    fn is_about_the_name(&self) -> bool {
+        matches!(self, AskError::Refused(_) | AskError::Elsewhere)
+    }
+}
+
+/// Why no server helped.
+struct Failed {
+    /// Server by server.
+    causes: Vec<String>,
+    /// All of them answered.
+    answered: bool,
 }
 
 /// Name servers with their ports, in order, and the search list.
@@ -88,38 +108,151 @@ impl Servers {
             return Err(DnsError::NoServer { name: name() });
         }
         let end = Instant::now() + limit;
+        let mut failed = None;
         for candidate in candidates(host, &self.search) {
-            let found = self.look_up(&candidate, end);
-            let found = found.map_err(|causes| DnsError::NoAnswer { name: candidate.clone(), causes })?;
-            if !found.is_empty() {
-                return Ok(found);
+            match self.look_up(&candidate, end) {
+                Ok(found) if !found.is_empty() => return Ok(found),
+                Ok(_) => {}
+                Err(Failed { causes, answered }) => {
+                    failed.get_or_insert(DnsError::NoAnswer { name: candidate, causes });
+                    // As glibc's: a domain that cannot be looked into does not hide the next one of the list; silence does.
+                    if !answered {
+                        break;
+                    }
+                }
             }
         }
-        Err(DnsError::NotFound { name: name() })
+        Err(failed.unwrap_or_else(|| DnsError::NotFound { name: name() }))
     }
 
     /// Both kinds of addresses of one full name; the first server that answers is believed.
-    fn look_up(&self, name: &str, end: Instant) -> Result<Vec<IpAddr>, Vec<String>> {
-        let mut causes = Vec::new();
+    fn look_up(&self, name: &str, end: Instant) -> Result<Vec<IpAddr>, Failed> {
+        let mut failed = Failed { causes: Vec::new(), answered: false };
         for wait in WAITS {
             // What the first round found out says more than that there was no time for a second one.
-            if !causes.is_empty() && left(end).is_err() {
+            if !failed.causes.is_empty() && left(end).is_err() {
                 break;
             }
-            causes.clear();
+            failed = Failed { causes: Vec::new(), answered: true };
             for server in &self.servers {
                 let until = end.min(Instant::now() + wait);
-                match ask_both(*server, name, until) {
+                match self.ask_both(*server, name, until) {
                     Ok(mut found) => {
                         // Stable: the server's own order stays within a family.
                         bootwright_base::order::sort_by_key(&mut found, |ip| ip.is_ipv6() != self.prefer_v6);
                         return Ok(found);
                     }
-                    Err(error) => causes.push([&server.ip().to_string(), ": ", &error.to_string()].concat()),
+                    Err(error) => {
+                        failed.answered &= error.is_about_the_name();
+                        failed.causes.push([&server.ip().to_string(), ": ", &error.to_string()].concat());
+                    }
                 }
             }
+            if failed.answered {
+                break;
+            }
         }
-        Err(causes)
+        Err(failed)
+    }
+
+    /// Asks one server for A and AAAA at the same time. An address that it gives counts, whatever it says of the other kind
+    /// (RFC 4074 section 4: there are servers that answer about AAAA with errors, with "no such name" or not at all).
+    fn ask_both(&self, server: SocketAddr, name: &str, until: Instant) -> Result<Vec<IpAddr>, AskError> {
+        let from: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let socket = UdpSocket::bind((from, 0))?;
+        // The kernel then drops what comes from elsewhere, and tells when nobody listens.
+        socket.connect(server)?;
+        let id = random_u16();
+        let ask = |kind, id| write_question(id, name, kind).map(|question| (kind, question)).ok_or(AskError::Silent);
+        let mut open = vec![ask(Kind::V4, id)?, ask(Kind::V6, id.wrapping_add(1))?];
+        for (_, question) in &open {
+            socket.send(question)?;
+        }
+        let (mut heard, mut truncated) = (Heard::default(), Vec::new());
+        let (mut limit, mut buffer) = (until, [0; 1500]);
+        while !open.is_empty() {
+            let length = match left(limit).and_then(|left| receive(&socket, &mut buffer, left)) {
+                Ok(Some(length)) => length,
+                Ok(None) => continue,
+                Err(error) => {
+                    heard.failed.get_or_insert(error);
+                    break;
+                }
+            };
+            let answers = |(kind, question): &(Kind, Vec<u8>)| parse_answer(&buffer[..length], question, *kind);
+            let Some((at, answer)) = open.iter().enumerate().find_map(|(at, asked)| Some((at, answers(asked)?))) else {
+                continue;
+            };
+            let (kind, question) = open.swap_remove(at);
+            match answer {
+                Answer::Truncated => truncated.push((kind, question)),
+                answer => heard.take(kind, Ok(answer)),
+            }
+            if heard.is_enough(self.prefer_v6) || !truncated.is_empty() {
+                limit = limit.min(Instant::now() + OTHER_KIND);
+            }
+        }
+        for (kind, question) in truncated {
+            let enough = heard.is_enough(self.prefer_v6);
+            let limit = if enough { until.min(Instant::now() + OTHER_KIND) } else { until };
+            heard.take(kind, ask_by_tcp(server, &question, kind, limit));
+        }
+        heard.outcome()
+    }
+}
+
+/// What one server has said of a name.
+#[derive(Default)]
+struct Heard {
+    found: Vec<IpAddr>,
+    /// About A: it does not exist. Servers that say so of AAAA alone mean only that they have none.
+    no_name: bool,
+    /// Kinds that were answered, if only with "none".
+    answered: usize,
+    failed: Option<AskError>,
+}
+
+impl Heard {
+    fn take(&mut self, kind: Kind, answer: Result<Answer, AskError>) {
+        let error = match answer {
+            Ok(Answer::Addresses(addresses)) => {
+                self.answered += 1;
+                return self.found.extend(addresses);
+            }
+            Ok(Answer::NoName) => {
+                self.answered += 1;
+                self.no_name |= kind == Kind::V4;
+                return;
+            }
+            Ok(Answer::Refused(code)) => AskError::Refused(code),
+            Ok(Answer::Elsewhere) => AskError::Elsewhere,
+            Ok(Answer::Truncated) => AskError::Silent,
+            Err(error) => error,
+        };
+        self.failed.get_or_insert(error);
+    }
+
+    /// There is an address of the kind that the node can use, or the name does not exist: what is still open can hardly
+    /// change that.
+    fn is_enough(&self, prefer_v6: bool) -> bool {
+        self.no_name || self.found.iter().any(|ip| ip.is_ipv6() == prefer_v6)
+    }
+
+    fn outcome(self) -> Result<Vec<IpAddr>, AskError> {
+        match self.failed {
+            Some(error) if self.found.is_empty() && !self.no_name && self.answered < 2 => Err(error),
+            _ => Ok(self.found),
+        }
+    }
+}
+
+/// The length of the next packet; `None` when there was none in that time.
+fn receive(socket: &UdpSocket, buffer: &mut [u8], left: Duration) -> Result<Option<usize>, AskError> {
+    socket.set_read_timeout(Some(left))?;
+    match socket.recv(buffer) {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -132,43 +265,6 @@ fn candidates(host: &str, search: &[String]) -> Vec<String> {
     let at = if host.contains('.') { 0 } else { names.len() };
     names.insert(at, host.into());
     names
-}
-
-/// Asks one server for A and AAAA at the same time.
-fn ask_both(server: SocketAddr, name: &str, until: Instant) -> Result<Vec<IpAddr>, AskError> {
-    let from: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    let socket = UdpSocket::bind((from, 0))?;
-    // The kernel then drops what comes from elsewhere, and tells when nobody listens.
-    socket.connect(server)?;
-    let id = random_u16();
-    let ask = |kind, id| write_question(id, name, kind).map(|question| (kind, question)).ok_or(AskError::Silent);
-    let mut open = vec![ask(Kind::V4, id)?, ask(Kind::V6, id.wrapping_add(1))?];
-    for (_, question) in &open {
-        socket.send(question)?;
-    }
-    let mut found = Vec::new();
-    let mut buffer = [0; 1500];
-    while !open.is_empty() {
-        socket.set_read_timeout(Some(left(until)?))?;
-        let length = match socket.recv(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let answers = |(kind, question): &(Kind, Vec<u8>)| parse_answer(&buffer[..length], question, *kind);
-        let Some((at, answer)) = open.iter().enumerate().find_map(|(at, asked)| Some((at, answers(asked)?))) else {
-            continue;
-        };
-        let (kind, question) = open.swap_remove(at);
-        let answer = if answer == Answer::Truncated { ask_by_tcp(server, &question, kind, until)? } else { answer };
-        match answer {
-            Answer::Addresses(addresses) => found.extend(addresses),
-            Answer::NoName => return Ok(Vec::new()),
-            Answer::Refused(code) => return Err(AskError::Refused(code)),
-            Answer::Truncated => return Err(AskError::Silent),
-        }
-    }
-    Ok(found)
 }
 
 /// The same question over TCP (RFC 7766), where the length comes first.
