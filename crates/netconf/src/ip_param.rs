@@ -2,97 +2,125 @@
 //!
 //! Forms of `ip=`: the kernel's (Documentation/admin-guide/nfs/nfsroot.rst)
 //! `<client>:<server>:<gateway>:<mask>:<hostname>:<device>:<autoconf>:<dns0>:<dns1>:<ntp0>`, one autoconf word alone, and
-//! dracut.cmdline(7)'s `<device>:<autoconf>[:[<mtu>][:<mac>]]` and IPv6 addresses in brackets.
+//! dracut.cmdline(7)'s `<device>:<autoconf>[:[<mtu>][:<mac>]]`, IPv6 addresses in brackets, and several autoconf words
+//! divided by commas, as dracut and nm-initrd-generator(8) take them.
 
-use super::dhcp::options::{parse_host_name, parse_mask};
+use super::dhcp::options::{class_prefix, parse_host_name, parse_mask};
 use super::netlink::address::Cidr;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// What one `ip=` says. `address` is set for static configuration only.
+/// Bytes of a MAC as text.
+const MAC_LENGTH: usize = 17;
+
+/// What one `ip=` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpParam {
-    pub method: Method,
+    pub methods: Methods,
+    /// A static address.
     pub address: Option<Cidr>,
     pub gateway: Option<IpAddr>,
     /// The kernel's "server": where an NFS root would be.
     pub server: Option<IpAddr>,
     pub hostname: Option<String>,
+    /// A name or a MAC.
     pub device: Option<String>,
     pub dns: Vec<IpAddr>,
     pub ntp: Vec<IpAddr>,
     pub mtu: Option<u32>,
+    /// What else is in it and not understood: the rest holds without that.
+    pub left_out: Vec<IpParamError>,
 }
 
-/// How the address is found.
+/// How addresses are found, family by family; neither: not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Method {
-    #[default]
-    Off,
-    /// DHCP; IPv6 as the recipe says.
-    Dhcp,
-    Static,
-    /// IPv6 from routers, no IPv4.
-    Auto6,
-    /// IPv6 by DHCPv6, no IPv4.
-    Dhcp6,
+pub struct Methods {
+    /// DHCPv4.
+    pub dhcp: bool,
+    /// `None`: nothing is said of IPv6.
+    pub v6: Option<V6Method>,
+}
+
+/// How IPv6 addresses are found. Where several are named the greatest holds: it does what the others do, and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum V6Method {
+    /// As the recipe says.
+    AsRecipe,
     /// Only the link-local address.
     LinkLocal,
+    /// From routers, and by DHCPv6 when they say so.
+    Auto,
+    /// By DHCPv6, whatever routers say.
+    Dhcp,
 }
 
 /// Why an `ip=` is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IpParamError {
     #[error(
-        "`ip=` has no method `{0}`: dhcp, on, any, both, auto6, dhcp6, either6, link-local, off and none are known"
+        "has no method `{0}`: dhcp, dhcp6, auto, auto6, either6, on, any, both, single-dhcp, link6, link-local, off and none are known"
     )]
     Method(String),
-    #[error("`ip=` has a bad {field}: `{found}`")]
+    #[error("has a bad {field}: `{found}`")]
     Field { field: &'static str, found: String },
-    #[error("`ip=` has no net mask for the address {0}")]
-    NoMask(IpAddr),
+}
+
+impl IpParam {
+    /// Keeps a field that is no condition for the others; a bad one is left out.
+    fn keep<T>(&mut self, parsed: Option<Result<T, IpParamError>>) -> Option<T> {
+        parsed?.map_err(|error| self.left_out.push(error)).ok()
+    }
 }
 
 /// Reads the value of `ip=`.
 pub fn parse_ip_param(value: &str) -> Result<IpParam, IpParamError> {
     let fields = split_fields(value);
     let field = |at: usize| fields.get(at).copied().filter(|text| !text.is_empty());
-    // Two to nine fields begin with a device when the second is a method: a MAC as last field has colons of its own.
-    let short = fields.len() > 1 && !is_address(fields[0]) && !fields[1].is_empty();
-    if fields.len() == 1 {
-        return Ok(IpParam { method: parse_method(value)?, ..IpParam::default() });
+    let mut param = IpParam::default();
+    let first = field(0).unwrap_or_default();
+    if fields.len() == 1 && !is_address(first) {
+        param.methods = parse_methods(first, &mut param.left_out)?;
+        return Ok(param);
     }
-    if short {
-        let method = parse_method(fields[1])?;
-        let mtu = field(2).map(parse_mtu).transpose()?;
-        return Ok(IpParam { method, device: field(0).map(String::from), mtu, ..IpParam::default() });
+    // The short form: a device, its methods, MTU and MAC.
+    if let Some(methods) = field(1).filter(|_| !is_address(first)) {
+        param.methods = parse_methods(methods, &mut param.left_out)?;
+        param.device = field(0).map(String::from);
+        param.mtu = param.keep(field(2).map(parse_mtu));
+        return Ok(param);
     }
-    let mut param = IpParam {
-        server: field(1).and_then(|text| parse_address("server", text).ok()),
-        gateway: field(2).map(|text| parse_address("gateway", text)).transpose()?,
-        hostname: field(4).map(parse_hostname).transpose()?,
-        device: field(5).map(String::from),
-        ..IpParam::default()
-    };
-    param.method = parse_method(field(6).unwrap_or("none"))?;
-    // dracut puts an MTU (and a MAC) where the kernel has the first name server.
-    match field(7) {
-        Some(text) if !is_address(text) && !text.contains('.') => param.mtu = Some(parse_mtu(text)?),
-        None if fields.len() == 14 => {}
-        first => {
-            for text in [first, field(8)].into_iter().flatten() {
-                param.dns.push(parse_address("name server", text)?);
-            }
-            param.ntp.extend(field(9).map(|text| parse_address("time server", text)).transpose()?);
-        }
-    }
-    if let Some(text) = field(0).filter(|_| matches!(param.method, Method::Off)) {
-        param.method = Method::Static;
-        param.address = Some(parse_client(text, field(3))?);
+    param.methods = parse_methods(field(6).unwrap_or("none"), &mut param.left_out)?;
+    param.server = field(1).and_then(|text| text.parse().ok());
+    param.gateway = field(2).map(|text| parse_address("gateway", text)).transpose()?;
+    param.hostname = param.keep(field(4).map(parse_hostname));
+    param.device = field(5).map(String::from);
+    read_servers(&mut param, [field(7), field(8), field(9)]);
+    if let Some(text) = field(0) {
+        let address = parse_client(text, field(3))?;
+        let automatic = match address.0 {
+            IpAddr::V4(_) => param.methods.dhcp,
+            IpAddr::V6(_) => param.methods.v6 > Some(V6Method::AsRecipe),
+        };
+        param.address = Some(address).filter(|_| !automatic);
     }
     Ok(param)
 }
 
-/// Splits at colons that are in no brackets, which are taken off.
+/// The last fields: two name servers and a time server, or dracut's MTU and MAC in their place.
+fn read_servers(param: &mut IpParam, [first, second, third]: [Option<&str>; 3]) {
+    let mtu = first.filter(|text| !is_address(text) && !text.contains('.'));
+    if mtu.is_some() || first.is_none() && second.is_some_and(|text| parse_mac(text).is_some()) {
+        param.mtu = param.keep(mtu.map(parse_mtu));
+        return;
+    }
+    for text in [first, second].into_iter().flatten() {
+        let server = param.keep(Some(parse_address("name server", text)));
+        param.dns.extend(server);
+    }
+    let server = param.keep(third.map(|text| parse_address("time server", text)));
+    param.ntp.extend(server);
+}
+
+/// Splits at colons that are in no brackets, which are taken off, and in no MAC.
 fn split_fields(value: &str) -> Vec<&str> {
     let mut fields = Vec::new();
     let mut rest = value;
@@ -101,7 +129,8 @@ fn split_fields(value: &str) -> Vec<&str> {
             // `[2001:db8::7]/64` keeps its prefix length: a slash is in no other field.
             Some((address, behind)) if behind.is_empty() || behind.starts_with(':') => (address, behind),
             _ => {
-                let start = rest.strip_prefix('[').map_or(0, |inner| inner.find(']').map_or(0, |at| at + 2));
+                let start =
+                    rest.strip_prefix('[').map_or(mac_length(rest), |inner| inner.find(']').map_or(0, |at| at + 2));
                 rest.split_at(rest[start..].find(':').map_or(rest.len(), |at| start + at))
             }
         };
@@ -113,19 +142,52 @@ fn split_fields(value: &str) -> Vec<&str> {
     }
 }
 
+/// Bytes of the MAC that the text begins with; 0 without one.
+fn mac_length(text: &str) -> usize {
+    let mac = text.get(..MAC_LENGTH).filter(|mac| parse_mac(mac).is_some());
+    let ends = matches!(text.as_bytes().get(MAC_LENGTH), None | Some(b':'));
+    mac.filter(|_| ends).map_or(0, str::len)
+}
+
 fn is_address(text: &str) -> bool {
     parse_address("", text).is_ok() || parse_cidr(text).is_some()
 }
 
-fn parse_method(text: &str) -> Result<Method, IpParamError> {
+/// Methods divided by commas. Those that are not known are left out as long as there is one that is.
+fn parse_methods(text: &str, left_out: &mut Vec<IpParamError>) -> Result<Methods, IpParamError> {
+    let mut methods = Methods::default();
+    let mut known = false;
+    let mut unknown = Vec::new();
+    for word in text.split(',').filter(|word| !word.is_empty() || text.is_empty()) {
+        match parse_method(word) {
+            Some(one) => {
+                known = true;
+                methods = Methods { dhcp: methods.dhcp || one.dhcp, v6: methods.v6.max(one.v6) };
+            }
+            None => unknown.push(IpParamError::Method(word.into())),
+        }
+    }
+    if !known {
+        return Err(unknown.pop().unwrap_or_else(|| IpParamError::Method(text.into())));
+    }
+    left_out.extend(unknown);
+    Ok(methods)
+}
+
+fn parse_method(text: &str) -> Option<Methods> {
+    let only = |method| Methods { dhcp: false, v6: Some(method) };
+    let with_dhcp = |method| Methods { dhcp: true, v6: Some(method) };
     match text {
         // DHCP servers answer what BOOTP and RARP were for.
-        "dhcp" | "on" | "any" | "both" | "bootp" | "rarp" | "dhcp4" | "single-dhcp" | "" => Ok(Method::Dhcp),
-        "auto6" | "either6" => Ok(Method::Auto6),
-        "dhcp6" => Ok(Method::Dhcp6),
-        "link6" | "link-local" => Ok(Method::LinkLocal),
-        "off" | "none" | "static" => Ok(Method::Off),
-        _ => Err(IpParamError::Method(text.into())),
+        "dhcp" | "on" | "any" | "both" | "bootp" | "rarp" | "dhcp4" | "single-dhcp" | "" => {
+            Some(with_dhcp(V6Method::AsRecipe))
+        }
+        "auto" => Some(with_dhcp(V6Method::Auto)),
+        "auto6" | "either6" => Some(only(V6Method::Auto)),
+        "dhcp6" => Some(only(V6Method::Dhcp)),
+        "link6" | "link-local" => Some(only(V6Method::LinkLocal)),
+        "off" | "none" | "static" => Some(Methods::default()),
+        _ => None,
     }
 }
 
@@ -145,18 +207,22 @@ fn parse_mtu(text: &str) -> Result<u32, IpParamError> {
     text.parse().map_err(|_| bad("MTU", text))
 }
 
-/// The address with its mask, which is dotted, a prefix length, or behind a slash of the address.
+/// The address with its mask, which is dotted, a prefix length, or behind a slash of the address. Without one it is that of
+/// the address's class, as the kernel has it (net/ipv4/ipconfig.c), and 64 for IPv6.
 fn parse_client(text: &str, mask: Option<&str>) -> Result<Cidr, IpParamError> {
     if text.contains('/') {
         return parse_cidr(text).ok_or_else(|| bad("address", text));
     }
     let address = parse_address("address", text)?;
-    let mask = mask.ok_or(IpParamError::NoMask(address))?;
-    let prefix = match mask.parse::<Ipv4Addr>() {
-        Ok(mask) if address.is_ipv4() => parse_mask(&mask.octets()),
-        _ => mask.parse().ok().filter(|prefix| *prefix <= longest_prefix(address)),
+    let prefix = match (mask, address) {
+        (None, IpAddr::V4(ip)) => Some(class_prefix(ip)),
+        (None, IpAddr::V6(_)) => Some(64),
+        (Some(mask), _) => match mask.parse::<Ipv4Addr>() {
+            Ok(mask) if address.is_ipv4() => parse_mask(&mask.octets()),
+            _ => mask.parse().ok().filter(|prefix| *prefix <= longest_prefix(address)),
+        },
     };
-    Ok((address, prefix.ok_or_else(|| bad("net mask", mask))?))
+    Ok((address, prefix.ok_or_else(|| bad("net mask", mask.unwrap_or_default()))?))
 }
 
 /// `192.0.2.7/24`, `2001:db8::7/64`, also `[2001:db8::7]/64`.
@@ -212,13 +278,11 @@ mod tests {
 
     #[test]
     fn forms_of_ip() {
-        let dhcp = IpParam { method: Method::Dhcp, ..IpParam::default() };
-        let fixed = IpParam {
-            method: Method::Static,
-            address: Some((ip("10.0.2.9"), 24)),
-            gateway: Some(ip("10.0.2.2")),
-            ..IpParam::default()
-        };
+        let method = |dhcp, v6| IpParam { methods: Methods { dhcp, v6 }, ..IpParam::default() };
+        let dhcp = method(true, Some(V6Method::AsRecipe));
+        let (auto6, dhcp6) = (Some(V6Method::Auto), Some(V6Method::Dhcp));
+        let fixed =
+            IpParam { address: Some((ip("10.0.2.9"), 24)), gateway: Some(ip("10.0.2.2")), ..IpParam::default() };
         let full = IpParam {
             hostname: Some("n1".into()),
             device: Some("eth0".into()),
@@ -226,7 +290,6 @@ mod tests {
             ..fixed.clone()
         };
         let six = IpParam {
-            method: Method::Static,
             address: Some((ip("2001:db8::7"), 64)),
             gateway: Some(ip("2001:db8::1")),
             device: Some("eth1".into()),
@@ -253,9 +316,41 @@ mod tests {
                 IpParam { ntp: vec![ip("10.0.2.5")], ..full.clone() },
             ),
             ("10.0.2.9:10.0.2.1:10.0.2.2:24", IpParam { server: Some(ip("10.0.2.1")), ..fixed.clone() }),
-            ("auto6", IpParam { method: Method::Auto6, ..IpParam::default() }),
-            ("eth1:dhcp6", IpParam { method: Method::Dhcp6, ..on_eth1.clone() }),
+            ("auto6", method(false, auto6)),
+            ("either6", method(false, auto6)),
+            ("auto", method(true, auto6)),
+            ("link6", method(false, Some(V6Method::LinkLocal))),
+            ("link-local", method(false, Some(V6Method::LinkLocal))),
+            ("dhcp,dhcp6", method(true, dhcp6)),
+            ("dhcp6,dhcp", method(true, dhcp6)),
+            ("auto6,dhcp", method(true, auto6)),
+            ("on,,auto6,dhcp6,", method(true, dhcp6)),
+            ("none,dhcp6", method(false, dhcp6)),
+            ("eth1:dhcp6", IpParam { device: Some("eth1".into()), ..method(false, dhcp6) }),
+            (
+                "eth1:dhcp,auto6:9000",
+                IpParam { mtu: Some(9000), methods: Methods { dhcp: true, v6: auto6 }, ..on_eth1.clone() },
+            ),
             ("eth1:on::52:54:00:12:34:56", on_eth1.clone()),
+            (":::::eth1:dhcp::52:54:00:12:34:56", on_eth1.clone()),
+            ("52:54:00:12:34:56:dhcp", IpParam { device: Some("52:54:00:12:34:56".into()), ..dhcp.clone() }),
+            (
+                "10.0.2.9::10.0.2.2:24::52:54:00:12:34:56:none",
+                IpParam { device: Some("52:54:00:12:34:56".into()), ..fixed.clone() },
+            ),
+            ("10.0.2.9::10.0.2.2:", IpParam { address: Some((ip("10.0.2.9"), 8)), ..fixed.clone() }),
+            ("10.0.2.9", IpParam { address: Some((ip("10.0.2.9"), 8)), gateway: None, ..fixed.clone() }),
+            ("[2001:db8::7]", IpParam { address: Some((ip("2001:db8::7"), 64)), ..IpParam::default() }),
+            ("[2001:db8::7]::[2001:db8::1]:64::eth1:dhcp", IpParam { methods: dhcp.methods, ..six.clone() }),
+            (
+                "10.0.2.9::10.0.2.2:24::eth1:dhcp,dhcp6",
+                IpParam {
+                    methods: Methods { dhcp: true, v6: dhcp6 },
+                    address: None,
+                    device: Some("eth1".into()),
+                    ..fixed.clone()
+                },
+            ),
             ("[2001:db8::7]::[2001:db8::1]:64::eth1:none", six.clone()),
             ("[2001:db8::7]/64::[2001:db8::1]::::none:1400", IpParam { mtu: Some(1400), device: None, ..six.clone() }),
             (
@@ -276,19 +371,34 @@ mod tests {
             ("[2001:db8::1]::gw", "bad gateway: `gw`"),
             ("[2001:db8::1:::64", "no method"),
             ("[2001:db8::1]::[2001:db8::2]:255.255.255.0", "bad net mask"),
-            ("10.0.2.9::10.0.2.2:", "no net mask for the address 10.0.2.9"),
+            ("shared", "no method `shared`"),
+            ("DHCP", "no method `DHCP`"),
+            ("foo,bar", "no method `bar`"),
             ("10.0.2.9::10.0.2.2:255.0.255.0", "bad net mask: `255.0.255.0`"),
             ("10.0.2.9::10.0.2.2:33", "bad net mask"),
             ("10.0.2.300:::24", "bad address: `10.0.2.300`"),
             ("[2001:db8::7]/129:::", "bad address"),
             ("10.0.2.9/40:::", "bad address"),
             ("10.0.2.9::x:24", "bad gateway"),
-            ("10.0.2.9:::24:a b", "bad hostname"),
-            ("eth0:dhcp:big", "bad MTU"),
-            (":::::eth0:dhcp:1.2.3", "bad name server"),
         ] {
             let error = parse_ip_param(text).expect_err(text).to_string();
             assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_bad_in_a_good_ip_is_left_out() {
+        for (text, message) in [
+            ("dhcp,foo", "has no method `foo`"),
+            ("10.0.2.9:::24:a b", "has a bad hostname: `a b`"),
+            ("eth0:dhcp:big", "has a bad MTU: `big`"),
+            (":::::eth0:dhcp:1.2.3", "has a bad name server: `1.2.3`"),
+            (":::::eth0:dhcp:1.2.3.4::x", "has a bad time server: `x`"),
+        ] {
+            let param = parse_ip_param(text).expect(text);
+            let left_out: Vec<String> = param.left_out.iter().map(ToString::to_string).collect();
+            assert!(left_out.len() == 1 && left_out[0].starts_with(message), "{text}: {left_out:?}");
+            assert!(param.address.is_some() || param.methods.dhcp, "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the network shall be: the boot config with the command line over it.
 
 use super::dhcp::lease::is_usable;
-use super::ip_param::{IpParam, IpParamError, Method, format_mac, parse_cidr, parse_ip_param, parse_mac};
+use super::ip_param::{IpParam, IpParamError, V6Method, format_mac, parse_cidr, parse_ip_param, parse_mac};
 use super::link_param::{How, LinkParamError, Made, parse_bond, parse_ifname, parse_route, parse_vlan};
 use super::netlink::address::{Cidr, RouteTo};
 use super::netlink::route::Link;
@@ -37,30 +37,26 @@ pub struct Plan {
     pub need_v6: bool,
     /// No address is ever taken away: the root comes over it.
     pub keep: bool,
+    /// What on the command line is not understood, and what holds in its place: lines for people.
+    pub notes: Vec<String>,
 }
 
-/// One interface.
+/// One interface. Beside what is here, IPv6 addresses come from routers as `ipv6` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     pub select: Select,
-    pub source: Source,
+    /// A DHCPv4 server is asked.
+    pub dhcp: bool,
+    /// Static addresses of both families.
+    pub addresses: Vec<Cidr>,
+    /// Default gateways beside them; the first of a family counts.
+    pub gateways: Vec<IpAddr>,
     pub ipv6: Ipv6Mode,
+    /// It is wanted although nothing is asked for: for its link-local address.
+    pub link_local: bool,
     pub mtu: Option<u32>,
     /// Added to what servers say.
     pub routes: Vec<RouteTo>,
-}
-
-/// Where addresses come from, beside what IPv6 routers say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// Nowhere.
-    None,
-    /// DHCPv4.
-    Dhcp,
-    Static {
-        addresses: Vec<Cidr>,
-        gateways: Vec<IpAddr>,
-    },
 }
 
 /// Which link is meant.
@@ -75,36 +71,78 @@ pub enum Select {
 /// What the plan cannot be made from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    #[error(transparent)]
-    Ip(#[from] IpParamError),
-    #[error(transparent)]
-    Link(#[from] LinkParamError),
-    #[error("`BOOTIF={0}` is no MAC: expected `01-aa-bb-cc-dd-ee-ff`")]
-    BootIf(String),
-    #[error("`nameserver={0}` is no IP address")]
-    NameServer(String),
-    #[error("`ip={0}` names no device: with several `ip=` each needs one")]
-    NoDevice(String),
     #[error("boot config: `{key}` is no {expected}: `{found}`")]
     Config { key: &'static str, expected: &'static str, found: String },
     #[error("boot config: `network.addresses` is empty")]
     NoAddress,
 }
 
-/// Puts the command line over the boot config.
+/// A word of the command line that is left out. A typing error there must not cost a machine its network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum WordError {
+    #[error("`ip={word}` {cause}")]
+    Ip { word: String, cause: IpParamError },
+    #[error(transparent)]
+    Link(#[from] LinkParamError),
+    #[error("`BOOTIF={0}` is no MAC: expected `01-aa-bb-cc-dd-ee-ff`")]
+    BootIf(String),
+    #[error("`nameserver={0}` is no IP address")]
+    NameServer(String),
+}
+
+/// Reads words of the command line, and keeps a line for each that is not understood.
+#[derive(Default)]
+struct Reader {
+    notes: Vec<String>,
+}
+
+impl Reader {
+    fn take<T, E: Into<WordError>>(&mut self, parsed: Result<T, E>) -> Option<T> {
+        parsed.map_err(|error| self.notes.push([&error.into().to_string(), ": left out"].concat())).ok()
+    }
+
+    /// All `ip=` that say something.
+    fn ip_params(&mut self, cmdline: &Cmdline) -> Vec<IpParam> {
+        let mut params = Vec::new();
+        let mut bad = false;
+        for word in cmdline.values("ip") {
+            let of_word = |cause| WordError::Ip { word: word.into(), cause };
+            let param = self.take(parse_ip_param(word).map_err(of_word));
+            bad |= param.is_none();
+            for cause in param.iter().flat_map(|param| param.left_out.clone()) {
+                self.notes.push([&of_word(cause).to_string(), ": that is left out"].concat());
+            }
+            params.extend(param);
+        }
+        if bad && params.is_empty() {
+            self.notes.push("without a usable `ip=` the network is that of the recipe".into());
+        }
+        params
+    }
+}
+
+/// All `ip=` of one device; without a name it is the node's own.
+struct Group {
+    device: Option<String>,
+    params: Vec<IpParam>,
+}
+
+/// Puts the command line over the boot config. Words that are not understood are left out, each with a line in
+/// [`Plan::notes`].
 pub fn plan(config: &Network, cmdline: &Cmdline) -> Result<Plan, PlanError> {
-    let (first, others) = ip_params(cmdline)?;
+    let mut reader = Reader::default();
     let mut made = made(config);
-    for vlan in cmdline.values("vlan") {
-        made.push(parse_vlan(vlan)?);
+    made.extend(cmdline.values("vlan").filter_map(|vlan| reader.take(parse_vlan(vlan))));
+    for (_, value) in cmdline.words().filter(|(key, _)| *key == "bond") {
+        if let Some(bond) = reader.take(parse_bond(value.unwrap_or_default())) {
+            made.insert(0, bond);
+        }
     }
-    for (key, value) in cmdline.words().filter(|(key, _)| *key == "bond") {
-        debug_assert_eq!(key, "bond");
-        made.insert(0, parse_bond(value.unwrap_or_default())?);
-    }
-    let mut interfaces = vec![primary(config, cmdline, first.as_ref(), &made)?];
-    for param in &others {
-        interfaces.push(from_param(param, param_select(param), config.ipv6)?);
+    let groups = groups(reader.ip_params(cmdline), cmdline.value("bootdev"));
+    let mut interfaces = vec![primary(config, cmdline, groups.first(), &made, &mut reader)?];
+    for group in groups.iter().skip(1) {
+        let select = select_one(group.device.as_deref().unwrap_or_default());
+        interfaces.push(from_params(&group.params, select, config.ipv6, &mut reader.notes));
     }
     for extra in &config.extra {
         let known = interfaces.iter().any(|known| known.select == select_one(&extra.interface));
@@ -112,62 +150,74 @@ pub fn plan(config: &Network, cmdline: &Cmdline) -> Result<Plan, PlanError> {
             interfaces.push(from_extra(extra)?);
         }
     }
-    add_routes(&mut interfaces, cmdline)?;
-    let mut dns = Vec::new();
-    for text in cmdline.values("nameserver") {
-        let plain = text.trim_start_matches('[').trim_end_matches(']');
-        dns.push(plain.parse().map_err(|_| PlanError::NameServer(text.into()))?);
+    for (route, device) in cmdline.values("rd.route").filter_map(|route| reader.take(parse_route(route))) {
+        add_route(&mut interfaces, route, device.as_deref());
     }
-    dns.extend(first.iter().chain(&others).flat_map(|param| param.dns.iter().copied()));
+    let mut dns: Vec<IpAddr> = cmdline.values("nameserver").filter_map(|text| reader.take(name_server(text))).collect();
+    dns.extend(groups.iter().flat_map(|group| &group.params).flat_map(|param| &param.dns));
     if dns.is_empty() {
         dns = addresses("network.dns", &config.dns)?;
     }
+    let own = || groups.iter().take(1).flat_map(|group| &group.params);
     Ok(Plan {
         interfaces,
         made,
-        names: cmdline.values("ifname").map(parse_ifname).collect::<Result<_, _>>()?,
-        hostname: first.as_ref().and_then(|p| p.hostname.clone()),
+        names: cmdline.values("ifname").filter_map(|name| reader.take(parse_ifname(name))).collect(),
+        hostname: own().find_map(|param| param.hostname.clone()),
         dns,
         search: config.search.clone(),
-        ntp: first.as_ref().map(|p| p.ntp.clone()).unwrap_or_default(),
+        ntp: own().flat_map(|param| param.ntp.iter().copied()).collect(),
         peer_dns: cmdline.value("rd.peerdns") != Some("0"),
-        server: first.and_then(|p| p.server),
+        server: own().find_map(|param| param.server),
         timeout_s: config.timeout_s,
         need_v6: false,
         keep: false,
+        notes: reader.notes,
     })
 }
 
-/// The `ip=` of the node's own interface (`bootdev=` tells which it is, else it is the first), and the others.
-fn ip_params(cmdline: &Cmdline) -> Result<(Option<IpParam>, Vec<IpParam>), PlanError> {
-    let mut params = Vec::new();
-    for text in cmdline.values("ip") {
-        params.push((text, parse_ip_param(text)?));
+fn name_server(text: &str) -> Result<IpAddr, WordError> {
+    let plain = text.trim_start_matches('[').trim_end_matches(']');
+    plain.parse().map_err(|_| WordError::NameServer(text.into()))
+}
+
+/// Puts all `ip=` of one device together, so that two of them can give it an address of each family. Those without a
+/// device are the node's own interface's: that is the one of `bootdev=` if it is named, else the first that is. The
+/// node's own comes first.
+fn groups(params: Vec<IpParam>, bootdev: Option<&str>) -> Vec<Group> {
+    let named =
+        |name: &str| params.iter().any(|param| param.device.as_deref().map(select_one) == Some(select_one(name)));
+    let first = params.iter().find_map(|param| param.device.clone());
+    let own = bootdev.filter(|name| named(name)).map(String::from).or(first);
+    let mut groups: Vec<Group> = Vec::new();
+    for param in params {
+        let device = param.device.clone().or(own.clone());
+        let meant = device.as_deref().map(select_one);
+        match groups.iter_mut().find(|group| group.device.as_deref().map(select_one) == meant) {
+            Some(group) => group.params.push(param),
+            None => groups.push(Group { device, params: vec![param] }),
+        }
     }
-    if let Some((text, _)) = params.iter().find(|(_, param)| param.device.is_none() && params.len() > 1) {
-        return Err(PlanError::NoDevice(text.to_string()));
+    let is_own = |group: &Group| group.device.as_deref().map(select_one) == own.as_deref().map(select_one);
+    let at = groups.iter().position(is_own).unwrap_or(0);
+    if at > 0 {
+        let group = groups.remove(at);
+        groups.insert(0, group);
     }
-    let mut params: Vec<IpParam> = params.into_iter().map(|(_, param)| param).collect();
-    if params.is_empty() {
-        return Ok((None, params));
-    }
-    let boot = cmdline.value("bootdev");
-    let at = params.iter().position(|param| boot.is_some() && param.device.as_deref() == boot).unwrap_or(0);
-    let first = params.remove(at);
-    Ok((Some(first), params))
+    groups
 }
 
 fn primary(
     config: &Network,
     cmdline: &Cmdline,
-    param: Option<&IpParam>,
+    group: Option<&Group>,
     made: &[Made],
+    reader: &mut Reader,
 ) -> Result<Interface, PlanError> {
-    let boot_if = match cmdline.value("BOOTIF") {
-        Some(text) => Some(parse_mac(text).ok_or_else(|| PlanError::BootIf(text.into()))?),
-        None => None,
-    };
-    let device = param.and_then(|param| param.device.as_deref()).or(cmdline.value("bootdev"));
+    let boot_if = cmdline
+        .value("BOOTIF")
+        .and_then(|text| reader.take(parse_mac(text).ok_or_else(|| WordError::BootIf(text.into()))));
+    let device = group.and_then(|group| group.device.as_deref()).or(cmdline.value("bootdev"));
     let is_made = |name: &str| made.iter().any(|made| made.name == name);
     let select = match (boot_if, device, &config.interfaces[..]) {
         // The interface that the firmware booted from is below the one that is meant.
@@ -179,50 +229,65 @@ fn primary(
         (None, None, []) if !made.is_empty() => Select::Name(made[made.len() - 1].name.clone()),
         (None, None, names) => Select::Any(names.to_vec()),
     };
-    if let Some(param) = param {
-        let mut interface = from_param(param, select, config.ipv6)?;
+    if let Some(group) = group {
+        let mut interface = from_params(&group.params, select, config.ipv6, &mut reader.notes);
         interface.mtu = interface.mtu.or(config.mtu);
         return Ok(interface);
     }
     let gateways = addresses("network.gateway", &config.gateways)?;
-    let source = source("network.addresses", config.mode, &config.addresses, gateways)?;
-    Ok(Interface { select, source, ipv6: config.ipv6, mtu: config.mtu, routes: vec![] })
+    let mut interface = Interface { gateways, mtu: config.mtu, ..Interface::off(select) };
+    interface.ipv6 = config.ipv6;
+    interface.set_mode("network.addresses", config.mode, &config.addresses)?;
+    Ok(interface)
 }
 
-fn param_select(param: &IpParam) -> Select {
-    select_one(param.device.as_deref().unwrap_or_default())
-}
-
-fn from_param(param: &IpParam, select: Select, baked: Ipv6Mode) -> Result<Interface, PlanError> {
-    let (source, ipv6) = match (param.method, param.address) {
-        (Method::Static, Some(address)) => {
-            let gateways = param.gateway.into_iter().collect();
-            // As with the kernel: what is static is all there is.
-            (Source::Static { addresses: vec![address], gateways }, Ipv6Mode::Off)
+/// What all `ip=` of one device say together. The last one that says how IPv4 is had decides between DHCP and static
+/// addresses, as with the kernel; what is static is all there is of its family unless a method is named for it.
+fn from_params(params: &[IpParam], select: Select, baked: Ipv6Mode, notes: &mut Vec<String>) -> Interface {
+    let mut interface = Interface::off(select);
+    let mut v6 = None;
+    for param in params {
+        let fixed_v4 = param.address.is_some_and(|(ip, _)| ip.is_ipv4());
+        if param.methods.dhcp && interface.has_fixed(true) || fixed_v4 && interface.dhcp {
+            let which = if fixed_v4 { "the static address" } else { "DHCP" };
+            notes.push(
+                [
+                    "`ip=` asks for DHCP and for a static IPv4 address on one device: ",
+                    which,
+                    " holds, which comes last",
+                ]
+                .concat(),
+            );
+            interface.addresses.retain(|(ip, _)| ip.is_ipv6());
+            interface.dhcp = false;
         }
-        (Method::Dhcp, _) => (Source::Dhcp, baked),
-        (Method::Auto6, _) => (Source::None, Ipv6Mode::Auto),
-        (Method::Dhcp6, _) => (Source::None, Ipv6Mode::Dhcp),
-        (Method::Off | Method::Static | Method::LinkLocal, _) => (Source::None, Ipv6Mode::Off),
+        interface.dhcp |= param.methods.dhcp;
+        interface.addresses.extend(param.address);
+        interface.gateways.extend(param.gateway);
+        interface.mtu = interface.mtu.or(param.mtu);
+        v6 = v6.max(param.methods.v6);
+    }
+    interface.ipv6 = match v6 {
+        Some(V6Method::Auto) => Ipv6Mode::Auto,
+        Some(V6Method::Dhcp) => Ipv6Mode::Dhcp,
+        Some(V6Method::AsRecipe) if !interface.has_fixed(false) => baked,
+        _ => Ipv6Mode::Off,
     };
-    Ok(Interface { select, source, ipv6, mtu: param.mtu, routes: vec![] })
+    interface.link_local = v6 == Some(V6Method::LinkLocal);
+    interface
 }
 
 fn from_extra(extra: &ExtraInterface) -> Result<Interface, PlanError> {
-    let source = source("network.extra.addresses", extra.mode, &extra.addresses, vec![])?;
-    let select = select_one(&extra.interface);
-    Ok(Interface { select, source, ipv6: extra.ipv6, mtu: extra.mtu, routes: vec![] })
+    let mut interface = Interface { ipv6: extra.ipv6, mtu: extra.mtu, ..Interface::off(select_one(&extra.interface)) };
+    interface.set_mode("network.extra.addresses", extra.mode, &extra.addresses)?;
+    Ok(interface)
 }
 
-/// `rd.route=`: those without a device belong to the first interface.
-fn add_routes(interfaces: &mut [Interface], cmdline: &Cmdline) -> Result<(), PlanError> {
-    for text in cmdline.values("rd.route") {
-        let (route, device) = parse_route(text)?;
-        let meant = |interface: &Interface| device.as_deref().is_some_and(|name| interface.select == select_one(name));
-        let at = interfaces.iter().position(meant).unwrap_or(0);
-        interfaces[at].routes.push(route);
-    }
-    Ok(())
+/// One of `rd.route=`: without a device it belongs to the first interface.
+fn add_route(interfaces: &mut [Interface], route: RouteTo, device: Option<&str>) {
+    let meant = |interface: &Interface| device.is_some_and(|name| interface.select == select_one(name));
+    let at = interfaces.iter().position(meant).unwrap_or(0);
+    interfaces[at].routes.push(route);
 }
 
 fn made(config: &Network) -> Vec<Made> {
@@ -241,27 +306,6 @@ fn select_one(name: &str) -> Select {
     parse_mac(name).map_or_else(|| Select::Name(name.into()), Select::Mac)
 }
 
-fn source(key: &'static str, mode: NetworkMode, texts: &[String], gateways: Vec<IpAddr>) -> Result<Source, PlanError> {
-    match mode {
-        NetworkMode::None => Ok(Source::None),
-        NetworkMode::Dhcp => Ok(Source::Dhcp),
-        NetworkMode::Static => {
-            let addresses = texts.iter().map(|text| {
-                let usable = |(ip, _): &Cidr| match ip {
-                    IpAddr::V4(ip) => is_usable(*ip),
-                    IpAddr::V6(ip) => is_server(ip) && !ip.is_unicast_link_local(),
-                };
-                parse_cidr(text).filter(usable).ok_or_else(|| bad(key, "usable address with prefix", text))
-            });
-            let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
-            if addresses.is_empty() {
-                return Err(PlanError::NoAddress);
-            }
-            Ok(Source::Static { addresses, gateways })
-        }
-    }
-}
-
 fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<IpAddr>, PlanError> {
     texts.iter().map(|text| text.parse().map_err(|_| bad(key, "IP address", text))).collect()
 }
@@ -271,9 +315,44 @@ fn bad(key: &'static str, expected: &'static str, found: &str) -> PlanError {
 }
 
 impl Interface {
+    /// One on which nothing is to be set up.
+    pub fn off(select: Select) -> Interface {
+        Interface {
+            select,
+            dhcp: false,
+            addresses: vec![],
+            gateways: vec![],
+            ipv6: Ipv6Mode::Off,
+            link_local: false,
+            mtu: None,
+            routes: vec![],
+        }
+    }
+
+    /// The mode of the boot config; `key` is that of its addresses.
+    fn set_mode(&mut self, key: &'static str, mode: NetworkMode, texts: &[String]) -> Result<(), PlanError> {
+        self.dhcp = mode == NetworkMode::Dhcp;
+        if mode != NetworkMode::Static {
+            return Ok(());
+        }
+        let usable = |(ip, _): &Cidr| match ip {
+            IpAddr::V4(ip) => is_usable(*ip),
+            IpAddr::V6(ip) => is_server(ip) && !ip.is_unicast_link_local(),
+        };
+        let read =
+            |text: &String| parse_cidr(text).filter(usable).ok_or_else(|| bad(key, "usable address with prefix", text));
+        self.addresses = texts.iter().map(read).collect::<Result<_, _>>()?;
+        if self.addresses.is_empty() { Err(PlanError::NoAddress) } else { Ok(()) }
+    }
+
+    /// Whether it has static addresses of that family.
+    pub fn has_fixed(&self, v4: bool) -> bool {
+        self.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4)
+    }
+
     /// Nothing is to be set up.
     pub fn is_off(&self) -> bool {
-        self.source == Source::None && self.ipv6 == Ipv6Mode::Off
+        !self.dhcp && self.addresses.is_empty() && self.ipv6 == Ipv6Mode::Off && !self.link_local
     }
 }
 

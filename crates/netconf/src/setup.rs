@@ -10,12 +10,15 @@ use super::netlink::address::{Address, Cidr, RouteTo, holds};
 use super::netlink::route::{Link, Route};
 use super::plan::{Interface, Plan};
 use super::v6::routers::View;
+use bootwright_contract::Ipv6Mode;
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// RFC 791: what every host takes in; a smaller MTU from a server is a mistake or an attack.
 const SMALLEST_MTU: u32 = 576;
+/// RFC 8200 section 5: on a link with less the kernel takes all IPv6 addresses away.
+const SMALLEST_IPV6_MTU: u32 = 1280;
 
 /// What services may use; `None` as long as it is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -93,7 +96,7 @@ impl Setup {
             routes: reachable(&[address], routes),
             addresses: vec![Address::lasting(address)],
             gateway: lease.default_gateway().map(IpAddr::V4).filter(|_| first),
-            mtu: interface.mtu.or(lease.mtu.map(u32::from)),
+            mtu: interface.mtu.or(lease.mtu.map(|mtu| lease_mtu(mtu.into(), interface))),
             dns: lease.dns.iter().copied().map(IpAddr::V4).collect(),
             search: lease.search.clone(),
             hostname: lease.hostname.clone(),
@@ -106,9 +109,9 @@ impl Setup {
     }
 
     /// The static addresses of one family.
-    pub fn fixed(addresses: &[Cidr], gateways: &[IpAddr], interface: &Interface, v4: bool) -> Setup {
-        let ours: Vec<Cidr> = addresses.iter().copied().filter(|(ip, _)| ip.is_ipv4() == v4).collect();
-        let gateway = gateways.iter().copied().find(|gateway| gateway.is_ipv4() == v4);
+    pub fn fixed(interface: &Interface, v4: bool) -> Setup {
+        let ours: Vec<Cidr> = interface.addresses.iter().copied().filter(|(ip, _)| ip.is_ipv4() == v4).collect();
+        let gateway = interface.gateways.iter().copied().find(|gateway| gateway.is_ipv4() == v4);
         let everywhere: Cidr = if v4 { ([0; 4].into(), 0) } else { ([0; 16].into(), 0) };
         let mut routes: Vec<RouteTo> =
             gateway.iter().map(|gateway| RouteTo::lasting(everywhere, Some(*gateway))).collect();
@@ -183,6 +186,12 @@ fn unique<T: PartialEq>(all: impl IntoIterator<Item = T>) -> Vec<T> {
     found
 }
 
+/// The MTU of a lease, raised to what the interface needs.
+pub fn lease_mtu(mtu: u32, interface: &Interface) -> u32 {
+    let has_v6 = interface.ipv6 != Ipv6Mode::Off || interface.has_fixed(false);
+    mtu.max(if has_v6 { SMALLEST_IPV6_MTU } else { SMALLEST_MTU })
+}
+
 /// The MTU to set, if any: within what the device says and not below [`SMALLEST_MTU`].
 pub fn choose_mtu(link: &Link, wanted: Option<u32>) -> Option<u32> {
     let largest = if link.max_mtu == 0 { u32::MAX } else { link.max_mtu };
@@ -190,8 +199,8 @@ pub fn choose_mtu(link: &Link, wanted: Option<u32>) -> Option<u32> {
     (mtu != link.mtu).then_some(mtu)
 }
 
-/// Sets up the link. Adding what is there already renews it.
-pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<(), NetlinkError> {
+/// Sets up the link, and gives what the kernel said to routes that it does not take. Adding what is there already renews it.
+pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<Vec<NetlinkError>, NetlinkError> {
     if let Some(mtu) = choose_mtu(link, setup.mtu) {
         route.set_mtu(link.index, mtu)?;
     }
@@ -200,10 +209,8 @@ pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<(), Netlin
     }
     // The kernel takes no IPv6 address as a route's source before it knows that no other node has it; it chooses well.
     let source = setup.addresses.first().map(|address| address.ip).filter(IpAddr::is_ipv4);
-    for to in &setup.routes {
-        route.add_route(link.index, to, source)?;
-    }
-    Ok(())
+    let add = |to| route.add_route(link.index, to, source).err();
+    Ok(setup.routes.iter().filter_map(add).collect())
 }
 
 /// What services and commands on the node are told: from the first of `setups` that has it, the node's own interface

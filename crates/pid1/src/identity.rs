@@ -1,6 +1,7 @@
 //! Files that a node must have and an image cannot: the machine id, and hosts and resolv.conf if the image has none.
 
 use crate::verify::hex;
+use bootwright_netconf::firmware_uuid::FirmwareUuid;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{self, Read};
@@ -37,17 +38,29 @@ pub fn write_missing_files() -> Vec<WriteError> {
 
 /// 32 hex digits (machine-id(5)), the same at each boot: the firmware's UUID, else from the first MAC address, else random.
 pub fn machine_id(sys: &Path) -> String {
-    let uuid = fs::read_to_string(sys.join("class/dmi/id/product_uuid")).unwrap_or_default();
-    let uuid = uuid.trim().replace('-', "").to_ascii_lowercase();
-    if is_machine_id(&uuid) {
-        return uuid;
+    match firmware_uuid(sys) {
+        Some(uuid) => hex(&uuid.bytes()),
+        None => digest(&first_mac(&sys.join("class/net")).map_or_else(random_bytes, String::into_bytes)),
     }
-    let seed = first_mac(&sys.join("class/net")).map_or_else(random_bytes, String::into_bytes);
-    let digest = Sha256::digest([b"bootwright machine id ", &seed[..]].concat());
-    hex(&digest[..16])
 }
 
-/// Not all digits the same: firmware that was never told its UUID has zeros or `f`s.
+/// 32 hex digits that no other machine has even if a careless firmware gives many of them one UUID that is not known to
+/// be a placeholder: of the machine id and the first MAC address. Another network card makes it another one.
+pub fn unshared_id(sys: &Path) -> String {
+    let mac = first_mac(&sys.join("class/net")).unwrap_or_default();
+    digest([machine_id(sys), mac].concat().as_bytes())
+}
+
+/// The machine's own UUID, if its firmware was told one.
+pub fn firmware_uuid(sys: &Path) -> Option<FirmwareUuid> {
+    FirmwareUuid::parse(&fs::read_to_string(sys.join("class/dmi/id/product_uuid")).ok()?)
+}
+
+fn digest(seed: &[u8]) -> String {
+    hex(&Sha256::digest([b"bootwright machine id ", seed].concat())[..16])
+}
+
+/// Not all digits the same: an image's file that says nothing.
 fn is_machine_id(text: &str) -> bool {
     let first = text.bytes().next();
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| Some(b) != first)
@@ -93,10 +106,19 @@ mod tests {
         assert_eq!(by_mac, machine_id(&sys));
         write("class/net/eth0/device", "");
         assert_ne!(by_mac, machine_id(&sys), "the lower address decides");
-        write("class/dmi/id/product_uuid", "00000000-0000-0000-0000-000000000000\n");
-        assert!(is_machine_id(&machine_id(&sys)));
+        let by_mac = machine_id(&sys);
+        for placeholder in ["00000000-0000-0000-0000-000000000000\n", "03000200-0400-0500-0006-000700080009\n", "x"] {
+            write("class/dmi/id/product_uuid", placeholder);
+            assert_eq!(machine_id(&sys), by_mac, "{placeholder}");
+        }
         write("class/dmi/id/product_uuid", "0E3C1A5B-0000-4000-8000-0123456789AB\n");
         assert_eq!(machine_id(&sys), "0e3c1a5b0000400080000123456789ab");
+        // Another machine with the same UUID.
+        let (uuid, ours) = (machine_id(&sys), unshared_id(&sys));
+        assert_eq!((ours.len(), unshared_id(&sys)), (32, ours.clone()));
+        write("class/net/eth0/address", "52:54:00:12:34:50\n");
+        assert_eq!(machine_id(&sys), uuid);
+        assert_ne!(unshared_id(&sys), ours);
         fs::remove_dir_all(sys).unwrap();
     }
 }

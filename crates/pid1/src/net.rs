@@ -1,6 +1,7 @@
 //! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
 
 use crate::boot::Boot;
+use crate::identity;
 use crate::modules;
 use crate::netroot;
 use crate::phases;
@@ -8,7 +9,7 @@ use crate::time;
 use bootwright_base::background;
 use bootwright_base::wake::{self, Sleeper, Waker};
 use bootwright_contract::{StatePlace, paths};
-use bootwright_netconf::dhcp::machine::{Client, parse_dmi_uuid};
+use bootwright_netconf::dhcp::Client;
 use bootwright_netconf::engine::{Engine, Millis, Outcome, Report};
 use bootwright_netconf::plan::Plan;
 pub use bootwright_netconf::setup::Facts;
@@ -153,19 +154,27 @@ impl Reporter {
     fn start(&self) -> Result<Engine<'_>, phases::PhaseError> {
         let mut cmdline = self.boot.cmdline.clone();
         if cmdline.values("ip").any(|value| value == IP_OF_FIRMWARE) {
-            let ip = netroot::iscsi::firmware_ip(&self.boot)?;
-            self.note(&["the boot firmware had ip=", &ip].concat());
-            cmdline.replace("ip", IP_OF_FIRMWARE, &ip);
+            match netroot::iscsi::firmware_ip(&self.boot) {
+                Ok(ip) => {
+                    self.note(&["the boot firmware had ip=", &ip].concat());
+                    cmdline.replace("ip", IP_OF_FIRMWARE, &ip);
+                }
+                // The plan then leaves the word out, as it does with each that says nothing.
+                Err(error) => self.note(&error.to_string()),
+            }
         }
         let mut plan = plan::plan(&self.boot.config.network, &cmdline)?;
         let volumes = self.boot.config.state.iter().any(|state| matches!(state.place, StatePlace::Volume { .. }));
         plan.keep = volumes || netroot::wants_network(&self.boot.config, &self.boot.cmdline);
         plan.need_v6 = netroot::wants_ipv6(&self.boot.config, &self.boot.cmdline);
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
-        let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+        for note in &plan.notes {
+            self.note(note);
+        }
+        let uuid = identity::firmware_uuid(Path::new("/sys"));
         let hostname = self.boot.cmdline.value("bw.hostname").map(String::from);
         let hostname = hostname.or_else(|| self.boot.config.hostname.fallback.clone());
-        let client = Client { mac: [0; 6], uuid: parse_dmi_uuid(&uuid), hostname };
+        let client = Client { mac: [0; 6], uuid: uuid.map(|uuid| uuid.wire()), hostname };
         let engine = Engine::new(plan.clone(), client, self, now)?;
         self.publish(&Outcome { link: None, setups: vec![], own: 0, up: false }, engine.any_mac().as_ref(), &plan);
         Ok(engine)

@@ -7,6 +7,7 @@ use crate::netroot::source::{Host, Http, Source, parse_source};
 use bootwright_base::background;
 use bootwright_contract::report::{NetworkReport, REPORT_VERSION, Report};
 use bootwright_netconf::dns::{self, DnsError};
+use bootwright_netconf::firmware_uuid::FirmwareUuid;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -63,7 +64,7 @@ pub fn spawn(boot: &Arc<Boot>, network: NetWatch) {
 /// For as long as the machine runs.
 fn run(boot: &Boot, network: &NetWatch, target: &Http) {
     let uuid = fs::read_to_string("/sys/class/dmi/id/product_uuid").ok();
-    let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
+    let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| FirmwareUuid::parse(text).is_some());
     let (mut sent, mut at, mut failures) = (None, Instant::now(), 0u32);
     loop {
         sleep(if sent.is_some() { LOOK } else { FIRST_LOOK });

@@ -3,7 +3,17 @@
 use super::options::{self, StaticRoute};
 use super::packet::Packet;
 use crate::domain::parse_name_list;
+use crate::netlink::address::mask;
 use std::net::Ipv4Addr;
+
+/// What the lease of a server that names no time is taken for: udhcpc's choice too.
+const USUAL_LEASE_S: u32 = 3600;
+/// A shorter lease is taken for one of that length, so that renewing it is no flood.
+const SHORTEST_LEASE_S: u32 = 10;
+/// RFC 2131 section 4.4.5 has a minute between two requests for more time.
+const SHORTEST_RENEWAL_S: u32 = 60;
+/// RFC 2132 section 5.1.
+const SMALLEST_MTU: u16 = 68;
 
 /// A lease. Times are seconds from when it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +39,8 @@ pub struct Lease {
     pub lease_s: u32,
     pub renew_s: u32,
     pub rebind_s: u32,
+    /// What of the answer is not used as it is, in words.
+    pub odd: Vec<String>,
 }
 
 /// Why an offer or a lease is not taken.
@@ -37,6 +49,11 @@ pub enum LeaseError {
     /// Zero, loopback, link-local, multicast or broadcast.
     #[error("no node may have the address `{0}`")]
     Address(Ipv4Addr),
+    /// The first or the last address of its own network.
+    #[error("no node may have the address `{0}/{1}`: it is that of the network or its broadcast address")]
+    Edge(Ipv4Addr, u8),
+    #[error("the address `{0}` is the DHCP server's own")]
+    Server(Ipv4Addr),
     /// An option that the RFC demands.
     #[error("DHCP option {code} is missing or malformed")]
     Option { code: u8 },
@@ -50,39 +67,33 @@ pub fn is_usable(address: Ipv4Addr) -> bool {
 
 /// Reads a DHCPOFFER or DHCPACK.
 pub fn parse_lease(packet: &Packet) -> Result<Lease, LeaseError> {
-    let address = packet.yiaddr;
-    if !is_usable(address) {
-        return Err(LeaseError::Address(address));
-    }
-    let bad = |code| LeaseError::Option { code };
-    let server = packet.option(54).and_then(options::parse_address).ok_or(bad(54))?;
-    let lease_s = packet.option(51).and_then(options::parse_u32).filter(|s| *s > 0).ok_or(bad(51))?;
-    let prefix = match packet.option(1) {
-        Some(value) => options::parse_mask(value).ok_or(bad(1))?,
-        None => class_prefix(address),
-    };
-    let routes = packet.option(121).and_then(options::parse_classless_routes).unwrap_or_default();
-    let gateway = match routes.is_empty() {
-        true => packet.option(3).and_then(options::parse_address).filter(|ip| !ip.is_unspecified()),
-        false => None,
-    };
-    let (renew_s, rebind_s) = renewal_times(packet, lease_s);
+    let mut reader = Reader { packet, odd: Vec::new(), own: (packet.yiaddr, 32) };
+    let server = packet.option(54).and_then(options::parse_address).ok_or(LeaseError::Option { code: 54 })?;
+    let prefix = reader.prefix();
+    reader.own = (packet.yiaddr, prefix);
+    check_address(packet.yiaddr, prefix, server)?;
+    let routes = reader.routes();
+    // RFC 3442: with option 121 there, option 3 is not looked at.
+    let gateway = if routes.is_empty() { reader.hosts(3).first().copied() } else { None };
+    let lease_s = reader.lease_time();
+    let (renew_s, rebind_s) = reader.renewal_times(lease_s);
     Ok(Lease {
-        address,
+        address: packet.yiaddr,
         prefix,
         gateway,
         routes,
-        dns: addresses(packet, 6),
-        search: search(packet),
-        hostname: packet.option(12).and_then(options::parse_host_name).map(String::from),
-        mtu: packet.option(26).and_then(|v| Some(u16::from_be_bytes(v.try_into().ok()?))),
-        ntp: addresses(packet, 42),
+        dns: reader.hosts(6),
+        search: reader.search(),
+        hostname: reader.text(12, options::parse_host_name),
+        mtu: reader.mtu(),
+        ntp: reader.hosts(42),
         server,
-        boot_server: boot_server(packet),
-        root_path: packet.option(17).and_then(options::parse_text).map(String::from),
+        boot_server: reader.boot_server(),
+        root_path: reader.text(17, options::parse_text),
         lease_s,
         renew_s,
         rebind_s,
+        odd: reader.odd,
     })
 }
 
@@ -94,38 +105,186 @@ impl Lease {
     }
 }
 
-fn addresses(packet: &Packet, code: u8) -> Vec<Ipv4Addr> {
-    packet.option(code).map(options::parse_addresses).unwrap_or_default()
-}
-
-fn boot_server(packet: &Packet) -> Option<String> {
-    if !packet.siaddr.is_unspecified() {
-        return Some(packet.siaddr.to_string());
+fn check_address(address: Ipv4Addr, prefix: u8, server: Ipv4Addr) -> Result<(), LeaseError> {
+    if !is_usable(address) {
+        Err(LeaseError::Address(address))
+    } else if is_edge((address, prefix), address) {
+        Err(LeaseError::Edge(address, prefix))
+    } else if address == server {
+        Err(LeaseError::Server(address))
+    } else {
+        Ok(())
     }
-    packet.option(66).and_then(options::parse_host_name).map(String::from)
 }
 
-fn search(packet: &Packet) -> Vec<String> {
-    let list = packet.option(119).and_then(parse_name_list).unwrap_or_default();
-    if !list.is_empty() {
-        return list;
+/// Whether an address is the first or the last one of a network, which no node may have; networks of one or two addresses
+/// have no such ones (RFC 3021).
+fn is_edge((own, prefix): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
+    let mask = mask(prefix);
+    prefix < 31 && address & mask == own & mask && (address & !mask == !mask || (address & !mask).is_unspecified())
+}
+
+/// Reads the options of an answer, and keeps a line for each that cannot be used as it is.
+struct Reader<'a> {
+    packet: &'a Packet,
+    odd: Vec<String>,
+    /// Our address, and the prefix length of its network.
+    own: (Ipv4Addr, u8),
+}
+
+impl Reader<'_> {
+    fn odd(&mut self, code: u8, what: &str) {
+        self.odd.push(["DHCP option ", &code.to_string(), ": ", what].concat());
     }
-    packet.option(15).and_then(options::parse_host_name).map(String::from).into_iter().collect()
-}
 
-/// T1 and T2 (options 58 and 59), else half and seven eighths of the lease (RFC 2131 section 4.4.5); always T1 <= T2 <= lease.
-fn renewal_times(packet: &Packet, lease_s: u32) -> (u32, u32) {
-    let time = |code| packet.option(code).and_then(options::parse_u32).filter(|s| *s > 0 && *s < lease_s);
-    let rebind_s = time(59).unwrap_or(lease_s - lease_s / 8);
-    let renew_s = time(58).unwrap_or(lease_s / 2).min(rebind_s);
-    (renew_s, rebind_s)
-}
-
-/// The prefix of the address's class (RFC 791), for servers that send no mask.
-fn class_prefix(address: Ipv4Addr) -> u8 {
-    match address.octets()[0] {
-        0..128 => 8,
-        128..192 => 16,
-        _ => 24,
+    /// The prefix length of the net mask; without a good one that of the address's class, as dhcpcd and the kernel have it.
+    fn prefix(&mut self) -> u8 {
+        let class = options::class_prefix(self.packet.yiaddr);
+        let Some(value) = self.packet.option(1) else { return class };
+        if let Some(prefix) = options::parse_mask(value).filter(|prefix| *prefix > 0) {
+            return prefix;
+        }
+        let found = options::parse_address(value).map_or("it is malformed".into(), |mask| mask.to_string());
+        self.odd(1, &[&found, " is no net mask of a link: /", &class.to_string(), " is used"].concat());
+        class
     }
+
+    /// Addresses of other nodes. What no other node can have is left out.
+    fn hosts(&mut self, code: u8) -> Vec<Ipv4Addr> {
+        let Some(value) = self.packet.option(code) else { return Vec::new() };
+        let mut hosts = options::parse_addresses(value);
+        if hosts.is_empty() {
+            self.odd(code, "no address in it");
+        }
+        let own = self.own;
+        let (good, bad): (Vec<_>, Vec<_>) = hosts.drain(..).partition(|host| is_host(own, *host));
+        for host in bad {
+            self.odd(code, &[&host.to_string(), " is left out, no other node can have it"].concat());
+        }
+        good
+    }
+
+    /// The routes of option 121; without a good one option 3 counts.
+    fn routes(&mut self) -> Vec<StaticRoute> {
+        let Some(value) = self.packet.option(121) else { return Vec::new() };
+        let Some(routes) = options::parse_classless_routes(value) else {
+            self.odd(121, "it is malformed, no route of it is used");
+            return Vec::new();
+        };
+        let mut good: Vec<StaticRoute> = Vec::new();
+        for route in routes {
+            let to = (route.destination, route.prefix);
+            let on_link = route.gateway.is_unspecified();
+            let usable = (on_link && route.prefix > 0 || is_host(self.own, route.gateway))
+                && !(route.destination.is_loopback() || route.destination.octets()[0] >= 224);
+            if !usable {
+                let (to, via) = (route.destination.to_string(), route.gateway.to_string());
+                self.odd(
+                    121,
+                    &["the route to ", &to, "/", &route.prefix.to_string(), " by ", &via, " is left out"].concat(),
+                );
+            } else if !good.iter().any(|known| (known.destination, known.prefix) == to) {
+                // Of several to one destination the first counts: the kernel has room for one.
+                good.push(route);
+            }
+        }
+        good
+    }
+
+    fn lease_time(&mut self) -> u32 {
+        let asked = self.packet.option(51).and_then(options::parse_u32);
+        match asked {
+            None => {
+                self.odd(51, "the server does not say for how long the address is ours: taken for an hour");
+                USUAL_LEASE_S
+            }
+            Some(lease_s) if lease_s < SHORTEST_LEASE_S => {
+                let shortest = SHORTEST_LEASE_S.to_string();
+                self.odd(
+                    51,
+                    &["a lease of ", &lease_s.to_string(), " s is taken for one of ", &shortest, " s"].concat(),
+                );
+                SHORTEST_LEASE_S
+            }
+            Some(lease_s) => lease_s,
+        }
+    }
+
+    /// T1 and T2 (options 58 and 59), else half and seven eighths of the lease (RFC 2131 section 4.4.5); always
+    /// T1 <= T2 <= lease, and T1 not so soon that the server is asked all the time.
+    fn renewal_times(&mut self, lease_s: u32) -> (u32, u32) {
+        let floor = SHORTEST_RENEWAL_S.min(lease_s / 2);
+        let mut time = |code, usual| match self.packet.option(code).map(options::parse_u32) {
+            None => usual,
+            Some(Some(time_s)) if (floor..lease_s).contains(&time_s) => time_s,
+            Some(found) => {
+                let found = found.map_or("it is malformed".into(), |time_s| [&time_s.to_string()[..], " s"].concat());
+                let usual_s = usual.to_string();
+                let lease_s = lease_s.to_string();
+                self.odd(code, &[&found, " for a lease of ", &lease_s, " s: ", &usual_s, " s is used"].concat());
+                usual
+            }
+        };
+        let renew_s = time(58, lease_s / 2);
+        let rebind_s = time(59, lease_s - lease_s / 8);
+        if renew_s > rebind_s {
+            self.odd(58, "the lease is to be renewed after it is to be rebound: both are done at once");
+        }
+        (renew_s.min(rebind_s), rebind_s)
+    }
+
+    fn mtu(&mut self) -> Option<u16> {
+        let mtu = options::parse_u16(self.packet.option(26)?);
+        if mtu.is_none_or(|mtu| mtu < SMALLEST_MTU) {
+            let found = mtu.map_or("it is malformed".into(), |mtu| mtu.to_string());
+            self.odd(26, &[&found, ", and no link has less than 68: left out"].concat());
+            return None;
+        }
+        mtu
+    }
+
+    fn text(&mut self, code: u8, parse: fn(&[u8]) -> Option<&str>) -> Option<String> {
+        let found = parse(self.packet.option(code)?);
+        if found.is_none() {
+            self.odd(code, "it holds what may not be in it, and is left out");
+        }
+        found.map(String::from)
+    }
+
+    fn boot_server(&mut self) -> Option<String> {
+        let next = self.packet.siaddr;
+        if is_host(self.own, next) {
+            return Some(next.to_string());
+        }
+        if !next.is_unspecified() {
+            self.odd.push(["the next server ", &next.to_string(), " is left out, no other node can have it"].concat());
+        }
+        self.text(66, options::parse_host_name)
+    }
+
+    /// The search list: option 119, else the domain, which many servers use for several, divided by blanks.
+    fn search(&mut self) -> Vec<String> {
+        if let Some(value) = self.packet.option(119) {
+            match parse_name_list(value) {
+                Some(list) if !list.is_empty() => return list,
+                Some(_) => {}
+                None => self.odd(119, "it is malformed, and is left out"),
+            }
+        }
+        let mut names = Vec::new();
+        let value = self.packet.option(15).unwrap_or_default();
+        for name in value.split(|byte| b" \t,\0".contains(byte)).filter(|name| !name.is_empty()) {
+            match options::parse_host_name(name) {
+                Some(name) => names.push(name.to_string()),
+                None => self.odd(15, "a name in it is no domain, and is left out"),
+            }
+        }
+        names
+    }
+}
+
+/// Whether another node on the Internet or on our link can have this address.
+fn is_host(own: (Ipv4Addr, u8), host: Ipv4Addr) -> bool {
+    let first = host.octets()[0];
+    first != 0 && first < 224 && !host.is_loopback() && host != own.0 && !is_edge(own, host)
 }

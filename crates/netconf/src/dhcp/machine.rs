@@ -1,6 +1,6 @@
 //! The DHCP client's state machine (RFC 2131 figure 5) without clock and socket: events go in, actions come out.
 
-use super::lease::{Lease, parse_lease};
+use super::lease::{Lease, is_usable, parse_lease};
 use super::packet::{Packet, parse_packet};
 use std::net::Ipv4Addr;
 
@@ -24,14 +24,18 @@ const REQUESTS: u32 = 4;
 const OFFER_STANDS_MS: Millis = 15_000;
 /// RFC 2131 section 4.4.5: at least 60 s between renewals that got no answer.
 const SHORTEST_RENEWAL_MS: Millis = 60_000;
-/// After a NAK: RFC 2131 section 3.1 only says "restart"; a server that always refuses must not be flooded.
+/// After a NAK: RFC 2131 section 3.1 only says "restart"; a server that always refuses must not be flooded. It doubles with
+/// each one.
 const PAUSE_AFTER_NAK_MS: Millis = 1000;
+const LONGEST_PAUSE_MS: Millis = 32_000;
+/// DISCOVERs to which a server that has just refused is passed over, as long as another one may answer.
+const SHUNNED_TRIES: u32 = 1;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     pub mac: [u8; 6],
-    /// The machine's UUID as the firmware's PXE sends it in option 97; see [`parse_dmi_uuid`].
+    /// The machine's UUID as the firmware's PXE sends it in option 97; see [`crate::firmware_uuid`].
     pub uuid: Option<[u8; 16]>,
     /// Sent as option 12, so that the server can put it into DNS.
     pub hostname: Option<String>,
@@ -54,6 +58,8 @@ pub enum Action {
     Lost(Ipv4Addr),
     /// Something for the log.
     Note(String),
+    /// Something for the log that will come again and again, and is worth one line.
+    Odd(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +85,9 @@ pub struct Machine {
     wait: Millis,
     tries: u32,
     next_at: Millis,
+    /// How often in a row what was offered was not to be had, and whose offer that was.
+    refusals: u32,
+    shunned: Option<Ipv4Addr>,
 }
 
 impl Machine {
@@ -94,6 +103,8 @@ impl Machine {
             wait: FIRST_WAIT_MS,
             tries: 0,
             next_at: now,
+            refusals: 0,
+            shunned: None,
         };
         machine.discover_again(now);
         machine
@@ -126,9 +137,10 @@ impl Machine {
                 self.discover_again(now);
                 self.on_time(now)
             }
-            State::Requesting { left: 0, .. } => {
+            State::Requesting { left: 0, offer } => {
                 self.discover_again(now);
-                vec![Action::Note("no answer to the request".into()), Action::Refused]
+                self.shunned = Some(offer.server);
+                vec![Action::Odd("no answer to the request".into()), Action::Refused]
             }
             State::Requesting { offer, left } => {
                 self.state = State::Requesting { offer: offer.clone(), left: left - 1 };
@@ -145,8 +157,12 @@ impl Machine {
                     self.state = State::Rebinding { lease, asked_at };
                     return self.on_time(now);
                 }
-                let message = self.renewal(&lease, now, rebind_at);
-                vec![Action::Unicast { to: lease.server, from: lease.address, payload: message }]
+                let payload = self.renewal(&lease, now, rebind_at);
+                match is_usable(lease.server) {
+                    true => vec![Action::Unicast { to: lease.server, from: lease.address, payload }],
+                    // It calls itself by an address that nobody can send to.
+                    false => vec![Action::Broadcast(payload)],
+                }
             }
             State::Rebinding { lease, asked_at } => {
                 let end = after(asked_at, lease.lease_s);
@@ -171,28 +187,41 @@ impl Machine {
 
     /// A UDP payload has come. What is not for us is passed over.
     pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Action> {
-        let Ok(packet) = parse_packet(payload) else { return Vec::new() };
+        let packet = match parse_packet(payload) {
+            Ok(packet) => packet,
+            Err(error) if is_answer(payload, self.xid, &self.client.mac) => {
+                return vec![Action::Odd(format!("answer refused: {error}"))];
+            }
+            Err(_) => return Vec::new(),
+        };
         if packet.op != 2 || packet.xid != self.xid || packet.mac != self.client.mac {
             return Vec::new();
         }
         match (packet.kind(), self.state.clone()) {
             (Some(OFFER), State::Selecting) => match parse_lease(&packet) {
+                Ok(offer) if self.shunned == Some(offer.server) && self.tries <= SHUNNED_TRIES => Vec::new(),
                 Ok(offer) => {
                     self.state = State::Offered(Box::new(offer));
                     self.next_at = now + OFFER_STANDS_MS;
                     vec![Action::Offered]
                 }
-                Err(error) => vec![Action::Note(format!("offer refused: {error}"))],
+                Err(error) => vec![Action::Odd(format!("offer refused: {error}"))],
             },
             (Some(ACK), State::Requesting { .. } | State::Renewing { .. } | State::Rebinding { .. }) => {
                 self.on_ack(&packet, now)
             }
             (Some(NAK), State::Requesting { offer, .. }) if from_server(&packet, offer.server) => {
-                self.pause(now);
-                vec![Action::Note("the server refused the request".into()), Action::Refused]
+                self.refused(Some(offer.server), now);
+                vec![Action::Odd("the server refused the request".into()), Action::Refused]
+            }
+            // Another server has no say while ours is asked; a renewal that goes to everybody any of them may refuse.
+            (Some(NAK), State::Renewing { lease, .. })
+                if packet.option(54).is_some() && !from_server(&packet, lease.server) =>
+            {
+                Vec::new()
             }
             (Some(NAK), State::Renewing { lease, .. } | State::Rebinding { lease, .. }) => {
-                self.pause(now);
+                self.refused(None, now);
                 vec![Action::Note("the server took the lease back".into()), Action::Lost(lease.address)]
             }
             _ => Vec::new(),
@@ -201,19 +230,22 @@ impl Machine {
 
     fn on_ack(&mut self, packet: &Packet, now: Millis) -> Vec<Action> {
         match parse_lease(packet) {
-            Ok(lease) => {
+            Ok(mut lease) => {
                 let asked_at = self.sent_at;
                 self.next_at = after(asked_at, lease.renew_s);
+                (self.refusals, self.shunned) = (0, None);
+                let odd = std::mem::take(&mut lease.odd).into_iter().map(Action::Odd);
                 self.state = State::Bound { lease: Box::new(lease.clone()), asked_at };
-                vec![Action::Bound(Box::new(lease))]
+                odd.chain([Action::Bound(Box::new(lease))]).collect()
             }
             Err(error) => {
-                let lost = match &self.state {
-                    State::Renewing { lease, .. } | State::Rebinding { lease, .. } => Some(lease.address),
-                    _ => None,
+                let (server, lost) = match &self.state {
+                    State::Renewing { lease, .. } | State::Rebinding { lease, .. } => (None, Some(lease.address)),
+                    State::Requesting { offer, .. } => (Some(offer.server), None),
+                    _ => (None, None),
                 };
-                self.pause(now);
-                let note = Action::Note(format!("lease refused: {error}"));
+                self.refused(server, now);
+                let note = Action::Odd(format!("lease refused: {error}"));
                 [note, lost.map_or(Action::Refused, Action::Lost)].into()
             }
         }
@@ -225,9 +257,12 @@ impl Machine {
         self.next_at = now;
     }
 
-    fn pause(&mut self, now: Millis) {
+    /// Starts over after a pause; the server that offered what is not to be had comes last then.
+    fn refused(&mut self, server: Option<Ipv4Addr>, now: Millis) {
         self.discover_again(now);
-        self.next_at = now + PAUSE_AFTER_NAK_MS;
+        self.shunned = server;
+        self.next_at = now + (PAUSE_AFTER_NAK_MS << self.refusals.min(8)).min(LONGEST_PAUSE_MS);
+        self.refusals += 1;
     }
 
     fn new_exchange(&mut self, now: Millis) {
@@ -314,22 +349,7 @@ fn from_server(packet: &Packet, server: Ipv4Addr) -> bool {
     packet.option(54) == Some(&server.octets()[..])
 }
 
-/// The UUID of `/sys/class/dmi/id/product_uuid` as option 97 carries it (RFC 4578 section 2.3 with the byte order of
-/// SMBIOS 2.6 section 7.2.1: the first three fields little-endian). All zeros or ones is no UUID.
-pub fn parse_dmi_uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u8> = text.trim().bytes().filter(|b| *b != b'-').collect();
-    if digits.len() != 32 {
-        return None;
-    }
-    let mut uuid = [0; 16];
-    for (byte, pair) in uuid.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    if uuid == [0; 16] || uuid == [0xff; 16] {
-        return None;
-    }
-    uuid[0..4].reverse();
-    uuid[4..6].reverse();
-    uuid[6..8].reverse();
-    Some(uuid)
+/// Whether bytes that are no good message say that they answer ours.
+fn is_answer(bytes: &[u8], xid: u32, mac: &[u8; 6]) -> bool {
+    bytes.first() == Some(&2) && bytes.get(4..8) == Some(&xid.to_be_bytes()) && bytes.get(28..34) == Some(mac)
 }

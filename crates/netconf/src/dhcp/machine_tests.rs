@@ -1,8 +1,9 @@
 //! The state machine against a fake clock and a server of a few lines.
 
 use super::lease::{LeaseError, parse_lease};
-use super::machine::{ACK, Action, Client, DISCOVER, Machine, Millis, NAK, OFFER, REQUEST, parse_dmi_uuid};
+use super::machine::{ACK, Action, Client, DISCOVER, Machine, Millis, NAK, OFFER, REQUEST};
 use super::packet::{Packet, parse_packet};
+use crate::firmware_uuid::FirmwareUuid;
 use std::net::Ipv4Addr;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -11,7 +12,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const START: Millis = 5000;
 
 fn machine() -> Machine {
-    let uuid = parse_dmi_uuid("00112233-4455-6677-8899-aabbccddeeff\n");
+    let uuid = FirmwareUuid::parse("00112233-4455-6677-8899-aabbccddeeff\n").map(|uuid| uuid.wire());
     Machine::new(Client { mac: MAC, uuid, hostname: Some("n1".into()) }, 42, START)
 }
 
@@ -118,7 +119,7 @@ fn requests_without_an_answer_end_in_a_new_discover() {
     take_offer(&mut machine, &answer(&discover, OFFER), at);
     loop {
         let (_, actions) = next(&mut machine);
-        if matches!(actions[..], [Action::Note(_), Action::Refused]) {
+        if matches!(actions[..], [Action::Odd(_), Action::Refused]) {
             break;
         }
         let (request, _) = sent(&actions);
@@ -184,7 +185,7 @@ fn a_nak_starts_over_and_takes_the_address_away() {
     let mut foreign = options(NAK);
     foreign[1].1 = vec![10, 0, 2, 99];
     assert_eq!(machine.on_packet(&reply(&request, foreign).to_bytes(), at), [], "another server's");
-    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [Action::Note(_), Action::Refused]));
+    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [Action::Odd(_), Action::Refused]));
     let again = next(&mut machine);
     assert_eq!(again.0, at + 1000, "not at once: the server may always refuse");
     assert_eq!(sent(&again.1).0.kind(), Some(DISCOVER));
@@ -226,14 +227,81 @@ fn leases_that_are_refused() {
         let bad = Packet { yiaddr: address.into(), ..offer.clone() };
         assert_eq!(parse_lease(&bad), Err(LeaseError::Address(address.into())));
         let actions = machine.on_packet(&bad.to_bytes(), at);
-        assert!(matches!(&actions[..], [Action::Note(note)] if note.contains("offer refused")), "{actions:?}");
+        assert!(matches!(&actions[..], [Action::Odd(note)] if note.contains("offer refused")), "{actions:?}");
     }
-    for (code, value) in [(51, None), (54, None), (51, Some(vec![0; 4])), (1, Some(vec![255, 0, 255, 0]))] {
-        let mut bad = offer.clone();
-        bad.options.retain(|(c, _)| *c != code);
-        bad.options.extend(value.map(|value| (code, value)));
-        assert_eq!(parse_lease(&bad), Err(LeaseError::Option { code }));
+    for last in [0, 255] {
+        let bad = Packet { yiaddr: Ipv4Addr::new(10, 0, 2, last), ..offer.clone() };
+        assert_eq!(parse_lease(&bad), Err(LeaseError::Edge(bad.yiaddr, 24)));
+        // Networks of two addresses and of one have no such address.
+        for mask in [[255, 255, 255, 254], [255, 255, 255, 255]] {
+            let mut small = bad.clone();
+            small.options[3].1 = mask.into();
+            assert!(parse_lease(&small).is_ok(), "{last} {mask:?}");
+        }
     }
+    assert_eq!(parse_lease(&Packet { yiaddr: SERVER, ..offer.clone() }), Err(LeaseError::Server(SERVER)));
+    let mut nameless = offer.clone();
+    nameless.options.retain(|(code, _)| *code != 54);
+    assert_eq!(parse_lease(&nameless), Err(LeaseError::Option { code: 54 }));
+    // An answer to us that cannot be read is told of, one to others is not.
+    let mut cut = offer.to_bytes();
+    cut.truncate(cut.iter().rposition(|byte| *byte == 255).expect("an end mark") - 2);
+    assert!(matches!(&machine.on_packet(&cut, at)[..], [Action::Odd(note)] if note.contains("runs over the end")));
+    cut[33] ^= 1;
+    assert_eq!(machine.on_packet(&cut, at), []);
+}
+
+#[test]
+fn a_server_that_always_refuses_is_asked_more_and_more_slowly() {
+    let mut machine = machine();
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        let (at, actions) = next(&mut machine);
+        let (discover, _) = sent(&actions);
+        // Another server might answer: the one that has refused comes second.
+        let mut offer = answer(&discover, OFFER);
+        let mut when = at;
+        if !pauses.is_empty() {
+            assert_eq!(machine.on_packet(&offer, at), []);
+            let (later, actions) = next(&mut machine);
+            (offer, when) = (answer(&sent(&actions).0, OFFER), later);
+        }
+        let (request, _) = sent(&take_offer(&mut machine, &offer, when));
+        machine.on_packet(&answer(&request, NAK), when);
+        pauses.push((machine.deadline().expect("a deadline") - when) / 1000);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 32]);
+    let (at, actions) = next(&mut machine);
+    let (discover, _) = sent(&actions);
+    let other = Ipv4Addr::new(10, 0, 2, 3);
+    let from_other = |kind| {
+        let mut options = options(kind);
+        options[1].1 = other.octets().to_vec();
+        options
+    };
+    let (request, _) = sent(&take_offer(&mut machine, &reply(&discover, from_other(OFFER)).to_bytes(), at));
+    let bound = machine.on_packet(&reply(&request, from_other(ACK)).to_bytes(), at);
+    assert!(matches!(&bound[..], [Action::Bound(lease)] if lease.server == other), "{bound:?}");
+}
+
+#[test]
+fn while_ours_is_asked_no_other_server_takes_the_lease_away() {
+    let mut machine = machine();
+    bind(&mut machine);
+    let (at, actions) = next(&mut machine);
+    let (renewal, _) = sent(&actions);
+    let mut foreign = options(NAK);
+    foreign[1].1 = vec![10, 0, 2, 99];
+    let foreign = reply(&renewal, foreign).to_bytes();
+    assert_eq!(machine.on_packet(&foreign, at), []);
+    // When everybody is asked everybody may answer.
+    let (at, _) = loop {
+        let (at, actions) = next(&mut machine);
+        if sent(&actions).1 {
+            break (at, ());
+        }
+    };
+    assert!(matches!(machine.on_packet(&foreign, at)[..], [Action::Note(_), Action::Lost(ADDRESS)]));
 }
 
 #[test]
@@ -268,10 +336,22 @@ fn what_a_lease_says() {
     // Times that make no sense are not believed.
     let times = |renew: u32, rebind: u32| {
         let lease = with(&[(58, &renew.to_be_bytes()), (59, &rebind.to_be_bytes())]);
-        (lease.renew_s, lease.rebind_s)
+        (lease.renew_s, lease.rebind_s, lease.odd.len())
     };
-    assert_eq!([times(100, 200), times(300, 200), times(0, 5000)], [(100, 200), (200, 200), (500, 875)]);
+    assert_eq!([times(100, 200), times(300, 200), times(0, 5000)], [(100, 200, 0), (200, 200, 1), (500, 875, 2)]);
+    assert_eq!([times(1, 900), times(60, 60)], [(500, 900, 1), (60, 60, 0)], "not more often than once a minute");
     assert_eq!(with(&[(51, &[255; 4])]).lease_s, u32::MAX);
+    let lease_of = |value: &[u8]| {
+        let lease = with(&[(51, value)]);
+        (lease.lease_s, lease.renew_s, lease.odd.len())
+    };
+    let usual = (3600, 1800, 1);
+    assert_eq!([lease_of(&[]), lease_of(&[0, 0, 9])], [usual, usual]);
+    assert_eq!(
+        [lease_of(&[0; 4]), lease_of(&[0, 0, 0, 1]), lease_of(&[0, 0, 0, 10])],
+        [(10, 5, 1), (10, 5, 1), (10, 5, 0)]
+    );
+    assert_eq!(lease_of(&[0, 0, 1, 0, 0, 0, 1, 0]), (256, 128, 0), "the option came twice");
 }
 
 #[test]
@@ -286,19 +366,6 @@ fn an_endless_lease_is_never_renewed() {
     assert_eq!(machine.deadline(), None);
     machine.on_carrier(at + 7);
     sent(&machine.on_time(at + 7));
-}
-
-#[test]
-fn uuids_of_the_firmware() {
-    for bad in [
-        "",
-        "Not Settable",
-        "00000000-0000-0000-0000-000000000000",
-        "ffffffff-ffff-ffff-ffff-ffffffffffff",
-        "zz112233-4455-6677-8899-aabbccddeeff",
-    ] {
-        assert_eq!(parse_dmi_uuid(bad), None, "{bad}");
-    }
 }
 
 #[test]

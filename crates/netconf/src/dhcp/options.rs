@@ -22,9 +22,15 @@ pub fn parse_addresses(value: &[u8]) -> Vec<Ipv4Addr> {
     value.chunks_exact(4).map(|b| Ipv4Addr::new(b[0], b[1], b[2], b[3])).collect()
 }
 
-/// A big-endian number of exactly four bytes.
+/// A big-endian number of four bytes. More are there when a server or relay sent the option twice, as parts of one option
+/// are joined: the first four count.
 pub fn parse_u32(value: &[u8]) -> Option<u32> {
-    Some(u32::from_be_bytes(value.try_into().ok()?))
+    Some(u32::from_be_bytes(*value.first_chunk()?))
+}
+
+/// A big-endian number of two bytes; see [`parse_u32`].
+pub fn parse_u16(value: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*value.first_chunk()?))
 }
 
 /// The prefix length of a net mask; `None` when it has holes.
@@ -32,6 +38,15 @@ pub fn parse_mask(value: &[u8]) -> Option<u8> {
     let bits = parse_u32(value)?;
     let prefix = bits.leading_ones();
     (prefix + bits.trailing_zeros().min(32 - prefix) == 32).then_some(prefix as u8)
+}
+
+/// The prefix length of the address's class (RFC 791), for addresses that come without a net mask.
+pub fn class_prefix(address: Ipv4Addr) -> u8 {
+    match address.octets()[0] {
+        0..128 => 8,
+        128..192 => 16,
+        _ => 24,
+    }
 }
 
 /// The classless static routes of option 121 (RFC 3442); `None` when malformed, and then none of them is used.
@@ -96,6 +111,7 @@ mod tests {
             assert_eq!(parse_mask(&ip(mask).octets()), prefix, "{mask}");
         }
         assert_eq!(parse_mask(&[255, 255]), None);
+        assert_eq!(parse_mask(&[255, 255, 0, 0, 255, 255, 0, 0]), Some(16), "sent twice");
     }
 
     #[test]

@@ -19,6 +19,12 @@ const BEST_PREFERENCE: u8 = 255;
 /// IRT_DEFAULT and IRT_MINIMUM (RFC 8415 section 7.6), in seconds.
 const REFRESH_S: u32 = 86_400;
 const SHORTEST_REFRESH_S: u32 = 600;
+/// A lease of less is taken for one of that length, and is not renewed sooner than after a minute if it is longer than two:
+/// a server must not be asked all the time because it says so.
+const SHORTEST_LEASE_S: u32 = 10;
+const SHORTEST_RENEWAL_S: u32 = 60;
+/// After the first refusal; it doubles with each.
+const PAUSE_MS: Millis = 1_000;
 
 /// An address with its times, in seconds from when it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub enum Action6 {
     Lost(Ipv6Addr),
     /// Something for the log.
     Note(String),
+    /// Something for the log that will come again and again, and is worth one line.
+    Odd(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +74,8 @@ pub struct Machine6 {
     wait: Millis,
     tries: u32,
     next_at: Millis,
+    /// Leases in a row that were not to be had.
+    refusals: u32,
 }
 
 impl Machine6 {
@@ -82,6 +92,7 @@ impl Machine6 {
             wait: 0,
             tries: 0,
             next_at: now,
+            refusals: 0,
         };
         machine.begin(if managed { State::Soliciting { best: None } } else { State::Asking }, now);
         machine
@@ -116,7 +127,7 @@ impl Machine6 {
             State::Soliciting { best: None } => vec![self.send(Kind::Solicit, None, vec![], now)],
             State::Requesting { .. } if self.tries >= REQUESTS => {
                 self.begin(State::Soliciting { best: None }, now);
-                vec![Action6::Note("no answer to the DHCPv6 request".into())]
+                vec![Action6::Odd("no answer to the DHCPv6 request".into())]
             }
             State::Requesting { offer } => {
                 let addresses = offer.addresses.iter().map(|(ip, ..)| *ip).collect();
@@ -179,7 +190,7 @@ impl Machine6 {
     fn on_offer(&mut self, best: Option<Box<Answer>>, offer: Answer, now: Millis) -> Vec<Action6> {
         if offer.addresses.is_empty() {
             let why = offer.status.map_or("no address in it", status_name);
-            return vec![Action6::Note(["DHCPv6 offer refused: ", why].concat())];
+            return vec![Action6::Odd(["DHCPv6 offer refused: ", why].concat())];
         }
         if offer.preference == BEST_PREFERENCE || self.tries > 1 {
             return self.request(Box::new(offer), now);
@@ -199,23 +210,34 @@ impl Machine6 {
         let kept = old.as_ref().and_then(|old| answer.addresses.iter().find(|(ip, ..)| *ip == old.ip));
         let Some((ip, preferred_s, valid_s)) = kept.or(answer.addresses.first()).copied() else {
             let why = answer.status.map_or("no address in it", status_name);
-            let note = Action6::Note(["DHCPv6 lease refused: ", why].concat());
+            let note = Action6::Odd(["DHCPv6 lease refused: ", why].concat());
             // A server that knows of no association wants to be asked anew (RFC 8415 section 18.2.10.1).
             self.begin(State::Soliciting { best: None }, now);
-            self.next_at = now + FIRST_WAIT_MS;
+            self.next_at = now + (PAUSE_MS << self.refusals.min(8)).min(LONGEST_WAIT_MS);
+            self.refusals += 1;
             let lost = old.map(|old| Action6::Lost(old.ip));
             return std::iter::once(note).chain(lost).collect();
         };
         let lost = old.filter(|old| old.ip != ip).map(|old| Action6::Lost(old.ip));
+        let mut actions: Vec<Action6> = lost.into_iter().collect();
+        if valid_s < SHORTEST_LEASE_S {
+            let (short, shortest) = (valid_s.to_string(), SHORTEST_LEASE_S.to_string());
+            let text = ["a DHCPv6 lease of ", &short, " s is taken for one of ", &shortest, " s"].concat();
+            actions.push(Action6::Odd(text));
+        }
+        let valid_s = valid_s.max(SHORTEST_LEASE_S);
         // RFC 8415 section 14.2: half and four fifths of the preferred lifetime when the server leaves it to us.
-        let span = preferred_s.max(1).min(valid_s);
+        let span = if preferred_s == 0 { valid_s } else { preferred_s.max(SHORTEST_LEASE_S).min(valid_s) };
         let or = |server_s: u32, fraction: u32| if server_s > 0 { server_s } else { fraction };
-        let rebind_s = or(answer.rebind_s, (u64::from(span) * 4 / 5) as u32).min(valid_s);
-        let renew_s = or(answer.renew_s, span / 2).min(rebind_s);
+        let floor = SHORTEST_RENEWAL_S.min(span / 2);
+        let rebind_s = or(answer.rebind_s, (u64::from(span) * 4 / 5) as u32).max(floor).min(valid_s);
+        let renew_s = or(answer.renew_s, span / 2).max(floor).min(rebind_s);
         let lease = Lease6 { ip, preferred_s, valid_s, renew_s, rebind_s, server: answer.server };
+        self.refusals = 0;
         self.next_at = after(now, lease.renew_s);
         self.state = State::Bound { lease: lease.clone(), asked_at: now };
-        lost.into_iter().chain([Action6::Bound(Some(lease), answer.facts)]).collect()
+        actions.push(Action6::Bound(Some(lease), answer.facts));
+        actions
     }
 
     fn begin(&mut self, state: State, now: Millis) {
@@ -340,7 +362,44 @@ mod tests {
         let (_, xid) = sent(&actions);
         let forgotten = [(3, [&[0, 0, 0, 7][..], &[0; 8], &[0, 13, 0, 2, 0, 3]].concat())];
         let actions = machine.on_packet(&answer(Kind::Reply, xid, b"me", &forgotten), now);
-        assert!(matches!(&actions[..], [Action6::Note(why), Action6::Lost(_)] if why.contains("no such association")));
+        assert!(matches!(&actions[..], [Action6::Odd(why), Action6::Lost(_)] if why.contains("no such association")));
+    }
+
+    #[test]
+    fn a_server_that_wants_to_be_asked_all_the_time_is_not() {
+        // T1 or a lifetime of 0 or 1 s, T1 and T2 of 1 s in a long lease.
+        for (t1, t2, preferred, valid, renews_s, odd) in
+            [(0, 0, 1, 1, 5, true), (1, 1, 1, 1, 5, true), (0, 0, 0, 100, 50, false), (1, 1, 1000, 2000, 60, false)]
+        {
+            let mut machine = machine(true);
+            let (_, xid) = sent(&next(&mut machine).1);
+            let offer = [lease(t1, t2, preferred, valid), (7, vec![255])];
+            let (_, xid) = sent(&machine.on_packet(&answer(Kind::Advertise, xid, b"me", &offer), 1100));
+            let actions = machine.on_packet(&answer(Kind::Reply, xid, b"me", &offer), 1200);
+            let said =
+                actions.iter().any(|action| matches!(action, Action6::Odd(text) if text.contains("lease of 1 s")));
+            assert_eq!(
+                (machine.deadline(), said),
+                (Some(1200 + renews_s * 1000), odd),
+                "{t1} {t2} {preferred} {valid}"
+            );
+        }
+    }
+
+    #[test]
+    fn refusals_are_answered_more_and_more_slowly() {
+        let mut machine = machine(true);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let (now, actions) = next(&mut machine);
+            let (_, xid) = sent(&actions);
+            let (_, xid) = sent(
+                &machine.on_packet(&answer(Kind::Advertise, xid, b"me", &[lease(0, 0, 99, 99), (7, vec![255])]), now),
+            );
+            machine.on_packet(&answer(Kind::Reply, xid, b"me", &[(13, vec![0, 2])]), now);
+            pauses.push((machine.deadline().expect("a deadline") - now) / 1000);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
     }
 
     #[test]
@@ -356,14 +415,14 @@ mod tests {
         assert!(machine.on_packet(&offer(0), 1100).is_empty());
         let empty = answer(Kind::Advertise, xid, b"me", &[(13, vec![0, 2])]);
         let actions = machine.on_packet(&empty, 1100);
-        assert_eq!(actions, [Action6::Note("DHCPv6 offer refused: no addresses left".into())]);
+        assert_eq!(actions, [Action6::Odd("DHCPv6 offer refused: no addresses left".into())]);
         let (now, actions) = next(&mut machine);
         assert_eq!(sent(&actions).0, Kind::Request as u8);
         assert!((2000..2200).contains(&now), "{now}");
         // Nobody answers: ten requests, then a new solicitation.
         let kinds: Vec<_> = (0..10).map(|_| next(&mut machine).1).collect();
         assert_eq!(kinds.iter().filter(|actions| matches!(actions[0], Action6::Send(_))).count(), 9);
-        assert_eq!(kinds[9], [Action6::Note("no answer to the DHCPv6 request".into())]);
+        assert_eq!(kinds[9], [Action6::Odd("no answer to the DHCPv6 request".into())]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Putting setups on links, taking them away, and telling of it.
 
-use super::{Engine, Outcome, Slot, is_usable};
+use super::{Engine, EngineError, Outcome, Slot, is_usable};
+use crate::dhcp::Lease;
 use crate::netlink::address::{FOREVER, RouteTo};
 use crate::netlink::route::Link;
-use crate::plan::Source;
 use crate::setup::{self, Setup};
 use std::net::IpAddr;
 
@@ -26,10 +26,17 @@ impl Engine<'_> {
             }
         }
         // A server that answers with the same again costs nothing.
-        if before.as_ref() != Some(&setup)
-            && let Err(error) = setup::apply(&mut self.route, link, &setup)
-        {
-            return self.problem(&link.name, Err(error));
+        if before.as_ref() != Some(&setup) {
+            match setup::apply(&mut self.route, link, &setup) {
+                Err(error) => return self.problem(&link.name, Err(error)),
+                // The address is of use without them, and servers hand out all kinds of routes.
+                Ok(refused) => {
+                    for cause in refused {
+                        let interface = link.name.clone();
+                        self.say_once(EngineError::Setup { interface, cause }.to_string());
+                    }
+                }
+            }
         }
         let changed = before.is_none_or(|before| without_times(&before) != without_times(&setup));
         let slot = &mut self.slots[at];
@@ -50,11 +57,11 @@ impl Engine<'_> {
         }
         let link = candidate.link.clone();
         let view = v6.routers.view(now);
-        let mtu = view.mtu.filter(|mtu| *mtu <= link.mtu);
+        let (mtu, too_large) = (view.mtu.filter(|mtu| *mtu <= link.mtu), view.mtu.filter(|mtu| *mtu > link.mtu));
         let lease = v6.lease.as_ref().map(|(lease, at)| (lease, ((now - at) / 1000) as u32));
         let mut setup = Setup::from_v6(view, lease, &v6.facts, &slot.plan, slot.first);
-        if let Source::Static { addresses, gateways } = &slot.plan.source {
-            let fixed = Setup::fixed(addresses, gateways, &slot.plan, false);
+        if slot.plan.has_fixed(false) {
+            let fixed = Setup::fixed(&slot.plan, false);
             setup.addresses.splice(0..0, fixed.addresses);
             setup.routes.extend(fixed.routes);
             setup.gateway = fixed.gateway.or(setup.gateway);
@@ -64,11 +71,25 @@ impl Engine<'_> {
                 (address.valid_s, address.preferred_s) = (FOREVER, FOREVER);
             }
         }
+        if let Some(mtu) = too_large {
+            let (name, own) = (&link.name, link.mtu);
+            self.say_once(format!("{name}: a router names an MTU of {mtu}, and the link has {own}: left out"));
+        }
         if let Some(mtu) = mtu {
             // Of IPv6 alone; a kernel that refuses it keeps its own.
             let _ = std::fs::write(["/proc/sys/net/ipv6/conf/", &link.name, "/mtu"].concat(), mtu.to_string());
         }
         self.set_up(at, &link, setup, false);
+    }
+
+    /// Says what became of the lease's MTU if that is not what is used.
+    pub(super) fn say_what_mtu_holds(&mut self, at: usize, link: &Link, lease: &Lease) {
+        let plan = &self.slots[at].plan;
+        let (Some(mtu), None) = (lease.mtu.map(u32::from), plan.mtu) else { return };
+        let used = setup::lease_mtu(mtu, plan);
+        if used != mtu {
+            self.say_once(format!("{}: the MTU of {mtu} that the DHCP server names is too small: {used}", link.name));
+        }
     }
 
     /// A lease is over. With a root on the network its address stays all the same: without it the root would be gone.

@@ -42,6 +42,8 @@ pub struct V6 {
     pub dhcp_socket: Option<Socket6>,
     pub lease: Option<(Lease6, Millis)>,
     pub facts: Facts6,
+    /// What was wrong with what routers said; not yet told.
+    pub odd: Vec<String>,
 }
 
 impl V4 {
@@ -118,6 +120,7 @@ impl V6 {
             dhcp_socket: None,
             lease: None,
             facts: Facts6::default(),
+            odd: Vec::new(),
         }
     }
 
@@ -125,8 +128,14 @@ impl V6 {
     pub fn hear(&mut self, now: Millis) -> Result<bool, crate::v6::socket::SocketError> {
         let Some(socket) = &self.socket else { return Ok(false) };
         let mut news = false;
-        while let Some((from, message)) = socket.receive()? {
-            news |= self.routers.on_advert(from, &message, now);
+        while let Some(heard) = socket.receive()? {
+            match self.routers.on_advert(&heard, now) {
+                Ok(odd) => {
+                    news = true;
+                    self.odd.extend(odd);
+                }
+                Err(error) => self.odd.push(["router ", &heard.from.to_string(), ": ", &error.to_string()].concat()),
+            }
         }
         // Without an address of our own the answer could not come to us alone.
         if self.link_local.is_some()

@@ -9,7 +9,7 @@ use crate::netlink::NetlinkError;
 use crate::netlink::address::{AddressEvent, AddressState};
 use crate::netlink::made::bond_attributes;
 use crate::netlink::route::{Link, insert_link};
-use crate::plan::{Select, Source, is_named};
+use crate::plan::{Select, is_named};
 use crate::v6::routers::Routers;
 use crate::v6::socket::RouterSocket;
 use bootwright_contract::Ipv6Mode;
@@ -17,6 +17,9 @@ use std::net::IpAddr;
 
 /// Links that ask at the same time; a machine with more has its cables in by the dozen and should name one.
 const MOST_CANDIDATES: usize = 8;
+
+/// Lines that are said once: a server that makes up a new mistake for each answer must not fill the record of the boot.
+const MOST_SAID: usize = 100;
 
 impl Engine<'_> {
     pub(super) fn forget_link(&mut self, index: u32) {
@@ -114,25 +117,32 @@ impl Engine<'_> {
             for at in 0..self.slots.len() {
                 let slot = &self.slots[at];
                 let is_free = slot.chosen.is_none() && !slot.plan.is_off();
-                if is_free && slot.plan.select.rank(&link).is_some() && !self.is_taken(at, &link) {
+                if !is_free || slot.plan.select.rank(&link).is_none() {
+                    continue;
+                }
+                if !self.is_taken(at, &link) {
                     self.consider(at, &link);
+                } else if !at_any(&slot.plan.select) {
+                    self.say_once([&link.name, ": already used; what else is planned for it is left out"].concat());
                 }
             }
         }
     }
 
-    /// Another interface of the plan has the link, or it is to go into a bond.
+    /// Another interface of the plan has the link, or it is to go into a bond. What an interface names goes before what
+    /// only has to be any link, and of two that name it (by name and by MAC) the first has it.
     fn is_taken(&self, at: usize, link: &Link) -> bool {
         let member = |made: &Made| match &made.how {
             How::Bond { members, .. } => members.iter().any(|name| is_named(link, name)),
             How::Vlan { .. } => false,
         };
+        let any = at_any(&self.slots[at].plan.select);
         let others = self.slots.iter().enumerate().filter(|(other, _)| *other != at);
-        let named = others.filter(|(_, slot)| {
-            let by_name = !matches!(slot.plan.select, Select::Any(_)) && slot.plan.select.rank(link).is_some();
-            slot.chosen == Some(link.index) || by_name
+        let mut named = others.filter(|(other, slot)| {
+            let by_name = !at_any(&slot.plan.select) && slot.plan.select.rank(link).is_some();
+            slot.chosen == Some(link.index) || by_name && (any || *other < at)
         });
-        self.plan.made.iter().any(member) || at_any(&self.slots[at].plan.select) && named.count() > 0
+        self.plan.made.iter().any(member) || named.next().is_some()
     }
 
     fn consider(&mut self, at: usize, link: &Link) {
@@ -150,8 +160,8 @@ impl Engine<'_> {
         let Some(rank) = self.slots[at].plan.select.rank(link) else { return };
         let plan = &self.slots[at].plan;
         let client = Client { mac: link.mac, ..self.client.clone() };
-        let v4 = (plan.source == Source::Dhcp)
-            .then(|| V4::new(Machine::new(client, u64::from_ne_bytes(bootwright_base::sys::random()), now)));
+        let v4 =
+            plan.dhcp.then(|| V4::new(Machine::new(client, u64::from_ne_bytes(bootwright_base::sys::random()), now)));
         let v6 = (plan.ipv6 != Ipv6Mode::Off).then(|| {
             let socket = RouterSocket::open(link.index, &link.name);
             let failed = socket.as_ref().err().map(|error| [&link.name, ": ", &error.to_string()].concat());
@@ -249,7 +259,7 @@ impl Engine<'_> {
     }
 
     pub(super) fn say_once(&mut self, text: String) {
-        if !self.said.contains(&text) {
+        if self.said.len() < MOST_SAID && !self.said.contains(&text) {
             self.report.note(&text);
             self.said.push(text);
         }
@@ -296,7 +306,7 @@ impl Engine<'_> {
         let select = &slot.plan.select;
         if !slot.candidates.is_empty() {
             let asked = names(&mut slot.candidates.iter().map(|c| &c.link));
-            let only_v6 = self.plan.need_v6 || slot.plan.source != Source::Dhcp;
+            let only_v6 = self.plan.need_v6 || !slot.plan.dhcp;
             return if only_v6 { EngineError::NoIpv6(asked) } else { EngineError::NoLease(asked) };
         }
         let meant = names(&mut self.links.iter().filter(|link| select.rank(link).is_some()));

@@ -11,7 +11,7 @@ use super::dhcp6::Action6;
 use super::netlink::NetlinkError;
 use super::netlink::address::{AddressEvent, AddressState};
 use super::netlink::route::{Link, LinkEvent, Route};
-use super::plan::{Interface, Plan, Source};
+use super::plan::{Interface, Plan, Select};
 use super::setup::Setup;
 use bootwright_contract::Ipv6Mode;
 use candidate::Candidate;
@@ -159,13 +159,13 @@ impl<'a> Engine<'a> {
         if self.plan.need_v6 {
             return v6;
         }
-        match &slot.plan.source {
-            Source::None => v6,
-            Source::Dhcp => slot.v4.is_some() || v6 && !slot.has_offer(),
-            Source::Static { addresses, .. } => {
-                let wants = |v4: bool| addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
-                (!wants(true) || slot.v4.is_some()) && (!wants(false) || v6)
-            }
+        let plan = &slot.plan;
+        if plan.has_fixed(true) && slot.v4.is_none() || plan.has_fixed(false) && !v6 {
+            return false;
+        }
+        match plan.dhcp {
+            true => slot.v4.is_some() || v6 && !slot.has_offer(),
+            false => v6 || slot.v4.is_some() || plan.link_local && slot.chosen.is_some(),
         }
     }
 
@@ -240,6 +240,10 @@ impl<'a> Engine<'a> {
         let Some(v4) = &mut candidate.v4 else { return };
         let failed = match action {
             Action::Note(text) => Some(text),
+            Action::Odd(text) => {
+                self.say_once([&link.name, ": ", &text].concat());
+                None
+            }
             Action::Offered => {
                 v4.offer_at = Some(now);
                 if self.slots[at].chosen == Some(index) {
@@ -258,6 +262,7 @@ impl<'a> Engine<'a> {
             }
             Action::Bound(lease) => {
                 v4.close();
+                self.say_what_mtu_holds(at, &link, &lease);
                 let setup = Setup::from_lease(&lease, &self.slots[at].plan, self.slots[at].first);
                 self.set_up(at, &link, setup, true);
                 None
@@ -286,7 +291,7 @@ impl<'a> Engine<'a> {
 
     fn run_v6(&mut self, at: usize) {
         let now = (self.clock)();
-        let (mut notes, mut work, mut changed) = (Vec::new(), Vec::new(), false);
+        let (mut notes, mut odd, mut work, mut changed) = (Vec::new(), Vec::new(), Vec::new(), false);
         let (chosen, mode) = (self.slots[at].chosen, self.slots[at].plan.ipv6);
         for candidate in &mut self.slots[at].candidates {
             let link = &candidate.link;
@@ -305,6 +310,7 @@ impl<'a> Engine<'a> {
                     notes.push([&link.name, ": ", &error.to_string()].concat());
                 }
             }
+            odd.extend(v6.odd.drain(..).map(|text| [&link.name, ": ", &text].concat()));
             if chosen == Some(link.index) {
                 changed |= v6.routers.expires_at(now.saturating_sub(1)).is_some_and(|end| end <= now);
                 v6.start_dhcp(&self.client, link, mode, now);
@@ -319,6 +325,9 @@ impl<'a> Engine<'a> {
         }
         for note in notes {
             self.report.note(&note);
+        }
+        for text in odd {
+            self.say_once(text);
         }
         for action in work {
             changed |= self.act6(at, action);
@@ -339,6 +348,10 @@ impl<'a> Engine<'a> {
             Action6::Send(_) => false,
             Action6::Note(text) => {
                 self.report.note(&[&link.name, ": ", &text].concat());
+                false
+            }
+            Action6::Odd(text) => {
+                self.say_once([&link.name, ": ", &text].concat());
                 false
             }
             Action6::Bound(lease, facts) => {
@@ -380,12 +393,11 @@ impl<'a> Engine<'a> {
 
     /// The link has won: its static addresses, its offer, what its routers said.
     fn begin(&mut self, at: usize, link: &Link) {
-        if let Source::Static { addresses, gateways } = self.slots[at].plan.source.clone() {
-            for v4 in [true, false] {
-                let setup = Setup::fixed(&addresses, &gateways, &self.slots[at].plan, v4);
-                if !setup.addresses.is_empty() {
-                    self.set_up(at, link, setup, v4);
-                }
+        for v4 in [true, false] {
+            let plan = &self.slots[at].plan;
+            // What needs no more than the link has a setup without anything in it.
+            if plan.has_fixed(v4) || !v4 && plan.link_local {
+                self.set_up(at, link, Setup::fixed(plan, v4), v4);
             }
         }
         self.accept(at);
@@ -412,15 +424,16 @@ impl Interface {
     /// From when on a candidate could be used.
     fn ready_at(&self, candidate: &Candidate) -> Option<Millis> {
         let heard_at = candidate.v6.as_ref().and_then(|v6| v6.heard_at);
-        match self.source {
-            Source::Static { .. } => Some(candidate.since),
-            // With DHCPv6 demanded the servers decide, not the routers: the link is taken as it is.
-            Source::None => heard_at.or((self.ipv6 == Ipv6Mode::Dhcp).then_some(candidate.since)),
-            Source::Dhcp => {
-                let offer_at = candidate.v4.as_ref().and_then(|v4| v4.offer_at);
-                offer_at.or(heard_at.map(|at| at + IPV6_ALONE_MS))
-            }
+        // Static addresses, the link-local one and a demand for DHCPv6 need nobody's answer.
+        let fixed = !self.addresses.is_empty() || self.link_local;
+        let since = (fixed || self.ipv6 == Ipv6Mode::Dhcp).then_some(candidate.since);
+        if !self.dhcp {
+            return if fixed { since } else { heard_at.or(since) };
         }
+        let offer_at = candidate.v4.as_ref().and_then(|v4| v4.offer_at);
+        // Of several links another one may have the server: none is taken for its silence.
+        let named = since.filter(|_| !matches!(self.select, Select::Any(_)));
+        offer_at.or(heard_at.or(named).map(|at| at + IPV6_ALONE_MS))
     }
 }
 

@@ -7,7 +7,7 @@ fn a_lease_is_taken_renewed_and_lost() {
     with_cable(|mut cable| {
         let (verdict, verdicts) = channel();
         let (saw, seen) = channel();
-        cable.serve(4, verdicts, saw);
+        cable.serve(10, verdicts, saw);
         let heard = Heard::default();
         let mut engine = Engine::new(plan(Source::Dhcp, 20), client(), &heard, clock).expect("an engine");
         engine.wait_until_up().expect("a lease");
@@ -24,7 +24,7 @@ fn a_lease_is_taken_renewed_and_lost() {
             assert_eq!(probe.local_addr().expect("bound").ip(), ADDRESS, "{target}");
         }
         // The first renewal is granted, the second one refused: the address goes, and a new lease is asked for.
-        let until = clock() + 20_000;
+        let until = clock() + 30_000;
         let step_until = |engine: &mut Engine, what: &str, reached: &dyn Fn() -> bool| {
             while !reached() {
                 assert!(clock() < until, "no {what}: {:?}", heard.all());
@@ -130,7 +130,7 @@ fn with_a_root_on_the_network_a_lost_lease_keeps_its_address() {
     with_cable(|mut cable| {
         let (verdict, verdicts) = channel();
         let (saw, _seen) = channel();
-        cable.serve(2, verdicts, saw);
+        cable.serve(10, verdicts, saw);
         let heard = Heard::default();
         let mut plan = plan(Source::Dhcp, 20);
         plan.keep = true;

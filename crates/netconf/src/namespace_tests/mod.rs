@@ -4,6 +4,7 @@
 mod ipv4;
 mod ipv6;
 mod made;
+mod oddities;
 mod race;
 
 use super::dhcp::Client;
@@ -11,10 +12,10 @@ use super::dhcp::machine::{ACK, DISCOVER, NAK, OFFER, REQUEST};
 use super::dhcp::packet::{Packet, parse_packet};
 use super::engine::{Engine, Millis, Outcome, Report};
 use super::ip_param::parse_cidr;
-use super::netlink::address::{Address, RouteTo};
+use super::netlink::address::{Address, Cidr, RouteTo};
 use super::netlink::message::Builder;
 use super::netlink::route::{Link, Route};
-use super::plan::{Interface, Plan, Select, Source};
+use super::plan::{Interface, Plan, Select};
 use super::setup::Setup;
 use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::Ipv6Mode;
@@ -116,9 +117,24 @@ impl Heard {
     }
 }
 
+/// Where the addresses of an interface come from.
+enum Source {
+    None,
+    Dhcp,
+    Static { addresses: Vec<Cidr>, gateways: Vec<IpAddr> },
+}
+
+fn interface(name: &str, source: Source) -> Interface {
+    let interface = Interface::off(Select::Name(name.into()));
+    match source {
+        Source::None => interface,
+        Source::Dhcp => Interface { dhcp: true, ..interface },
+        Source::Static { addresses, gateways } => Interface { addresses, gateways, ..interface },
+    }
+}
+
 fn plan(source: Source, timeout_s: u32) -> Plan {
-    let select = Select::Name("veth0".into());
-    let interface = Interface { select, source, ipv6: Ipv6Mode::Off, mtu: None, routes: vec![] };
+    let interface = interface("veth0", source);
     let plan = super::plan::plan(&boot_config().network, &Cmdline::default()).expect("a good config");
     Plan { interfaces: vec![interface], timeout_s, ..plan }
 }
@@ -221,23 +237,35 @@ impl Cable {
         self.run_there("dnsmasq", &all)
     }
 
-    /// Port 67 at the other end, also for broadcasts, served by a thread there.
-    fn serve(&mut self, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<Seen>) {
+    /// Does something in a thread at the other end.
+    fn in_the_other_namespace(&self, work: impl FnOnce() + Send + 'static) {
+        let namespace = self.other_namespace.try_clone().expect("a descriptor");
+        std::thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may");
+            work();
+        });
+    }
+
+    /// Port 67 at the other end, also for broadcasts, for a thread there.
+    fn listen(&mut self, serve: impl FnOnce(UdpSocket) + Send + 'static) {
         let veth1 = self.plug_in();
         self.there.add_address(veth1.index, &Address::lasting((SERVER.into(), 24))).expect("an address");
         self.there
             .add_route(veth1.index, &RouteTo::lasting(([0; 4].into(), 0), None), Some(SERVER.into()))
             .expect("a way for broadcasts");
-        let namespace = self.other_namespace.try_clone().expect("a descriptor");
         let (ready, is_ready) = channel();
-        std::thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may");
+        self.in_the_other_namespace(move || {
             let socket = UdpSocket::bind("0.0.0.0:67").expect("our own namespace");
             socket.set_broadcast(true).expect("allowed");
             ready.send(()).expect("awaited");
-            serve(socket, lease_s, verdicts, seen);
+            serve(socket);
         });
         is_ready.recv().expect("the server runs");
+    }
+
+    /// A good server.
+    fn serve(&mut self, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<Seen>) {
+        self.listen(move |socket| serve(socket, lease_s, verdicts, seen));
     }
 }
 

@@ -86,12 +86,7 @@ fn a_second_interface_is_set_up_beside_the_first() {
         cable.plug("lan1");
         let fixed = |ip: [u8; 4]| Source::Static { addresses: vec![(ip.into(), 24)], gateways: vec![] };
         let mut plan = plan(fixed([10, 7, 0, 9]), 5);
-        let second = Interface {
-            select: Select::Name("lan0".into()),
-            source: fixed([10, 8, 0, 9]),
-            ..plan.interfaces[0].clone()
-        };
-        plan.interfaces.push(second);
+        plan.interfaces.push(interface("lan0", fixed([10, 8, 0, 9])));
         let heard = Heard::default();
         let mut engine = Engine::new(plan, client(), &heard, clock).expect("an engine");
         engine.wait_until_up().expect("up");

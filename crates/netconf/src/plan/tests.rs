@@ -23,19 +23,28 @@ fn the_command_line_comes_first() {
     let named = |name: &str| Select::Name(name.into());
     let mut config = config(NetworkMode::Dhcp);
     config.interfaces = vec!["eth5".into()];
-    for (text, source, ipv6, select) in [
-        ("", Source::Dhcp, Ipv6Mode::Auto, named("eth5")),
-        ("ip=off", Source::None, Ipv6Mode::Off, named("eth5")),
-        ("ip=auto6", Source::None, Ipv6Mode::Auto, named("eth5")),
-        ("ip=eth1:dhcp6", Source::None, Ipv6Mode::Dhcp, named("eth1")),
-        ("ip=eth1:dhcp", Source::Dhcp, Ipv6Mode::Auto, named("eth1")),
-        ("ip=eth1:dhcp BOOTIF=01-02-00-00-00-00-01", Source::Dhcp, Ipv6Mode::Auto, mac.clone()),
-        ("bootdev=eth3", Source::Dhcp, Ipv6Mode::Auto, named("eth3")),
-        ("vlan=eth0.5:eth0 ip=eth0.5:dhcp BOOTIF=01-02-00-00-00-00-01", Source::Dhcp, Ipv6Mode::Auto, named("eth0.5")),
+    for (text, dhcp, ipv6, select) in [
+        ("", true, Ipv6Mode::Auto, named("eth5")),
+        ("ip=off", false, Ipv6Mode::Off, named("eth5")),
+        ("ip=auto6", false, Ipv6Mode::Auto, named("eth5")),
+        ("ip=auto", true, Ipv6Mode::Auto, named("eth5")),
+        ("ip=dhcp,dhcp6", true, Ipv6Mode::Dhcp, named("eth5")),
+        ("ip=eth1:dhcp6", false, Ipv6Mode::Dhcp, named("eth1")),
+        ("ip=eth1:dhcp", true, Ipv6Mode::Auto, named("eth1")),
+        ("ip=52-54-00-12-34-56:dhcp", true, Ipv6Mode::Auto, Select::Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
+        ("ip=52:54:00:12:34:56:dhcp", true, Ipv6Mode::Auto, Select::Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
+        ("ip=eth1:dhcp BOOTIF=01-02-00-00-00-00-01", true, Ipv6Mode::Auto, mac.clone()),
+        ("bootdev=eth3", true, Ipv6Mode::Auto, named("eth3")),
+        ("vlan=eth0.5:eth0 ip=eth0.5:dhcp BOOTIF=01-02-00-00-00-00-01", true, Ipv6Mode::Auto, named("eth0.5")),
+        // Several words for one device, and one that names none.
+        ("ip=eth1:dhcp ip=eth1:auto6", true, Ipv6Mode::Auto, named("eth1")),
+        ("ip=eth1:dhcp6 ip=dhcp", true, Ipv6Mode::Dhcp, named("eth1")),
+        ("ip=dhcp ip=eth0:dhcp6 bootdev=eth0", true, Ipv6Mode::Dhcp, named("eth0")),
     ] {
         let plan = of(&config, text);
         let first = &plan.interfaces[0];
-        assert_eq!((&first.source, first.ipv6, &first.select), (&source, ipv6, &select), "{text}");
+        assert_eq!((first.dhcp, first.ipv6, &first.select), (dhcp, ipv6, &select), "{text}");
+        assert_eq!((plan.interfaces.len(), &plan.notes[..]), (1, &[][..]), "{text}");
         assert_eq!(plan.dns, [ip("10.9.9.9")]);
     }
     config.interfaces = vec!["02:00:00:00:00:01".into()];
@@ -79,7 +88,7 @@ fn more_interfaces_of_the_recipe() {
     let plan = of(&config, "ip=eth2:dhcp");
     let selects: Vec<_> = plan.interfaces.iter().map(|i| i.select.clone()).collect();
     assert_eq!(selects, [Select::Name("eth2".into()), Select::Name("eth1".into())], "each once");
-    assert_eq!(plan.interfaces[1].source, Source::Static { addresses: vec![(ip("10.4.0.9"), 24)], gateways: vec![] });
+    assert_eq!((plan.interfaces[1].dhcp, &plan.interfaces[1].addresses[..]), (false, &[(ip("10.4.0.9"), 24)][..]));
 }
 
 #[test]
@@ -93,20 +102,70 @@ fn bad_plans_say_why() {
         let error = plan(&fixed, &parse_cmdline("")).expect_err(address).to_string();
         assert!(error.contains(message), "{error}");
     }
-    let dhcp = config(NetworkMode::Dhcp);
-    for (text, message) in [
-        ("BOOTIF=eth0", "`BOOTIF=eth0`"),
-        ("ip=bogus", "no method `bogus`"),
-        ("ip=dhcp ip=eth0:dhcp", "`ip=dhcp` names no device"),
-        ("nameserver=x", "`nameserver=x`"),
-        ("vlan=x", "`vlan=x`"),
-        ("bond=x:y:z", "`bond=x:y:z`"),
-        ("rd.route=x", "`rd.route=x`"),
-        ("ifname=x", "`ifname=x`"),
+}
+
+#[test]
+fn several_words_for_one_device_describe_one_interface() {
+    let mut config = config(NetworkMode::Dhcp);
+    config.ipv6 = Ipv6Mode::Auto;
+    let (v4, v6) = ((ip("10.0.0.9"), 24), (ip("2001:db8::9"), 64));
+    let both = "ip=10.0.0.9::10.0.0.1:24:n1:eth0:none ip=[2001:db8::9]::[2001:db8::1]:64::eth0:none:1400";
+    for (text, dhcp, addresses, ipv6, gateways, note) in [
+        (both, false, vec![v4, v6], Ipv6Mode::Off, 2, None),
+        ("ip=eth0:dhcp ip=[2001:db8::9]:::64::eth0:none", true, vec![v6], Ipv6Mode::Off, 0, None),
+        ("ip=[2001:db8::9]:::64::eth0:none ip=eth0:auto", true, vec![v6], Ipv6Mode::Auto, 0, None),
+        ("ip=10.0.0.9::10.0.0.1:24::eth0:none ip=eth0:dhcp6", false, vec![v4], Ipv6Mode::Dhcp, 1, None),
+        // Without a device, as pxelinux and iPXE scripts pass them.
+        ("ip=10.0.0.9:10.0.0.1:10.0.0.1:24 ip=auto6", false, vec![v4], Ipv6Mode::Auto, 1, None),
+        ("ip=10.0.0.9:10.0.0.1:10.0.0.1:24 ip=dhcp", true, vec![], Ipv6Mode::Auto, 1, Some("DHCP holds")),
+        ("ip=dhcp ip=10.0.0.9:10.0.0.1:10.0.0.1:24", false, vec![v4], Ipv6Mode::Auto, 1, Some("static address holds")),
+        ("ip=dhcp ip=dhcp", true, vec![], Ipv6Mode::Auto, 0, None),
     ] {
-        let error = plan(&dhcp, &parse_cmdline(text)).expect_err(text).to_string();
-        assert!(error.contains(message), "{error}");
+        let plan = of(&config, text);
+        let first = &plan.interfaces[0];
+        assert_eq!(plan.interfaces.len(), 1, "{text}");
+        assert_eq!((first.dhcp, &first.addresses, first.ipv6), (dhcp, &addresses, ipv6), "{text}");
+        assert_eq!(first.gateways.len(), gateways, "{text}");
+        match note {
+            Some(note) => assert!(plan.notes.len() == 1 && plan.notes[0].contains(note), "{text}: {:?}", plan.notes),
+            None => assert_eq!(plan.notes, [""; 0], "{text}"),
+        }
     }
+    let plan = of(&config, both);
+    assert_eq!((plan.interfaces[0].mtu, plan.hostname.as_deref()), (Some(1400), Some("n1")));
+    let link_only = &of(&config, "ip=link6").interfaces[0];
+    assert!(link_only.link_local && !link_only.is_off() && link_only.ipv6 == Ipv6Mode::Off);
+}
+
+#[test]
+fn bad_words_are_named_and_left_out() {
+    let config = config(NetworkMode::Dhcp);
+    let usual = of(&config, "");
+    for (text, messages) in [
+        ("BOOTIF=eth0", &["`BOOTIF=eth0`"][..]),
+        ("ip=bogus", &["`ip=bogus` has no method `bogus`", "the network is that of the recipe"]),
+        ("ip=shared ip=eth7:nope", &["`ip=shared`", "`ip=eth7:nope`", "the network is that of the recipe"]),
+        ("ip=10.0.0.300:::24", &["bad address: `10.0.0.300`", "the network is that of the recipe"]),
+        ("nameserver=x", &["`nameserver=x`"]),
+        ("vlan=x", &["`vlan=x`"]),
+        ("bond=x:y:z", &["`bond=x:y:z`"]),
+        ("rd.route=x", &["`rd.route=x`"]),
+        ("ifname=x", &["`ifname=x`"]),
+    ] {
+        let plan = of(&config, text);
+        assert_eq!(plan.notes.len(), messages.len(), "{:?}", plan.notes);
+        for (note, message) in plan.notes.iter().zip(messages) {
+            assert!(note.contains(message), "{note}");
+        }
+        assert_eq!(Plan { notes: vec![], ..plan }, usual, "{text}: the rest holds");
+    }
+    let plan = of(&config, "ip=eth0:dhcp,foo ip=bar");
+    assert_eq!((plan.interfaces[0].dhcp, &plan.interfaces[0].select), (true, &Select::Name("eth0".into())));
+    assert!(
+        plan.notes.len() == 2 && plan.notes[0].contains("`foo`") && plan.notes[1].contains("`ip=bar`"),
+        "{:?}",
+        plan.notes
+    );
 }
 
 #[test]

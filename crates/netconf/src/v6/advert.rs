@@ -25,6 +25,8 @@ pub struct Advert {
     pub dns: Vec<(Ipv6Addr, u32)>,
     /// Search list with its lifetime (RFC 8106).
     pub search: Vec<(String, u32)>,
+    /// What in it cannot be used, in words.
+    pub odd: Vec<String>,
 }
 
 /// Preference of a default router (RFC 4191 section 2.1), the better the greater.
@@ -48,6 +50,12 @@ pub struct Prefix {
     pub preferred_s: u32,
 }
 
+impl Prefix {
+    fn text(&self) -> String {
+        [&self.prefix.to_string()[..], "/", &self.length.to_string()].concat()
+    }
+}
+
 /// Why bytes are no router advertisement that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AdvertError {
@@ -57,6 +65,11 @@ pub enum AdvertError {
     Kind { found: u8 },
     #[error("option {code} of the router advertisement runs over the end")]
     Option { code: u8 },
+    /// RFC 4861 section 6.1.2.
+    #[error("the router advertisement has come from another link: its hop limit is {hops}")]
+    Hops { hops: i32 },
+    #[error("the router advertisement is from an address that is not link-local")]
+    Sender,
 }
 
 /// Reads the ICMPv6 message. Options that are malformed in themselves are passed over, as unknown ones are.
@@ -90,23 +103,47 @@ pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
 /// `value` is what comes behind type and length.
 fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
     match (code, value.len()) {
-        (3, 30) => advert.prefixes.extend(parse_prefix(value)),
-        (5, 6) => advert.mtu = long(value, 2).filter(|mtu| *mtu >= SMALLEST_MTU),
+        (3, 30) => match parse_prefix(value) {
+            Some((prefix, None)) => {
+                // RFC 4862 section 5.5.3 d: the prefix and our 64 bits must make an address.
+                if prefix.auto && prefix.length != 64 {
+                    advert.odd.push(["prefix ", &prefix.text(), " for addresses, as its length is not 64"].concat());
+                }
+                advert.prefixes.push(prefix);
+            }
+            Some((prefix, Some(why))) => advert.odd.push(["prefix ", &prefix.text(), ", which ", why].concat()),
+            None => {}
+        },
+        (5, 6) => {
+            let mtu = long(value, 2).unwrap_or(0);
+            match mtu >= SMALLEST_MTU {
+                true => advert.mtu = Some(mtu),
+                false => advert.odd.push(["an MTU of ", &mtu.to_string(), ", too small for IPv6"].concat()),
+            }
+        }
         (25, 22..) => {
             let lifetime_s = long(value, 2).unwrap_or(0);
-            let servers = value[6..].as_chunks::<16>().0.iter().map(|bytes| Ipv6Addr::from(*bytes));
-            advert.dns.extend(servers.filter(is_server).map(|server| (server, lifetime_s)));
+            for server in value[6..].as_chunks::<16>().0.iter().map(|bytes| Ipv6Addr::from(*bytes)) {
+                match is_server(&server) {
+                    true => advert.dns.push((server, lifetime_s)),
+                    false => advert.odd.push(["name server ", &server.to_string()].concat()),
+                }
+            }
         }
         (31, 14..) => {
             let lifetime_s = long(value, 2).unwrap_or(0);
-            let names = parse_name_list(&value[6..]).unwrap_or_default();
-            advert.search.extend(names.into_iter().map(|name| (name, lifetime_s)));
+            match parse_name_list(&value[6..]) {
+                Some(names) => advert.search.extend(names.into_iter().map(|name| (name, lifetime_s))),
+                None => advert.odd.push("the search list, which is malformed".into()),
+            }
         }
+        (3 | 5 | 25 | 31, _) => advert.odd.push(["option ", &code.to_string(), ", which has a wrong length"].concat()),
         _ => {}
     }
 }
 
-fn parse_prefix(value: &[u8]) -> Option<Prefix> {
+/// A prefix, and why it cannot be used.
+fn parse_prefix(value: &[u8]) -> Option<(Prefix, Option<&'static str>)> {
     let prefix = Prefix {
         length: value[0],
         on_link: value[1] & 0x80 != 0,
@@ -115,9 +152,17 @@ fn parse_prefix(value: &[u8]) -> Option<Prefix> {
         preferred_s: long(value, 6)?,
         prefix: Ipv6Addr::from(<[u8; 16]>::try_from(&value[14..30]).ok()?),
     };
-    let good = prefix.length <= 128 && is_server(&prefix.prefix) && !prefix.prefix.is_unicast_link_local();
-    // RFC 4862 section 5.5.3 c.
-    (good && prefix.preferred_s <= prefix.valid_s).then_some(prefix)
+    let why = if prefix.length == 0 || prefix.length > 128 {
+        Some("has a length that no prefix of a link has")
+    } else if !is_server(&prefix.prefix) || prefix.prefix.is_unicast_link_local() {
+        Some("is for no addresses that a router gives out")
+    } else if prefix.preferred_s > prefix.valid_s {
+        // RFC 4862 section 5.5.3 c.
+        Some("is preferred for longer than it is valid")
+    } else {
+        None
+    };
+    Some((prefix, why))
 }
 
 /// Whether an address can be that of a node.
@@ -194,25 +239,29 @@ pub mod tests {
             mtu: Some(1500),
             dns: vec![(ip("2001:db8::53"), 60)],
             search: vec![("lab".into(), 60)],
+            odd: vec![],
         };
         assert_eq!(parse_advert(&bytes), Ok(expected));
     }
 
     #[test]
     fn what_makes_no_sense_is_passed_over_or_refused() {
-        let options = [
-            prefix_option("2001:db8::", 64, 0xc0, 10, 20),
-            prefix_option("fe80::", 64, 0xc0, 20, 10),
-            prefix_option("ff02::", 64, 0xc0, 20, 10),
-            prefix_option("2001:db8::", 129, 0xc0, 20, 10),
-            dns_option("::", 60),
-            vec![5, 1, 0, 0, 0, 0, 0, 1],
-            [&[31, 2, 0, 0, 0, 0, 0, 60][..], b"\x02a\n\0\0\0\0\0"].concat(),
-        ];
-        assert_eq!(parse_advert(&advert(0x18, 0, &options)).map(|a| (a.preference, a)), {
-            let nothing = Advert { preference: Preference::Low, ..Advert::default() };
-            Ok((Preference::Low, nothing))
-        });
+        for (option, why) in [
+            (prefix_option("2001:db8::", 64, 0xc0, 10, 20), "2001:db8::/64, which is preferred for longer"),
+            (prefix_option("fe80::", 10, 0xc0, 20, 10), "fe80::/10, which is for no addresses"),
+            (prefix_option("ff02::", 64, 0xc0, 20, 10), "ff02::/64, which is for no addresses"),
+            (prefix_option("2001:db8::", 129, 0xc0, 20, 10), "/129, which has a length"),
+            (prefix_option("2001:db8::", 0, 0xc0, 20, 10), "/0, which has a length"),
+            (vec![3, 1, 64, 0xc0, 0, 0, 0, 0], "option 3, which has a wrong length"),
+            (dns_option("::", 60), "name server ::"),
+            (vec![5, 1, 0, 0, 0, 0, 0, 1], "an MTU of 1, too small"),
+            ([&[31, 2, 0, 0, 0, 0, 0, 60][..], b"\x02a\n\0\0\0\0\0"].concat(), "search list, which is malformed"),
+        ] {
+            let mut found = parse_advert(&advert(0x18, 0, &[option])).expect("the rest is good");
+            let odd = std::mem::take(&mut found.odd);
+            assert!(odd.len() == 1 && odd[0].contains(why), "{odd:?}, expected {why:?}");
+            assert_eq!(found, Advert { preference: Preference::Low, ..Advert::default() });
+        }
         assert_eq!(parse_advert(&[ADVERT, 0]), Err(AdvertError::Short { found: 2 }));
         assert_eq!(parse_advert(&[135; 16]), Err(AdvertError::Kind { found: 135 }));
         for option in [vec![3, 0], vec![3, 4, 0, 0]] {

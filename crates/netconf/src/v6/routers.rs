@@ -1,7 +1,8 @@
 //! What the routers of a link say, without clock and socket: solicitations until one answers, and the sum of what all
 //! of them said last.
 
-use super::advert::{Advert, Preference, eui64_address, parse_advert, write_solicit};
+use super::advert::{Advert, AdvertError, Preference, eui64_address, parse_advert, write_solicit};
+use super::socket::{HOP_LIMIT, Heard};
 use crate::netlink::address::{Address, FOREVER, RouteTo};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -68,15 +69,30 @@ impl Routers {
         Some(write_solicit(&self.mac))
     }
 
-    /// An ICMPv6 message came from a router of the link; true when it says something.
-    pub fn on_advert(&mut self, from: Ipv6Addr, bytes: &[u8], now: Millis) -> bool {
-        let Ok(advert) = parse_advert(bytes) else { return false };
+    /// A message has come; gives what in it cannot be used. One that is no advertisement of a router of this link counts
+    /// for nothing.
+    pub fn on_advert(&mut self, heard: &Heard, now: Millis) -> Result<Vec<String>, AdvertError> {
+        let from = heard.from;
+        if heard.hops != HOP_LIMIT {
+            return Err(AdvertError::Hops { hops: heard.hops });
+        }
+        if !from.is_unicast_link_local() {
+            return Err(AdvertError::Sender);
+        }
+        let mut advert = parse_advert(&heard.bytes)?;
+        let odd = std::mem::take(&mut advert.odd).into_iter();
+        let odd = odd.map(|text| ["router ", &from.to_string(), ": not used: ", &text].concat()).collect();
         self.next_solicit = None;
-        self.heard.retain(|(router, at, advert)| *router != from && (self.keep || now < *at + longest(advert)));
-        if self.heard.len() < MOST_ROUTERS {
+        let keep = self.keep;
+        self.heard.retain(|(router, at, advert)| *router == from || keep || now < *at + longest(advert));
+        // In its old place: the order must not change with each word of one of them.
+        let known = self.heard.iter_mut().find(|(router, ..)| *router == from);
+        if let Some(known) = known {
+            *known = (from, now, advert);
+        } else if self.heard.len() < MOST_ROUTERS {
             self.heard.push((from, now, advert));
         }
-        true
+        Ok(odd)
     }
 
     /// When [`Routers::view`] changes by itself: a router or name server is over. Addresses and routes end in the kernel.
@@ -176,6 +192,15 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn heard(from: &str, bytes: Vec<u8>) -> Heard {
+        Heard { from: ip(from), hops: HOP_LIMIT, bytes }
+    }
+
+    /// Takes in a good advertisement.
+    fn hear(routers: &mut Routers, from: &str, bytes: &[u8], now: Millis) {
+        assert_eq!(routers.on_advert(&heard(from, bytes.to_vec()), now), Ok(vec![]));
+    }
+
     #[test]
     fn solicits_until_a_router_answers() {
         let mut routers = Routers::new(MAC, false, 0);
@@ -189,8 +214,16 @@ mod tests {
             times.push(at);
         }
         assert_eq!(times, [0, 4000, 12_000, 28_000, 60_000, 92_000]);
-        assert!(!routers.on_advert(ip("fe80::1"), &[0; 3], 93_000));
-        assert!(routers.on_advert(ip("fe80::1"), &advert(0, 0, &[]), 93_000));
+        let good = heard("fe80::1", advert(0, 0, &[]));
+        for (bad, why) in [
+            (heard("fe80::1", vec![0; 3]), AdvertError::Short { found: 3 }),
+            (Heard { hops: 254, ..good.clone() }, AdvertError::Hops { hops: 254 }),
+            (heard("2001:db8::1", good.bytes.clone()), AdvertError::Sender),
+        ] {
+            assert_eq!(routers.on_advert(&bad, 93_000), Err(why));
+            assert!(routers.solicit_at().is_some() && !routers.any());
+        }
+        assert_eq!(routers.on_advert(&good, 93_000), Ok(vec![]));
         assert_eq!(routers.solicit_at(), None);
         routers.on_carrier(100_000);
         assert_eq!(routers.solicit_at(), Some(100_000));
@@ -200,8 +233,8 @@ mod tests {
     fn the_best_router_wins_and_what_is_over_is_dropped() {
         let mut routers = Routers::new(MAC, false, 0);
         let prefix = prefix_option("2001:db8::", 64, 0xc0, 3600, 1800);
-        routers.on_advert(ip("fe80::1"), &advert(0, 10, &[prefix, dns_option("2001:db8::53", 30)]), 0);
-        routers.on_advert(ip("fe80::2"), &advert(0x48, 5, &[]), 1000);
+        hear(&mut routers, "fe80::1", &advert(0, 10, &[prefix, dns_option("2001:db8::53", 30)]), 0);
+        hear(&mut routers, "fe80::2", &advert(0x48, 5, &[]), 1000);
         let view = routers.view(1000);
         assert_eq!(view.gateway, Some(ip("fe80::2")), "high preference");
         let address: IpAddr = ip("2001:db8::5054:ff:fe12:3456").into();
@@ -216,16 +249,26 @@ mod tests {
         assert_eq!(routers.expires_at(10_000), Some(30_000));
         assert!(routers.view(30_000).dns.is_empty());
         // The router says good-bye.
-        routers.on_advert(ip("fe80::1"), &advert(0, 0, &[]), 2000);
-        routers.on_advert(ip("fe80::2"), &advert(0, 0, &[]), 2000);
+        hear(&mut routers, "fe80::1", &advert(0, 0, &[]), 2000);
+        hear(&mut routers, "fe80::2", &advert(0, 0, &[]), 2000);
         assert_eq!(routers.view(2000), View::default());
+    }
+
+    #[test]
+    fn of_two_equal_routers_the_first_stays_whoever_speaks_last() {
+        let mut routers = Routers::new(MAC, false, 0);
+        for (now, from, dns) in [(0, "fe80::1", 1), (10, "fe80::2", 2), (20, "fe80::1", 1), (30, "fe80::2", 2)] {
+            hear(&mut routers, from, &advert(0, 1800, &[dns_option(&format!("2001:db8::{dns}"), 600)]), now);
+            let view = routers.view(now);
+            assert_eq!((view.gateway, view.dns[0]), (Some(ip("fe80::1")), ip("2001:db8::1")), "{now}");
+        }
     }
 
     #[test]
     fn with_a_root_on_the_network_nothing_ends() {
         let mut routers = Routers::new(MAC, true, 0);
         let prefix = prefix_option("2001:db8::", 64, 0xc0, 20, 10);
-        routers.on_advert(ip("fe80::1"), &advert(0, 10, &[prefix, dns_option("2001:db8::53", 30)]), 0);
+        hear(&mut routers, "fe80::1", &advert(0, 10, &[prefix, dns_option("2001:db8::53", 30)]), 0);
         let view = routers.view(1_000_000);
         assert_eq!((view.gateway, view.dns.len(), routers.expires_at(0)), (Some(ip("fe80::1")), 1, None));
         assert!(view.addresses.iter().all(|a| a.valid_s == FOREVER && a.preferred_s == FOREVER));
@@ -240,7 +283,9 @@ mod tests {
             prefix_option("2001:db8:2::", 64, 0x80, 60, 60),
             prefix_option("2001:db8:3::", 64, 0xc0, 0, 0),
         ];
-        routers.on_advert(ip("fe80::1"), &advert(0, 0, &options), 0);
+        let odd = routers.on_advert(&heard("fe80::1", advert(0, 0, &options)), 0);
+        let line = "router fe80::1: not used: prefix 2001:db8:1::/48 for addresses, as its length is not 64";
+        assert_eq!(odd, Ok(vec![line.to_string()]));
         let view = routers.view(0);
         assert_eq!((view.addresses.len(), view.routes.len(), view.gateway), (0, 1, None));
     }

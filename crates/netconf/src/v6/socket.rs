@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const ICMPV6_FILTER: i32 = 1;
 /// The only type that is let through.
 const ADVERT: u32 = 134;
-/// RFC 4861 section 6.1.2: what came over a router is not from this link.
-const HOP_LIMIT: i32 = 255;
+/// RFC 4861 section 6.1.2: what came over a router has less, and is not from this link.
+pub const HOP_LIMIT: i32 = 255;
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
 /// A system call on the socket failed.
@@ -21,6 +21,15 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 pub struct SocketError {
     pub call: &'static str,
     pub errno: Errno,
+}
+
+/// A message that has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub from: Ipv6Addr,
+    /// Hop limit of its packet; see [`HOP_LIMIT`].
+    pub hops: i32,
+    pub bytes: Vec<u8>,
 }
 
 /// Hears the routers of one link.
@@ -56,8 +65,8 @@ impl RouterSocket {
         sent.map(drop).map_err(|errno| SocketError { call: "send", errno })
     }
 
-    /// The next message of a router of this link, and its address; `None` when there is none now.
-    pub fn receive(&self) -> Result<Option<(Ipv6Addr, Vec<u8>)>, SocketError> {
+    /// The next message on this link; `None` when there is none now.
+    pub fn receive(&self) -> Result<Option<Heard>, SocketError> {
         let mut buffer = vec![0; 2048];
         loop {
             let mut control = nix::cmsg_space!(i32);
@@ -72,11 +81,9 @@ impl RouterSocket {
                         })
                     });
                     let from = message.address.map(|from| from.ip());
-                    let (Some(HOP_LIMIT), Some(from)) = (hops, from.filter(Ipv6Addr::is_unicast_link_local)) else {
-                        continue;
-                    };
+                    let (Some(hops), Some(from)) = (hops, from) else { continue };
                     let length = message.bytes;
-                    return Ok(Some((from, buffer[..length].to_vec())));
+                    return Ok(Some(Heard { from, hops, bytes: buffer[..length].to_vec() }));
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}

@@ -94,7 +94,7 @@ fn mount_one(
     let ask = || rpc::ask(server, version.major, ANSWER_WAIT);
     boot.timeline.wait(ask).map_err(|source| NfsError::Server { server, source })?;
     if version.major == 4
-        && let Err(errno) = boot.sys.write(Path::new(UNIQUE_ID), &identity::machine_id(Path::new("/sys")))
+        && let Err(errno) = boot.sys.write(Path::new(UNIQUE_ID), &identity::unshared_id(Path::new("/sys")))
     {
         boot.timeline.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
     }
