@@ -1,5 +1,6 @@
 //! One attempt to bring a body from one place into its partial file.
 
+use super::pace::{Paced, is_too_slow};
 use super::{Patience, Request, http};
 use crate::cache::CacheError;
 use crate::entry::Sha256;
@@ -17,6 +18,8 @@ pub enum Attempt {
     Done,
     /// The place may do better next time.
     Again(SourceError),
+    /// Too slow, and there are other places.
+    Slow(SourceError),
     /// The place does not have it.
     Never(SourceError),
 }
@@ -27,6 +30,7 @@ pub fn attempt(
     url: &str,
     cx: &Context<'_>,
     patience: Patience,
+    has_others: bool,
     task: &Task,
 ) -> Result<Attempt, SourceError> {
     let mut partial = Partial::open(&cx.cache.partial(&request.sha256)?, request.size)?;
@@ -40,7 +44,8 @@ pub fn attempt(
                 return Ok(if refusal.is_final() { Attempt::Never(error) } else { Attempt::Again(error) });
             }
         };
-        if let Some(ended) = take_body(answer, request, url, &mut partial, task)? {
+        let pace = has_others.then_some(patience);
+        if let Some(ended) = take_body(answer, request, url, &mut partial, pace, task)? {
             return Ok(ended);
         }
     }
@@ -60,6 +65,7 @@ fn take_body(
     request: &Request<'_>,
     url: &str,
     partial: &mut Partial,
+    pace: Option<Patience>,
     task: &Task,
 ) -> Result<Option<Attempt>, SourceError> {
     let again = |cause: String| Ok(Some(Attempt::Again(http::failure(request.name, url, cause))));
@@ -77,7 +83,7 @@ fn take_body(
         return wrong_size(request, partial, partial.size + rest);
     }
     task.advance(partial.size);
-    let mut body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+    let mut body = Paced::new(answer.into_body().into_with_config().limit(u64::MAX).reader(), pace);
     let mut buffer = vec![0; 1 << 16];
     loop {
         // One byte more than is left, to see a server that sends too much.
@@ -94,7 +100,11 @@ fn take_body(
                 task.advance(n as u64);
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return again(format!("stopped after {} of {} bytes: {e}", partial.size, request.size)),
+            Err(e) => {
+                let cause = format!("stopped after {} of {} bytes: {e}", partial.size, request.size);
+                let failure = http::failure(request.name, url, cause);
+                return Ok(Some(if is_too_slow(&e) { Attempt::Slow(failure) } else { Attempt::Again(failure) }));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod download;
 mod http;
+mod pace;
 
 pub use http::{agent, redact};
 
@@ -10,6 +11,7 @@ use crate::cache::fetch_key;
 use crate::entry::Sha256;
 use crate::source::{Context, SourceError};
 use download::{Attempt, attempt};
+use pace::Paced;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +51,9 @@ pub struct Patience {
     pub connect: Duration,
     /// A body that brings nothing for so long is given up.
     pub stall: Duration,
+    /// A body that brings fewer bytes than `least` in this time is given up, as long as there is another place that was not slow.
+    pub window: Duration,
+    pub least: u64,
     /// Times that all places are tried.
     pub rounds: u32,
     /// Pause after the first round; doubles with each further one, up to 8 s.
@@ -58,7 +63,14 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { connect: s(20), stall: s(30), rounds: 5, pause: Duration::from_millis(500) }
+        Self {
+            connect: s(20),
+            stall: s(30),
+            window: s(60),
+            least: 60 << 10,
+            rounds: 5,
+            pause: Duration::from_millis(500),
+        }
     }
 }
 
@@ -89,8 +101,12 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
     let task = cx.ui.task(format!("fetch {} {}", request.name, request.version).trim_end(), Some(request.size));
     let mut places = Places::new(request.urls);
     while let Some(i) = places.next(patience) {
-        match attempt(request, &request.urls[i], cx, patience, &task)? {
+        match attempt(request, &request.urls[i], cx, patience, places.has_others(i), &task)? {
             Attempt::Done => return Ok(cx.cache.adopt_partial(&request.sha256)?),
+            Attempt::Slow(failure) => {
+                places.slow[i] = true;
+                places.failed(i, failure, false, cx);
+            }
             Attempt::Again(failure) => places.failed(i, failure, false, cx),
             Attempt::Never(failure) => places.failed(i, failure, true, cx),
         }
@@ -109,9 +125,9 @@ pub fn fetch_small(
     limit: u64,
     cx: &Context<'_>,
 ) -> Result<Vec<u8>, SourceError> {
-    ask_places(name, urls, headers, cx, |url, answer| {
+    ask_places(name, urls, headers, cx, |url, answer, pace| {
         let mut bytes = Vec::new();
-        let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+        let body = Paced::new(answer.into_body().into_with_config().limit(u64::MAX).reader(), pace);
         match body.take(limit + 1).read_to_end(&mut bytes) {
             Ok(n) if n as u64 > limit => Err(Unread::Anywhere(too_large(url, limit))),
             Ok(_) => Ok(bytes),
@@ -134,7 +150,7 @@ fn ask_places<T>(
     urls: &[String],
     headers: &[(String, String)],
     cx: &Context<'_>,
-    read: impl Fn(&str, Response<Body>) -> Result<T, Unread>,
+    read: impl Fn(&str, Response<Body>, Option<Patience>) -> Result<T, Unread>,
 ) -> Result<T, SourceError> {
     if cx.settings.offline {
         return Err(SourceError::Offline { name: name.into() });
@@ -143,11 +159,14 @@ fn ask_places<T>(
     let mut places = Places::new(urls);
     while let Some(i) = places.next(patience) {
         let url = &urls[i];
+        let pace = places.has_others(i).then_some(patience);
         let refusal = match http::get(url, Via::Environment, headers, None, patience)? {
-            Ok(answer) if answer.status().as_u16() == 200 => match read(url, answer) {
+            Ok(answer) if answer.status().as_u16() == 200 => match read(url, answer, pace) {
                 Ok(read) => return Ok(read),
                 Err(Unread::Anywhere(e)) => return Err(e),
                 Err(Unread::Now(e)) => {
+                    // Waited for if it is asked again: the others may be no better.
+                    places.slow[i] = true;
                     places.failed(i, e, false, cx);
                     continue;
                 }
@@ -173,6 +192,8 @@ struct Places<'a> {
     urls: &'a [String],
     last: Vec<Option<SourceError>>,
     dead: Vec<bool>,
+    /// Were given up because they were slow.
+    slow: Vec<bool>,
     /// Rounds over all places that are over.
     round: u32,
     at: usize,
@@ -180,7 +201,13 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(urls: &'a [String]) -> Self {
-        Self { urls, last: urls.iter().map(|_| None).collect(), dead: vec![false; urls.len()], round: 0, at: 0 }
+        let none = vec![false; urls.len()];
+        Self { urls, last: urls.iter().map(|_| None).collect(), dead: none.clone(), slow: none, round: 0, at: 0 }
+    }
+
+    /// Another place may be faster.
+    fn has_others(&self, place: usize) -> bool {
+        (0..self.urls.len()).any(|i| i != place && !self.dead[i] && !self.slow[i])
     }
 
     /// The next place to try; pauses between two rounds.

@@ -31,7 +31,7 @@ impl Lab {
 /// Long waits: a busy machine is no failure.
 fn patience() -> Patience {
     let s = Duration::from_secs;
-    Patience { connect: s(60), stall: s(60), rounds: 3, pause: Duration::from_millis(1) }
+    Patience { connect: s(60), stall: s(60), window: s(600), least: 1, rounds: 3, pause: Duration::from_millis(1) }
 }
 
 /// Notices a server that stalls soon; a server that is merely slow gets many more chances.
@@ -87,6 +87,41 @@ fn a_server_that_stops_is_asked_for_the_rest_only() {
         .collect();
     assert!((500_000..=700_000).contains(&from[0]), "{from:?}");
     assert!((from[0] + 1..=900_000).contains(&from[1]), "{from:?}");
+}
+
+/// The real default is a minute.
+fn brisk() -> Patience {
+    Patience { window: Duration::from_millis(400), least: 2000, ..patience() }
+}
+
+#[test]
+fn a_server_that_drips_is_left_for_another_place() {
+    let lab = Lab::new();
+    let body = body();
+    let drip = Step::Drip(Duration::from_millis(20));
+    let slow = lab.server.page("/slow", &body, std::slice::from_ref(&drip));
+    let good = lab.server.page("/good", &body, &[Step::Serve]);
+    lab.fetch_patiently(&[slow, good], &body, brisk()).unwrap();
+    let asked = lab.server.asked();
+    let paths: Vec<&str> = asked.iter().map(|a| a.path.as_str()).collect();
+    assert_eq!(paths, ["/slow", "/good"]);
+    let range = asked[1].range.as_ref().expect("what dripped in is not fetched again");
+    assert!(range.starts_with("bytes=") && range != "bytes=0-", "{range}");
+}
+
+#[test]
+fn a_server_that_drips_is_waited_for_when_no_other_place_is_faster() {
+    let lab = Lab::new();
+    let body = &body()[..60];
+    let drip = Step::Drip(Duration::from_millis(20));
+    let one = lab.server.page("/one", body, std::slice::from_ref(&drip));
+    lab.fetch_patiently(&[one], body, brisk()).unwrap();
+    assert_eq!(lab.server.asked().len(), 1);
+    let lab = Lab::new();
+    let urls = ["/a", "/b"].map(|path| lab.server.page(path, body, std::slice::from_ref(&drip)));
+    lab.fetch_patiently(&urls, body, brisk()).unwrap();
+    let paths: Vec<String> = lab.server.asked().into_iter().map(|a| a.path).collect();
+    assert_eq!(paths, ["/a", "/b"], "the second of two slow ones is waited for");
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub enum Step {
     Redirect(String),
     /// So many bytes, then nothing until the client gives up.
     StallAfter(usize),
+    /// What `Serve` would send, a byte at a time with this pause behind each.
+    #[allow(dead_code, reason = "not every suite that includes this file has slow servers")]
+    Drip(Duration),
 }
 
 /// One request as it came in.
@@ -99,7 +102,15 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     // Noted before it is sent: a client that has it all may look at once.
     state.lock().unwrap().asked[at].sent = body.len();
     client.write_all(head.as_bytes())?;
-    client.write_all(&body)?;
+    match step {
+        Step::Drip(pause) => {
+            for byte in body.chunks(1) {
+                client.write_all(byte)?;
+                std::thread::sleep(pause);
+            }
+        }
+        _ => client.write_all(&body)?,
+    }
     if matches!(step, Step::StallAfter(_)) {
         // Ends when the client closes the connection.
         std::io::copy(&mut client, &mut std::io::sink())?;
@@ -127,7 +138,7 @@ fn read_request(client: &TcpStream) -> std::io::Result<Option<(String, Option<St
 fn compose(mut body: Vec<u8>, step: &Step, range: Option<&str>) -> (String, Vec<u8>) {
     let size = body.len();
     let from = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
-    let from = if matches!(step, Step::Serve | Step::StopAfter(_)) { from } else { 0 };
+    let from = if matches!(step, Step::Serve | Step::StopAfter(_) | Step::Drip(_)) { from } else { 0 };
     let empty =
         |status: &str| (format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), Vec::new());
     match step {
