@@ -18,7 +18,7 @@ const NOBODY: &str = "65534";
 /// What was packed: exactly what the second build shall do again.
 const PACKED: &str = "derived/segments";
 /// Not shared between two caches.
-const OWN_FOLDERS: [&str; 4] = ["tmp", "locks", "partial", PACKED];
+const OWN_FOLDERS: [&str; 5] = ["tmp", "locks", "partial", "go", PACKED];
 
 /// Differences that a failure shows.
 const SHOWN: usize = 20;

@@ -1,5 +1,6 @@
 //! What can go wrong in the cache.
 
+use crate::entry::Sha256;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ pub(crate) fn help_for(cause: &std::io::Error) -> &'static str {
 pub enum CacheError {
     #[error("cannot {action} `{}`: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: std::io::Error },
+    #[error("`{}` was changed in the cache: its SHA-256 is {found}", path.display())]
+    Changed { path: PathBuf, found: Sha256 },
     #[error("`{}` is damaged: {problem}", path.display())]
     Damaged { path: PathBuf, problem: String },
 }
@@ -34,6 +37,7 @@ impl CacheError {
     pub fn help(&self) -> String {
         match self {
             Self::Io { cause, .. } => help_for(cause).into(),
+            Self::Changed { .. } => "it was removed: build again, and it is fetched anew".into(),
             Self::Damaged { path, .. } => format!("delete `{}`, the next build makes it again", path.display()),
         }
     }

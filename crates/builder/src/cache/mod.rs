@@ -3,6 +3,7 @@
 //! ```text
 //! <cache>/blobs/sha256/ab/<hex>   bodies by hash, read-only once there
 //! <cache>/derived/<kind>/<key>    what is computed from bodies (unpacked debs, built programs, packed segments)
+//! <cache>/go/{mod,build}/          Go's module cache and build cache, for our builds only
 //! <cache>/partial/<hex>           downloads that were cut short, by the hash of what they shall become; for a week
 //! <cache>/tmp/<session>/          unfinished work; what a killed build left is removed by the next one
 //! <cache>/locks/                  advisory locks, one a key
@@ -19,11 +20,13 @@ pub mod unpacked;
 
 pub use error::CacheError;
 pub(crate) use error::help_for;
+pub(crate) use session::remove_tree;
 
 use crate::entry::Sha256;
 use session::Session;
+use sha2::{Digest, Sha256 as Hasher};
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -231,6 +234,42 @@ impl Cache {
             done => done.map_err(CacheError::io("make", to))?,
         }
         sync_dir(&parent)
+    }
+}
+
+/// Reads a blob to its end and compares it with its hash. One that was changed is removed, and what was made of it thrown away.
+///
+/// # Errors
+/// [`CacheError::Damaged`] before any error of `read`, which may be a consequence.
+pub fn read_blob<T, E: From<CacheError>>(
+    path: &Path,
+    sha256: &Sha256,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut blob = Hashed { file: File::open(path).map_err(CacheError::io("open", path))?, hasher: Hasher::new() };
+    let made = read(&mut blob);
+    std::io::copy(&mut blob, &mut std::io::sink()).map_err(CacheError::io("read", path))?;
+    let found = Sha256(blob.hasher.finalize().into());
+    match found == *sha256 {
+        true => made,
+        false => {
+            std::fs::remove_file(path).map_err(CacheError::io("remove", path))?;
+            Err(CacheError::Changed { path: path.into(), found }.into())
+        }
+    }
+}
+
+/// A file that is hashed while it is read.
+struct Hashed {
+    file: File,
+    hasher: Hasher,
+}
+
+impl Read for Hashed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        Ok(n)
     }
 }
 

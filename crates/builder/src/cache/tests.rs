@@ -181,7 +181,7 @@ fn an_unpacked_archive_is_read_in_place() {
 }
 
 #[test]
-fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_named() {
+fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_made_anew() {
     let (_dir, cache) = new_cache();
     let fail = |_: &mut Unpacker| Err(CacheError::io("read", Path::new("x"))(std::io::Error::other("bad")));
     open_unpacked(&cache, "k", fail).unwrap_err();
@@ -194,8 +194,9 @@ fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_named() {
     let bodies = cache.derived("unpacked", "k-v2").unwrap().join("bodies");
     std::fs::set_permissions(&bodies, std::fs::Permissions::from_mode(0o644)).unwrap();
     File::options().write(true).open(&bodies).unwrap().set_len(2).unwrap();
-    let error = open_unpacked(&cache, "k", fill).unwrap_err();
-    assert!(error.to_string().contains("is damaged: its bodies are truncated"), "{error}");
+    let entries = open_unpacked(&cache, "k", fill).unwrap();
+    let Kind::File(body) = &entries[0].kind else { panic!("{entries:?}") };
+    assert_eq!(body.read_start(9).unwrap(), b"12345", "it is unpacked anew");
 }
 
 #[test]
@@ -211,4 +212,20 @@ fn downloads_that_nobody_goes_on_with_are_removed_after_a_week() {
     let _lock = cache.lock(&fetch_key(&Sha256::of(b"held").to_string())).unwrap();
     Cache::open(cache.root()).unwrap();
     assert_eq!((new.exists(), old.exists(), held.exists()), (true, false, true));
+}
+
+#[test]
+fn a_blob_that_was_changed_is_not_used_and_goes() {
+    let (_dir, cache) = new_cache();
+    let (sha256, path) = cache.put_blob(b"hello").unwrap();
+    let read = |blob: &mut dyn std::io::Read| {
+        let mut text = [0; 2];
+        blob.read_exact(&mut text).map_err(CacheError::io("read", Path::new("x"))).map(|()| text)
+    };
+    assert_eq!(read_blob::<_, CacheError>(&path, &sha256, read).unwrap(), *b"he");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "helLo").unwrap();
+    let error = read_blob::<_, CacheError>(&path, &sha256, read).unwrap_err();
+    assert!(error.to_string().contains("was changed in the cache"), "{error}");
+    assert_eq!(cache.blob(&sha256), None);
 }

@@ -31,13 +31,15 @@ pub fn open_unpacked<E: From<CacheError>>(
     unpack: impl FnOnce(&mut Unpacker) -> Result<(), E>,
 ) -> Result<Vec<Entry>, E> {
     let key = format!("{key}-v{FORMAT}");
-    if let Some(dir) = cache.derived(KIND, &key) {
-        return Ok(load_index(&dir)?);
+    if let Some(entries) = cache.derived(KIND, &key).and_then(|dir| load_index(&dir).ok()) {
+        return Ok(entries);
     }
     let _lock = cache.lock(&format!("{KIND}/{key}"))?;
-    if let Some(dir) = cache.derived(KIND, &key) {
-        return Ok(load_index(&dir)?);
+    if let Some(entries) = cache.derived(KIND, &key).and_then(|dir| load_index(&dir).ok()) {
+        return Ok(entries);
     }
+    // What is there and could not be loaded is damaged.
+    cache.discard_derived(KIND, &key)?;
     let work = cache.temp_dir()?;
     let dir = work.path().join("archive");
     let mut unpacker = Unpacker::create(&dir)?;

@@ -116,8 +116,10 @@ pub fn pack_segment(
     if let Some(found) = load_packed(cx.cache, &key) {
         return Ok(found);
     }
-    // What is there and could not be loaded is damaged.
-    cx.cache.discard_derived(SEGMENTS, &key)?;
+    if cx.cache.derived(SEGMENTS, &key).is_some() {
+        cx.ui.say(format_args!("the packed segment {} in the cache is damaged: packing it anew", name.as_str()));
+        cx.cache.discard_derived(SEGMENTS, &key)?;
+    }
     let _task = cx.ui.task(&format!("pack segment {}", name.as_str()), None);
     let dir = cx.cache.temp_dir()?;
     let (archive, image_size) = match &tool {
@@ -243,7 +245,7 @@ fn load_packed(cache: &Cache, key: &str) -> Option<PackedSegment> {
     let json = std::fs::read(dir.join(META)).ok()?;
     let packed: PackedSegment = serde_json::from_slice(&json).ok()?;
     let path = moved(&packed.path, &dir);
-    let whole = path.metadata().is_ok_and(|facts| facts.len() == packed.size);
+    let whole = hash_file(&path).is_ok_and(|found| found == (packed.sha256, packed.size));
     whole.then_some(PackedSegment { path, reused: true, ..packed })
 }
 

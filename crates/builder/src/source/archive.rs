@@ -1,8 +1,8 @@
 //! Reads tar archives, compressed or not, and refuses what could leave the image's tree or fill the disk.
 
 use super::SourceError;
-use crate::cache::Cache;
 use crate::cache::unpacked::{FileHead, Unpacker, open_unpacked};
+use crate::cache::{Cache, read_blob};
 use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Entry, Kind, Sha256, Xattrs, parse_entry_path};
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -45,9 +45,8 @@ pub fn open_tar(
 ) -> Result<Vec<Entry>, SourceError> {
     let key = format!("tar-{sha256}{}", if limits.devices { "-devices" } else { "" });
     open_unpacked(cache, &key, |into| {
-        let io = |action| move |cause| SourceError::Io { action, path: file.into(), cause };
-        let reader = std::fs::File::open(file).map_err(io("open"))?;
-        read_tar(decompress(reader, jobs).map_err(io("read"))?, name, limits, into)
+        let failed = |cause| SourceError::Io { action: "read", path: file.into(), cause };
+        read_blob(file, sha256, |blob| read_tar(decompress(blob, jobs).map_err(failed)?, name, limits, into))
     })
 }
 

@@ -15,6 +15,7 @@ mod tests;
 
 use super::archive::Limits;
 use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use crate::cache::read_blob;
 use crate::cache::unpacked::open_unpacked;
 use crate::entry::{Body, BodyAt, Entry, Kind};
 use crate::fetch::{Request, fetch_to_cache};
@@ -26,7 +27,7 @@ use package::{CONTROL, read_deb};
 use resolve::{ARCHIVE, FILENAME, percent_encode};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
@@ -145,9 +146,9 @@ fn fetch_package(
 fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Vec<Entry>, SourceError> {
     open_unpacked(cx.cache, &format!("deb-{}", pin.sha256), |into| {
         let path = cx.cache.blob(&pin.sha256).ok_or_else(|| SourceError::Offline { name: pin.name.clone() })?;
-        let file = File::open(&path).map_err(|cause| SourceError::Io { action: "open", path, cause })?;
         let archive = format!("{} {}", pin.name, pin.version);
-        let control = read_deb(file, &archive, Limits::default(), cx.settings.jobs, into)?;
+        let read = |blob: &mut dyn Read| read_deb(blob, &archive, Limits::default(), cx.settings.jobs, into);
+        let control = read_blob(&path, &pin.sha256, read)?;
         if (&control.package, &control.version) == (&pin.name, &pin.version) {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! Programs built from Go modules: of other people's main packages by module and version, or of a folder of our own
 //! whose `go.mod` and `go.sum` pin the rest.
 //!
-//! Modules stay in Go's own module cache, and come from where the user's GOPROXY says. What is built is kept in our
+//! Modules come from where the user's GOPROXY says, or from the archives that Go's own cache on this machine holds; they are
+//! unpacked and compiled in caches that only our builds use, and compared with `go.sum` before and after. What is built is kept in our
 //! cache by all that decides its bytes, so that it is never built twice, and needs no Go when it is there.
 
 mod build;
@@ -11,6 +12,7 @@ mod modules;
 #[cfg(test)]
 mod tests;
 mod toolchain;
+mod verify;
 mod workspace;
 
 pub use toolchain::{Toolchain, parse_go_version};
@@ -22,6 +24,7 @@ use build::Built;
 use modules::Modules;
 use std::path::{Path, PathBuf};
 use toolchain::exactly;
+use verify::changed_modules;
 use workspace::Workspace;
 
 /// Folder of the cache's derived things.
@@ -60,7 +63,8 @@ impl Source for Go<'_> {
 
 impl Go<'_> {
     fn toolchains(&self, cx: &Context<'_>) -> Result<Vec<Toolchain>, SourceError> {
-        Toolchain::find_all(&self.programs(), cx.settings.offline)
+        let found = Toolchain::find_all(&self.programs(), cx.settings.offline)?;
+        Ok(found.into_iter().map(|go| go.with_caches(cx.cache.root())).collect())
     }
 
     /// The programs' names, for messages.
@@ -116,10 +120,18 @@ impl Go<'_> {
             Some(dir) => Workspace::of_dir(&dir, cx)?,
             None => Workspace::of_module(&self.spec.module, &modules, cx)?,
         };
+        let module_cache = go.module_cache()?;
+        for changed in changed_modules(&workspace, &module_cache)? {
+            cx.ui.say(format_args!("module `{}` was changed in the cache: fetching it anew", changed.module));
+            changed.discard(&module_cache)?;
+        }
         workspace.apply_edits(self.spec, go)?;
         let task = cx.ui.task(&format!("building {programs} with {} (takes minutes)", go.version), None);
         let out = build::build(self.spec, &workspace, go, cx)?;
         drop(task);
+        if let Some(changed) = changed_modules(&workspace, &module_cache)?.into_iter().next() {
+            return Err(changed.into_error());
+        }
         cx.cache.adopt_derived(KIND, &key, &out)?;
         Ok(())
     }

@@ -30,11 +30,12 @@ impl World {
         go.env = [
             ("GOPROXY", format!("file://{}", text("proxy"))),
             ("GOSUMDB", "off".into()),
-            ("GOMODCACHE", text("modules")),
-            ("GOFLAGS", "-buildvcs=false -modcacherw".into()),
+            // Compiles the standard library once for all tests.
+            ("GOCACHE", std::env::temp_dir().join("bootwright-tests-go").display().to_string()),
         ]
         .map(|(k, v)| (k.to_string(), v))
         .to_vec();
+        let go = go.with_caches(cache.root());
         Self { cache, ui, settings: Settings { jobs: 2, ..Settings::default() }, go, dir }
     }
 
@@ -313,7 +314,9 @@ fn the_pinned_toolchain_may_stand_behind_others() {
     let dir = tempfile::tempdir().unwrap();
     let versions = [("a", "go1.19.8"), ("b", "go1.27.0"), ("c", "go1.26.8")];
     let mut places = vec![pretend_go(&dir, "broken", "exit 1"), dir.path().join("absent")];
-    places.extend(versions.map(|(name, version)| pretend_go(&dir, name, &format!("echo {version}"))));
+    places.extend(
+        versions.map(|(name, version)| pretend_go(&dir, name, &format!("echo '{{\"GOVERSION\": \"{version}\"}}'"))),
+    );
     let found = Toolchain::find_in(places, "kubelet", false).unwrap();
     assert_eq!(found.iter().map(|go| go.version.as_str()).collect::<Vec<_>>(), versions.map(|(_, version)| version));
     assert_eq!(exactly(&found, "go1.26.8").unwrap().go, dir.path().join("c"));

@@ -2,6 +2,7 @@
 
 use super::super::SourceError;
 use crate::interrupt::Group;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,9 +24,19 @@ pub struct Toolchain {
     /// As it calls itself: `go1.26.8`.
     pub version: String,
     pub offline: bool,
+    /// Where modules come from and how they are verified, as the user has set it (`go help environment`).
+    pub origins: Vec<(String, String)>,
+    /// Archives of modules that this machine fetched before, for whatever build, as an address for GOPROXY.
+    pub archives: Option<String>,
+    /// Folder of the caches that only our builds use.
+    pub caches: Option<PathBuf>,
     /// Further environment of each call.
     pub env: Vec<(String, String)>,
 }
+
+/// The user's settings that stay.
+const ORIGINS: [&str; 8] =
+    ["GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOVCS", "GOAUTH"];
 
 /// What a finished command left.
 #[derive(Debug)]
@@ -59,7 +70,8 @@ impl Toolchain {
         };
         let mut found = Vec::new();
         for go in places.into_iter().filter(|go| go.is_file()) {
-            match (Self { go, version: String::new(), offline, env: Vec::new() }).with_version() {
+            let (origins, archives, caches, env) = (Vec::new(), None, None, Vec::new());
+            match (Self { go, version: String::new(), offline, origins, archives, caches, env }).with_settings() {
                 Ok(go) => found.push(go),
                 Err(e) => failure = e,
             }
@@ -67,18 +79,49 @@ impl Toolchain {
         if found.is_empty() { Err(failure) } else { Ok(found) }
     }
 
-    fn with_version(mut self) -> Result<Self, SourceError> {
-        let output = self.run(&mut self.command(Path::new("/"), &["env", "GOVERSION"]))?;
-        self.version = self.succeeded(output, "go env GOVERSION")?.trim().to_string();
+    /// Asks for the version, and for the user's settings with those of `go env -w`.
+    fn with_settings(mut self) -> Result<Self, SourceError> {
+        let mut command = Command::new(&self.go);
+        // Any other toolchain that a go.mod or the user's settings name is not this one.
+        command.env("GOTOOLCHAIN", "local").env_remove("GOROOT").current_dir("/").stdin(Stdio::null());
+        // Nor do settings matter that it would refuse to start with.
+        command.env("GOEXPERIMENT", "none").env("GOFLAGS", "-buildvcs=false");
+        let output = self.run(command.args(["env", "-json", "GOVERSION", "GOMODCACHE"]).args(ORIGINS))?;
+        let text = self.succeeded(output, "go env GOVERSION")?;
+        let found: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|cause| SourceError::BadInput {
+            subject: self.go.display().to_string(),
+            problem: format!("unexpected answer to `go env`: {cause}"),
+            help: "check that it is Go's own command".into(),
+        })?;
+        let value = |name: &str| found.get(name).cloned().unwrap_or_default();
+        self.version = value("GOVERSION");
+        self.origins = ORIGINS.iter().map(|name| (name.to_string(), value(name))).collect();
+        let archives = Path::new(&value("GOMODCACHE")).join("cache/download");
+        self.archives = archives.is_dir().then(|| file_url(&archives));
         Ok(self)
     }
 
-    /// A call of `go` in `dir`, for a static linux/amd64 build that does not depend on the user's settings. Those that
-    /// say where modules come from and how they are verified (GOPROXY, GOPRIVATE, GOSUMDB, ...) stay.
+    /// With module cache and build cache below a folder of ours.
+    pub fn with_caches(self, cache: &Path) -> Self {
+        Self { caches: Some(cache.join("go")), ..self }
+    }
+
+    /// GOMODCACHE of our builds.
+    pub fn module_cache(&self) -> Result<PathBuf, SourceError> {
+        let output = self.run(&mut self.command(Path::new("/"), &["env", "GOMODCACHE"]))?;
+        Ok(PathBuf::from(self.succeeded(output, "go env GOMODCACHE")?.trim_end_matches('\n')))
+    }
+
+    /// A call of `go` in `dir`, for a static linux/amd64 build that does not depend on the user's settings but for [`ORIGINS`].
     pub fn command(&self, dir: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.go);
         command.args(args).current_dir(dir).stdin(Stdio::null());
+        // GOROOT, GOEXPERIMENT, GODEBUG, GOCACHEPROG, ...: none of the caller's has a say, nor has the file of `go env -w`.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GO")) {
+            command.env_remove(name);
+        }
         let fixed = [
+            ("GOENV", "off"),
             ("GO111MODULE", "on"),
             ("GOWORK", "off"),
             // Set, because an empty value would give way to `go env -w`.
@@ -92,9 +135,17 @@ impl Toolchain {
             ("GOFIPS140", "off"),
             ("LC_ALL", "C"),
         ];
-        command.envs(fixed).env_remove("GOEXPERIMENT").env_remove("GODEBUG");
+        command.envs(fixed).envs(self.origins.iter().map(|(name, value)| (name, value)));
+        let proxy = self.origins.iter().find(|(name, _)| name == "GOPROXY").map_or("", |(_, value)| value);
         if self.offline {
-            command.env("GOPROXY", "off").env("GOSUMDB", "off");
+            command.env("GOSUMDB", "off");
+        }
+        // An archive is compared with its checksum wherever it comes from.
+        let proxy = if self.offline { "off" } else { proxy };
+        let places: Vec<&str> = self.archives.iter().map(String::as_str).chain([proxy]).collect();
+        command.env("GOPROXY", places.join(","));
+        if let Some(caches) = &self.caches {
+            command.env("GOMODCACHE", caches.join("mod")).env("GOCACHE", caches.join("build"));
         }
         command.envs(self.env.iter().cloned());
         command
@@ -138,6 +189,16 @@ impl Toolchain {
         }))
     }
 }
+
+/// RFC 8089; Go decodes what is escaped.
+fn file_url(path: &Path) -> String {
+    let escaped = percent_encoding::percent_encode(path.as_os_str().as_encoded_bytes(), NOT_IN_PATHS);
+    format!("file://{escaped}")
+}
+
+/// All but what a path of a URL may hold (RFC 3986 section 3.3), and not the comma, which parts GOPROXY.
+const NOT_IN_PATHS: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The errors of `go` that have a cause which the user can remove.
 fn explain_failure(stderr: &str, go: &Toolchain) -> Option<SourceError> {

@@ -1,0 +1,104 @@
+//! Go's caches on a build machine, written to by others: what is compiled is what `go.sum` and the lock pin.
+
+use crate::need::have;
+use crate::project::Project;
+use bootwright::source::go::Toolchain;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Makes a module proxy of a folder (https://go.dev/ref/mod, "GOPROXY protocol") with one module.
+const PROXY: &str = r#"
+import os, sys, zipfile
+place = sys.argv[1] + "/example.com/dep/@v"
+os.makedirs(place)
+files = {"go.mod": "module example.com/dep\n\ngo 1.21\n", "dep.go": "package dep\n\nconst Name = \"good\"\n"}
+with zipfile.ZipFile(place + "/v1.0.0.zip", "w") as z:
+    for name, text in files.items():
+        z.writestr("example.com/dep@v1.0.0/" + name, text)
+open(place + "/v1.0.0.mod", "w").write(files["go.mod"])
+open(place + "/v1.0.0.info", "w").write('{"Version": "v1.0.0"}')
+open(place + "/list", "w").write("v1.0.0\n")
+"#;
+
+/// A project with a Go program that prints what the module says, and the caches of the machine's user, below `host/`.
+fn project() -> Project {
+    let project = Project::new();
+    project.write("prog/go.mod", "module example/prog\n\ngo 1.21\n\nrequire example.com/dep v1.0.0\n");
+    let main = "package main\n\nimport \"example.com/dep\"\n\nfunc main() { println(dep.Name) }\n";
+    project.write("prog/main.go", main);
+    project.write("prog/evil.go", "//go:build evil\n\npackage main\n\nfunc init() { println(\"evil\") }\n");
+    project
+        .add("[[component]]\nname = \"prog\"\ngo = { dir = \"../prog\", packages = { \".\" = \"usr/bin/prog\" } }\n");
+    succeeds(Command::new("python3").args(["-c", PROXY]).arg(project.path("proxy")));
+    let go = &Toolchain::find_all("tests", false).expect("Go is installed")[0].go;
+    let proxy = format!("file://{}", project.path("proxy").display());
+    let mut tidy = Command::new(go);
+    tidy.args(["mod", "tidy"]).current_dir(project.path("prog")).env("GOPROXY", proxy).env("GOSUMDB", "off");
+    succeeds(tidy.env("GOMODCACHE", project.path("host/mod")).env("GOFLAGS", "-modcacherw"));
+    project
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Changes the one file of the unpacked module.
+fn poison(module_cache: &Path) {
+    let dir = module_cache.join("example.com/dep@v1.0.0");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::remove_file(dir.join("dep.go")).unwrap();
+    std::fs::write(dir.join("dep.go"), "package dep\n\nconst Name = \"bad\"\n").unwrap();
+}
+
+/// `build` for a user with these caches and odd settings.
+fn build(project: &Project, more: &[&str]) -> crate::project::Run {
+    let mut command = project.command(&[&["build", "--recipe", "tiny"], more].concat());
+    command.env("GOMODCACHE", project.path("host/mod")).env("GOCACHE", project.path("host/build"));
+    command
+        .env("GOPROXY", format!("file://{}", project.path("proxy").display()))
+        .env("GOSUMDB", "off")
+        .env("GOFLAGS", "-tags=evil")
+        .env("GOWORK", "/nowhere/go.work");
+    command.env("GOENV", project.path("host/env")).env("GOCACHEPROG", "/nowhere/program");
+    crate::project::Run::of(command.output().expect("the program starts"))
+}
+
+/// What the programs print that were built so far.
+fn said(project: &Project) -> Vec<String> {
+    let built = std::fs::read_dir(project.path("cache/derived/go")).unwrap().flatten();
+    let programs: Vec<PathBuf> = built.map(|dir| dir.path().join("program-0")).collect();
+    let run = |path: &PathBuf| Command::new(path).output().expect("it was built to run here");
+    // `println` of the language writes to standard error.
+    programs.iter().map(|path| String::from_utf8(run(path).stderr).unwrap()).collect()
+}
+
+#[test]
+fn the_users_caches_and_settings_have_no_say() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let project = project();
+    poison(&project.path("host/mod"));
+    project.write("host/env", "GOEXPERIMENT=nosuchexperiment\nGOFLAGS=-tags=evil\n");
+    build(&project, &[]).succeeds();
+    assert_eq!(said(&project), ["good\n"]);
+    assert!(!project.path("host/build").exists(), "nothing is compiled into the user's cache");
+}
+
+#[test]
+fn our_own_cache_is_compared_with_the_checksums_too() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let project = project();
+    build(&project, &[]).succeeds();
+    poison(&project.path("cache/go/mod"));
+    // Else nothing would be compiled.
+    std::fs::remove_dir_all(project.path("cache/derived/go")).unwrap();
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    let run = build(&project, &["--locked"]);
+    run.succeeds().says(&["module `example.com/dep@v1.0.0` was changed in the cache: fetching it anew"]);
+    assert_eq!(said(&project), ["good\n"]);
+}
