@@ -186,6 +186,9 @@ pub struct ServiceRecord {
     pub start_s: f64,
     pub ready_s: Option<f64>,
     pub restarts: u32,
+    /// What it left in [`crate::paths::NOTES`] when it became ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[cfg(test)]

@@ -38,5 +38,7 @@ pub const RUN: &str = "/run/bootwright";
 pub const TIMELINE: &str = "/run/bootwright/timeline.json";
 /// State of the network root and the volumes, JSON.
 pub const ROOTS: &str = "/run/bootwright/roots.json";
+/// What services leave to be shown and reported: a line in a file of the service's name, written before the service is ready.
+pub const NOTES: &str = "/run/bootwright/notes";
 /// Unix stream socket on which PID1 answers the control commands.
 pub const CONTROL_SOCKET: &str = "/run/bootwright/control.sock";

@@ -8,7 +8,7 @@ use bootwright_base::sys;
 use bootwright_contract::console::{self, Event, Line, PhaseRecord, ServiceRecord};
 use bootwright_contract::paths;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -176,6 +176,7 @@ impl Timeline {
                 start_s: now,
                 ready_s: None,
                 restarts: 0,
+                note: None,
             }),
         }
         state.publish();
@@ -184,13 +185,18 @@ impl Timeline {
     /// The service answers.
     pub fn service_ready(&self, name: &str) {
         let now = uptime_s();
+        let note = note_of(Path::new(paths::NOTES), name);
         let mut state = self.lock();
         let mut took_s = 0.0;
         if let Some(record) = state.record.services.iter_mut().find(|s| s.name == name) {
             took_s = now - record.start_s;
             record.ready_s = Some(now);
+            record.note.clone_from(&note);
         }
         state.say(now, Event::ServiceReady { service: name.into(), took_s });
+        if let Some(note) = note {
+            state.say(now, Event::Note { text: [name, ": ", &note].concat() });
+        }
         state.publish();
     }
 
@@ -264,6 +270,18 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temp, path)
 }
 
+/// The first line of a service's note, printable and at most [`MAX_NOTE`] bytes of it. `/run` is memory: reading waits for nothing.
+fn note_of(notes: &Path, service: &str) -> Option<String> {
+    let mut text = Vec::new();
+    let file = fs::File::open(notes.join(service)).ok()?;
+    file.take(MAX_NOTE).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let line: String = text.lines().next()?.chars().filter(|c| !c.is_control()).collect();
+    Some(line.trim().to_string()).filter(|line| !line.is_empty())
+}
+
+const MAX_NOTE: u64 = 256;
+
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
@@ -306,6 +324,25 @@ mod tests {
         assert_eq!(outcomes, [(Some("no\nluck"), true), (None, false)]);
         assert_eq!(record.services.len(), 1);
         assert_eq!((record.services[0].restarts, record.services[0].ready_s), (1, None));
+    }
+
+    #[test]
+    fn a_note_is_one_printable_line() {
+        let notes = std::env::temp_dir().join(format!("bootwright-notes-{}", std::process::id()));
+        fs::create_dir_all(&notes).unwrap();
+        for (text, note) in [
+            (&b"host key SHA256:abc\nmore\n"[..], Some("host key SHA256:abc")),
+            (b"\x1b[2Jx\xff\n", Some("[2Jx\u{fffd}")),
+            (b"\n", None),
+            (b"", None),
+        ] {
+            fs::write(notes.join("sshd"), text).unwrap();
+            assert_eq!(note_of(&notes, "sshd").as_deref(), note);
+        }
+        fs::write(notes.join("sshd"), "x".repeat(100_000)).unwrap();
+        assert_eq!(note_of(&notes, "sshd").unwrap().len(), 256);
+        assert_eq!(note_of(&notes, "none"), None);
+        fs::remove_dir_all(notes).unwrap();
     }
 
     #[test]

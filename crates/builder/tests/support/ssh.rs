@@ -81,3 +81,11 @@ pub fn power_off(machine: Running) {
     ssh(&machine, "bootwright-ctl poweroff");
     wait_until("the machine is off", Duration::from_secs(90), || !runs(qemu));
 }
+
+/// The fingerprint of sshd's host key that the console of a machine shows.
+#[track_caller]
+pub fn told_fingerprint(console: &str) -> String {
+    let told = console.lines().rev().find_map(|line| line.split_once(" ssh-host-key: host key "));
+    let (_, fingerprint) = told.unwrap_or_else(|| panic!("no fingerprint in\n{console}"));
+    fingerprint.trim().into()
+}

@@ -1,7 +1,11 @@
 //! The smallest image boots, loaded by QEMU and by iPXE, and leaves its reports.
 
+use crate::image::Image;
+use crate::ssh::{key, power_off, ssh_ok, told_fingerprint};
+use crate::vm::Running;
 use crate::{QEMU, need::have, rescue, vm::smoke};
 use bootwright_contract::console::Timeline;
+use std::process::{Command, Stdio};
 
 #[test]
 fn boots_from_kernel_and_initrd() {
@@ -57,4 +61,29 @@ fn an_ipxe_script_that_cannot_fetch_fails_with_its_reason_on_the_console() {
     assert!(outcome.stderr.contains("No such file or directory"), "{}", outcome.stderr);
     let asked = outcome.log("http.log").matches("GET /nothing-here 404").count();
     assert!(asked > 1, "it tries again: {}", outcome.log("http.log"));
+}
+
+/// What ssh-keyscan(1) is shown has the fingerprint that the console and the timeline, which is reported, tell.
+#[test]
+fn the_host_key_is_the_one_that_the_console_told() {
+    if !have(&[QEMU, "ssh", "ssh-keyscan", "ssh-keygen"]) {
+        return;
+    }
+    let image = Image::build("rescue", &[&format!("ssh_key={}", key().public)]);
+    let machine = Running::start(&image, &[]);
+    let told = told_fingerprint(&image.console());
+    let port = machine.ssh_port().to_string();
+    let scan = Command::new("ssh-keyscan").args(["-T", "60", "-p", &port, "127.0.0.1"]).stdout(Stdio::piped()).spawn();
+    let mut scan = scan.expect("ssh-keyscan runs");
+    let keys = scan.stdout.take().expect("standard output was set to a pipe");
+    let shown = Command::new("ssh-keygen").args(["-l", "-f", "-"]).stdin(keys).output().expect("ssh-keygen runs");
+    scan.wait().expect("it is our child");
+    // `256 SHA256:... [127.0.0.1]:PORT (ED25519)`, a line a key.
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let shown: Vec<&str> = shown.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(shown, [told.as_str()]);
+    let timeline: Timeline = serde_json::from_str(&ssh_ok(&machine, "cat /run/bootwright/timeline.json")).unwrap();
+    let service = timeline.services.iter().find(|service| service.name == "ssh-host-key").unwrap();
+    assert_eq!(service.note, Some(format!("host key {told}")));
+    power_off(machine);
 }

@@ -3,7 +3,7 @@
 use crate::ganesha::{GANESHA, Ganesha, is_root};
 use crate::image::Image;
 use crate::server::Server;
-use crate::ssh::{key, power_off, ssh_ok};
+use crate::ssh::{key, power_off, ssh_ok, told_fingerprint};
 use crate::vm::{Running, runs, wait_until};
 use crate::{QEMU, need::have, tgt};
 use std::path::Path;
@@ -59,6 +59,7 @@ fn a_volume_is_made_once_and_found_again() {
     let image = image("state", RECIPE, server.port);
     let machine = Running::start(&image, &["--deadline-s", "180"]);
     assert!(image.console().contains("makes ext4 on the empty volume"), "{}", image.console());
+    let host_key = told_fingerprint(&image.console());
     let mounts = ssh_ok(&machine, "cat /proc/mounts");
     for mount in [" /srv ext4 rw", " /etc overlay rw", " /var/log tmpfs rw"] {
         assert!(mounts.contains(mount), "no {mount} in {mounts}");
@@ -70,6 +71,7 @@ fn a_volume_is_made_once_and_found_again() {
 
     let machine = Running::start(&image, &["--deadline-s", "180"]);
     assert!(!image.console().contains("makes ext4"), "{}", image.console());
+    assert_eq!(told_fingerprint(&image.console()), host_key, "sshd's key is on the volume too");
     ssh_ok(
         &machine,
         "cmp /usr/bin/busybox /srv/data && grep mine /etc/mine && grep root /etc/passwd && grep localhost /etc/hosts",

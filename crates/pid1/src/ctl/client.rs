@@ -1,7 +1,7 @@
 //! The commands' side: `bootwright-ctl`, `poweroff`, `reboot`, `halt`, and the login shell of an image without a shell.
 
 use super::logs::{self, parse_logs_args};
-use super::{COMMANDS, Reply, Request};
+use super::{COMMANDS, Reply, Request, host_key};
 use crate::modules::hardware;
 use bootwright_contract::json;
 use bootwright_contract::paths;
@@ -71,6 +71,8 @@ fn run_words(words: &[&str]) -> Option<u8> {
             say(&hardware(Path::new("/sys")));
             0
         }
+        // For the service of that name, not for people.
+        ["ssh-host-key", file] => host_key::run(file).map_or_else(|problem| complain(&problem, REFUSED), |()| 0),
         ["logs", rest @ ..] => show_logs(rest),
         _ => match parse_request(words) {
             Ok(request) => ask(Path::new(paths::CONTROL_SOCKET), &request),

@@ -3,6 +3,7 @@
 //! A request is one line of JSON ([`Request`]), the answer another ([`Reply`]); then PID1 closes the connection.
 
 mod client;
+mod host_key;
 mod logs;
 mod render;
 pub mod server;

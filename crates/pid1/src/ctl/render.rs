@@ -245,7 +245,13 @@ kubelet     backoff  -    2         -      -       exit status 1
                 waited_s: 0.0,
                 outcome: None,
             }],
-            services: vec![ServiceRecord { name: "sshd".into(), start_s: 1.25, ready_s: Some(1.5), restarts: 1 }],
+            services: vec![ServiceRecord {
+                name: "sshd".into(),
+                start_s: 1.25,
+                ready_s: Some(1.5),
+                restarts: 1,
+                note: None,
+            }],
             ..Timeline::default()
         };
         let expected = "\
