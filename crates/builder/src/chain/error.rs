@@ -20,6 +20,8 @@ pub enum ChainError {
     CommandLine { entry: String, length: usize, limit: usize },
     #[error("{origin}: the files of node `{node}`: {cause}")]
     Files { origin: Origin, node: String, cause: Box<TreeError> },
+    #[error("{origin}: the files of node `{node}` would hold secrets, and whoever asks the boot server gets them: {}", found.join(", "))]
+    Secrets { origin: Origin, node: String, found: Vec<String> },
     #[error("the segment of node `{node}`: {cause}")]
     Segment { node: String, cause: Box<PackError> },
     #[error("cannot {action} `{}`: {cause}", path.display())]
@@ -60,6 +62,10 @@ impl ChainError {
                 "the kernel and loaders cut it off: take words out of the recipe or of nodes.toml".into()
             }
             Self::Files { cause, .. } => cause.help(),
+            Self::Secrets { .. } => {
+                "let the node fetch them once it runs; or write `secrets = \"allowed\"` and `secrets_reason = \"...\"` for the node or in `[defaults]`"
+                    .into()
+            }
             Self::Segment { cause, .. } => cause.help(),
             Self::Io { .. } => "check the path, its permissions and the free space".into(),
             Self::NoOpenssl { .. } => "install it (Debian: `apt-get install openssl`), or leave the key out".into(),
@@ -73,7 +79,7 @@ impl From<ChainError> for Failure {
     fn from(e: ChainError) -> Self {
         let exit = match e {
             ChainError::NoImage { .. } | ChainError::NoDefault { .. } | ChainError::CommandLine { .. } => Exit::Usage,
-            ChainError::Files { .. } => Exit::Usage,
+            ChainError::Files { .. } | ChainError::Secrets { .. } => Exit::Usage,
             _ => Exit::Other,
         };
         Self { exit, message: e.to_string(), help: Some(e.help()) }

@@ -32,7 +32,7 @@ pub use images::{BootImage, load_images};
 pub use plan::{NodeEntry, Plan};
 pub use sign::Signer;
 
-use crate::emit::Staging;
+use crate::emit::{Readers, Staging};
 use crate::nodes::Nodes;
 use crate::ui::Ui;
 use serde::{Deserialize, Serialize};
@@ -79,11 +79,12 @@ pub struct Written {
 /// [`ChainError`]; what was there before is then still there.
 pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) -> Result<Written, ChainError> {
     let images = load_images(out)?;
-    let staging = Staging::start(out, FOLDER, INDEX)?;
     let plan = Plan::new(nodes, &images, signer.is_some())?;
+    let readers = if nodes.hold_secrets() { Readers::Group } else { Readers::All };
+    let staging = Staging::start(out, FOLDER, INDEX, readers)?;
     let index = Index { schema: SCHEMA, nodes: plan.nodes.iter().map(index_node).collect(), report: plan.report_url() };
-    for warning in plan.nodes.iter().flat_map(|node| &node.secrets) {
-        ui.say(format_args!("warning: {warning}"));
+    for allowed in plan.nodes.iter().filter_map(NodeEntry::secrets) {
+        ui.say(allowed);
     }
     write::write_all(&plan, &index, staging.dir())?;
     if let Some(signer) = signer {

@@ -29,8 +29,6 @@ pub struct NodeEntry<'a> {
     pub node: &'a Node,
     pub image: &'a BootImage,
     pub segment: Option<NodeSegment>,
-    /// What its own files give away.
-    pub secrets: Vec<String>,
     /// What it adds to the image's kernel command line, but for `bw.root`.
     words: Vec<String>,
 }
@@ -48,10 +46,9 @@ impl<'a> Plan<'a> {
                 let (origin, name, image) = (node.origin.clone(), node.name.clone(), node.image.clone());
                 return Err(ChainError::NoImage { origin, node: name, image, there: names() });
             };
-            let mut segment = node_segment(node)?;
-            let secrets = segment.as_mut().map(|s| std::mem::take(&mut s.secrets)).unwrap_or_default();
+            let segment = node_segment(node)?;
             let words = node_words(node, segment.as_ref());
-            entries.push(NodeEntry { node, image, segment, secrets, words });
+            entries.push(NodeEntry { node, image, segment, words });
         }
         let wanted = nodes.menu.default.clone().or_else(|| nodes.image.clone());
         let default = wanted.unwrap_or_else(|| images[0].name.clone());
@@ -120,6 +117,14 @@ impl NodeEntry<'_> {
     /// What it adds to the image's words, but for `bw.root`.
     pub fn own_words(&self) -> &[String] {
         &self.words
+    }
+
+    /// What is said of secrets that are allowed in its files and words.
+    pub fn secrets(&self) -> Option<String> {
+        let reason = self.node.secrets.as_ref()?;
+        let found = self.segment.as_ref().map(|s| s.secrets.join(", ")).filter(|found| !found.is_empty());
+        let found = found.map(|found| format!("; found {found}")).unwrap_or_default();
+        Some(format!("secrets are allowed for node `{}` ({}): {reason}{found}", self.node.name, self.node.origin))
     }
 
     /// Its own segment below `out/`.

@@ -6,6 +6,7 @@ use crate::local::is_in_overlay;
 use crate::nodes::Node;
 use crate::pack::{Compressor, PackError, archive_size, write_archive};
 use crate::recipe::{Compression, Overlay, SegmentName, VarValue, render_template};
+use crate::secrets::{Author, LOOKED_AT, in_file};
 use crate::segment::lay_out_node;
 use crate::tree::{Draft, add_overlay};
 use std::collections::BTreeMap;
@@ -14,9 +15,6 @@ use std::path::Path;
 /// The archive is compressed, so that it may stand at any offset behind the other initrds (init/initramfs.c wants a plain
 /// one at a multiple of 4). gzip: every kernel has it.
 const COMPRESSION: Compression = Compression::Gzip(9);
-/// What gives a secret away, and what it is.
-const SECRETS: [(&str, &str); 3] =
-    [("PRIVATE KEY-----", "a private key"), ("client-key-data:", "a client key"), ("token: ", "a token")];
 
 /// A node's own segment.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +22,7 @@ pub struct NodeSegment {
     pub bytes: Vec<u8>,
     /// Of its sums file: what `bw.node=` says.
     pub sums_sha256: Sha256,
-    /// What looks like a secret, in words.
+    /// What gives a secret away, by file and line.
     pub secrets: Vec<String>,
 }
 
@@ -42,7 +40,7 @@ pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
         let (origin, segment) = (node.origin.clone(), SegmentName::Config);
         let of_this = node.modes.iter().filter(|(inner, _)| is_in_overlay(dir, inner));
         let modes = of_this.map(|(inner, stated)| (inner.clone(), *stated)).collect();
-        let overlay = Overlay { origin, dir: dir.clone(), to: String::new(), segment, modes };
+        let overlay = Overlay { origin, dir: dir.clone(), to: String::new(), segment, modes, secrets: None };
         add_overlay(&overlay, &render, &mut draft).map_err(files)?;
     }
     draft.complete_parents().map_err(files)?;
@@ -50,16 +48,12 @@ pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
     let mut secrets = Vec::new();
     for entry in draft.tree.segment(SegmentName::Config) {
         let Kind::File(body) = &entry.entry.kind else { continue };
-        let text = body.read_start(1 << 20).map_err(ChainError::io("read", &body.place()))?;
-        let text = String::from_utf8_lossy(&text);
-        for (_, what) in SECRETS.iter().filter(|(mark, _)| text.contains(mark)) {
-            secrets.push(format!(
-                "`{}` of node `{}` looks like it holds {what}: `{}` is served to anyone who asks for it",
-                entry.entry.path,
-                node.name,
-                file_name(node)
-            ));
-        }
+        let bytes = body.read_start(LOOKED_AT).map_err(ChainError::io("read", &body.place()))?;
+        let found = in_file(&entry.entry.path, &bytes, Author::Own);
+        secrets.extend(found.iter().map(|secret| format!("`{}` {secret}", entry.entry.path)));
+    }
+    if node.secrets.is_none() && !secrets.is_empty() {
+        return Err(ChainError::Secrets { origin: node.origin.clone(), node: node.name.clone(), found: secrets });
     }
     let archive = lay_out_node(&draft.tree)
         .map_err(|e| packing(PackError::BadEntry { path: e.path, problem: "the image's own layout uses that path" }))?;

@@ -40,6 +40,8 @@ name = "n2"
 uuid = "{UUID}"
 address = "2001:db8::7/64"
 root = "iscsi://u:s@192.0.2.1/iqn.x"
+secrets = "allowed"
+secrets_reason = "a lab behind a door"
 ibft = true
 [[node]]
 name = "n3"
@@ -161,7 +163,7 @@ fn what_cannot_be_is_told() {
 }
 
 #[test]
-fn a_nodes_files_are_rendered_and_secrets_are_told() {
+fn a_nodes_files_are_rendered_and_secrets_are_refused_or_told() {
     let dir = tempfile::tempdir().unwrap();
     let overlay = dir.path().join("files/etc/lab");
     std::fs::create_dir_all(&overlay).unwrap();
@@ -172,13 +174,15 @@ fn a_nodes_files_are_rendered_and_secrets_are_told() {
     let path = dir.path().join("nodes.toml");
     std::fs::write(&path, node).unwrap();
     let (nodes, images) = (crate::nodes::load_nodes(&path).unwrap(), images());
+    let error = Plan::new(&nodes, &images, false).unwrap_err();
+    assert!(error.to_string().contains("`etc/lab/kubeconfig` line 2: a password or token"), "{error}");
+    std::fs::write(&path, format!("{node}secrets = \"allowed\"\nsecrets_reason = \"a lab\"\n")).unwrap();
+    let nodes = crate::nodes::load_nodes(&path).unwrap();
+    assert!(nodes.hold_secrets());
     let plan = Plan::new(&nodes, &images, false).unwrap();
     let entry = &plan.nodes[0];
-    assert!(
-        entry.secrets[0].starts_with("`etc/lab/kubeconfig` of node `n1` looks like it holds a token"),
-        "{:?}",
-        entry.secrets
-    );
+    let told = entry.secrets().unwrap();
+    assert!(told.ends_with(": a lab; found `etc/lab/kubeconfig` line 2: a password or token"), "{told}");
     let segment = entry.segment.as_ref().unwrap();
     let sums = format!("bw.node={}", segment.sums_sha256);
     assert!(plan.node_words(entry).contains(&sums));

@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::kmod::Unserved;
 use crate::pipeline::{self, BuildOutcome, BuildRequest, Options};
 use crate::recipe::RootMode;
+use crate::secrets::Allowance;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ struct Document<'a> {
     violations: Vec<Violation>,
     /// Modaliases of `[kernel] modaliases` that nothing serves.
     unserved: &'a [Unserved],
+    /// Secrets that the recipe allows in the image.
+    secrets: &'a [Allowance],
 }
 
 pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
@@ -84,6 +87,7 @@ fn document(outcome: &BuildOutcome) -> Document<'_> {
         budget: &outcome.budget,
         violations: outcome.budget.violations(),
         unserved: &outcome.unserved,
+        secrets: &outcome.secrets,
     }
 }
 
@@ -104,5 +108,6 @@ fn text(outcome: &BuildOutcome) -> String {
         unserved.push_str("\nno module serves these modaliases:\n");
         outcome.unserved.iter().for_each(|u| unserved.push_str(&format!("  {} ({})\n", u.modalias, u.origin)));
     }
-    format!("{lock}{table}{unserved}\n{last}\n")
+    let secrets: String = outcome.secrets.iter().map(|allowed| format!("\n{allowed}\n")).collect();
+    format!("{lock}{table}{unserved}{secrets}\n{last}\n")
 }

@@ -4,6 +4,7 @@ use super::{EmitError, Image, SourceRecord};
 use crate::budget::Earlier;
 use crate::entry::{Kind, Sha256};
 use crate::recipe::{RootMode, SegmentName};
+use crate::secrets::Allowance;
 use crate::segment::ComponentShare;
 use crate::tree::{Reason, TreeEntry};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootRecord>,
     pub sources: Vec<SourceRecord>,
+    /// That the recipe allows in the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Allowance>,
     /// Program -> version.
     pub tools: BTreeMap<String, String>,
     /// By segment and path.
@@ -172,6 +176,7 @@ pub fn new_manifest(
             components: root.segment.components.clone(),
         }),
         sources: image.sources.to_vec(),
+        secrets: image.secrets.to_vec(),
         tools: tools(image),
         files: image.build.tree.entries.values().map(file_record).collect(),
     }

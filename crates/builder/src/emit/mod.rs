@@ -15,12 +15,13 @@ mod write;
 
 pub use error::EmitError;
 pub use ipxe::MANIFEST_WORD;
-pub(crate) use staging::Staging;
+pub(crate) use staging::{Readers, Staging};
 pub(crate) use write::write_file;
 
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
 use crate::recipe::{CheckedRecipe, RootMode};
+use crate::secrets::Allowance;
 use crate::segment::{NetworkRoot, PackedSegment};
 use crate::signing::SigningKey;
 use crate::source::{PackageFacts, Pin};
@@ -42,6 +43,8 @@ pub struct Image<'a> {
     /// Content id, hex.
     pub image_id: &'a str,
     pub sources: &'a [SourceRecord],
+    /// That the recipe allows in it.
+    pub secrets: &'a [Allowance],
     /// Seconds since 1970 of the lock: the only time in what is written.
     pub time: u64,
     /// Who signs the root image, and its serial.
@@ -87,7 +90,8 @@ const SUMS: &str = "SHA256SUMS";
 /// # Errors
 /// [`EmitError`]; what was there before is then still there.
 pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, EmitError> {
-    let staging = Staging::start(out, &image.recipe.image_name(), MANIFEST)?;
+    let readers = if image.secrets.is_empty() { Readers::All } else { Readers::Group };
+    let staging = Staging::start(out, &image.recipe.image_name(), MANIFEST, readers)?;
     staging.make_folder("segments")?;
     let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
     let dir = staging.dir();

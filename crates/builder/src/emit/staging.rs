@@ -9,11 +9,20 @@ use super::EmitError;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Logs of smoke tests, which outlive a rebuild.
 const SMOKE: &str = "smoke";
+
+/// Who may read what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Everybody on this machine: a web server of another user.
+    All,
+    /// The owner and the folder's group: there are secrets in it.
+    Group,
+}
 
 #[derive(Debug)]
 pub struct Staging {
@@ -25,7 +34,7 @@ pub struct Staging {
 
 impl Staging {
     /// Starts the folder `name` of `out`. `marker`: a file that every folder of that kind holds, so that nothing else is replaced.
-    pub fn start(out: &Path, name: &str, marker: &str) -> Result<Self, EmitError> {
+    pub fn start(out: &Path, name: &str, marker: &str, readers: Readers) -> Result<Self, EmitError> {
         std::fs::create_dir_all(out).map_err(EmitError::io("make", out))?;
         let path = out.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
@@ -35,6 +44,9 @@ impl Staging {
         check_ours(&target, marker)?;
         remove_leftover(&dir, &target)?;
         make_dir(&dir)?;
+        if readers == Readers::Group {
+            close(&dir, &target)?;
+        }
         Ok(Self { out: out.into(), dir, target, _lock: lock })
     }
 
@@ -81,6 +93,15 @@ fn make_dir(path: &Path) -> Result<(), EmitError> {
     std::fs::create_dir(path).map_err(EmitError::io("make", path))?;
     // A web server of another user reads it: the umask does not count.
     std::fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(EmitError::io("make", path))
+}
+
+/// Closes a folder to others. The group stays that of the folder which it replaces: a web server's, perhaps.
+fn close(dir: &Path, target: &Path) -> Result<(), EmitError> {
+    if let Ok(old) = target.metadata() {
+        // Only a member may give a folder to a group; else it stays the builder's.
+        let _ = std::os::unix::fs::chown(dir, None, Some(old.gid()));
+    }
+    std::fs::set_permissions(dir, Permissions::from_mode(0o750)).map_err(EmitError::io("close", dir))
 }
 
 /// Replacing a folder deletes what is in it: it must be an earlier image, or hold nothing but logs of smoke tests.

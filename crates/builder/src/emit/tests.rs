@@ -83,6 +83,7 @@ fn recipe() -> CheckedRecipe {
         shutdown_timeout_s: 30,
         budget: Budget { boot_files_mb: Some(1.0), ..Budget::default() },
         smoke: Smoke { ram_mib: 512, smp: 1, deadline_s: 60, expect: Vec::new(), cmdline: Vec::new() },
+        secrets: Vec::new(),
     }
 }
 
@@ -161,6 +162,7 @@ impl Lab {
             root: None,
             image_id: "0123abcd",
             sources: &self.sources,
+            secrets: &[],
             time: 1_795_253_431,
             signing: None,
         };

@@ -222,6 +222,7 @@ fn manifest() -> Manifest {
         segments: Vec::new(),
         root: None,
         sources: Vec::new(),
+        secrets: Vec::new(),
         tools: Default::default(),
         files: vec![
             record("sbin", FileKind::Symlink, Some("usr/sbin"), Reason::Inline),

@@ -9,6 +9,7 @@ use crate::recipe::node::{At, Node as Toml, Value, parse_node};
 use crate::recipe::problem::{Found, Problem};
 use crate::recipe::sources::{SourceFile, Sources};
 use crate::recipe::{Origin, RootMode, VarValue, check_schema, image_name};
+use crate::secrets::{Word, in_value, secret_words};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -92,6 +93,8 @@ fn with_defaults(file: NodeFile, defaults: &DefaultsFile) -> NodeFile {
         dns: file.dns.or_else(|| defaults.dns.clone()),
         cmdline: file.cmdline.or_else(|| defaults.cmdline.clone()),
         overlay: file.overlay.or_else(|| defaults.overlay.clone()),
+        secrets: file.secrets.or(defaults.secrets),
+        secrets_reason: file.secrets_reason.or_else(|| defaults.secrets_reason.clone()),
         ..file
     }
 }
@@ -178,6 +181,7 @@ impl Check<'_> {
             uuid: self.uuid(node, written.file.uuid.as_deref(), &origin),
             cmdline: self.cmdline(&written),
             modes: self.modes(node, defaults_at, &overlays),
+            secrets: self.secrets(&written, &roots, &name),
             overlays,
             image: image_name(&recipe, mode),
             vars,
@@ -322,6 +326,28 @@ impl Check<'_> {
             found.push(dir);
         }
         found
+    }
+
+    /// Why secrets are allowed; without it, those in the node's roots and words are problems.
+    fn secrets(&mut self, written: &Written<'_>, roots: &[String], name: &str) -> Option<String> {
+        let at = written.of("secrets");
+        match (written.file.secrets, &written.file.secrets_reason) {
+            (Some(_), Some(reason)) if !reason.trim().is_empty() => return Some(reason.trim().into()),
+            (Some(_), _) => {
+                let place = format!("node `{name}`");
+                self.report(at.at_of("secrets"), Problem::MissingKey { key: "secrets_reason".into(), place });
+            }
+            (None, _) => {}
+        }
+        let place = || format!("node `{name}`");
+        for (i, what) in roots.iter().enumerate().filter_map(|(i, root)| Some((i, in_value(root)?))) {
+            self.report(written.of("root").at_item("root", i), Problem::Secret { what, place: place() });
+        }
+        let words = written.file.cmdline.iter().flatten().map(String::as_str);
+        for Word { at, what } in secret_words(words) {
+            self.report(written.of("cmdline").at_item("cmdline", at), Problem::Secret { what, place: place() });
+        }
+        None
     }
 
     /// Those of the defaults, and over them the node's own; each of these must be in one of its overlays.

@@ -1,6 +1,6 @@
 //! `nodes.toml` as it is written. Its JSON schema is derived from these types, and files are checked against it.
 
-use crate::recipe::file::{OneOrMany, Scalar};
+use crate::recipe::file::{OneOrMany, Scalar, SecretsWord};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -64,6 +64,10 @@ pub struct DefaultsFile {
     pub overlay: Option<OneOrMany>,
     #[serde(default)]
     pub modes: BTreeMap<String, String>,
+    /// `allowed`: secrets may be in the files and words of a node, which whoever asks the boot server gets. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
     #[serde(default)]
     pub vars: BTreeMap<String, Scalar>,
 }
@@ -97,6 +101,10 @@ pub struct NodeFile {
     /// `[defaults]`.
     #[serde(default)]
     pub modes: BTreeMap<String, String>,
+    /// `allowed`: secrets may be in the files and words of a node, which whoever asks the boot server gets. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
     /// Variables for templates, beside `name`, `hostname`, `address`, `prefix`, `gateway`, `mac`, `uuid` and `recipe`.
     #[serde(default)]
     pub vars: BTreeMap<String, Scalar>,

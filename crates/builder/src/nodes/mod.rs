@@ -28,6 +28,13 @@ pub struct Nodes {
     pub nodes: Vec<Node>,
 }
 
+impl Nodes {
+    /// Secrets are allowed for one of them.
+    pub fn hold_secrets(&self) -> bool {
+        self.nodes.iter().any(|node| node.secrets.is_some())
+    }
+}
+
 /// The boot server, as machines see it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Server {
@@ -94,6 +101,8 @@ pub struct Node {
     pub overlays: Vec<PathBuf>,
     /// Permissions and owners in the overlays that are not the usual ones.
     pub modes: Modes,
+    /// Why secrets are allowed in its files and words.
+    pub secrets: Option<String>,
     pub vars: BTreeMap<String, VarValue>,
 }
 

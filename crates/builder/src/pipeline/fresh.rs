@@ -9,6 +9,7 @@ use crate::error::{Exit, Failure};
 use crate::kmod::Unserved;
 use crate::lock::Lock;
 use crate::recipe::{CheckedRecipe, SourceSpec};
+use crate::secrets::Allowance;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +27,7 @@ struct Record {
     files: Vec<FileStamp>,
     budget: BudgetReport,
     unserved: Vec<Unserved>,
+    secrets: Vec<Allowance>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,7 @@ pub struct Found {
     pub image_id: String,
     pub budget: BudgetReport,
     pub unserved: Vec<Unserved>,
+    pub secrets: Vec<Allowance>,
 }
 
 /// Exit code 1.
@@ -117,13 +120,14 @@ pub fn with_lock(inputs: &Sha256, lock: &Lock) -> Sha256 {
 pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<Found> {
     let record: Record = serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()?;
     let same = record.inputs == *inputs && stamps(dir).ok()? == record.files;
-    same.then_some(Found { image_id: record.image_id, budget: record.budget, unserved: record.unserved })
+    let Record { image_id, budget, unserved, secrets, .. } = record;
+    same.then_some(Found { image_id, budget, unserved, secrets })
 }
 
 /// Records a finished build; nobody else may replace the image meanwhile.
 pub fn remember(dir: &Path, inputs: &Sha256, found: &Found) -> Result<(), FreshError> {
-    let Found { image_id, budget, unserved } = found.clone();
-    let record = Record { inputs: *inputs, image_id, files: stamps(dir)?, budget, unserved };
+    let Found { image_id, budget, unserved, secrets } = found.clone();
+    let record = Record { inputs: *inputs, image_id, files: stamps(dir)?, budget, unserved, secrets };
     let path = dir.join(RECORD);
     let failed = |cause| FreshError::Write { path: path.clone(), cause };
     let text = serde_json::to_vec(&record).map_err(|e| failed(e.into()))?;

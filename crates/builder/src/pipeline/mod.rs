@@ -8,7 +8,7 @@ mod packing;
 pub mod renew;
 
 use crate::budget::BudgetReport;
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheError};
 use crate::emit::{self, SourceRecord};
 use crate::entry::Body;
 use crate::error::Failure;
@@ -16,12 +16,15 @@ use crate::kmod::Unserved;
 use crate::lock::{LockDiff, load_lock};
 use crate::pid1;
 use crate::recipe::{CheckedRecipe, RootMode, load_recipe, render_template};
+use crate::secrets::{Allowance, check_tree};
 use crate::source::{Context, Pool, Settings};
 use crate::tree::{Inputs, TreeBuild, build_tree};
 use crate::ui::Ui;
 use fetching::fetch_and_open;
 use keys::Keys;
 use renew::{Renewed, pins_of};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// What every run of the pipeline is told.
@@ -77,6 +80,8 @@ pub struct BuildOutcome {
     pub budget: BudgetReport,
     /// Modaliases of the recipe's machines that nothing serves.
     pub unserved: Vec<Unserved>,
+    /// Secrets that the recipe allows in it.
+    pub secrets: Vec<Allowance>,
 }
 
 /// Builds an image, or finds that it is there already.
@@ -94,6 +99,7 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         reused: Vec::new(),
         budget: found.budget,
         unserved: found.unserved,
+        secrets: found.secrets,
     };
     let keys = Keys::load(&recipe, request)?;
     let inputs = keys.with(&fresh::inputs(&recipe, &pid1)?);
@@ -105,9 +111,11 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
     let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
     let build = tree_of(&recipe, &pools, &pid1, options)?;
+    let secrets = check_tree(&recipe, &build.tree, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
     let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
     let sources = source_records(&recipe, &pools, &renewed);
+    close_segments(&packing, &secrets)?;
     let image = emit::Image {
         recipe: &recipe,
         build: &build,
@@ -115,12 +123,14 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
         root: packing.root.as_ref(),
         image_id: &packing.image_id,
         sources: &sources,
+        secrets: &secrets,
         time: renewed.lock.time,
         signing: keys.signing.as_ref().map(|key| (key, serial)),
     };
     let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
     let budget = emitted.budget.clone();
-    let made = fresh::Found { image_id: packing.image_id.clone(), budget, unserved: build.kernel.unserved.clone() };
+    let unserved = build.kernel.unserved.clone();
+    let made = fresh::Found { image_id: packing.image_id.clone(), budget, unserved, secrets };
     if emitted.budget.violations().is_empty() {
         fresh::remember(&dir, &fresh::with_lock(&inputs, &renewed.lock), &made)?;
     }
@@ -136,6 +146,16 @@ pub fn lock(options: &Options) -> Result<(CheckedRecipe, Renewed), Failure> {
     let all: Vec<&str> = recipe.components.iter().map(|c| c.name.as_str()).collect();
     let renewed = renew::renew(&recipe, options, old, &all)?;
     Ok((recipe, renewed))
+}
+
+/// Segments that hold secrets are for nobody else in the cache either.
+fn close_segments(packing: &packing::Packing, secrets: &[Allowance]) -> Result<(), Failure> {
+    let packed = packing.segments.iter().chain(packing.root.as_ref().map(|root| &root.segment));
+    for segment in packed.filter(|segment| secrets.iter().any(|allowed| allowed.segment == segment.name)) {
+        let dir = segment.path.parent().expect("it lies in a folder of the cache");
+        std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(CacheError::io("close", dir))?;
+    }
+    Ok(())
 }
 
 fn tree_of(

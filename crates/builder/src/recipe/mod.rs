@@ -24,6 +24,7 @@ pub use schema::recipe_schema;
 pub use vars::{TemplateError, render_template};
 
 use crate::local::Modes;
+use crate::secrets::Allowance;
 use bootwright_contract as contract;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -79,6 +80,8 @@ pub struct CheckedRecipe {
     pub shutdown_timeout_s: u32,
     pub budget: Budget,
     pub smoke: Smoke,
+    /// Secrets that are allowed outside of overlays and components.
+    pub secrets: Vec<Allowance>,
 }
 
 impl CheckedRecipe {
@@ -164,6 +167,8 @@ pub struct Component {
     /// paths, each ended by a line's end.
     pub join: Option<String>,
     pub segment: SegmentName,
+    /// Why secrets are allowed in it.
+    pub secrets: Option<String>,
 }
 
 /// The segment that something goes to.
@@ -298,6 +303,8 @@ pub struct Overlay {
     pub segment: SegmentName,
     /// Permissions and owners that are not the usual ones.
     pub modes: Modes,
+    /// Why secrets are allowed in it.
+    pub secrets: Option<String>,
 }
 
 /// A file, folder or link written in the recipe itself.

@@ -69,6 +69,8 @@ pub enum Problem {
     BadModalias { file: String, line: u32, found: String },
     #[error("{what} cannot be {place}: {reason}")]
     CannotBe { what: String, place: &'static str, reason: &'static str, instead: &'static str },
+    #[error("{what} in {place}: whoever can fetch the image can read it")]
+    Secret { what: &'static str, place: String },
     #[error("{cause}")]
     Unfit { cause: String },
 }
@@ -120,6 +122,9 @@ impl Problem {
             }
             Self::NotUsed { key, .. } => format!("take `{key}` out"),
             Self::CannotBe { instead, .. } => (*instead).into(),
+            Self::Secret { place, .. } => format!(
+                "let the node fetch it once it runs; or write `secrets = \"allowed\"` and `secrets_reason = \"...\"` in {place}"
+            ),
             Self::Unfit { .. } => "see the recipe reference, docs/recipes.md".into(),
         }
     }

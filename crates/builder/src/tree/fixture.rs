@@ -40,6 +40,7 @@ pub fn component(name: &str, paths: &[&str]) -> Component {
         rename: BTreeMap::new(),
         join: None,
         segment: SegmentName::Root,
+        secrets: None,
     }
 }
 
@@ -171,5 +172,6 @@ fn empty_recipe() -> CheckedRecipe {
         shutdown_timeout_s: 1,
         budget: Budget::default(),
         smoke: Smoke { ram_mib: 256, smp: 1, deadline_s: 1, expect: Vec::new(), cmdline: Vec::new() },
+        secrets: Vec::new(),
     }
 }

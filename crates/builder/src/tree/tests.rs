@@ -191,6 +191,7 @@ fn a_body_that_no_archive_holds_is_refused_before_it_is_read() {
         to: String::new(),
         segment: SegmentName::Root,
         modes: Modes::new(),
+        secrets: None,
     });
     assert!(f.error().contains("`huge` of `overlay` (test.toml:80) is too large: 107374182400 bytes"), "{}", f.error());
 }
@@ -216,7 +217,7 @@ fn overlays_have_modes_of_their_own() {
     let (dir, modes) = (disk.path(), Modes::new());
     let overlay = |to: &str, segment| {
         let modes = modes.clone();
-        Overlay { origin: origin(80), dir: dir.into(), to: to.into(), segment, modes }
+        Overlay { origin: origin(80), dir: dir.into(), to: to.into(), segment, modes, secrets: None }
     };
     f.recipe.overlays = vec![overlay("", SegmentName::Config), overlay("/opt/", SegmentName::Root)];
     let tree = f.build().unwrap().tree;
@@ -245,7 +246,7 @@ fn open_overlay(f: &mut Fixture) -> tempfile::TempDir {
     std::fs::set_permissions(disk.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (origin, dir) = (origin(80), disk.path().into());
     let segment = SegmentName::Root;
-    f.recipe.overlays.push(Overlay { origin, dir, to: String::new(), segment, modes: Modes::new() });
+    f.recipe.overlays.push(Overlay { origin, dir, to: String::new(), segment, modes: Modes::new(), secrets: None });
     disk
 }
 

@@ -164,7 +164,8 @@ fn a_nodes_iscsi_root_is_taken_over_from_ipxe() {
     let tgt = Tgt::start(Target { incoming, ..Target::open(&image.dir().join("root.img")) });
     let lab = Lab::new(&image);
     let root = format!(
-        "root = \"iscsi://node:secret%20of%20the%20node@10.0.2.2:{}/{}/1?initiator=iqn.2024-07.lab:from-ipxe\"",
+        "root = \"iscsi://node:secret%20of%20the%20node@10.0.2.2:{}/{}/1?initiator=iqn.2024-07.lab:from-ipxe\"\n\
+         secrets = \"allowed\"\nsecrets_reason = \"a lab of one machine\"",
         tgt.port(),
         tgt::NAME
     );

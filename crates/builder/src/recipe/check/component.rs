@@ -58,6 +58,7 @@ impl Check<'_> {
             rename,
             join,
             segment: file.segment,
+            secrets: file.secrets.and(file.secrets_reason),
         })
     }
 

@@ -22,7 +22,8 @@ impl Check<'_> {
         self.check_there(at, "folder", &dir, Path::is_dir);
         let to = self.image_path(node.at_of("to"), &file.to);
         let modes = self.modes(node);
-        enabled.then(|| Overlay { origin: self.origin(node.at), dir, to, segment: file.segment, modes })
+        let secrets = file.secrets.and(file.secrets_reason);
+        enabled.then(|| Overlay { origin: self.origin(node.at), dir, to, segment: file.segment, modes, secrets })
     }
 
     /// Permissions and owners by path below a folder.

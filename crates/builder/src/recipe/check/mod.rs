@@ -5,6 +5,7 @@ mod files;
 mod image;
 mod kernel;
 mod network;
+mod secrets;
 mod service;
 mod source;
 mod state;
@@ -64,6 +65,7 @@ impl<'a> Check<'a> {
             Fill { vars: &self.vars, declared: &self.declared, sources: self.sources, problems: self.problems };
         fill.recipe(&mut tree);
         let name = self.recipe_name(&tree, stem);
+        let secrets = self.secrets(&tree);
         let components = self.components(&tree);
         let mut root = self.root(&tree, &name);
         let kernel = self.kernel(&tree, root.as_ref(), &mut files_read);
@@ -120,6 +122,7 @@ impl<'a> Check<'a> {
             shutdown_timeout_s,
             budget: budget?,
             smoke: smoke?,
+            secrets,
         })
     }
 

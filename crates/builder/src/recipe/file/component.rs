@@ -1,6 +1,6 @@
 //! `[[component]]` and its sources, as written.
 
-use super::{program_mode, yes};
+use super::{SecretsWord, program_mode, yes};
 use crate::recipe::SegmentName;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -34,6 +34,10 @@ pub struct ComponentFile {
     pub rename: BTreeMap<String, String>,
     /// Path in the image of one file that the contents of the wanted files become, in the order of their paths.
     pub join: Option<String>,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
     #[serde(default = "root_segment")]
     pub segment: SegmentName,
 }

@@ -1,6 +1,6 @@
 //! `[root]`, `[pack]`, `[budget]` and `[smoke]`, as written.
 
-use super::{OneOrMany, program_mode};
+use super::{OneOrMany, SecretsWord, program_mode};
 use crate::recipe::{Expectation, RootMode};
 use bootwright_contract as contract;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -50,6 +50,10 @@ pub struct RootFile {
     /// With `trust`: refuse roots whose serial is lower than that of this build.
     #[serde(default)]
     pub refuse_downgrade: bool,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
 }
 
 /// `"wait"`, or `{ reboot_after_s = 300 }`.

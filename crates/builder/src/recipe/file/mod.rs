@@ -148,6 +148,10 @@ pub struct KernelFile {
     /// Globs below `lib/firmware/`: declared files that this image does without.
     #[serde(default)]
     pub firmware_skip: Vec<String>,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
 }
 
 fn no_firmware() -> Firmware {
@@ -169,6 +173,10 @@ pub struct OverlayFile {
     /// Path below the folder -> octal permissions, perhaps with an owner: `0640`, `0640 0:42`.
     #[serde(default)]
     pub modes: BTreeMap<String, String>,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
 }
 
 /// Exactly one of `content`, `link`, `dir` and `init`.
@@ -198,8 +206,19 @@ pub struct InlineFileFile {
     pub uid: u32,
     #[serde(default)]
     pub gid: u32,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
     #[serde(default = "config_segment")]
     pub segment: SegmentName,
+}
+
+/// The one word of `secrets`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretsWord {
+    Allowed,
 }
 
 fn config_segment() -> SegmentName {

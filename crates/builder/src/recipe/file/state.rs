@@ -1,6 +1,6 @@
 //! `[state]` and `[watchdog]`, as written.
 
-use super::{program_mode, yes};
+use super::{SecretsWord, program_mode, yes};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,6 +22,10 @@ pub struct StateFile {
     pub folder: Option<String>,
     /// Keep the image's files visible below what is written; default: for `/etc` only.
     pub overlay: Option<bool>,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
 }
 
 /// A file system that can be made on first use.

@@ -1,6 +1,6 @@
 //! Services and the other settings for PID1, as written.
 
-use super::yes;
+use super::{SecretsWord, yes};
 use bootwright_contract as contract;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
@@ -52,6 +52,10 @@ pub struct ServiceFile {
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub oom_score_adj: i32,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
 }
 
 fn ready_timeout_s() -> u32 {
@@ -129,6 +133,10 @@ pub struct ReportFile {
     /// Address that PID1 posts to how far the boot is, as JSON: `http://HOST[:PORT]/PATH`. An empty host (`http://:8080/report`)
     /// is the server that the machine was booted from.
     pub url: Option<String>,
+    /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
+    pub secrets: Option<SecretsWord>,
+    /// Why they are there.
+    pub secrets_reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

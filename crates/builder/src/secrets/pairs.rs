@@ -1,0 +1,117 @@
+//! Values that are a secret by the name of their key: `token: x`, `--password=x`, `SECRET=x`.
+
+use super::Secret;
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// How names of secret values end, in lower case and without `-`, `_` and `.`.
+const ENDS: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "secretin",
+    "token",
+    "apikey",
+    "secretkey",
+    "privatekey",
+    "accesskey",
+    "clientkeydata",
+    "certificatekey",
+    "presharedkey",
+    "psk",
+];
+/// Values that say no secret.
+const WORDS: [&str; 14] = [
+    "true", "false", "null", "none", "nil", "yes", "no", "on", "off", "optional", "required", "redacted", "default",
+    "files",
+];
+
+static PAIR: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"([A-Za-z][A-Za-z0-9_.-]*)["']?[ \t]*[:=][ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|([^\s"'][^\n]*))"#)
+        .expect("the form is written here")
+});
+
+/// Pairs in a text, by line. Lines of comments are left out.
+pub fn find(path: &str, text: &str) -> Vec<Secret> {
+    let mut found = Vec::new();
+    // nsswitch.conf(5) says where passwords are looked up.
+    if path.ends_with("nsswitch.conf") {
+        return found;
+    }
+    for (line, text) in (1..).zip(text.lines()) {
+        let comment = ["#", "//", ";", "--", "*", "<!--"].iter().any(|start| text.trim_start().starts_with(start));
+        if !comment && PAIR.captures_iter(text).any(|pair| is_secret(&pair)) {
+            found.push(Secret { line, what: "a password or token" });
+        }
+    }
+    found
+}
+
+fn is_secret(pair: &regex::Captures<'_>) -> bool {
+    let key = &pair[1];
+    let quoted = pair.get(2).or(pair.get(3)).map(|value| value.as_str());
+    match (quoted, pair.get(4)) {
+        (Some(value), _) => is_secret_pair(key, value),
+        // Without quotes it may be an expression of a program; it ends where the next one begins.
+        (None, Some(rest)) => {
+            let value = rest.as_str().split(" #").next().unwrap_or_default();
+            let value = value.trim_end().trim_end_matches([',', ';', '}', ']']).trim_end();
+            let expression = value.contains(['(', ')', '[', ']', '{', '}', '$']) || is_secret_name(value);
+            !expression && is_secret_pair(key, value)
+        }
+        (None, None) => false,
+    }
+}
+
+/// Whether a value under that name is a secret.
+pub fn is_secret_pair(key: &str, value: &str) -> bool {
+    is_secret_name(key) && !is_placeholder(value)
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    ENDS.iter().any(|end| plain.ends_with(end))
+}
+
+/// Nothing, a path, a reference, a type, or a word that stands for a value.
+pub fn is_placeholder(value: &str) -> bool {
+    let value = value.trim();
+    let first = value.chars().next();
+    let reference = value.starts_with(['/', '$', '<', '{', '[', '*', '%', '~', '|', '>', '&', '.']);
+    let prefix = ["file:", "env:", "unix:"].iter().any(|start| value.starts_with(start));
+    let word = WORDS.contains(&value.to_ascii_lowercase().as_str());
+    let number = value.len() < 6 && value.bytes().all(|b| b.is_ascii_digit());
+    // `xxxx`, `----`
+    let filler = value.len() > 1 && value.chars().all(|c| Some(c) == first);
+    // `PASSWORD`, `YOUR_TOKEN`: how manuals write what the reader fills in.
+    let filled_in = is_secret_name(value) && value.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'-');
+    value.is_empty() || reference || prefix || word || number || filler || filled_in
+}
+
+/// A word of a command line that is a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Its place in the list.
+    pub at: usize,
+    pub what: &'static str,
+}
+
+/// Secrets among words: `--token=x`, `--token x`, `rd.iscsi.password=x`, and any word that is one by its form.
+pub fn secret_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<Word> {
+    let mut found = Vec::new();
+    let mut option: Option<&str> = None;
+    for (at, word) in words.into_iter().enumerate() {
+        let what = "a password or token";
+        let by_name = match (option.take(), word.split_once('=')) {
+            (_, Some((key, value))) if is_secret_pair(key, value) => true,
+            (Some(option), _) => !word.starts_with('-') && is_secret_pair(option, word),
+            (None, _) => false,
+        };
+        option = Some(word).filter(|word| word.starts_with('-') && !word.contains('='));
+        if let Some(what) = super::in_value(word).or(by_name.then_some(what)) {
+            found.push(Word { at, what });
+        }
+    }
+    found
+}
