@@ -3,7 +3,15 @@
 
 pub mod background;
 pub mod cmdline;
+pub mod failure;
+pub mod files;
+pub mod firmware_uuid;
+pub mod identity;
 pub mod memory;
+pub mod mount_options;
 pub mod order;
+pub mod spawn;
 pub mod sys;
 pub mod wake;
+
+pub use failure::Failure;

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod console;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod hex;
 pub mod json;
 pub mod manifest;
 pub mod modalias;

@@ -7,6 +7,7 @@
 
 use super::dhcp::options::{class_prefix, parse_host_name, parse_mask};
 use super::netlink::address::Cidr;
+use bootwright_contract::hex;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of a MAC as text.
@@ -246,25 +247,15 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     };
     let mut mac = [0; 6];
     for (byte, part) in mac.iter_mut().zip(parts) {
-        // `from_str_radix` would take a sign.
-        let hex = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
-        *byte = hex.then(|| u8::from_str_radix(part, 16).ok())??;
+        let [one] = hex::decode(part.as_bytes())?[..] else { return None };
+        *byte = one;
     }
     Some(mac)
 }
 
 /// A MAC as people write it.
 pub fn format_mac(mac: &[u8; 6]) -> String {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(17);
-    for (i, byte) in mac.iter().enumerate() {
-        if i > 0 {
-            text.push(':');
-        }
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 0xf)]));
-    }
-    text
+    mac.map(|byte| hex::encode(&[byte])).join(":")
 }
 
 #[cfg(test)]

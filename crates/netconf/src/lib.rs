@@ -10,7 +10,6 @@ pub mod dns;
 pub mod domain;
 pub mod engine;
 pub mod files;
-pub mod firmware_uuid;
 pub mod ip_param;
 mod link_param;
 pub mod netlink;

@@ -35,7 +35,7 @@ const SHUNNED_TRIES: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     pub mac: [u8; 6],
-    /// The machine's UUID as the firmware's PXE sends it in option 97; see [`crate::firmware_uuid`].
+    /// The machine's UUID as the firmware's PXE sends it in option 97; see [`bootwright_base::firmware_uuid`].
     pub uuid: Option<[u8; 16]>,
     /// Sent as option 12, so that the server can put it into DNS.
     pub hostname: Option<String>,

@@ -3,7 +3,7 @@
 use super::lease::{LeaseError, parse_lease};
 use super::machine::{ACK, Action, Client, DISCOVER, Machine, Millis, NAK, OFFER, REQUEST};
 use super::packet::{Packet, parse_packet};
-use crate::firmware_uuid::FirmwareUuid;
+use bootwright_base::firmware_uuid::FirmwareUuid;
 use std::net::Ipv4Addr;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];

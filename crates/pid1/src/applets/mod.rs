@@ -2,7 +2,6 @@
 
 mod modprobe;
 mod mount;
-pub mod options;
 mod umount;
 
 use std::process::ExitCode;

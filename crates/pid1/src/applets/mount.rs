@@ -1,7 +1,7 @@
 //! `mount`, as kubelet, CNI plugins and people call it: mount(8) without fstab and without helpers.
 //! Exit status as mount(8): 0 done, 1 wrong usage, 32 the mount failed.
 
-use super::options::{Flags, parse_options, propagation};
+use bootwright_base::mount_options::{Flags, parse_options, propagation};
 use bootwright_base::sys::{Mount, Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;

@@ -1,6 +1,6 @@
 //! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
 
-use crate::power::parse_mount_points;
+use crate::run::power::parse_mount_points;
 use bootwright_base::sys::{Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MntFlags;

@@ -1,7 +1,7 @@
 //! Modules for the devices that are there, and for those that come later.
 
 use super::{Index, Loader, Uevents};
-use crate::boot::Boot;
+use crate::boot::machine::Boot;
 use bootwright_base::background;
 use bootwright_base::order;
 use std::collections::HashSet;

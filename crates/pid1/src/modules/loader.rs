@@ -1,7 +1,7 @@
 //! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
 
 use super::index::Index;
-use crate::verify::{self, VerifyError};
+use crate::boot::verify::{self, VerifyError};
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::Sys;
 use bootwright_contract::modalias::kernel_name;

@@ -12,8 +12,8 @@ pub use index::tests;
 pub use loader::{LoadError, Loader};
 pub use uevent::Uevents;
 
-use crate::boot::{Boot, Machine};
-use crate::phases::PhaseError;
+use crate::boot::machine::{Boot, Machine};
+use crate::boot::table::PhaseError;
 use bootwright_contract::modalias::kernel_name;
 use bootwright_contract::paths;
 use nix::sys::utsname::uname;

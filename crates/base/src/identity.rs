@@ -1,0 +1,124 @@
+//! Files that a node must have and an image cannot: the machine id, and hosts and resolv.conf if the image has none.
+
+use crate::firmware_uuid::FirmwareUuid;
+use bootwright_contract::hex;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// A file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{path}`: {source}")]
+pub struct WriteError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+/// Writes what is missing.
+pub fn write_missing_files() -> Vec<WriteError> {
+    // Empty counts as missing for the machine id: machine-id(5) ships it so.
+    let has_id = fs::read_to_string("/etc/machine-id").is_ok_and(|t| is_machine_id(t.trim()));
+    let id = if has_id { None } else { Some(format!("{}\n", machine_id(Path::new("/sys")))) };
+    let absent = |path: &str| fs::symlink_metadata(path).is_err();
+    let files = [
+        ("/etc/machine-id", id),
+        ("/etc/hosts", absent("/etc/hosts").then(|| HOSTS.into())),
+        // Container runtimes want it to be there, even empty; the network fills it.
+        ("/etc/resolv.conf", absent("/etc/resolv.conf").then(String::new)),
+    ];
+    let write = |(path, text): (&str, Option<String>)| {
+        let source = fs::write(path, text?).err()?;
+        Some(WriteError { path: path.into(), source })
+    };
+    files.into_iter().filter_map(write).collect()
+}
+
+/// 32 hex digits (machine-id(5)), the same at each boot: the firmware's UUID, else from the first MAC address, else random.
+pub fn machine_id(sys: &Path) -> String {
+    match firmware_uuid(sys) {
+        Some(uuid) => hex::encode(&uuid.bytes()),
+        None => digest(&first_mac(&sys.join("class/net")).map_or_else(random_bytes, String::into_bytes)),
+    }
+}
+
+/// 32 hex digits that no other machine has even if a careless firmware gives many of them one UUID that is not known to
+/// be a placeholder: of the machine id and the first MAC address. Another network card makes it another one.
+pub fn unshared_id(sys: &Path) -> String {
+    let mac = first_mac(&sys.join("class/net")).unwrap_or_default();
+    digest([machine_id(sys), mac].concat().as_bytes())
+}
+
+/// The machine's own UUID, if its firmware was told one.
+pub fn firmware_uuid(sys: &Path) -> Option<FirmwareUuid> {
+    FirmwareUuid::parse(&fs::read_to_string(sys.join("class/dmi/id/product_uuid")).ok()?)
+}
+
+fn digest(seed: &[u8]) -> String {
+    hex::encode(&Sha256::digest([b"bootwright machine id ", seed].concat())[..16])
+}
+
+/// Not all digits the same: an image's file that says nothing.
+fn is_machine_id(text: &str) -> bool {
+    let first = text.bytes().next();
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| Some(b) != first)
+}
+
+/// The lowest MAC address of an Ethernet interface that is a device, not software.
+fn first_mac(net: &Path) -> Option<String> {
+    let interfaces = fs::read_dir(net).ok()?.filter_map(|e| e.ok()).map(|e| e.path());
+    let devices = interfaces.filter(|p| p.join("device").exists());
+    devices.filter_map(|p| fs::read_to_string(p.join("address")).ok()).map(|a| a.trim().to_string()).min()
+}
+
+/// What tells the machine from others: its lowest MAC address, else its id.
+pub fn first_mac_or_id(sys: &Path) -> String {
+    first_mac(&sys.join("class/net")).unwrap_or_else(|| machine_id(sys))
+}
+
+fn random_bytes() -> Vec<u8> {
+    let mut bytes = vec![0; 16];
+    // Without a random device the id is the digest of zeros: better than none.
+    let _ = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn firmware_then_mac_then_random() {
+        let sys = std::env::temp_dir().join(format!("bootwright-identity-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            fs::create_dir_all(sys.join(path).parent().unwrap()).unwrap();
+            fs::write(sys.join(path), text).unwrap();
+        };
+        let random = machine_id(&sys);
+        assert!(is_machine_id(&random) && random != machine_id(&sys));
+        write("class/net/eth1/address", "52:54:00:12:34:57\n");
+        write("class/net/eth0/address", "52:54:00:12:34:56\n");
+        write("class/net/eth1/device", "");
+        write("class/net/lo/address", "00:00:00:00:00:00\n");
+        let by_mac = machine_id(&sys);
+        assert_eq!(by_mac, machine_id(&sys));
+        write("class/net/eth0/device", "");
+        assert_ne!(by_mac, machine_id(&sys), "the lower address decides");
+        let by_mac = machine_id(&sys);
+        for placeholder in ["00000000-0000-0000-0000-000000000000\n", "03000200-0400-0500-0006-000700080009\n", "x"] {
+            write("class/dmi/id/product_uuid", placeholder);
+            assert_eq!(machine_id(&sys), by_mac, "{placeholder}");
+        }
+        write("class/dmi/id/product_uuid", "0E3C1A5B-0000-4000-8000-0123456789AB\n");
+        assert_eq!(machine_id(&sys), "0e3c1a5b0000400080000123456789ab");
+        // Another machine with the same UUID.
+        let (uuid, ours) = (machine_id(&sys), unshared_id(&sys));
+        assert_eq!((ours.len(), unshared_id(&sys)), (32, ours.clone()));
+        write("class/net/eth0/address", "52:54:00:12:34:50\n");
+        assert_eq!(machine_id(&sys), uuid);
+        assert_ne!(unshared_id(&sys), ours);
+        fs::remove_dir_all(sys).unwrap();
+    }
+}

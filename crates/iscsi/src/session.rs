@@ -1,0 +1,355 @@
+//! A session with the kernel's initiator: it is made once, and its connection is made again each time it was lost.
+//! I/O waits meanwhile. The order of requests is open-iscsi's; a login goes through the kernel, which alone knows the
+//! session's CmdSN.
+
+use super::chap::new_challenge;
+use super::kernel::{Kernel, KernelError};
+use super::login::{LoggedIn, Login, LoginError, Outcome, Wire, log_in};
+use super::message::{Event, Parameter, Request, Stop};
+use super::negotiate::Agreed;
+use super::pdu::{
+    Async, Isid, LoginRequest, LoginResponse, Numbers, PduError, Response, encode_logout, parse_response,
+};
+use super::target::Auth;
+use super::wire;
+use super::wire::{WireError, connect};
+use nix::errno::Errno;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a target may take for one answer.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a wait looks whether it is still wanted.
+const SLICE: Duration = Duration::from_millis(200);
+/// Before a PDU is sent again that the kernel was not ready for.
+const BUSY: Duration = Duration::from_millis(1);
+/// Redirections from one portal.
+const MOST_MOVES: usize = 4;
+/// Commands at once for a session and for a disk; open-iscsi's.
+const COMMANDS: u16 = 128;
+const QUEUE_DEPTH: u16 = 32;
+
+/// What to log in to, and as whom.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub initiator: String,
+    pub isid: Isid,
+    pub target: String,
+    pub auth: Auth,
+    /// The target knows no SHA256, as an attempt has shown.
+    pub old_chap: bool,
+    /// Tried in turn.
+    pub portals: Vec<SocketAddr>,
+    /// For one attempt to connect.
+    pub connect_wait: Duration,
+}
+
+/// Why a portal would not do.
+#[derive(Debug, thiserror::Error)]
+pub enum PortalError {
+    #[error("cannot reach iscsi portal {portal}: {cause}")]
+    Reach { portal: SocketAddr, cause: WireError },
+    #[error("iscsi target `{target}` on {portal} refused the login: {cause}")]
+    Refused { target: String, portal: SocketAddr, cause: Box<LoginError> },
+    #[error("login to iscsi target `{target}` on {portal} failed: {cause}")]
+    Login { target: String, portal: SocketAddr, cause: Box<LoginError> },
+    #[error("iscsi target `{target}` moved from {portal} to `{address}`, which is no address with a port")]
+    Moved { target: String, portal: SocketAddr, address: String },
+    #[error("iscsi target `{target}` moves around: {portal} was one move too many")]
+    Restless { target: String, portal: SocketAddr },
+    #[error("iscsi portal {portal}: {cause}")]
+    Kernel { portal: SocketAddr, cause: KernelError },
+    #[error("the machine goes down")]
+    GivenUp,
+}
+
+/// A session in the kernel.
+pub struct Session {
+    pub kernel: Kernel,
+    pub peer: Peer,
+    /// The kernel's number for it.
+    pub number: u32,
+    /// The SCSI host that was made for it.
+    pub host: u32,
+    pub agreed: Agreed,
+    /// The portal of the last login.
+    pub portal: Option<SocketAddr>,
+    /// For an answer to a login's PDU.
+    pub patience: Duration,
+    /// Set when nobody wants the connection any more.
+    given_up: Arc<AtomicBool>,
+}
+
+/// What the keeper has to know of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    Nothing,
+    /// The connection is gone: `enum iscsi_err`.
+    Lost {
+        error: u32,
+    },
+    /// The target drops the connection; wait before the next login.
+    Dropped {
+        wait_s: u16,
+    },
+    /// The target asks for a logout, or for new parameters, which a new login gives.
+    AskedOut,
+    /// The disks are gone.
+    Unbound,
+    /// The target has seen our logout.
+    LoggedOut,
+}
+
+impl Session {
+    /// Makes a session and its connection, not logged in yet.
+    pub fn create(peer: Peer, given_up: Arc<AtomicBool>) -> Result<Session, KernelError> {
+        let mut kernel = Kernel::open()?;
+        let create = Request::CreateSession { first_command: 1, commands: COMMANDS, queue_depth: QUEUE_DEPTH };
+        let [number, host] = kernel.ask(&create)?;
+        let (agreed, patience) = (Agreed::default(), ANSWER_PATIENCE);
+        let mut session = Session { kernel, peer, number, host, agreed, portal: None, patience, given_up };
+        if let Err(error) = session.kernel.ask(&Request::CreateConnection { session: number }) {
+            let _ = session.kernel.ask(&Request::DestroySession { session: number });
+            return Err(error);
+        }
+        Ok(session)
+    }
+
+    /// Logs in at a portal, following it where it sends us. `reached` is called once a server has answered.
+    pub fn connect(&mut self, first: SocketAddr, reached: &dyn Fn()) -> Result<(), PortalError> {
+        let mut portal = first;
+        for _ in 0..=MOST_MOVES {
+            let mut outcome = self.connect_once(portal, reached);
+            if let Err(PortalError::Refused { cause, .. }) = &outcome
+                && cause.asks_for_old_chap()
+            {
+                self.peer.old_chap = true;
+                outcome = self.connect_once(portal, reached);
+                // Something else was wrong.
+                self.peer.old_chap = outcome.is_ok();
+            }
+            match outcome? {
+                Outcome::LoggedIn(_) => {
+                    self.portal = Some(portal);
+                    return Ok(());
+                }
+                Outcome::Moved { address, permanent } => {
+                    let to = address.parse();
+                    let target = self.peer.target.clone();
+                    let to = to.map_err(|_| PortalError::Moved { target, portal, address })?;
+                    if permanent && !self.peer.portals.contains(&to) {
+                        self.peer.portals.insert(0, to);
+                    }
+                    portal = to;
+                }
+            }
+        }
+        Err(PortalError::Restless { target: self.peer.target.clone(), portal })
+    }
+
+    fn connect_once(&mut self, portal: SocketAddr, reached: &dyn Fn()) -> Result<Outcome, PortalError> {
+        let stream = connect(portal, self.peer.connect_wait).map_err(|cause| PortalError::Reach { portal, cause })?;
+        reached();
+        let kernel = |cause| PortalError::Kernel { portal, cause };
+        self.kernel.drop_events().map_err(kernel)?;
+        self.ask(&Request::Bind { session: self.number, fd: stream.as_raw_fd() }).map_err(kernel)?;
+        // The kernel has its own reference now.
+        drop(stream);
+        let outcome = self.log_in(portal);
+        if !matches!(outcome, Ok(Outcome::LoggedIn(_))) {
+            // Without this the next socket would be refused. What went wrong above is what counts.
+            let _ = self.stop(Stop::Recover);
+        }
+        outcome
+    }
+
+    fn log_in(&mut self, portal: SocketAddr) -> Result<Outcome, PortalError> {
+        let kernel = |cause| PortalError::Kernel { portal, cause };
+        self.set_before_login(portal).map_err(kernel)?;
+        let Session { kernel: socket, peer, number, patience, given_up, .. } = self;
+        let login = Login {
+            initiator: &peer.initiator,
+            target: Some(&peer.target),
+            isid: peer.isid,
+            auth: &peer.auth,
+            challenge: new_challenge(&peer.auth),
+            old_chap: peer.old_chap,
+        };
+        let mut wire = KernelWire { kernel: socket, session: *number, patience: *patience, given_up };
+        let outcome = log_in(&mut wire, &login).map_err(|cause| {
+            let target = peer.target.clone();
+            match cause {
+                LoginError::Wire(WireError::GivenUp) => PortalError::GivenUp,
+                LoginError::Refused { .. } => PortalError::Refused { target, portal, cause: Box::new(cause) },
+                _ => PortalError::Login { target, portal, cause: Box::new(cause) },
+            }
+        })?;
+        if let Outcome::LoggedIn(session) = &outcome {
+            self.set_after_login(session).map_err(kernel)?;
+            self.ask(&Request::Start { session: self.number }).map_err(kernel)?;
+            self.agreed = session.agreed.clone();
+        }
+        Ok(outcome)
+    }
+
+    fn set_before_login(&mut self, portal: SocketAddr) -> Result<(), KernelError> {
+        let (target, initiator) = (self.peer.target.clone(), self.peer.initiator.clone());
+        self.set_all(&[
+            (Parameter::TargetName, &target),
+            (Parameter::PersistentAddress, &portal.ip().to_string()),
+            (Parameter::PersistentPort, &portal.port().to_string()),
+            // Never: how long a server may stay away is decided elsewhere, and a detach ends the wait.
+            (Parameter::RecoveryTimeout, "-1"),
+            (Parameter::FastAbort, "1"),
+            (Parameter::AbortTimeout, "15"),
+            (Parameter::UnitResetTimeout, "30"),
+            (Parameter::TargetResetTimeout, "30"),
+            // Pings after 5 s of silence, and 5 s for the answer.
+            (Parameter::PingTimeout, "5"),
+            (Parameter::ReceiveTimeout, "5"),
+            (Parameter::InitiatorName, &initiator),
+        ])
+    }
+
+    fn set_after_login(&mut self, session: &LoggedIn) -> Result<(), KernelError> {
+        let agreed = &session.agreed;
+        let flag = |value: bool| if value { "1" } else { "0" };
+        let mut parameters = vec![
+            (Parameter::MaxRecvSegment, agreed.our_segment.to_string()),
+            (Parameter::MaxXmitSegment, agreed.their_segment.to_string()),
+            (Parameter::HeaderDigest, flag(agreed.header_digest).into()),
+            (Parameter::DataDigest, flag(agreed.data_digest).into()),
+            (Parameter::InitialR2t, flag(agreed.initial_r2t).into()),
+            (Parameter::MaxR2t, "1".into()),
+            (Parameter::ImmediateData, flag(agreed.immediate_data).into()),
+            (Parameter::FirstBurst, agreed.first_burst.to_string()),
+            (Parameter::MaxBurst, agreed.max_burst.to_string()),
+            (Parameter::PduInOrder, "1".into()),
+            (Parameter::SequenceInOrder, "1".into()),
+            (Parameter::RecoveryLevel, "0".into()),
+            (Parameter::ExpectedStatus, session.status_number.wrapping_add(1).to_string()),
+        ];
+        parameters.extend(agreed.portal_group.map(|tag| (Parameter::PortalGroup, tag.to_string())));
+        let parameters: Vec<(Parameter, &str)> = parameters.iter().map(|(p, value)| (*p, value.as_str())).collect();
+        self.set_all(&parameters)
+    }
+
+    fn set_all(&mut self, parameters: &[(Parameter, &str)]) -> Result<(), KernelError> {
+        let session = self.number;
+        parameters.iter().try_for_each(|&(parameter, value)| self.ask(&Request::Set { session, parameter, value }))
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<(), KernelError> {
+        self.kernel.ask(request).map(drop)
+    }
+
+    /// Stops the connection.
+    pub fn stop(&mut self, how: Stop) -> Result<(), KernelError> {
+        self.ask(&Request::Stop { session: self.number, how })
+    }
+
+    /// Asks the target for the end of the session; the answer comes as an event.
+    pub fn send_logout(&mut self) -> Result<(), KernelError> {
+        let header = encode_logout(1, Numbers::default());
+        self.ask(&Request::SendPdu { session: self.number, header: &header, data: &[] })
+    }
+
+    /// What an event means for this session.
+    pub fn read(&self, event: &Event) -> Happened {
+        match event {
+            Event::ConnectionError { session, error } if *session == self.number => Happened::Lost { error: *error },
+            Event::Unbound { session } if *session == self.number => Happened::Unbound,
+            Event::Pdu { session, header, .. } if *session == self.number => match parse_response(header) {
+                Ok(Response::Async(Async::Logout { .. } | Async::Renegotiate)) => Happened::AskedOut,
+                Ok(Response::Async(Async::Dropped { wait_s })) => Happened::Dropped { wait_s },
+                Ok(Response::Logout { .. }) => Happened::LoggedOut,
+                _ => Happened::Nothing,
+            },
+            _ => Happened::Nothing,
+        }
+    }
+
+    /// Waits for what matters, at most until then. A lost connection is news in any case.
+    pub fn await_happened(&mut self, wanted: Happened, until: Instant) -> Result<Happened, KernelError> {
+        loop {
+            let Some(event) = self.kernel.event(until)? else { return Ok(Happened::Nothing) };
+            match self.read(&event) {
+                lost @ Happened::Lost { .. } => return Ok(lost),
+                happened if happened == wanted => return Ok(happened),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the session in order: disks, logout, connection, session. Nothing may use a disk any more.
+    pub fn log_out(&mut self, until: Instant) -> Result<(), KernelError> {
+        self.set_all(&[(Parameter::RecoveryTimeout, "1")])?;
+        self.ask(&Request::Unbind { session: self.number })?;
+        // A target that is gone now only costs time: what follows ends the session without it.
+        let unbound = self.await_happened(Happened::Unbound, until)?;
+        if unbound == Happened::Unbound && self.send_logout().is_ok() {
+            self.await_happened(Happened::LoggedOut, until.min(Instant::now() + Duration::from_secs(2)))?;
+        }
+        self.destroy()
+    }
+
+    /// Ends the session without the target: what waits fails.
+    pub fn destroy(&mut self) -> Result<(), KernelError> {
+        let session = self.number;
+        // Each is tried, whatever became of the one before; the last one is what counts.
+        let _ = self.stop(Stop::Terminate);
+        let _ = self.ask(&Request::DestroyConnection { session });
+        self.ask(&Request::DestroySession { session })
+    }
+
+    /// True once nobody wants the connection any more.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+}
+
+/// Login PDUs by way of the kernel.
+struct KernelWire<'a> {
+    kernel: &'a mut Kernel,
+    session: u32,
+    patience: Duration,
+    given_up: &'a AtomicBool,
+}
+
+impl Wire for KernelWire<'_> {
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
+        let header = request.encode(text.len());
+        let until = Instant::now() + self.patience;
+        let send = Request::SendPdu { session: self.session, header: &header, data: text };
+        // The kernel tells of a response a moment before it is done with the request, and has one at a time.
+        while let Err(error) = self.kernel.ask(&send) {
+            if !matches!(error, KernelError::Refused { errno: Errno::EPERM, .. }) || Instant::now() >= until {
+                return Err(error.into());
+            }
+            thread::sleep(BUSY);
+        }
+        while Instant::now() < until {
+            if self.given_up.load(Ordering::Acquire) {
+                return Err(WireError::GivenUp);
+            }
+            match self.kernel.event(Instant::now() + SLICE)? {
+                Some(Event::Pdu { session, header, data }) if session == self.session => {
+                    match parse_response(&header)? {
+                        Response::Login(response) => return Ok((response, data)),
+                        Response::Reject { reason } => return Err(PduError::Rejected(reason).into()),
+                        _ => {}
+                    }
+                }
+                Some(Event::ConnectionError { session, error }) if session == self.session => {
+                    return Err(wire::WireError::Lost(error));
+                }
+                _ => {}
+            }
+        }
+        Err(WireError::Timeout)
+    }
+}

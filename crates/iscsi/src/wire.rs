@@ -1,0 +1,197 @@
+//! PDUs over a TCP connection of our own, as a discovery session has them. Sessions with disks use the kernel's
+//! ([`super::session`]).
+
+use super::kernel::KernelError;
+use super::login::Wire;
+use super::message::error_words;
+use super::pdu::{
+    DATA_LIMIT, HEADER, Header, LoginRequest, LoginResponse, NO_TAG, Numbers, PduError, Response, additional_length,
+    data_length, encode_pong, padding, parse_response,
+};
+use super::text::TEXT_LIMIT;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Why a PDU did not come through.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the target closed the connection")]
+    Closed,
+    #[error("the target did not answer in time")]
+    Timeout,
+    #[error("{}", error_words(*.0))]
+    Lost(u32),
+    #[error("the machine goes down")]
+    GivenUp,
+    #[error("the connection broke: {0}")]
+    Io(#[source] io::Error),
+    #[error(transparent)]
+    Pdu(#[from] PduError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> WireError {
+        match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => WireError::Closed,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => WireError::Timeout,
+            _ => WireError::Io(error),
+        }
+    }
+}
+
+/// Connects, without Nagle's delay: every PDU is waited for.
+pub fn connect(portal: SocketAddr, patience: Duration) -> Result<TcpStream, WireError> {
+    let stream = TcpStream::connect_timeout(&portal, patience).map_err(WireError::Connect)?;
+    stream.set_nodelay(true).map_err(WireError::Connect)?;
+    Ok(stream)
+}
+
+/// A connection on which we speak ourselves.
+pub struct TcpWire<S> {
+    pub stream: S,
+}
+
+impl TcpWire<TcpStream> {
+    /// `patience` holds for the connection and for each read.
+    pub fn connect(portal: SocketAddr, patience: Duration) -> Result<Self, WireError> {
+        let stream = connect(portal, patience)?;
+        stream.set_read_timeout(Some(patience)).map_err(WireError::Connect)?;
+        stream.set_write_timeout(Some(patience)).map_err(WireError::Connect)?;
+        Ok(TcpWire { stream })
+    }
+}
+
+impl<S: Read + Write> TcpWire<S> {
+    /// Sends a PDU in one write.
+    pub fn send(&mut self, header: &Header, data: &[u8]) -> Result<(), WireError> {
+        let mut bytes = Vec::with_capacity(HEADER + data.len() + 3);
+        bytes.extend_from_slice(header);
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len() + padding(data.len()), 0);
+        Ok(self.stream.write_all(&bytes)?)
+    }
+
+    /// The next PDU that is no ping; pings are answered.
+    pub fn receive(&mut self, numbers: Numbers) -> Result<(Response, Vec<u8>), WireError> {
+        loop {
+            let (header, data) = self.read()?;
+            match parse_response(&header)? {
+                Response::NopIn { target_tag: NO_TAG } => {}
+                Response::NopIn { target_tag } => self.send(&encode_pong(target_tag, numbers), &[])?,
+                Response::Reject { reason } => return Err(PduError::Rejected(reason).into()),
+                response => return Ok((response, data)),
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<(Header, Vec<u8>), WireError> {
+        let mut header = [0; HEADER];
+        self.stream.read_exact(&mut header)?;
+        let (extra, length) = (additional_length(&header), data_length(&header));
+        if length > TEXT_LIMIT {
+            return Err(PduError::TooLong(length).into());
+        }
+        let mut data = vec![0; extra + length + padding(length)];
+        self.stream.read_exact(&mut data)?;
+        data.drain(..extra);
+        data.truncate(length);
+        Ok((header, data))
+    }
+}
+
+impl<S: Read + Write> Wire for TcpWire<S> {
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
+        if text.len() > DATA_LIMIT {
+            return Err(PduError::TooLong(text.len()).into());
+        }
+        self.send(&request.encode(text.len()), text)?;
+        match self.receive(Numbers::default())? {
+            (Response::Login(response), data) => Ok((response, data)),
+            _ => Err(PduError::Unexpected(0).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// What a target sends, and what it got.
+    #[derive(Default)]
+    pub struct Pipe {
+        pub from_target: VecDeque<u8>,
+        pub to_target: Vec<u8>,
+    }
+
+    impl Pipe {
+        /// Queues a PDU with the opcode, flags and data.
+        pub fn push(&mut self, opcode: u8, flags: u8, target_tag: u32, data: &[u8]) {
+            let mut header = [0; HEADER];
+            (header[0], header[1]) = (opcode, flags);
+            header[5..8].copy_from_slice(&(data.len() as u32).to_be_bytes()[1..]);
+            header[20..24].copy_from_slice(&target_tag.to_be_bytes());
+            self.from_target.extend(header);
+            self.from_target.extend(data);
+            self.from_target.extend(std::iter::repeat_n(0, padding(data.len())));
+        }
+    }
+
+    impl Read for Pipe {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.from_target.read(buffer)
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.to_target.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub fn wire(pipe: Pipe) -> TcpWire<Pipe> {
+        TcpWire { stream: pipe }
+    }
+
+    pub fn written(wire: &TcpWire<Pipe>) -> &[u8] {
+        &wire.stream.to_target
+    }
+
+    #[test]
+    fn pdus_are_padded_and_pings_answered() {
+        let mut pipe = Pipe::default();
+        pipe.push(0x20, 0x80, NO_TAG, b"");
+        pipe.push(0x20, 0x80, 77, b"ping!");
+        pipe.push(0x24, 0x80, NO_TAG, b"a=b\0c");
+        let mut wire = wire(pipe);
+        wire.send(&[1; HEADER], b"xyzzy").unwrap();
+        let (response, data) = wire.receive(Numbers::default()).unwrap();
+        assert!(matches!(response, Response::Text { last: true, .. }));
+        assert_eq!(data, b"a=b\0c");
+        let sent = written(&wire);
+        assert_eq!(sent[48..56], *b"xyzzy\0\0\0");
+        assert_eq!((sent[56], sent[56 + 23], sent.len()), (0x40, 77, 104));
+        assert!(matches!(wire.receive(Numbers::default()), Err(WireError::Closed)));
+    }
+
+    #[test]
+    fn too_much_data_and_rejects_are_errors() {
+        let mut pipe = Pipe::default();
+        pipe.push(0x3f, 0x80, NO_TAG, &[0; 48]);
+        let mut header = [0; HEADER];
+        (header[0], header[5]) = (0x24, 0xff);
+        pipe.from_target.extend(header);
+        let mut wire = wire(pipe);
+        assert!(matches!(wire.receive(Numbers::default()), Err(WireError::Pdu(PduError::Rejected(0)))));
+        assert!(matches!(wire.receive(Numbers::default()), Err(WireError::Pdu(PduError::TooLong(_)))));
+    }
+}

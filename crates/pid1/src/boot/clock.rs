@@ -1,0 +1,46 @@
+//! Clock floor: a dead RTC battery must not make every certificate "not yet valid".
+//! The kernel has read the RTC already (CONFIG_RTC_HCTOSYS).
+
+use crate::boot::machine::Machine;
+use crate::boot::table::PhaseError;
+use bootwright_base::sys::Sys;
+use nix::errno::Errno;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set the clock: {0}")]
+struct SetClock(#[source] Errno);
+
+/// Phase `clock`: the clock is never earlier than the image.
+pub fn raise_to_floor(machine: &Machine) -> Result<(), PhaseError> {
+    let floor_s = machine.boot()?.config.clock_floor;
+    let now_s = machine.sys.clock_s();
+    if raise(machine.sys, floor_s).map_err(SetClock)? {
+        machine.timeline.note(&format!("clock was {} s before the image was made: set forward", floor_s - now_s));
+    }
+    Ok(())
+}
+
+/// Sets the clock when it is earlier than `floor_s`; true when it did.
+fn raise(sys: &dyn Sys, floor_s: u64) -> Result<bool, Errno> {
+    if sys.clock_s() >= floor_s {
+        return Ok(false);
+    }
+    sys.set_clock_s(floor_s).map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::sys::fake::Fake;
+
+    #[test]
+    fn only_forward() {
+        // The fake's clock stands at 1000.
+        for (floor, calls) in [(999, vec![]), (1000, vec![]), (1001, vec!["set_clock 1001"])] {
+            let fake = Fake::default();
+            assert_eq!(raise(&fake, floor), Ok(!calls.is_empty()));
+            assert_eq!(fake.calls(), calls);
+        }
+        assert_eq!(raise(&Fake::failing(&["set_clock"]), 2000), Err(Errno::EPERM));
+    }
+}

@@ -1,0 +1,106 @@
+//! Phase `devices`: modules for what the machine has, swap, and the files that name the machine. Phase `modules`: those that
+//! the recipe names, and kernel parameters, of which some are a module's.
+
+use crate::boot::machine::{Boot, Machine};
+use crate::boot::table::PhaseError;
+use crate::modules::{self, Devices, Index, Loader};
+use bootwright_base::background;
+use bootwright_base::identity;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+mod sysctl;
+mod zram;
+
+/// Modules that are being loaded: what went wrong with those for the machine's devices and with swap, then with those that
+/// the recipe names.
+pub type Loading = Receiver<Vec<String>>;
+
+/// What did not work; the boot goes on without it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+struct Incomplete(Vec<String>);
+
+/// Phase `devices`. Everything is tried; what failed is told together. A root on a server has its drivers already: then
+/// phase `modules` tells it, as what comes before waits for the server.
+pub fn prepare(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let wanted = &boot.config.modules;
+    let mut failed = Vec::new();
+    if !wanted.load.is_empty() || wanted.coldplug || boot.config.zram.is_some() {
+        let loading = load_modules(boot, machine.devices.take())?;
+        if !machine.wants_network() {
+            failed = loading.recv().unwrap_or_default();
+        }
+        machine.loading.keep(loading);
+    }
+    failed.extend(identity::write_missing_files().iter().map(|e| e.to_string()));
+    told_together(failed)
+}
+
+/// Phase `modules`. All parameters are tried.
+pub fn finish(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let failed = machine.loading.take().map_or(Vec::new(), |loading| loading.iter().flatten().collect());
+    for error in sysctl::set_all(boot.sys, &boot.config.sysctls) {
+        // A kernel without the feature has no knob for it.
+        boot.timeline.note(&error.to_string());
+    }
+    told_together(failed)
+}
+
+fn told_together(failed: Vec<String>) -> Result<(), PhaseError> {
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Incomplete(failed).into()),
+    }
+}
+
+/// Loads modules in a thread: only the services need the recipe's. `early`: what was seen of the machine's devices before.
+fn load_modules(boot: &Arc<Boot>, early: Option<Devices>) -> io::Result<Loading> {
+    let (done, wait) = mpsc::channel();
+    let boot = boot.clone();
+    let work = move || {
+        let index = match Index::load(&modules::folder(&boot.config.modules.release)) {
+            Ok(index) => Arc::new(index),
+            Err(error) => return drop(done.send(vec![error.to_string()])),
+        };
+        // Nobody wants the answers after the phase's deadline.
+        let _ = done.send(load_for_machine(&boot, &index, early));
+        let _ = done.send(load_named(&boot, &index));
+        drop(done);
+        boot.timeline.set_unserved(modules::unserved(Path::new("/sys"), &index));
+    };
+    background::spawn("modules", Box::new(work))?;
+    Ok(wait)
+}
+
+/// Modules for the machine's devices, those that come later too, and swap. Gives what went wrong.
+fn load_for_machine(boot: &Arc<Boot>, index: &Arc<Index>, early: Option<Devices>) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut loader = Loader::new(boot.sys, index, &boot.cmdline);
+    if boot.config.modules.coldplug {
+        match early.map_or_else(Devices::find, Ok) {
+            Err(error) => failed.push(["no modules for the machine's devices: ", &error.to_string()].concat()),
+            Ok(devices) => {
+                failed.extend(modules::load_for_devices(&mut loader, &devices));
+                let followed = modules::follow(boot, index.clone(), devices.events, Arc::default());
+                failed
+                    .extend(followed.err().map(|error| ["no modules for new devices: ", &error.to_string()].concat()));
+            }
+        }
+    }
+    if let Some(zram) = &boot.config.zram {
+        failed.extend(zram::start(boot.sys, &mut loader, zram).err().map(|e| e.to_string()));
+    }
+    failed
+}
+
+/// Loads the modules that the recipe names. Gives what went wrong.
+fn load_named(boot: &Boot, index: &Index) -> Vec<String> {
+    let mut loader = Loader::new(boot.sys, index, &boot.cmdline);
+    let names = boot.config.modules.load.iter();
+    names.filter_map(|name| loader.load(name).err()).map(|e| e.to_string()).collect()
+}

@@ -1,0 +1,116 @@
+//! Phase `mounts`: what the kernel offers as file systems, and PID1's own cgroup.
+
+use crate::boot::machine::Machine;
+use crate::boot::table::PhaseError;
+use bootwright_base::cmdline::parse_cmdline;
+use bootwright_base::sys::{Mount, Sys};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+mod cgroup;
+
+/// A mount of the table.
+struct Row {
+    target: &'static str,
+    fstype: &'static str,
+    flags: MsFlags,
+    data: &'static str,
+    /// Without it the boot cannot go on; the others are noted and missed.
+    required: bool,
+}
+
+const NOSUID_NOEXEC: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC);
+const KERNEL: MsFlags = NOSUID_NOEXEC.union(MsFlags::MS_NODEV);
+const MEMORY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+
+/// In order. Options: proc(5), Documentation/filesystems/{devpts,tmpfs}.rst, Documentation/admin-guide/cgroup-v2.rst.
+const TABLE: &[Row] = &[
+    Row { target: "/proc", fstype: "proc", flags: KERNEL, data: "", required: true },
+    Row { target: "/sys", fstype: "sysfs", flags: KERNEL, data: "", required: true },
+    Row { target: "/dev", fstype: "devtmpfs", flags: NOSUID_NOEXEC, data: "mode=0755", required: true },
+    Row { target: "/run", fstype: "tmpfs", flags: MEMORY, data: "mode=0755,size=20%", required: true },
+    Row {
+        target: "/dev/pts",
+        fstype: "devpts",
+        flags: NOSUID_NOEXEC,
+        data: "gid=5,mode=620,ptmxmode=666",
+        required: false,
+    },
+    Row { target: "/dev/shm", fstype: "tmpfs", flags: MEMORY, data: "mode=1777", required: false },
+    Row { target: "/dev/mqueue", fstype: "mqueue", flags: KERNEL, data: "", required: false },
+    Row { target: "/dev/hugepages", fstype: "hugetlbfs", flags: MEMORY, data: "", required: false },
+    Row {
+        target: "/sys/fs/cgroup",
+        fstype: "cgroup2",
+        flags: KERNEL,
+        data: "nsdelegate,memory_recursiveprot",
+        required: false,
+    },
+    Row { target: "/sys/fs/bpf", fstype: "bpf", flags: KERNEL, data: "mode=0700", required: false },
+    Row { target: "/sys/kernel/security", fstype: "securityfs", flags: KERNEL, data: "", required: false },
+    Row { target: "/sys/kernel/tracing", fstype: "tracefs", flags: KERNEL, data: "", required: false },
+];
+
+#[derive(Debug, thiserror::Error)]
+enum MountsError {
+    #[error("cannot mount {fstype} on `{target}`: {source}")]
+    Mount { target: &'static str, fstype: &'static str, source: Errno },
+    #[error("cannot read `/proc/cmdline`: {0}")]
+    Cmdline(#[source] io::Error),
+}
+
+/// Phase `mounts`.
+pub fn mount_kernel_filesystems(machine: &Machine) -> Result<(), PhaseError> {
+    let missing = mount_table(machine.sys)?;
+    let cmdline = fs::read_to_string("/proc/cmdline").map_err(MountsError::Cmdline)?;
+    machine.set_cmdline(parse_cmdline(&cmdline));
+    machine.timeline.run_is_mounted();
+    for text in missing.iter().map(MountsError::to_string).chain(cgroup::enable_controllers(machine.sys)) {
+        machine.timeline.note(&text);
+    }
+    cgroup::enter_leaf(machine.sys, machine.timeline.clone());
+    Ok(())
+}
+
+/// Mounts the rows; gives what the kernel would not and that can be missed.
+fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
+    let mut missing = Vec::new();
+    for &Row { target, fstype, flags, data, required } in TABLE {
+        let mount = Mount { source: fstype, target: Path::new(target), fstype, flags, data };
+        match sys.make_dir(mount.target).and_then(|()| sys.mount(mount)) {
+            // EBUSY: the kernel did it (CONFIG_DEVTMPFS_MOUNT).
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(source) if required => return Err(MountsError::Mount { target, fstype, source }),
+            Err(source) => missing.push(MountsError::Mount { target, fstype, source }),
+        }
+    }
+    Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::sys::fake::Fake;
+
+    #[test]
+    fn proc_comes_first_and_a_missing_kind_is_passed_over() {
+        let fake = Fake::failing(&["mount mqueue", "make_dir /sys/fs/bpf"]);
+        let missing = mount_table(&fake).unwrap();
+        let texts: Vec<String> = missing.iter().map(|m| m.to_string()).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].starts_with("cannot mount mqueue on `/dev/mqueue`: EPERM"), "{texts:?}");
+        let calls = fake.calls();
+        assert_eq!(calls[0], "make_dir /proc");
+        assert!(calls[1].starts_with("mount proc /proc proc"));
+        assert!(calls.iter().any(|c| c.contains("cgroup2") && c.ends_with("nsdelegate,memory_recursiveprot")));
+    }
+
+    #[test]
+    fn without_run_there_is_no_boot() {
+        let error = mount_table(&Fake::failing(&["mount tmpfs /run"])).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("`/run`"), "{error}");
+    }
+}

@@ -1,0 +1,271 @@
+//! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
+
+use crate::boot::machine::Boot;
+use crate::boot::table;
+use crate::boot::time;
+use crate::modules;
+use bootwright_base::background;
+use bootwright_base::wake::{self, Sleeper, Waker};
+use bootwright_contract::{StatePlace, paths};
+use bootwright_base::identity;
+use bootwright_iscsi::ibft;
+use bootwright_netconf::dhcp::Client;
+use bootwright_netconf::engine::{Engine, Millis, Outcome, Report};
+use bootwright_netconf::plan::Plan;
+pub use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::Places;
+use bootwright_netconf::{files, plan, setup};
+use bootwright_roots::iscsi;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Between attempts when the kernel refuses even a netlink socket.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// dracut's word for the card as the firmware's iSCSI table has it.
+const IP_OF_FIRMWARE: &str = "ibft";
+
+/// What the network thread has reached so far.
+#[derive(Debug, Clone, Default)]
+pub struct NetState {
+    /// The phase is over, ok or not: services after `network` may start.
+    pub over: bool,
+    /// The phase `time` is over, ok or not.
+    pub time_over: bool,
+    /// A link is set up now.
+    pub up: bool,
+    pub facts: Facts,
+}
+
+/// The running network thread, as the main loop sees it.
+pub struct NetHandle {
+    state: Arc<Mutex<NetState>>,
+    /// Readable when the state has changed.
+    pub changed: Option<Sleeper>,
+}
+
+impl NetHandle {
+    /// The state now.
+    pub fn state(&self) -> NetState {
+        lock(&self.state).clone()
+    }
+
+    /// Another look at the same state.
+    pub fn watch(&self) -> NetWatch {
+        NetWatch(self.state.clone())
+    }
+}
+
+/// The state of the network, for others than the main loop.
+pub struct NetWatch(Arc<Mutex<NetState>>);
+
+impl NetWatch {
+    /// The state now.
+    pub fn state(&self) -> NetState {
+        lock(&self.0).clone()
+    }
+
+    /// Writes the files again: those of the initramfs are gone after the switch, and `/etc` may come from a volume.
+    pub fn write_files_again(&self, boot: &Boot) {
+        if let Err(error) = setup::write_files(&places(), &self.state().facts) {
+            boot.timeline.note(&["network: ", &error.to_string()].concat());
+        }
+    }
+}
+
+fn lock(state: &Mutex<NetState>) -> MutexGuard<'_, NetState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the network phase in a thread of its own.
+pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
+    let state = Arc::new(Mutex::new(NetState::default()));
+    let pair = wake::pair();
+    let (waker, changed) = match pair {
+        Ok((waker, sleeper)) => (Some(waker), Some(sleeper)),
+        Err(error) => {
+            boot.timeline.note(&["network: no socket pair: ", &error.to_string()].concat());
+            (None, None)
+        }
+    };
+    let reporter = Reporter {
+        boot: boot.clone(),
+        state: state.clone(),
+        waker: waker.clone(),
+        plan: Mutex::new(None),
+        writer: OnceLock::new(),
+    };
+    if let Err(error) = background::spawn("network", Box::new(move || reporter.run())) {
+        let reason = error.to_string();
+        boot.timeline.phase_start("network");
+        boot.timeline.phase_end("network", Err(&reason));
+        boot.timeline.phase_over("network");
+        lock(&state).over = true;
+    }
+    let watch = NetWatch(state.clone());
+    let time_is_over = {
+        let state = state.clone();
+        move || {
+            lock(&state).time_over = true;
+            waker.inspect(Waker::wake);
+        }
+    };
+    time::spawn(boot, watch, Box::new(time_is_over));
+    NetHandle { state, changed }
+}
+
+fn places() -> Places {
+    Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() }
+}
+
+/// The thread's side: tells the timeline, the main loop and the files.
+struct Reporter {
+    boot: Arc<Boot>,
+    state: Arc<Mutex<NetState>>,
+    waker: Option<Waker>,
+    plan: Mutex<Option<Plan>>,
+    /// Who writes the files where writing may take as long as a server is away.
+    writer: OnceLock<Sender<Facts>>,
+}
+
+impl Reporter {
+    fn run(&self) {
+        let policy = self.boot.policy("network");
+        let mut engine = None;
+        table::run_phase(self.boot.sys, &self.boot.timeline, "network", &policy, &mut || {
+            if engine.is_none() {
+                engine = Some(self.start()?);
+            }
+            engine.as_mut().map_or(Ok(()), Engine::wait_until_up)?;
+            Ok(())
+        });
+        self.update(|state| state.over = true);
+        let Some(mut engine) = engine else { return };
+        loop {
+            if let Err(error) = engine.step(None) {
+                self.note(&error.to_string());
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
+    fn start(&self) -> Result<Engine<'_>, table::PhaseError> {
+        let mut cmdline = self.boot.cmdline.clone();
+        if cmdline.values("ip").any(|value| value == IP_OF_FIRMWARE) {
+            match self.ip_of_firmware() {
+                Ok(ip) => {
+                    self.note(&["the boot firmware had ip=", &ip].concat());
+                    cmdline.replace("ip", IP_OF_FIRMWARE, &ip);
+                }
+                // The plan then leaves the word out, as it does with each that says nothing.
+                Err(error) => self.note(&error.to_string()),
+            }
+        }
+        let mut plan = plan::plan(&self.boot.config.network, &cmdline)?;
+        let volumes = self.boot.config.state.iter().any(|state| matches!(state.place, StatePlace::Volume { .. }));
+        plan.keep = volumes || bootwright_roots::wants_network(&self.boot.config, &self.boot.cmdline);
+        plan.need_v6 = bootwright_roots::wants_ipv6(&self.boot.config, &self.boot.cmdline);
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
+        for note in &plan.notes {
+            self.note(note);
+        }
+        let uuid = identity::firmware_uuid(Path::new("/sys"));
+        let hostname = self.boot.cmdline.value("bw.hostname").map(String::from);
+        let hostname = hostname.or_else(|| self.boot.config.hostname.fallback.clone());
+        let client = Client { mac: [0; 6], uuid: uuid.map(|uuid| uuid.wire()), hostname };
+        let engine = Engine::new(plan.clone(), client, self, now)?;
+        self.publish(&Outcome { link: None, setups: vec![], own: 0, up: false }, engine.any_mac().as_ref(), &plan);
+        Ok(engine)
+    }
+
+    /// What the firmware's iSCSI table says of the card, as `ip=` has it.
+    fn ip_of_firmware(&self) -> Result<String, table::PhaseError> {
+        modules::load_named(&self.boot, &[iscsi::IBFT_MODULE])?;
+        Ok(ibft::ip_param(Path::new(iscsi::IBFT))?)
+    }
+
+    /// Hostname, files and facts for what is set up; trouble with them is said and stops nothing.
+    fn publish(&self, outcome: &Outcome<'_>, mac: Option<&[u8; 6]>, plan: &Plan) {
+        let config = &self.boot.config.hostname;
+        let given = self.boot.cmdline.value("bw.hostname");
+        let from_dhcp = outcome.setups[..outcome.own].iter().find_map(|setup| setup.hostname.as_deref());
+        let name = files::choose_hostname(given, plan.hostname.as_deref(), from_dhcp, config, mac);
+        if let Err(errno) = nix::unistd::sethostname(&name.text) {
+            self.note(&["cannot set the hostname: ", errno.desc()].concat());
+        }
+        let facts = setup::facts(outcome.link, outcome.own, &outcome.setups, plan, name);
+        let news = lock(&self.state).facts != facts;
+        if news && plan.keep {
+            self.write_beside(facts.clone());
+        } else if news && let Err(error) = setup::write_files(&places(), &facts) {
+            self.note(&error.to_string());
+        }
+        self.update(|state| {
+            state.up = outcome.up;
+            state.facts = facts;
+        });
+    }
+
+    /// Writes the files in another thread: `/etc` is on the root, and as long as its server is away this thread must go
+    /// on renewing the lease.
+    fn write_beside(&self, facts: Facts) {
+        let writer = self.writer.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel::<Facts>();
+            let timeline = self.boot.timeline.clone();
+            let write = move || {
+                while let Ok(first) = receiver.recv() {
+                    let facts = receiver.try_iter().last().unwrap_or(first);
+                    if let Err(error) = setup::write_files(&places(), &facts) {
+                        timeline.note(&["network: ", &error.to_string()].concat());
+                    }
+                }
+            };
+            if let Err(error) = background::spawn("network files", Box::new(write)) {
+                self.note(&["no files will be written: ", &error.to_string()].concat());
+            }
+            sender
+        });
+        // Without the thread nobody listens, which was said.
+        let _ = writer.send(facts);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut NetState)) {
+        change(&mut lock(&self.state));
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Report for Reporter {
+    fn note(&self, text: &str) {
+        self.boot.timeline.note(&["network: ", text].concat());
+    }
+
+    fn changed(&self, outcome: &Outcome<'_>) {
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(plan) = plan else { return };
+        // What was known stays known while the address is gone.
+        let Some(link) = outcome.link else { return self.update(|state| state.up = false) };
+        let was = lock(&self.state).facts.clone();
+        self.publish(outcome, Some(&link.mac), &plan);
+        let facts = lock(&self.state).facts.clone();
+        if let Some(ip) = facts.ip.filter(|ip| was.ip != Some(*ip)) {
+            self.note(&format!("{} has {ip}/{}, hostname {}", link.name, facts.prefix, facts.hostname));
+        }
+        if let Some(ip) = facts.ip6.filter(|ip| facts.ip != Some(IpAddr::V6(*ip)) && was.ip6 != Some(*ip)) {
+            self.note(&format!("{} has {ip}", link.name));
+        }
+    }
+
+    fn load_module(&self, name: &str, options: &str) -> Result<(), String> {
+        modules::load_named(&self.boot, &[(name, options)]).map_err(|error| error.to_string())
+    }
+}
+
+fn now() -> Millis {
+    bootwright_base::sys::uptime().as_millis() as Millis
+}

@@ -1,0 +1,329 @@
+//! Phase `root`: the image below an overlay in memory, or the unpacked files; then the config segment's files over it.
+
+use crate::boot::machine::Machine;
+use crate::boot::table::PhaseError;
+use crate::boot::verify;
+use crate::modules;
+use bootwright_base::sys::{Mount, Sys};
+use bootwright_contract::{BootConfig, Root, RootImage, paths};
+use bootwright_roots::nfs::Use;
+use bootwright_roots::source::{Http, Nfs, Source, Wanted};
+use bootwright_roots::{self as netroot, Attached};
+use copy::{CopyError, copy_tree};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod copy;
+
+/// The new root, until the switch.
+pub const NEW_ROOT: &str = "/bootwright/new";
+/// The image's files.
+const LOWER: &str = "/bootwright/lower";
+/// The tmpfs that takes writes.
+const WRITES: &str = "/bootwright/writes";
+
+/// Modules that only putting the root together needs, if `early` names them.
+pub const MODULES: [&str; 4] = ["loop", "overlay", "squashfs", "erofs"];
+
+/// How long a connection that is not wanted any more may take to end.
+const DETACH_WAIT: Duration = Duration::from_secs(5);
+
+/// Folders that a root has whatever the image holds, with their modes.
+const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "etc", "root", "var/log", "var/lib"];
+
+#[derive(Debug, thiserror::Error)]
+enum RootError {
+    #[error("no loop device for `{}`: {source}; are the modules `loop` and the file system's in `early`?", path.display())]
+    Loop { path: PathBuf, source: Errno },
+    #[error("cannot mount {what} on `{target}`: {source}")]
+    Mount { what: &'static str, target: PathBuf, source: Errno },
+    #[error("cannot make `{path}`: {source}")]
+    Folder { path: PathBuf, source: Errno },
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+}
+
+/// Those of [`MODULES`] that this image has.
+pub fn modules(config: &BootConfig) -> impl Iterator<Item = &str> {
+    config.modules.early.iter().map(String::as_str).filter(|name| MODULES.contains(name))
+}
+
+/// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted.
+pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let mut outcome = Ok(());
+    for wanted in netroot::wanted(&boot.config, &boot.cmdline)? {
+        if let Err(error) = &outcome {
+            boot.timeline.note(&PhaseError::to_string(error));
+        }
+        outcome = match wanted {
+            Wanted::Source(source) if *source == Source::Ram => mount_ram(machine),
+            wanted if netroot::BUILT_IN => mount_wanted(machine, &wanted),
+            wanted => Err(netroot::refuse(&wanted).into()),
+        };
+        if outcome.is_ok() {
+            break;
+        }
+        undo(machine.sys);
+    }
+    outcome?;
+    make_folders(machine.sys)?;
+    Ok(())
+}
+
+/// How the root is put together, whatever holds it.
+struct Assembly<'a> {
+    sys: &'a dyn Sys,
+    root: &'a Root,
+    /// The node's own files are laid over the image's.
+    node: bool,
+}
+
+impl<'a> Assembly<'a> {
+    fn of(machine: &'a Machine) -> Result<Assembly<'a>, PhaseError> {
+        let boot = machine.boot()?;
+        if machine.wants_network() {
+            let wanted: Vec<_> = self::modules(&boot.config).map(|name| (name, "")).collect();
+            modules::load_needed(machine, &wanted)?;
+        }
+        Ok(Assembly { sys: machine.sys, root: &boot.config.root, node: boot.cmdline.value(verify::NODE_KEY).is_some() })
+    }
+
+    fn mount_root(&self) -> Result<(), RootError> {
+        if self.root.image == RootImage::Cpio {
+            make_folder(self.sys, Path::new(NEW_ROOT))?;
+            mount(self.sys, "the unpacked root", paths::ROOT_TREE, NEW_ROOT, "", MsFlags::MS_BIND, "")?;
+            return Ok(self.lay_files(Path::new(NEW_ROOT))?);
+        }
+        self.mount_image(Path::new(paths::ROOT_IMAGE), self.root.image)
+    }
+
+    /// An image file, or a disk that is to be read through the page cache, by loop, below an overlay.
+    fn mount_image(&self, file: &Path, kind: RootImage) -> Result<(), RootError> {
+        let image = self.sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
+        // The loop device frees itself after its last close: it is held until it is mounted.
+        let mounted = self.mount_device(&image.path, kind);
+        drop(image.held);
+        mounted
+    }
+
+    /// An image on a block device, below an overlay.
+    fn mount_device(&self, device: &Path, kind: RootImage) -> Result<(), RootError> {
+        let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
+        make_folder(self.sys, Path::new(LOWER))?;
+        mount(self.sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
+        // Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did. Only speed depends on it.
+        let _ = self.root.read_ahead_kb.map(|kib| self.sys.set_read_ahead(device, kib));
+        self.cover_lower()
+    }
+
+    /// The files of the config segment, then the node's own.
+    fn lay_files(&self, over: &Path) -> Result<(), CopyError> {
+        copy_tree(Path::new(paths::CONFIG_TREE), over)?;
+        match self.node {
+            true => copy_tree(Path::new(paths::NODE_TREE), over),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts the overlay over what is mounted on [`LOWER`].
+    fn cover_lower(&self) -> Result<(), RootError> {
+        make_folder(self.sys, Path::new(NEW_ROOT))?;
+        make_folder(self.sys, Path::new(WRITES))?;
+        let size = format!("mode=0755,size={}", self.root.overlay_size);
+        mount(self.sys, "tmpfs", "tmpfs", WRITES, "tmpfs", MsFlags::empty(), &size)?;
+        let (upper, work) = (format!("{WRITES}/upper"), format!("{WRITES}/work"));
+        make_folder(self.sys, Path::new(&upper))?;
+        make_folder(self.sys, Path::new(&work))?;
+        // Before the mount: a file in the overlay makes it look for, and copy, every folder above from below first.
+        self.lay_files(Path::new(&upper))?;
+        let layers = format!("lowerdir={LOWER},upperdir={upper},workdir={work}");
+        mount(self.sys, "overlay", "overlay", NEW_ROOT, "overlay", MsFlags::empty(), &layers)?;
+        // The overlay holds both by itself: without these names no container inherits the mounts.
+        for path in [LOWER, WRITES] {
+            let target = PathBuf::from(path);
+            self.sys.unmount(&target, MntFlags::MNT_DETACH).map_err(|source| RootError::Mount {
+                what: "nothing",
+                target,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn mount_wanted(machine: &Machine, wanted: &Wanted) -> Result<(), PhaseError> {
+    let source = netroot::resolve(&machine.roots()?, wanted)?;
+    match &source {
+        Source::Ram => mount_ram(machine),
+        Source::Http(http) => mount_fetched(machine, http),
+        Source::Nfs(nfs) => mount_nfs(machine, nfs, &source.to_string()),
+        Source::Iscsi(_) | Source::Nbd(_) => {
+            mount_attached(machine, netroot::attach(&machine.roots()?, &source, true)?)
+        }
+    }
+}
+
+/// What came with the initramfs.
+fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
+    let config = &machine.boot()?.config;
+    if let Err(error) = Assembly::of(machine)?.mount_root() {
+        undo(machine.sys);
+        // A damaged image is often one that cannot be mounted: that reason says more.
+        verify::check_root(machine)?;
+        return Err(error.into());
+    }
+    if config.zram.is_some() && config.root.image != RootImage::Cpio {
+        pin_image(machine, Path::new(paths::ROOT_IMAGE));
+    }
+    Ok(())
+}
+
+/// The image from a web server, which stays in memory.
+fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
+    let config = &machine.boot()?.config;
+    let fetched = netroot::http::fetch(&machine.roots()?, http)?;
+    Assembly::of(machine)?.mount_image(&fetched.image(), fetched.kind)?;
+    if config.zram.is_some() && fetched.swappable {
+        pin_image(machine, &fetched.image());
+    }
+    Ok(())
+}
+
+/// The files themselves: below an overlay, or with `rw` as they are on the server.
+fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let writable = netroot::nfs::asks_for_writing(&nfs.options);
+    let (target, used) = if writable { (NEW_ROOT, Use::WritableRoot) } else { (LOWER, Use::Root) };
+    let target = Path::new(target);
+    let context = machine.roots()?;
+    let site = netroot::site(&context, &nfs.host, source)?;
+    modules::await_ahead(machine);
+    let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
+    let assembly = Assembly::of(machine)?;
+    let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {
+        true => Ok(assembly.lay_files(target)?),
+        false => Ok(assembly.cover_lower()?),
+    });
+    if mounted.is_ok() {
+        boot.keepers.add(keeper);
+        return mounted;
+    }
+    undo(machine.sys);
+    keeper.detach(DETACH_WAIT).and(mounted)
+}
+
+/// The image on a block device, whose keeper is kept if it is a good one.
+fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let assembly = Assembly::of(machine)?;
+    let mount = |disk: verify::Disk| {
+        let mount = if disk.cached { Assembly::mount_image } else { Assembly::mount_device };
+        Ok(mount(&assembly, &attached.device, disk.image)?)
+    };
+    let mounted = verify::check_device(machine, &attached.device).and_then(mount);
+    let Err(error) = mounted else {
+        boot.keepers.add(attached.keeper);
+        return Ok(());
+    };
+    undo(machine.sys);
+    let damaged = verify::check_root(machine);
+    if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
+        boot.timeline.note(&error.to_string());
+    }
+    damaged?;
+    Err(error)
+}
+
+/// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
+fn pin_image(machine: &Machine, image: &Path) {
+    if let Err(errno) = machine.sys.pin(image) {
+        machine.timeline.note(&format!("the root image may be swapped out: {errno}"));
+    }
+}
+
+/// Before a retry: what a failed attempt has mounted.
+fn undo(sys: &dyn Sys) {
+    for path in [NEW_ROOT, WRITES, LOWER] {
+        // Most were never mounted.
+        let _ = sys.unmount(Path::new(path), MntFlags::MNT_DETACH);
+    }
+}
+
+fn make_folders(sys: &dyn Sys) -> Result<(), RootError> {
+    FOLDERS.iter().try_for_each(|folder| make_folder(sys, &Path::new(NEW_ROOT).join(folder)))
+}
+
+fn make_folder(sys: &dyn Sys, path: &Path) -> Result<(), RootError> {
+    sys.make_dir(path).map_err(|source| RootError::Folder { path: path.into(), source })
+}
+
+fn mount(
+    sys: &dyn Sys,
+    what: &'static str,
+    source: &str,
+    target: &str,
+    fstype: &str,
+    flags: MsFlags,
+    data: &str,
+) -> Result<(), RootError> {
+    let target = Path::new(target);
+    sys.mount(Mount { source, target, fstype, flags, data }).map_err(|source| RootError::Mount {
+        what,
+        target: target.into(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
+
+    #[test]
+    fn image_below_overlay() {
+        let fake = Fake::default();
+        let root = Root { read_ahead_kb: Some(4), ..boot_config().root };
+        Assembly { sys: &fake, root: &root, node: false }.mount_root().unwrap();
+        let expected = [
+            "attach_loop /bootwright/root.img",
+            "make_dir /bootwright/lower",
+            "mount /dev/loop7 /bootwright/lower squashfs 0x1 ",
+            "set_read_ahead /dev/loop7 4",
+            "make_dir /bootwright/new",
+            "make_dir /bootwright/writes",
+            "mount tmpfs /bootwright/writes tmpfs 0x0 mode=0755,size=32M",
+            "make_dir /bootwright/writes/upper",
+            "make_dir /bootwright/writes/work",
+            "mount overlay /bootwright/new overlay 0x0 \
+             lowerdir=/bootwright/lower,upperdir=/bootwright/writes/upper,workdir=/bootwright/writes/work",
+            "unmount /bootwright/lower 2",
+            "unmount /bootwright/writes 2",
+        ];
+        assert_eq!(fake.calls(), expected);
+    }
+
+    #[test]
+    fn unpacked_files_are_bound() {
+        let fake = Fake::default();
+        let root = Root { image: RootImage::Cpio, ..boot_config().root };
+        Assembly { sys: &fake, root: &root, node: false }.mount_root().unwrap();
+        assert_eq!(fake.calls(), ["make_dir /bootwright/new", "mount /bootwright/root /bootwright/new  0x1000 "]);
+    }
+
+    #[test]
+    fn failures_name_what_and_where() {
+        let root = boot_config().root;
+        let error = |what| {
+            let fake = Fake::failing(&[what]);
+            Assembly { sys: &fake, root: &root, node: true }.mount_root().unwrap_err().to_string()
+        };
+        let error_of_overlay = error("mount overlay");
+        assert!(error_of_overlay.starts_with("cannot mount overlay on `/bootwright/new`: EPERM"), "{error_of_overlay}");
+        let error = error("attach_loop");
+        assert!(error.starts_with("no loop device for `/bootwright/root.img`"), "{error}");
+    }
+}

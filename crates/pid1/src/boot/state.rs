@@ -1,0 +1,251 @@
+//! Phase `state`: folders that live elsewhere than in the root, in memory or on volumes that outlive the boot.
+//!
+//! A volume is attached and mounted once below [`PLACES`]; each entry then shows a folder of it at its path, by a bind
+//! mount or as the upper layer of an overlay. In the end the mounts below [`PLACES`] are taken away again: the entries
+//! hold what they need, and the way down has less to undo.
+
+mod format;
+
+use crate::boot::machine::{Boot, Machine};
+use crate::boot::network::NetWatch;
+use crate::boot::table::PhaseError;
+use crate::modules;
+use crate::run::power::parse_mount_points;
+use crate::run::service::substitute;
+use bootwright_base::identity;
+use bootwright_base::sys::{Mount, Sys};
+use bootwright_contract::{State, StatePlace};
+use bootwright_roots::source::{Source, parse_source};
+use bootwright_roots::{self as netroot, nfs, survival};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+/// Where volumes are mounted for a moment.
+const PLACES: &str = "/run/bootwright/state";
+/// How long a connection that is not wanted any more may take to end.
+const DETACH_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+enum StateError {
+    #[error("`{path}`: cannot mount {what} on `{}`: {source}", target.display())]
+    Mount { path: String, what: String, target: PathBuf, source: Errno },
+    #[error("`{path}`: cannot make `{}`: {source}", folder.display())]
+    Folder { path: String, folder: PathBuf, source: Errno },
+    #[error("`{path}`: {reason}")]
+    Volume { path: String, reason: String },
+}
+
+/// Phase `state`. What an earlier attempt has mounted stays as it is.
+pub fn mount_all(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let entries = &boot.config.state;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    if wants_network(entries) && !machine.wants_network() {
+        survive(boot);
+    }
+    for (number, entry) in entries.iter().enumerate() {
+        if is_mounted(Path::new(&entry.path)) {
+            continue;
+        }
+        let place = match &entry.place {
+            StatePlace::Tmpfs { size, mode } => mount_tmpfs(boot.sys, entry, number, size, mode)?,
+            StatePlace::Volume { source, .. } if !netroot::BUILT_IN => {
+                Err(netroot::NetrootError::NotBuiltIn { what: source.clone() })?
+            }
+            StatePlace::Volume { source, folder, .. } => {
+                let place = mount_volume(machine, entry, source)?;
+                folder.as_ref().map_or(place.clone(), |folder| place.join(folder))
+            }
+        };
+        show(boot.sys, entry, &place)?;
+    }
+    for number in 0..entries.len() {
+        // Most were never mounted.
+        let _ = boot.sys.unmount(&place_of(number), MntFlags::MNT_DETACH);
+    }
+    if entries.iter().any(|entry| entry.path == "/etc") {
+        write_etc_again(machine, boot);
+    }
+    Ok(())
+}
+
+/// Once, however often the phase is tried: what a network root has done before it was attached.
+fn survive(boot: &Boot) {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        survival::prepare(boot.sys, &*boot.timeline);
+        if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
+            boot.timeline.note(&["nobody will reboot when a volume stays lost: ", &error.to_string()].concat());
+        }
+    });
+}
+
+/// Whether an entry waits for a server.
+pub fn wants_network(entries: &[State]) -> bool {
+    netroot::BUILT_IN && entries.iter().any(|entry| matches!(entry.place, StatePlace::Volume { .. }))
+}
+
+fn place_of(number: usize) -> PathBuf {
+    Path::new(PLACES).join(number.to_string())
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    parse_mount_points(&mounts).iter().collect::<HashSet<_>>().contains(&path.to_path_buf())
+}
+
+fn mount_tmpfs(sys: &dyn Sys, entry: &State, number: usize, size: &str, mode: &str) -> Result<PathBuf, StateError> {
+    let place = place_of(number);
+    make_folder(sys, entry, &place)?;
+    let data = ["size=", size, ",mode=", mode].concat();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(sys, entry, Mount { source: "tmpfs", target: &place, fstype: "tmpfs", flags, data: &data })?;
+    Ok(place)
+}
+
+/// Shows the place at the entry's path.
+fn show(sys: &dyn Sys, entry: &State, place: &Path) -> Result<(), StateError> {
+    let target = Path::new(&entry.path);
+    make_folder(sys, entry, target)?;
+    if !entry.overlay {
+        make_folder(sys, entry, place)?;
+        let source = place.to_string_lossy();
+        return mount(sys, entry, Mount { source: &source, target, fstype: "", flags: MsFlags::MS_BIND, data: "" });
+    }
+    let (upper, work) = (place.join("upper"), place.join("work"));
+    make_folder(sys, entry, &upper)?;
+    make_folder(sys, entry, &work)?;
+    let (upper, work) = (upper.to_string_lossy(), work.to_string_lossy());
+    let data = ["lowerdir=", &entry.path, ",upperdir=", &upper, ",workdir=", &work].concat();
+    mount(sys, entry, Mount { source: "overlay", target, fstype: "overlay", flags: MsFlags::empty(), data: &data })
+}
+
+fn make_folder(sys: &dyn Sys, entry: &State, folder: &Path) -> Result<(), StateError> {
+    sys.make_dir(folder).map_err(|source| {
+        let (path, folder) = (entry.path.clone(), folder.to_path_buf());
+        StateError::Folder { path, folder, source }
+    })
+}
+
+fn mount(sys: &dyn Sys, entry: &State, mount: Mount) -> Result<(), StateError> {
+    sys.mount(mount).map_err(|source| {
+        let what = [mount.source, " ", mount.data].concat();
+        StateError::Mount { path: entry.path.clone(), what, target: mount.target.into(), source }
+    })
+}
+
+/// Attaches and mounts the volume unless an earlier entry did; gives where.
+fn mount_volume(machine: &Machine, entry: &State, source: &str) -> Result<PathBuf, PhaseError> {
+    let (boot, context) = (machine.boot()?, machine.roots()?);
+    let same = |other: &State| matches!(&other.place, StatePlace::Volume { source: s, .. } if s == source);
+    let number = boot.config.state.iter().position(same).unwrap_or_default();
+    let place = place_of(number);
+    if is_mounted(&place) {
+        return Ok(place);
+    }
+    make_folder(boot.sys, entry, &place)?;
+    let facts = netroot::await_network(&context, source)?;
+    let text = substitute(source, &facts).map_err(|error| volume_error(entry, &error))?;
+    let volume = parse_source(&text)?;
+    let attached = match &volume {
+        Source::Nfs(nfs) => {
+            let site = netroot::site(&context, &nfs.host, &volume.to_string())?;
+            let keeper =
+                nfs::mount(&site, nfs, &place, nfs::Use::Volume).map_err(|error| volume_error(entry, &error))?;
+            boot.keepers.add(keeper);
+            return Ok(place);
+        }
+        _ => netroot::attach(&context, &volume, false).map_err(|error| volume_error(entry, &error))?,
+    };
+    match prepare(boot, entry, &attached.device, &place) {
+        Ok(()) => {
+            boot.keepers.add(attached.keeper);
+            Ok(place)
+        }
+        Err(error) => {
+            if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
+                boot.timeline.note(&error.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Makes the file system if there is nothing and the recipe says so, and mounts what is there.
+fn prepare(boot: &Boot, entry: &State, device: &Path, place: &Path) -> Result<(), PhaseError> {
+    let StatePlace::Volume { format, .. } = &entry.place else { return Ok(()) };
+    let fstype = format::ensure(boot, device, format.as_deref()).map_err(|error| volume_error(entry, &error))?;
+    modules::load_named(boot, &[(fstype, "")])?;
+    let source = device.to_string_lossy();
+    mount(boot.sys, entry, Mount { source: &source, target: place, fstype, flags: MsFlags::empty(), data: "" })?;
+    Ok(())
+}
+
+fn volume_error(entry: &State, error: &dyn std::fmt::Display) -> StateError {
+    StateError::Volume { path: entry.path.clone(), reason: error.to_string() }
+}
+
+/// What an earlier boot has left in `/etc` on a volume hides what this boot wrote before.
+fn write_etc_again(machine: &Machine, boot: &Boot) {
+    if let Some(network) = machine.network() {
+        NetWatch::write_files_again(network, boot);
+    }
+    for error in identity::write_missing_files() {
+        boot.timeline.note(&error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::sys::fake::Fake;
+
+    fn entry(path: &str, overlay: bool) -> State {
+        State { path: path.into(), overlay, place: StatePlace::Tmpfs { size: "1M".into(), mode: "0711".into() } }
+    }
+
+    #[test]
+    fn a_tmpfs_is_bound_to_its_path() {
+        let fake = Fake::default();
+        let entry = entry("/var/lib/x", false);
+        let place = mount_tmpfs(&fake, &entry, 3, "1M", "0711").unwrap();
+        show(&fake, &entry, &place).unwrap();
+        let expected = [
+            "make_dir /run/bootwright/state/3",
+            "mount tmpfs /run/bootwright/state/3 tmpfs 0x6 size=1M,mode=0711",
+            "make_dir /var/lib/x",
+            "make_dir /run/bootwright/state/3",
+            "mount /run/bootwright/state/3 /var/lib/x  0x1000 ",
+        ];
+        assert_eq!(fake.calls(), expected);
+    }
+
+    #[test]
+    fn an_overlay_keeps_what_the_root_has() {
+        let fake = Fake::default();
+        show(&fake, &entry("/etc", true), Path::new("/run/bootwright/state/0/etc")).unwrap();
+        let expected = [
+            "make_dir /etc",
+            "make_dir /run/bootwright/state/0/etc/upper",
+            "make_dir /run/bootwright/state/0/etc/work",
+            "mount overlay /etc overlay 0x0 lowerdir=/etc,upperdir=/run/bootwright/state/0/etc/upper,\
+             workdir=/run/bootwright/state/0/etc/work",
+        ];
+        assert_eq!(fake.calls(), expected);
+    }
+
+    #[test]
+    fn failures_name_the_entry() {
+        let error = show(&Fake::failing(&["mount"]), &entry("/var/x", false), Path::new("/p")).unwrap_err().to_string();
+        assert_eq!(error, "`/var/x`: cannot mount /p  on `/var/x`: EPERM: Operation not permitted");
+        let error = show(&Fake::failing(&["make_dir"]), &entry("/var/x", false), Path::new("/p")).unwrap_err();
+        assert!(error.to_string().starts_with("`/var/x`: cannot make `/var/x`: EPERM"), "{error}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Makes a file system on a volume that is empty, by the image's own mke2fs. What holds anything is never touched.
+
+use crate::boot::machine::Boot;
+use bootwright_base::spawn::{Program, spawn};
+use bootwright_contract::paths::MKE2FS;
+use bootwright_roots::content::{Content, read_content};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A large volume on a slow server takes some time, even with its tables left for later.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Between two looks at whether it has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    #[error("cannot read the volume: {0}")]
+    Read(#[source] io::Error),
+    #[error("the volume has {0}, no file system; it is left as it is")]
+    Occupied(&'static str),
+    #[error("the volume is empty; `format = \"ext4\"` in the recipe makes a file system on it")]
+    Empty,
+    #[error("cannot run `{MKE2FS}`: {0}")]
+    Run(Errno),
+    #[error("`{MKE2FS}` failed with status {status}: {said}")]
+    Failed { status: i32, said: String },
+    #[error("`{MKE2FS}` was not done after {limit_s} s")]
+    Slow { limit_s: u64 },
+    #[error("`{MKE2FS}` has made no file system that is known")]
+    Unknown,
+}
+
+/// The file system on the device, made now if there is nothing and `format` says so.
+pub fn ensure(boot: &Boot, device: &Path, format: Option<&str>) -> Result<&'static str, FormatError> {
+    match look(device)? {
+        Content::FileSystem(name) => Ok(name),
+        Content::Other(what) => Err(FormatError::Occupied(what)),
+        Content::Nothing => {
+            let Some(format) = format else { return Err(FormatError::Empty) };
+            boot.timeline.note(&["makes ", format, " on the empty volume ", &device.to_string_lossy()].concat());
+            run(&command(format, device))?;
+            match look(device)? {
+                Content::FileSystem(name) => Ok(name),
+                _ => Err(FormatError::Unknown),
+            }
+        }
+    }
+}
+
+fn look(device: &Path) -> Result<Content, FormatError> {
+    let mut file = File::open(device).map_err(FormatError::Read)?;
+    let size = file.seek(SeekFrom::End(0)).map_err(FormatError::Read)?;
+    read_content(&file, size).map_err(FormatError::Read)
+}
+
+/// Tables are written by the kernel later, and nothing is discarded: the volume is empty.
+fn command(format: &str, device: &Path) -> Vec<String> {
+    let options = "nodiscard,lazy_itable_init=1,lazy_journal_init=1";
+    [MKE2FS, "-q", "-t", format, "-E", options, &device.to_string_lossy()].map(String::from).into()
+}
+
+/// Runs it to its end. The main loop, which would wait for it otherwise, has not begun yet.
+fn run(argv: &[String]) -> Result<(), FormatError> {
+    let (mut output, input) = io::pipe().map_err(FormatError::Read)?;
+    let program = Program { argv, output: Some(input.as_fd()), ..Program::default() };
+    let pid = spawn(&program).map_err(FormatError::Run)?;
+    drop(input);
+    let until = Instant::now() + LIMIT;
+    let status = loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, status)) => break status,
+            Ok(WaitStatus::Signaled(_, signal, _)) => break signal as i32,
+            Ok(_) if Instant::now() < until => thread::sleep(LOOK),
+            Ok(_) => {
+                // One that hangs on the device ends when that answers again.
+                let _ = kill(pid, Signal::SIGKILL);
+                return Err(FormatError::Slow { limit_s: LIMIT.as_secs() });
+            }
+            Err(errno) => return Err(FormatError::Run(errno)),
+        }
+    };
+    if status == 0 {
+        return Ok(());
+    }
+    let mut said = String::new();
+    // All writers are gone: this ends at once.
+    let _ = output.read_to_string(&mut said);
+    Err(FormatError::Failed { status, said: said.trim().replace('\n', "; ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_fails_says_why() {
+        let argv = |script: &str| ["/bin/sh", "-c", script].map(String::from);
+        run(&argv("echo fine")).unwrap();
+        let error = run(&argv("echo 'no such'; echo device >&2; exit 3")).unwrap_err().to_string();
+        assert_eq!(error, "`/usr/sbin/mke2fs` failed with status 3: no such; device");
+        assert!(matches!(run(&["/nowhere/mke2fs".into()]), Err(FormatError::Run(Errno::ENOENT))));
+    }
+
+    #[test]
+    fn the_command_leaves_work_for_later() {
+        let argv = command("ext4", Path::new("/dev/nbd0"));
+        assert_eq!(argv[..4], ["/usr/sbin/mke2fs", "-q", "-t", "ext4"]);
+        assert_eq!(argv.last().map(String::as_str), Some("/dev/nbd0"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Phase `switch`: from the kernel's first rootfs to the new root.
+//!
+//! `pivot_root(2)` refuses to leave the first rootfs, so it is covered instead: the new root is moved over `/`. After
+//! that a child mount namespace can pivot, which container runtimes do. The old files are then freed by descriptor.
+
+use crate::base::console;
+use crate::boot::machine::Machine;
+use crate::boot::root::NEW_ROOT;
+use crate::boot::table::PhaseError;
+use bootwright_base::background;
+use bootwright_base::sys::{Mount, Sys};
+use bootwright_contract::{RootImage, Tmpfs, paths};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+/// Mounts that come along, with all below them.
+const MOVED: &[&str] = &["dev", "proc", "sys", "run"];
+
+/// `RAMFS_MAGIC` of linux/magic.h.
+const RAMFS_MAGIC_TYPE: FsType = FsType(0x8584_58f6);
+
+#[derive(Debug, thiserror::Error)]
+enum SwitchError {
+    #[error("cannot move `{from}` to `{to}`: {source}")]
+    Move { from: PathBuf, to: PathBuf, source: Errno },
+    #[error("cannot change into the new root: {0}")]
+    Enter(#[source] Errno),
+    #[error("cannot make mounts shared: {0}")]
+    Share(#[source] Errno),
+    #[error("cannot mount tmpfs on `{path}` with `{data}`: {source}")]
+    Tmpfs { path: String, data: String, source: Errno },
+    #[error("cannot open the old root: {0}")]
+    OldRoot(#[source] io::Error),
+}
+
+/// Phase `switch`.
+pub fn switch_root(machine: &Machine) -> Result<(), PhaseError> {
+    let root = &machine.boot()?.config.root;
+    let old = File::open("/").map_err(SwitchError::OldRoot)?;
+    machine.initramfs_over().store(true, Ordering::Relaxed);
+    cover_root(machine.sys)?;
+    console::take_stdio()?;
+    let kept = (root.image == RootImage::Cpio).then(|| Path::new(paths::ROOT_TREE));
+    let timeline = machine.timeline.clone();
+    let free = move || {
+        if let Err(error) = free_old_root(&old, kept) {
+            timeline.note(&["the first rootfs was not freed: ", &error.to_string()].concat());
+        }
+    };
+    // Megabytes of pages, which nobody has to wait for.
+    if let Err(error) = background::spawn("free", Box::new(free)) {
+        machine.timeline.note(&["nothing frees the first rootfs: ", &error.to_string()].concat());
+    }
+    mount_tmpfs(machine.sys, &root.tmpfs)?;
+    Ok(())
+}
+
+fn cover_root(sys: &dyn Sys) -> Result<(), SwitchError> {
+    for name in MOVED {
+        move_mount(sys, &Path::new("/").join(name), &Path::new(NEW_ROOT).join(name))?;
+    }
+    sys.chdir(Path::new(NEW_ROOT)).map_err(SwitchError::Enter)?;
+    move_mount(sys, Path::new("."), Path::new("/"))?;
+    sys.chroot(Path::new(".")).map_err(SwitchError::Enter)?;
+    sys.chdir(Path::new("/")).map_err(SwitchError::Enter)?;
+    let flags = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    sys.mount(Mount { source: "", target: Path::new("/"), fstype: "", flags, data: "" }).map_err(SwitchError::Share)
+}
+
+fn move_mount(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), SwitchError> {
+    let source = from.to_string_lossy();
+    sys.mount(Mount { source: &source, target: to, fstype: "", flags: MsFlags::MS_MOVE, data: "" })
+        .map_err(|source| SwitchError::Move { from: from.into(), to: to.into(), source })
+}
+
+/// Why the old root was left as it was.
+#[derive(Debug, thiserror::Error)]
+enum FreeError {
+    #[error("it is no tmpfs or ramfs")]
+    NotMemory,
+    #[error("{0}")]
+    Errno(#[from] Errno),
+    #[error("`{path}`: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// Unlinks what the kernel unpacked. The image goes too: its loop device holds it without a name.
+fn free_old_root(old: &File, kept: Option<&Path>) -> Result<(), FreeError> {
+    check_is_memory(fstatfs(old)?.filesystem_type())?;
+    // Through the descriptor: the new root covers every path to it.
+    let top = PathBuf::from(format!("/proc/self/fd/{}", old.as_raw_fd()));
+    let device = old.metadata().map_err(|source| FreeError::Io { path: top.clone(), source })?.dev();
+    let kept = kept.map(|k| top.join(k.strip_prefix("/").unwrap_or(k)));
+    empty_folder(&top, device, kept.as_deref())
+}
+
+fn check_is_memory(kind: FsType) -> Result<(), FreeError> {
+    match kind == TMPFS_MAGIC || kind == RAMFS_MAGIC_TYPE {
+        true => Ok(()),
+        false => Err(FreeError::NotMemory),
+    }
+}
+
+/// Removes what is in the folder, on its device only, but for `kept` and the folders above it.
+fn empty_folder(folder: &Path, device: u64, kept: Option<&Path>) -> Result<(), FreeError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| FreeError::Io { path, source }
+    };
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let path = entry.map_err(failed(folder))?.path();
+        let meta = fs::symlink_metadata(&path).map_err(failed(&path))?;
+        if meta.dev() != device || kept == Some(&path) {
+            continue;
+        }
+        if !meta.is_dir() {
+            fs::remove_file(&path).map_err(failed(&path))?;
+            continue;
+        }
+        empty_folder(&path, device, kept)?;
+        // Not empty: a mount point, or it leads to what is kept.
+        let _ = fs::remove_dir(&path);
+    }
+    Ok(())
+}
+
+/// The recipe's own, and `/tmp` unless it is among them.
+fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
+    let tmp = Tmpfs { path: "/tmp".into(), size: "20%".into(), mode: "1777".into() };
+    let default = (!list.iter().any(|t| t.path == tmp.path)).then_some(&tmp);
+    for Tmpfs { path, size, mode } in default.into_iter().chain(list) {
+        let data = format!("size={size},mode={mode}");
+        let target = Path::new(path);
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        sys.make_dir(target)
+            .and_then(|()| sys.mount(Mount { source: "tmpfs", target, fstype: "tmpfs", flags, data: &data }))
+            .map_err(|source| SwitchError::Tmpfs { path: path.clone(), data, source })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::sys::fake::Fake;
+
+    #[test]
+    fn moves_covers_enters_shares() {
+        let fake = Fake::default();
+        cover_root(&fake).unwrap();
+        let expected = [
+            "mount /dev /bootwright/new/dev  0x2000 ",
+            "mount /proc /bootwright/new/proc  0x2000 ",
+            "mount /sys /bootwright/new/sys  0x2000 ",
+            "mount /run /bootwright/new/run  0x2000 ",
+            "chdir /bootwright/new",
+            "mount . /  0x2000 ",
+            "chroot .",
+            "chdir /",
+            "mount  /  0x104000 ",
+        ];
+        assert_eq!(fake.calls(), expected);
+        let error = cover_root(&Fake::failing(&["mount ."])).unwrap_err();
+        assert!(error.to_string().starts_with("cannot move `.` to `/`"), "{error}");
+    }
+
+    #[test]
+    fn tmp_is_mounted_once() {
+        let tmpfs = |path: &str| Tmpfs { path: path.into(), size: "8M".into(), mode: "1777".into() };
+        let fake = Fake::default();
+        mount_tmpfs(&fake, &[tmpfs("/var/lib/containerd")]).unwrap();
+        let calls = fake.calls();
+        assert_eq!(calls.len(), 4);
+        assert_eq!(calls[1], "mount tmpfs /tmp tmpfs 0x6 size=20%,mode=1777");
+        assert_eq!(calls[3], "mount tmpfs /var/lib/containerd tmpfs 0x6 size=8M,mode=1777");
+        let fake = Fake::default();
+        mount_tmpfs(&fake, &[tmpfs("/tmp")]).unwrap();
+        assert_eq!(fake.calls(), ["make_dir /tmp", "mount tmpfs /tmp tmpfs 0x6 size=8M,mode=1777"]);
+    }
+
+    #[test]
+    fn old_files_go_and_the_kept_tree_stays() {
+        let top = std::env::temp_dir().join(format!("bootwright-free-{}", std::process::id()));
+        for folder in ["lib/modules", "bootwright/root/etc", "bootwright/config"] {
+            fs::create_dir_all(top.join(folder)).unwrap();
+        }
+        fs::write(top.join("bootwright/config/secret"), "x").unwrap();
+        fs::write(top.join("bootwright/root/etc/hosts"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc", top.join("lib/link")).unwrap();
+        let device = fs::metadata(&top).unwrap().dev();
+        empty_folder(&top, device, Some(&top.join("bootwright/root"))).unwrap();
+        assert!(top.join("bootwright/root/etc/hosts").exists());
+        assert!(!top.join("bootwright/config").exists() && !top.join("lib").exists());
+        empty_folder(&top, device + 1, None).unwrap();
+        assert!(top.join("bootwright").exists(), "another device is left alone");
+        empty_folder(&top, device, None).unwrap();
+        assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+        fs::remove_dir(top).unwrap();
+    }
+
+    #[test]
+    fn a_disk_is_never_emptied() {
+        assert!(check_is_memory(TMPFS_MAGIC).is_ok() && check_is_memory(RAMFS_MAGIC_TYPE).is_ok());
+        assert!(matches!(check_is_memory(nix::sys::statfs::EXT4_SUPER_MAGIC), Err(FreeError::NotMemory)));
+    }
+}

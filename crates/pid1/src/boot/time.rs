@@ -1,0 +1,201 @@
+//! The phase `time`: asks SNTP servers once the network is up and sets the clock, then keeps it right for as long as the
+//! machine runs. Who needs the time before that, such as TLS, waits at the [`Gate`].
+
+use crate::boot::machine::Boot;
+use crate::boot::network::{NetState, NetWatch};
+use crate::boot::table;
+use bootwright_base::background;
+use bootwright_base::sys::Sys;
+use bootwright_netconf::dns::Servers;
+use bootwright_netconf::sntp::{self, Sample, SntpError, format_offset};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Between two looks at the network while the time waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long servers may take to answer, and how often they are asked before the phase has failed.
+const ANSWER: Duration = Duration::from_secs(4);
+const ATTEMPTS: u32 = 3;
+/// Between two questions later: RFC 5905's shortest and usual longest (2^6 and 2^10 s).
+const SHORTEST_S: u64 = 64;
+const LONGEST_S: u64 = 1024;
+const NANOS: i128 = 1_000_000_000;
+/// What the clock is slewed by at most: at the kernel's 500 ppm that takes five and a half hours. A clock that is further
+/// off makes certificates wrong in the meantime: it is set.
+const MOST_SLEWED_NS: i128 = 10 * NANOS;
+
+/// Opens when the clock is as right as it will get for now.
+#[derive(Default)]
+pub struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Waits until the phase `time` is over, at most `limit`; true if it is.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.opened.wait_timeout_while(open, limit, |open| !*open);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+}
+
+/// Starts the phase in a thread of its own, which calls `over` when the phase is.
+pub fn spawn(boot: &Arc<Boot>, network: NetWatch, over: Box<dyn FnOnce() + Send>) {
+    let own = boot.clone();
+    if let Err(error) = background::spawn("time", Box::new(move || run(&own, &network, over))) {
+        boot.timeline.phase_start("time");
+        boot.timeline.phase_end("time", Err(&error.to_string()));
+        boot.timeline.phase_over("time");
+        boot.time.open();
+    }
+}
+
+fn run(boot: &Boot, network: &NetWatch, over: Box<dyn FnOnce() + Send>) {
+    let policy = boot.policy("time");
+    let state = await_network(network);
+    table::run_phase(boot.sys, &boot.timeline, "time", &policy, &mut || set_first(boot, &state));
+    boot.time.open();
+    over();
+    let mut wait_s = SHORTEST_S;
+    loop {
+        thread::sleep(Duration::from_secs(wait_s));
+        wait_s = match ask(boot, &network.state()) {
+            Ok(sample) => {
+                follow(boot, &sample, wait_s);
+                (wait_s * 2).min(LONGEST_S)
+            }
+            // Silence is normal, as while a cable is out; servers that refuse must not be flooded.
+            Err(SntpError::NoServer | SntpError::NoAnswer(_)) => LONGEST_S.min(wait_s * 2),
+            Err(error) => {
+                boot.timeline.note(&["time: ", &error.to_string()].concat());
+                LONGEST_S
+            }
+        };
+    }
+}
+
+fn await_network(network: &NetWatch) -> NetState {
+    loop {
+        let state = network.state();
+        if state.up || state.over {
+            return state;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Sets the clock. Without any server there is nothing to do.
+fn set_first(boot: &Boot, state: &NetState) -> Result<(), table::PhaseError> {
+    for attempt in 1.. {
+        match ask(boot, state) {
+            Ok(sample) => {
+                step(boot.sys, sample.offset_ns)?;
+                let text = ["time: the clock was ", &format_offset(-sample.offset_ns), " off: set"].concat();
+                if sample.offset_ns.abs() >= NANOS / 10 {
+                    boot.timeline.note(&text);
+                }
+                break;
+            }
+            Err(SntpError::NoServer) => break,
+            Err(SntpError::NoAnswer(_)) if attempt < ATTEMPTS => thread::sleep(Duration::from_secs(1)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn ask(boot: &Boot, state: &NetState) -> Result<Sample, SntpError> {
+    let servers = servers(boot, state);
+    sntp::ask(&servers, &Servers::from_facts(&state.facts), boot.config.clock_floor, ANSWER)
+}
+
+/// `bw.time=` (commas divide), the recipe's, DHCP's. No others: an image asks nobody whom its owner has not named.
+fn servers(boot: &Boot, state: &NetState) -> Vec<String> {
+    let mut servers: Vec<String> = match boot.cmdline.value("bw.time") {
+        Some(list) => list.split(',').filter(|name| !name.is_empty()).map(String::from).collect(),
+        None => boot.config.time.servers.clone(),
+    };
+    if boot.cmdline.value("bw.time").is_none() {
+        servers.extend(state.facts.ntp.iter().map(|ip| ip.to_string()));
+    }
+    servers
+}
+
+/// A clock that runs is slewed, so that no time comes twice; one that is far off is set.
+fn follow(boot: &Boot, sample: &Sample, wait_s: u64) {
+    let offset_ns = sample.offset_ns;
+    let done = match offset_ns.abs() > MOST_SLEWED_NS {
+        true => {
+            boot.timeline.note(&["time: the clock was ", &format_offset(-offset_ns), " off: set"].concat());
+            step(boot.sys, offset_ns)
+        }
+        false => boot.sys.slew_clock(offset_ns as i64, wait_s).map_err(SetClock),
+    };
+    if let Err(error) = done {
+        boot.timeline.note(&["time: ", &error.to_string()].concat());
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set the clock: {}", .0.desc())]
+struct SetClock(nix::errno::Errno);
+
+fn step(sys: &dyn Sys, offset_ns: i128) -> Result<(), SetClock> {
+    let (seconds, nanos) = (offset_ns.div_euclid(NANOS), offset_ns.rem_euclid(NANOS));
+    sys.step_clock(seconds as i64, nanos as i64).map_err(SetClock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::timeline::Timeline;
+    use bootwright_base::cmdline::parse_cmdline;
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
+
+    fn boot(fake: &'static Fake, cmdline: &str) -> Boot {
+        let mut config = boot_config();
+        config.time.servers = vec!["ntp.lab".into()];
+        let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
+        Boot::new(config, parse_cmdline(cmdline), timeline, fake)
+    }
+
+    #[test]
+    fn nobody_is_asked_who_was_not_named() {
+        let fake: &'static Fake = Box::leak(Box::default());
+        let mut state = NetState::default();
+        state.facts.ntp = vec![[10, 0, 0, 1].into()];
+        assert_eq!(servers(&boot(fake, ""), &state), ["ntp.lab", "10.0.0.1"]);
+        assert_eq!(servers(&boot(fake, "bw.time=a,10.0.0.2"), &state), ["a", "10.0.0.2"]);
+        assert!(servers(&boot(fake, "bw.time="), &state).is_empty());
+    }
+
+    #[test]
+    fn small_errors_are_slewed_and_large_ones_set() {
+        let fake: &'static Fake = Box::leak(Box::default());
+        let boot = boot(fake, "");
+        for offset_ns in [5_000_000, -9 * NANOS, 11 * NANOS, -11 * NANOS - 1] {
+            follow(&boot, &Sample { offset_ns, error_ns: 0 }, 64);
+        }
+        let calls =
+            ["slew_clock 5000000 64", "slew_clock -9000000000 64", "step_clock 11 0", "step_clock -12 999999999"];
+        assert_eq!(fake.calls(), calls);
+    }
+
+    #[test]
+    fn the_gate_opens_once() {
+        let gate = Arc::new(Gate::default());
+        assert!(!gate.wait(Duration::from_millis(1)));
+        let other = gate.clone();
+        let waiting = thread::spawn(move || other.wait(Duration::from_secs(60)));
+        gate.open();
+        assert!(waiting.join().unwrap() && gate.wait(Duration::ZERO));
+    }
+}

@@ -1,0 +1,157 @@
+//! Phase `verify`: is all there that was packed, byte for byte?
+//!
+//! A failed unpack does not stop the kernel: it logs a line, leaves truncated files and runs an earlier `/init`.
+//! So sizes are checked first, of all segments: that takes no time and finds what a lack of RAM does. Then contents;
+//! the root image, by far the largest file, comes last, just before the services start (phase `image`): bulk reads in the
+//! midst of the other phases would hold up their small ones.
+
+mod content;
+mod served;
+#[cfg(test)]
+mod tests;
+
+pub use content::check_module;
+pub use served::{Disk, check_device, check_tree};
+
+use crate::boot::machine::{Boot, Machine};
+use crate::boot::table::PhaseError;
+use bootwright_base::cmdline::Cmdline;
+use bootwright_contract::sums::{Sum, parse_sums};
+use bootwright_contract::{SegmentSums, hex, paths};
+use content::{check_files, check_image, not_read, open_below, relative};
+use nix::fcntl::OFlag;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("segment `{segment}` is missing or truncated: cannot read `{path}`: {source}; {MORE_RAM}")]
+    NoSums { segment: String, path: String, source: io::Error },
+    #[error(
+        "segment `{segment}` does not belong to this image: the hash of `{path}` is {found}, expected {expected}; load all segments from one build"
+    )]
+    ForeignSums { segment: String, path: String, expected: String, found: String },
+    #[error("line {line} of `{path}` cannot be read")]
+    BadSums { path: String, line: usize },
+    #[error("`{path}` is missing from segment `{segment}`: {source}; {MORE_RAM}")]
+    Missing { segment: String, path: String, source: io::Error },
+    #[error("cannot read `{path}`: {source}")]
+    Read { path: String, source: io::Error },
+    #[error("`{path}` is truncated: found {found} of {expected} bytes; {MORE_RAM}")]
+    Size { path: String, expected: u64, found: u64 },
+    #[error("`{path}` is truncated: it has {found} bytes, the root image {expected}; export the image of this build")]
+    Device { path: String, expected: u64, found: u64 },
+    #[error(
+        "`{path}` is not in the export `{export}`, or cannot be read: {source}; export the root of this build, without root_squash"
+    )]
+    NotExported { path: String, export: String, source: io::Error },
+    #[error("the export `{export}` is of another build: the hash of `{path}` is {found}, expected {expected}")]
+    ForeignTree { path: String, export: String, expected: String, found: String },
+    #[error(
+        "`{path}` in the export `{export}` is truncated: found {found} of {expected} bytes; export the root of this build"
+    )]
+    TreeSize { path: String, export: String, expected: u64, found: u64 },
+    #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
+    Hash { path: String, expected: String, found: String },
+}
+
+const MORE_RAM: &str = "give the machine more RAM or check the boot loader's initrd list";
+
+/// On the kernel command line: the SHA-256 of the sums of the node's own segment, which is then laid over the root.
+pub const NODE_KEY: &str = "bw.node";
+
+/// The segment that the boot loader adds to the image's own. The image cannot vouch for it: whoever names the initrds names
+/// its hash too. So a node whose segment was lost, cut short or taken from another node does not come up half configured.
+fn node_segment(sums_sha256: Option<&str>) -> Option<SegmentSums> {
+    Some(SegmentSums { name: paths::NODE_SUMS.into(), sums_sha256: sums_sha256?.into(), xxh64: None })
+}
+
+/// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes. What came with the initramfs is compared by XXH64,
+/// with `bw.verify=sha256` by SHA-256.
+pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let root = Path::new("/");
+    let mut segments = boot.config.segments.clone();
+    segments.extend(node_segment(boot.cmdline.value(NODE_KEY)));
+    if boot.cmdline.value(NODE_KEY).is_none() && root.join(&paths::NODE_TREE[1..]).exists() {
+        machine.timeline.note("the node's own segment is not used: no bw.node on the kernel command line");
+    }
+    let mut listed = Vec::new();
+    for segment in segments {
+        listed.push((load_sums(root, &segment)?, segment));
+    }
+    for (sums, segment) in &listed {
+        sums.iter().try_for_each(|sum| check_size(root, &segment.name, sum))?;
+    }
+    if !compares(&boot.cmdline) {
+        return Ok(());
+    }
+    let xxh64 = |segment: &SegmentSums| segment.xxh64.clone().filter(|_| !wants_sha256(boot));
+    let (images, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(sums, _)| is_image(sums));
+    for (sums, segment) in images {
+        for sum in sums {
+            // Opened now: the name is gone after the switch.
+            let file = File::open(&sum.path).map_err(not_read(&sum.path))?;
+            let expected = xxh64(&segment);
+            machine.check.keep(Box::new(move || check_image(file, &sum, expected.as_deref())));
+        }
+    }
+    let top = File::open(root)?;
+    let open = |sum: &Sum| open_below(&top, sum, OFlag::empty()).map_err(not_read(&sum.path));
+    for (sums, segment) in others {
+        check_files(&sums, xxh64(&segment).as_deref(), &open)?;
+    }
+    Ok(())
+}
+
+/// Whether these are the sums of a root image, which is alone in its segment.
+fn is_image(sums: &[Sum]) -> bool {
+    matches!(sums, [sum] if sum.path == paths::ROOT_IMAGE)
+}
+
+/// Whether contents are compared at all.
+pub fn compares(cmdline: &Cmdline) -> bool {
+    cmdline.value("bw.verify") != Some("0")
+}
+
+fn wants_sha256(boot: &Boot) -> bool {
+    boot.cmdline.value("bw.verify") == Some("sha256")
+}
+
+/// Phase `image`: the root image is what was built.
+pub fn check_root(machine: &Machine) -> Result<(), PhaseError> {
+    machine.check.take().map_or(Ok(()), |check| Ok(check()?))
+}
+
+/// Compares the root image, or the files of the root, with what was built.
+pub type Check = Box<dyn FnOnce() -> Result<(), VerifyError> + Send>;
+
+fn load_sums(root: &Path, segment: &SegmentSums) -> Result<Vec<Sum>, VerifyError> {
+    let path = format!("{}/{}", paths::SUMS, segment.name);
+    let text = fs::read(below(root, &path)).map_err(|source| VerifyError::NoSums {
+        segment: segment.name.clone(),
+        path: path.clone(),
+        source,
+    })?;
+    let found = hex::encode(&Sha256::digest(&text));
+    if found != segment.sums_sha256 {
+        let (segment, expected) = (segment.name.clone(), segment.sums_sha256.clone());
+        return Err(VerifyError::ForeignSums { segment, path, expected, found });
+    }
+    parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })
+}
+
+fn check_size(root: &Path, segment: &str, sum: &Sum) -> Result<(), VerifyError> {
+    let missing = |source| VerifyError::Missing { segment: segment.into(), path: sum.path.clone(), source };
+    let found = fs::symlink_metadata(below(root, &sum.path)).map_err(missing)?.len();
+    match found == sum.size {
+        true => Ok(()),
+        false => Err(VerifyError::Size { path: sum.path.clone(), expected: sum.size, found }),
+    }
+}
+
+fn below(root: &Path, path: &str) -> std::path::PathBuf {
+    root.join(relative(path))
+}

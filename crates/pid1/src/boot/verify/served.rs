@@ -1,0 +1,141 @@
+//! A root on a server: what is the right one has its size, or all its files theirs. Contents are left to phase `image`.
+
+use super::content::{check_files, check_image, not_read, open_below};
+use super::{VerifyError, below, compares, wants_sha256};
+use crate::boot::machine::{Boot, Machine};
+use crate::boot::table::PhaseError;
+use bootwright_base::memory;
+use bootwright_contract::sums::{Sum, parse_sums};
+use bootwright_contract::{RootImage, hex, paths};
+use bootwright_roots::trust::{self, ImageFacts};
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sys::stat::{major, minor};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// So many times what is hashed must be available where that is to stay in the page cache.
+const SPARE: u64 = 3;
+/// While an exported tree is read through.
+const READ_AHEAD_KIB: &str = "1024";
+/// There when the module `loop` is.
+const LOOPS: &str = "/dev/loop-control";
+
+/// A root image on a block device.
+pub struct Disk {
+    pub image: RootImage,
+    /// It is read through the page cache, where what is hashed stays for those who mount it by a loop device.
+    pub cached: bool,
+}
+
+/// Checks the size of a root image on a block device; its content is left to [`check_root`](super::check_root). The device
+/// may be larger than the image: disks come in whole sectors, or more.
+pub fn check_device(machine: &Machine, device: &Path) -> Result<Disk, PhaseError> {
+    let boot = machine.boot()?;
+    let path = device.to_string_lossy().into_owned();
+    let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(&machine.roots()?)?;
+    let read = |source| VerifyError::Read { path: path.clone(), source };
+    let hashes = compares(&boot.cmdline);
+    // What is hashed has come from the server: with memory to spare it need not come again.
+    let cached = hashes && fits(size) && Path::new(LOOPS).exists();
+    let flags = if cached { 0 } else { libc::O_DIRECT };
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(device).map_err(read)?;
+    let found = file.seek(SeekFrom::End(0)).map_err(read)?;
+    file.rewind().map_err(read)?;
+    if found < size {
+        return Err(VerifyError::Device { path, expected: size, found }.into());
+    }
+    if hashes {
+        let (sum, xxh64) = (Sum { path, size, sha256 }, boot.config.root.xxh64.clone().filter(|_| !wants_proof(boot)));
+        machine.check.keep(Box::new(move || check_image(file, &sum, xxh64.as_deref())));
+    }
+    Ok(Disk { image, cached })
+}
+
+/// Of a root on a server: with a key, malice counts too, and another root than that of the build may be the right one.
+fn wants_proof(boot: &Boot) -> bool {
+    wants_sha256(boot) || boot.config.root.trust.is_some()
+}
+
+/// Whether so many bytes may stay in the page cache without taking the place of what the node reads.
+fn fits(bytes: u64) -> bool {
+    bytes.saturating_mul(SPARE) / 1024 <= memory::available_kib()
+}
+
+/// Checks that an exported tree mounted on `top` is the right one and that all its files have their sizes; their contents
+/// are left to [`check_root`](super::check_root). One that is `written` to changes: there the sums file alone says what it is.
+pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) -> Result<(), PhaseError> {
+    let boot = machine.boot()?;
+    let expected = trust::facts_elsewhere(&machine.roots()?)?.tree_sums_sha256;
+    let sums = load_export(top, export, &expected)?;
+    if written {
+        return Ok(());
+    }
+    check_export_sizes(top, export, &sums)?;
+    if compares(&boot.cmdline) {
+        let xxh64 = boot.config.root.tree_xxh64.clone().filter(|_| !wants_proof(boot));
+        // Opened now: its place changes with the switch.
+        let top = File::open(top)?;
+        machine.check.keep(Box::new(move || check_contents(&top, &sums, xxh64.as_deref())));
+    }
+    Ok(())
+}
+
+fn check_contents(top: &File, sums: &[Sum], xxh64: Option<&str>) -> Result<(), VerifyError> {
+    let cached = fits(sums.iter().map(|sum| sum.size).sum());
+    let flags = if cached { OFlag::empty() } else { OFlag::O_DIRECT };
+    let open = |sum: &Sum| open_below(top, sum, flags).map_err(not_read(&sum.path));
+    with_read_ahead(top, cached, || check_files(sums, xxh64, &open))
+}
+
+/// Lets the kernel ask the server for more at once while whole files are read, if they stay in the page cache: fewer
+/// questions take half as long.
+fn with_read_ahead<T>(top: &File, cached: bool, read: impl FnOnce() -> T) -> T {
+    let device = top.metadata().map(|meta| meta.dev()).unwrap_or_default();
+    let numbers = [&major(device).to_string(), ":", &minor(device).to_string()].concat();
+    let knob = ["/sys/class/bdi/", &numbers, "/read_ahead_kb"].concat();
+    let before = fs::read_to_string(&knob).unwrap_or_default();
+    // Only speed depends on it.
+    let _ = cached.then(|| fs::write(&knob, READ_AHEAD_KIB));
+    let outcome = read();
+    let _ = cached.then(|| fs::write(&knob, before));
+    outcome
+}
+
+pub(super) fn load_export(top: &Path, export: &str, expected: &str) -> Result<Vec<Sum>, VerifyError> {
+    let path = [paths::SUMS, "/root"].concat();
+    let text = fs::read(below(top, &path)).map_err(not_exported(&path, export))?;
+    let found = hex::encode(&Sha256::digest(&text));
+    if found != expected {
+        let (export, expected) = (export.into(), expected.into());
+        return Err(VerifyError::ForeignTree { path, export, expected, found });
+    }
+    parse_sums(&String::from_utf8_lossy(&text)).map_err(|line| VerifyError::BadSums { path, line })
+}
+
+pub(super) fn check_export_sizes(top: &Path, export: &str, sums: &[Sum]) -> Result<(), VerifyError> {
+    let mut listed = HashSet::new();
+    for sum in sums {
+        let path = below(top, &sum.path);
+        // The list of a folder brings the sizes along (READDIRPLUS): one question in place of one for each file. Without it
+        // they are asked for.
+        if let Some(folder) = path.parent().filter(|folder| listed.insert(folder.to_path_buf())) {
+            let _ = fs::read_dir(folder).map(Iterator::count);
+        }
+        let found = fs::symlink_metadata(&path).map_err(not_exported(&sum.path, export))?.len();
+        if found != sum.size {
+            let (path, export) = (sum.path.clone(), export.into());
+            return Err(VerifyError::TreeSize { path, export, expected: sum.size, found });
+        }
+    }
+    Ok(())
+}
+
+fn not_exported(path: &str, export: &str) -> impl FnOnce(io::Error) -> VerifyError {
+    let (path, export) = (path.to_string(), export.to_string());
+    move |source| VerifyError::NotExported { path, export, source }
+}

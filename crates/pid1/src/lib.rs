@@ -1,0 +1,48 @@
+//! PID1 of a bootwright image, and under other names what runs beside it: one static binary.
+
+mod applets;
+mod base;
+mod boot;
+mod modules;
+mod run;
+
+use base::console::Console;
+use base::panic;
+use base::timeline::Timeline;
+use boot::machine::Machine;
+use boot::table;
+use run::{ctl, main_loop, power};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Does what the program was started for: boots the machine as process 1, else runs the command or applet of that name.
+/// Process 1 does not come back.
+pub fn start(mut args: impl Iterator<Item = String>) -> ExitCode {
+    let name = args.next().unwrap_or_default();
+    let name = name.trim_start_matches('-').rsplit('/').next().unwrap_or_default();
+    let args: Vec<String> = args.collect();
+    if ctl::NAMES.contains(&name) {
+        return ctl::run(name, &args);
+    }
+    if let Some(code) = applets::run(name, &args) {
+        return code;
+    }
+    if nix::unistd::getpid().as_raw() != 1 {
+        eprintln!("init: this is PID1 of a machine; it does nothing as process {}", nix::unistd::getpid());
+        return ExitCode::from(2);
+    }
+    boot_machine()
+}
+
+/// Boots and supervises. PID1 never ends: the kernel would panic.
+fn boot_machine() -> ! {
+    panic::watch();
+    let blocked = main_loop::signals::block();
+    let timeline = Arc::new(Timeline::new(&table::names(), Box::new(Console::default())));
+    if let Err(errno) = blocked {
+        timeline.note(&["cannot block signals: ", errno.desc()].concat());
+    }
+    let machine = Arc::new(Machine::new(&bootwright_base::sys::Real, timeline));
+    let (boot, ending) = table::run_table(&machine);
+    power::go_down(&boot, ending)
+}

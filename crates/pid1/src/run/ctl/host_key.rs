@@ -1,0 +1,54 @@
+//! `bootwright-ctl ssh-host-key FILE`: makes sshd's host key where there is none, and leaves its fingerprint as a note of the
+//! service `ssh-host-key`, which PID1 shows on the console and reports. So whoever logs in can compare it.
+
+use bootwright_base::spawn::{Program, spawn};
+use bootwright_contract::paths;
+use nix::sys::wait::{WaitStatus, waitpid};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Of Debian's package `dropbear-bin`.
+const DROPBEARKEY: &str = "/usr/bin/dropbearkey";
+const SERVICE: &str = "ssh-host-key";
+/// What it prints the fingerprint behind (dropbearkey.c, `printpubkey`).
+const MARK: &str = "Fingerprint: ";
+
+/// Does it; what went wrong in words.
+pub fn run(file: &str) -> Result<(), String> {
+    if !Path::new(file).exists() {
+        dropbearkey(&["-t", "ed25519", "-f", file])?;
+    }
+    let said = dropbearkey(&["-y", "-f", file])?;
+    let Some(fingerprint) = said.lines().find_map(|line| line.strip_prefix(MARK)) else {
+        return Err([DROPBEARKEY, " names no fingerprint of `", file, "`"].concat());
+    };
+    let note = Path::new(paths::NOTES).join(SERVICE);
+    leave(&note, fingerprint).map_err(|e| ["cannot write `", &note.to_string_lossy(), "`: ", &e.to_string()].concat())
+}
+
+fn leave(note: &Path, text: &str) -> io::Result<()> {
+    fs::create_dir_all(paths::NOTES)?;
+    fs::write(note, ["host key ", text, "\n"].concat())
+}
+
+/// Runs it to its end; what it printed.
+fn dropbearkey(args: &[&str]) -> Result<String, String> {
+    let failed = |cause: String| ["`", DROPBEARKEY, " ", &args.join(" "), "` failed: ", &cause].concat();
+    let io_failed = |e: io::Error| failed(e.to_string());
+    fs::create_dir_all(paths::NOTES).map_err(io_failed)?;
+    let path = Path::new(paths::NOTES).join(".dropbearkey");
+    let mut output =
+        File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(io_failed)?;
+    let argv: Vec<String> = [DROPBEARKEY].iter().chain(args).map(|word| (*word).to_string()).collect();
+    let program = Program { argv: &argv, output: Some(output.as_fd()), ..Program::default() };
+    let status = spawn(&program).and_then(|pid| waitpid(pid, None)).map_err(|errno| failed(errno.desc().into()))?;
+    let mut said = String::new();
+    output.rewind().and_then(|()| output.read_to_string(&mut said)).map_err(io_failed)?;
+    let _ = fs::remove_file(&path);
+    match status {
+        WaitStatus::Exited(_, 0) => Ok(said),
+        _ => Err(failed(said.trim().replace('\n', "; "))),
+    }
+}

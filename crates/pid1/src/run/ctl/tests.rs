@@ -1,0 +1,97 @@
+//! Client and server over a real socket.
+
+use super::server::{Asked, Server};
+use super::{Reply, Request, client};
+use crate::base::timeline::Timeline;
+use crate::boot::machine::Boot;
+use crate::boot::network::NetState;
+use crate::run::power::How;
+use crate::run::service::{Paths, Supervisor};
+use bootwright_base::cmdline::Cmdline;
+use bootwright_base::sys::Real;
+use bootwright_base::wake;
+use bootwright_contract::fixture::boot_config;
+use bootwright_contract::json;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Serves one client that runs in a thread, as the main loop would.
+fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send + 'static) -> (T, Option<How>) {
+    let path = std::env::temp_dir().join(format!("bootwright-ctl-{name}-{}.sock", std::process::id()));
+    let mut server = Server::open_at(&path).expect("a free path");
+    let mode = std::fs::metadata(&path).expect("the socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "for root only");
+    let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
+    let (waker, _) = wake::pair().expect("a socket pair");
+    let paths = Paths { cgroups: None, logs: std::env::temp_dir() };
+    let mut supervisor = Supervisor::without_services(paths, timeline.clone(), waker);
+    let boot = Boot::new(boot_config(), Cmdline::default(), timeline, &Real);
+    let thread = std::thread::spawn({
+        let path = path.clone();
+        move || client(path)
+    });
+    let mut asked = None;
+    while !thread.is_finished() {
+        let mut fds: Vec<PollFd> = server.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        poll(&mut fds, PollTimeout::from(20u8)).expect("a poll");
+        drop(fds);
+        if let Some(Asked(how)) = server.serve(&boot, &mut supervisor, &NetState::default(), 5000) {
+            asked = Some(how);
+        }
+    }
+    std::fs::remove_file(path).expect("ours");
+    (thread.join().expect("the client"), asked)
+}
+
+fn request(command: &str, name: Option<&str>) -> Request {
+    Request { command: command.into(), name: name.map(String::from), json: command == "status" }
+}
+
+#[test]
+fn what_is_asked_is_answered() {
+    for (command, name, exit, text, how) in [
+        ("status", None, 0, "\"uptime_s\":5,", None),
+        ("timeline", None, 0, "START  TOOK", None),
+        ("reboot", None, 0, "reboot: services are being stopped", Some(How::Reboot)),
+        ("poweroff", None, 0, "poweroff: ", Some(How::PowerOff)),
+        ("restart", Some("x"), 1, "no service `x`: there are none", None),
+        ("restart", None, 2, "wants the name of a service", None),
+        ("frob", None, 2, "unknown command `frob`", None),
+    ] {
+        let asked = request(command, name);
+        let (reply, found) = serve(command, move |path| client::exchange(&path, &asked).expect("an answer"));
+        assert_eq!((reply.exit, found), (exit, how), "{command}");
+        assert!(reply.text.contains(text), "{command}: {}", reply.text);
+    }
+}
+
+#[test]
+fn rubbish_is_refused_and_hurts_nobody() {
+    for (name, bytes) in [
+        ("text", b"hello\n".to_vec()),
+        ("unknown-key", b"{\"command\":\"status\",\"x\":1}\n".to_vec()),
+        ("endless", vec![b'x'; 4600]),
+    ] {
+        let (answer, how) = serve(name, move |path| {
+            let mut stream = UnixStream::connect(path).expect("a server");
+            stream.write_all(&bytes).expect("a reader");
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).expect("an answer");
+            json::from_slice::<Reply>(&answer).expect("a reply")
+        });
+        assert_eq!((answer.exit, how), (2, None), "{name}");
+    }
+    // A client that goes away in the middle leaves room for the next one.
+    let (reply, _) = serve("gone", |path| {
+        for _ in 0..40 {
+            let mut stream = UnixStream::connect(&path).expect("a server");
+            stream.write_all(b"{\"comm").expect("a reader");
+        }
+        client::exchange(&path, &request("status", None)).expect("an answer")
+    });
+    assert_eq!(reply.exit, 0);
+}

@@ -1,0 +1,58 @@
+//! Signals of PID1 and its children.
+
+use crate::run::power::How;
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What each signal asks for, as busybox's init has it; Ctrl-Alt-Del arrives as SIGINT.
+const MEANINGS: &[(Signal, How)] = &[
+    (Signal::SIGTERM, How::PowerOff),
+    (Signal::SIGPWR, How::PowerOff),
+    (Signal::SIGUSR2, How::PowerOff),
+    (Signal::SIGUSR1, How::Halt),
+    (Signal::SIGINT, How::Reboot),
+];
+
+fn handled() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    for (signal, _) in MEANINGS {
+        set.add(*signal);
+    }
+    set
+}
+
+/// Blocks what the main loop reads from its signal descriptor. Before the first thread is made, so that all inherit it.
+pub fn block() -> Result<(), Errno> {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&handled()), None)
+}
+
+/// A descriptor that is readable when a signal has come.
+pub fn open() -> Result<SignalFd, Errno> {
+    SignalFd::with_flags(&handled(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+/// Takes in all signals; tells how the machine shall go down when one of them says so.
+pub fn read(signals: &SignalFd) -> Option<(Signal, How)> {
+    let mut asked = None;
+    while let Ok(Some(info)) = signals.read_signal() {
+        let found = MEANINGS.iter().find(|(signal, _)| *signal as u32 == info.ssi_signo);
+        asked = asked.or(found.copied());
+    }
+    asked
+}
+
+/// The next child that has ended, adopted orphans included.
+pub fn reap() -> Option<WaitStatus> {
+    loop {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return None,
+            Ok(status) => return Some(status),
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What goes on until the machine goes down: the main loop, services, commands, reports, and the way down.
+
+pub mod ctl;
+pub mod main_loop;
+pub mod power;
+pub mod report;
+pub mod service;
+pub mod watchdog;

@@ -1,0 +1,201 @@
+//! The end: processes, file systems, then `reboot(2)`.
+
+mod close;
+
+use crate::base::timeline::Timeline;
+use crate::boot::machine::Boot;
+use crate::run::watchdog;
+use bootwright_base::background;
+use bootwright_base::sys::{RebootHow, Sys};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How the machine goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    PowerOff,
+    Reboot,
+    Halt,
+}
+
+impl How {
+    /// The word on the console and on the control socket.
+    pub fn word(self) -> &'static str {
+        match self {
+            How::PowerOff => "poweroff",
+            How::Reboot => "reboot",
+            How::Halt => "halt",
+        }
+    }
+
+    fn system_call(self) -> RebootHow {
+        match self {
+            How::PowerOff => RebootHow::PowerOff,
+            How::Reboot => RebootHow::Restart,
+            How::Halt => RebootHow::Halt,
+        }
+    }
+}
+
+/// How long processes that supervision did not know may take after SIGTERM.
+const TERM_WAIT: Duration = Duration::from_secs(3);
+/// How long they may take to vanish after SIGKILL.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+/// What is left of a shutdown's time for all that comes after the services, at most.
+const LAST_STEPS: Duration = Duration::from_secs(18);
+
+/// After the machine should be down, the hardware watchdog is left alone.
+const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
+
+/// How the machine goes down, and by when.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    pub how: How,
+    pub until: Instant,
+}
+
+impl Ending {
+    /// One that begins now and may take `timeout`.
+    pub fn new(how: How, timeout: Duration) -> Ending {
+        Ending { how, until: Instant::now() + timeout }
+    }
+
+    /// When services have had their time: the rest of the way down needs some too.
+    pub fn services_until(timeout: Duration) -> Duration {
+        timeout - LAST_STEPS.min(timeout / 3)
+    }
+}
+
+/// Takes the machine down; services have been stopped already.
+pub fn go_down(boot: &Arc<Boot>, ending: Ending) -> ! {
+    let Ending { how, until } = ending;
+    watchdog::keep_alive(boot, until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
+    end_processes(boot.sys, until);
+    close::close_all(boot, bootwright_roots::wants_network(&boot.config, &boot.cmdline), until);
+    boot.timeline.down(how.word());
+    if how != How::Reboot && boot.config.watchdog.as_ref().is_some_and(|watchdog| watchdog.disarm) {
+        boot.watchdog.disarm();
+    }
+    let errno = boot.sys.reboot(how.system_call());
+    halt_and_explain(&boot.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
+}
+
+fn end_processes(sys: &dyn Sys, until: Instant) {
+    for (signal, patience) in [(Signal::SIGTERM, TERM_WAIT), (Signal::SIGKILL, KILL_WAIT)] {
+        // ESRCH: nobody is left.
+        if sys.kill_all(signal) == Err(Errno::ESRCH) || reap_all(until.min(Instant::now() + patience)) {
+            return;
+        }
+    }
+}
+
+/// Reaps until no child is left or `until` is over; true when none is left.
+fn reap_all(until: Instant) -> bool {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::ECHILD) => return true,
+            Ok(WaitStatus::StillAlive) | Err(_) => {
+                if Instant::now() >= until {
+                    return false;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Mount points of `/proc/self/mountinfo` (proc_pid_mountinfo(5)): fifth field, `\040` for a blank.
+pub fn parse_mount_points(text: &str) -> Vec<PathBuf> {
+    text.lines().filter_map(|l| l.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p))).collect()
+}
+
+/// Devices of `/proc/swaps` (proc(5)): first field, after a heading.
+fn parse_swaps(text: &str) -> Vec<PathBuf> {
+    text.lines().skip(1).filter_map(|l| l.split_whitespace().next()).map(|p| PathBuf::from(unescape(p))).collect()
+}
+
+/// Undoes the kernel's `\ooo` escapes.
+fn unescape(field: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = field.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        let digits: Vec<u8> = bytes.clone().take(3).take_while(|b| (b'0'..=b'7').contains(b)).collect();
+        if byte == b'\\' && digits.len() == 3 {
+            out.push(digits.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
+            bytes.nth(2);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `bw.poweroff_after_s`: asks the main loop for an orderly end after that time, as a signal from outside would.
+pub fn power_off_later(after_s: u64) {
+    let ask = move || {
+        thread::sleep(Duration::from_secs(after_s));
+        // PID1 reads it in its main loop; there is nobody to tell if it cannot be sent.
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+    };
+    // Without a thread the machine stays up, which shows by itself.
+    let _ = background::spawn("power", Box::new(ask));
+}
+
+/// Reboots after a pause in which the reason can be read on the console.
+pub fn reboot_after(sys: &dyn Sys, timeline: &Timeline, after_s: u32) -> ! {
+    timeline.note(&format!("reboot in {after_s} s"));
+    thread::sleep(Duration::from_secs(u64::from(after_s)));
+    sys.sync();
+    timeline.down(How::Reboot.word());
+    let errno = sys.reboot(RebootHow::Restart);
+    halt_and_explain(timeline, "down", &format!("the kernel refused to reboot: {errno}"))
+}
+
+/// Nothing more can be done: says why, for good.
+pub fn halt_and_explain(timeline: &Timeline, phase: &str, reason: &str) -> ! {
+    timeline.fatal(phase, reason);
+    keep_explaining(timeline, phase, reason)
+}
+
+/// Repeats the reason every 30 s, for whoever looks at the console later.
+pub fn keep_explaining(timeline: &Timeline, phase: &str, reason: &str) -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(30));
+        timeline.fatal(phase, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        let text =
+            "22 1 0:20 / / rw - overlay overlay rw\n30 22 0:5 / /mnt/a\\040b\\134c rw shared:1 - tmpfs tmpfs rw\n";
+        assert_eq!(parse_mount_points(text), [PathBuf::from("/"), PathBuf::from("/mnt/a b\\c")]);
+        assert_eq!(parse_mount_points("broken line"), Vec::<PathBuf>::new());
+        assert_eq!(unescape("\\9\\04"), "\\9\\04");
+    }
+
+    #[test]
+    fn swaps_skip_the_heading() {
+        let text = "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0  partition\t65532\t0\t100\n";
+        assert_eq!(parse_swaps(text), [PathBuf::from("/dev/zram0")]);
+    }
+
+    #[test]
+    fn services_leave_time_for_the_rest() {
+        for (timeout, services) in [(60, 42), (30, 20), (3, 2), (0, 0)] {
+            let left = Ending::services_until(Duration::from_secs(timeout));
+            assert_eq!(left, Duration::from_secs(services), "{timeout}");
+        }
+    }
+}

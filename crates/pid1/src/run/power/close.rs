@@ -1,0 +1,180 @@
+//! Closes file systems and connections before the machine goes down. Every step is bounded: what hangs on a server that
+//! is gone is left behind in its thread.
+
+use super::parse_mount_points;
+use crate::boot::machine::Boot;
+use bootwright_base::background;
+use bootwright_base::sys::{Mount, Sys};
+use nix::mount::{MntFlags, MsFlags};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// How long caches may take to be written.
+const SYNC_WAIT: Duration = Duration::from_secs(4);
+/// How long file systems may take to close by themselves.
+const UNMOUNT_WAIT: Duration = Duration::from_secs(4);
+/// How long those may take that are told to give up.
+const FORCE_WAIT: Duration = Duration::from_secs(1);
+/// How long a server may take to say goodbye.
+const DETACH_WAIT: Duration = Duration::from_secs(3);
+
+/// Mounts that stay to the end: the kernel's own, and the root with what PID1 runs from.
+const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
+
+/// A root of nothing, to stand on while the network root is closed.
+const ISLAND: &str = "/run/bootwright/island";
+
+/// Caches written, swap off, everything unmounted, connections ended; by `until` at the latest.
+pub fn close_all(boot: &Arc<Boot>, over_network: bool, until: Instant) {
+    let note = |text: &str| boot.timeline.note(text);
+    if !within(boot, SYNC_WAIT, until, |boot| write_caches(boot.sys)) {
+        note("caches were not written in time; going on without");
+    }
+    if !within(boot, UNMOUNT_WAIT, until, |boot| unmount_all(boot.sys, &mounts(), MntFlags::empty())) {
+        note("file systems did not close in time; they are given up");
+        let force = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
+        within(boot, FORCE_WAIT, until, move |boot| unmount_all(boot.sys, &mounts(), force));
+    }
+    let leave = |boot: &Boot| {
+        if let Err(errno) = leave_root(boot.sys) {
+            boot.timeline.note(&["the root stays mounted: ", errno.desc()].concat());
+        }
+    };
+    if over_network && !within(boot, FORCE_WAIT, until, leave) {
+        note("the root did not close in time");
+    }
+    detach_all(boot, until);
+    within(boot, SYNC_WAIT, until, |boot| boot.sys.sync());
+}
+
+/// Runs a step in a thread; false when it has not ended after `limit`, or at `until`.
+fn within(boot: &Arc<Boot>, limit: Duration, until: Instant, step: impl FnOnce(&Boot) + Send + 'static) -> bool {
+    let (done, wait) = mpsc::channel();
+    let worker = boot.clone();
+    let work = move || {
+        step(&worker);
+        // Nobody waits any more when the limit is over.
+        let _ = done.send(());
+    };
+    let started = background::spawn("close", Box::new(work)).is_ok();
+    started && wait.recv_timeout(limit.min(until.saturating_duration_since(Instant::now()))).is_ok()
+}
+
+fn write_caches(sys: &dyn Sys) {
+    sys.sync();
+    for device in super::parse_swaps(&fs::read_to_string("/proc/swaps").unwrap_or_default()) {
+        // What is still swapped out is lost with the memory anyway.
+        let _ = sys.swap_off(&device);
+    }
+}
+
+fn mounts() -> Vec<PathBuf> {
+    parse_mount_points(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// Unmounts in reverse order; what is busy is detached, so that a disk below it is closed at least. The root becomes
+/// read-only.
+fn unmount_all(sys: &dyn Sys, mounts: &[PathBuf], flags: MntFlags) {
+    let kept = |p: &Path| KEPT.iter().any(|k| p == Path::new(k)) || p.starts_with("/dev") || p.starts_with("/sys");
+    for target in mounts.iter().rev().filter(|p| !kept(p)) {
+        if sys.unmount(target, flags).is_err() {
+            // A mount that cannot even be detached stays; `sync` has written what it held.
+            let _ = sys.unmount(target, MntFlags::MNT_DETACH);
+        }
+    }
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    // An overlay whose files are still open refuses; it is memory.
+    let _ = sys.mount(Mount { source: "", target: Path::new("/"), fstype: "", flags, data: "" });
+}
+
+/// Steps from the network root onto a small tmpfs, so that the root can be unmounted before its server is left. PID1's
+/// own file lies in the initramfs.
+fn leave_root(sys: &dyn Sys) -> Result<(), nix::errno::Errno> {
+    let island = Path::new(ISLAND);
+    let mount = |source: &str, target: &Path, fstype: &str, flags, data: &str| {
+        sys.mount(Mount { source, target, fstype, flags, data })
+    };
+    // A shared mount can neither be pivoted from nor moved.
+    mount("", Path::new("/"), "", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "")?;
+    sys.make_dir(island)?;
+    mount("tmpfs", island, "tmpfs", MsFlags::empty(), "size=64k,mode=0755")?;
+    sys.make_dir(&island.join("old"))?;
+    for name in ["dev", "proc", "sys"] {
+        sys.make_dir(&island.join(name))?;
+        let from = ["/", name].concat();
+        mount(&from, &island.join(name), "", MsFlags::MS_MOVE, "")?;
+    }
+    sys.chdir(island)?;
+    sys.pivot_root(Path::new("."), Path::new("old"))?;
+    sys.chdir(Path::new("/"))?;
+    sys.unmount(Path::new("/old/run"), MntFlags::MNT_DETACH)?;
+    sys.unmount(Path::new("/old"), MntFlags::empty()).or_else(|_| sys.unmount(Path::new("/old"), MntFlags::MNT_DETACH))
+}
+
+/// Ends the connections of network root and volumes; nothing is mounted from them any more.
+fn detach_all(boot: &Arc<Boot>, until: Instant) {
+    for keeper in boot.keepers.take() {
+        let what = keeper.describe();
+        let detach = move |boot: &Boot| {
+            if let Err(error) = keeper.detach(DETACH_WAIT) {
+                boot.timeline.note(&[&what[..], " did not end in order: ", &error.to_string()].concat());
+            }
+        };
+        // The keeper has the same limit; this one is for what it cannot bound.
+        within(boot, DETACH_WAIT + Duration::from_millis(500), until, detach);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::timeline::Timeline;
+    use bootwright_base::cmdline::Cmdline;
+    use bootwright_base::sys::fake::Fake;
+    use bootwright_contract::fixture::boot_config;
+    use std::thread;
+
+    #[test]
+    fn unmounts_in_reverse_and_keeps_the_kernels_own() {
+        let fake = Fake::failing(&["unmount /var 0"]);
+        let mounts: Vec<PathBuf> = ["/", "/proc", "/dev/pts", "/var", "/var/lib"].iter().map(PathBuf::from).collect();
+        unmount_all(&fake, &mounts, MntFlags::empty());
+        let calls = fake.calls();
+        assert_eq!(calls[..3], ["unmount /var/lib 0", "unmount /var 0", "unmount /var 2"]);
+        assert!(calls[3].starts_with("mount  / "), "{calls:?}");
+        assert_eq!(calls.len(), 4);
+    }
+
+    #[test]
+    fn the_root_is_left_before_it_is_unmounted() {
+        let fake = Fake::default();
+        leave_root(&fake).expect("the fake does everything");
+        let calls = fake.calls();
+        let at = |call: &str| calls.iter().position(|c| c == call).unwrap_or_else(|| panic!("no {call}: {calls:#?}"));
+        assert_eq!(at("mount  /  0x44000 "), 0);
+        assert!(at("mount /dev /run/bootwright/island/dev  0x2000 ") < at("pivot_root . old"));
+        assert!(at("pivot_root . old") < at("unmount /old 0"));
+        let busy = Fake::failing(&["unmount /old 0"]);
+        leave_root(&busy).expect("what is busy is detached");
+        assert_eq!(busy.calls().last().map(String::as_str), Some("unmount /old 2"));
+    }
+
+    #[test]
+    fn what_hangs_is_left_behind() {
+        let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
+        let sys: &'static dyn Sys = Box::leak(Box::new(Fake::default()));
+        let boot = Arc::new(Boot::new(boot_config(), Cmdline::default(), timeline, sys));
+        let now = Instant::now();
+        let far = now + Duration::from_secs(600);
+        let hang = |_: &Boot| {
+            loop {
+                thread::park();
+            }
+        };
+        assert!(!within(&boot, Duration::from_millis(10), far, hang));
+        assert!(!within(&boot, Duration::from_secs(600), now, hang));
+        assert!(within(&boot, Duration::from_secs(600), far, |_| {}));
+    }
+}

@@ -1,0 +1,217 @@
+//! Tells a boot server how far the boot is: `[report] url` of the recipe, or `bw.report=`. A convenience for people: it runs in a
+//! thread of its own, every step of it has a bound, and nothing waits for it.
+
+use crate::boot::machine::Boot;
+use crate::boot::network::{Facts, NetWatch};
+use bootwright_base::background;
+use bootwright_contract::report::{NetworkReport, REPORT_VERSION, Report};
+use bootwright_netconf::dns::{self, DnsError};
+use bootwright_base::firmware_uuid::FirmwareUuid;
+use bootwright_roots::source::{Host, Http, Source, parse_source};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How often the timeline is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// The same until the first report: whoever watches a rack wants to see a machine as soon as it can speak.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+/// A report is sent after that time even if nothing has changed.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// For each of looking up, connecting, sending and receiving.
+const STEP: Duration = Duration::from_secs(3);
+/// Longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// DNS needs most of it.
+const STACK: usize = 128 << 10;
+
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    #[error("only http:// is possible")]
+    NotHttp,
+    #[error("DHCP named no boot server, and it names none")]
+    NoBootServer,
+    #[error(transparent)]
+    LookUp(#[from] DnsError),
+    #[error("no address")]
+    NoAddress,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the server answered `{0}`")]
+    Refused(String),
+}
+
+/// Starts reporting, if somebody wants reports.
+pub fn spawn(boot: &Arc<Boot>, network: NetWatch) {
+    let asked = boot.cmdline.value("bw.report").or(boot.config.report.as_deref());
+    let Some(url) = asked.filter(|url| *url != "0").map(String::from) else { return };
+    let say = |reason: &str| boot.timeline.note(&["no reports to `", &url, "`: ", reason].concat());
+    let target = match parse_source(&url) {
+        Ok(Source::Http(target)) if !target.tls => target,
+        Ok(_) => return say(&ReportError::NotHttp.to_string()),
+        Err(error) => return say(&error.to_string()),
+    };
+    let for_thread = boot.clone();
+    if let Err(error) = background::spawn_small("report", STACK, Box::new(move || run(&for_thread, &network, &target)))
+    {
+        say(&error.to_string());
+    }
+}
+
+/// For as long as the machine runs.
+fn run(boot: &Boot, network: &NetWatch, target: &Http) {
+    let uuid = fs::read_to_string("/sys/class/dmi/id/product_uuid").ok();
+    let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| FirmwareUuid::parse(text).is_some());
+    let (mut sent, mut at, mut failures) = (None, Instant::now(), 0u32);
+    loop {
+        sleep(if sent.is_some() { LOOK } else { FIRST_LOOK });
+        let state = network.state();
+        let changes = boot.timeline.changes();
+        if !state.up || (sent == Some(changes) && at.elapsed() < HEARTBEAT) {
+            continue;
+        }
+        let report = Report {
+            version: REPORT_VERSION,
+            uuid: uuid.clone(),
+            network: Some(network_report(&state.facts)),
+            timeline: boot.timeline.snapshot(),
+        };
+        let Ok(body) = serde_json::to_vec(&report) else { return };
+        at = Instant::now();
+        match send(target, &state.facts, &body) {
+            Ok(()) => (sent, failures) = (Some(changes), 0),
+            Err(error) => {
+                if failures == 0 {
+                    boot.timeline.note(&["cannot report how far the boot is: ", &error.to_string()].concat());
+                }
+                failures = failures.saturating_add(1);
+                sleep(pause(failures));
+            }
+        }
+    }
+}
+
+/// 1, 2, 4 ... seconds.
+fn pause(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
+}
+
+fn network_report(facts: &Facts) -> NetworkReport {
+    NetworkReport {
+        hostname: facts.hostname.clone(),
+        interface: facts.interface.clone(),
+        ip: facts.ip.map(|ip| ip.to_string()),
+        mac: facts.mac.clone(),
+    }
+}
+
+fn send(target: &Http, facts: &Facts, body: &[u8]) -> Result<(), ReportError> {
+    let host = match &target.host {
+        Host::Address(ip) => ip.to_string(),
+        Host::Name(name) => name.clone(),
+        Host::BootServer => facts.boot_host().ok_or(ReportError::NoBootServer)?,
+    };
+    let address = dns::resolve(&host, facts, STEP)?.into_iter().next().ok_or(ReportError::NoAddress)?;
+    post(SocketAddr::new(address, target.port), &host_header(&host, address, target.port), &target.path, body)
+}
+
+/// RFC 9112 section 3.2: an IPv6 address in brackets.
+fn host_header(host: &str, address: IpAddr, port: u16) -> String {
+    let bare = address.is_ipv6() && host.contains(':') && !host.starts_with('[');
+    let (open, close) = if bare { ("[", "]") } else { ("", "") };
+    [open, host, close, ":", &port.to_string()].concat()
+}
+
+/// One POST; any 2xx is well.
+fn post(server: SocketAddr, host: &str, path: &str, body: &[u8]) -> Result<(), ReportError> {
+    let mut stream = TcpStream::connect_timeout(&server, STEP)?;
+    stream.set_write_timeout(Some(STEP))?;
+    stream.set_read_timeout(Some(STEP))?;
+    let length = body.len().to_string();
+    let head = [
+        "POST ",
+        path,
+        " HTTP/1.1\r\nHost: ",
+        host,
+        "\r\nUser-Agent: bootwright\r\nContent-Type: application/json\r\nContent-Length: ",
+        &length,
+        "\r\nConnection: close\r\n\r\n",
+    ];
+    stream.write_all(&[head.concat().as_bytes(), body].concat())?;
+    // The status line is all that counts, and it comes in one piece or not at all from a server worth the name.
+    let mut answer = [0; 512];
+    let length = stream.read(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    let status = answer.lines().next().unwrap_or_default();
+    match status.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..)).is_some_and(|rest| rest.starts_with('2')) {
+        true => Ok(()),
+        false => Err(ReportError::Refused(status.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// Answers one request; gives back what was asked.
+    fn server(answer: &'static str) -> (u16, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let thread = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).expect("a request");
+            stream.write_all(answer.as_bytes()).expect("a reader");
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        (port, thread)
+    }
+
+    #[test]
+    fn a_post_to_the_boot_server() {
+        let (port, thread) = server("HTTP/1.1 204 No Content\r\n\r\n");
+        let url = ["http://:", &port.to_string(), "/report"].concat();
+        let Ok(Source::Http(target)) = parse_source(&url) else { panic!("{url}") };
+        let facts = Facts { boot_server: Some("127.0.0.1".into()), ..Facts::default() };
+        send(&target, &facts, b"{}").expect("it is taken");
+        let asked = thread.join().expect("served");
+        let head = format!("POST /report HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
+        assert!(
+            asked.starts_with(&head) && asked.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"),
+            "{asked}"
+        );
+        assert!(matches!(send(&target, &Facts::default(), b"{}"), Err(ReportError::NoBootServer)));
+    }
+
+    #[test]
+    fn other_answers_are_failures() {
+        for (answer, reason) in [
+            ("HTTP/1.1 404 Not Found\r\n\r\n", "the server answered `HTTP/1.1 404 Not Found`"),
+            ("SSH-2.0-dropbear\r\n", "the server answered `SSH-2.0-dropbear`"),
+            ("", "the server answered ``"),
+        ] {
+            let (port, thread) = server(answer);
+            let error = post(SocketAddr::new([127, 0, 0, 1].into(), port), "h", "/r", b"x").expect_err(answer);
+            assert_eq!(error.to_string(), reason);
+            thread.join().expect("served");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let pauses: Vec<u64> = [1, 2, 3, 7, 100].map(|failures| pause(failures).as_secs()).into();
+        assert_eq!(pauses, [1, 2, 4, 60, 60]);
+    }
+
+    #[test]
+    fn hosts_of_ipv6_are_in_brackets() {
+        let v6 = "2001:db8::1".parse().expect("an address");
+        assert_eq!(host_header("2001:db8::1", v6, 80), "[2001:db8::1]:80");
+        assert_eq!(host_header("boot.lab", v6, 80), "boot.lab:80");
+    }
+}

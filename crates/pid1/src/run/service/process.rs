@@ -1,0 +1,144 @@
+//! Starting one process of a service.
+
+use super::{Millis, Paths};
+use crate::boot::network::Facts;
+use bootwright_base::spawn::{Program, spawn};
+use bootwright_contract::Service;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use std::io::{self, PipeReader};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// What a service finds when its own `env` does not say otherwise.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a service could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the service has no command")]
+    NoCommand,
+    #[error("`${{{0}}}` is not known")]
+    Unknown(String),
+    #[error("cannot make `{}`: {cause}", path.display())]
+    Cgroup { path: PathBuf, cause: io::Error },
+    #[error("cannot make a pipe: {0}")]
+    Pipe(io::Error),
+    #[error("cannot start `{program}`: {}", errno.desc())]
+    Spawn { program: String, errno: Errno },
+}
+
+/// A running process.
+pub struct Running {
+    pub pid: i32,
+    pub since: Millis,
+    /// Standard output and error; `None` once all writers are gone.
+    pub output: Option<PipeReader>,
+}
+
+/// Replaces `${ip}`, `${hostname}`, `${mac}` and `${gateway}`. The error names the first that is not known (yet).
+pub fn substitute(text: &str, facts: &Facts) -> Result<String, StartError> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let Some(length) = rest[start..].find('}') else { break };
+        out.push_str(&rest[..start]);
+        let name = &rest[start + 2..start + length];
+        let value = match name {
+            "ip" => facts.ip.map(|ip| ip.to_string()),
+            "ip6" => facts.ip6.map(|ip| ip.to_string()),
+            "gateway" => facts.gateway.map(|ip| ip.to_string()),
+            "mac" => facts.mac.clone(),
+            "hostname" => Some(facts.hostname.clone()).filter(|name| !name.is_empty()),
+            _ => None,
+        };
+        out.push_str(&value.ok_or_else(|| StartError::Unknown(name.into()))?);
+        rest = &rest[start + length + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// Starts the service's program: a cgroup of its own, no input, output to a pipe.
+pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Result<Running, StartError> {
+    let argv: Vec<String> = service.exec.iter().map(|arg| substitute(arg, facts)).collect::<Result<_, _>>()?;
+    let mut env = default_env();
+    for (key, value) in &service.env {
+        // The first of two entries with the same name would win.
+        env.retain(|entry| entry.split('=').next() != Some(key));
+        env.push([key, "=", &substitute(value, facts)?].concat());
+    }
+    let cgroup = paths.service_cgroup(&service.name);
+    if let Some(path) = &cgroup {
+        std::fs::create_dir_all(path).map_err(|cause| StartError::Cgroup { path: path.clone(), cause })?;
+    }
+    let (output, input) = io::pipe().map_err(StartError::Pipe)?;
+    set_nonblocking(&output).map_err(StartError::Pipe)?;
+    let program = Program {
+        argv: &argv,
+        env,
+        output: Some(input.as_fd()),
+        cgroup: cgroup.as_deref(),
+        oom_score_adj: service.oom_score_adj,
+        ..Program::default()
+    };
+    Ok(Running { pid: spawn_named(&program)?, since: now, output: Some(output) })
+}
+
+/// Starts a probe's command; its pid is for the main loop to wait for.
+pub fn start_probe(argv: &[String]) -> Result<i32, StartError> {
+    spawn_named(&Program { argv, env: default_env(), ..Program::default() })
+}
+
+fn spawn_named(program: &Program) -> Result<i32, StartError> {
+    let name = program.argv.first().ok_or(StartError::NoCommand)?;
+    let pid = spawn(program).map_err(|errno| StartError::Spawn { program: name.clone(), errno })?;
+    Ok(pid.as_raw())
+}
+
+fn default_env() -> Vec<String> {
+    [PATH, "HOME=/"].map(String::from).into()
+}
+
+fn set_nonblocking(pipe: &PipeReader) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// A signal by its name without `SIG`.
+pub fn parse_signal(name: &str) -> Option<Signal> {
+    ["SIG", name].concat().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_filled_in() {
+        let facts = Facts {
+            ip: Some([10, 0, 2, 15].into()),
+            mac: Some("52:54:00:12:34:56".into()),
+            hostname: "n1".into(),
+            ..Facts::default()
+        };
+        for (text, expected) in [
+            ("--node-ip=${ip}", Ok("--node-ip=10.0.2.15")),
+            ("${hostname}/${mac}$", Ok("n1/52:54:00:12:34:56$")),
+            ("$ip {ip} ${ip", Ok("$ip {ip} ${ip")),
+            ("${gateway}", Err("`${gateway}` is not known")),
+            ("${ipp}", Err("`${ipp}` is not known")),
+        ] {
+            let found = substitute(text, &facts).map_err(|e| e.to_string());
+            assert_eq!(found, expected.map(String::from).map_err(String::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn signals_by_name() {
+        assert_eq!(parse_signal("TERM"), Some(Signal::SIGTERM));
+        assert_eq!(parse_signal("SIGTERM"), None);
+        assert_eq!(parse_signal("NOPE"), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! How the roots are: `/run/bootwright/roots.json`, a console line at each change, and the policy for a server that stays
+//! lost.
+
+use super::Journal;
+use bootwright_base::background;
+use bootwright_base::files::replace_file;
+use bootwright_base::sys::{self, RebootHow, Sys};
+use bootwright_contract::{Lost, paths};
+use serde::Serialize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Up,
+    /// What needs it waits.
+    Lost,
+    /// Lost, and a server answers again.
+    Repairing,
+    /// Ended in order.
+    Gone,
+}
+
+impl State {
+    /// The word of the JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Lost => "lost",
+            State::Repairing => "repairing",
+            State::Gone => "gone",
+        }
+    }
+}
+
+/// One root or volume.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entry {
+    pub source: String,
+    pub state: State,
+    /// Since when, in seconds since the kernel started; repairing belongs to being lost.
+    pub since_s: f64,
+    /// How often it was lost so far.
+    pub losses: u32,
+}
+
+/// All of them.
+pub struct Board {
+    journal: Arc<dyn Journal>,
+    entries: Mutex<Vec<Entry>>,
+}
+
+/// What a keeper tells the state of its connection with.
+#[derive(Clone)]
+pub struct Watch {
+    board: Arc<Board>,
+    at: usize,
+}
+
+impl Board {
+    pub fn new(journal: Arc<dyn Journal>) -> Board {
+        Board { journal, entries: Mutex::default() }
+    }
+
+    /// All entries as they are now.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reboots when one has been lost for too long: for `lost = reboot`, a thread that never ends.
+    pub fn enforce(self: &Arc<Board>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
+        let Lost::Reboot { after_s } = lost else { return Ok(()) };
+        let board = self.clone();
+        let work = move || {
+            loop {
+                thread::sleep(Duration::from_secs(1));
+                let entries = board.entries();
+                let Some(entry) = overdue(&entries, uptime_s(), after_s) else { continue };
+                board.journal.note(&["`", &entry.source, "` stays lost; rebooting"].concat());
+                board.journal.down("reboot");
+                // Without sync: what is not written has nowhere to go, and waiting for it would hang.
+                let errno = sys.reboot(RebootHow::Restart);
+                board.journal.note(&["the kernel refused to reboot: ", errno.desc()].concat());
+            }
+        };
+        background::spawn_small("patience", 64 << 10, Box::new(work))
+    }
+}
+
+/// One that has been lost for so long.
+fn overdue(entries: &[Entry], now_s: f64, after_s: u32) -> Option<&Entry> {
+    let lost = |entry: &&Entry| matches!(entry.state, State::Lost | State::Repairing);
+    entries.iter().filter(lost).find(|entry| now_s - entry.since_s >= f64::from(after_s))
+}
+
+impl Watch {
+    /// A new entry for a source that is up from now on, or one that was there and has gone.
+    pub fn new(board: &Arc<Board>, source: &str) -> Watch {
+        let mut entries = board.lock();
+        let fresh = Entry { source: source.into(), state: State::Gone, since_s: uptime_s(), losses: 0 };
+        let at = entries.iter().position(|e| e.source == source && e.state == State::Gone).unwrap_or_else(|| {
+            entries.push(fresh);
+            entries.len() - 1
+        });
+        Watch { board: board.clone(), at }
+    }
+
+    /// The connection is so now; `why` is for people, and may be empty. Saying it again changes nothing.
+    pub fn set(&self, state: State, why: &str) {
+        let now_s = uptime_s();
+        let mut entries = self.board.lock();
+        let Some(entry) = entries.get_mut(self.at) else { return };
+        let before = entry.state;
+        if before == state {
+            return;
+        }
+        let away_s = now_s - entry.since_s;
+        entry.state = state;
+        entry.losses += u32::from(state == State::Lost && before == State::Up);
+        if !matches!((before, state), (State::Lost, State::Repairing) | (State::Repairing, State::Lost)) {
+            entry.since_s = now_s;
+        }
+        let said = match (before, state) {
+            (State::Lost | State::Repairing, State::Up) => {
+                let tenths = (away_s * 10.0) as u64;
+                [" is back after ", &(tenths / 10).to_string(), ".", &(tenths % 10).to_string(), " s"].concat()
+            }
+            (_, State::Up) => " is attached".into(),
+            (_, State::Lost) => " is lost".into(),
+            (_, State::Repairing) => " answers again".into(),
+            (_, State::Gone) => " is detached".into(),
+        };
+        let colon = if why.is_empty() { "" } else { ": " };
+        let line = ["`", &entry.source, "`", &said, colon, why].concat();
+        write(&entries);
+        drop(entries);
+        self.board.journal.note(&line);
+    }
+
+    /// A line for people about this connection.
+    pub fn note(&self, text: &str) {
+        let source = self.board.lock().get(self.at).map(|entry| entry.source.clone()).unwrap_or_default();
+        self.board.journal.note(&["`", &source, "`: ", text].concat());
+    }
+}
+
+/// The file is a convenience, and `/run` may be full: the connection is what matters.
+fn write(entries: &[Entry]) {
+    if let Ok(mut json) = serde_json::to_vec(entries) {
+        json.push(b'\n');
+        let _ = replace_file(Path::new(paths::ROOTS), &json);
+    }
+}
+
+fn uptime_s() -> f64 {
+    sys::uptime().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> Arc<Board> {
+        Arc::new(Board::new(Arc::new(crate::fake::Silent)))
+    }
+
+    #[test]
+    fn losses_are_counted_and_repair_is_part_of_a_loss() {
+        let board = board();
+        let watch = Watch::new(&board, "nbd://a/x");
+        for (state, losses) in [
+            (State::Up, 0),
+            (State::Lost, 1),
+            (State::Lost, 1),
+            (State::Repairing, 1),
+            (State::Lost, 1),
+            (State::Up, 1),
+            (State::Lost, 2),
+            (State::Gone, 2),
+        ] {
+            let before = board.entries()[0].clone();
+            watch.set(state, "");
+            let entry = &board.entries()[0];
+            assert_eq!((entry.state, entry.losses), (state, losses));
+            let repairing = before.state == State::Repairing && state == State::Lost;
+            assert!(!repairing || entry.since_s == before.since_s, "the loss goes on");
+        }
+        Watch::new(&board, "nbd://a/x").set(State::Up, "");
+        Watch::new(&board, "nbd://b/x").set(State::Up, "");
+        assert_eq!(board.entries().len(), 2, "one that has gone is used again");
+    }
+
+    #[test]
+    fn patience_ends() {
+        let entry = |state, since_s| Entry { source: "x".into(), state, since_s, losses: 1 };
+        assert_eq!(overdue(&[entry(State::Up, 0.0), entry(State::Gone, 0.0)], 100.0, 10), None);
+        assert_eq!(overdue(&[entry(State::Lost, 91.0)], 100.0, 10), None);
+        assert!(overdue(&[entry(State::Up, 0.0), entry(State::Repairing, 90.0)], 100.0, 10).is_some());
+    }
+}

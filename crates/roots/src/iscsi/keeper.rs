@@ -1,0 +1,205 @@
+//! Keeps a session: a thread that waits for the kernel's events, logs in again when the connection is lost, and ends the
+//! session when the machine goes down. It touches no file of the root and asks for no name.
+
+use super::super::board::State;
+use super::super::{Keeper, Watch, survival};
+use bootwright_base::Failure;
+use bootwright_base::wake::{self, Sleeper, Waker};
+use bootwright_iscsi::kernel::KernelError;
+use bootwright_iscsi::message::{Stop, error_words};
+use bootwright_iscsi::session::{ANSWER_PATIENCE, Happened, PortalError, Session};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After an event that cannot be read.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a target may take for the answer to a logout that it asked for.
+const LOGOUT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why a keeper does not work.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error("no thread for the keeper: {0}")]
+    Thread(#[source] io::Error),
+    #[error("the keeper did not end within {0} s")]
+    Deadline(u64),
+}
+
+/// The handle of the thread.
+pub struct IscsiKeeper {
+    name: String,
+    waker: Waker,
+    given_up: Arc<AtomicBool>,
+    done: Receiver<()>,
+    until: Arc<Mutex<Instant>>,
+}
+
+/// Starts to keep a session that is logged in.
+pub fn keep(session: Session, watch: Watch, given_up: Arc<AtomicBool>, name: String) -> Result<IscsiKeeper, Failure> {
+    let (waker, sleeper) = wake::pair().map_err(KeepError::Thread)?;
+    let (report, done) = mpsc::channel();
+    let until = Arc::new(Mutex::new(Instant::now()));
+    let deadline = until.clone();
+    let mut work = Work { session, watch, sleeper, up: true };
+    let run = move || {
+        work.run();
+        work.end(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
+        // Nobody waits any more when the deadline is over.
+        let _ = report.send(());
+    };
+    survival::spawn("iscsi", run).map_err(KeepError::Thread)?;
+    Ok(IscsiKeeper { name, waker, given_up, done, until })
+}
+
+impl Keeper for IscsiKeeper {
+    fn detach(self: Box<Self>, deadline: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + deadline;
+        // Half of it for the target to answer, so that there is time to end without it.
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + deadline / 2;
+        self.given_up.store(true, Ordering::Release);
+        self.waker.wake();
+        let ended = self.done.recv_timeout(until.saturating_duration_since(Instant::now()));
+        Ok(ended.map_err(|_| KeepError::Deadline(deadline.as_secs()))?)
+    }
+
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// The thread's side.
+struct Work {
+    session: Session,
+    watch: Watch,
+    sleeper: Sleeper,
+    /// The session is logged in, as far as is known.
+    up: bool,
+}
+
+impl Work {
+    /// Until the connection is not wanted any more.
+    fn run(&mut self) {
+        while !self.session.is_given_up() {
+            self.sleep(None);
+            loop {
+                // Deals with all that is there, and comes back to sleep.
+                match self.session.kernel.event(Instant::now()) {
+                    Ok(Some(event)) => {
+                        let happened = self.session.read(&event);
+                        self.deal_with(happened);
+                    }
+                    Ok(None) => break,
+                    Err(KernelError::Overrun) => self.recover("events of the kernel were lost", Duration::ZERO),
+                    Err(error) => {
+                        self.watch.note(&error.to_string());
+                        self.sleep(Some(PAUSE));
+                        break;
+                    }
+                }
+                if self.session.is_given_up() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn deal_with(&mut self, happened: Happened) {
+        match happened {
+            Happened::Lost { error } => self.recover(error_words(error), self.usual_wait()),
+            Happened::Dropped { wait_s } => {
+                self.recover("the target drops the connection", Duration::from_secs(wait_s.into()));
+            }
+            Happened::AskedOut => {
+                self.watch.note("the target asks for a new login");
+                if self.session.send_logout().is_ok() {
+                    // A target that does not answer is left all the same.
+                    let _ = self.session.await_happened(Happened::LoggedOut, Instant::now() + LOGOUT_PATIENCE);
+                }
+                self.recover("logged out as the target asked", Duration::ZERO);
+            }
+            Happened::Nothing | Happened::Unbound | Happened::LoggedOut => {}
+        }
+    }
+
+    /// What both sides agreed to wait after a loss.
+    fn usual_wait(&self) -> Duration {
+        Duration::from_secs(self.session.agreed.wait_s.into())
+    }
+
+    /// Logs in again, for as long as it takes. I/O waits, and goes on after that.
+    fn recover(&mut self, why: &str, wait: Duration) {
+        self.up = false;
+        self.watch.set(State::Lost, why);
+        if let Err(error) = self.session.stop(Stop::Recover) {
+            self.watch.note(&error.to_string());
+        }
+        let lost = Instant::now();
+        let mut reasons = survival::Reasons::default();
+        self.session.patience = survival::FIRST_PATIENCE;
+        // A server that went down on purpose is often back at once: the wait is only for those that agreed on one.
+        self.sleep(Some(wait));
+        while !self.session.is_given_up() {
+            match self.try_portals() {
+                Ok(()) => {
+                    self.up = true;
+                    return self.watch.set(State::Up, "");
+                }
+                Err(PortalError::GivenUp) => return,
+                Err(error) => {
+                    if matches!(error, PortalError::Login { .. }) {
+                        self.session.patience = (self.session.patience * 2).min(ANSWER_PATIENCE);
+                    }
+                    reasons.tell(&self.watch, error.to_string());
+                }
+            }
+            self.sleep(Some(survival::pause(lost.elapsed())));
+        }
+    }
+
+    fn try_portals(&mut self) -> Result<(), PortalError> {
+        let watch = self.watch.clone();
+        let mut outcome = Err(PortalError::GivenUp);
+        for portal in self.session.peer.portals.clone() {
+            if self.session.is_given_up() {
+                break;
+            }
+            outcome = self.session.connect(portal, &|| watch.set(State::Repairing, ""));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Sleeps until the kernel says something (only without a limit), somebody wakes us, or the time is over.
+    fn sleep(&mut self, limit: Option<Duration>) {
+        if self.session.is_given_up() || (limit.is_none() && self.session.kernel.has_event()) {
+            return;
+        }
+        let timeout = limit
+            .map_or(PollTimeout::NONE, |limit| PollTimeout::try_from(limit.as_millis()).unwrap_or(PollTimeout::MAX));
+        let mut fds = vec![PollFd::new(self.sleeper.as_fd(), PollFlags::POLLIN)];
+        if limit.is_none() {
+            fds.push(PollFd::new(self.session.kernel.as_fd(), PollFlags::POLLIN));
+        }
+        // Interrupted or not: everything is looked at now.
+        let _ = poll(&mut fds, timeout);
+        drop(fds);
+        self.sleeper.clear();
+    }
+
+    /// Ends the session: in order when it is up, else at once, so that what waits for the target fails and ends.
+    fn end(&mut self, until: Instant) {
+        let ended = match self.up {
+            true => self.session.log_out(until),
+            false => self.session.destroy(),
+        };
+        let why = ended.map_or_else(|error| error.to_string(), |()| String::new());
+        self.watch.set(State::Gone, &why);
+    }
+}

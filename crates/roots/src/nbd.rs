@@ -1,0 +1,157 @@
+//! A root or volume that an NBD server exports: the handshake is ours, the reads and writes are the kernel's.
+//!
+//! When the connection breaks, the kernel holds all requests back. The keeper's thread makes a new connection, checks
+//! that the server still exports the same, and gives it to the kernel, which then sends the requests again.
+
+mod control;
+pub mod handshake;
+mod keeper;
+#[cfg(test)]
+mod tests;
+
+use super::source::{Nbd, Source};
+use super::{Attached, Site, State, survival};
+use bootwright_base::Failure;
+use bootwright_netconf::netlink::NetlinkError;
+use bootwright_netconf::netlink::generic::GenericError;
+use control::{Control, Device};
+use handshake::{Export, HandshakeError, READ_ONLY};
+use keeper::NbdKeeper;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// No devices in advance, no partitions: the kernel makes the one that is asked for.
+pub const MODULES: &[(&str, &str)] = &[("nbd", "nbds_max=0 max_part=0")];
+/// For requests until one takes longer: what netlink takes is whole seconds. Nothing is on its way yet, and that is the
+/// only time for it: the kernel freezes the device for this file until all requests have their answers (since Linux 6.11).
+const FIRST_TIMEOUT_MS: &str = "500";
+/// Between two words of the handshake.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The start of the export, by which it is known again: a file system's superblock.
+const MARK_BYTES: u32 = 4096;
+/// Block sizes that the driver takes: a sector to a page.
+const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 512..=4096;
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub enum NbdError {
+    #[error("cannot reach the nbd server {address}: {cause}")]
+    Connect { address: SocketAddr, cause: io::Error },
+    #[error("nbd export `{export}` on {address}: {cause}")]
+    Handshake { export: String, address: SocketAddr, cause: HandshakeError },
+    #[error("nbd export `{export}` on {address} cannot be written")]
+    ReadOnly { export: String, address: SocketAddr },
+    #[error("nbd export `{export}` on {address} wants blocks of {found} bytes; the kernel has at most {}", BLOCK_SIZES.end())]
+    BlockSize { export: String, address: SocketAddr, found: u32 },
+    #[error("nbd export `{export}` on {address} has changed: {what}")]
+    Changed { export: String, address: SocketAddr, what: String },
+    #[error(transparent)]
+    Generic(#[from] GenericError),
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error("no recovery thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Where the export is, and how it is used.
+struct Place {
+    addresses: Vec<IpAddr>,
+    port: u16,
+    export: String,
+    read_only: bool,
+}
+
+/// An open connection, ready for requests.
+struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    export: Export,
+    /// The first bytes of an export that nobody writes.
+    mark: Option<Vec<u8>>,
+}
+
+/// Attaches the export as a block device; [`MODULES`] are loaded. `read_only`: it is a root image, which nobody changes.
+pub fn attach(source: &Nbd, site: Site, read_only: bool) -> Result<Attached, Failure> {
+    let (addresses, export) = (site.addresses, source.export.clone());
+    let place = Place { addresses, port: source.port, export, read_only };
+    let mut control = Control::open(true).map_err(NbdError::Generic)?;
+    let connection = site.context.wait(|| place.connect(ANSWER_TIMEOUT))?;
+    let index = control.connect(&connection.device()).map_err(NbdError::Netlink)?;
+    let name = ["nbd", &index.to_string()].concat();
+    let timeout = ["/sys/block/", &name, "/queue/io_timeout"].concat();
+    if let Err(errno) = site.context.sys.write(Path::new(&timeout), FIRST_TIMEOUT_MS) {
+        site.watch.note(&[&timeout[..], ": ", errno.desc()].concat());
+    }
+    site.watch.set(State::Up, &[&name[..], ", ", &connection.address.to_string()].concat());
+    let device = PathBuf::from(["/dev/", &name].concat());
+    let describe = [&Source::Nbd(source.clone()).to_string()[..], " as /dev/", &name].concat();
+    let keeper = NbdKeeper::start(control, index, place, connection, site.watch, describe);
+    Ok(Attached { device, keeper: Box::new(keeper.map_err(NbdError::Thread)?) })
+}
+
+impl Place {
+    /// A connection to the first address that has the export. The last error is given. `patience` is for each word of the
+    /// handshake.
+    fn connect(&self, patience: Duration) -> Result<Connection, NbdError> {
+        let mut outcome = None;
+        for address in &self.addresses {
+            match self.connect_to(SocketAddr::new(*address, self.port), patience) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => outcome = Some(error),
+            }
+        }
+        let nowhere = || NbdError::Connect {
+            address: SocketAddr::from(([0; 4], self.port)),
+            cause: io::ErrorKind::AddrNotAvailable.into(),
+        };
+        Err(outcome.unwrap_or_else(nowhere))
+    }
+
+    fn connect_to(&self, address: SocketAddr, patience: Duration) -> Result<Connection, NbdError> {
+        let failed = |cause| NbdError::Connect { address, cause };
+        let mut stream = TcpStream::connect_timeout(&address, survival::CONNECT_TIMEOUT).map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        stream.set_read_timeout(Some(patience)).map_err(failed)?;
+        stream.set_write_timeout(Some(patience)).map_err(failed)?;
+        let export = || self.export.clone();
+        let garbled = |cause| NbdError::Handshake { export: export(), address, cause };
+        let mut found = handshake::negotiate(&mut stream, &self.export).map_err(garbled)?;
+        found.block_size = found.block_size.max(*BLOCK_SIZES.start());
+        if !BLOCK_SIZES.contains(&found.block_size) {
+            return Err(NbdError::BlockSize { export: export(), address, found: found.block_size });
+        }
+        let mut mark = None;
+        if self.read_only {
+            found.flags |= READ_ONLY;
+            let length = u32::try_from(found.size).unwrap_or(u32::MAX).min(MARK_BYTES);
+            mark = Some(handshake::read_at(&mut stream, 0, length).map_err(garbled)?);
+        } else if found.flags & READ_ONLY != 0 {
+            return Err(NbdError::ReadOnly { export: export(), address });
+        }
+        // From here on the kernel waits, for as long as it takes.
+        stream.set_read_timeout(None).map_err(failed)?;
+        stream.set_write_timeout(None).map_err(failed)?;
+        Ok(Connection { stream, address, export: found, mark })
+    }
+}
+
+impl Connection {
+    fn device(&self) -> Device<'_> {
+        let Export { size, flags, block_size } = self.export;
+        Device { socket: &self.stream, size, block_size, flags }
+    }
+
+    /// Why this is not what the device was made of; `None`: it is.
+    fn differs(&self, first: &Export, mark: Option<&[u8]>) -> Option<String> {
+        let Export { size, flags, .. } = self.export;
+        if size != first.size {
+            return Some(["it has ", &size.to_string(), " bytes, and had ", &first.size.to_string()].concat());
+        }
+        if flags != first.flags {
+            return Some("its flags are others".into());
+        }
+        (self.mark.as_deref() != mark).then(|| "it holds something else".into())
+    }
+}

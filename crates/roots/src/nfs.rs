@@ -1,0 +1,213 @@
+//! NFS by mount(2) alone: its options as text, without a helper (nfs(5); fs/nfs/fs_context.c of Linux).
+//!
+//! Before the mount the server is asked in ONC RPC whether it is there and speaks the version, as the kernel's own
+//! answer to that is a bare error number after minutes. Mounts are hard: while the server is away what needs it waits,
+//! and the kernel connects again. [`watch`] says how that stands, and makes the kernel try at once when the server is
+//! back.
+
+mod options;
+pub mod rpc;
+mod watch;
+
+use super::source::Nfs;
+use super::{Context, Keeper, Site, survival};
+use bootwright_base::identity;
+use bootwright_base::sys::Mount;
+use nix::errno::Errno;
+pub use options::{Use, asks_for_writing};
+use options::{Version, mount_data};
+use rpc::{ReplyError, RpcError};
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+use watch::NfsKeeper;
+
+/// The kernel's mount gives up by itself only after minutes.
+const MOUNT_WAIT: Duration = Duration::from_secs(30);
+/// For one question to a server.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+const UNIQUE_ID: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
+
+#[derive(Debug, thiserror::Error)]
+pub enum NfsError {
+    #[error("NFS server {server}: {source}")]
+    Server { server: SocketAddr, source: RpcError },
+    #[error("NFS option `{option}` is no version: 3, 4, 4.0, 4.1 or 4.2")]
+    Version { option: String },
+    #[error("there is no address of the NFS server to be tried")]
+    NoAddress,
+    #[error("NFS server {server} has no service for version {major} (rpcbind knows none)")]
+    NoService { server: IpAddr, major: u32 },
+    #[error("cannot mount `{path}` of NFS server {server} with `{data}`: {reason} ({errno})")]
+    Mount { path: String, server: IpAddr, data: String, reason: &'static str, errno: Errno },
+    #[error("NFS server {server} did not answer the mount of `{path}` within {limit_s} s")]
+    Hangs { path: String, server: IpAddr, limit_s: u64 },
+    #[error("cannot make `{}`: {source}", path.display())]
+    Folder { path: PathBuf, source: Errno },
+    #[error("no modules for NFS version {major}: {reason}")]
+    Modules { major: u32, reason: String },
+    #[error("no thread for the mount: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Mounts on `target`; each address and, unless the options name one, each version in turn.
+pub fn mount(site: &Site, nfs: &Nfs, target: &Path, used: Use) -> Result<Box<dyn Keeper>, NfsError> {
+    let versions = options::versions(&nfs.options).map_err(|option| NfsError::Version { option })?;
+    site.context.sys.make_dir(target).map_err(|source| NfsError::Folder { path: target.into(), source })?;
+    let mut failed = None;
+    for address in &site.addresses {
+        if let Some(error) = failed.replace(NfsError::NoAddress) {
+            site.watch.note(&NfsError::to_string(&error));
+        }
+        for version in versions {
+            match mount_one(site, nfs, *address, *version, target, used) {
+                Ok(keeper) => return Ok(keeper),
+                Err(error) => {
+                    let next = error.is_about_version();
+                    failed = Some(error);
+                    if !next {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    Err(failed.unwrap_or(NfsError::NoAddress))
+}
+
+fn mount_one(
+    site: &Site,
+    nfs: &Nfs,
+    address: IpAddr,
+    version: Version,
+    target: &Path,
+    used: Use,
+) -> Result<Box<dyn Keeper>, NfsError> {
+    let context = site.context;
+    load_modules(context, version.major)?;
+    let port = nfs.port.or_else(|| options::port(&nfs.options));
+    let server = context.wait(|| find_service(address, port, version.major))?;
+    let ask = || rpc::ask(server, version.major, ANSWER_WAIT);
+    context.wait(ask).map_err(|source| NfsError::Server { server, source })?;
+    if version.major == 4
+        && let Err(errno) = context.sys.write(Path::new(UNIQUE_ID), &identity::unshared_id(Path::new("/sys")))
+    {
+        context.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
+    }
+    let path = options::export_path(&nfs.path, site.name.as_deref(), super::own_address(address));
+    let (flags, data) = mount_data(&nfs.options, address, port, version, used);
+    let source = options::mount_source(address, &path);
+    let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
+    let limit_s = MOUNT_WAIT.as_secs();
+    match context.wait(|| mount_bounded(context, request))? {
+        None => Err(NfsError::Hangs { path, server: address, limit_s }),
+        Some(Err(errno)) => Err(NfsError::Mount { path, server: address, data, reason: reason(errno), errno }),
+        Some(Ok(())) => {
+            warn_of_names(site, target);
+            Ok(Box::new(NfsKeeper::start(site, server, version.major).map_err(NfsError::Thread)?))
+        }
+    }
+}
+
+/// A server that sends `root@domain` for an owner makes the kernel run `/sbin/request-key` (Documentation/security/keys/
+/// request-key.rst). When the root is lost and repaired, that program would be read from the root: a deadlock.
+fn warn_of_names(site: &Site, target: &Path) {
+    // Has the owner of the mounted folder looked up; what it is does not matter.
+    let _ = fs::metadata(target);
+    let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
+    if keys.lines().any(|line| line.contains(" id_resolv") && line.contains("id:")) {
+        site.watch.note("the server sends names of owners: set it to numbers, or a repair can hang");
+    }
+}
+
+impl NfsError {
+    /// Another version may work.
+    fn is_about_version(&self) -> bool {
+        match self {
+            NfsError::Server { source, .. } => {
+                matches!(source, RpcError::Reply(ReplyError::Version { .. } | ReplyError::NoProgram))
+            }
+            NfsError::NoService { .. } => true,
+            NfsError::Mount { errno, .. } => *errno == Errno::EPROTONOSUPPORT,
+            _ => false,
+        }
+    }
+}
+
+/// Modules of the version that is tried first.
+pub fn modules(nfs: &Nfs) -> Vec<(&'static str, &'static str)> {
+    let versions = options::versions(&nfs.options).unwrap_or_default();
+    versions.first().map_or(Vec::new(), |version| modules_of(version.major).to_vec())
+}
+
+fn modules_of(major: u32) -> [(&'static str, &'static str); 2] {
+    [("nfs", ""), (if major == 3 { "nfsv3" } else { "nfsv4" }, "")]
+}
+
+fn load_modules(context: &Context, major: u32) -> Result<(), NfsError> {
+    context
+        .owner
+        .load_modules(&modules_of(major))
+        .map_err(|error| NfsError::Modules { major, reason: error.to_string() })
+}
+
+/// Version 4 has one port; for version 3 rpcbind knows it (RFC 1833) unless it is given.
+fn find_service(server: IpAddr, port: Option<u16>, major: u32) -> Result<SocketAddr, NfsError> {
+    match port {
+        Some(port) => Ok(SocketAddr::new(server, port)),
+        None if major > 3 => Ok(SocketAddr::new(server, rpc::NFS_PORT)),
+        None => {
+            let rpcbind = SocketAddr::new(server, rpc::RPCBIND_PORT);
+            let port = rpc::find_port(rpcbind, major, ANSWER_WAIT);
+            match port.map_err(|source| NfsError::Server { server: rpcbind, source })? {
+                0 => Err(NfsError::NoService { server, major }),
+                port => Ok(SocketAddr::new(server, port)),
+            }
+        }
+    }
+}
+
+/// A mount(2) to be made elsewhere.
+struct Request {
+    source: String,
+    target: PathBuf,
+    fstype: &'static str,
+    flags: nix::mount::MsFlags,
+    data: String,
+}
+
+/// Mounts in a thread, which is left behind when it hangs; `None` then.
+fn mount_bounded(context: &Context, request: Request) -> Result<Option<Result<(), Errno>>, NfsError> {
+    let (done, wait) = mpsc::channel();
+    let sys = context.sys;
+    let work = move || {
+        let Request { source, target, fstype, flags, data } = &request;
+        let mounted = sys.mount(Mount { source, target, fstype, flags: *flags, data });
+        if done.send(mounted).is_err() && mounted.is_ok() {
+            // Nobody waits any more: it would lie over what is tried next.
+            let _ = sys.unmount(target, nix::mount::MntFlags::MNT_DETACH);
+        }
+    };
+    survival::spawn("nfs-mount", work).map_err(NfsError::Thread)?;
+    Ok(wait.recv_timeout(MOUNT_WAIT).ok())
+}
+
+/// What the kernel means (fs/nfs/nfs4xdr.c `nfs_stat_to_errno`, fs/nfs/mount_clnt.c, fs/nfs/super.c).
+fn reason(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "the server exports no such path",
+        Errno::EACCES => "the server does not export it to this machine",
+        Errno::EPERM => "the server refused it; does it want a privileged port or another security flavour?",
+        Errno::EPROTONOSUPPORT => "the server does not speak this version, or forbids it for this export",
+        Errno::EINVAL => "the kernel does not take these options",
+        Errno::ENODEV => "the kernel has no NFS",
+        Errno::ENOTDIR => "it is no folder",
+        Errno::ESTALE => "the server has lost the export",
+        Errno::ECONNREFUSED => "nothing listens there",
+        Errno::ETIMEDOUT => "the server does not answer",
+        Errno::EBUSY => "something is mounted there already",
+        _ => "the server or the kernel refused it",
+    }
+}

@@ -1,0 +1,145 @@
+//! Says how an NFS mount is: asks the server for a sign of life again and again. The kernel repairs the mount itself, but
+//! after a longer loss only when its own pause is over (up to 45 s and more). When the server answers again, the kernel is
+//! therefore made to connect at once; a connection that was refused just before makes it wait for 3 s all the same
+//! (`rpc_delay` in `call_connect_status` of net/sunrpc/clnt.c). The file that asks for it can block its writer: the write
+//! waits for a lock of the connection (`XPRT_LOCKED`). So a thread of its own writes, and nobody waits for that thread.
+
+use super::rpc::{Caller, RpcError};
+use crate::{Keeper, Site, State, Watch, survival};
+use bootwright_base::Failure;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+/// Between two looks at the connection.
+const LOOK: Duration = Duration::from_millis(250);
+/// Looks between two questions while all is well.
+const QUIET: u32 = 8;
+/// A busy server may take as long for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The kernel's connections (net/sunrpc/sysfs.c).
+const SWITCHES: &str = "/sys/kernel/sunrpc/xprt-switches";
+
+/// Keeps an eye on a mount, which the kernel keeps.
+pub struct NfsKeeper {
+    server: SocketAddr,
+    watch: Watch,
+    /// Its end ends the thread.
+    stop: Sender<()>,
+}
+
+impl NfsKeeper {
+    pub fn start(site: &Site, server: SocketAddr, major: u32) -> io::Result<NfsKeeper> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let watch = site.watch.clone();
+        watch.set(State::Up, "");
+        let told = watch.clone();
+        let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        let (poke, poked) = mpsc::channel::<()>();
+        survival::spawn("nfs-connect", move || {
+            while poked.recv().is_ok() {
+                reconnect(Path::new(SWITCHES), server);
+            }
+        })?;
+        survival::spawn("nfs", move || follow(server, major, &told, &poke, &pause))?;
+        Ok(NfsKeeper { server, watch, stop })
+    }
+}
+
+impl Keeper for NfsKeeper {
+    fn detach(self: Box<Self>, _deadline: Duration) -> Result<(), Failure> {
+        // The connection is the kernel's and ended with the last unmount.
+        drop(self.stop);
+        self.watch.set(State::Gone, "");
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        ["NFS server ", &self.server.to_string()].concat()
+    }
+}
+
+/// Follows the connection until `pause` says that it is over. A message on `poke` makes the kernel connect.
+fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
+    let mut caller = None;
+    let mut lost: Option<Instant> = None;
+    loop {
+        let fresh = caller.is_none();
+        match sign_of_life(&mut caller, server, major) {
+            Ok(()) => {
+                if lost.take().is_some() {
+                    let _ = poke.send(());
+                    watch.set(State::Up, "");
+                }
+            }
+            Err(error) => {
+                caller = None;
+                // A connection that the server closed says nothing yet: the next one does.
+                if fresh {
+                    lost.get_or_insert_with(Instant::now);
+                    watch.set(State::Lost, &error.to_string());
+                }
+            }
+        }
+        let go_on = match (&caller, lost) {
+            // A server that ends closes its connections: that is seen before the next question.
+            (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || pause(LOOK)),
+            (None, Some(since)) => pause(survival::pause(since.elapsed())),
+            (None, None) => pause(Duration::ZERO),
+        };
+        if !go_on {
+            return;
+        }
+    }
+}
+
+/// Asks over the connection that there is, or over a new one.
+fn sign_of_life(caller: &mut Option<Caller>, server: SocketAddr, major: u32) -> Result<(), RpcError> {
+    if let Some(caller) = caller {
+        return caller.ask(major);
+    }
+    let mut fresh = Caller::connect(server, survival::CONNECT_TIMEOUT, PATIENCE)?;
+    fresh.ask(major)?;
+    *caller = Some(fresh);
+    Ok(())
+}
+
+/// Gives the kernel's connections to that server the address that they have: it drops them and connects at once
+/// (`rpc_sysfs_xprt_dstaddr_store`).
+fn reconnect(switches: &Path, server: SocketAddr) {
+    let address = server.ip().to_string();
+    for knob in entries(switches).iter().flat_map(|switch| entries(switch)).map(|connection| connection.join("dstaddr"))
+    {
+        if fs::read_to_string(&knob).is_ok_and(|text| text.trim() == address) {
+            // Only the time until the kernel tries by itself depends on it.
+            let _ = fs::write(&knob, &address);
+        }
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_that_servers_connections_are_renewed() {
+        let top = std::env::temp_dir().join(format!("bootwright-xprt-{}", std::process::id()));
+        for (switch, address) in [("switch-0/xprt-1-tcp", "10.0.2.2\n"), ("switch-1/xprt-2-tcp", "10.0.2.3\n")] {
+            fs::create_dir_all(top.join(switch)).unwrap();
+            fs::write(top.join(switch).join("dstaddr"), address).unwrap();
+        }
+        reconnect(&top, "10.0.2.2:2049".parse().unwrap());
+        let read = |switch: &str| fs::read_to_string(top.join(switch).join("dstaddr")).unwrap();
+        assert_eq!(read("switch-0/xprt-1-tcp"), "10.0.2.2");
+        assert_eq!(read("switch-1/xprt-2-tcp"), "10.0.2.3\n");
+        fs::remove_dir_all(top).unwrap();
+    }
+}

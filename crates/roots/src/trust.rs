@@ -1,0 +1,251 @@
+//! Which root is the right one: that of this build, or one that a signed manifest names.
+//!
+//! With a key in the boot config, the manifest (`root.json`, `root.json.sig`) decides if it is there: beside an image on a
+//! web server, for other roots where [`KEY`] says. Roots are then renewed without a new initrd. It must be signed, and fit
+//! this initrd: recipe, kernel, serial.
+
+use super::Context;
+use super::http::{self, HttpError, Size};
+use super::source::{Http, Source, parse_http};
+use bootwright_base::Failure;
+use bootwright_contract::hex;
+use bootwright_contract::json::{self, JsonError};
+use bootwright_contract::manifest::{KIND, RootManifest, SIGNATURE_BYTES, VERSION, manifest_path, signature_path};
+use bootwright_contract::{BootConfig, RootImage, Trust};
+use ed25519_compact::{PublicKey, Signature};
+
+/// A manifest has a few hundred bytes.
+const LARGEST_MANIFEST: u64 = 16 << 10;
+
+/// On the kernel command line: where the manifest of a root is that is no image on a web server.
+const KEY: &str = "bw.manifest";
+
+/// What the right root is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    pub size: u64,
+    pub sha256: String,
+    pub image: RootImage,
+    /// Of the sums file in the same root as files.
+    pub tree_sums_sha256: String,
+}
+
+/// Why a manifest is not believed.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum TrustError {
+    #[error("the boot config knows no size and hash of a root image: build it with a network root")]
+    NoFacts,
+    #[error("the boot config's key is no Ed25519 public key")]
+    Key,
+    #[error("its signature is not by the key of this initrd")]
+    Signature,
+    #[error("it cannot be read: {0}")]
+    Json(JsonError),
+    #[error("its {what} is `{found}`, this initrd takes `{expected}`")]
+    Other { what: &'static str, found: String, expected: String },
+    #[error("its serial is {found}, and this initrd refuses what is older than {oldest}")]
+    Downgrade { found: u64, oldest: u64 },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("`{url}`: {cause}")]
+    Get { url: String, cause: HttpError },
+    #[error("root manifest `{url}`: {cause}")]
+    Trust { url: String, cause: TrustError },
+}
+
+/// The image of this build.
+pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
+    let root = &config.root;
+    let (Some(size), Some(sha256), Some(sums)) = (root.size, &root.sha256, &root.tree_sums_sha256) else {
+        return Err(TrustError::NoFacts);
+    };
+    Ok(ImageFacts { size, sha256: sha256.clone(), image: root.image, tree_sums_sha256: sums.clone() })
+}
+
+/// The root that is to be mounted from a server that has no files beside it.
+pub fn facts_elsewhere(context: &Context) -> Result<ImageFacts, Failure> {
+    let Some(url) = context.cmdline.value(KEY) else { return Ok(baked(context.config)?) };
+    let reason = match parse_http(url) {
+        Ok(place) => match facts(context, &place) {
+            Err(ManifestError::Get { cause: cause @ HttpError::NoTls, .. }) => cause.to_string(),
+            facts => return Ok(facts?),
+        },
+        Err(error) => error.to_string(),
+    };
+    // A boot script names the place that it came from, be it a TFTP server. The root of this build is always right.
+    context.note(&[KEY, ": ", &reason, "; the root of this build is taken"].concat());
+    Ok(baked(context.config)?)
+}
+
+/// The image that is to be fetched from `source`.
+pub fn facts(context: &Context, source: &Http) -> Result<ImageFacts, ManifestError> {
+    let config = context.config;
+    let beside = |path: fn(&str) -> String| Http { path: with_path(&source.path, path), ..source.clone() };
+    let (manifest, signature) = (beside(manifest_path), beside(signature_path));
+    let url = |place: &Http| Source::Http(place.clone()).to_string();
+    let believed = |outcome: Result<ImageFacts, TrustError>| {
+        outcome.map_err(|cause| ManifestError::Trust { url: url(&manifest), cause })
+    };
+    let Some(trust) = &config.root.trust else { return believed(baked(config)) };
+    let get = |place: &Http, most: u64| {
+        let mut bytes = Vec::new();
+        http::get(context, place, Size::AtMost(most), &mut bytes).map(|()| bytes)
+    };
+    let text = match get(&manifest, LARGEST_MANIFEST) {
+        // An image that is the one of this build needs no other proof.
+        Err(HttpError::Status { status: 404 }) => return believed(baked(config)),
+        text => text.map_err(|cause| ManifestError::Get { url: url(&manifest), cause })?,
+    };
+    let signed = get(&signature, SIGNATURE_BYTES as u64);
+    let signed = signed.map_err(|cause| ManifestError::Get { url: url(&signature), cause })?;
+    let facts = believed(check(&text, &signed, trust, config))?;
+    if Ok(&facts) != baked(config).as_ref() {
+        context.note(&["`", &url(&manifest), "` names another root, signed by the key of this initrd"].concat());
+    }
+    Ok(facts)
+}
+
+/// The path with another name in it; a query stays as it is.
+fn with_path(path: &str, change: fn(&str) -> String) -> String {
+    match path.split_once('?') {
+        Some((path, query)) => [&change(path)[..], "?", query].concat(),
+        None => change(path),
+    }
+}
+
+/// The signature comes first: nothing is read that was not signed.
+fn check(text: &[u8], signature: &[u8], trust: &Trust, config: &BootConfig) -> Result<ImageFacts, TrustError> {
+    let key = key_bytes(&trust.key).and_then(|key| PublicKey::from_slice(&key).ok()).ok_or(TrustError::Key)?;
+    let signature = Signature::from_slice(signature).map_err(|_| TrustError::Signature)?;
+    key.verify(text, &signature).map_err(|_| TrustError::Signature)?;
+    let manifest: RootManifest = json::from_slice(text).map_err(TrustError::Json)?;
+    let same = |what, found: &str, expected: &str| match found == expected {
+        true => Ok(()),
+        false => Err(TrustError::Other { what, found: found.into(), expected: expected.into() }),
+    };
+    same("kind", &manifest.kind, KIND)?;
+    same("version", &manifest.version.to_string(), &VERSION.to_string())?;
+    same("recipe", &manifest.recipe, &config.recipe)?;
+    same("kernel", &manifest.release, &config.modules.release)?;
+    if trust.refuse_downgrade && manifest.serial < trust.serial {
+        return Err(TrustError::Downgrade { found: manifest.serial, oldest: trust.serial });
+    }
+    let RootManifest { size, sha256, image, tree_sums_sha256, .. } = manifest;
+    Ok(ImageFacts { size, sha256, image, tree_sums_sha256 })
+}
+
+/// The 32 bytes of a key.
+fn key_bytes(text: &str) -> Option<[u8; 32]> {
+    hex::decode(text.as_bytes())?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::World;
+    use bootwright_contract::fixture::boot_config;
+    use ed25519_compact::{KeyPair, Seed};
+
+    fn setting() -> (KeyPair, Trust, BootConfig, RootManifest) {
+        let pair = KeyPair::from_seed(Seed::new([7; 32]));
+        let trust = Trust { key: hex::encode(&*pair.pk), serial: 10, refuse_downgrade: true };
+        let mut config = boot_config();
+        config.modules.release = "6.12".into();
+        let manifest = RootManifest {
+            kind: KIND.into(),
+            version: VERSION,
+            recipe: config.recipe.clone(),
+            image_id: "ab".into(),
+            release: "6.12".into(),
+            serial: 10,
+            image: RootImage::Erofs,
+            size: 8192,
+            sha256: "cd".into(),
+            tree_sums_sha256: "ef".into(),
+        };
+        (pair, trust, config, manifest)
+    }
+
+    #[test]
+    fn what_the_key_signed_is_believed_if_it_fits() {
+        let (pair, trust, config, manifest) = setting();
+        let ask = |trust: &Trust, manifest: &RootManifest| {
+            let text = serde_json::to_vec(manifest).expect("plain data");
+            check(&text, &pair.sk.sign(&text, None)[..], trust, &config).map_err(|e| e.to_string())
+        };
+        let (sha256, tree_sums_sha256) = ("cd".into(), "ef".into());
+        let facts = ImageFacts { size: 8192, sha256, image: RootImage::Erofs, tree_sums_sha256 };
+        assert_eq!(ask(&trust, &manifest), Ok(facts.clone()));
+        let old = RootManifest { serial: 9, ..manifest.clone() };
+        assert_eq!(ask(&trust, &old), Err("its serial is 9, and this initrd refuses what is older than 10".into()));
+        assert_eq!(ask(&Trust { refuse_downgrade: false, ..trust.clone() }, &old), Ok(facts));
+        for (manifest, message) in [
+            (RootManifest { kind: "other".into(), ..manifest.clone() }, "its kind is `other`"),
+            (RootManifest { version: 2, ..manifest.clone() }, "its version is `2`, this initrd takes `1`"),
+            (RootManifest { recipe: "other".into(), ..manifest.clone() }, "its recipe is `other`"),
+            (
+                RootManifest { release: "6.1".into(), ..manifest.clone() },
+                "its kernel is `6.1`, this initrd takes `6.12`",
+            ),
+        ] {
+            assert!(ask(&trust, &manifest).expect_err(message).starts_with(message));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        let (pair, trust, config, manifest) = setting();
+        let text = serde_json::to_vec(&manifest).expect("plain data");
+        let good = pair.sk.sign(&text, None);
+        let mut changed = text.clone();
+        changed[20] ^= 1;
+        let other = KeyPair::from_seed(Seed::new([8; 32])).sk.sign(&text, None);
+        for (text, signature) in [(&changed, &good[..]), (&text, &other[..]), (&text, &good[..63]), (&text, &[])] {
+            assert_eq!(check(text, signature, &trust, &config), Err(TrustError::Signature));
+        }
+        let nonsense = b"{}".to_vec();
+        let signed = pair.sk.sign(&nonsense, None);
+        assert!(matches!(check(&nonsense, &signed[..], &trust, &config), Err(TrustError::Json(_))));
+        for key in ["", "zz", &"zz".repeat(32)] {
+            let trust = Trust { key: key.into(), ..trust.clone() };
+            assert_eq!(check(&text, &good[..], &trust, &config), Err(TrustError::Key));
+        }
+        assert_eq!(baked(&config), Err(TrustError::NoFacts));
+    }
+
+    /// It would be of no use, as the image has no program for https, or it cannot be: iPXE's script came by TFTP.
+    #[test]
+    fn a_manifest_that_cannot_be_asked_for_leaves_the_root_of_this_build() {
+        for place in ["tftp://192.0.2.1/root.json", "https://192.0.2.1/root.json"] {
+            let (_, trust, mut config, _) = setting();
+            let root = &mut config.root;
+            (root.trust, root.size, root.sha256, root.tree_sums_sha256) =
+                (Some(trust), Some(1), Some("ab".into()), Some("cd".into()));
+            let expected = baked(&config);
+            let world = World::new(config, &[KEY, "=", place].concat());
+            assert_eq!(facts_elsewhere(&world.context()).ok(), expected.ok(), "{place}");
+        }
+    }
+
+    /// RFC 8032 section 7.1, test 2.
+    #[test]
+    fn the_rfcs_signature_is_good() {
+        let key = key_bytes("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").expect("hex");
+        let half = |text: &str| key_bytes(text).expect("hex");
+        let signature = [
+            half("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"),
+            half("085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
+        ]
+        .concat();
+        let signature = Signature::from_slice(&signature).expect("64 bytes");
+        assert!(PublicKey::from_slice(&key).expect("32 bytes").verify([0x72], &signature).is_ok());
+    }
+
+    #[test]
+    fn the_manifest_lies_beside_the_image() {
+        assert_eq!(with_path("/a/root.img?x=.img", manifest_path), "/a/root.json?x=.img");
+        assert_eq!(with_path("/a/root.img", signature_path), "/a/root.json.sig");
+    }
+}
