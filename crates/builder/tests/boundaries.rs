@@ -57,15 +57,38 @@ fn no_module_imports_what_it_must_not() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Lines of code: comments and the test modules at a file's end are left out.
+/// Numbered lines of code of a whole file, without comments and without what is compiled for tests alone.
 fn code_lines(file: &Path) -> Vec<(usize, String)> {
     let text = std::fs::read_to_string(file).expect("a source file is readable");
-    text.lines()
-        .enumerate()
-        .take_while(|(_, line)| !line.trim_start().starts_with("#[cfg(test)]"))
-        .filter(|(_, line)| !line.trim_start().starts_with("//"))
-        .map(|(i, line)| (i + 1, line.to_string()))
-        .collect()
+    without_tests(&text).into_iter().filter(|(_, line)| !line.trim_start().starts_with("//")).collect()
+}
+
+/// Leaves out each item below `#[cfg(test)]`. As rustfmt writes it, an item ends with `;` on its first line or with a brace
+/// that is indented as its attribute is.
+fn without_tests(text: &str) -> Vec<(usize, String)> {
+    let mut kept = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((i, line)) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push((i + 1, line.to_string()));
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let end = format!("{indent}}}");
+        let item = lines.by_ref().map(|(_, line)| line).find(|line| !line.trim_start().starts_with("#["));
+        let whole = |line: &str| line.ends_with(';') || line.ends_with("{}") || line.ends_with(',');
+        if item.is_some_and(|line| !whole(line)) {
+            assert!(lines.by_ref().any(|(_, line)| line == end), "an item for tests does not end");
+        }
+    }
+    kept
+}
+
+#[test]
+fn code_behind_tests_is_read_too() {
+    let text = "use a;\n#[cfg(test)]\nmod tests;\nuse b;\n#[cfg(test)]\n#[path = \"x\"]\nmod t {\n    use c;\n    fn f() {\n    }\n}\nuse d;\n";
+    let lines: Vec<(usize, String)> = without_tests(text);
+    assert_eq!(lines, [(1, "use a;".into()), (4, "use b;".into()), (12, "use d;".into())]);
 }
 
 fn rust_files(place: &Path) -> Vec<PathBuf> {
@@ -77,7 +100,12 @@ fn rust_files(place: &Path) -> Vec<PathBuf> {
         .filter_map(Result::ok)
         .map(walkdir::DirEntry::into_path)
         .filter(|p| p.extension().is_some_and(|e| e == "rs"))
-        .filter(|p| p.file_name().is_none_or(|n| n != "tests.rs"))
+        .filter(|p| {
+            !p.strip_prefix(place)
+                .unwrap_or(p)
+                .iter()
+                .any(|part| ["tests.rs", "tests", "fixture.rs"].iter().any(|tests| part == *tests))
+        })
         .collect();
     files.sort();
     files

@@ -4,9 +4,9 @@
 use crate::boot::machine::Boot;
 use crate::boot::network::{Facts, NetWatch};
 use bootwright_base::background;
+use bootwright_base::firmware_uuid::FirmwareUuid;
 use bootwright_contract::report::{NetworkReport, REPORT_VERSION, Report};
 use bootwright_netconf::dns::{self, DnsError};
-use bootwright_base::firmware_uuid::FirmwareUuid;
 use bootwright_roots::source::{Host, Http, Source, parse_source};
 use std::fs;
 use std::io::{self, Read, Write};
