@@ -1,6 +1,6 @@
 //! The kernel command line (Documentation/admin-guide/kernel-parameters.rst): words, `key=value`, double quotes.
 
-use bootwright_contract::PHASES;
+use bootwright_contract::PhaseId;
 
 /// Keys that PID1 reads beside the kernel's own (`BOOTIF`, `ip`); docs/pid1.md tells what they do.
 const KNOWN: &[&str] = &[
@@ -64,14 +64,20 @@ fn split_word(word: &str) -> (String, Option<String>) {
 }
 
 impl Cmdline {
-    /// Value of the last `key=value`.
+    /// Value of the last `key=value`. An empty one counts as none: a boot script whose variable is not set writes it.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.words.iter().rev().find(|(k, v)| k == key && v.is_some())?.1.as_deref()
+        self.words.iter().rev().filter(|(k, _)| k == key).find_map(|(_, v)| v.as_deref().filter(|v| !v.is_empty()))
     }
 
-    /// All values of `key=`, in order.
+    /// All values of `key=` that are not empty, in order.
     pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.words.iter().filter(move |(k, _)| k == key).filter_map(|(_, v)| v.as_deref())
+        let values = self.words.iter().filter(move |(k, _)| k == key).filter_map(|(_, v)| v.as_deref());
+        values.filter(|value| !value.is_empty())
+    }
+
+    /// Value of the last `key=value` where an empty one means something.
+    pub fn stated(&self, key: &str) -> Option<&str> {
+        self.words.iter().rev().find(|(k, v)| k == key && v.is_some())?.1.as_deref()
     }
 
     /// `key` alone, or `key=1`; `key=0` switches off again.
@@ -104,7 +110,7 @@ impl Cmdline {
 
 /// Keys that begin with `bw.` and that nobody reads.
 pub fn unknown_keys(cmdline: &Cmdline) -> Vec<&str> {
-    let policy = |key: &str| key.strip_prefix("bw.policy.").is_some_and(|p| PHASES.contains(&p));
+    let policy = |key: &str| key.strip_prefix("bw.policy.").is_some_and(|name| PhaseId::of(name).is_some());
     let keys = cmdline.words().map(|(key, _)| key).filter(|key| key.starts_with("bw."));
     keys.filter(|key| !KNOWN.contains(key) && !policy(key)).collect()
 }
@@ -119,7 +125,10 @@ mod tests {
         let line = parse_cmdline("BOOT_IMAGE=vmlinuz  quiet a=1 b=\"x y\" a=2 \"c=d e\" f= \n\0");
         assert_eq!(line.value("a"), Some("2"));
         assert_eq!(line.values("a").collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!((line.value("b"), line.value("c"), line.value("f")), (Some("x y"), Some("d e"), Some("")));
+        let unset = parse_cmdline("a=1 a= b=");
+        assert_eq!((unset.value("a"), unset.values("a").count(), unset.value("b")), (Some("1"), 1, None));
+        assert_eq!((line.value("b"), line.value("c"), line.value("f")), (Some("x y"), Some("d e"), None));
+        assert_eq!((line.stated("f"), line.stated("a"), line.stated("quiet")), (Some(""), Some("2"), None));
         assert_eq!((line.value("quiet"), line.flag("quiet"), line.flag("absent")), (None, true, false));
     }
 
@@ -153,7 +162,7 @@ mod tests {
         #[test]
         fn quoted_values_come_back(value in "[a-z0-9 =.]{0,20}") {
             let line = parse_cmdline(&format!("x=1 key=\"{value}\" y"));
-            prop_assert_eq!(line.value("key"), Some(value.as_str()));
+            prop_assert_eq!(line.stated("key"), Some(value.as_str()));
         }
     }
 }

@@ -1,5 +1,9 @@
-//! The only place that changes the machine: mounts, modules, clock, power. Everything else is given a [`Sys`],
-//! so that the order of what PID1 does can be tested on the host with a recording fake.
+//! System calls that change the machine as a whole: mounts, modules, the clock, swap, power, and writes to the kernel's
+//! knobs that a phase depends on. Whoever needs them is given a [`Sys`], so that the order of what PID1 does can be tested
+//! on the host with a recording fake, and so that a phase that was given up can be stopped ([`Fence`]).
+//!
+//! It does not hold everything: sockets and netlink are in the crates that speak over them, files are written by those who
+//! own them, and the knobs of a single device or cgroup are written where that is made.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -11,7 +15,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod fence;
 mod real;
+pub use fence::{Fence, Fenced};
 pub use real::Real;
 
 #[cfg(any(test, feature = "fake"))]

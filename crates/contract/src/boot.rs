@@ -236,6 +236,19 @@ pub enum RootMode {
     Nbd,
 }
 
+impl RootMode {
+    /// The word in recipes, boot configs and messages.
+    pub const fn word(self) -> &'static str {
+        match self {
+            RootMode::Ram => "ram",
+            RootMode::Http => "http",
+            RootMode::Nfs => "nfs",
+            RootMode::Iscsi => "iscsi",
+            RootMode::Nbd => "nbd",
+        }
+    }
+}
+
 /// Whose signed [`crate::manifest::RootManifest`] is believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -398,11 +411,52 @@ pub enum Restart {
     Never,
 }
 
-/// The phases of PID1, in boot order: the keys of [`BootConfig::policies`].
-pub const PHASES: [&str; 15] = [
-    "mounts", "console", "config", "verify", "clock", "early", "root", "switch", "network", "time", "devices", "state",
-    "image", "modules", "services",
-];
+macro_rules! phases {
+    ($($id:ident => $name:literal,)*) => {
+        /// A phase of PID1's boot; their order is the order of the boot.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum PhaseId {
+            $($id,)*
+        }
+
+        /// All phases in boot order: the keys of [`BootConfig::policies`].
+        pub const PHASES: [PhaseId; [$($name),*].len()] = [$(PhaseId::$id),*];
+
+        impl PhaseId {
+            /// The word on the console, in policies and on the command line.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(PhaseId::$id => $name,)*
+                }
+            }
+        }
+    };
+}
+
+phases! {
+    Mounts => "mounts",
+    Console => "console",
+    Config => "config",
+    Verify => "verify",
+    Clock => "clock",
+    Early => "early",
+    Root => "root",
+    Switch => "switch",
+    Network => "network",
+    Time => "time",
+    Devices => "devices",
+    State => "state",
+    Image => "image",
+    Modules => "modules",
+    Services => "services",
+}
+
+impl PhaseId {
+    /// The phase of that name.
+    pub fn of(name: &str) -> Option<PhaseId> {
+        PHASES.into_iter().find(|phase| phase.name() == name)
+    }
+}
 
 /// What PID1 does when a phase has failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ pub mod hex;
 pub mod json;
 pub mod manifest;
 pub mod modalias;
+pub mod mountinfo;
 pub mod paths;
 pub mod report;
 pub mod sums;

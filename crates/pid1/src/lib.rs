@@ -9,8 +9,7 @@ mod run;
 use base::console::Console;
 use base::panic;
 use base::timeline::Timeline;
-use boot::machine::Machine;
-use boot::table;
+use boot::sequence;
 use run::{ctl, main_loop, power};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,11 +37,10 @@ pub fn start(mut args: impl Iterator<Item = String>) -> ExitCode {
 fn boot_machine() -> ! {
     panic::watch();
     let blocked = main_loop::signals::block();
-    let timeline = Arc::new(Timeline::new(&table::names(), Box::new(Console::default())));
+    let timeline = Arc::new(Timeline::new(&boot::names(), Box::new(Console::default())));
     if let Err(errno) = blocked {
         timeline.note(&["cannot block signals: ", errno.desc()].concat());
     }
-    let machine = Arc::new(Machine::new(&bootwright_base::sys::Real, timeline));
-    let (boot, ending) = table::run_table(&machine);
-    power::go_down(&boot, ending)
+    let (node, ending) = sequence::run_table(&bootwright_base::sys::Real, timeline);
+    power::go_down(&node, ending)
 }

@@ -1,7 +1,6 @@
 //! How the roots are: `/run/bootwright/roots.json`, a console line at each change, and the policy for a server that stays
 //! lost.
 
-use super::Journal;
 use bootwright_base::background;
 use bootwright_base::files::replace_file;
 use bootwright_base::sys::{self, RebootHow, Sys};
@@ -12,10 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+/// Takes down what happens.
+pub trait Journal: Send + Sync {
+    /// A line for people.
+    fn note(&self, text: &str);
+    /// The machine goes down now, and how.
+    fn down(&self, how: &str);
+}
+
 /// How a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ConnectionState {
     Up,
     /// What needs it waits.
     Lost,
@@ -25,23 +32,23 @@ pub enum State {
     Gone,
 }
 
-impl State {
+impl ConnectionState {
     /// The word of the JSON.
     pub fn word(self) -> &'static str {
         match self {
-            State::Up => "up",
-            State::Lost => "lost",
-            State::Repairing => "repairing",
-            State::Gone => "gone",
+            ConnectionState::Up => "up",
+            ConnectionState::Lost => "lost",
+            ConnectionState::Repairing => "repairing",
+            ConnectionState::Gone => "gone",
         }
     }
 }
 
 /// One root or volume.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
+pub struct RootStatus {
     pub source: String,
-    pub state: State,
+    pub state: ConnectionState,
     /// Since when, in seconds since the kernel started; repairing belongs to being lost.
     pub since_s: f64,
     /// How often it was lost so far.
@@ -49,34 +56,34 @@ pub struct Entry {
 }
 
 /// All of them.
-pub struct Board {
+pub struct StatusBoard {
     journal: Arc<dyn Journal>,
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<RootStatus>>,
 }
 
 /// What a keeper tells the state of its connection with.
 #[derive(Clone)]
-pub struct Watch {
-    board: Arc<Board>,
+pub struct StatusHandle {
+    board: Arc<StatusBoard>,
     at: usize,
 }
 
-impl Board {
-    pub fn new(journal: Arc<dyn Journal>) -> Board {
-        Board { journal, entries: Mutex::default() }
+impl StatusBoard {
+    pub fn new(journal: Arc<dyn Journal>) -> StatusBoard {
+        StatusBoard { journal, entries: Mutex::default() }
     }
 
     /// All entries as they are now.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<RootStatus> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RootStatus>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reboots when one has been lost for too long: for `lost = reboot`, a thread that never ends.
-    pub fn enforce(self: &Arc<Board>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
+    pub fn enforce(self: &Arc<StatusBoard>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
         let Lost::Reboot { after_s } = lost else { return Ok(()) };
         let board = self.clone();
         let work = move || {
@@ -96,25 +103,26 @@ impl Board {
 }
 
 /// One that has been lost for so long.
-fn overdue(entries: &[Entry], now_s: f64, after_s: u32) -> Option<&Entry> {
-    let lost = |entry: &&Entry| matches!(entry.state, State::Lost | State::Repairing);
+fn overdue(entries: &[RootStatus], now_s: f64, after_s: u32) -> Option<&RootStatus> {
+    let lost = |entry: &&RootStatus| matches!(entry.state, ConnectionState::Lost | ConnectionState::Repairing);
     entries.iter().filter(lost).find(|entry| now_s - entry.since_s >= f64::from(after_s))
 }
 
-impl Watch {
+impl StatusHandle {
     /// A new entry for a source that is up from now on, or one that was there and has gone.
-    pub fn new(board: &Arc<Board>, source: &str) -> Watch {
+    pub fn new(board: &Arc<StatusBoard>, source: &str) -> StatusHandle {
         let mut entries = board.lock();
-        let fresh = Entry { source: source.into(), state: State::Gone, since_s: uptime_s(), losses: 0 };
-        let at = entries.iter().position(|e| e.source == source && e.state == State::Gone).unwrap_or_else(|| {
-            entries.push(fresh);
-            entries.len() - 1
-        });
-        Watch { board: board.clone(), at }
+        let fresh = RootStatus { source: source.into(), state: ConnectionState::Gone, since_s: uptime_s(), losses: 0 };
+        let at =
+            entries.iter().position(|e| e.source == source && e.state == ConnectionState::Gone).unwrap_or_else(|| {
+                entries.push(fresh);
+                entries.len() - 1
+            });
+        StatusHandle { board: board.clone(), at }
     }
 
     /// The connection is so now; `why` is for people, and may be empty. Saying it again changes nothing.
-    pub fn set(&self, state: State, why: &str) {
+    pub fn set(&self, state: ConnectionState, why: &str) {
         let now_s = uptime_s();
         let mut entries = self.board.lock();
         let Some(entry) = entries.get_mut(self.at) else { return };
@@ -124,19 +132,22 @@ impl Watch {
         }
         let away_s = now_s - entry.since_s;
         entry.state = state;
-        entry.losses += u32::from(state == State::Lost && before == State::Up);
-        if !matches!((before, state), (State::Lost, State::Repairing) | (State::Repairing, State::Lost)) {
+        entry.losses += u32::from(state == ConnectionState::Lost && before == ConnectionState::Up);
+        if !matches!(
+            (before, state),
+            (ConnectionState::Lost, ConnectionState::Repairing) | (ConnectionState::Repairing, ConnectionState::Lost)
+        ) {
             entry.since_s = now_s;
         }
         let said = match (before, state) {
-            (State::Lost | State::Repairing, State::Up) => {
+            (ConnectionState::Lost | ConnectionState::Repairing, ConnectionState::Up) => {
                 let tenths = (away_s * 10.0) as u64;
                 [" is back after ", &(tenths / 10).to_string(), ".", &(tenths % 10).to_string(), " s"].concat()
             }
-            (_, State::Up) => " is attached".into(),
-            (_, State::Lost) => " is lost".into(),
-            (_, State::Repairing) => " answers again".into(),
-            (_, State::Gone) => " is detached".into(),
+            (_, ConnectionState::Up) => " is attached".into(),
+            (_, ConnectionState::Lost) => " is lost".into(),
+            (_, ConnectionState::Repairing) => " answers again".into(),
+            (_, ConnectionState::Gone) => " is detached".into(),
         };
         let colon = if why.is_empty() { "" } else { ": " };
         let line = ["`", &entry.source, "`", &said, colon, why].concat();
@@ -153,7 +164,7 @@ impl Watch {
 }
 
 /// The file is a convenience, and `/run` may be full: the connection is what matters.
-fn write(entries: &[Entry]) {
+fn write(entries: &[RootStatus]) {
     if let Ok(mut json) = serde_json::to_vec(entries) {
         json.push(b'\n');
         let _ = replace_file(Path::new(paths::ROOTS), &json);
@@ -168,41 +179,43 @@ fn uptime_s() -> f64 {
 mod tests {
     use super::*;
 
-    fn board() -> Arc<Board> {
-        Arc::new(Board::new(Arc::new(crate::fake::Silent)))
+    fn board() -> Arc<StatusBoard> {
+        Arc::new(StatusBoard::new(Arc::new(crate::fake::Silent)))
     }
 
     #[test]
     fn losses_are_counted_and_repair_is_part_of_a_loss() {
         let board = board();
-        let watch = Watch::new(&board, "nbd://a/x");
+        let watch = StatusHandle::new(&board, "nbd://a/x");
         for (state, losses) in [
-            (State::Up, 0),
-            (State::Lost, 1),
-            (State::Lost, 1),
-            (State::Repairing, 1),
-            (State::Lost, 1),
-            (State::Up, 1),
-            (State::Lost, 2),
-            (State::Gone, 2),
+            (ConnectionState::Up, 0),
+            (ConnectionState::Lost, 1),
+            (ConnectionState::Lost, 1),
+            (ConnectionState::Repairing, 1),
+            (ConnectionState::Lost, 1),
+            (ConnectionState::Up, 1),
+            (ConnectionState::Lost, 2),
+            (ConnectionState::Gone, 2),
         ] {
             let before = board.entries()[0].clone();
             watch.set(state, "");
             let entry = &board.entries()[0];
             assert_eq!((entry.state, entry.losses), (state, losses));
-            let repairing = before.state == State::Repairing && state == State::Lost;
+            let repairing = before.state == ConnectionState::Repairing && state == ConnectionState::Lost;
             assert!(!repairing || entry.since_s == before.since_s, "the loss goes on");
         }
-        Watch::new(&board, "nbd://a/x").set(State::Up, "");
-        Watch::new(&board, "nbd://b/x").set(State::Up, "");
+        StatusHandle::new(&board, "nbd://a/x").set(ConnectionState::Up, "");
+        StatusHandle::new(&board, "nbd://b/x").set(ConnectionState::Up, "");
         assert_eq!(board.entries().len(), 2, "one that has gone is used again");
     }
 
     #[test]
     fn patience_ends() {
-        let entry = |state, since_s| Entry { source: "x".into(), state, since_s, losses: 1 };
-        assert_eq!(overdue(&[entry(State::Up, 0.0), entry(State::Gone, 0.0)], 100.0, 10), None);
-        assert_eq!(overdue(&[entry(State::Lost, 91.0)], 100.0, 10), None);
-        assert!(overdue(&[entry(State::Up, 0.0), entry(State::Repairing, 90.0)], 100.0, 10).is_some());
+        let entry = |state, since_s| RootStatus { source: "x".into(), state, since_s, losses: 1 };
+        assert_eq!(overdue(&[entry(ConnectionState::Up, 0.0), entry(ConnectionState::Gone, 0.0)], 100.0, 10), None);
+        assert_eq!(overdue(&[entry(ConnectionState::Lost, 91.0)], 100.0, 10), None);
+        assert!(
+            overdue(&[entry(ConnectionState::Up, 0.0), entry(ConnectionState::Repairing, 90.0)], 100.0, 10).is_some()
+        );
     }
 }

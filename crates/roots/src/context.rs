@@ -1,6 +1,6 @@
 //! What attaching a root is given of the machine, and what it tells its owner.
 
-use super::Board;
+use super::board::{Journal, StatusBoard};
 use bootwright_base::Failure;
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::{self, Sys};
@@ -8,16 +8,6 @@ use bootwright_contract::BootConfig;
 use bootwright_netconf::setup::Facts;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Takes down what happens.
-pub trait Journal: Send + Sync {
-    /// A line for people.
-    fn note(&self, text: &str);
-    /// So many seconds were spent waiting for the network or a server, on behalf of a root or a volume.
-    fn waited(&self, seconds: f64);
-    /// The machine goes down now, and how.
-    fn down(&self, how: &str);
-}
 
 /// The network, as it is now.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +21,8 @@ pub struct NetworkView {
 
 /// Who owns the machine: does what roots need done of the network, the modules and the clock.
 pub trait Owner: Sync {
+    /// So many seconds were spent waiting for the network or a server, on behalf of the root or a volume.
+    fn waited(&self, seconds: f64);
     /// The network now.
     fn network(&self) -> NetworkView;
     /// Loads kernel modules by name, each with options (may be empty), and waits until they are there.
@@ -43,11 +35,13 @@ pub trait Owner: Sync {
 pub struct Context<'a> {
     pub config: &'a BootConfig,
     pub cmdline: &'a Cmdline,
-    pub sys: &'static dyn Sys,
+    pub sys: &'a Arc<dyn Sys>,
     pub journal: &'a dyn Journal,
     /// Where the state of each root and volume is written down.
-    pub board: &'a Arc<Board>,
+    pub board: &'a Arc<StatusBoard>,
     pub owner: &'a dyn Owner,
+    /// The root can be had from another place if this one is too slow.
+    pub elsewhere: bool,
 }
 
 impl Context<'_> {
@@ -60,7 +54,7 @@ impl Context<'_> {
     pub fn wait<T>(&self, wait: impl FnOnce() -> T) -> T {
         let since = sys::uptime();
         let outcome = wait();
-        self.journal.waited((sys::uptime() - since).as_secs_f64());
+        self.owner.waited((sys::uptime() - since).as_secs_f64());
         outcome
     }
 }

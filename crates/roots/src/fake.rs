@@ -1,8 +1,10 @@
 //! A machine for tests of roots: nothing happens in it.
 
-use crate::{Board, Context, Journal, NetworkView, Owner};
+use crate::board::{Journal, StatusBoard};
+use crate::context::{Context, NetworkView, Owner};
 use bootwright_base::Failure;
 use bootwright_base::cmdline::{Cmdline, parse_cmdline};
+use bootwright_base::sys::Sys;
 use bootwright_base::sys::fake::Fake;
 use bootwright_contract::BootConfig;
 use std::sync::Arc;
@@ -13,7 +15,6 @@ pub struct Silent;
 
 impl Journal for Silent {
     fn note(&self, _: &str) {}
-    fn waited(&self, _: f64) {}
     fn down(&self, _: &str) {}
 }
 
@@ -21,6 +22,8 @@ impl Journal for Silent {
 struct Nothing;
 
 impl Owner for Nothing {
+    fn waited(&self, _: f64) {}
+
     fn network(&self) -> NetworkView {
         NetworkView { over: true, ..NetworkView::default() }
     }
@@ -36,18 +39,22 @@ impl Owner for Nothing {
 pub struct World {
     config: BootConfig,
     cmdline: Cmdline,
-    sys: &'static Fake,
-    board: Arc<Board>,
+    sys: Arc<dyn Sys>,
+    board: Arc<StatusBoard>,
 }
 
 impl World {
     pub fn new(config: BootConfig, cmdline: &str) -> World {
-        let sys = Box::leak(Box::new(Fake::default()));
-        World { config, cmdline: parse_cmdline(cmdline), sys, board: Arc::new(Board::new(Arc::new(Silent))) }
+        World {
+            config,
+            cmdline: parse_cmdline(cmdline),
+            sys: Arc::new(Fake::default()),
+            board: Arc::new(StatusBoard::new(Arc::new(Silent))),
+        }
     }
 
     pub fn context(&self) -> Context<'_> {
         let World { config, cmdline, sys, board } = self;
-        Context { config, cmdline, sys: *sys, journal: &Silent, board, owner: &Nothing }
+        Context { config, cmdline, sys, journal: &Silent, board, owner: &Nothing, elsewhere: false }
     }
 }

@@ -1,4 +1,4 @@
-//! A root image from a web server: into memory, checked, then mounted by loop.
+//! Files from web servers, and short questions to them.
 
 pub mod connection;
 mod download;
@@ -8,32 +8,17 @@ pub mod pace;
 mod tests;
 mod tls;
 
+use super::context::Context;
+use super::site::{NetrootError, addresses};
 use super::source::{Host, Http, Source};
-use super::trust::{self, ImageFacts};
-use super::{Context, NetrootError, addresses, wanted};
-use bootwright_base::Failure;
-use bootwright_base::memory;
-use bootwright_base::sys::{Mount, Sys};
-use bootwright_contract::{RootImage, hex};
-use connection::Stream;
-use download::Sink;
-pub use download::{Size, get};
+use connection::{Connection, Stream};
+pub use download::{Sink, Size, get};
 use message::HeadError;
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags};
-use pace::Rate;
-use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, Write};
+use pace::{Pace, Rate};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
-
-/// The tmpfs for the image, in the initramfs.
-const FOLDER: &str = "/bootwright/fetched";
-const IMAGE: &str = "/bootwright/fetched/root.img";
-/// What must be left beside the image for the node to come up at all.
-const SPARE_KIB: u64 = 24 << 10;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long TLS waits for the clock to be set.
@@ -137,7 +122,7 @@ impl Web for Context<'_> {
             let address = SocketAddr::new(address, place.port);
             let stream = match place.tls {
                 true => tls::connect(address, &server_name(&place.host, address)).map(boxed),
-                false => connect(address).map(boxed),
+                false => connect(address, CONNECT_TIMEOUT, SILENCE).map(boxed),
             };
             match stream {
                 Ok(stream) => return Ok(stream),
@@ -153,8 +138,7 @@ impl Web for Context<'_> {
     }
 
     fn least_rate(&self) -> Option<Rate> {
-        let places = wanted(self.config, self.cmdline).ok()?.len();
-        (places > 1).then(Rate::default)
+        self.elsewhere.then(Rate::default)
     }
 }
 
@@ -170,107 +154,16 @@ fn server_name(host: &Host, address: SocketAddr) -> String {
     }
 }
 
-fn connect(address: SocketAddr) -> Result<TcpStream, HttpError> {
+/// A connection that is given up after so long without a byte.
+pub fn connect(address: SocketAddr, connect: Duration, silence: Duration) -> Result<TcpStream, HttpError> {
     let failed = |cause| HttpError::Connect { address, cause };
-    let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(failed)?;
-    stream.set_read_timeout(Some(SILENCE)).map_err(failed)?;
-    stream.set_write_timeout(Some(SILENCE)).map_err(failed)?;
+    let stream = TcpStream::connect_timeout(&address, connect).map_err(failed)?;
+    stream.set_read_timeout(Some(silence)).map_err(failed)?;
+    stream.set_write_timeout(Some(silence)).map_err(failed)?;
     Ok(stream)
 }
 
-#[derive(Debug, thiserror::Error)]
-enum FetchError {
-    #[error("`{url}`: {cause}")]
-    Get { url: String, cause: HttpError },
-    #[error("`{url}` is damaged: its hash is {found}, expected {expected}; put the image of this build there")]
-    Hash { url: String, found: String, expected: String },
-    #[error("`{url}` has {need} KiB, and only {free} KiB of memory are free: give the machine more RAM")]
-    Memory { url: String, need: u64, free: u64 },
-    #[error("cannot mount a tmpfs on `{FOLDER}`: {0}")]
-    Mount(#[source] Errno),
-    #[error("cannot make `{IMAGE}`: {0}")]
-    File(#[source] io::Error),
-}
-
-/// The image, in a tmpfs of its own.
-pub struct Fetched {
-    sys: &'static dyn Sys,
-    /// The tmpfs may be swapped out: pin the image if there is swap.
-    pub swappable: bool,
-    /// What kind of image it is.
-    pub kind: RootImage,
-}
-
-/// The name goes; who has the image open keeps it.
-impl Drop for Fetched {
-    fn drop(&mut self) {
-        // It is in nobody's way if it stays.
-        let _ = self.sys.unmount(Path::new(FOLDER), MntFlags::MNT_DETACH);
-    }
-}
-
-impl Fetched {
-    pub fn image(&self) -> PathBuf {
-        IMAGE.into()
-    }
-}
-
-/// Fetches the root image and checks it.
-pub fn fetch(context: &Context, source: &Http) -> Result<Fetched, Failure> {
-    let ImageFacts { size, sha256: expected, image, .. } = trust::facts(context, source)?;
-    let url = || Source::Http(source.clone()).to_string();
-    let free = memory::available_kib();
-    let need = size.div_ceil(1024);
-    if free < need + SPARE_KIB {
-        return Err(FetchError::Memory { url: url(), need, free }.into());
-    }
-    let fetched = mount_tmpfs(context.sys, size, image)?;
-    let file = OpenOptions::new().write(true).create_new(true).open(IMAGE).map_err(FetchError::File)?;
-    let mut sink = Hashed { file, hasher: Sha256::new() };
-    get(context, source, Size::Exactly(size), &mut sink).map_err(|cause| FetchError::Get { url: url(), cause })?;
-    let found = hex::encode(&sink.hasher.finalize());
-    if found != expected {
-        return Err(FetchError::Hash { url: url(), found, expected }.into());
-    }
-    Ok(fetched)
-}
-
-/// Where the image cannot be swapped out, if the kernel has that (since Linux 6.4): it is compressed already.
-fn mount_tmpfs(sys: &'static dyn Sys, size: u64, image: RootImage) -> Result<Fetched, FetchError> {
-    let target = Path::new(FOLDER);
-    sys.make_dir(target).map_err(FetchError::Mount)?;
-    // The folder and the file have a page each beside the content.
-    let size = ["mode=0700,size=", &(size.div_ceil(4096) * 4096 + 65536).to_string()].concat();
-    let mount =
-        |data: &str| sys.mount(Mount { source: "tmpfs", target, fstype: "tmpfs", flags: MsFlags::empty(), data });
-    let swappable = match mount(&[&size[..], ",noswap"].concat()) {
-        Err(Errno::EINVAL) => {
-            mount(&size).map_err(FetchError::Mount)?;
-            true
-        }
-        mounted => {
-            mounted.map_err(FetchError::Mount)?;
-            false
-        }
-    };
-    Ok(Fetched { sys, swappable, kind: image })
-}
-
-/// A file whose content is hashed as it comes.
-struct Hashed {
-    file: File,
-    hasher: Sha256,
-}
-
-impl Sink for Hashed {
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.file.write_all(bytes)
-    }
-
-    fn start_over(&mut self) -> io::Result<()> {
-        self.hasher = Sha256::new();
-        self.file.rewind()?;
-        self.file.set_len(0)
-    }
+/// Sends one request and gives the status of the answer, whose body is not read.
+pub fn exchange(stream: TcpStream, request: &str) -> Result<u16, HttpError> {
+    Ok(Connection::ask(Box::new(stream), request, Rc::new(Pace::new(None)))?.0.status)
 }

@@ -4,10 +4,12 @@
 mod credentials;
 mod keeper;
 
-use super::board::State;
+use super::board::{ConnectionState, StatusHandle};
+use super::context::Context;
+use super::keeper::Attached;
+use super::site::Site;
 use super::source::{Host, Iscsi, Source};
 use super::survival::CONNECT_TIMEOUT;
-use super::{Attached, Context, Site, Watch};
 use bootwright_base::{Failure, identity};
 use bootwright_iscsi::chap::{SHORT_SECRET, new_challenge};
 use bootwright_iscsi::login::Login;
@@ -119,7 +121,7 @@ pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Atta
         }
     };
     let name = [&Source::Iscsi(iscsi.clone()).to_string(), " as ", &device.to_string_lossy()].concat();
-    site.watch.set(State::Up, &describe(&session, &device));
+    site.watch.set(ConnectionState::Up, &describe(&session, &device));
     let keeper = Box::new(keeper::keep(session, site.watch.clone(), given_up, name)?);
     Ok(Attached { device, keeper })
 }
@@ -197,7 +199,7 @@ fn auth(iscsi: &Iscsi) -> Result<Auth, AttachError> {
     }
 }
 
-fn warn_of_short_secrets(watch: &Watch, auth: &Auth) {
+fn warn_of_short_secrets(watch: &StatusHandle, auth: &Auth) {
     let short = |c: &&Credentials| c.secret.bytes().len() < SHORT_SECRET;
     if auth.ours.iter().chain(&auth.theirs).any(|c| short(&c)) {
         watch.note("a CHAP secret is shorter than 12 bytes: it can be guessed from what is seen on the wire");

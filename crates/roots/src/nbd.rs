@@ -9,8 +9,11 @@ mod keeper;
 #[cfg(test)]
 mod tests;
 
+use super::board::ConnectionState;
+use super::keeper::Attached;
+use super::site::Site;
 use super::source::{Nbd, Source};
-use super::{Attached, Site, State, survival};
+use super::survival;
 use bootwright_base::Failure;
 use bootwright_netconf::netlink::NetlinkError;
 use bootwright_netconf::netlink::generic::GenericError;
@@ -84,7 +87,7 @@ pub fn attach(source: &Nbd, site: Site, read_only: bool) -> Result<Attached, Fai
     if let Err(errno) = site.context.sys.write(Path::new(&timeout), FIRST_TIMEOUT_MS) {
         site.watch.note(&[&timeout[..], ": ", errno.desc()].concat());
     }
-    site.watch.set(State::Up, &[&name[..], ", ", &connection.address.to_string()].concat());
+    site.watch.set(ConnectionState::Up, &[&name[..], ", ", &connection.address.to_string()].concat());
     let device = PathBuf::from(["/dev/", &name].concat());
     let describe = [&Source::Nbd(source.clone()).to_string()[..], " as /dev/", &name].concat();
     let keeper = NbdKeeper::start(control, index, place, connection, site.watch, describe);

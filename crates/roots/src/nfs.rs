@@ -9,8 +9,11 @@ mod options;
 pub mod rpc;
 mod watch;
 
+use super::context::Context;
+use super::keeper::Keeper;
+use super::site::{Site, own_address};
 use super::source::Nfs;
-use super::{Context, Keeper, Site, survival};
+use super::survival;
 use bootwright_base::identity;
 use bootwright_base::sys::Mount;
 use nix::errno::Errno;
@@ -96,7 +99,7 @@ fn mount_one(
     {
         context.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
     }
-    let path = options::export_path(&nfs.path, site.name.as_deref(), super::own_address(address));
+    let path = options::export_path(&nfs.path, site.name.as_deref(), own_address(address));
     let (flags, data) = mount_data(&nfs.options, address, port, version, used);
     let source = options::mount_source(address, &path);
     let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
@@ -181,7 +184,7 @@ struct Request {
 /// Mounts in a thread, which is left behind when it hangs; `None` then.
 fn mount_bounded(context: &Context, request: Request) -> Result<Option<Result<(), Errno>>, NfsError> {
     let (done, wait) = mpsc::channel();
-    let sys = context.sys;
+    let sys = context.sys.clone();
     let work = move || {
         let Request { source, target, fstype, flags, data } = &request;
         let mounted = sys.mount(Mount { source, target, fstype, flags: *flags, data });

@@ -1,7 +1,7 @@
 //! What lets PID1 repair a root while everything else waits for it: its memory stays where it is, and making room for
 //! it never waits for the root.
 
-use super::{Journal, Watch};
+use super::board::{Journal, StatusHandle};
 use bootwright_base::background;
 use bootwright_base::spawn::PR_SET_IO_FLUSHER;
 use bootwright_base::sys::Sys;
@@ -41,7 +41,7 @@ pub fn pause(away: Duration) -> Duration {
 pub struct Reasons(Option<(String, Instant)>);
 
 impl Reasons {
-    pub fn tell(&mut self, watch: &Watch, text: String) {
+    pub fn tell(&mut self, watch: &StatusHandle, text: String) {
         if self.0.as_ref().is_none_or(|(last, when)| *last != text || when.elapsed() >= REMIND) {
             watch.note(&text);
             self.0 = Some((text, Instant::now()));

@@ -4,7 +4,7 @@
 //! web server, for other roots where [`KEY`] says. Roots are then renewed without a new initrd. It must be signed, and fit
 //! this initrd: recipe, kernel, serial.
 
-use super::Context;
+use super::context::Context;
 use super::http::{self, HttpError, Size};
 use super::source::{Http, Source, parse_http};
 use bootwright_base::Failure;

@@ -47,6 +47,16 @@ fn a_network_root_is_refused_by_an_image_without_them() {
     assert!(outcome.console().contains(told), "{}", outcome.console());
 }
 
+/// A boot script whose variables are not set.
+#[test]
+fn words_with_empty_values_change_nothing() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let words = "bw.root= bw.node= bw.overlay_size= bw.hostname= bw.manifest= netroot= nbdroot= nfsroot= ip=";
+    smoke(&rescue(), &["--append", words]).assert_passed();
+}
+
 #[test]
 fn an_ipxe_script_that_cannot_fetch_fails_with_its_reason_on_the_console() {
     if !have(&[QEMU]) {

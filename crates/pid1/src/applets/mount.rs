@@ -6,10 +6,12 @@ use bootwright_base::sys::{Mount, Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 const USAGE: u8 = 1;
 const FAILED: u8 = 32;
+const MOUNTS: &str = "/proc/mounts";
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -46,8 +48,14 @@ pub fn run(args: &[String]) -> u8 {
         }
     };
     if request.places.is_empty() && request.make.is_none() {
-        print!("{}", list(&fs::read_to_string("/proc/mounts").unwrap_or_default()));
-        return 0;
+        let listed = fs::read(MOUNTS).and_then(|mounts| io::stdout().write_all(&list(&mounts)));
+        return match listed {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("mount: cannot list `{MOUNTS}`: {error}");
+                FAILED
+            }
+        };
     }
     match carry_out(&Real, &request) {
         Ok(()) => 0,
@@ -61,14 +69,14 @@ pub fn run(args: &[String]) -> u8 {
     }
 }
 
-/// `/proc/mounts` as mount(8) shows it.
-fn list(mounts: &str) -> String {
-    let line = |line: &str| {
-        let mut fields = line.split(' ');
+/// `/proc/mounts` as mount(8) shows it. Paths and sources may hold any byte.
+fn list(mounts: &[u8]) -> Vec<u8> {
+    let line = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ');
         let (source, target, fstype, options) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        Some(format!("{source} on {target} type {fstype} ({options})\n"))
+        Some([source, b" on ", target, b" type ", fstype, b" (", options, b")\n"].concat())
     };
-    mounts.lines().filter_map(line).collect()
+    mounts.split(|byte| *byte == b'\n').filter_map(line).flatten().collect()
 }
 
 fn parse_args(args: &[String]) -> Result<Request, UsageError> {
@@ -206,8 +214,8 @@ mod tests {
 
     #[test]
     fn listing() {
-        let mounts = "tmpfs /tmp tmpfs rw,size=4k 0 0\nbroken\n";
-        assert_eq!(list(mounts), "tmpfs on /tmp type tmpfs (rw,size=4k)\n");
+        let mounts = b"tmpfs /tmp tmpfs rw,size=4k 0 0\nbroken\ntmpfs /run/a\xffb tmpfs rw 0 0\n";
+        assert_eq!(list(mounts), b"tmpfs on /tmp type tmpfs (rw,size=4k)\ntmpfs on /run/a\xffb type tmpfs (rw)\n");
     }
 
     #[test]

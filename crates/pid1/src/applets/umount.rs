@@ -1,10 +1,9 @@
 //! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
 
-use crate::run::power::parse_mount_points;
+use bootwright_base::mounts::mount_points;
 use bootwright_base::sys::{Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 const USAGE: u8 = 1;
@@ -36,7 +35,14 @@ pub fn run(args: &[String]) -> u8 {
             return USAGE;
         }
     };
-    let mounted = parse_mount_points(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    // Only with `-R` it has to be known what else is mounted.
+    let mounted = match request.recursive.then(mount_points).transpose() {
+        Ok(mounted) => mounted.unwrap_or_default(),
+        Err(error) => {
+            eprintln!("umount: {error}");
+            return FAILED;
+        }
+    };
     let mut code = 0;
     for (target, errno) in carry_out(&Real, &request, &mounted) {
         // umount(8)'s words: kubelet unmounts a plain folder once and looks for them.

@@ -106,10 +106,10 @@ impl Timeline {
         state.publish();
     }
 
-    /// So many seconds went by in waiting for the network or a server on behalf of the root or a volume.
-    pub fn waited(&self, seconds: f64) {
+    /// The running attempt at that phase spent so many seconds waiting for the network or a server.
+    pub fn waited(&self, phase: &str, seconds: f64) {
         let mut state = self.lock();
-        let running = |p: &&mut PhaseRecord| p.end_s.is_none() && ["root", "state"].contains(&p.name.as_str());
+        let running = |p: &&mut PhaseRecord| p.end_s.is_none() && p.name == phase;
         if let Some(record) = state.record.phases.iter_mut().rev().find(running) {
             record.waited_s += seconds;
         }
@@ -284,9 +284,9 @@ mod tests {
         timeline.phase_start("root");
         timeline.phase_start("network");
         std::thread::sleep(std::time::Duration::from_millis(20));
-        timeline.waited(0.02);
+        timeline.waited("root", 0.02);
         timeline.phase_end("root", Ok(()));
-        timeline.waited(0.02);
+        timeline.waited("root", 0.02);
         let waited: Vec<f64> = timeline.snapshot().phases.iter().map(|p| p.waited_s).collect();
         assert_eq!(waited, [0.02, 0.0]);
         let took = |p: &PhaseRecord| p.end_s.unwrap() - p.start_s;

@@ -1,8 +1,8 @@
 //! Clock floor: a dead RTC battery must not make every certificate "not yet valid".
 //! The kernel has read the RTC already (CONFIG_RTC_HCTOSYS).
 
-use crate::boot::machine::Machine;
-use crate::boot::table::PhaseError;
+use crate::base::node::Node;
+use bootwright_base::Failure;
 use bootwright_base::sys::Sys;
 use nix::errno::Errno;
 
@@ -11,11 +11,11 @@ use nix::errno::Errno;
 struct SetClock(#[source] Errno);
 
 /// Phase `clock`: the clock is never earlier than the image.
-pub fn raise_to_floor(machine: &Machine) -> Result<(), PhaseError> {
-    let floor_s = machine.boot()?.config.clock_floor;
-    let now_s = machine.sys.clock_s();
-    if raise(machine.sys, floor_s).map_err(SetClock)? {
-        machine.timeline.note(&format!("clock was {} s before the image was made: set forward", floor_s - now_s));
+pub fn raise_to_floor(sys: &dyn Sys, node: &Node) -> Result<(), Failure> {
+    let floor_s = node.config.clock_floor;
+    let now_s = sys.clock_s();
+    if raise(sys, floor_s).map_err(SetClock)? {
+        node.timeline.note(&format!("clock was {} s before the image was made: set forward", floor_s - now_s));
     }
     Ok(())
 }

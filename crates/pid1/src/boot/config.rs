@@ -1,12 +1,16 @@
 //! Phase `config`: the baked boot config, with what the kernel command line overrides.
 
-use crate::boot::machine::Machine;
-use crate::boot::table::{PhaseError, parse_policy};
+use crate::base::node::Node;
+use crate::base::timeline::Timeline;
+use crate::boot::policy::parse_policy;
+use bootwright_base::Failure;
 use bootwright_base::cmdline::{Cmdline, unknown_keys};
+use bootwright_base::sys::Sys;
 use bootwright_contract::json::{self, JsonError};
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, paths};
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
 enum ConfigError {
@@ -26,17 +30,15 @@ enum ConfigError {
     Version { found: u32, expected: u32 },
 }
 
-/// Phase `config`.
-pub fn load_boot_config(machine: &Machine) -> Result<(), PhaseError> {
+/// Phase `config`: the machine, as config and command line say.
+pub fn load_boot_config(cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Result<Node, Failure> {
     let bytes = fs::read(paths::BOOT_CONFIG).map_err(|source| ConfigError::Missing { source })?;
     let config = parse_config(&bytes)?;
-    let cmdline = machine.cmdline();
-    machine.timeline.set_image(&config.recipe, &config.image_id);
+    timeline.set_image(&config.recipe, &config.image_id);
     for note in check_cmdline(&cmdline, &config) {
-        machine.timeline.note(&note);
+        timeline.note(&note);
     }
-    machine.set_config(override_config(config, &cmdline));
-    Ok(())
+    Ok(Node::new(override_config(config, &cmdline), cmdline, timeline, sys))
 }
 
 fn parse_config(bytes: &[u8]) -> Result<BootConfig, ConfigError> {

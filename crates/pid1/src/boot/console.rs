@@ -1,8 +1,9 @@
 //! Phase `console`: standard streams on `/dev/console`, and the timeline's device.
 
 use crate::base::console::take_stdio;
-use crate::boot::machine::Machine;
-use crate::boot::table::PhaseError;
+use crate::base::timeline::Timeline;
+use bootwright_base::Failure;
+use bootwright_base::cmdline::Cmdline;
 use nix::unistd::setsid;
 use std::io;
 use std::path::Path;
@@ -15,14 +16,13 @@ struct TimelineDevice {
 }
 
 /// Phase `console`: standard streams on `/dev/console`, and the timeline's device.
-pub fn take_console(machine: &Machine) -> Result<(), PhaseError> {
-    let cmdline = machine.cmdline();
-    machine.timeline.set_verbose(cmdline.flag("bw.debug"));
+pub fn take_console(cmdline: &Cmdline, timeline: &Timeline) -> Result<(), Failure> {
+    timeline.set_verbose(cmdline.flag("bw.debug"));
     // A session of its own, so that a shell can take the console as its terminal. Fails if PID1 leads one already.
     let _ = setsid();
     take_stdio()?;
     if let Some(path) = cmdline.value("bw.timeline") {
-        let opened = machine.timeline.open_device(Path::new(path));
+        let opened = timeline.open_device(Path::new(path));
         opened.map_err(|source| TimelineDevice { path: path.into(), source })?;
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! Phase `devices`: modules for what the machine has, swap, and the files that name the machine. Phase `modules`: those that
 //! the recipe names, and kernel parameters, of which some are a module's.
 
-use crate::boot::machine::{Boot, Machine};
-use crate::boot::table::PhaseError;
+use crate::base::node::Node;
 use crate::modules::{self, Devices, Index, Loader};
+use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::identity;
+use bootwright_base::sys::Sys;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,34 +25,38 @@ pub type Loading = Receiver<Vec<String>>;
 struct Incomplete(Vec<String>);
 
 /// Phase `devices`. Everything is tried; what failed is told together. A root on a server has its drivers already: then
-/// phase `modules` tells it, as what comes before waits for the server.
-pub fn prepare(machine: &Machine) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let wanted = &boot.config.modules;
+/// phase `modules` tells it, as what comes before waits for the server. `seen`: the machine's devices as phase `early` saw
+/// them.
+pub fn prepare(node: &Arc<Node>, seen: Option<Devices>) -> (Option<Loading>, Result<(), Failure>) {
+    let wanted = &node.config.modules;
     let mut failed = Vec::new();
-    if !wanted.load.is_empty() || wanted.coldplug || boot.config.zram.is_some() {
-        let loading = load_modules(boot, machine.devices.take())?;
-        if !machine.wants_network() {
-            failed = loading.recv().unwrap_or_default();
+    let mut found = None;
+    if !wanted.load.is_empty() || wanted.coldplug || node.config.zram.is_some() {
+        match load_modules(node, seen) {
+            Err(error) => failed.push(error.to_string()),
+            Ok(loading) => {
+                if !node.plan.root_is_served {
+                    failed = loading.recv().unwrap_or_default();
+                }
+                found = Some(loading);
+            }
         }
-        machine.loading.keep(loading);
     }
     failed.extend(identity::write_missing_files().iter().map(|e| e.to_string()));
-    told_together(failed)
+    (found, told_together(failed))
 }
 
 /// Phase `modules`. All parameters are tried.
-pub fn finish(machine: &Machine) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let failed = machine.loading.take().map_or(Vec::new(), |loading| loading.iter().flatten().collect());
-    for error in sysctl::set_all(boot.sys, &boot.config.sysctls) {
+pub fn finish(sys: &dyn Sys, node: &Node, loading: Option<Loading>) -> Result<(), Failure> {
+    let failed = loading.map_or(Vec::new(), |loading| loading.iter().flatten().collect());
+    for error in sysctl::set_all(sys, &node.config.sysctls) {
         // A kernel without the feature has no knob for it.
-        boot.timeline.note(&error.to_string());
+        node.timeline.note(&error.to_string());
     }
     told_together(failed)
 }
 
-fn told_together(failed: Vec<String>) -> Result<(), PhaseError> {
+fn told_together(failed: Vec<String>) -> Result<(), Failure> {
     match failed.is_empty() {
         true => Ok(()),
         false => Err(Incomplete(failed).into()),
@@ -59,48 +64,48 @@ fn told_together(failed: Vec<String>) -> Result<(), PhaseError> {
 }
 
 /// Loads modules in a thread: only the services need the recipe's. `early`: what was seen of the machine's devices before.
-fn load_modules(boot: &Arc<Boot>, early: Option<Devices>) -> io::Result<Loading> {
+fn load_modules(node: &Arc<Node>, early: Option<Devices>) -> io::Result<Loading> {
     let (done, wait) = mpsc::channel();
-    let boot = boot.clone();
+    let node = node.clone();
     let work = move || {
-        let index = match Index::load(&modules::folder(&boot.config.modules.release)) {
+        let index = match Index::load(&modules::folder(&node.config.modules.release)) {
             Ok(index) => Arc::new(index),
             Err(error) => return drop(done.send(vec![error.to_string()])),
         };
         // Nobody wants the answers after the phase's deadline.
-        let _ = done.send(load_for_machine(&boot, &index, early));
-        let _ = done.send(load_named(&boot, &index));
+        let _ = done.send(load_for_machine(&node, &index, early));
+        let _ = done.send(load_named(&node, &index));
         drop(done);
-        boot.timeline.set_unserved(modules::unserved(Path::new("/sys"), &index));
+        node.timeline.set_unserved(modules::unserved(Path::new("/sys"), &index));
     };
     background::spawn("modules", Box::new(work))?;
     Ok(wait)
 }
 
 /// Modules for the machine's devices, those that come later too, and swap. Gives what went wrong.
-fn load_for_machine(boot: &Arc<Boot>, index: &Arc<Index>, early: Option<Devices>) -> Vec<String> {
+fn load_for_machine(node: &Arc<Node>, index: &Arc<Index>, early: Option<Devices>) -> Vec<String> {
     let mut failed = Vec::new();
-    let mut loader = Loader::new(boot.sys, index, &boot.cmdline);
-    if boot.config.modules.coldplug {
+    let mut loader = Loader::new(node.sys, index, &node.cmdline);
+    if node.config.modules.coldplug {
         match early.map_or_else(Devices::find, Ok) {
             Err(error) => failed.push(["no modules for the machine's devices: ", &error.to_string()].concat()),
             Ok(devices) => {
                 failed.extend(modules::load_for_devices(&mut loader, &devices));
-                let followed = modules::follow(boot, index.clone(), devices.events, Arc::default());
+                let followed = modules::follow(node, index.clone(), devices.events, Arc::default());
                 failed
                     .extend(followed.err().map(|error| ["no modules for new devices: ", &error.to_string()].concat()));
             }
         }
     }
-    if let Some(zram) = &boot.config.zram {
-        failed.extend(zram::start(boot.sys, &mut loader, zram).err().map(|e| e.to_string()));
+    if let Some(zram) = &node.config.zram {
+        failed.extend(zram::start(node.sys, &mut loader, zram).err().map(|e| e.to_string()));
     }
     failed
 }
 
 /// Loads the modules that the recipe names. Gives what went wrong.
-fn load_named(boot: &Boot, index: &Index) -> Vec<String> {
-    let mut loader = Loader::new(boot.sys, index, &boot.cmdline);
-    let names = boot.config.modules.load.iter();
+fn load_named(node: &Node, index: &Index) -> Vec<String> {
+    let mut loader = Loader::new(node.sys, index, &node.cmdline);
+    let names = node.config.modules.load.iter();
     names.filter_map(|name| loader.load(name).err()).map(|e| e.to_string()).collect()
 }

@@ -1,14 +1,16 @@
 //! Phase `early`: modules that the root needs, from the initramfs. With a root on a server those that the network needs; the
 //! others are loaded while that comes up.
 
-use crate::boot::machine::{Boot, Machine};
+use crate::base::node::Node;
 use crate::boot::root;
-use crate::boot::table::PhaseError;
-use crate::modules::{self, Ahead, Devices, Index, Loader, Uevents};
+use crate::modules::{self, Devices, Index, Loader, Uevents};
+use bootwright_base::Failure;
 use bootwright_base::background;
+use bootwright_base::gate::Gate;
+use bootwright_base::sys::Sys;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
 
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -19,20 +21,28 @@ struct OtherKernel {
     baked: String,
 }
 
-/// Phase `early`.
-pub fn load_modules(machine: &Machine) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let wanted = &boot.config.modules;
+/// What was found for later phases.
+pub struct Early {
+    /// The devices that were there, if they were looked for.
+    pub seen: Option<Devices>,
+    /// Opens when all modules were tried that are loaded while the network comes up.
+    pub ahead: Arc<Gate>,
+}
+
+/// Phase `early`. Modules for devices that come later are loaded until `over` is set: then the initramfs has gone.
+pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> Result<Early, Failure> {
+    let wanted = &node.config.modules;
     let running = modules::running_release();
     if wanted.release != running {
         return Err(OtherKernel { running, baked: wanted.release.clone() }.into());
     }
-    let over_network = machine.wants_network();
+    let over_network = node.plan.root_is_served;
+    let mut found = Early { seen: None, ahead: Arc::new(Gate::opened()) };
     if wanted.early.is_empty() && !over_network {
-        return Ok(());
+        return Ok(found);
     }
     let index = Arc::new(Index::load(&modules::folder(&wanted.release))?);
-    let mut loader = Loader::new(machine.sys, &index, &boot.cmdline);
+    let mut loader = Loader::new(sys, &index, &node.cmdline);
     let waits = |name: &&String| over_network && root::MODULES.contains(&name.as_str());
     for name in wanted.early.iter().filter(|name| !waits(name)) {
         loader.load(name)?;
@@ -41,31 +51,31 @@ pub fn load_modules(machine: &Machine) -> Result<(), PhaseError> {
         let later = Uevents::open()?;
         let devices = Devices::find()?;
         for failed in modules::load_for_devices(&mut loader, &devices) {
-            boot.timeline.note(&failed);
+            node.timeline.note(&failed);
         }
         drop(loader);
         // The root's modules are for the same devices, and for those that come meanwhile: nobody has to walk again.
-        machine.devices.keep(Devices { modaliases: devices.modaliases, events: later });
-        machine.ahead.keep(load_ahead(boot, index.clone())?);
-        modules::follow(boot, index, devices.events, machine.initramfs_over())?;
+        found.seen = Some(Devices { modaliases: devices.modaliases, events: later });
+        found.ahead = load_ahead(node, index.clone())?;
+        modules::follow(node, index, devices.events, over)?;
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Loads in a thread what the root needs beside the network. What fails fails again where it is needed, and is told there.
-fn load_ahead(boot: &Arc<Boot>, index: Arc<Index>) -> io::Result<Ahead> {
-    let (done, wait) = mpsc::channel();
-    let boot = boot.clone();
+fn load_ahead(node: &Arc<Node>, index: Arc<Index>) -> io::Result<Arc<Gate>> {
+    let gate = Arc::new(Gate::default());
+    let (node, ahead) = (node.clone(), gate.clone());
     let work = move || {
-        let mut loader = Loader::new(boot.sys, &index, &boot.cmdline);
-        for (name, options) in bootwright_roots::modules(&boot.config, &boot.cmdline) {
+        let mut loader = Loader::new(node.sys, &index, &node.cmdline);
+        for (name, options) in &node.plan.modules {
             let _ = loader.load_with(name, options);
         }
-        for name in root::modules(&boot.config) {
+        for name in root::modules(&node.config) {
             let _ = loader.load(name);
         }
-        drop(done);
+        ahead.open();
     };
     background::spawn("ahead", Box::new(work))?;
-    Ok(wait)
+    Ok(gate)
 }

@@ -1,16 +1,281 @@
-//! The boot: the table of phases, and a file for each phase.
+//! The boot as a table of phases: read it as boot order. Each phase has a file of its own, which is given what it needs and
+//! returns what it found; nothing but this table starts one.
 
-pub mod clock;
-pub mod config;
-pub mod console;
-pub mod devices;
-pub mod early;
-pub mod machine;
-pub mod mounts;
-pub mod network;
-pub mod root;
-pub mod state;
-pub mod switch;
-pub mod table;
-pub mod time;
-pub mod verify;
+mod attempts;
+mod clock;
+mod config;
+mod console;
+mod devices;
+mod early;
+mod findings;
+mod mounts;
+mod network;
+mod policy;
+mod root;
+pub mod sequence;
+mod servers;
+mod state;
+mod switch;
+mod time;
+mod verify;
+mod worker;
+
+use attempts::Attempts;
+use bootwright_base::Failure;
+use bootwright_base::sys::Sys;
+use bootwright_contract::{PhaseId, Policy};
+use bootwright_roots::RootPlan;
+use findings::{Ended, Findings, Found, Work};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A row of the table.
+struct Phase {
+    id: PhaseId,
+    runs: Runs,
+    deadline: Deadline,
+    on_failure: OnFailure,
+}
+
+/// Makes the work of one attempt from what was found so far; the given [`Sys`] is the attempt's own.
+type Begin = fn(&mut Findings, Arc<dyn Sys>) -> Result<Work, Failure>;
+
+/// How a phase is run.
+#[derive(Clone, Copy)]
+enum Runs {
+    /// By PID1, before the next phase starts.
+    InOrder(Begin),
+    /// In a thread of its own, from the end of the phase that `after` names on, beside those that follow.
+    Beside { after: fn(Option<&RootPlan>) -> PhaseId, start: fn(&mut Findings, Attempts) },
+    /// By the main loop, for good.
+    Supervision,
+}
+
+/// Past it an attempt counts as failed.
+enum Deadline {
+    /// In seconds.
+    Fixed(u64),
+    /// What comes from a server takes as long as the server does, and those who reach for it have their own limits; else so
+    /// many seconds.
+    Server { comes: fn(&RootPlan) -> bool, else_s: u64 },
+    /// It keeps its own time.
+    Own,
+}
+
+/// What happens when the phase fails, unless recipe or command line say something else.
+enum OnFailure {
+    Reboot,
+    Degrade,
+    Retry,
+    /// A server that is away comes back, and an image on it that is damaged is replaced: a root from there is tried again,
+    /// and each attempt says why it failed. Without it a reboot is all that can help.
+    RetryServed,
+}
+
+use Deadline::{Fixed, Own, Server};
+use OnFailure::{Degrade, Reboot, Retry, RetryServed};
+use Runs::{Beside, InOrder, Supervision};
+
+/// All phases in boot order.
+const TABLE: &[Phase] = &[
+    Phase { id: PhaseId::Mounts, runs: InOrder(mounts), deadline: Fixed(10), on_failure: Reboot },
+    Phase { id: PhaseId::Console, runs: InOrder(console), deadline: Fixed(10), on_failure: Degrade },
+    Phase { id: PhaseId::Config, runs: InOrder(config), deadline: Fixed(10), on_failure: Reboot },
+    Phase { id: PhaseId::Verify, runs: InOrder(verify), deadline: Fixed(120), on_failure: Reboot },
+    Phase { id: PhaseId::Clock, runs: InOrder(clock), deadline: Fixed(10), on_failure: Degrade },
+    Phase { id: PhaseId::Early, runs: InOrder(early), deadline: Fixed(60), on_failure: Reboot },
+    Phase {
+        id: PhaseId::Root,
+        runs: InOrder(root),
+        deadline: Server { comes: root_is_served, else_s: 60 },
+        on_failure: RetryServed,
+    },
+    Phase { id: PhaseId::Switch, runs: InOrder(switch), deadline: Fixed(30), on_failure: Reboot },
+    Phase {
+        id: PhaseId::Network,
+        runs: Beside { after: last_before_network, start: start_network },
+        deadline: Own,
+        on_failure: Retry,
+    },
+    Phase {
+        id: PhaseId::Time,
+        runs: Beside { after: last_before_network, start: start_time },
+        deadline: Own,
+        on_failure: Degrade,
+    },
+    Phase { id: PhaseId::Devices, runs: InOrder(devices), deadline: Fixed(120), on_failure: Degrade },
+    Phase {
+        id: PhaseId::State,
+        runs: InOrder(state),
+        deadline: Server { comes: |plan| plan.volumes_are_served, else_s: 60 },
+        on_failure: Retry,
+    },
+    Phase {
+        id: PhaseId::Image,
+        runs: InOrder(image),
+        deadline: Server { comes: root_is_served, else_s: 120 },
+        on_failure: Reboot,
+    },
+    Phase { id: PhaseId::Modules, runs: InOrder(modules), deadline: Fixed(120), on_failure: Degrade },
+    Phase { id: PhaseId::Services, runs: Supervision, deadline: Own, on_failure: Degrade },
+];
+
+/// Names of all phases in boot order.
+pub fn names() -> Vec<&'static str> {
+    TABLE.iter().map(|phase| phase.id.name()).collect()
+}
+
+impl Deadline {
+    fn limit(&self, plan: Option<&RootPlan>) -> Duration {
+        /// Longer than any machine runs.
+        const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+        match self {
+            Fixed(seconds) => Duration::from_secs(*seconds),
+            Server { comes, .. } if plan.is_some_and(comes) => FOR_EVER,
+            Server { else_s, .. } => Duration::from_secs(*else_s),
+            Own => FOR_EVER,
+        }
+    }
+}
+
+impl OnFailure {
+    fn policy(&self, plan: Option<&RootPlan>) -> Policy {
+        match self {
+            RetryServed if plan.is_some_and(root_is_served) => Retry.policy(plan),
+            Reboot | RetryServed => Policy::Reboot { after_s: 60 },
+            Degrade => Policy::Degrade,
+            Retry => Policy::Retry { times: 0, then: Box::new(Policy::Degrade) },
+        }
+    }
+}
+
+fn root_is_served(plan: &RootPlan) -> bool {
+    plan.root_is_served
+}
+
+/// A root on a server waits for the network. Else that waits for the root: drivers and `/etc` may come with it.
+fn last_before_network(plan: Option<&RootPlan>) -> PhaseId {
+    if plan.is_some_and(root_is_served) { PhaseId::Early } else { PhaseId::Switch }
+}
+
+fn mounts(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (node_sys, timeline) = (findings.sys, findings.timeline.clone());
+    let work = move || mounts::mount_kernel_filesystems(&*sys, node_sys, &timeline);
+    Ok(Box::new(move || Ended::with(work(), Found::Cmdline)))
+}
+
+fn console(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (cmdline, timeline) = (findings.cmdline.clone(), findings.timeline.clone());
+    Ok(Box::new(move || Ended::of(console::take_console(&cmdline, &timeline))))
+}
+
+fn config(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (cmdline, timeline, sys) = (findings.cmdline.clone(), findings.timeline.clone(), findings.sys);
+    let work = move || config::load_boot_config(cmdline, timeline, sys).map(Arc::new);
+    Ok(Box::new(move || Ended::with(work(), Found::Node)))
+}
+
+fn verify(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let node = findings.node()?;
+    Ok(Box::new(move || Ended::with(verify::check_segments(&node), Found::Images)))
+}
+
+fn clock(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let node = findings.node()?;
+    Ok(Box::new(move || Ended::of(clock::raise_to_floor(&*sys, &node))))
+}
+
+fn early(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (node, over) = (findings.node()?, findings.initramfs_over.clone());
+    Ok(Box::new(move || Ended::with(early::load_modules(&*sys, &node, over), Found::Early)))
+}
+
+fn root(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (servers, images) = (findings.servers(PhaseId::Root, sys)?, findings.images.clone());
+    Ok(Box::new(move || Ended::with(root::assemble(&servers, images), Found::Images)))
+}
+
+fn switch(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (servers, over) = (findings.servers(PhaseId::Switch, sys)?, findings.initramfs_over.clone());
+    Ok(Box::new(move || Ended::of(switch::switch_root(&*servers.sys, &servers.node, servers.network.as_ref(), &over))))
+}
+
+/// The network, and the reports that need it. With a root or a volume on a server PID1 gets ready to live without it.
+fn start_network(findings: &mut Findings, attempts: Attempts) {
+    let node = findings.node_or_die();
+    if node.plan.needs_servers() {
+        network::outlive_servers(&node);
+    }
+    let network = network::start(&node, attempts);
+    crate::run::report::spawn(&node, network.watch());
+    findings.network = Some(network);
+}
+
+fn start_time(findings: &mut Findings, attempts: Attempts) {
+    if let Some(network) = &findings.network {
+        time::start(&findings.node_or_die(), network.watch(), attempts);
+    }
+}
+
+fn devices(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (node, seen) = (findings.node()?, findings.seen.take());
+    Ok(Box::new(move || {
+        let (loading, outcome) = devices::prepare(&node, seen);
+        Ended { found: loading.map_or(Found::Nothing, Found::Loading), outcome }
+    }))
+}
+
+fn state(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let servers = findings.servers(PhaseId::State, sys)?;
+    Ok(Box::new(move || Ended::of(state::mount_all(&servers))))
+}
+
+fn image(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let images = findings.images.clone();
+    Ok(Box::new(move || Ended::of(verify::check_images(&images))))
+}
+
+fn modules(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+    let (node, loading) = (findings.node()?, findings.loading.take());
+    Ok(Box::new(move || Ended::of(devices::finish(&*sys, &node, loading))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::cmdline::parse_cmdline;
+    use bootwright_contract::PHASES;
+    use bootwright_contract::fixture::boot_config;
+
+    #[test]
+    fn every_phase_has_one_row_in_its_place() {
+        assert_eq!(names(), PHASES.map(PhaseId::name));
+    }
+
+    /// What a row says with a root in memory, and on a server.
+    fn both(says: impl Fn(Option<&RootPlan>) -> String) -> (String, String) {
+        let plan = |line: &str| RootPlan::resolve(&boot_config(), &parse_cmdline(line));
+        (says(Some(&plan(""))), says(Some(&plan("bw.root=nbd:///x"))))
+    }
+
+    #[test]
+    fn a_root_on_a_server_has_the_time_that_its_server_takes() {
+        if !bootwright_roots::BUILT_IN {
+            return;
+        }
+        let for_ever = format!("{:?}", Own.limit(None));
+        for (id, local, served) in [
+            (PhaseId::Root, "60s", &for_ever[..]),
+            (PhaseId::Image, "120s", &for_ever),
+            (PhaseId::State, "60s", "60s"),
+            (PhaseId::Verify, "120s", "120s"),
+        ] {
+            let row = TABLE.iter().find(|row| row.id == id).expect("a row");
+            let limits = both(|plan| format!("{:?}", row.deadline.limit(plan)));
+            assert_eq!(limits, (local.into(), served.into()), "{id:?}");
+        }
+        let policies = both(|plan| format!("{:?}", RetryServed.policy(plan)));
+        assert_eq!(policies, (format!("{:?}", Reboot.policy(None)), format!("{:?}", Retry.policy(None))));
+        assert_eq!(both(|plan| format!("{:?}", last_before_network(plan))), ("Switch".into(), "Early".into()));
+    }
+}

@@ -1,14 +1,15 @@
 //! Phase `mounts`: what the kernel offers as file systems, and PID1's own cgroup.
 
-use crate::boot::machine::Machine;
-use crate::boot::table::PhaseError;
-use bootwright_base::cmdline::parse_cmdline;
+use crate::base::timeline::Timeline;
+use bootwright_base::Failure;
+use bootwright_base::cmdline::{Cmdline, parse_cmdline};
 use bootwright_base::sys::{Mount, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 mod cgroup;
 
@@ -62,17 +63,20 @@ enum MountsError {
     Cmdline(#[source] io::Error),
 }
 
-/// Phase `mounts`.
-pub fn mount_kernel_filesystems(machine: &Machine) -> Result<(), PhaseError> {
-    let missing = mount_table(machine.sys)?;
+/// Phase `mounts`: gives the command line, which can be read from now on. `node_sys` is for the thread that goes on.
+pub fn mount_kernel_filesystems(
+    sys: &dyn Sys,
+    node_sys: &'static dyn Sys,
+    timeline: &Arc<Timeline>,
+) -> Result<Cmdline, Failure> {
+    let missing = mount_table(sys)?;
     let cmdline = fs::read_to_string("/proc/cmdline").map_err(MountsError::Cmdline)?;
-    machine.set_cmdline(parse_cmdline(&cmdline));
-    machine.timeline.run_is_mounted();
-    for text in missing.iter().map(MountsError::to_string).chain(cgroup::enable_controllers(machine.sys)) {
-        machine.timeline.note(&text);
+    timeline.run_is_mounted();
+    for text in missing.iter().map(MountsError::to_string).chain(cgroup::enable_controllers(sys)) {
+        timeline.note(&text);
     }
-    cgroup::enter_leaf(machine.sys, machine.timeline.clone());
-    Ok(())
+    cgroup::enter_leaf(node_sys, timeline.clone());
+    Ok(parse_cmdline(&cmdline))
 }
 
 /// Mounts the rows; gives what the kernel would not and that can be missed.

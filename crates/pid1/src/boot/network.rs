@@ -1,25 +1,24 @@
 //! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
 
-use crate::boot::machine::Boot;
-use crate::boot::table;
-use crate::boot::time;
+use crate::base::network::{NetHandle, NetWatch, places};
+use crate::base::node::Node;
+use crate::boot::attempts::Attempts;
 use crate::modules;
+use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::identity;
-use bootwright_base::wake::{self, Sleeper, Waker};
-use bootwright_contract::{StatePlace, paths};
+use bootwright_base::wake;
 use bootwright_iscsi::ibft;
 use bootwright_netconf::dhcp::Client;
 use bootwright_netconf::engine::{Engine, Millis, Outcome, Report};
 use bootwright_netconf::plan::Plan;
-pub use bootwright_netconf::setup::Facts;
-use bootwright_netconf::setup::Places;
+use bootwright_netconf::setup::Facts;
 use bootwright_netconf::{files, plan, setup};
-use bootwright_roots::iscsi;
+use bootwright_roots::{iscsi, survival};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Between attempts when the kernel refuses even a netlink socket.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -27,104 +26,42 @@ const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 /// dracut's word for the card as the firmware's iSCSI table has it.
 const IP_OF_FIRMWARE: &str = "ibft";
 
-/// What the network thread has reached so far.
-#[derive(Debug, Clone, Default)]
-pub struct NetState {
-    /// The phase is over, ok or not: services after `network` may start.
-    pub over: bool,
-    /// The phase `time` is over, ok or not.
-    pub time_over: bool,
-    /// A link is set up now.
-    pub up: bool,
-    pub facts: Facts,
-}
-
-/// The running network thread, as the main loop sees it.
-pub struct NetHandle {
-    state: Arc<Mutex<NetState>>,
-    /// Readable when the state has changed.
-    pub changed: Option<Sleeper>,
-}
-
-impl NetHandle {
-    /// The state now.
-    pub fn state(&self) -> NetState {
-        lock(&self.state).clone()
-    }
-
-    /// Another look at the same state.
-    pub fn watch(&self) -> NetWatch {
-        NetWatch(self.state.clone())
+/// With a root or a volume on a server: PID1 must be able to repair it while everything else waits for it, and somebody has
+/// to watch how long a server stays lost. By PID1's first thread, before it starts others.
+pub fn outlive_servers(node: &Node) {
+    survival::prepare(node.sys, &*node.timeline);
+    if let Err(error) = node.board.enforce(node.config.root.lost, node.sys) {
+        node.timeline.note(&["nobody will reboot when a server stays lost: ", &error.to_string()].concat());
     }
 }
 
-/// The state of the network, for others than the main loop.
-pub struct NetWatch(Arc<Mutex<NetState>>);
-
-impl NetWatch {
-    /// The state now.
-    pub fn state(&self) -> NetState {
-        lock(&self.0).clone()
-    }
-
-    /// Writes the files again: those of the initramfs are gone after the switch, and `/etc` may come from a volume.
-    pub fn write_files_again(&self, boot: &Boot) {
-        if let Err(error) = setup::write_files(&places(), &self.state().facts) {
-            boot.timeline.note(&["network: ", &error.to_string()].concat());
-        }
-    }
-}
-
-fn lock(state: &Mutex<NetState>) -> MutexGuard<'_, NetState> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Starts the network phase in a thread of its own.
-pub fn spawn(boot: &Arc<Boot>) -> NetHandle {
-    let state = Arc::new(Mutex::new(NetState::default()));
+/// Phase `network`, in a thread of its own.
+pub fn start(node: &Arc<Node>, attempts: Attempts) -> NetHandle {
     let pair = wake::pair();
-    let (waker, changed) = match pair {
-        Ok((waker, sleeper)) => (Some(waker), Some(sleeper)),
-        Err(error) => {
-            boot.timeline.note(&["network: no socket pair: ", &error.to_string()].concat());
-            (None, None)
-        }
-    };
+    if let Err(error) = &pair {
+        node.timeline.note(&["network: no socket pair: ", &error.to_string()].concat());
+    }
+    let network = NetHandle::new(pair.ok());
+    let attempts = Arc::new(attempts);
     let reporter = Reporter {
-        boot: boot.clone(),
-        state: state.clone(),
-        waker: waker.clone(),
+        boot: node.clone(),
+        network: network.watch(),
+        attempts: attempts.clone(),
         plan: Mutex::new(None),
         writer: OnceLock::new(),
     };
     if let Err(error) = background::spawn("network", Box::new(move || reporter.run())) {
-        let reason = error.to_string();
-        boot.timeline.phase_start("network");
-        boot.timeline.phase_end("network", Err(&reason));
-        boot.timeline.phase_over("network");
-        lock(&state).over = true;
+        attempts.fail(&error);
+        network.watch().update(|state| state.over = true);
     }
-    let watch = NetWatch(state.clone());
-    let time_is_over = {
-        let state = state.clone();
-        move || {
-            lock(&state).time_over = true;
-            waker.inspect(Waker::wake);
-        }
-    };
-    time::spawn(boot, watch, Box::new(time_is_over));
-    NetHandle { state, changed }
-}
-
-fn places() -> Places {
-    Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() }
+    network
 }
 
 /// The thread's side: tells the timeline, the main loop and the files.
 struct Reporter {
-    boot: Arc<Boot>,
-    state: Arc<Mutex<NetState>>,
-    waker: Option<Waker>,
+    boot: Arc<Node>,
+    network: NetWatch,
+    attempts: Arc<Attempts>,
     plan: Mutex<Option<Plan>>,
     /// Who writes the files where writing may take as long as a server is away.
     writer: OnceLock<Sender<Facts>>,
@@ -132,16 +69,15 @@ struct Reporter {
 
 impl Reporter {
     fn run(&self) {
-        let policy = self.boot.policy("network");
         let mut engine = None;
-        table::run_phase(self.boot.sys, &self.boot.timeline, "network", &policy, &mut || {
+        self.attempts.run(&mut || {
             if engine.is_none() {
                 engine = Some(self.start()?);
             }
             engine.as_mut().map_or(Ok(()), Engine::wait_until_up)?;
             Ok(())
         });
-        self.update(|state| state.over = true);
+        self.network.update(|state| state.over = true);
         let Some(mut engine) = engine else { return };
         loop {
             if let Err(error) = engine.step(None) {
@@ -152,7 +88,7 @@ impl Reporter {
     }
 
     /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
-    fn start(&self) -> Result<Engine<'_>, table::PhaseError> {
+    fn start(&self) -> Result<Engine<'_>, Failure> {
         let mut cmdline = self.boot.cmdline.clone();
         if cmdline.values("ip").any(|value| value == IP_OF_FIRMWARE) {
             match self.ip_of_firmware() {
@@ -165,9 +101,8 @@ impl Reporter {
             }
         }
         let mut plan = plan::plan(&self.boot.config.network, &cmdline)?;
-        let volumes = self.boot.config.state.iter().any(|state| matches!(state.place, StatePlace::Volume { .. }));
-        plan.keep = volumes || bootwright_roots::wants_network(&self.boot.config, &self.boot.cmdline);
-        plan.need_v6 = bootwright_roots::wants_ipv6(&self.boot.config, &self.boot.cmdline);
+        plan.keep = self.boot.plan.needs_servers();
+        plan.need_v6 = self.boot.plan.needs_ipv6;
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
         for note in &plan.notes {
             self.note(note);
@@ -182,8 +117,8 @@ impl Reporter {
     }
 
     /// What the firmware's iSCSI table says of the card, as `ip=` has it.
-    fn ip_of_firmware(&self) -> Result<String, table::PhaseError> {
-        modules::load_named(&self.boot, &[iscsi::IBFT_MODULE])?;
+    fn ip_of_firmware(&self) -> Result<String, Failure> {
+        modules::load_named(self.boot.sys, &self.boot, &[iscsi::IBFT_MODULE])?;
         Ok(ibft::ip_param(Path::new(iscsi::IBFT))?)
     }
 
@@ -197,13 +132,13 @@ impl Reporter {
             self.note(&["cannot set the hostname: ", errno.desc()].concat());
         }
         let facts = setup::facts(outcome.link, outcome.own, &outcome.setups, plan, name);
-        let news = lock(&self.state).facts != facts;
+        let news = self.network.state().facts != facts;
         if news && plan.keep {
             self.write_beside(facts.clone());
         } else if news && let Err(error) = setup::write_files(&places(), &facts) {
             self.note(&error.to_string());
         }
-        self.update(|state| {
+        self.network.update(|state| {
             state.up = outcome.up;
             state.facts = facts;
         });
@@ -231,13 +166,6 @@ impl Reporter {
         // Without the thread nobody listens, which was said.
         let _ = writer.send(facts);
     }
-
-    fn update(&self, change: impl FnOnce(&mut NetState)) {
-        change(&mut lock(&self.state));
-        if let Some(waker) = &self.waker {
-            waker.wake();
-        }
-    }
 }
 
 impl Report for Reporter {
@@ -249,10 +177,10 @@ impl Report for Reporter {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(plan) = plan else { return };
         // What was known stays known while the address is gone.
-        let Some(link) = outcome.link else { return self.update(|state| state.up = false) };
-        let was = lock(&self.state).facts.clone();
+        let Some(link) = outcome.link else { return self.network.update(|state| state.up = false) };
+        let was = self.network.state().facts;
         self.publish(outcome, Some(&link.mac), &plan);
-        let facts = lock(&self.state).facts.clone();
+        let facts = self.network.state().facts;
         if let Some(ip) = facts.ip.filter(|ip| was.ip != Some(*ip)) {
             self.note(&format!("{} has {ip}/{}, hostname {}", link.name, facts.prefix, facts.hostname));
         }
@@ -262,7 +190,7 @@ impl Report for Reporter {
     }
 
     fn load_module(&self, name: &str, options: &str) -> Result<(), String> {
-        modules::load_named(&self.boot, &[(name, options)]).map_err(|error| error.to_string())
+        modules::load_named(self.boot.sys, &self.boot, &[(name, options)]).map_err(|error| error.to_string())
     }
 }
 

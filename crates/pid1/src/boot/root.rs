@@ -1,13 +1,13 @@
 //! Phase `root`: the image below an overlay in memory, or the unpacked files; then the config segment's files over it.
 
-use crate::boot::machine::Machine;
-use crate::boot::table::PhaseError;
-use crate::boot::verify;
-use crate::modules;
+use crate::boot::servers::Servers;
+use crate::boot::verify::{self, Check};
+use bootwright_base::Failure;
 use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{BootConfig, Root, RootImage, paths};
+use bootwright_roots::Owner;
 use bootwright_roots::nfs::Use;
-use bootwright_roots::source::{Http, Nfs, Source, Wanted};
+use bootwright_roots::source::{Http, Nfs, Source, SourceError, Wanted};
 use bootwright_roots::{self as netroot, Attached};
 use copy::{CopyError, copy_tree};
 use nix::errno::Errno;
@@ -50,27 +50,30 @@ pub fn modules(config: &BootConfig) -> impl Iterator<Item = &str> {
     config.modules.early.iter().map(String::as_str).filter(|name| MODULES.contains(name))
 }
 
-/// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted.
-pub fn assemble(machine: &Machine) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let mut outcome = Ok(());
-    for wanted in netroot::wanted(&boot.config, &boot.cmdline)? {
+/// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted. `images` came with the
+/// initramfs; gives those of the root that was found, to be compared later.
+pub fn assemble(servers: &Servers, images: Vec<Check>) -> Result<Vec<Check>, Failure> {
+    let (node, sys) = (&servers.node, &*servers.sys);
+    // An attempt that was given up may have left mounts.
+    undo(sys);
+    let mut outcome = Ok(Vec::new());
+    for wanted in node.plan.sources.as_ref().map_err(SourceError::clone)? {
         if let Err(error) = &outcome {
-            boot.timeline.note(&PhaseError::to_string(error));
+            node.timeline.note(&Failure::to_string(error));
         }
         outcome = match wanted {
-            Wanted::Source(source) if *source == Source::Ram => mount_ram(machine),
-            wanted if netroot::BUILT_IN => mount_wanted(machine, &wanted),
-            wanted => Err(netroot::refuse(&wanted).into()),
+            Wanted::Source(source) if **source == Source::Ram => mount_ram(servers, &images),
+            wanted if netroot::BUILT_IN => mount_wanted(servers, wanted, &images),
+            wanted => Err(netroot::refuse(wanted).into()),
         };
         if outcome.is_ok() {
             break;
         }
-        undo(machine.sys);
+        undo(sys);
     }
-    outcome?;
-    make_folders(machine.sys)?;
-    Ok(())
+    let images = outcome?;
+    make_folders(sys)?;
+    Ok(images)
 }
 
 /// How the root is put together, whatever holds it.
@@ -82,13 +85,14 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn of(machine: &'a Machine) -> Result<Assembly<'a>, PhaseError> {
-        let boot = machine.boot()?;
-        if machine.wants_network() {
-            let wanted: Vec<_> = self::modules(&boot.config).map(|name| (name, "")).collect();
-            modules::load_needed(machine, &wanted)?;
+    fn of(servers: &'a Servers) -> Result<Assembly<'a>, Failure> {
+        let node = &servers.node;
+        if node.plan.root_is_served {
+            let wanted: Vec<_> = self::modules(&node.config).map(|name| (name, "")).collect();
+            servers.load_modules(&wanted)?;
         }
-        Ok(Assembly { sys: machine.sys, root: &boot.config.root, node: boot.cmdline.value(verify::NODE_KEY).is_some() })
+        let laid = node.cmdline.value(verify::NODE_KEY).is_some();
+        Ok(Assembly { sys: &*servers.sys, root: &node.config.root, node: laid })
     }
 
     fn mount_root(&self) -> Result<(), RootError> {
@@ -154,97 +158,101 @@ impl<'a> Assembly<'a> {
     }
 }
 
-fn mount_wanted(machine: &Machine, wanted: &Wanted) -> Result<(), PhaseError> {
-    let source = netroot::resolve(&machine.roots()?, wanted)?;
+fn mount_wanted(servers: &Servers, wanted: &Wanted, images: &[Check]) -> Result<Vec<Check>, Failure> {
+    let context = servers.context();
+    let source = netroot::resolve(&context, wanted)?;
     match &source {
-        Source::Ram => mount_ram(machine),
-        Source::Http(http) => mount_fetched(machine, http),
-        Source::Nfs(nfs) => mount_nfs(machine, nfs, &source.to_string()),
-        Source::Iscsi(_) | Source::Nbd(_) => {
-            mount_attached(machine, netroot::attach(&machine.roots()?, &source, true)?)
-        }
+        Source::Ram => mount_ram(servers, images),
+        Source::Http(http) => mount_fetched(servers, http),
+        Source::Nfs(nfs) => mount_nfs(servers, nfs, &source.to_string()),
+        Source::Iscsi(_) | Source::Nbd(_) => mount_attached(servers, netroot::attach(&context, &source, true)?),
     }
 }
 
 /// What came with the initramfs.
-fn mount_ram(machine: &Machine) -> Result<(), PhaseError> {
-    let config = &machine.boot()?.config;
-    if let Err(error) = Assembly::of(machine)?.mount_root() {
-        undo(machine.sys);
+fn mount_ram(servers: &Servers, images: &[Check]) -> Result<Vec<Check>, Failure> {
+    let config = &servers.node.config;
+    if let Err(error) = Assembly::of(servers)?.mount_root() {
+        undo(&*servers.sys);
         // A damaged image is often one that cannot be mounted: that reason says more.
-        verify::check_root(machine)?;
+        verify::check_images(images)?;
         return Err(error.into());
     }
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
-        pin_image(machine, Path::new(paths::ROOT_IMAGE));
+        pin_image(servers, Path::new(paths::ROOT_IMAGE));
     }
-    Ok(())
+    Ok(images.to_vec())
 }
 
-/// The image from a web server, which stays in memory.
-fn mount_fetched(machine: &Machine, http: &Http) -> Result<(), PhaseError> {
-    let config = &machine.boot()?.config;
-    let fetched = netroot::http::fetch(&machine.roots()?, http)?;
-    Assembly::of(machine)?.mount_image(&fetched.image(), fetched.kind)?;
-    if config.zram.is_some() && fetched.swappable {
-        pin_image(machine, &fetched.image());
+/// The image from a web server, which stays in memory. It was hashed as it came.
+fn mount_fetched(servers: &Servers, http: &Http) -> Result<Vec<Check>, Failure> {
+    let fetched = netroot::fetch(&servers.context(), http)?;
+    Assembly::of(servers)?.mount_image(&fetched.image(), fetched.kind)?;
+    if servers.node.config.zram.is_some() && fetched.swappable {
+        pin_image(servers, &fetched.image());
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// The files themselves: below an overlay, or with `rw` as they are on the server.
-fn mount_nfs(machine: &Machine, nfs: &Nfs, source: &str) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
+fn mount_nfs(servers: &Servers, nfs: &Nfs, source: &str) -> Result<Vec<Check>, Failure> {
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
     let (target, used) = if writable { (NEW_ROOT, Use::WritableRoot) } else { (LOWER, Use::Root) };
     let target = Path::new(target);
-    let context = machine.roots()?;
+    let context = servers.context();
     let site = netroot::site(&context, &nfs.host, source)?;
-    modules::await_ahead(machine);
+    servers.ahead.pass();
     let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
-    let assembly = Assembly::of(machine)?;
-    let mounted = verify::check_tree(machine, target, source, writable).and_then(|()| match writable {
-        true => Ok(assembly.lay_files(target)?),
-        false => Ok(assembly.cover_lower()?),
+    let assembly = Assembly::of(servers)?;
+    let checked = verify::check_tree(servers, target, source, writable);
+    let mounted = checked.and_then(|images| {
+        match writable {
+            true => assembly.lay_files(target)?,
+            false => assembly.cover_lower()?,
+        }
+        Ok(images)
     });
     if mounted.is_ok() {
-        boot.keepers.add(keeper);
+        servers.node.keepers.add(keeper);
         return mounted;
     }
-    undo(machine.sys);
+    undo(&*servers.sys);
     keeper.detach(DETACH_WAIT).and(mounted)
 }
 
 /// The image on a block device, whose keeper is kept if it is a good one.
-fn mount_attached(machine: &Machine, attached: Attached) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let assembly = Assembly::of(machine)?;
-    let mount = |disk: verify::Disk| {
+fn mount_attached(servers: &Servers, attached: Attached) -> Result<Vec<Check>, Failure> {
+    let node = &servers.node;
+    let assembly = Assembly::of(servers)?;
+    let mut images = Vec::new();
+    let mounted = verify::check_device(servers, &attached.device).and_then(|disk| {
+        images.extend(disk.check);
         let mount = if disk.cached { Assembly::mount_image } else { Assembly::mount_device };
         Ok(mount(&assembly, &attached.device, disk.image)?)
-    };
-    let mounted = verify::check_device(machine, &attached.device).and_then(mount);
+    });
     let Err(error) = mounted else {
-        boot.keepers.add(attached.keeper);
-        return Ok(());
+        node.keepers.add(attached.keeper);
+        return Ok(images);
     };
-    undo(machine.sys);
-    let damaged = verify::check_root(machine);
+    undo(&*servers.sys);
+    let damaged = verify::check_images(&images);
+    // They hold the device open.
+    drop(images);
     if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
-        boot.timeline.note(&error.to_string());
+        node.timeline.note(&error.to_string());
     }
     damaged?;
     Err(error)
 }
 
 /// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
-fn pin_image(machine: &Machine, image: &Path) {
-    if let Err(errno) = machine.sys.pin(image) {
-        machine.timeline.note(&format!("the root image may be swapped out: {errno}"));
+fn pin_image(servers: &Servers, image: &Path) {
+    if let Err(errno) = servers.sys.pin(image) {
+        servers.node.timeline.note(&format!("the root image may be swapped out: {errno}"));
     }
 }
 
-/// Before a retry: what a failed attempt has mounted.
+/// Takes away what an attempt has mounted that failed.
 fn undo(sys: &dyn Sys) {
     for path in [NEW_ROOT, WRITES, LOWER] {
         // Most were never mounted.

@@ -6,23 +6,18 @@
 
 mod format;
 
-use crate::boot::machine::{Boot, Machine};
-use crate::boot::network::NetWatch;
-use crate::boot::table::PhaseError;
-use crate::modules;
-use crate::run::power::parse_mount_points;
+use crate::boot::servers::Servers;
 use crate::run::service::substitute;
+use bootwright_base::Failure;
 use bootwright_base::identity;
+use bootwright_base::mounts::{TableError, mount_points};
 use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{State, StatePlace};
 use bootwright_roots::source::{Source, parse_source};
-use bootwright_roots::{self as netroot, nfs, survival};
+use bootwright_roots::{self as netroot, Owner, nfs};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
-use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::Duration;
 
 /// Where volumes are mounted for a moment.
@@ -41,64 +36,44 @@ enum StateError {
 }
 
 /// Phase `state`. What an earlier attempt has mounted stays as it is.
-pub fn mount_all(machine: &Machine) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let entries = &boot.config.state;
+pub fn mount_all(servers: &Servers) -> Result<(), Failure> {
+    let (node, sys) = (&servers.node, &*servers.sys);
+    let entries = &node.config.state;
     if entries.is_empty() {
         return Ok(());
     }
-    if wants_network(entries) && !machine.wants_network() {
-        survive(boot);
-    }
     for (number, entry) in entries.iter().enumerate() {
-        if is_mounted(Path::new(&entry.path)) {
+        if is_mounted(Path::new(&entry.path))? {
             continue;
         }
         let place = match &entry.place {
-            StatePlace::Tmpfs { size, mode } => mount_tmpfs(boot.sys, entry, number, size, mode)?,
+            StatePlace::Tmpfs { size, mode } => mount_tmpfs(sys, entry, number, size, mode)?,
             StatePlace::Volume { source, .. } if !netroot::BUILT_IN => {
                 Err(netroot::NetrootError::NotBuiltIn { what: source.clone() })?
             }
             StatePlace::Volume { source, folder, .. } => {
-                let place = mount_volume(machine, entry, source)?;
+                let place = mount_volume(servers, entry, source)?;
                 folder.as_ref().map_or(place.clone(), |folder| place.join(folder))
             }
         };
-        show(boot.sys, entry, &place)?;
+        show(sys, entry, &place)?;
     }
     for number in 0..entries.len() {
         // Most were never mounted.
-        let _ = boot.sys.unmount(&place_of(number), MntFlags::MNT_DETACH);
+        let _ = sys.unmount(&place_of(number), MntFlags::MNT_DETACH);
     }
     if entries.iter().any(|entry| entry.path == "/etc") {
-        write_etc_again(machine, boot);
+        write_etc_again(servers);
     }
     Ok(())
-}
-
-/// Once, however often the phase is tried: what a network root has done before it was attached.
-fn survive(boot: &Boot) {
-    static DONE: Once = Once::new();
-    DONE.call_once(|| {
-        survival::prepare(boot.sys, &*boot.timeline);
-        if let Err(error) = boot.board.enforce(boot.config.root.lost, boot.sys) {
-            boot.timeline.note(&["nobody will reboot when a volume stays lost: ", &error.to_string()].concat());
-        }
-    });
-}
-
-/// Whether an entry waits for a server.
-pub fn wants_network(entries: &[State]) -> bool {
-    netroot::BUILT_IN && entries.iter().any(|entry| matches!(entry.place, StatePlace::Volume { .. }))
 }
 
 fn place_of(number: usize) -> PathBuf {
     Path::new(PLACES).join(number.to_string())
 }
 
-fn is_mounted(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    parse_mount_points(&mounts).iter().collect::<HashSet<_>>().contains(&path.to_path_buf())
+fn is_mounted(path: &Path) -> Result<bool, TableError> {
+    Ok(mount_points()?.iter().any(|mounted| mounted == path))
 }
 
 fn mount_tmpfs(sys: &dyn Sys, entry: &State, number: usize, size: &str, mode: &str) -> Result<PathBuf, StateError> {
@@ -142,15 +117,15 @@ fn mount(sys: &dyn Sys, entry: &State, mount: Mount) -> Result<(), StateError> {
 }
 
 /// Attaches and mounts the volume unless an earlier entry did; gives where.
-fn mount_volume(machine: &Machine, entry: &State, source: &str) -> Result<PathBuf, PhaseError> {
-    let (boot, context) = (machine.boot()?, machine.roots()?);
+fn mount_volume(servers: &Servers, entry: &State, source: &str) -> Result<PathBuf, Failure> {
+    let (node, context) = (&servers.node, servers.context());
     let same = |other: &State| matches!(&other.place, StatePlace::Volume { source: s, .. } if s == source);
-    let number = boot.config.state.iter().position(same).unwrap_or_default();
+    let number = node.config.state.iter().position(same).unwrap_or_default();
     let place = place_of(number);
-    if is_mounted(&place) {
+    if is_mounted(&place)? {
         return Ok(place);
     }
-    make_folder(boot.sys, entry, &place)?;
+    make_folder(&*servers.sys, entry, &place)?;
     let facts = netroot::await_network(&context, source)?;
     let text = substitute(source, &facts).map_err(|error| volume_error(entry, &error))?;
     let volume = parse_source(&text)?;
@@ -159,19 +134,19 @@ fn mount_volume(machine: &Machine, entry: &State, source: &str) -> Result<PathBu
             let site = netroot::site(&context, &nfs.host, &volume.to_string())?;
             let keeper =
                 nfs::mount(&site, nfs, &place, nfs::Use::Volume).map_err(|error| volume_error(entry, &error))?;
-            boot.keepers.add(keeper);
+            node.keepers.add(keeper);
             return Ok(place);
         }
         _ => netroot::attach(&context, &volume, false).map_err(|error| volume_error(entry, &error))?,
     };
-    match prepare(boot, entry, &attached.device, &place) {
+    match prepare(servers, entry, &attached.device, &place) {
         Ok(()) => {
-            boot.keepers.add(attached.keeper);
+            node.keepers.add(attached.keeper);
             Ok(place)
         }
         Err(error) => {
             if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
-                boot.timeline.note(&error.to_string());
+                node.timeline.note(&error.to_string());
             }
             Err(error)
         }
@@ -179,12 +154,13 @@ fn mount_volume(machine: &Machine, entry: &State, source: &str) -> Result<PathBu
 }
 
 /// Makes the file system if there is nothing and the recipe says so, and mounts what is there.
-fn prepare(boot: &Boot, entry: &State, device: &Path, place: &Path) -> Result<(), PhaseError> {
+fn prepare(servers: &Servers, entry: &State, device: &Path, place: &Path) -> Result<(), Failure> {
     let StatePlace::Volume { format, .. } = &entry.place else { return Ok(()) };
-    let fstype = format::ensure(boot, device, format.as_deref()).map_err(|error| volume_error(entry, &error))?;
-    modules::load_named(boot, &[(fstype, "")])?;
+    let fstype = format::ensure(&servers.node.timeline, device, format.as_deref())
+        .map_err(|error| volume_error(entry, &error))?;
+    servers.load_modules(&[(fstype, "")])?;
     let source = device.to_string_lossy();
-    mount(boot.sys, entry, Mount { source: &source, target: place, fstype, flags: MsFlags::empty(), data: "" })?;
+    mount(&*servers.sys, entry, Mount { source: &source, target: place, fstype, flags: MsFlags::empty(), data: "" })?;
     Ok(())
 }
 
@@ -193,12 +169,12 @@ fn volume_error(entry: &State, error: &dyn std::fmt::Display) -> StateError {
 }
 
 /// What an earlier boot has left in `/etc` on a volume hides what this boot wrote before.
-fn write_etc_again(machine: &Machine, boot: &Boot) {
-    if let Some(network) = machine.network() {
-        NetWatch::write_files_again(network, boot);
+fn write_etc_again(servers: &Servers) {
+    if let Some(network) = &servers.network {
+        network.write_files_again(&servers.node);
     }
     for error in identity::write_missing_files() {
-        boot.timeline.note(&error.to_string());
+        servers.node.timeline.note(&error.to_string());
     }
 }
 

@@ -4,9 +4,10 @@
 //! that a child mount namespace can pivot, which container runtimes do. The old files are then freed by descriptor.
 
 use crate::base::console;
-use crate::boot::machine::Machine;
+use crate::base::network::NetWatch;
+use crate::base::node::Node;
 use crate::boot::root::NEW_ROOT;
-use crate::boot::table::PhaseError;
+use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{RootImage, Tmpfs, paths};
@@ -18,7 +19,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Mounts that come along, with all below them.
 const MOVED: &[&str] = &["dev", "proc", "sys", "run"];
@@ -40,15 +41,15 @@ enum SwitchError {
     OldRoot(#[source] io::Error),
 }
 
-/// Phase `switch`.
-pub fn switch_root(machine: &Machine) -> Result<(), PhaseError> {
-    let root = &machine.boot()?.config.root;
+/// Phase `switch`. `over` is set when the files of the initramfs go; the network's files are written again then.
+pub fn switch_root(sys: &dyn Sys, node: &Node, network: Option<&NetWatch>, over: &AtomicBool) -> Result<(), Failure> {
+    let root = &node.config.root;
     let old = File::open("/").map_err(SwitchError::OldRoot)?;
-    machine.initramfs_over().store(true, Ordering::Relaxed);
-    cover_root(machine.sys)?;
+    over.store(true, Ordering::Relaxed);
+    cover_root(sys)?;
     console::take_stdio()?;
     let kept = (root.image == RootImage::Cpio).then(|| Path::new(paths::ROOT_TREE));
-    let timeline = machine.timeline.clone();
+    let timeline = node.timeline.clone();
     let free = move || {
         if let Err(error) = free_old_root(&old, kept) {
             timeline.note(&["the first rootfs was not freed: ", &error.to_string()].concat());
@@ -56,9 +57,12 @@ pub fn switch_root(machine: &Machine) -> Result<(), PhaseError> {
     };
     // Megabytes of pages, which nobody has to wait for.
     if let Err(error) = background::spawn("free", Box::new(free)) {
-        machine.timeline.note(&["nothing frees the first rootfs: ", &error.to_string()].concat());
+        node.timeline.note(&["nothing frees the first rootfs: ", &error.to_string()].concat());
     }
-    mount_tmpfs(machine.sys, &root.tmpfs)?;
+    mount_tmpfs(sys, &root.tmpfs)?;
+    if let Some(network) = network {
+        network.write_files_again(node);
+    }
     Ok(())
 }
 

@@ -1,14 +1,15 @@
 //! The phase `time`: asks SNTP servers once the network is up and sets the clock, then keeps it right for as long as the
-//! machine runs. Who needs the time before that, such as TLS, waits at the [`Gate`].
+//! machine runs. Who needs the time before that, such as TLS, waits at a gate of the node.
 
-use crate::boot::machine::Boot;
-use crate::boot::network::{NetState, NetWatch};
-use crate::boot::table;
+use crate::base::network::{NetState, NetWatch};
+use crate::base::node::Node;
+use crate::boot::attempts::Attempts;
+use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::sys::Sys;
 use bootwright_netconf::dns::Servers;
 use bootwright_netconf::sntp::{self, Sample, SntpError, format_offset};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -25,44 +26,26 @@ const NANOS: i128 = 1_000_000_000;
 /// off makes certificates wrong in the meantime: it is set.
 const MOST_SLEWED_NS: i128 = 10 * NANOS;
 
-/// Opens when the clock is as right as it will get for now.
-#[derive(Default)]
-pub struct Gate {
-    open: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    /// Waits until the phase `time` is over, at most `limit`; true if it is.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.opened.wait_timeout_while(open, limit, |open| !*open);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.opened.notify_all();
+/// Phase `time`, in a thread of its own.
+pub fn start(node: &Arc<Node>, network: NetWatch, attempts: Attempts) {
+    let attempts = Arc::new(attempts);
+    let (own, theirs, watch) = (node.clone(), attempts.clone(), network.clone());
+    if let Err(error) = background::spawn("time", Box::new(move || run(&own, &watch, &theirs))) {
+        attempts.fail(&error);
+        end(node, &network);
     }
 }
 
-/// Starts the phase in a thread of its own, which calls `over` when the phase is.
-pub fn spawn(boot: &Arc<Boot>, network: NetWatch, over: Box<dyn FnOnce() + Send>) {
-    let own = boot.clone();
-    if let Err(error) = background::spawn("time", Box::new(move || run(&own, &network, over))) {
-        boot.timeline.phase_start("time");
-        boot.timeline.phase_end("time", Err(&error.to_string()));
-        boot.timeline.phase_over("time");
-        boot.time.open();
-    }
+/// Nobody has to wait for the time any more.
+fn end(node: &Node, network: &NetWatch) {
+    node.time.open();
+    network.update(|state| state.time_over = true);
 }
 
-fn run(boot: &Boot, network: &NetWatch, over: Box<dyn FnOnce() + Send>) {
-    let policy = boot.policy("time");
+fn run(boot: &Node, network: &NetWatch, attempts: &Attempts) {
     let state = await_network(network);
-    table::run_phase(boot.sys, &boot.timeline, "time", &policy, &mut || set_first(boot, &state));
-    boot.time.open();
-    over();
+    attempts.run(&mut || set_first(boot, &state));
+    end(boot, network);
     let mut wait_s = SHORTEST_S;
     loop {
         thread::sleep(Duration::from_secs(wait_s));
@@ -92,7 +75,7 @@ fn await_network(network: &NetWatch) -> NetState {
 }
 
 /// Sets the clock. Without any server there is nothing to do.
-fn set_first(boot: &Boot, state: &NetState) -> Result<(), table::PhaseError> {
+fn set_first(boot: &Node, state: &NetState) -> Result<(), Failure> {
     for attempt in 1.. {
         match ask(boot, state) {
             Ok(sample) => {
@@ -111,25 +94,25 @@ fn set_first(boot: &Boot, state: &NetState) -> Result<(), table::PhaseError> {
     Ok(())
 }
 
-fn ask(boot: &Boot, state: &NetState) -> Result<Sample, SntpError> {
+fn ask(boot: &Node, state: &NetState) -> Result<Sample, SntpError> {
     let servers = servers(boot, state);
     sntp::ask(&servers, &Servers::from_facts(&state.facts), boot.config.clock_floor, ANSWER)
 }
 
 /// `bw.time=` (commas divide), the recipe's, DHCP's. No others: an image asks nobody whom its owner has not named.
-fn servers(boot: &Boot, state: &NetState) -> Vec<String> {
-    let mut servers: Vec<String> = match boot.cmdline.value("bw.time") {
+fn servers(boot: &Node, state: &NetState) -> Vec<String> {
+    let mut servers: Vec<String> = match boot.cmdline.stated("bw.time") {
         Some(list) => list.split(',').filter(|name| !name.is_empty()).map(String::from).collect(),
         None => boot.config.time.servers.clone(),
     };
-    if boot.cmdline.value("bw.time").is_none() {
+    if boot.cmdline.stated("bw.time").is_none() {
         servers.extend(state.facts.ntp.iter().map(|ip| ip.to_string()));
     }
     servers
 }
 
 /// A clock that runs is slewed, so that no time comes twice; one that is far off is set.
-fn follow(boot: &Boot, sample: &Sample, wait_s: u64) {
+fn follow(boot: &Node, sample: &Sample, wait_s: u64) {
     let offset_ns = sample.offset_ns;
     let done = match offset_ns.abs() > MOST_SLEWED_NS {
         true => {
@@ -160,11 +143,11 @@ mod tests {
     use bootwright_base::sys::fake::Fake;
     use bootwright_contract::fixture::boot_config;
 
-    fn boot(fake: &'static Fake, cmdline: &str) -> Boot {
+    fn boot(fake: &'static Fake, cmdline: &str) -> Node {
         let mut config = boot_config();
         config.time.servers = vec!["ntp.lab".into()];
         let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
-        Boot::new(config, parse_cmdline(cmdline), timeline, fake)
+        Node::new(config, parse_cmdline(cmdline), timeline, fake)
     }
 
     #[test]
@@ -187,15 +170,5 @@ mod tests {
         let calls =
             ["slew_clock 5000000 64", "slew_clock -9000000000 64", "step_clock 11 0", "step_clock -12 999999999"];
         assert_eq!(fake.calls(), calls);
-    }
-
-    #[test]
-    fn the_gate_opens_once() {
-        let gate = Arc::new(Gate::default());
-        assert!(!gate.wait(Duration::from_millis(1)));
-        let other = gate.clone();
-        let waiting = thread::spawn(move || other.wait(Duration::from_secs(60)));
-        gate.open();
-        assert!(waiting.join().unwrap() && gate.wait(Duration::ZERO));
     }
 }

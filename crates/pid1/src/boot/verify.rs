@@ -5,28 +5,30 @@
 //! the root image, by far the largest file, comes last, just before the services start (phase `image`): bulk reads in the
 //! midst of the other phases would hold up their small ones.
 
-mod content;
 mod served;
 #[cfg(test)]
 mod tests;
 
-pub use content::check_module;
-pub use served::{Disk, check_device, check_tree};
+pub use served::{check_device, check_tree};
 
-use crate::boot::machine::{Boot, Machine};
-use crate::boot::table::PhaseError;
-use bootwright_base::cmdline::Cmdline;
+use crate::base::contents::{
+    ContentError, MORE_RAM, check_files, check_image, compares, not_read, open_below, relative,
+};
+use crate::base::node::Node;
+use bootwright_base::Failure;
 use bootwright_contract::sums::{Sum, parse_sums};
 use bootwright_contract::{SegmentSums, hex, paths};
-use content::{check_files, check_image, not_read, open_below, relative};
 use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
+    #[error(transparent)]
+    Content(#[from] ContentError),
     #[error("segment `{segment}` is missing or truncated: cannot read `{path}`: {source}; {MORE_RAM}")]
     NoSums { segment: String, path: String, source: io::Error },
     #[error(
@@ -37,10 +39,6 @@ pub enum VerifyError {
     BadSums { path: String, line: usize },
     #[error("`{path}` is missing from segment `{segment}`: {source}; {MORE_RAM}")]
     Missing { segment: String, path: String, source: io::Error },
-    #[error("cannot read `{path}`: {source}")]
-    Read { path: String, source: io::Error },
-    #[error("`{path}` is truncated: found {found} of {expected} bytes; {MORE_RAM}")]
-    Size { path: String, expected: u64, found: u64 },
     #[error("`{path}` is truncated: it has {found} bytes, the root image {expected}; export the image of this build")]
     Device { path: String, expected: u64, found: u64 },
     #[error(
@@ -53,11 +51,7 @@ pub enum VerifyError {
         "`{path}` in the export `{export}` is truncated: found {found} of {expected} bytes; export the root of this build"
     )]
     TreeSize { path: String, export: String, expected: u64, found: u64 },
-    #[error("`{path}` is damaged: its hash is {found}, expected {expected}; load the image again")]
-    Hash { path: String, expected: String, found: String },
 }
-
-const MORE_RAM: &str = "give the machine more RAM or check the boot loader's initrd list";
 
 /// On the kernel command line: the SHA-256 of the sums of the node's own segment, which is then laid over the root.
 pub const NODE_KEY: &str = "bw.node";
@@ -69,14 +63,13 @@ fn node_segment(sums_sha256: Option<&str>) -> Option<SegmentSums> {
 }
 
 /// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes. What came with the initramfs is compared by XXH64,
-/// with `bw.verify=sha256` by SHA-256.
-pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
+/// with `bw.verify=sha256` by SHA-256. Gives the images, which are compared later.
+pub fn check_segments(boot: &Node) -> Result<Vec<Check>, Failure> {
     let root = Path::new("/");
     let mut segments = boot.config.segments.clone();
     segments.extend(node_segment(boot.cmdline.value(NODE_KEY)));
     if boot.cmdline.value(NODE_KEY).is_none() && root.join(&paths::NODE_TREE[1..]).exists() {
-        machine.timeline.note("the node's own segment is not used: no bw.node on the kernel command line");
+        boot.timeline.note("the node's own segment is not used: no bw.node on the kernel command line");
     }
     let mut listed = Vec::new();
     for segment in segments {
@@ -85,8 +78,9 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
     for (sums, segment) in &listed {
         sums.iter().try_for_each(|sum| check_size(root, &segment.name, sum))?;
     }
+    let mut checks: Vec<Check> = Vec::new();
     if !compares(&boot.cmdline) {
-        return Ok(());
+        return Ok(checks);
     }
     let xxh64 = |segment: &SegmentSums| segment.xxh64.clone().filter(|_| !wants_sha256(boot));
     let (images, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(sums, _)| is_image(sums));
@@ -95,7 +89,7 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
             // Opened now: the name is gone after the switch.
             let file = File::open(&sum.path).map_err(not_read(&sum.path))?;
             let expected = xxh64(&segment);
-            machine.check.keep(Box::new(move || check_image(file, &sum, expected.as_deref())));
+            checks.push(Arc::new(move || check_image(&file, &sum, expected.as_deref())));
         }
     }
     let top = File::open(root)?;
@@ -103,7 +97,7 @@ pub fn check_segments(machine: &Machine) -> Result<(), PhaseError> {
     for (sums, segment) in others {
         check_files(&sums, xxh64(&segment).as_deref(), &open)?;
     }
-    Ok(())
+    Ok(checks)
 }
 
 /// Whether these are the sums of a root image, which is alone in its segment.
@@ -111,22 +105,17 @@ fn is_image(sums: &[Sum]) -> bool {
     matches!(sums, [sum] if sum.path == paths::ROOT_IMAGE)
 }
 
-/// Whether contents are compared at all.
-pub fn compares(cmdline: &Cmdline) -> bool {
-    cmdline.value("bw.verify") != Some("0")
-}
-
-fn wants_sha256(boot: &Boot) -> bool {
+fn wants_sha256(boot: &Node) -> bool {
     boot.cmdline.value("bw.verify") == Some("sha256")
 }
 
-/// Phase `image`: the root image is what was built.
-pub fn check_root(machine: &Machine) -> Result<(), PhaseError> {
-    machine.check.take().map_or(Ok(()), |check| Ok(check()?))
+/// Phase `image`: all images are what was built.
+pub fn check_images(images: &[Check]) -> Result<(), Failure> {
+    images.iter().try_for_each(|check| Ok(check()?))
 }
 
-/// Compares the root image, or the files of the root, with what was built.
-pub type Check = Box<dyn FnOnce() -> Result<(), VerifyError> + Send>;
+/// Compares an image, or the files of a root, with what was built. It can be done again, and holds open what it compares.
+pub type Check = Arc<dyn Fn() -> Result<(), ContentError> + Send + Sync>;
 
 fn load_sums(root: &Path, segment: &SegmentSums) -> Result<Vec<Sum>, VerifyError> {
     let path = format!("{}/{}", paths::SUMS, segment.name);
@@ -148,7 +137,7 @@ fn check_size(root: &Path, segment: &str, sum: &Sum) -> Result<(), VerifyError> 
     let found = fs::symlink_metadata(below(root, &sum.path)).map_err(missing)?.len();
     match found == sum.size {
         true => Ok(()),
-        false => Err(VerifyError::Size { path: sum.path.clone(), expected: sum.size, found }),
+        false => Err(ContentError::Size { path: sum.path.clone(), expected: sum.size, found }.into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Modules for the devices that are there, and for those that come later.
 
 use super::{Index, Loader, Uevents};
-use crate::boot::machine::Boot;
+use crate::base::node::Node;
 use bootwright_base::background;
 use bootwright_base::order;
 use std::collections::HashSet;
@@ -98,7 +98,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Loads modules for devices that are added from now on, in a thread, until the next event after it is `over`.
-pub fn follow(boot: &Arc<Boot>, index: Arc<Index>, events: Uevents, over: Arc<AtomicBool>) -> io::Result<()> {
+pub fn follow(boot: &Arc<Node>, index: Arc<Index>, events: Uevents, over: Arc<AtomicBool>) -> io::Result<()> {
     let boot = boot.clone();
     let work = move || {
         loop {

@@ -1,7 +1,7 @@
 //! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
 
 use super::index::Index;
-use crate::boot::verify::{self, VerifyError};
+use crate::base::contents::{ContentError, check_module, compares};
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::Sys;
 use bootwright_contract::modalias::kernel_name;
@@ -19,7 +19,7 @@ pub enum LoadError {
     #[error("cannot load module `{name}` from `{file}`: {source}")]
     Load { name: String, file: PathBuf, source: Errno },
     #[error("module `{name}` is not loaded: {cause}")]
-    Damaged { name: String, cause: Box<VerifyError> },
+    Damaged { name: String, cause: Box<ContentError> },
 }
 
 /// Loads modules of one index, each once.
@@ -66,8 +66,8 @@ impl<'a> Loader<'a> {
 
     /// Whether the file is what was built; nothing is known of modules that somebody added.
     fn check(&self, name: &str, file: &Path) -> Result<(), LoadError> {
-        let expected = self.index.xxh64(name).filter(|_| verify::compares(self.cmdline));
-        let compared = expected.map_or(Ok(()), |expected| verify::check_module(file, expected));
+        let expected = self.index.xxh64(name).filter(|_| compares(self.cmdline));
+        let compared = expected.map_or(Ok(()), |expected| check_module(file, expected));
         compared.map_err(|cause| LoadError::Damaged { name: name.into(), cause: cause.into() })
     }
 

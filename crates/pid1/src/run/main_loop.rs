@@ -4,8 +4,8 @@
 mod button;
 pub mod signals;
 
-use crate::boot::machine::Boot;
-use crate::boot::network::NetHandle;
+use crate::base::network::NetHandle;
+use crate::base::node::Node;
 use crate::run::ctl::server::{Asked, Server};
 use crate::run::power::{Ending, How};
 use crate::run::service::{Millis, Paths, Supervisor};
@@ -32,7 +32,7 @@ enum LoopError {
 
 /// All that the loop waits for.
 struct MainLoop {
-    boot: Arc<Boot>,
+    boot: Arc<Node>,
     net: NetHandle,
     supervisor: Supervisor,
     signals: SignalFd,
@@ -46,7 +46,7 @@ struct MainLoop {
 
 /// Supervises until the machine is told to go down and its services have stopped. The phase `services`, which the
 /// caller has started, ends once all services have been started.
-pub fn run(boot: Arc<Boot>, net: NetHandle) -> Ending {
+pub fn run(boot: Arc<Node>, net: NetHandle) -> Ending {
     match MainLoop::new(boot.clone(), net) {
         Ok(main_loop) => main_loop.run(),
         Err(error) => {
@@ -58,7 +58,7 @@ pub fn run(boot: Arc<Boot>, net: NetHandle) -> Ending {
 }
 
 impl MainLoop {
-    fn new(boot: Arc<Boot>, net: NetHandle) -> Result<MainLoop, LoopError> {
+    fn new(boot: Arc<Node>, net: NetHandle) -> Result<MainLoop, LoopError> {
         let signals = signals::open().map_err(LoopError::Signals)?;
         let (waker, probes) = wake::pair().map_err(LoopError::Wake)?;
         if let Err(errno) = set_cad_enabled(false) {
@@ -172,7 +172,7 @@ impl MainLoop {
     }
 }
 
-fn end_phase(boot: &Boot, outcome: Result<(), &str>) {
+fn end_phase(boot: &Node, outcome: Result<(), &str>) {
     boot.timeline.phase_end("services", outcome);
     boot.timeline.phase_over("services");
 }

@@ -2,8 +2,8 @@
 
 mod close;
 
+use crate::base::node::Node;
 use crate::base::timeline::Timeline;
-use crate::boot::machine::Boot;
 use crate::run::watchdog;
 use bootwright_base::background;
 use bootwright_base::sys::{RebootHow, Sys};
@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,11 +72,11 @@ impl Ending {
 }
 
 /// Takes the machine down; services have been stopped already.
-pub fn go_down(boot: &Arc<Boot>, ending: Ending) -> ! {
+pub fn go_down(boot: &Arc<Node>, ending: Ending) -> ! {
     let Ending { how, until } = ending;
     watchdog::keep_alive(boot, until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
     end_processes(boot.sys, until);
-    close::close_all(boot, bootwright_roots::wants_network(&boot.config, &boot.cmdline), until);
+    close::close_all(boot, boot.plan.root_is_served, until);
     boot.timeline.down(how.word());
     if how != How::Reboot && boot.config.watchdog.as_ref().is_some_and(|watchdog| watchdog.disarm) {
         boot.watchdog.disarm();
@@ -109,32 +108,6 @@ fn reap_all(until: Instant) -> bool {
             Ok(_) => {}
         }
     }
-}
-
-/// Mount points of `/proc/self/mountinfo` (proc_pid_mountinfo(5)): fifth field, `\040` for a blank.
-pub fn parse_mount_points(text: &str) -> Vec<PathBuf> {
-    text.lines().filter_map(|l| l.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p))).collect()
-}
-
-/// Devices of `/proc/swaps` (proc(5)): first field, after a heading.
-fn parse_swaps(text: &str) -> Vec<PathBuf> {
-    text.lines().skip(1).filter_map(|l| l.split_whitespace().next()).map(|p| PathBuf::from(unescape(p))).collect()
-}
-
-/// Undoes the kernel's `\ooo` escapes.
-fn unescape(field: &str) -> String {
-    let mut out = Vec::new();
-    let mut bytes = field.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        let digits: Vec<u8> = bytes.clone().take(3).take_while(|b| (b'0'..=b'7').contains(b)).collect();
-        if byte == b'\\' && digits.len() == 3 {
-            out.push(digits.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
-            bytes.nth(2);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// `bw.poweroff_after_s`: asks the main loop for an orderly end after that time, as a signal from outside would.
@@ -175,21 +148,6 @@ pub fn keep_explaining(timeline: &Timeline, phase: &str, reason: &str) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        let text =
-            "22 1 0:20 / / rw - overlay overlay rw\n30 22 0:5 / /mnt/a\\040b\\134c rw shared:1 - tmpfs tmpfs rw\n";
-        assert_eq!(parse_mount_points(text), [PathBuf::from("/"), PathBuf::from("/mnt/a b\\c")]);
-        assert_eq!(parse_mount_points("broken line"), Vec::<PathBuf>::new());
-        assert_eq!(unescape("\\9\\04"), "\\9\\04");
-    }
-
-    #[test]
-    fn swaps_skip_the_heading() {
-        let text = "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0  partition\t65532\t0\t100\n";
-        assert_eq!(parse_swaps(text), [PathBuf::from("/dev/zram0")]);
-    }
 
     #[test]
     fn services_leave_time_for_the_rest() {

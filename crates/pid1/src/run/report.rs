@@ -1,16 +1,18 @@
 //! Tells a boot server how far the boot is: `[report] url` of the recipe, or `bw.report=`. A convenience for people: it runs in a
 //! thread of its own, every step of it has a bound, and nothing waits for it.
 
-use crate::boot::machine::Boot;
-use crate::boot::network::{Facts, NetWatch};
+use crate::base::network::NetWatch;
+use crate::base::node::Node;
 use bootwright_base::background;
 use bootwright_base::firmware_uuid::FirmwareUuid;
 use bootwright_contract::report::{NetworkReport, REPORT_VERSION, Report};
 use bootwright_netconf::dns::{self, DnsError};
+use bootwright_netconf::setup::Facts;
+use bootwright_roots::http::message::format_post;
+use bootwright_roots::http::{self, HttpError};
 use bootwright_roots::source::{Host, Http, Source, parse_source};
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -38,14 +40,12 @@ enum ReportError {
     LookUp(#[from] DnsError),
     #[error("no address")]
     NoAddress,
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("the server answered `{0}`")]
-    Refused(String),
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 /// Starts reporting, if somebody wants reports.
-pub fn spawn(boot: &Arc<Boot>, network: NetWatch) {
+pub fn spawn(boot: &Arc<Node>, network: NetWatch) {
     let asked = boot.cmdline.value("bw.report").or(boot.config.report.as_deref());
     let Some(url) = asked.filter(|url| *url != "0").map(String::from) else { return };
     let say = |reason: &str| boot.timeline.note(&["no reports to `", &url, "`: ", reason].concat());
@@ -62,7 +62,7 @@ pub fn spawn(boot: &Arc<Boot>, network: NetWatch) {
 }
 
 /// For as long as the machine runs.
-fn run(boot: &Boot, network: &NetWatch, target: &Http) {
+fn run(boot: &Node, network: &NetWatch, target: &Http) {
     let uuid = fs::read_to_string("/sys/class/dmi/id/product_uuid").ok();
     let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| FirmwareUuid::parse(text).is_some());
     let (mut sent, mut at, mut failures) = (None, Instant::now(), 0u32);
@@ -79,7 +79,7 @@ fn run(boot: &Boot, network: &NetWatch, target: &Http) {
             network: Some(network_report(&state.facts)),
             timeline: boot.timeline.snapshot(),
         };
-        let Ok(body) = serde_json::to_vec(&report) else { return };
+        let Ok(body) = serde_json::to_string(&report) else { return };
         at = Instant::now();
         match send(target, &state.facts, &body) {
             Ok(()) => (sent, failures) = (Some(changes), 0),
@@ -108,7 +108,7 @@ fn network_report(facts: &Facts) -> NetworkReport {
     }
 }
 
-fn send(target: &Http, facts: &Facts, body: &[u8]) -> Result<(), ReportError> {
+fn send(target: &Http, facts: &Facts, body: &str) -> Result<(), ReportError> {
     let host = match &target.host {
         Host::Address(ip) => ip.to_string(),
         Host::Name(name) => name.clone(),
@@ -126,35 +126,17 @@ fn host_header(host: &str, address: IpAddr, port: u16) -> String {
 }
 
 /// One POST; any 2xx is well.
-fn post(server: SocketAddr, host: &str, path: &str, body: &[u8]) -> Result<(), ReportError> {
-    let mut stream = TcpStream::connect_timeout(&server, STEP)?;
-    stream.set_write_timeout(Some(STEP))?;
-    stream.set_read_timeout(Some(STEP))?;
-    let length = body.len().to_string();
-    let head = [
-        "POST ",
-        path,
-        " HTTP/1.1\r\nHost: ",
-        host,
-        "\r\nUser-Agent: bootwright\r\nContent-Type: application/json\r\nContent-Length: ",
-        &length,
-        "\r\nConnection: close\r\n\r\n",
-    ];
-    stream.write_all(&[head.concat().as_bytes(), body].concat())?;
-    // The status line is all that counts, and it comes in one piece or not at all from a server worth the name.
-    let mut answer = [0; 512];
-    let length = stream.read(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer[..length]);
-    let status = answer.lines().next().unwrap_or_default();
-    match status.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..)).is_some_and(|rest| rest.starts_with('2')) {
-        true => Ok(()),
-        false => Err(ReportError::Refused(status.into())),
+fn post(server: SocketAddr, host: &str, path: &str, body: &str) -> Result<(), ReportError> {
+    match http::exchange(http::connect(server, STEP, STEP)?, &format_post(host, path, body))? {
+        200..300 => Ok(()),
+        status => Err(HttpError::Status { status }.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
 
@@ -178,25 +160,25 @@ mod tests {
         let url = ["http://:", &port.to_string(), "/report"].concat();
         let Ok(Source::Http(target)) = parse_source(&url) else { panic!("{url}") };
         let facts = Facts { boot_server: Some("127.0.0.1".into()), ..Facts::default() };
-        send(&target, &facts, b"{}").expect("it is taken");
+        send(&target, &facts, "{}").expect("it is taken");
         let asked = thread.join().expect("served");
         let head = format!("POST /report HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
         assert!(
             asked.starts_with(&head) && asked.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"),
             "{asked}"
         );
-        assert!(matches!(send(&target, &Facts::default(), b"{}"), Err(ReportError::NoBootServer)));
+        assert!(matches!(send(&target, &Facts::default(), "{}"), Err(ReportError::NoBootServer)));
     }
 
     #[test]
     fn other_answers_are_failures() {
         for (answer, reason) in [
-            ("HTTP/1.1 404 Not Found\r\n\r\n", "the server answered `HTTP/1.1 404 Not Found`"),
-            ("SSH-2.0-dropbear\r\n", "the server answered `SSH-2.0-dropbear`"),
-            ("", "the server answered ``"),
+            ("HTTP/1.1 404 Not Found\r\n\r\n", "the server answered 404 (not found)"),
+            ("SSH-2.0-dropbear\r\n\r\n", "there is no web server"),
+            ("", "the server closed the connection before the end"),
         ] {
             let (port, thread) = server(answer);
-            let error = post(SocketAddr::new([127, 0, 0, 1].into(), port), "h", "/r", b"x").expect_err(answer);
+            let error = post(SocketAddr::new([127, 0, 0, 1].into(), port), "h", "/r", "x").expect_err(answer);
             assert_eq!(error.to_string(), reason);
             thread.join().expect("served");
         }

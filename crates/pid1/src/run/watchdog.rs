@@ -3,8 +3,8 @@
 //! The main loop shows it, and nothing else while the machine runs: a main loop that hangs is what it is there for. On
 //! the way down a thread does, for as long as an orderly end may take; after that the watchdog is the last resort.
 
+use crate::base::node::Node;
 use crate::base::timeline::Timeline;
-use crate::boot::machine::Boot;
 use crate::run::service::Millis;
 use bootwright_base::background;
 use bootwright_contract::Watchdog as Config;
@@ -120,7 +120,7 @@ fn open(config: &Config) -> io::Result<(File, u64)> {
 }
 
 /// Shows signs of life for as long as the way down may take, then no more.
-pub fn keep_alive(boot: &Arc<Boot>, limit: Duration) {
+pub fn keep_alive(boot: &Arc<Node>, limit: Duration) {
     if boot.config.watchdog.is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages (RFC 9112) as far as a GET of one file needs them.
+//! HTTP/1.1 messages (RFC 9112) as far as a GET of one file and a POST of a report need them.
 
 /// The head of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,22 @@ pub fn format_request(host: &str, path: &str, offset: u64, validator: Option<&st
     }
     text.push_str("\r\n");
     text
+}
+
+/// A POST of a JSON text, after which the connection ends.
+pub fn format_post(host: &str, path: &str, json: &str) -> String {
+    let length = json.len().to_string();
+    let head = [
+        "POST ",
+        path,
+        " HTTP/1.1\r\nHost: ",
+        host,
+        "\r\nUser-Agent: bootwright\r\nContent-Type: application/json\r\nContent-Length: ",
+        &length,
+        "\r\nConnection: close\r\n\r\n",
+        json,
+    ];
+    head.concat()
 }
 
 /// Reads a head up to its empty line, which may be there or not.

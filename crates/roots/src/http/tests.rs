@@ -4,6 +4,7 @@ use super::*;
 use crate::source::parse_source;
 use proptest::prelude::*;
 use std::io::Read;
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
@@ -29,7 +30,7 @@ impl Web for OneOfTwo {
 
 impl Web for Lab {
     fn open(&self, _: &Http) -> Result<Box<dyn Stream>, HttpError> {
-        Ok(Box::new(connect(self.0)?))
+        Ok(Box::new(connect(self.0, CONNECT_TIMEOUT, SILENCE)?))
     }
 
     fn note(&self, _: &str) {}
@@ -184,19 +185,6 @@ fn a_place_that_drips_is_left_if_there_is_another_one() {
     let fast = [vec![head], body(20)].concat();
     get(&OneOfTwo(drip(fast)), &place("http://server/x"), Size::Exactly(40), &mut sink).expect("all of it");
     assert_eq!(sink.len(), 80);
-}
-
-#[test]
-fn the_image_goes_where_it_cannot_be_swapped() {
-    use bootwright_base::sys::fake::Fake;
-    let fake: &'static Fake = Box::leak(Box::default());
-    drop(mount_tmpfs(fake, 5000, RootImage::Erofs).expect("mounted"));
-    let expected = [
-        "make_dir /bootwright/fetched",
-        "mount tmpfs /bootwright/fetched tmpfs 0x0 mode=0700,size=73728,noswap",
-        "unmount /bootwright/fetched 2",
-    ];
-    assert_eq!(fake.calls(), expected);
 }
 
 proptest! {

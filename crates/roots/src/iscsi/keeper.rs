@@ -1,8 +1,9 @@
 //! Keeps a session: a thread that waits for the kernel's events, logs in again when the connection is lost, and ends the
 //! session when the machine goes down. It touches no file of the root and asks for no name.
 
-use super::super::board::State;
-use super::super::{Keeper, Watch, survival};
+use crate::board::{ConnectionState, StatusHandle};
+use crate::keeper::Keeper;
+use crate::survival;
 use bootwright_base::Failure;
 use bootwright_base::wake::{self, Sleeper, Waker};
 use bootwright_iscsi::kernel::KernelError;
@@ -40,7 +41,12 @@ pub struct IscsiKeeper {
 }
 
 /// Starts to keep a session that is logged in.
-pub fn keep(session: Session, watch: Watch, given_up: Arc<AtomicBool>, name: String) -> Result<IscsiKeeper, Failure> {
+pub fn keep(
+    session: Session,
+    watch: StatusHandle,
+    given_up: Arc<AtomicBool>,
+    name: String,
+) -> Result<IscsiKeeper, Failure> {
     let (waker, sleeper) = wake::pair().map_err(KeepError::Thread)?;
     let (report, done) = mpsc::channel();
     let until = Arc::new(Mutex::new(Instant::now()));
@@ -75,7 +81,7 @@ impl Keeper for IscsiKeeper {
 /// The thread's side.
 struct Work {
     session: Session,
-    watch: Watch,
+    watch: StatusHandle,
     sleeper: Sleeper,
     /// The session is logged in, as far as is known.
     up: bool,
@@ -134,7 +140,7 @@ impl Work {
     /// Logs in again, for as long as it takes. I/O waits, and goes on after that.
     fn recover(&mut self, why: &str, wait: Duration) {
         self.up = false;
-        self.watch.set(State::Lost, why);
+        self.watch.set(ConnectionState::Lost, why);
         if let Err(error) = self.session.stop(Stop::Recover) {
             self.watch.note(&error.to_string());
         }
@@ -147,7 +153,7 @@ impl Work {
             match self.try_portals() {
                 Ok(()) => {
                     self.up = true;
-                    return self.watch.set(State::Up, "");
+                    return self.watch.set(ConnectionState::Up, "");
                 }
                 Err(PortalError::GivenUp) => return,
                 Err(error) => {
@@ -168,7 +174,7 @@ impl Work {
             if self.session.is_given_up() {
                 break;
             }
-            outcome = self.session.connect(portal, &|| watch.set(State::Repairing, ""));
+            outcome = self.session.connect(portal, &|| watch.set(ConnectionState::Repairing, ""));
             if outcome.is_ok() {
                 break;
             }
@@ -200,6 +206,6 @@ impl Work {
             false => self.session.destroy(),
         };
         let why = ended.map_or_else(|error| error.to_string(), |()| String::new());
-        self.watch.set(State::Gone, &why);
+        self.watch.set(ConnectionState::Gone, &why);
     }
 }

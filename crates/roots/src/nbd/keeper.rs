@@ -3,7 +3,9 @@
 use super::control::{Control, REQUEST_TIMEOUT_S};
 use super::handshake::Export;
 use super::{ANSWER_TIMEOUT, Connection, NbdError, Place};
-use crate::{Keeper, State, Watch, survival};
+use crate::board::{ConnectionState, StatusHandle};
+use crate::keeper::Keeper;
+use crate::survival;
 use bootwright_base::Failure;
 use bootwright_base::wake::{self, Sleeper, Waker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,7 +22,7 @@ const LATE: Duration = Duration::from_secs(2);
 /// The main side of a device's recovery thread.
 pub struct NbdKeeper {
     index: u32,
-    watch: Watch,
+    watch: StatusHandle,
     describe: String,
     /// Dropped or used, it ends the thread.
     stop: Waker,
@@ -40,7 +42,7 @@ struct Recovery {
     connected: Instant,
     /// Between two words of the next handshake.
     patience: Duration,
-    watch: Watch,
+    watch: StatusHandle,
     stop: Sleeper,
 }
 
@@ -58,7 +60,7 @@ impl NbdKeeper {
         index: u32,
         place: Place,
         connection: Connection,
-        watch: Watch,
+        watch: StatusHandle,
         describe: String,
     ) -> io::Result<NbdKeeper> {
         let (stop, sleeper) = wake::pair()?;
@@ -104,7 +106,7 @@ impl Keeper for NbdKeeper {
             Ok(outcome) => outcome?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(DetachError::Deadline.into()),
         }
-        self.watch.set(State::Gone, "");
+        self.watch.set(ConnectionState::Gone, "");
         Ok(())
     }
 
@@ -138,9 +140,9 @@ impl Recovery {
             match self.control.is_dead(self.index) {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.watch.set(State::Lost, "the connection broke; what needs it waits");
+                    self.watch.set(ConnectionState::Lost, "the connection broke; what needs it waits");
                     match self.reconnect(next_timeout_s(self.timeout_s, self.connected.elapsed())) {
-                        Ok(address) => self.watch.set(State::Up, &address),
+                        Ok(address) => self.watch.set(ConnectionState::Up, &address),
                         Err(_) if !self.repair() => return,
                         Err(_) => {}
                     }
@@ -171,7 +173,7 @@ impl Recovery {
         loop {
             match self.reconnect(REQUEST_TIMEOUT_S) {
                 Ok(address) => {
-                    self.watch.set(State::Up, &address);
+                    self.watch.set(ConnectionState::Up, &address);
                     return true;
                 }
                 Err(error) => reasons.tell(&self.watch, error.to_string()),
@@ -197,7 +199,7 @@ impl Recovery {
         if let Some(what) = connection.differs(&self.export, self.mark.as_deref()) {
             return Err(NbdError::Changed { export: self.place.export.clone(), address, what });
         }
-        self.watch.set(State::Repairing, "");
+        self.watch.set(ConnectionState::Repairing, "");
         let changed = (timeout_s != self.timeout_s).then_some(timeout_s);
         self.control.reconnect(self.index, &connection.stream, changed)?;
         (self.timeout_s, self.connected) = (timeout_s, Instant::now());

@@ -5,7 +5,10 @@
 //! waits for a lock of the connection (`XPRT_LOCKED`). So a thread of its own writes, and nobody waits for that thread.
 
 use super::rpc::{Caller, RpcError};
-use crate::{Keeper, Site, State, Watch, survival};
+use crate::board::{ConnectionState, StatusHandle};
+use crate::keeper::Keeper;
+use crate::site::Site;
+use crate::survival;
 use bootwright_base::Failure;
 use std::fs;
 use std::io;
@@ -26,7 +29,7 @@ const SWITCHES: &str = "/sys/kernel/sunrpc/xprt-switches";
 /// Keeps an eye on a mount, which the kernel keeps.
 pub struct NfsKeeper {
     server: SocketAddr,
-    watch: Watch,
+    watch: StatusHandle,
     /// Its end ends the thread.
     stop: Sender<()>,
 }
@@ -35,7 +38,7 @@ impl NfsKeeper {
     pub fn start(site: &Site, server: SocketAddr, major: u32) -> io::Result<NfsKeeper> {
         let (stop, stopped) = mpsc::channel::<()>();
         let watch = site.watch.clone();
-        watch.set(State::Up, "");
+        watch.set(ConnectionState::Up, "");
         let told = watch.clone();
         let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
         let (poke, poked) = mpsc::channel::<()>();
@@ -53,7 +56,7 @@ impl Keeper for NfsKeeper {
     fn detach(self: Box<Self>, _deadline: Duration) -> Result<(), Failure> {
         // The connection is the kernel's and ended with the last unmount.
         drop(self.stop);
-        self.watch.set(State::Gone, "");
+        self.watch.set(ConnectionState::Gone, "");
         Ok(())
     }
 
@@ -63,7 +66,7 @@ impl Keeper for NfsKeeper {
 }
 
 /// Follows the connection until `pause` says that it is over. A message on `poke` makes the kernel connect.
-fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
+fn follow(server: SocketAddr, major: u32, watch: &StatusHandle, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
     let mut caller = None;
     let mut lost: Option<Instant> = None;
     loop {
@@ -72,7 +75,7 @@ fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, paus
             Ok(()) => {
                 if lost.take().is_some() {
                     let _ = poke.send(());
-                    watch.set(State::Up, "");
+                    watch.set(ConnectionState::Up, "");
                 }
             }
             Err(error) => {
@@ -80,7 +83,7 @@ fn follow(server: SocketAddr, major: u32, watch: &Watch, poke: &Sender<()>, paus
                 // A connection that the server closed says nothing yet: the next one does.
                 if fresh {
                     lost.get_or_insert_with(Instant::now);
-                    watch.set(State::Lost, &error.to_string());
+                    watch.set(ConnectionState::Lost, &error.to_string());
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::Check;
 use crate::recipe::file::{HostnameFile, PolicyFile, PolicyTable, ReportFile, Scalar, SimplePolicy, ZramFile};
 use crate::recipe::node::Node;
 use crate::recipe::problem::Problem;
-use bootwright_contract::{Hostname, PHASES, Policy, Zram};
+use bootwright_contract::{Hostname, PHASES, PhaseId, Policy, Zram};
 use std::collections::BTreeMap;
 
 impl Check<'_> {
@@ -68,8 +68,8 @@ impl Check<'_> {
     pub(super) fn policies(&mut self, tree: &Node) -> BTreeMap<String, Policy> {
         let mut out = BTreeMap::new();
         for entry in tree.get("policies").map_or(&[][..], Node::entries) {
-            if !PHASES.contains(&entry.key.as_str()) {
-                let known = PHASES.map(String::from).to_vec();
+            if PhaseId::of(&entry.key).is_none() {
+                let known = PHASES.map(|phase| phase.name().to_string()).to_vec();
                 self.report(entry.key_at, Problem::Unknown { what: "phase", name: entry.key.clone(), known });
             }
             let file: Option<PolicyFile> = self.read(Some(&entry.node));

@@ -1,6 +1,6 @@
 //! Makes a file system on a volume that is empty, by the image's own mke2fs. What holds anything is never touched.
 
-use crate::boot::machine::Boot;
+use crate::base::timeline::Timeline;
 use bootwright_base::spawn::{Program, spawn};
 use bootwright_contract::paths::MKE2FS;
 use bootwright_roots::content::{Content, read_content};
@@ -38,13 +38,13 @@ pub enum FormatError {
 }
 
 /// The file system on the device, made now if there is nothing and `format` says so.
-pub fn ensure(boot: &Boot, device: &Path, format: Option<&str>) -> Result<&'static str, FormatError> {
+pub fn ensure(timeline: &Timeline, device: &Path, format: Option<&str>) -> Result<&'static str, FormatError> {
     match look(device)? {
         Content::FileSystem(name) => Ok(name),
         Content::Other(what) => Err(FormatError::Occupied(what)),
         Content::Nothing => {
             let Some(format) = format else { return Err(FormatError::Empty) };
-            boot.timeline.note(&["makes ", format, " on the empty volume ", &device.to_string_lossy()].concat());
+            timeline.note(&["makes ", format, " on the empty volume ", &device.to_string_lossy()].concat());
             run(&command(format, device))?;
             match look(device)? {
                 Content::FileSystem(name) => Ok(name),

@@ -1,9 +1,10 @@
 //! A root on a server: what is the right one has its size, or all its files theirs. Contents are left to phase `image`.
 
-use super::content::{check_files, check_image, not_read, open_below};
-use super::{VerifyError, below, compares, wants_sha256};
-use crate::boot::machine::{Boot, Machine};
-use crate::boot::table::PhaseError;
+use super::{Check, VerifyError, below, wants_sha256};
+use crate::base::contents::{ContentError, check_files, check_image, compares, not_read, open_below};
+use crate::base::node::Node;
+use crate::boot::servers::Servers;
+use bootwright_base::Failure;
 use bootwright_base::memory;
 use bootwright_contract::sums::{Sum, parse_sums};
 use bootwright_contract::{RootImage, hex, paths};
@@ -17,6 +18,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// So many times what is hashed must be available where that is to stay in the page cache.
 const SPARE: u64 = 3;
@@ -30,16 +32,18 @@ pub struct Disk {
     pub image: RootImage,
     /// It is read through the page cache, where what is hashed stays for those who mount it by a loop device.
     pub cached: bool,
+    /// Compares its content; absent: that is not wanted.
+    pub check: Option<Check>,
 }
 
-/// Checks the size of a root image on a block device; its content is left to [`check_root`](super::check_root). The device
+/// Checks the size of a root image on a block device; its content is left to [`check_images`](super::check_images). The device
 /// may be larger than the image: disks come in whole sectors, or more.
-pub fn check_device(machine: &Machine, device: &Path) -> Result<Disk, PhaseError> {
-    let boot = machine.boot()?;
+pub fn check_device(servers: &Servers, device: &Path) -> Result<Disk, Failure> {
+    let node = &servers.node;
     let path = device.to_string_lossy().into_owned();
-    let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(&machine.roots()?)?;
-    let read = |source| VerifyError::Read { path: path.clone(), source };
-    let hashes = compares(&boot.cmdline);
+    let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(&servers.context())?;
+    let read = |source| ContentError::Read { path: path.clone(), source };
+    let hashes = compares(&node.cmdline);
     // What is hashed has come from the server: with memory to spare it need not come again.
     let cached = hashes && fits(size) && Path::new(LOOPS).exists();
     let flags = if cached { 0 } else { libc::O_DIRECT };
@@ -49,15 +53,13 @@ pub fn check_device(machine: &Machine, device: &Path) -> Result<Disk, PhaseError
     if found < size {
         return Err(VerifyError::Device { path, expected: size, found }.into());
     }
-    if hashes {
-        let (sum, xxh64) = (Sum { path, size, sha256 }, boot.config.root.xxh64.clone().filter(|_| !wants_proof(boot)));
-        machine.check.keep(Box::new(move || check_image(file, &sum, xxh64.as_deref())));
-    }
-    Ok(Disk { image, cached })
+    let (sum, xxh64) = (Sum { path, size, sha256 }, node.config.root.xxh64.clone().filter(|_| !wants_proof(node)));
+    let check = move || check_image(&file, &sum, xxh64.as_deref());
+    Ok(Disk { image, cached, check: hashes.then(|| Arc::new(check) as Check) })
 }
 
 /// Of a root on a server: with a key, malice counts too, and another root than that of the build may be the right one.
-fn wants_proof(boot: &Boot) -> bool {
+fn wants_proof(boot: &Node) -> bool {
     wants_sha256(boot) || boot.config.root.trust.is_some()
 }
 
@@ -67,25 +69,25 @@ fn fits(bytes: u64) -> bool {
 }
 
 /// Checks that an exported tree mounted on `top` is the right one and that all its files have their sizes; their contents
-/// are left to [`check_root`](super::check_root). One that is `written` to changes: there the sums file alone says what it is.
-pub fn check_tree(machine: &Machine, top: &Path, export: &str, written: bool) -> Result<(), PhaseError> {
-    let boot = machine.boot()?;
-    let expected = trust::facts_elsewhere(&machine.roots()?)?.tree_sums_sha256;
+/// are left to [`check_images`](super::check_images). One that is `written` to changes: there the sums file alone says what it is.
+pub fn check_tree(servers: &Servers, top: &Path, export: &str, written: bool) -> Result<Vec<Check>, Failure> {
+    let node = &servers.node;
+    let expected = trust::facts_elsewhere(&servers.context())?.tree_sums_sha256;
     let sums = load_export(top, export, &expected)?;
     if written {
-        return Ok(());
+        return Ok(Vec::new());
     }
     check_export_sizes(top, export, &sums)?;
-    if compares(&boot.cmdline) {
-        let xxh64 = boot.config.root.tree_xxh64.clone().filter(|_| !wants_proof(boot));
-        // Opened now: its place changes with the switch.
-        let top = File::open(top)?;
-        machine.check.keep(Box::new(move || check_contents(&top, &sums, xxh64.as_deref())));
+    if !compares(&node.cmdline) {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let xxh64 = node.config.root.tree_xxh64.clone().filter(|_| !wants_proof(node));
+    // Opened now: its place changes with the switch.
+    let top = File::open(top)?;
+    Ok(vec![Arc::new(move || check_contents(&top, &sums, xxh64.as_deref()))])
 }
 
-fn check_contents(top: &File, sums: &[Sum], xxh64: Option<&str>) -> Result<(), VerifyError> {
+fn check_contents(top: &File, sums: &[Sum], xxh64: Option<&str>) -> Result<(), ContentError> {
     let cached = fits(sums.iter().map(|sum| sum.size).sum());
     let flags = if cached { OFlag::empty() } else { OFlag::O_DIRECT };
     let open = |sum: &Sum| open_below(top, sum, flags).map_err(not_read(&sum.path));

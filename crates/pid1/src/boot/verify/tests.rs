@@ -1,6 +1,6 @@
-use super::content::*;
 use super::served::*;
 use super::*;
+use crate::base::contents::*;
 use bootwright_contract::sums::format_sums;
 
 /// A segment `root` with one file of 5 bytes, its sums file, and what boot.json says about it.
@@ -95,7 +95,7 @@ fn a_root_image_is_compared_by_its_xxh64_or_its_sha256() {
     let (root, _, sum) = segment("xxh64");
     let check = |xxh64| {
         let file = File::open(root.join("file")).unwrap();
-        check_image(file, &sum, xxh64).map_err(|e| e.to_string())
+        check_image(&file, &sum, xxh64).map_err(|e| e.to_string())
     };
     // What `xxhsum -H64` prints for `hello`.
     let xxh64 = Some("26c7827d889f6da3");

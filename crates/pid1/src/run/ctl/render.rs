@@ -1,11 +1,12 @@
 //! Answers as tables for people and JSON for programs.
 
-use crate::boot::machine::Boot;
-use crate::boot::network::{Facts, NetState};
+use crate::base::network::NetState;
+use crate::base::node::Node;
 use crate::run::service::{Millis, ServiceStatus};
 use bootwright_base::memory::value;
 use bootwright_contract::console::Timeline;
-use bootwright_roots::Entry;
+use bootwright_netconf::setup::Facts;
+use bootwright_roots::RootStatus;
 use serde::Serialize;
 
 /// The whole `status`, JSON layout 1.
@@ -22,12 +23,12 @@ pub struct Status {
     network_up: bool,
     network: Facts,
     /// Network root and volumes.
-    roots: Vec<Entry>,
+    roots: Vec<RootStatus>,
     services: Vec<ServiceStatus>,
 }
 
 /// Gathers the status.
-pub fn status(boot: &Boot, services: Vec<ServiceStatus>, network: &NetState, now: Millis) -> Status {
+pub fn status(boot: &Node, services: Vec<ServiceStatus>, network: &NetState, now: Millis) -> Status {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     Status {
         version: 1,
@@ -84,7 +85,7 @@ fn network_line(up: bool, network: &Facts) -> String {
     text
 }
 
-fn root_line(root: &Entry, uptime_s: u64) -> String {
+fn root_line(root: &RootStatus, uptime_s: u64) -> String {
     let for_s = uptime_s.saturating_sub(root.since_s as u64);
     let mut text = [&root.source[..], " ", root.state.word(), " for ", &duration(for_s)].concat();
     if root.losses > 0 {
@@ -174,7 +175,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 mod tests {
     use super::*;
     use bootwright_contract::console::{PhaseRecord, ServiceRecord};
-    use bootwright_roots::State;
+    use bootwright_roots::ConnectionState;
 
     #[test]
     fn status_for_people_and_programs() {
@@ -205,9 +206,9 @@ mod tests {
             memory_available_kib: 350_000,
             network_up: true,
             network,
-            roots: vec![Entry {
+            roots: vec![RootStatus {
                 source: "nbd://10.0.2.2/worker".into(),
-                state: State::Lost,
+                state: ConnectionState::Lost,
                 since_s: 7489.5,
                 losses: 2,
             }],

@@ -1,8 +1,8 @@
 //! PID1's side of the control socket. It belongs to the main loop and never blocks it for long.
 
 use super::{Reply, Request, render};
-use crate::boot::machine::Boot;
-use crate::boot::network::NetState;
+use crate::base::network::NetState;
+use crate::base::node::Node;
 use crate::run::power::How;
 use crate::run::service::{CommandError, Millis, Next, Supervisor};
 use bootwright_contract::json;
@@ -57,7 +57,7 @@ impl Server {
     /// Takes in clients and answers those that have asked.
     pub fn serve(
         &mut self,
-        boot: &Boot,
+        boot: &Node,
         supervisor: &mut Supervisor,
         network: &NetState,
         now: Millis,
@@ -116,7 +116,7 @@ fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 /// Carries out one request.
 fn answer(
     line: &[u8],
-    boot: &Boot,
+    boot: &Node,
     supervisor: &mut Supervisor,
     network: &NetState,
     now: Millis,

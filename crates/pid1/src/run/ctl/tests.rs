@@ -2,9 +2,9 @@
 
 use super::server::{Asked, Server};
 use super::{Reply, Request, client};
+use crate::base::network::NetState;
+use crate::base::node::Node;
 use crate::base::timeline::Timeline;
-use crate::boot::machine::Boot;
-use crate::boot::network::NetState;
 use crate::run::power::How;
 use crate::run::service::{Paths, Supervisor};
 use bootwright_base::cmdline::Cmdline;
@@ -29,7 +29,7 @@ fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send
     let (waker, _) = wake::pair().expect("a socket pair");
     let paths = Paths { cgroups: None, logs: std::env::temp_dir() };
     let mut supervisor = Supervisor::without_services(paths, timeline.clone(), waker);
-    let boot = Boot::new(boot_config(), Cmdline::default(), timeline, &Real);
+    let boot = Node::new(boot_config(), Cmdline::default(), timeline, &Real);
     let thread = std::thread::spawn({
         let path = path.clone();
         move || client(path)

@@ -1,12 +1,11 @@
 //! Closes file systems and connections before the machine goes down. Every step is bounded: what hangs on a server that
 //! is gone is left behind in its thread.
 
-use super::parse_mount_points;
-use crate::boot::machine::Boot;
+use crate::base::node::Node;
 use bootwright_base::background;
+use bootwright_base::mounts::{self, TableError};
 use bootwright_base::sys::{Mount, Sys};
 use nix::mount::{MntFlags, MsFlags};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -27,17 +26,17 @@ const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
 const ISLAND: &str = "/run/bootwright/island";
 
 /// Caches written, swap off, everything unmounted, connections ended; by `until` at the latest.
-pub fn close_all(boot: &Arc<Boot>, over_network: bool, until: Instant) {
+pub fn close_all(boot: &Arc<Node>, over_network: bool, until: Instant) {
     let note = |text: &str| boot.timeline.note(text);
-    if !within(boot, SYNC_WAIT, until, |boot| write_caches(boot.sys)) {
+    if !within(boot, SYNC_WAIT, until, write_caches) {
         note("caches were not written in time; going on without");
     }
-    if !within(boot, UNMOUNT_WAIT, until, |boot| unmount_all(boot.sys, &mounts(), MntFlags::empty())) {
+    if !within(boot, UNMOUNT_WAIT, until, |boot| unmount_all(boot.sys, &mounts(boot), MntFlags::empty())) {
         note("file systems did not close in time; they are given up");
         let force = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
-        within(boot, FORCE_WAIT, until, move |boot| unmount_all(boot.sys, &mounts(), force));
+        within(boot, FORCE_WAIT, until, move |boot| unmount_all(boot.sys, &mounts(boot), force));
     }
-    let leave = |boot: &Boot| {
+    let leave = |boot: &Node| {
         if let Err(errno) = leave_root(boot.sys) {
             boot.timeline.note(&["the root stays mounted: ", errno.desc()].concat());
         }
@@ -50,7 +49,7 @@ pub fn close_all(boot: &Arc<Boot>, over_network: bool, until: Instant) {
 }
 
 /// Runs a step in a thread; false when it has not ended after `limit`, or at `until`.
-fn within(boot: &Arc<Boot>, limit: Duration, until: Instant, step: impl FnOnce(&Boot) + Send + 'static) -> bool {
+fn within(boot: &Arc<Node>, limit: Duration, until: Instant, step: impl FnOnce(&Node) + Send + 'static) -> bool {
     let (done, wait) = mpsc::channel();
     let worker = boot.clone();
     let work = move || {
@@ -62,16 +61,28 @@ fn within(boot: &Arc<Boot>, limit: Duration, until: Instant, step: impl FnOnce(&
     started && wait.recv_timeout(limit.min(until.saturating_duration_since(Instant::now()))).is_ok()
 }
 
-fn write_caches(sys: &dyn Sys) {
-    sys.sync();
-    for device in super::parse_swaps(&fs::read_to_string("/proc/swaps").unwrap_or_default()) {
+fn write_caches(boot: &Node) {
+    boot.sys.sync();
+    let swaps = mounts::swaps().unwrap_or_else(|error| {
+        boot.timeline.note(&["swap stays on: ", &error.to_string()].concat());
+        Vec::new()
+    });
+    for device in swaps {
         // What is still swapped out is lost with the memory anyway.
-        let _ = sys.swap_off(&device);
+        let _ = boot.sys.swap_off(&device);
     }
 }
 
-fn mounts() -> Vec<PathBuf> {
-    parse_mount_points(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+/// All mounts. If the kernel's list cannot be read, those that PID1 has made of volumes: below them a disk would go away.
+fn mounts(boot: &Node) -> Vec<PathBuf> {
+    mounts_or_own(mounts::mount_points(), boot)
+}
+
+fn mounts_or_own(listed: Result<Vec<PathBuf>, TableError>, boot: &Node) -> Vec<PathBuf> {
+    listed.unwrap_or_else(|error| {
+        boot.timeline.note(&["only the folders of `[state]` are unmounted: ", &error.to_string()].concat());
+        boot.config.state.iter().map(|entry| PathBuf::from(&entry.path)).collect()
+    })
 }
 
 /// Unmounts in reverse order; what is busy is detached, so that a disk below it is closed at least. The root becomes
@@ -114,10 +125,10 @@ fn leave_root(sys: &dyn Sys) -> Result<(), nix::errno::Errno> {
 }
 
 /// Ends the connections of network root and volumes; nothing is mounted from them any more.
-fn detach_all(boot: &Arc<Boot>, until: Instant) {
+fn detach_all(boot: &Arc<Node>, until: Instant) {
     for keeper in boot.keepers.take() {
         let what = keeper.describe();
-        let detach = move |boot: &Boot| {
+        let detach = move |boot: &Node| {
             if let Err(error) = keeper.detach(DETACH_WAIT) {
                 boot.timeline.note(&[&what[..], " did not end in order: ", &error.to_string()].concat());
             }
@@ -165,10 +176,10 @@ mod tests {
     fn what_hangs_is_left_behind() {
         let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
         let sys: &'static dyn Sys = Box::leak(Box::new(Fake::default()));
-        let boot = Arc::new(Boot::new(boot_config(), Cmdline::default(), timeline, sys));
+        let boot = Arc::new(Node::new(boot_config(), Cmdline::default(), timeline, sys));
         let now = Instant::now();
         let far = now + Duration::from_secs(600);
-        let hang = |_: &Boot| {
+        let hang = |_: &Node| {
             loop {
                 thread::park();
             }

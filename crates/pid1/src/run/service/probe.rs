@@ -4,9 +4,11 @@ use super::Millis;
 use bootwright_base::background;
 use bootwright_base::wake::Waker;
 use bootwright_contract::Ready;
+use bootwright_roots::http;
+use bootwright_roots::http::message::format_request;
 use nix::errno::Errno;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,22 +73,8 @@ fn unix_accepts(path: &str) -> bool {
 /// Whether a GET answers with status 200. `None`: no answer, or one that is no HTTP.
 fn http_answers(url: &str) -> Option<bool> {
     let (address, host, path) = parse_url(url)?;
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT).ok()?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).ok()?;
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT)).ok()?;
-    let request =
-        ["GET ", path, " HTTP/1.1\r\nHost: ", host, "\r\nUser-Agent: bootwright\r\nConnection: close\r\n\r\n"];
-    stream.write_all(request.concat().as_bytes()).ok()?;
-    let mut head = Vec::new();
-    stream.take(512).read_to_end(&mut head).ok()?;
-    Some(is_status_200(&head))
-}
-
-/// `HTTP/1.1 200 OK`.
-fn is_status_200(head: &[u8]) -> bool {
-    head.starts_with(b"HTTP/1.")
-        && head.get(8..12) == Some(b" 200")
-        && matches!(head.get(12), None | Some(b' ' | b'\r'))
+    let stream = http::connect(address, ANSWER_TIMEOUT, ANSWER_TIMEOUT).ok()?;
+    Some(http::exchange(stream, &format_request(host, path, 0, None)).ok()? == 200)
 }
 
 /// `http://<IPv4 or localhost>[:port][/path]` as address, host and path.
@@ -105,6 +93,7 @@ fn parse_url(url: &str) -> Option<(SocketAddr, &str, &str)> {
 mod tests {
     use super::super::tests::Folder;
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
 

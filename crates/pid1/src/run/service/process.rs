@@ -1,9 +1,9 @@
 //! Starting one process of a service.
 
 use super::{Millis, Paths};
-use crate::boot::network::Facts;
 use bootwright_base::spawn::{Program, spawn};
 use bootwright_contract::Service;
+use bootwright_netconf::setup::Facts;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::io::{self, PipeReader};

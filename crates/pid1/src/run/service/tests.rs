@@ -2,8 +2,8 @@
 
 use super::status::Next;
 use super::*;
+use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
-use crate::boot::network::NetState;
 use bootwright_base::wake;
 use bootwright_contract::{Ready, Restart, Service};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};

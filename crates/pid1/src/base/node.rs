@@ -1,0 +1,47 @@
+//! This machine, once its boot config is read.
+
+use crate::base::timeline::Timeline;
+use crate::run::watchdog::Watchdog;
+use bootwright_base::cmdline::Cmdline;
+use bootwright_base::gate::Gate;
+use bootwright_base::sys::Sys;
+use bootwright_contract::BootConfig;
+use bootwright_roots::{Journal, Keepers, RootPlan, StatusBoard};
+use std::sync::Arc;
+
+/// What everything from phase `verify` on is given; shared by all threads, never changed.
+pub struct Node {
+    pub config: BootConfig,
+    pub cmdline: Cmdline,
+    /// Where the root and the volumes come from.
+    pub plan: RootPlan,
+    pub timeline: Arc<Timeline>,
+    pub sys: &'static dyn Sys,
+    /// Network root and volumes, as they are.
+    pub board: Arc<StatusBoard>,
+    /// Who keeps them.
+    pub keepers: Keepers,
+    /// Opens when the clock is as right as it will get for now.
+    pub time: Gate,
+    /// The hardware watchdog, if the config has one.
+    pub watchdog: Watchdog,
+}
+
+impl Node {
+    pub fn new(config: BootConfig, cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Node {
+        let plan = RootPlan::resolve(&config, &cmdline);
+        let board = Arc::new(StatusBoard::new(timeline.clone()));
+        let (keepers, time, watchdog) = (Keepers::default(), Gate::default(), Watchdog::default());
+        Node { config, cmdline, plan, timeline, sys, board, keepers, time, watchdog }
+    }
+}
+
+impl Journal for Timeline {
+    fn note(&self, text: &str) {
+        Timeline::note(self, text);
+    }
+
+    fn down(&self, how: &str) {
+        Timeline::down(self, how);
+    }
+}

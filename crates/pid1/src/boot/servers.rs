@@ -1,0 +1,55 @@
+//! What phases are given that reach for servers: the root's, a volume's, or that of a manifest.
+
+use crate::base::network::NetWatch;
+use crate::base::node::Node;
+use crate::modules;
+use bootwright_base::Failure;
+use bootwright_base::gate::Gate;
+use bootwright_base::sys::Sys;
+use bootwright_contract::PhaseId;
+use bootwright_roots::{Context, NetworkView, Owner};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The way to servers, for one attempt at a phase.
+pub struct Servers {
+    pub node: Arc<Node>,
+    /// The attempt's own: closed when it is given up.
+    pub sys: Arc<dyn Sys>,
+    /// Whose waiting it is.
+    pub phase: PhaseId,
+    /// `None`: it was never started.
+    pub network: Option<NetWatch>,
+    /// Opens when the modules that are loaded beside the network are there.
+    pub ahead: Arc<Gate>,
+}
+
+impl Servers {
+    /// The machine as roots need to know it.
+    pub fn context(&self) -> Context<'_> {
+        let Node { config, cmdline, board, timeline, plan, .. } = &*self.node;
+        let elsewhere = plan.sources.as_ref().is_ok_and(|sources| sources.len() > 1);
+        Context { config, cmdline, sys: &self.sys, journal: &**timeline, board, owner: self, elsewhere }
+    }
+}
+
+impl Owner for Servers {
+    fn waited(&self, seconds: f64) {
+        self.node.timeline.waited(self.phase.name(), seconds);
+    }
+
+    fn network(&self) -> NetworkView {
+        let Some(network) = &self.network else { return NetworkView { over: true, ..NetworkView::default() } };
+        let state = network.state();
+        NetworkView { up: state.up, over: state.over, facts: state.facts }
+    }
+
+    fn load_modules(&self, wanted: &[(&str, &str)]) -> Result<(), Failure> {
+        self.ahead.pass();
+        modules::load_named(&*self.sys, &self.node, wanted)
+    }
+
+    fn await_clock(&self, limit: Duration) {
+        self.node.time.wait(limit);
+    }
+}

@@ -1,0 +1,206 @@
+//! Does the work of phases in a thread that can be left behind: a system call that hangs cannot be interrupted.
+
+use crate::boot::findings::{Ended, Work};
+use bootwright_base::background;
+use bootwright_base::sys::{Fence, Fenced, Sys};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// After so long a console shows what it is that hangs.
+const SOON: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("not done after {deadline_s} s")]
+    Deadline { deadline_s: u64 },
+    #[error("the attempt before still hangs after another {deadline_s} s")]
+    Hangs { deadline_s: u64 },
+    #[error("no thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A thread that does one piece of work after another, while all goes well.
+pub struct Worker(mpsc::Sender<background::Work>);
+
+impl Worker {
+    fn start() -> io::Result<Worker> {
+        let (phases, wait) = mpsc::channel::<background::Work>();
+        background::spawn("phases", Box::new(move || wait.iter().for_each(|phase| phase())))?;
+        Ok(Worker(phases))
+    }
+}
+
+/// The attempts at one phase, of which one at a time changes the machine.
+pub struct Bench<'a> {
+    pub sys: &'static dyn Sys,
+    /// Serves all phases, until one hangs.
+    pub worker: &'a mut Option<Worker>,
+    /// In whole seconds.
+    pub deadline: Duration,
+    /// The last attempt, if it was given up and has not ended.
+    pub given_up: Option<GivenUp>,
+}
+
+/// An attempt past its deadline: it cannot change anything any more but by the call that it hangs in.
+pub struct GivenUp {
+    ended: Receiver<Ended>,
+    fence: Fence,
+}
+
+impl Bench<'_> {
+    /// One attempt: `begin` makes its work, which may change the machine by the given [`Sys`] until the deadline. `slow` is
+    /// called when it takes its time. An attempt that was given up before is waited for first: the call that it hangs in may
+    /// still change the machine.
+    pub fn attempt<E>(
+        &mut self,
+        begin: &mut dyn FnMut(Arc<dyn Sys>) -> Result<Work, E>,
+        slow: &dyn Fn(),
+    ) -> Result<Ended, E>
+    where
+        E: From<WorkerError>,
+    {
+        if let Some(ended) = self.await_given_up(slow)? {
+            return Ok(ended);
+        }
+        let fence = Fence::default();
+        let work = begin(Arc::new(Fenced { sys: self.sys, fence: fence.clone() }))?;
+        let (done, wait) = mpsc::channel();
+        let worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => Worker::start().map_err(WorkerError::Thread)?,
+        };
+        // The receiver has gone when nobody wants the result any more. A worker waits for work, or PID1 has died with it.
+        let _ = worker.0.send(Box::new(move || drop(done.send(work()))));
+        match self.receive(&wait, slow) {
+            Ok(ended) => {
+                *self.worker = Some(worker);
+                Ok(ended)
+            }
+            Err(_) => {
+                fence.close();
+                self.given_up = Some(GivenUp { ended: wait, fence });
+                Err(WorkerError::Deadline { deadline_s: self.deadline.as_secs() }.into())
+            }
+        }
+    }
+
+    /// Waits for an attempt that was given up. What it has done counts if nothing was kept from it.
+    fn await_given_up(&mut self, slow: &dyn Fn()) -> Result<Option<Ended>, WorkerError> {
+        let Some(GivenUp { ended, fence }) = self.given_up.take() else { return Ok(None) };
+        match self.receive(&ended, slow) {
+            Ok(late) => Ok(Some(late).filter(|late| late.outcome.is_ok() && !fence.has_refused())),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                self.given_up = Some(GivenUp { ended, fence });
+                Err(WorkerError::Hangs { deadline_s: self.deadline.as_secs() })
+            }
+        }
+    }
+
+    fn receive(&self, wait: &Receiver<Ended>, slow: &dyn Fn()) -> Result<Ended, RecvTimeoutError> {
+        let soon = self.deadline.min(SOON);
+        let ended = wait.recv_timeout(soon);
+        if !matches!(ended, Err(RecvTimeoutError::Timeout)) {
+            return ended;
+        }
+        slow();
+        wait.recv_timeout(self.deadline - soon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::Failure;
+    use bootwright_base::sys::fake::Fake;
+    use nix::errno::Errno;
+    use std::path::Path;
+
+    const BRIEF: Duration = Duration::from_millis(50);
+
+    fn bench<'a>(fake: &'static Fake, worker: &'a mut Option<Worker>) -> Bench<'a> {
+        Bench { sys: fake, worker, deadline: BRIEF, given_up: None }
+    }
+
+    /// An attempt that makes a folder, waits at `gate`, and makes another one.
+    fn attempt(bench: &mut Bench, name: &'static str, gate: Receiver<()>) -> Result<(), String> {
+        let mut gate = Some(gate);
+        let begun = bench.attempt::<Failure>(
+            &mut |sys| {
+                let gate = gate.take().expect("begun once");
+                Ok(Box::new(move || {
+                    let make = |step: &str| sys.make_dir(Path::new(&[name, step].concat()));
+                    let first = make("/first");
+                    let _ = gate.recv();
+                    Ended::of(first.and_then(|()| make("/second")).map_err(Failure::from))
+                }))
+            },
+            &|| (),
+        );
+        begun.and_then(|ended| ended.outcome).map_err(|failure| failure.to_string())
+    }
+
+    fn open() -> Receiver<()> {
+        mpsc::channel().1
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_up_changes_nothing_any_more() {
+        let (fake, mut worker): (&'static Fake, _) = (Box::leak(Box::default()), None);
+        let mut bench = bench(fake, &mut worker);
+        let (release, gate) = mpsc::channel();
+        assert_eq!(attempt(&mut bench, "/one", gate), Err("not done after 0 s".into()));
+        assert_eq!(attempt(&mut bench, "/two", open()), Err("the attempt before still hangs after another 0 s".into()));
+        assert_eq!(
+            fake.calls(),
+            ["make_dir /one/first"],
+            "the second attempt does not begin while the first one hangs"
+        );
+        drop(release);
+        assert_eq!(attempt(&mut bench, "/three", open()), Ok(()));
+        assert_eq!(fake.calls(), ["make_dir /one/first", "make_dir /three/first", "make_dir /three/second"]);
+    }
+
+    #[test]
+    fn what_was_done_late_and_whole_is_not_done_again() {
+        let (fake, mut worker): (&'static Fake, _) = (Box::leak(Box::default()), None);
+        let mut bench = bench(fake, &mut worker);
+        let (release, gate) = mpsc::channel::<()>();
+        let mut gate = Some(gate);
+        let late = bench.attempt::<Failure>(
+            &mut |sys| {
+                let gate = gate.take().expect("begun once");
+                Ok(Box::new(move || {
+                    let made = sys.make_dir(Path::new("/late"));
+                    let _ = gate.recv();
+                    Ended::of(made.map_err(Failure::from))
+                }))
+            },
+            &|| (),
+        );
+        assert!(late.is_err());
+        drop(release);
+        assert_eq!(attempt(&mut bench, "/again", open()), Ok(()));
+        assert_eq!(fake.calls(), ["make_dir /late"]);
+    }
+
+    #[test]
+    fn one_worker_does_all_until_it_hangs() {
+        let (fake, mut worker): (&'static Fake, _) = (Box::leak(Box::default()), None);
+        let mut first = bench(fake, &mut worker);
+        first.deadline = Duration::from_secs(60);
+        assert_eq!(attempt(&mut first, "/a", open()), Ok(()));
+        assert!(worker.is_some(), "it waits for the next phase");
+        let (_never, gate) = mpsc::channel();
+        assert!(attempt(&mut bench(fake, &mut worker), "/b", gate).is_err());
+        assert!(worker.is_none(), "its thread hangs");
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_as_any_other() {
+        let failure = Failure::from(Errno::ECANCELED);
+        assert!(failure.to_string().starts_with("ECANCELED"), "{failure}");
+    }
+}

@@ -1,0 +1,89 @@
+//! From what is wanted to a root: which source it is, and the device on it.
+
+use super::context::Context;
+use super::keeper::Attached;
+use super::site::{NetrootError, addresses, await_network, site};
+use super::source::{self, Source, Wanted};
+use super::{iscsi, nbd};
+use bootwright_base::Failure;
+use bootwright_contract::RootMode;
+use std::net::SocketAddr;
+
+/// An image for roots in memory that is told to take another one.
+pub fn refuse(wanted: &Wanted) -> NetrootError {
+    let what = match wanted {
+        Wanted::Source(source) => source.to_string(),
+        Wanted::RootPath => "DHCP's root path".into(),
+    };
+    NetrootError::NotBuiltIn { what }
+}
+
+/// The source that is meant once the network is up.
+pub fn resolve(context: &Context, wanted: &Wanted) -> Result<Source, Failure> {
+    match wanted {
+        Wanted::Source(source) => Ok(Source::clone(source)),
+        Wanted::RootPath => {
+            let facts = await_network(context, "DHCP's root path")?;
+            let path = facts.root_path.ok_or_else(|| no_root_path(context));
+            Ok(source::parse_root_path(&path?)?)
+        }
+    }
+}
+
+fn no_root_path(context: &Context) -> NetrootError {
+    match context.config.root.mode {
+        RootMode::Ram => NetrootError::NoRootPath,
+        mode => NetrootError::Nowhere { mode: mode.word() },
+    }
+}
+
+/// Attaches a block source. `read_only`: it is a root image.
+pub fn attach(context: &Context, source: &Source, read_only: bool) -> Result<Attached, Failure> {
+    match source {
+        Source::Nbd(nbd) => {
+            let site = site(context, &nbd.host, &source.to_string())?;
+            context.owner.load_modules(nbd::MODULES)?;
+            nbd::attach(nbd, site, read_only)
+        }
+        Source::Iscsi(iscsi) => attach_iscsi(context, iscsi),
+        Source::Ram | Source::Http(_) | Source::Nfs(_) => {
+            Err(NetrootError::NoDevice { root: source.to_string() }.into())
+        }
+    }
+}
+
+/// A disk on an iSCSI target.
+fn attach_iscsi(context: &Context, asked: &source::Iscsi) -> Result<Attached, Failure> {
+    let disk = iscsi::complete(context, asked)?;
+    let site = site(context, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
+    context.owner.load_modules(iscsi::MODULES)?;
+    let mut portals: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();
+    for (host, port) in &disk.portals {
+        match addresses(context, host, &host.to_string()) {
+            Ok(found) => portals.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port))),
+            // The others may do.
+            Err(error) => site.watch.note(&error.to_string()),
+        }
+    }
+    iscsi::attach(&site, &disk, &portals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Host;
+    use super::*;
+
+    #[test]
+    fn without_network_roots_it_says_how_to_build_an_image_with_them() {
+        for (wanted, what) in [
+            (Source::Nbd(source::Nbd { host: Host::BootServer, port: 10809, export: "x".into() }).into(), "nbd:///x"),
+            (Wanted::RootPath, "DHCP's root path"),
+        ] {
+            let text = refuse(&wanted).to_string();
+            assert!(
+                text.contains(&["cannot reach `", what, "`: build the image with `--root http`"].concat()),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A root image from a web server: into memory, checked, then mounted by loop.
+
+use super::context::Context;
+use super::http::{HttpError, Sink, Size, get};
+use super::source::{Http, Source};
+use super::trust::{self, ImageFacts};
+use bootwright_base::sys::{Mount, Sys};
+use bootwright_base::{Failure, memory};
+use bootwright_contract::{RootImage, hex};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The tmpfs for the image, in the initramfs.
+const FOLDER: &str = "/bootwright/fetched";
+const IMAGE: &str = "/bootwright/fetched/root.img";
+/// What must be left beside the image for the node to come up at all.
+const SPARE_KIB: u64 = 24 << 10;
+
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("`{url}`: {cause}")]
+    Get { url: String, cause: HttpError },
+    #[error("`{url}` is damaged: its hash is {found}, expected {expected}; put the image of this build there")]
+    Hash { url: String, found: String, expected: String },
+    #[error("`{url}` has {need} KiB, and only {free} KiB of memory are free: give the machine more RAM")]
+    Memory { url: String, need: u64, free: u64 },
+    #[error("cannot mount a tmpfs on `{FOLDER}`: {0}")]
+    Mount(#[source] Errno),
+    #[error("cannot make `{IMAGE}`: {0}")]
+    File(#[source] io::Error),
+}
+
+/// The image, in a tmpfs of its own.
+pub struct Fetched {
+    sys: Arc<dyn Sys>,
+    /// The tmpfs may be swapped out: pin the image if there is swap.
+    pub swappable: bool,
+    /// What kind of image it is.
+    pub kind: RootImage,
+}
+
+/// The name goes; who has the image open keeps it.
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // It is in nobody's way if it stays.
+        let _ = self.sys.unmount(Path::new(FOLDER), MntFlags::MNT_DETACH);
+    }
+}
+
+impl Fetched {
+    pub fn image(&self) -> PathBuf {
+        IMAGE.into()
+    }
+}
+
+/// Fetches the root image and checks it.
+pub fn fetch(context: &Context, source: &Http) -> Result<Fetched, Failure> {
+    let ImageFacts { size, sha256: expected, image, .. } = trust::facts(context, source)?;
+    let url = || Source::Http(source.clone()).to_string();
+    let free = memory::available_kib();
+    let need = size.div_ceil(1024);
+    if free < need + SPARE_KIB {
+        return Err(FetchError::Memory { url: url(), need, free }.into());
+    }
+    let fetched = mount_tmpfs(context.sys, size, image)?;
+    let file = OpenOptions::new().write(true).create_new(true).open(IMAGE).map_err(FetchError::File)?;
+    let mut sink = Hashed { file, hasher: Sha256::new() };
+    get(context, source, Size::Exactly(size), &mut sink).map_err(|cause| FetchError::Get { url: url(), cause })?;
+    let found = hex::encode(&sink.hasher.finalize());
+    if found != expected {
+        return Err(FetchError::Hash { url: url(), found, expected }.into());
+    }
+    Ok(fetched)
+}
+
+/// Where the image cannot be swapped out, if the kernel has that (since Linux 6.4): it is compressed already.
+fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<Fetched, FetchError> {
+    let target = Path::new(FOLDER);
+    sys.make_dir(target).map_err(FetchError::Mount)?;
+    // The folder and the file have a page each beside the content.
+    let size = ["mode=0700,size=", &(size.div_ceil(4096) * 4096 + 65536).to_string()].concat();
+    let mount =
+        |data: &str| sys.mount(Mount { source: "tmpfs", target, fstype: "tmpfs", flags: MsFlags::empty(), data });
+    let swappable = match mount(&[&size[..], ",noswap"].concat()) {
+        Err(Errno::EINVAL) => {
+            mount(&size).map_err(FetchError::Mount)?;
+            true
+        }
+        mounted => {
+            mounted.map_err(FetchError::Mount)?;
+            false
+        }
+    };
+    Ok(Fetched { sys: sys.clone(), swappable, kind: image })
+}
+
+/// A file whose content is hashed as it comes.
+struct Hashed {
+    file: File,
+    hasher: Sha256,
+}
+
+impl Sink for Hashed {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    fn start_over(&mut self) -> io::Result<()> {
+        self.hasher = Sha256::new();
+        self.file.rewind()?;
+        self.file.set_len(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::sys::fake::Fake;
+
+    #[test]
+    fn the_image_goes_where_it_cannot_be_swapped() {
+        let fake = Arc::new(Fake::default());
+        let sys: Arc<dyn Sys> = fake.clone();
+        drop(mount_tmpfs(&sys, 5000, RootImage::Erofs).expect("mounted"));
+        let expected = [
+            "make_dir /bootwright/fetched",
+            "mount tmpfs /bootwright/fetched tmpfs 0x0 mode=0700,size=73728,noswap",
+            "unmount /bootwright/fetched 2",
+        ];
+        assert_eq!(fake.calls(), expected);
+    }
+}

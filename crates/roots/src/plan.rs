@@ -1,0 +1,136 @@
+//! Where the root and the volumes come from: worked out once, when the boot config and the command line are known.
+
+use super::source::{Host, Source, SourceError, Wanted};
+use super::{iscsi, nbd, nfs, source};
+use bootwright_base::cmdline::Cmdline;
+use bootwright_contract::{BootConfig, RootMode, StatePlace};
+use std::net::IpAddr;
+
+/// Whether this PID1 can have its root or a volume on the network. The one for images that have neither cannot: what only
+/// they need is then never reached, and not linked. Every way to it asks this.
+pub const BUILT_IN: bool = cfg!(feature = "netroot");
+
+/// A module and its options, which may be empty.
+pub type ModuleOptions = (&'static str, &'static str);
+
+/// Where the root and the volumes come from.
+#[derive(Debug)]
+pub struct RootPlan {
+    /// The root's sources, tried in turn; never empty. What cannot be read is told when the root is looked for.
+    pub sources: Result<Vec<Wanted>, SourceError>,
+    /// The root comes from a server.
+    pub root_is_served: bool,
+    /// A volume does.
+    pub volumes_are_served: bool,
+    /// The first server that is to be reached has an IPv6 address and no name.
+    pub needs_ipv6: bool,
+    /// What the source that is tried first needs; nothing if DHCP is still to name it.
+    pub modules: Vec<ModuleOptions>,
+}
+
+impl RootPlan {
+    /// Works it out. A PID1 without network roots needs no server; it refuses such a source when it comes to it.
+    pub fn resolve(config: &BootConfig, cmdline: &Cmdline) -> RootPlan {
+        let sources = sources(config, cmdline);
+        let wanted = sources.as_deref().unwrap_or_default();
+        let named = |wanted: &Wanted| match wanted {
+            Wanted::Source(source) => source.host().cloned(),
+            Wanted::RootPath => None,
+        };
+        let volume = |place: &StatePlace| matches!(place, StatePlace::Volume { .. });
+        RootPlan {
+            root_is_served: BUILT_IN && !wanted.iter().all(|wanted| *wanted == Source::Ram.into()),
+            volumes_are_served: BUILT_IN && config.state.iter().any(|entry| volume(&entry.place)),
+            needs_ipv6: BUILT_IN && matches!(wanted.iter().find_map(named), Some(Host::Address(IpAddr::V6(_)))),
+            modules: wanted.first().filter(|_| BUILT_IN).map_or(Vec::new(), modules),
+            sources,
+        }
+    }
+
+    /// Whether the root or a volume is on a server: PID1 then has to repair what the machine's memory may hang on.
+    pub fn needs_servers(&self) -> bool {
+        self.root_is_served || self.volumes_are_served
+    }
+}
+
+fn sources(config: &BootConfig, cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
+    let mut wanted = source::wanted(cmdline, &config.root.sources)?;
+    if wanted.is_empty() {
+        wanted.push(match config.root.mode {
+            RootMode::Ram => Source::Ram.into(),
+            RootMode::Http | RootMode::Nfs | RootMode::Iscsi | RootMode::Nbd => Wanted::RootPath,
+        });
+    }
+    Ok(wanted)
+}
+
+fn modules(wanted: &Wanted) -> Vec<ModuleOptions> {
+    let Wanted::Source(source) = wanted else { return Vec::new() };
+    match &**source {
+        Source::Nbd(_) => nbd::MODULES.to_vec(),
+        Source::Iscsi(_) => iscsi::MODULES.to_vec(),
+        Source::Nfs(nfs) => nfs::modules(nfs),
+        Source::Ram | Source::Http(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::cmdline::parse_cmdline;
+    use bootwright_contract::State;
+    use bootwright_contract::fixture::boot_config;
+
+    fn plan(line: &str) -> RootPlan {
+        let mut config = boot_config();
+        config.root.sources = vec!["nbd:///worker".into()];
+        RootPlan::resolve(&config, &parse_cmdline(line))
+    }
+
+    #[test]
+    fn a_root_in_memory_needs_no_server() {
+        let config = boot_config();
+        for line in ["", "bw.root=", "bw.root=ram", "root= netroot= nfsroot= nbdroot=", "root=/dev/sda1"] {
+            let plan = RootPlan::resolve(&config, &parse_cmdline(line));
+            assert_eq!(plan.sources.as_deref(), Ok(&[Wanted::from(Source::Ram)][..]), "{line}");
+            assert!(!plan.needs_servers() && !plan.needs_ipv6 && plan.modules.is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_root_on_a_server_needs_one_where_it_can_be_reached() {
+        assert_eq!((plan("").root_is_served, plan("").needs_servers()), (BUILT_IN, BUILT_IN));
+        assert_eq!(plan("bw.root=ram bw.root=nbd:///x").root_is_served, BUILT_IN);
+        assert!(!plan("bw.root=ram").root_is_served);
+        assert!(!plan("bw.root=gopher://x").root_is_served && plan("bw.root=gopher://x").sources.is_err());
+        for (line, v6) in [("", false), ("bw.root=nbd://[2001:db8::1]/x", true), ("bw.root=dhcp", false)] {
+            assert_eq!(plan(line).needs_ipv6, BUILT_IN && v6, "{line}");
+        }
+    }
+
+    #[test]
+    fn volumes_need_servers_too() {
+        let mut config = boot_config();
+        let source = "nbd:///state".into();
+        let place = StatePlace::Volume { source, folder: None, format: None };
+        config.state = vec![State { path: "/var".into(), overlay: false, place }];
+        let plan = RootPlan::resolve(&config, &Cmdline::default());
+        assert_eq!((plan.root_is_served, plan.volumes_are_served), (false, BUILT_IN));
+        assert_eq!(plan.needs_servers(), BUILT_IN);
+    }
+
+    #[test]
+    fn the_first_sources_modules_are_known_before_the_network_is_up() {
+        for (line, expected) in [
+            ("", &["nbd"][..]),
+            ("bw.root=nfs://10.0.0.1/root", &["nfs", "nfsv4"]),
+            ("bw.root=nfs://10.0.0.1/root?vers=3", &["nfs", "nfsv3"]),
+            ("bw.root=iscsi://10.0.0.1/iqn.2024-07.x:y", &["crc32c_generic", "iscsi_tcp", "sd_mod"]),
+            ("bw.root=http://10.0.0.1/root.img", &[]),
+            ("bw.root=dhcp", &[]),
+        ] {
+            let found: Vec<&str> = plan(line).modules.iter().map(|(name, _)| *name).collect();
+            assert_eq!(found, if BUILT_IN { expected } else { &[] }, "{line}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where a server is: its addresses, once the network is up.
+
+use super::board::StatusHandle;
+use super::context::{Context, NetworkView};
+use super::source::Host;
+use bootwright_base::Failure;
+use bootwright_netconf::dns::{self, DnsError};
+use bootwright_netconf::setup::Facts;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+/// Between two looks at the network while the root waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the name of a server may take to be looked up.
+const LOOK_UP_WAIT: Duration = Duration::from_secs(20);
+
+/// What an attach function is given beside the source.
+pub struct Site<'a> {
+    pub context: &'a Context<'a>,
+    /// Addresses of the source's host, tried in turn; never empty.
+    pub addresses: Vec<IpAddr>,
+    /// The node's name, if it was given one.
+    pub name: Option<String>,
+    /// Where the keeper says how the connection is.
+    pub watch: StatusHandle,
+}
+
+/// Why there is no way to a root or a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum NetrootError {
+    #[error(
+        "this image's PID1 has no network roots, and cannot reach `{what}`: build the image with `--root http`, `nfs`, `iscsi` or `nbd` (`[root] mode`)"
+    )]
+    NotBuiltIn { what: String },
+    #[error(
+        "the root comes over {mode}, but neither the image nor the command line names its server: give `bw.root={mode}://...`"
+    )]
+    Nowhere { mode: &'static str },
+    #[error("the network is not up: no way to `{root}`")]
+    NoNetwork { root: String },
+    #[error("DHCP gave no root path (option 17), which the command line or the image asks for")]
+    NoRootPath,
+    #[error("`{root}` is no block device: that must be iscsi or nbd")]
+    NoDevice { root: String },
+    #[error("DHCP named no boot server (next-server or option 54), and `{root}` names none")]
+    NoBootServer { root: String },
+    #[error(transparent)]
+    Lookup(#[from] DnsError),
+}
+
+/// What an attach function needs for a source on `host`; `root` is the source in words.
+pub fn site<'a>(context: &'a Context<'a>, host: &Host, root: &str) -> Result<Site<'a>, Failure> {
+    let addresses = addresses(context, host, root)?;
+    let facts = context.owner.network().facts;
+    let name = Some(facts.hostname).filter(|_| facts.named);
+    Ok(Site { context, addresses, name, watch: StatusHandle::new(context.board, root) })
+}
+
+/// Waits until the network is up; fails when its phase was given up.
+pub fn await_network(context: &Context, root: &str) -> Result<Facts, NetrootError> {
+    context.wait(|| look_for_network(context, root))
+}
+
+fn look_for_network(context: &Context, root: &str) -> Result<Facts, NetrootError> {
+    loop {
+        let NetworkView { up, over, facts } = context.owner.network();
+        if up {
+            return Ok(facts);
+        }
+        if over {
+            return Err(NetrootError::NoNetwork { root: root.into() });
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Addresses of the host, once the network is up.
+pub fn addresses(context: &Context, host: &Host, root: &str) -> Result<Vec<IpAddr>, NetrootError> {
+    let facts = await_network(context, root)?;
+    match host {
+        Host::Address(address) => Ok(vec![*address]),
+        Host::BootServer => {
+            let server = facts.boot_host().ok_or_else(|| NetrootError::NoBootServer { root: root.into() })?;
+            look_up(context, &server, &facts)
+        }
+        Host::Name(name) => look_up(context, name, &facts),
+    }
+}
+
+/// Our address, where the server's kind of address is the only one that can be used.
+pub fn own_address(server: IpAddr) -> Option<IpAddr> {
+    // No packet is sent: connecting a datagram socket only chooses the route.
+    // As a type, not as a text: that would bring the C library's resolver along, 18 kB.
+    let any: IpAddr = if server.is_ipv6() { [0u8; 16].into() } else { [0u8; 4].into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((server, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn look_up(context: &Context, name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
+    Ok(context.wait(|| dns::resolve(name, facts, LOOK_UP_WAIT))?)
+}
