@@ -126,6 +126,9 @@ fn check_entry(entry: &Entry) -> Result<(), PackError> {
     if entry.path == TRAILER {
         return bad("its name ends an archive");
     }
+    if entry.path.split('/').any(|name| name.len() > 255) {
+        return bad("a name in its path is longer than 255 bytes");
+    }
     if entry.path.len() >= MAX_NAME - 4 {
         return bad("its path is longer than 4091 bytes");
     }

@@ -7,6 +7,15 @@ use super::supply::{Found, Supply};
 use super::{Reason, Resolved, Tree, TreeEntry, TreeError};
 use crate::entry::{Body, Entry, Kind, MAX_FILE};
 use crate::recipe::SegmentName;
+use bootwright_contract::paths;
+
+/// Bytes of one name (`NAME_MAX` of linux/limits.h).
+const NAME_BYTES: usize = 255;
+/// Bytes of a path: `PATH_MAX` of linux/limits.h holds the zero that ends it too, and PID1 opens all files of the root in
+/// folders of the initramfs first.
+const PATH_BYTES: usize = 4095 - paths::CONFIG_TREE.len() - 1;
+/// Bytes of a symlink's target.
+const TARGET_BYTES: usize = 4095;
 
 #[derive(Debug, Default)]
 pub struct Draft {
@@ -25,6 +34,7 @@ impl Draft {
         if path.is_empty() {
             return Ok(());
         }
+        check_lengths(&new)?;
         if let Kind::File(Body { size, .. }) = new.entry.kind
             && size > MAX_FILE
         {
@@ -165,6 +175,21 @@ impl Draft {
                 folder.entry = entry;
             }
         }
+    }
+}
+
+/// Every format can hold longer ones, but no file system of a node can, and the boot would fail.
+fn check_lengths(new: &TreeEntry) -> Result<(), TreeError> {
+    let path = &new.entry.path;
+    let name = path.split('/').map(str::len).max().unwrap_or(0);
+    let target = if let Kind::Symlink(target) = &new.entry.kind { target.len() } else { 0 };
+    let lengths =
+        [("a name", name, NAME_BYTES), ("a path", path.len(), PATH_BYTES), ("a target", target, TARGET_BYTES)];
+    match lengths.into_iter().find(|(_, bytes, limit)| bytes > limit) {
+        Some((what, bytes, limit)) => {
+            Err(TreeError::TooLong { path: path.clone(), owner: Box::new(Owner::of(new)), what, bytes, limit })
+        }
+        None => Ok(()),
     }
 }
 

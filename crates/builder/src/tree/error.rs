@@ -50,6 +50,8 @@ pub enum TreeError {
     LinkToNothing { path: String, target: String, owner: Box<Owner> },
     #[error("`{path}` of {owner} is too large: {size} bytes, an initramfs holds files of at most {limit}")]
     TooLarge { path: String, owner: Box<Owner>, size: u64, limit: u64 },
+    #[error("`{}` of {owner} cannot be on a node: {what} of {bytes} bytes, Linux takes at most {limit}", shorten(path))]
+    TooLong { path: String, owner: Box<Owner>, what: &'static str, bytes: usize, limit: usize },
     #[error("`{path}` of {owner} lies in a folder that the image itself uses")]
     Reserved { path: String, owner: Box<Owner> },
     #[error("{origin}: `{}` cannot be in an image: {problem}", path.display())]
@@ -74,6 +76,16 @@ pub enum TreeError {
     Kmod(#[from] KmodError),
 }
 
+/// Both ends of a path that would fill the screen.
+fn shorten(path: &str) -> String {
+    const SHOWN: usize = 60;
+    let chars: Vec<char> = path.chars().collect();
+    match chars.len() > 2 * SHOWN + 3 {
+        true => chars[..SHOWN].iter().chain(['.'; 3].iter()).chain(&chars[chars.len() - SHOWN..]).collect(),
+        false => path.into(),
+    }
+}
+
 impl TreeError {
     /// The `help:` line.
     pub fn help(&self) -> String {
@@ -90,6 +102,7 @@ impl TreeError {
             Self::NotAFolder { .. } => "exclude or rename one of the two".into(),
             Self::LinkToNothing { .. } => "exclude it, or do not exclude its target".into(),
             Self::TooLarge { .. } => "leave the file out, or let the node fetch it after the boot".into(),
+            Self::TooLong { .. } => "exclude it, or give it a shorter name (`rename` of its component)".into(),
             Self::Reserved { .. } => "put it elsewhere: `/bootwright` and `/init` of the boot segment are bootwright's own".into(),
             Self::BadPath { .. } | Self::NotUtf8 { .. } | Self::SpecialFile { .. } => "rename or remove it".into(),
             Self::Read { .. } => "check the path and its permissions".into(),

@@ -314,3 +314,35 @@ fn what_is_to_be_formatted_needs_its_program() {
     f.add(component("mke2fs", &[]), vec![file("sbin/mke2fs", "x", 0o755)]);
     f.build().unwrap();
 }
+
+#[test]
+fn what_no_file_system_can_hold_is_refused_whatever_the_format() {
+    let long = |bytes: usize| format!("opt/{}", "n".repeat(bytes));
+    let deep = |bytes: usize| format!("opt/{}{}", "d/".repeat(2000), "x".repeat(bytes - 4004));
+    let cases = [
+        (file(&long(255), "x", 0o644), None),
+        (file(&long(256), "x", 0o644), Some("a name of 256 bytes, Linux takes at most 255")),
+        (dir(&format!("{}/sub", long(300)), 0o755), Some("a name of 300 bytes")),
+        (file(&format!("opt/{}", "\u{e4}".repeat(128)), "x", 0o644), Some("a name of 256 bytes")),
+        (file(&deep(4076), "x", 0o644), None),
+        (file(&deep(4077), "x", 0o644), Some("a path of 4077 bytes, Linux takes at most 4076")),
+        (link("opt/link", &"t".repeat(4095)), None),
+        (link("opt/link", &"t".repeat(4096)), Some("a target of 4096 bytes, Linux takes at most 4095")),
+    ];
+    for (entry, problem) in cases {
+        let mut f = Fixture::new();
+        let path = entry.path.clone();
+        f.add(component("a", &[]), vec![entry]);
+        match problem {
+            None => drop(f.build().unwrap_or_else(|e| panic!("{path}: {e}"))),
+            Some(problem) => {
+                let error = f.error();
+                assert!(error.contains(problem) && error.contains("`a` (test.toml:1)"), "{error}");
+                assert!(error.contains("exclude it, or give it a shorter name"), "{error}");
+                // What is not wanted of an archive is nobody's problem.
+                f.recipe.components[1].exclude = vec!["opt/**".into()];
+                f.build().unwrap();
+            }
+        }
+    }
+}

@@ -54,7 +54,7 @@ fn what_newc_cannot_hold_is_refused() {
     let huge = |size| Kind::File(Body { sha256: Sha256([0; 32]), size, at: BodyAt::Memory([].into()) });
     assert!(matches!(write(&[entry("x", huge(1 << 32))]), Err(PackError::TooLarge { .. })));
     assert!(matches!(archive_size(&[entry("x", huge(100 << 30))]), Err(PackError::TooLarge { .. })));
-    for bad in ["", "/abs", "TRAILER!!!", "nul\0", &"x".repeat(4092)] {
+    for bad in ["", "/abs", "TRAILER!!!", "nul\0", &"x".repeat(256), &"x/".repeat(2046)] {
         assert!(matches!(write(&[file(bad, b"")]), Err(PackError::BadEntry { .. })), "{bad:.20}");
     }
     for target in ["", &"x".repeat(4096)] {
