@@ -1,256 +1,160 @@
-//! Draws in what the tree's programs need, as ld.so(8) would look for it: RPATH, RUNPATH, then the default folders.
-//! `ld.so.conf` and its cache are not read: an image has none.
+//! Draws in what the tree's programs need: libraries, and what runs them.
 
-use super::{ElfError, ElfInfo, parse_elf, parse_shebang};
-use crate::entry::{Body, BodyAt, Kind};
-use crate::recipe::{Origin, SegmentName};
-use crate::tree::{Draft, Reason, Supply, TreeEntry, TreeError};
-use memmap2::MmapOptions;
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::Path;
+use super::load::Loader;
+use super::program::{Program, User, is_executable, look_at, may_be_program};
+use super::{ElfError, ElfInfo, Shebang};
+use crate::entry::Kind;
+use crate::recipe::SegmentName;
+use crate::tree::{Draft, Supply, TreeEntry, TreeError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-/// Debian's default folders (`/lib` and `/usr/lib` are one in the merged layout).
-const DEFAULT_FOLDERS: [&str; 3] = ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
 /// Where `env` finds a program.
 const PATH: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
-/// Data that may look like a program.
-const NO_PROGRAMS: [&str; 2] = ["usr/lib/modules/", "usr/lib/firmware/"];
-/// Smaller files are read, larger ones mapped.
-const MAP_FROM: u64 = 1 << 16;
+/// Scripts that may run one another before a program does (`exec_binprm` of fs/exec.c).
+const MAX_SCRIPTS: usize = 5;
 
 /// A program that another one is run by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interpreter {
-    /// Absolute, or a name that `env` looks for.
-    pub program: String,
+    program: String,
+    runs: Runs,
     by: User,
 }
 
-/// A file of the tree that needs something.
-#[derive(Debug, Clone, PartialEq)]
-struct User {
-    path: String,
-    component: String,
-    origin: Origin,
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Runs {
+    /// A program, as PT_INTERP.
+    Program,
+    /// A script, by its `#!` line.
+    Script,
+    /// A script, found by `env` in its `PATH`.
+    ByEnv,
 }
 
-impl User {
-    fn of(entry: &TreeEntry) -> Self {
-        Self { path: entry.entry.path.clone(), component: entry.component.clone(), origin: entry.origin.clone() }
-    }
-}
-
-/// A file whose needs are still to be looked at; DT_RPATH of those that led to it counts for it too.
-struct Todo {
-    segment: SegmentName,
-    path: String,
-    rpath: Vec<String>,
-}
-
-/// Adds the libraries and interpreters of all programs in the draft, and theirs. Returns the interpreters, which
+/// Adds the libraries of all programs in the draft, and theirs. Returns the interpreters of programs and scripts, which
 /// [`check_interpreters`] looks for once the tree is complete.
 pub fn add_libraries(supply: &Supply<'_>, draft: &mut Draft) -> Result<Vec<Interpreter>, TreeError> {
-    add_named(supply, draft)?;
-    let mut todo: Vec<Todo> = draft
-        .tree
-        .entries
-        .values()
-        .filter(|e| may_be_program(e))
-        .map(|e| Todo { segment: e.segment, path: e.entry.path.clone(), rpath: Vec::new() })
-        .collect();
-    // The first in path order comes first; what it draws in comes after all of them.
-    todo.reverse();
-    let mut seen = BTreeSet::new();
+    let mut loader = Loader::new(supply, draft)?;
+    add_named(supply, &mut loader)?;
     let mut interpreters = Vec::new();
-    while let Some(item) = todo.pop() {
-        if !seen.insert((item.segment, item.path.clone())) {
-            continue;
-        }
-        let Some(entry) = draft.get(item.segment, &item.path) else { continue };
+    let (mut programs, mut libraries) = (BTreeSet::new(), BTreeSet::new());
+    let mut infos = BTreeMap::new();
+    for entry in loader.draft.tree.entries.values().filter(|entry| may_be_program(entry)) {
         let Kind::File(body) = &entry.entry.kind else { continue };
-        let user = User::of(entry);
-        match look_at(&user, body)? {
-            Program::Script(needed) => {
-                interpreters.extend(needed.into_iter().map(|program| Interpreter { program, by: user.clone() }));
+        let path = entry.entry.path.clone();
+        let program = look_at(entry, body)?;
+        if let Program::Elf(info) = &program
+            && loader.draft.on_node(&path).is_some_and(|seen| std::ptr::eq(seen, entry))
+        {
+            infos.insert(path.clone(), Rc::new(info.clone()));
+        }
+        match program {
+            Program::Script(shebang) if is_executable(entry) => interpreters.extend(run_by(shebang, User::of(entry))),
+            Program::Elf(info) if entry.segment == SegmentName::Boot => check_static(entry, &info)?,
+            Program::Elf(ElfInfo { interpreter: Some(program), .. }) => {
+                interpreters.push(Interpreter { program, runs: Runs::Program, by: User::of(entry) });
+                programs.insert(path);
             }
-            Program::Elf(info) if item.segment == SegmentName::Boot => check_static(&user, &info)?,
-            Program::Elf(info) => {
-                let found = add_needs(&user, &info, &item.rpath, supply, draft)?;
-                interpreters.extend(info.interpreter.map(|program| Interpreter { program, by: user }));
-                todo.extend(found);
+            Program::Elf(_) => {
+                libraries.insert(path);
             }
-            Program::Other => {}
+            Program::Script(_) | Program::Other => {}
+        }
+    }
+    loader.known(infos);
+    for path in programs {
+        for loaded in loader.load(&path)? {
+            libraries.remove(&loaded);
+        }
+    }
+    // What no program loads at its start, one opens by itself.
+    while let Some(path) = libraries.pop_first() {
+        for loaded in loader.load(&path)? {
+            libraries.remove(&loaded);
         }
     }
     Ok(interpreters)
 }
 
 /// The recipe's `libraries`: what programs open by themselves (dlopen, NSS).
-fn add_named(supply: &Supply<'_>, draft: &mut Draft) -> Result<(), TreeError> {
+fn add_named(supply: &Supply<'_>, loader: &mut Loader<'_, '_>) -> Result<(), TreeError> {
     for component in supply.parts.iter().map(|part| part.component) {
         for soname in &component.libraries {
             let origin = component.origin.clone();
             let by = User { path: origin.to_string(), component: component.name.clone(), origin };
-            let reason = Reason::Library { by: by.path.clone(), soname: soname.clone() };
-            find(soname, &DEFAULT_FOLDERS.map(String::from), &by, &reason, supply, draft)?;
+            loader.draw_named(soname, &by)?;
         }
     }
     Ok(())
 }
 
-fn may_be_program(entry: &TreeEntry) -> bool {
-    let path = &entry.entry.path;
-    let name = path.rsplit('/').next().unwrap_or(path);
-    matches!(entry.entry.kind, Kind::File(_))
-        && (entry.entry.mode & 0o111 != 0 || name.contains(".so"))
-        && !NO_PROGRAMS.iter().any(|folder| path.starts_with(folder))
+fn run_by(shebang: Shebang, by: User) -> impl Iterator<Item = Interpreter> {
+    let of_env = shebang.env_program().map(|program| (program, Runs::ByEnv));
+    let programs = [Some((shebang.interpreter, Runs::Script)), of_env];
+    programs.into_iter().flatten().map(move |(program, runs)| Interpreter { program, runs, by: by.clone() })
 }
 
-/// Without write bits, as all files of the cache: a file of the user's might be cut short under a mapping, which ends the
-/// process with SIGBUS (mmap(2)).
-fn is_sealed(path: &Path) -> bool {
-    path.metadata().is_ok_and(|facts| facts.permissions().readonly())
-}
-
-enum Program {
-    Elf(ElfInfo),
-    Script(Vec<String>),
-    Other,
-}
-
-fn look_at(user: &User, body: &Body) -> Result<Program, ElfError> {
-    let read = |cause| ElfError::Read { path: user.path.clone(), place: body.place(), cause };
-    let start = body.read_start(256).map_err(read)?;
-    if let Some(needed) = parse_shebang(&start) {
-        return Ok(Program::Script(needed));
-    }
-    if !start.starts_with(b"\x7fELF") {
-        return Ok(Program::Other);
-    }
-    let parsed = match &body.at {
-        BodyAt::File { path, offset } if body.size >= MAP_FROM && is_sealed(path) => {
-            let file = File::open(path).map_err(read)?;
-            let size = usize::try_from(body.size).map_err(|_| read(std::io::ErrorKind::FileTooLarge.into()))?;
-            if file.metadata().map_err(read)?.len() < offset.saturating_add(body.size) {
-                return Err(read(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            // SAFETY: the file is as long as the mapping, and nobody writes to it: the cache only replaces by rename.
-            let map = unsafe { MmapOptions::new().offset(*offset).len(size).map(&file) }.map_err(read)?;
-            parse_elf(&map)
-        }
-        _ => parse_elf(&body.read_start(body.size).map_err(read)?),
-    };
-    let User { path, component, origin } = user.clone();
-    parsed.map(Program::Elf).map_err(|problem| ElfError::Unusable { path, component, origin, problem })
-}
-
-fn check_static(user: &User, info: &ElfInfo) -> Result<(), ElfError> {
-    let User { path, component, origin } = user.clone();
+fn check_static(entry: &TreeEntry, info: &ElfInfo) -> Result<(), ElfError> {
+    let User { path, component, origin } = User::of(entry);
     match info.interpreter.is_none() && info.needed.is_empty() {
         true => Ok(()),
         false => Err(ElfError::DynamicInBoot { path, component, origin }),
     }
 }
 
-/// Draws in the interpreter and the needed libraries of one file; returns what must be looked at next.
-fn add_needs(
-    user: &User,
-    info: &ElfInfo,
-    inherited: &[String],
-    supply: &Supply<'_>,
-    draft: &mut Draft,
-) -> Result<Vec<Todo>, TreeError> {
-    let folders = folders(user, info, inherited);
-    let rpath: Vec<String> = match info.runpath.is_empty() {
-        true => expand_all(&info.rpath, user).chain(inherited.iter().cloned()).collect(),
-        false => Vec::new(),
-    };
-    let mut found = Vec::new();
-    for name in info.interpreter.iter().chain(&info.needed) {
-        let reason = Reason::Library { by: user.path.clone(), soname: name.clone() };
-        let path = match find(name, &folders, user, &reason, supply, draft) {
-            // The last check says better what is wrong with an interpreter.
-            Err(TreeError::Elf(ElfError::MissingLibrary { .. })) if Some(name) == info.interpreter.as_ref() => continue,
-            other => other?,
-        };
-        if let Some(entry) = draft.on_node(&path) {
-            found.push(Todo { segment: entry.segment, path, rpath: rpath.clone() });
-        }
-    }
-    Ok(found)
-}
-
-/// ld.so(8): DT_RPATH counts only where there is no DT_RUNPATH.
-fn folders(user: &User, info: &ElfInfo, inherited: &[String]) -> Vec<String> {
-    let mut folders: Vec<String> = match info.runpath.is_empty() {
-        true => expand_all(&info.rpath, user).chain(inherited.iter().cloned()).collect(),
-        false => expand_all(&info.runpath, user).collect(),
-    };
-    folders.extend(DEFAULT_FOLDERS.map(String::from));
-    folders
-}
-
-fn expand_all<'a>(folders: &'a [String], user: &'a User) -> impl Iterator<Item = String> + 'a {
-    let origin = user.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let expand = move |text: &str, name: &str, value: &str| {
-        text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
-    };
-    folders.iter().map(move |folder| {
-        let folder = expand(folder, "ORIGIN", &format!("/{origin}"));
-        expand(&expand(&folder, "LIB", "lib/x86_64-linux-gnu"), "PLATFORM", "x86_64")
-    })
-}
-
-/// Finds a library in the folders and draws it in: from the component's own pool, else what the image has already, else
-/// from another pool. Returns the path of the file itself.
-fn find(
-    name: &str,
-    folders: &[String],
-    user: &User,
-    reason: &Reason,
-    supply: &Supply<'_>,
-    draft: &mut Draft,
-) -> Result<String, TreeError> {
-    let candidates: Vec<String> = match name.contains('/') {
-        true => vec![name.to_string()],
-        false => folders.iter().map(|folder| format!("{folder}/{name}")).collect(),
-    };
-    for candidate in &candidates {
-        let own = supply.part(&user.component).is_some_and(|part| {
-            supply.resolve(candidate, &user.component).end.is_some_and(|end| part.offers.contains_key(&end))
-        });
-        if !own && let Some(end) = present(candidate, draft) {
-            return Ok(end);
-        }
-        if let Some(end) = draft.draw(supply, candidate, &user.component, reason)? {
-            return Ok(end);
-        }
-    }
-    let User { path, component, origin } = user.clone();
-    Err(ElfError::MissingLibrary { soname: name.into(), by: path, component, origin }.into())
-}
-
-/// A path that the image has already, links followed.
-fn present(path: &str, draft: &Draft) -> Option<String> {
-    draft.resolve(path).end.filter(|end| draft.on_node(end).is_some())
-}
-
-/// Each interpreter must be there under the very path that the kernel will open, links followed inside the image.
+/// Each interpreter must be there under the very path that the kernel will open, links followed inside the image, and the
+/// kernel must be willing to run it.
 pub fn check_interpreters(draft: &Draft, interpreters: &[Interpreter]) -> Result<(), ElfError> {
-    for Interpreter { program, by } in interpreters {
-        let there = |path: &str| {
-            let end = draft.resolve(path).end;
-            end.is_some_and(|end| end.starts_with("proc/") || draft.on_node(&end).is_some())
+    let of_scripts = interpreters.iter().filter(|interpreter| interpreter.runs == Runs::Script);
+    let next: BTreeMap<&str, &str> = of_scripts.map(|i| (i.by.path.as_str(), i.program.as_str())).collect();
+    for interpreter in interpreters {
+        let Interpreter { program, runs, by: User { path, component, origin } } = interpreter.clone();
+        let paths: Vec<String> = match runs == Runs::ByEnv && !program.contains('/') {
+            true => PATH.iter().map(|folder| format!("/{folder}/{program}")).collect(),
+            false => vec![program.clone()],
         };
-        let found = match program.contains('/') {
-            true => there(program),
-            false => PATH.iter().any(|folder| there(&format!("{folder}/{program}"))),
-        };
-        if !found {
-            let User { path, component, origin } = by.clone();
-            return Err(ElfError::MissingInterpreter { interpreter: program.clone(), by: path, component, origin });
+        let found: Vec<Verdict> = paths.iter().map(|path| judge(path, draft)).collect();
+        if found.contains(&Verdict::Good) {
+            check_chain(interpreter, &next, draft)?;
+            continue;
         }
+        return Err(match found.contains(&Verdict::NotExecutable) {
+            true => ElfError::NotExecutable { interpreter: program, by: path, component, origin },
+            false => ElfError::MissingInterpreter { interpreter: program, by: path, component, origin },
+        });
     }
     Ok(())
+}
+
+#[derive(PartialEq)]
+enum Verdict {
+    Good,
+    NotExecutable,
+    Missing,
+}
+
+/// Whether the kernel runs what is at an absolute path; another one depends on the folder that somebody is in.
+fn judge(path: &str, draft: &Draft) -> Verdict {
+    let end = Some(path).filter(|path| path.starts_with('/')).and_then(|path| draft.resolve(path).end);
+    match end {
+        Some(end) if end.starts_with("proc/") => Verdict::Good,
+        Some(end) => match draft.on_node(&end) {
+            Some(entry) if matches!(entry.entry.kind, Kind::Dir) || !is_executable(entry) => Verdict::NotExecutable,
+            Some(_) => Verdict::Good,
+            None => Verdict::Missing,
+        },
+        None => Verdict::Missing,
+    }
+}
+
+fn check_chain(first: &Interpreter, next: &BTreeMap<&str, &str>, draft: &Draft) -> Result<(), ElfError> {
+    let mut at = first.by.path.clone();
+    for _ in 0..=MAX_SCRIPTS {
+        let Some(program) = next.get(at.as_str()) else { return Ok(()) };
+        let Some(end) = draft.resolve(program).end else { return Ok(()) };
+        at = end;
+    }
+    let User { path, component, origin } = first.by.clone();
+    Err(ElfError::TooManyScripts { by: path, component, origin, limit: MAX_SCRIPTS })
 }

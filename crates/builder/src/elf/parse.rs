@@ -4,7 +4,9 @@
 
 use goblin::container::Ctx;
 use goblin::elf::Elf;
-use goblin::elf::dynamic::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_STRSZ, DT_STRTAB, Dynamic};
+use goblin::elf::dynamic::{
+    DF_1_NODEFLIB, DT_FLAGS_1, DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, Dynamic,
+};
 use goblin::elf::header::{EI_CLASS, ELFCLASS64, ELFDATA2LSB, EM_X86_64};
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD, ProgramHeader};
 
@@ -15,15 +17,21 @@ pub struct ElfInfo {
     pub interpreter: Option<String>,
     /// DT_NEEDED, in order.
     pub needed: Vec<String>,
+    /// DT_SONAME.
+    pub soname: Option<String>,
     /// DT_RPATH, split at `:`.
     pub rpath: Vec<String>,
-    /// DT_RUNPATH, split at `:`.
-    pub runpath: Vec<String>,
+    /// DT_RUNPATH, split at `:`. DT_RPATH does not count beside it, even where it is empty.
+    pub runpath: Option<Vec<String>>,
+    /// DF_1_NODEFLIB (`-z nodefaultlib`).
+    pub no_default_folders: bool,
 }
 
 /// Why an ELF file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ElfProblem {
+    #[error("it is no ELF file")]
+    NoElf,
     #[error("it is a 32-bit program")]
     Not64Bit,
     #[error("it is for machine {0} of the ELF list, not for x86_64 (62)")]
@@ -81,7 +89,12 @@ fn read_dynamic(
         match entry.d_tag {
             DT_NEEDED => info.needed.push(c_string(strings, entry.d_val)?),
             DT_RPATH => info.rpath.extend(search_path(&c_string(strings, entry.d_val)?)),
-            DT_RUNPATH => info.runpath.extend(search_path(&c_string(strings, entry.d_val)?)),
+            DT_RUNPATH => {
+                let folders = search_path(&c_string(strings, entry.d_val)?);
+                info.runpath.get_or_insert_default().extend(folders);
+            }
+            DT_SONAME => info.soname = Some(c_string(strings, entry.d_val)?),
+            DT_FLAGS_1 => info.no_default_folders = entry.d_val & DF_1_NODEFLIB != 0,
             _ => {}
         }
     }
@@ -90,6 +103,11 @@ fn read_dynamic(
 
 fn search_path(text: &str) -> Vec<String> {
     text.split(':').filter(|dir| !dir.is_empty()).map(Into::into).collect()
+}
+
+/// Whether the first 20 bytes of an ELF file are those of one for x86_64. ld.so passes over others when it searches.
+pub fn is_for_this_machine(start: &[u8]) -> bool {
+    start.get(EI_CLASS) == Some(&ELFCLASS64) && start.get(18..20) == Some(&EM_X86_64.to_le_bytes())
 }
 
 fn file_offset(segments: &[ProgramHeader], address: u64) -> Option<u64> {
@@ -115,19 +133,4 @@ fn c_string(table: &[u8], at: u64) -> Result<String, ElfProblem> {
 
 fn cut_short(what: &str) -> ElfProblem {
     ElfProblem::Malformed(format!("{what} lies outside of the file"))
-}
-
-/// The programs that a script needs: its interpreter (absolute), and for `env` the program that it looks for (a name).
-/// The kernel reads 256 bytes (`BINPRM_BUF_SIZE`). `None` when it is no script.
-pub fn parse_shebang(start: &[u8]) -> Option<Vec<String>> {
-    let line = start.strip_prefix(b"#!")?;
-    let line = line.split(|b| *b == b'\n').next().unwrap_or(line);
-    let line = String::from_utf8_lossy(&line[..line.len().min(254)]).into_owned();
-    let mut words = line.split_ascii_whitespace();
-    let interpreter = words.next()?.to_string();
-    let mut needed = vec![interpreter];
-    if needed[0].ends_with("/env") {
-        needed.extend(words.find(|word| !word.starts_with('-') && !word.contains('=')).map(Into::into));
-    }
-    Some(needed)
 }

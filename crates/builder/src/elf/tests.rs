@@ -68,7 +68,7 @@ fn parses_what_the_linker_reads() {
     let info = parse_elf(&elf(Some(LD), &["libc.so.6", "libm.so.6"], "$ORIGIN/../lib:/opt", "")).unwrap();
     assert_eq!(info.interpreter.as_deref(), Some(LD));
     assert_eq!(info.needed, ["libc.so.6", "libm.so.6"]);
-    assert_eq!(info.runpath, ["$ORIGIN/../lib", "/opt"]);
+    assert_eq!(info.runpath.unwrap(), ["$ORIGIN/../lib", "/opt"]);
     assert!(info.rpath.is_empty());
     // A real one: the test itself.
     let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
@@ -102,26 +102,6 @@ proptest! {
         }
         bytes.truncate(cut.max(1));
         let _ = parse_elf(&bytes);
-    }
-
-    #[test]
-    fn shebangs_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = parse_shebang(&[b"#!".to_vec(), bytes].concat());
-    }
-}
-
-#[test]
-fn shebangs() {
-    for (start, needed) in [
-        ("#!/bin/sh\necho", Some(vec!["/bin/sh"])),
-        ("#! /bin/sh -e\n", Some(vec!["/bin/sh"])),
-        ("#!/usr/bin/env -S A=1 python3 -u\n", Some(vec!["/usr/bin/env", "python3"])),
-        ("#!/usr/bin/env", Some(vec!["/usr/bin/env"])),
-        ("#!", None),
-        ("# no script", None),
-    ] {
-        let needed: Option<Vec<String>> = needed.map(|words| words.into_iter().map(Into::into).collect());
-        assert_eq!(parse_shebang(start.as_bytes()), needed, "{start}");
     }
 }
 
@@ -188,7 +168,9 @@ fn what_is_missing_is_named() {
         error.contains("library `liby.so.1`, which `usr/lib/x86_64-linux-gnu/libx.so.1.2.3` of component `app`"),
         "{error}"
     );
-    assert!(error.contains("`liby1`"), "the help guesses the package: {error}");
+    assert!(error.contains("`apt-file search liby.so.1`"), "{error}");
+    f.pools[1].1.depends = vec!["libc6".into(), "liby1".into()];
+    assert!(f.error().contains("add the package `liby1`, on which"), "{}", f.error());
 
     let mut f = fixture();
     f.recipe.components[1].libraries = vec!["libnss_files.so.2".into()];
@@ -213,7 +195,7 @@ fn search_paths_lead_to_libraries() {
         f.add(
             component("own", &["usr/bin/own"]),
             vec![
-                file("usr/bin/own", elf(None, &["libown.so"], runpath, rpath), 0o755),
+                file("usr/bin/own", elf(Some(LD), &["libown.so"], runpath, rpath), 0o755),
                 file("usr/lib/app/libown.so", elf(None, &["libdeep.so"], "", ""), 0o644),
                 file("usr/lib/x86_64-linux-gnu/libdeep.so", elf(None, &[], "", ""), 0o644),
             ],
@@ -226,7 +208,7 @@ fn search_paths_lead_to_libraries() {
         f.add(
             component("own", &["usr/bin/own"]),
             vec![
-                file("usr/bin/own", elf(None, &["libown.so"], runpath, rpath), 0o755),
+                file("usr/bin/own", elf(Some(LD), &["libown.so"], runpath, rpath), 0o755),
                 file("usr/lib/app/libown.so", elf(None, &["libdeep.so"], "", ""), 0o644),
                 file("usr/lib/app/libdeep.so", elf(None, &[], "", ""), 0o644),
             ],
@@ -265,4 +247,97 @@ fn unusable_programs_are_refused() {
     early.segment = SegmentName::Boot;
     f.add(early, vec![file("bin/x", elf(None, &["libc.so.6"], "", ""), 0o755)]);
     assert!(f.error().contains("needs libraries, which the boot segment does not have"), "{}", f.error());
+}
+
+/// Runs `usr/bin/script`, which begins with that line, with a shell and a Python in the image.
+fn run_script(line: &str, more: Vec<crate::entry::Entry>) -> Fixture {
+    let mut f = Fixture::new();
+    let mut entries = vec![
+        file("usr/bin/script", line, 0o755),
+        file("usr/bin/sh", elf(None, &[], "", ""), 0o755),
+        file("usr/bin/env", elf(None, &[], "", ""), 0o755),
+        file("usr/bin/python3", elf(None, &[], "", ""), 0o755),
+        file("usr/bin/data", "x", 0o644),
+        link("bin", "usr/bin"),
+    ];
+    entries.extend(more);
+    f.add(component("own", &[]), entries);
+    f
+}
+
+#[test]
+fn scripts_are_run_by_what_the_kernel_opens() {
+    let long = format!("#!/{}\n", "x".repeat(253));
+    for (line, problem) in [
+        ("#!/usr/bin/sh\n", None),
+        ("#! /bin/sh -e -u\n", None),
+        ("#!/usr/bin/env python3\n", None),
+        ("#!/usr/bin/env -S python3 -u\n", None),
+        ("#!/proc/self/exe\n", None),
+        ("#!/usr/bin/sh\r\necho\r\n", Some("`/usr/bin/sh\\r`, which runs `usr/bin/script` of component `own`")),
+        ("#!/usr/bin/env python3\r\n", Some("`python3\\r`, which runs")),
+        ("#!/usr/bin/env python3 -u\n", Some("write `env -S` before several words")),
+        ("#!/usr/bin/bash\n", Some("`/usr/bin/bash`, which runs")),
+        ("#!sh\n", Some("write the whole path after `#!`")),
+        ("#!usr/bin/sh\n", Some("`usr/bin/sh`, which runs")),
+        (
+            "#!/usr/bin/data\n",
+            Some(
+                "`/usr/bin/data`, which runs `usr/bin/script` of component `own` (test.toml:3), is no file that may be executed",
+            ),
+        ),
+        ("#!/usr/bin\n", Some("is no file that may be executed")),
+        ("#!\n", Some("its `#!` line names no interpreter")),
+        (long.as_str(), Some("does not end within 256 bytes")),
+        ("#!/usr/bin/script\n", Some("is run by more than 5 scripts")),
+    ] {
+        let f = run_script(line, Vec::new());
+        match problem {
+            None => drop(f.build().unwrap_or_else(|e| panic!("{line:?}: {e}"))),
+            Some(problem) => assert!(f.error().contains(problem), "{line:?}: {}", f.error()),
+        }
+    }
+    let error = run_script("#!/usr/bin/sh\r\n", Vec::new()).error();
+    assert!(error.contains(r"`sed -i 's/\r$//'` takes them out of `usr/bin/script`"), "{error}");
+    run_script("", vec![file("usr/share/x.source.py", "#!/none\n", 0o644)]).build().expect("nobody runs it");
+}
+
+#[test]
+fn at_most_five_scripts_run_one_another() {
+    let chain = |n: usize| -> Vec<crate::entry::Entry> {
+        let line = |i: usize| if i == n { "#!/bin/sh\n".into() } else { format!("#!/usr/bin/s{}\n", i + 1) };
+        (2..=n).map(|i| file(&format!("usr/bin/s{i}"), line(i), 0o755)).collect()
+    };
+    run_script("#!/usr/bin/s2\n", chain(5)).build().unwrap();
+    let error = run_script("#!/usr/bin/s2\n", chain(6)).error();
+    assert!(
+        error.contains("`usr/bin/script` of component `own` (test.toml:3) is run by more than 5 scripts"),
+        "{error}"
+    );
+}
+
+/// A library that programs open by themselves finds what they have loaded, or what lies in its own component (a JDK's).
+#[test]
+fn what_is_opened_later_finds_what_is_loaded_already() {
+    let mut f = fixture();
+    f.add(
+        component("own", &["usr/bin/own", "usr/lib/own/plugin.so"]),
+        vec![
+            file("usr/bin/own", elf(Some(LD), &["libown.so"], "/usr/lib/own", ""), 0o755),
+            file("usr/lib/own/libown.so", elf(None, &[], "", ""), 0o644),
+            file("usr/lib/own/plugin.so", elf(None, &["libown.so", "libvm.so"], "", ""), 0o644),
+            file("usr/lib/own/server/libvm.so", elf(None, &[], "", ""), 0o644),
+        ],
+    );
+    let paths = f.paths(SegmentName::Root);
+    assert!(
+        ["libown.so", "server/libvm.so"].iter().all(|name| paths.contains(&format!("usr/lib/own/{name}"))),
+        "{paths:?}"
+    );
+    f.recipe.components[3].exclude = vec!["**/libvm.so".into()];
+    assert!(
+        f.error().contains("library `libvm.so`, which `usr/lib/own/plugin.so` of component `own`"),
+        "{}",
+        f.error()
+    );
 }

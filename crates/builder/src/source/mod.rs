@@ -78,6 +78,8 @@ pub struct Pool {
     pub entries: Vec<Entry>,
     /// Licence and supplier facts for the SBOM, by pin name.
     pub packages: Vec<PackageFacts>,
+    /// Packages that those of the pool depend on and that are not in it, by name: advice about what is missing.
+    pub depends: Vec<String>,
 }
 
 /// What an SBOM says of a package.

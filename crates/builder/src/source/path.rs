@@ -55,7 +55,7 @@ impl Source for LocalPath<'_> {
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let entries = self.scan(cx)?;
         self.check_pin(pins, &entries)?;
-        Ok(Pool { entries, packages: Vec::new() })
+        Ok(Pool { entries, ..Pool::default() })
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Offered {
 pub struct Part<'a> {
     pub component: &'a Component,
     pub offers: BTreeMap<String, Offered>,
+    /// Packages that those of the component depend on and that it does not have.
+    pub depends: &'a [String],
 }
 
 /// All components, in the recipe's order.
@@ -39,12 +41,12 @@ pub struct Found<'a> {
 }
 
 impl<'a> Supply<'a> {
-    pub fn of(components: &'a [Component], pools: &[(String, Pool)]) -> Result<Self, TreeError> {
+    pub fn of(components: &'a [Component], pools: &'a [(String, Pool)]) -> Result<Self, TreeError> {
         let mut parts = Vec::new();
         for component in components.iter().filter(|c| c.enabled) {
             let pool = pools.iter().find(|(name, _)| *name == component.name).map(|(_, pool)| pool);
             let pool = pool.ok_or_else(|| TreeError::NoPool { component: component.name.clone() })?;
-            parts.push(Part { component, offers: offers(component, pool)? });
+            parts.push(Part { component, offers: offers(component, pool)?, depends: &pool.depends });
         }
         Ok(Self { parts })
     }

@@ -1,9 +1,13 @@
 //! Our archives read by other people's programs, and other people's files read by us, one file a format. A missing program
 //! is a failure in CI, a printed skip elsewhere.
 
+#[allow(dead_code, reason = "it is for other suites too")]
+#[path = "../support/project.rs"]
+mod project;
 #[path = "../support/trees.rs"]
 mod trees;
 
+mod elf;
 mod modules;
 mod packed;
 

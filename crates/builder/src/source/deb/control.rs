@@ -11,6 +11,8 @@ pub struct Control {
     pub version: String,
     pub architecture: String,
     pub maintainer: Option<String>,
+    /// The names in `Depends` and `Pre-Depends`, alternatives too.
+    pub depends: Vec<String>,
 }
 
 /// Parses the `control` file of a binary package; the error says what is wrong with it.
@@ -30,12 +32,19 @@ pub fn parse_control(text: &str) -> Result<Control, String> {
         version: field("Version")?,
         architecture: field("Architecture")?,
         maintainer: field("Maintainer").ok(),
+        depends: ["Depends", "Pre-Depends"].iter().filter_map(|name| paragraph.get(name)).flat_map(names).collect(),
     })
+}
+
+/// The packages of a relationship field (Debian policy 7.1), without versions and architectures.
+fn names(field: &str) -> impl Iterator<Item = String> {
+    let names = field.split([',', '|']).map(|item| item.split(['(', '[', ':', '<']).next().unwrap_or(item).trim());
+    names.filter(|name| !name.is_empty()).map(String::from)
 }
 
 /// What the SBOM says: purl as in the purl specification, type `deb`.
 pub fn facts_of(control: &Control, suite: &str, copyright: Option<&str>) -> PackageFacts {
-    let Control { package, version, architecture, maintainer } = control;
+    let Control { package, version, architecture, maintainer, .. } = control;
     let encode = |text: &str| -> String {
         text.bytes()
             .map(|b| match b {

@@ -77,10 +77,13 @@ impl Source for Deb<'_> {
         let mut opened = Vec::new();
         for pin in pins {
             let mut entries = open_package(pin, cx)?;
-            pool.packages.push(take_facts(&mut entries, pin, self.spec)?);
+            let (facts, depends) = take_facts(&mut entries, pin, self.spec)?;
+            pool.packages.push(facts);
+            pool.depends.extend(depends);
             opened.push((pin.name.as_str(), entries));
         }
         pool.entries = merge::merge_packages(opened)?;
+        pool.depends.retain(|name| pins.iter().all(|pin| pin.name != *name));
         Ok(pool)
     }
 }
@@ -157,8 +160,8 @@ fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Vec<Entry>, SourceError> 
     })
 }
 
-/// Takes the control file out of the entries and reads it with the copyright file.
-fn take_facts(entries: &mut Vec<Entry>, pin: &Pin, spec: &DebSpec) -> Result<PackageFacts, SourceError> {
+/// Takes the control file out of the entries and reads it with the copyright file. Gives what the package depends on too.
+fn take_facts(entries: &mut Vec<Entry>, pin: &Pin, spec: &DebSpec) -> Result<(PackageFacts, Vec<String>), SourceError> {
     let damaged = |problem: String| SourceError::BadArchive {
         archive: format!("{} {}", pin.name, pin.version),
         entry: CONTROL.into(),
@@ -172,7 +175,7 @@ fn take_facts(entries: &mut Vec<Entry>, pin: &Pin, spec: &DebSpec) -> Result<Pac
         Ok(at) => read_text(&entries[at])?,
         Err(_) => None,
     };
-    Ok(control::facts_of(&control, &spec.suite, copyright.as_deref()))
+    Ok((control::facts_of(&control, &spec.suite, copyright.as_deref()), control.depends))
 }
 
 /// Bytes of a text that are read at most: control and copyright files.

@@ -57,7 +57,7 @@ impl Source for Go<'_> {
         let built = Built::load(&dir)?;
         let mut entries = self.entries(&built, &dir)?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Pool { entries, packages: built.modules.iter().map(facts).collect() })
+        Ok(Pool { entries, packages: built.modules.iter().map(facts).collect(), ..Pool::default() })
     }
 }
 

@@ -105,7 +105,7 @@ impl Source for Oci<'_> {
                 stack.add(&self.subject(), vec![entry])?;
             }
         }
-        Ok(Pool { entries: stack.finish(), packages: vec![self.facts(&manifest, pin)] })
+        Ok(Pool { entries: stack.finish(), packages: vec![self.facts(&manifest, pin)], ..Pool::default() })
     }
 }
 
