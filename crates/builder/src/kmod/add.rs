@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use twox_hash::XxHash64;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 9;
+const FORMAT: u32 = 10;
 
 /// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
     {
         return Ok(record);
     }
-    let selection = select(kernel, files, jobs)?;
+    let selection = select(kernel, files, cache, jobs)?;
     let of_root = selection.root.keys().filter(|name| kernel.strip_root && !selection.boot.contains_key(*name));
     let names: Vec<&String> = selection.boot.keys().chain(of_root).collect();
     let plain = parallel::map(&names, jobs, |name| {

@@ -1,7 +1,7 @@
 //! A kernel package: the kernel's own file, its release, its modules by name and what is built in.
 
 use super::KmodError;
-use super::modinfo::{ModInfo, parse_modinfo, unpack_module};
+use super::modinfo::{ModInfo, exports, parse_modinfo, unpack_module};
 use crate::entry::{Body, Kind};
 use crate::parallel;
 use crate::recipe::Kernel;
@@ -74,12 +74,28 @@ impl KernelFiles {
 
     /// `.modinfo` of some modules, read at once.
     pub fn read_infos(&self, names: &[&String], jobs: usize) -> Result<Vec<ModInfo>, KmodError> {
+        self.read_modules(names, jobs, parse_modinfo)
+    }
+
+    /// Modules that export a symbol.
+    pub fn exporting(&self, symbol: &str, jobs: usize) -> Result<Vec<String>, KmodError> {
+        let names: Vec<&String> = self.modules.keys().collect();
+        let exported = self.read_modules(&names, jobs, |bytes| exports(bytes, symbol))?;
+        Ok(names.into_iter().zip(exported).filter(|(_, exports)| *exports).map(|(name, _)| name.clone()).collect())
+    }
+
+    fn read_modules<T: Send>(
+        &self,
+        names: &[&String],
+        jobs: usize,
+        parse: impl Fn(&[u8]) -> Result<T, String> + Sync,
+    ) -> Result<Vec<T>, KmodError> {
         let files: Vec<&ModuleFile> = names.iter().map(|name| &self.modules[*name]).collect();
-        let infos = parallel::map(&files, jobs, |file| {
+        let parsed = parallel::map(&files, jobs, |file| {
             let bytes = read_plain(file)?;
-            parse_modinfo(&bytes).map_err(|problem| KmodError::BadModule { path: file.path.clone(), problem })
+            parse(&bytes).map_err(|problem| KmodError::BadModule { path: file.path.clone(), problem })
         });
-        infos.into_iter().collect()
+        parsed.into_iter().collect()
     }
 }
 

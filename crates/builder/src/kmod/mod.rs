@@ -5,6 +5,7 @@ mod add;
 mod error;
 mod firmware;
 mod kernel;
+mod known;
 mod modinfo;
 mod select;
 mod strip;

@@ -16,14 +16,21 @@ pub struct ModInfo {
     pub depends: Vec<String>,
     /// Each `softdep=` as it is: `pre: a b post: c`.
     pub softdeps: Vec<String>,
+    /// The names in `weakdep=`: modules that this one asks for as it runs (kmod 33 and later).
+    #[serde(default)]
+    pub weakdeps: Vec<String>,
     /// Files below `lib/firmware`.
     pub firmware: Vec<String>,
 }
 
 impl ModInfo {
-    /// The names in `softdep=`, those before and those after the module alike.
-    pub fn softdep_names(&self) -> impl Iterator<Item = &str> {
-        self.softdeps.iter().flat_map(|line| line.split_ascii_whitespace()).filter(|word| !word.ends_with(':'))
+    /// The names in `softdep=`, those after `pre:` and those after `post:` alike. An alias may end in a colon too.
+    pub fn softdep_names<'a>(&'a self) -> impl Iterator<Item = &'a str> {
+        fn is_mark(word: &&str) -> bool {
+            matches!(*word, "pre:" | "post:")
+        }
+        let words = |line: &'a String| line.split_ascii_whitespace().skip_while(|word| !is_mark(word));
+        self.softdeps.iter().flat_map(words).filter(|word| !is_mark(word))
     }
 }
 
@@ -54,6 +61,7 @@ pub fn parse_modinfo(bytes: &[u8]) -> Result<ModInfo, String> {
             "alias" => info.aliases.push(value.into()),
             "depends" => info.depends.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
             "softdep" => info.softdeps.push(value.into()),
+            "weakdep" => info.weakdeps.extend(value.split_ascii_whitespace().map(Into::into)),
             "firmware" => info.firmware.push(value.into()),
             _ => {}
         }
@@ -61,7 +69,18 @@ pub fn parse_modinfo(bytes: &[u8]) -> Result<ModInfo, String> {
     Ok(info)
 }
 
+/// Whether an unpacked module exports a symbol: `EXPORT_SYMBOL` puts its name into `__ksymtab_strings` (linux/export.h).
+pub fn exports(bytes: &[u8], symbol: &str) -> Result<bool, String> {
+    let names = find_section(bytes, "__ksymtab_strings")?.unwrap_or_default();
+    Ok(names.split(|b| *b == 0).any(|name| name == symbol.as_bytes()))
+}
+
 fn modinfo_section(bytes: &[u8]) -> Result<&[u8], String> {
+    find_section(bytes, ".modinfo")?.ok_or_else(|| "it has no section `.modinfo`".into())
+}
+
+/// The section of that name; the error says what is wrong with the file.
+fn find_section<'a>(bytes: &'a [u8], wanted: &str) -> Result<Option<&'a [u8]>, String> {
     let header = Elf::parse_header(bytes).map_err(|e| e.to_string())?;
     let wrong = |e: goblin::error::Error| e.to_string();
     let ctx = Ctx::new(header.container().map_err(wrong)?, header.endianness().map_err(wrong)?);
@@ -77,7 +96,8 @@ fn modinfo_section(bytes: &[u8]) -> Result<&[u8], String> {
         bytes.get(at..at.checked_add(usize::try_from(s.sh_size).ok()?)?)
     };
     let names = sections.get(usize::from(header.e_shstrndx)).and_then(body).ok_or("it has no section names")?;
-    let is_modinfo = |s: &&SectionHeader| names.get(s.sh_name..).is_some_and(|name| name.starts_with(b".modinfo\0"));
-    let section = sections.iter().find(is_modinfo).ok_or("it has no section `.modinfo`")?;
-    body(section).ok_or_else(|| "its section `.modinfo` lies outside of it".into())
+    let name_of = |s: &SectionHeader| names.get(s.sh_name..).and_then(|name| name.split(|b| *b == 0).next());
+    let Some(section) = sections.iter().find(|s| name_of(s) == Some(wanted.as_bytes())) else { return Ok(None) };
+    let outside = || format!("its section `{wanted}` lies outside of it");
+    body(section).map(Some).ok_or_else(outside)
 }

@@ -2,7 +2,9 @@
 
 use super::KmodError;
 use super::kernel::KernelFiles;
+use super::known::Known;
 use super::modinfo::ModInfo;
+use crate::cache::Cache;
 use crate::recipe::{Kernel, ModuleRequest};
 use bootwright_contract::modalias::{fnmatch, module_name, serves};
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,7 @@ pub struct Unserved {
 pub struct Why {
     /// The recipe line, or the module.
     pub by: String,
-    /// `asked for`, `alias`, `device`, `depends`, `softdep`.
+    /// `asked for`, `alias`, `device`, `depends`, `softdep`, `weakdep`.
     pub relation: String,
 }
 
@@ -47,11 +49,8 @@ const DEVICE: &str = "device";
 /// Drivers that a root over the network may need.
 const NETWORK_DRIVERS: &str = "kernel/drivers/net/";
 
-/// Where aliases for softdeps are looked for: the kernel's algorithms, which are named by what they do (`crc32c`).
-const ALGORITHMS: [&str; 3] = ["kernel/crypto/", "kernel/arch/", "kernel/lib/"];
-
-pub fn select(kernel: &Kernel, files: &KernelFiles, jobs: usize) -> Result<Selection, KmodError> {
-    let mut selector = Selector { files, jobs, infos: BTreeMap::new() };
+pub fn select(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) -> Result<Selection, KmodError> {
+    let mut selector = Selector { files, known: Known::new(files, cache, jobs) };
     let mut early = BTreeMap::new();
     let early_names = selector.take_requests(&kernel.early, &mut early)?;
     selector.close(&mut early)?;
@@ -72,7 +71,7 @@ pub fn select(kernel: &Kernel, files: &KernelFiles, jobs: usize) -> Result<Selec
     let load = selector.take_requests(&kernel.load, &mut root)?;
     selector.close(&mut root)?;
     root.retain(|name, _| !early.contains_key(name));
-    let mut infos = selector.infos;
+    let mut infos = selector.known.into_infos();
     infos.retain(|name, _| boot.contains_key(name) || root.contains_key(name));
     let load = load.into_iter().filter(|name| !early.contains_key(name)).collect();
     Ok(Selection { early: early_names, load, boot, root, infos, unserved })
@@ -80,8 +79,7 @@ pub fn select(kernel: &Kernel, files: &KernelFiles, jobs: usize) -> Result<Selec
 
 struct Selector<'a> {
     files: &'a KernelFiles,
-    jobs: usize,
-    infos: BTreeMap<String, ModInfo>,
+    known: Known<'a>,
 }
 
 impl Selector<'_> {
@@ -93,9 +91,13 @@ impl Selector<'_> {
     ) -> Result<Vec<String>, KmodError> {
         let mut names: Vec<String> = Vec::new();
         for request in requests {
-            let is_pattern = request.text.contains([':', '*', '?', '[']);
-            let found = if is_pattern { self.by_alias(request)? } else { self.by_name(request)? };
-            let relation = if is_pattern { "alias" } else { "asked for" };
+            let found = match request.text.contains(['*', '?', '[']) {
+                true => self.by_pattern(&request.text)?,
+                false => self.resolve(&request.text)?,
+            };
+            let found = found.ok_or_else(|| self.nothing_for(request))?;
+            let is_name = found == [module_name(&request.text)];
+            let relation = if is_name { "asked for" } else { "alias" };
             for name in found {
                 let why = Why { by: request.origin.to_string(), relation: relation.into() };
                 into.entry(name.clone()).or_insert(why);
@@ -107,36 +109,49 @@ impl Selector<'_> {
         Ok(names)
     }
 
-    fn by_name(&self, request: &ModuleRequest) -> Result<Vec<String>, KmodError> {
-        let name = module_name(&request.text);
+    /// The modules that a name stands for, as `kmod_module_new_from_lookup` of libkmod finds them: a module, a symbol's
+    /// owners, what has such an alias. None of them for what is built in; `None` where there is nothing of that name.
+    fn resolve(&mut self, text: &str) -> Result<Option<Vec<String>>, KmodError> {
+        let name = module_name(text);
         if self.files.modules.contains_key(&name) {
-            return Ok(vec![name]);
+            return Ok(Some(vec![name]));
         }
-        if self.files.builtin.contains(&name) {
-            return Ok(Vec::new());
+        if let Some(symbol) = text.strip_prefix("symbol:") {
+            let owners = self.files.exporting(symbol, self.known.jobs)?;
+            return Ok(Some(owners).filter(|owners| !owners.is_empty()));
         }
+        let serving = self.having_alias(|alias| serves(alias, text))?;
+        let is_builtin =
+            self.files.builtin.contains(&name) || self.files.builtin_aliases.iter().any(|alias| serves(alias, text));
+        Ok(Some(serving).filter(|serving| is_builtin || !serving.is_empty()))
+    }
+
+    /// Modules with an alias that a pattern of the recipe matches; or whose alias matches the pattern itself.
+    fn by_pattern(&mut self, pattern: &str) -> Result<Option<Vec<String>>, KmodError> {
+        let hit = |alias: &str| fnmatch(pattern, alias) || serves(alias, pattern);
+        let found = self.having_alias(hit)?;
+        let is_builtin = self.files.builtin_aliases.iter().any(|alias| hit(alias));
+        Ok(Some(found).filter(|found| is_builtin || !found.is_empty()))
+    }
+
+    fn having_alias(&mut self, hit: impl Fn(&str) -> bool) -> Result<Vec<String>, KmodError> {
+        let having = self.known.read_all()?.iter().filter(|(_, info)| info.aliases.iter().any(|alias| hit(alias)));
+        Ok(having.map(|(name, _)| name.clone()).collect())
+    }
+
+    fn nothing_for(&self, request: &ModuleRequest) -> KmodError {
+        let (release, origin) = (self.files.release.clone(), request.origin.clone());
+        if request.text.contains([':', '*', '?', '[']) {
+            return KmodError::NoAlias { pattern: request.text.clone(), release, origin };
+        }
+        let name = module_name(&request.text);
         let near = self.files.modules.keys().chain(&self.files.builtin);
         let suggestion = near
             .map(|other| (strsim::jaro_winkler(&name, other), other))
             .filter(|(likeness, _)| *likeness > 0.85)
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, other)| other.clone());
-        let (release, origin) = (self.files.release.clone(), request.origin.clone());
-        Err(KmodError::NoModule { name: request.text.clone(), release, suggestion, origin })
-    }
-
-    /// Modules with an alias that the request's pattern matches; or whose alias matches the request, when that is the
-    /// modalias of a device.
-    fn by_alias(&mut self, request: &ModuleRequest) -> Result<Vec<String>, KmodError> {
-        let all: Vec<String> = self.files.modules.keys().cloned().collect();
-        self.read(&all)?;
-        let hit = |alias: &String| fnmatch(&request.text, alias) || serves(alias, &request.text);
-        let found: Vec<String> = all.into_iter().filter(|name| self.infos[name].aliases.iter().any(hit)).collect();
-        if found.is_empty() && !self.files.builtin_aliases.iter().any(hit) {
-            let (release, origin) = (self.files.release.clone(), request.origin.clone());
-            return Err(KmodError::NoAlias { pattern: request.text.clone(), release, origin });
-        }
-        Ok(found)
+        KmodError::NoModule { name: request.text.clone(), release, suggestion, origin }
     }
 
     /// Adds what serves the modaliases of machines; returns those that nothing does.
@@ -148,13 +163,12 @@ impl Selector<'_> {
         if devices.is_empty() {
             return Ok(Vec::new());
         }
-        let all: Vec<String> = self.files.modules.keys().cloned().collect();
-        self.read(&all)?;
+        let infos = self.known.read_all()?;
         let mut unserved = Vec::new();
         for device in devices {
             let is_served_by = |alias: &String| serves(alias, &device.text);
             let mut served = self.files.builtin_aliases.iter().any(is_served_by);
-            for name in all.iter().filter(|name| self.infos[*name].aliases.iter().any(is_served_by)) {
+            for (name, _) in infos.iter().filter(|(_, info)| info.aliases.iter().any(is_served_by)) {
                 served = true;
                 let why = Why { by: device.origin.to_string(), relation: DEVICE.into() };
                 into.entry(name.clone()).or_insert(why);
@@ -170,7 +184,7 @@ impl Selector<'_> {
     fn close(&mut self, modules: &mut BTreeMap<String, Why>) -> Result<(), KmodError> {
         let mut new: Vec<String> = modules.keys().cloned().collect();
         while !new.is_empty() {
-            self.read(&new)?;
+            self.known.read(&new)?;
             let mut next = BTreeSet::new();
             for by in &new {
                 for (name, relation) in self.needs(by)? {
@@ -186,7 +200,7 @@ impl Selector<'_> {
     }
 
     fn needs(&mut self, by: &str) -> Result<Vec<(String, &'static str)>, KmodError> {
-        let info = self.infos[by].clone();
+        let info = self.known.read(&[by.to_string()])?[by].clone();
         let mut found = Vec::new();
         for name in &info.depends {
             let name = module_name(name);
@@ -197,33 +211,13 @@ impl Selector<'_> {
                 return Err(KmodError::NoDependency { name, by: by.into(), release });
             }
         }
+        // modprobe.d(5): one that does not exist is passed over.
         for name in info.softdep_names() {
-            found.extend(self.softdep(name)?.into_iter().map(|name| (name, "softdep")));
+            found.extend(self.resolve(name)?.into_iter().flatten().map(|name| (name, "softdep")));
+        }
+        for name in &info.weakdeps {
+            found.extend(self.resolve(name)?.into_iter().flatten().map(|name| (name, "weakdep")));
         }
         Ok(found)
-    }
-
-    /// A softdep names a module or an alias (`crc32c`); modprobe.d(5): one that does not exist is passed over.
-    fn softdep(&mut self, text: &str) -> Result<Vec<String>, KmodError> {
-        let name = module_name(text);
-        if self.files.modules.contains_key(&name) {
-            return Ok(vec![name]);
-        }
-        if self.files.builtin.contains(&name) || self.files.builtin_aliases.iter().any(|alias| serves(alias, text)) {
-            return Ok(Vec::new());
-        }
-        let is_algorithm = |path: &str| ALGORITHMS.iter().any(|folder| path.starts_with(folder));
-        let names =
-            self.files.modules.iter().filter(|(_, file)| is_algorithm(&file.path)).map(|(name, _)| name.clone());
-        let names: Vec<String> = names.collect();
-        self.read(&names)?;
-        Ok(names.into_iter().filter(|name| self.infos[name].aliases.iter().any(|alias| serves(alias, text))).collect())
-    }
-
-    fn read(&mut self, names: &[String]) -> Result<(), KmodError> {
-        let missing: Vec<&String> = names.iter().filter(|name| !self.infos.contains_key(*name)).collect();
-        let infos = self.files.read_infos(&missing, self.jobs)?;
-        self.infos.extend(missing.into_iter().cloned().zip(infos));
-        Ok(())
     }
 }

@@ -131,6 +131,37 @@ fn dependencies_and_softdeps_by_alias_come_along() {
     assert!(softdep.contains("softdep libcrc32c pre: crc32c\n"), "{softdep}");
 }
 
+/// Each as `modprobe --show-depends` finds it; the crosscheck suite asks modprobe itself.
+#[test]
+fn softdeps_and_requests_may_be_any_name_that_kmod_resolves() {
+    let mut f = fixture();
+    let path = |name: &str| format!("drivers/platform/{name}.ko.xz");
+    let more = [
+        module(
+            &path("board"),
+            &["softdep=none-such pre: platform:gpio-a acpi:PNP0C09: post: symbol:sym_of_c weak", "depends="],
+        ),
+        module(&path("gpio-amd"), &["alias=platform:gpio_a"]),
+        module(&path("c"), &["alias=platform:other"]),
+        module(&path("ec"), &["alias=acpi*:PNP0C09:*"]),
+        module(&path("weak"), &["weakdep=b-new fs-erofs none-such"]),
+        module(&path("b_new"), &["softdep=pre: ext4 x-y pci:v00001AF4d00001000 none_such"]),
+    ];
+    f.give("kernel", more.into());
+    f.recipe.kernel.modules = vec![request("board")];
+    let found = modules(&f.build().unwrap(), SegmentName::Root);
+    let expected = ["b_new", "board", "ec", "gpio-amd", "weak"].map(path);
+    assert!(expected.iter().all(|path| found.contains(path)), "{found:?}");
+    assert!(found.contains(&"fs/erofs/erofs.ko.xz".into()), "by an alias: {found:?}");
+    assert!(!found.contains(&path("c")), "nothing exports the symbol: {found:?}");
+
+    f.recipe.kernel.modules = vec![request("platform:gpio-a"), request("fs-ext3"), request("ext4"), request("x-y")];
+    f.recipe.kernel.load = vec![request("platform:gpio_a"), request("b-new")];
+    let build = f.build().unwrap();
+    assert_eq!(modules(&build, SegmentName::Root), ["b_new", "gpio-amd"].map(path));
+    assert_eq!(build.kernel.load, ["gpio_amd", "b_new"]);
+}
+
 #[test]
 fn an_early_module_is_unpacked() {
     let mut f = fixture();

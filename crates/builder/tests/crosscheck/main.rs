@@ -8,6 +8,7 @@ mod project;
 mod trees;
 
 mod elf;
+mod kmod;
 mod modules;
 mod packed;
 
