@@ -1,13 +1,14 @@
 //! Takes any initrd apart: archives one after another, plain or compressed, as `init/initramfs.c` reads them. Nothing is
 //! written to disk, bodies are passed over.
 
-use super::newc::{InitrdEntry, Limits, read_archives};
+use super::newc::{InitrdEntry, Limits, Links, Reader};
+use super::packed::{check_xz_header, skip_gzip_header, skip_gzip_trailer};
 use super::stream::Input;
 use serde::Serialize;
-use std::io::{BufRead, Read};
+use std::io::Read;
 
-/// Memory for decoding .xz: dictionaries of up to 192 MiB.
-const XZ_MEMORY: u64 = 256 << 20;
+/// Memory for decoding .xz and .lzma: dictionaries of up to 192 MiB.
+const MEMORY: u64 = 256 << 20;
 
 /// One archive, or several in one compressed stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -21,9 +22,12 @@ pub struct InitrdSegment {
     pub unpacked: u64,
     /// Microcode for the boot processor: `kernel/x86/microcode/`, first and uncompressed (Documentation/arch/x86/microcode.rst).
     pub early_microcode: bool,
-    /// What stopped the reading, if it did not reach the end.
+    /// Why the kernel unpacks no more, or what we cannot decode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What the kernel takes without a word although it is hardly meant so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     #[serde(skip)]
     pub entries: Vec<InitrdEntry>,
 }
@@ -58,16 +62,17 @@ impl Packing {
         }
     }
 
+    /// By the first two bytes, as the kernel; an archive by the first.
     fn of(magic: &[u8]) -> Self {
         match magic {
-            [b'0', b'7', b'0', b'7', b'0', b'1' | b'2', ..] => Self::None,
-            [0x1f, 0x8b | 0x9e, ..] => Self::Gzip,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            [0x02, 0x21, 0x4c, 0x18, ..] => Self::Lz4Legacy,
-            [0x89, b'L', b'Z', b'O', ..] => Self::Lzo,
-            [0x5d, 0, 0, ..] => Self::Lzma,
-            [b'B', b'Z', b'h', ..] => Self::Bzip2,
+            [b'0', ..] => Self::None,
+            [0x1f, 0x8b | 0x9e] => Self::Gzip,
+            [0xfd, b'7'] => Self::Xz,
+            [0x28, 0xb5] => Self::Zstd,
+            [0x02, 0x21] => Self::Lz4Legacy,
+            [0x89, b'L'] => Self::Lzo,
+            [0x5d, 0] => Self::Lzma,
+            [b'B', b'Z'] => Self::Bzip2,
             _ => Self::Unknown,
         }
     }
@@ -80,18 +85,20 @@ impl Packing {
 pub fn read_initrd(file: impl Read, mut limits: Limits) -> std::io::Result<Vec<InitrdSegment>> {
     let mut input = Input::new(file);
     let mut segments: Vec<InitrdSegment> = Vec::new();
+    let mut links = Links::default();
     loop {
         input.skip_zeros()?;
         let offset = input.position();
         if let Some(last) = segments.last_mut() {
             last.packed = offset - last.offset;
         }
-        let magic = input.peek(6)?;
+        let magic = input.peek(2)?;
         if magic.is_empty() {
             return Ok(segments);
         }
         let compression = Packing::of(magic);
-        let mut segment = read_segment(&mut input, compression, offset, &mut limits);
+        let place = Place { offset, number: segments.len() as u64 };
+        let mut segment = read_segment(&mut input, compression, place, &mut limits, &mut links);
         let stopped = segment.problem.is_some();
         if stopped {
             // Where the next one would start is not known.
@@ -102,46 +109,96 @@ pub fn read_initrd(file: impl Read, mut limits: Limits) -> std::io::Result<Vec<I
     }
 }
 
+#[derive(Clone, Copy)]
+struct Place {
+    offset: u64,
+    number: u64,
+}
+
 fn read_segment<R: Read>(
     input: &mut Input<R>,
     compression: Packing,
-    offset: u64,
+    place: Place,
     limits: &mut Limits,
+    links: &mut Links,
 ) -> InitrdSegment {
-    let mut entries = Vec::new();
+    let Place { offset, number } = place;
+    let mut found = Found { limits, links, number, entries: Vec::new(), notes: Vec::new() };
     let result = match compression {
-        Packing::None if !offset.is_multiple_of(4) => {
-            Err(format!("a plain archive at byte {offset}, which is no multiple of 4: the kernel refuses it"))
-        }
-        Packing::None => read_archives(input, true, limits, &mut entries).map(|()| input.position() - offset),
-        Packing::Gzip => unpack(flate2::bufread::GzDecoder::new(input), limits, &mut entries),
-        Packing::Xz => match liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0) {
-            Ok(stream) => unpack(liblzma::bufread::XzDecoder::new_stream(input, stream), limits, &mut entries),
+        Packing::None if !offset.is_multiple_of(4) => Err(format!(
+            "invalid magic at start of compressed archive: a plain archive at byte {offset}, which is no multiple of 4"
+        )),
+        Packing::None => found.read_plain(input).map(|()| input.position() - offset),
+        Packing::Gzip => read_gzip(input, &mut found),
+        Packing::Xz => check_xz_header(input).and_then(|()| {
+            let stream = liblzma::stream::Stream::new_stream_decoder(MEMORY, 0).map_err(|e| e.to_string())?;
+            found.unpack(liblzma::bufread::XzDecoder::new_stream(input, stream))
+        }),
+        Packing::Lzma => match liblzma::stream::Stream::new_lzma_decoder(MEMORY) {
+            Ok(stream) => found.unpack(liblzma::bufread::XzDecoder::new_stream(input, stream)),
             Err(e) => Err(e.to_string()),
         },
         Packing::Zstd => match zstd::Decoder::with_buffer(input) {
-            Ok(decoder) => unpack(decoder.single_frame(), limits, &mut entries),
+            Ok(decoder) => found.unpack(decoder.single_frame()),
             Err(e) => Err(e.to_string()),
         },
-        Packing::Unknown => Err("neither a cpio archive nor a known compression".into()),
+        Packing::Unknown => Err("invalid magic at start of compressed archive".into()),
         other => Err(format!("{} is not decoded here: the rest is not listed", other.as_str())),
     };
+    let Found { entries, notes, .. } = found;
     let early_microcode =
         compression == Packing::None && entries.iter().any(|e| e.path.starts_with("kernel/x86/microcode/"));
     let (unpacked, problem) = match result {
         Ok(unpacked) => (unpacked, None),
         Err(problem) => (0, Some(problem)),
     };
-    InitrdSegment { offset, packed: 0, compression, unpacked, early_microcode, problem, entries }
+    InitrdSegment { offset, packed: 0, compression, unpacked, early_microcode, problem, notes, entries }
 }
 
-/// Reads a compressed stream to its end, so that the input stands behind it.
-fn unpack(decoder: impl Read, limits: &mut Limits, entries: &mut Vec<InitrdEntry>) -> Result<u64, String> {
-    let mut stream = Input::new(decoder);
-    read_archives(&mut stream, false, limits, entries)?;
-    match stream.fill_buf() {
-        Ok([]) => Ok(stream.position()),
-        Ok(_) => Err("bytes after the archive".into()),
-        Err(e) => Err(e.to_string()),
+/// What is read of a segment, whatever it is packed with.
+struct Found<'a> {
+    limits: &'a mut Limits,
+    links: &'a mut Links,
+    number: u64,
+    entries: Vec<InitrdEntry>,
+    notes: Vec<String>,
+}
+
+impl Found<'_> {
+    fn read_plain<R: Read>(&mut self, input: &mut Input<R>) -> Result<(), String> {
+        self.read(input, |reader| reader.read_plain())
     }
+
+    /// Reads a compressed stream to its end, so that the input stands behind it.
+    fn unpack(&mut self, decoder: impl Read) -> Result<u64, String> {
+        let mut stream = Input::new(decoder);
+        let is_first = self.number == 0;
+        self.read(&mut stream, |reader| reader.read_unpacked(is_first))?;
+        Ok(stream.position())
+    }
+
+    fn read<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        read: impl FnOnce(&mut Reader<'_, R>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (entries, notes) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.notes));
+        let (limits, links) = (&mut *self.limits, &mut *self.links);
+        let mut reader = Reader { input, limits, links, segment: self.number, entries, notes };
+        let outcome = read(&mut reader);
+        (self.entries, self.notes) = (reader.entries, reader.notes);
+        outcome
+    }
+}
+
+fn read_gzip<R: Read>(input: &mut Input<R>, found: &mut Found<'_>) -> Result<u64, String> {
+    skip_gzip_header(input)?;
+    let mut decoder = flate2::bufread::DeflateDecoder::new(&mut *input);
+    let mut summed = flate2::CrcReader::new(&mut decoder);
+    let unpacked = found.unpack(&mut summed)?;
+    let sum = summed.crc().sum();
+    if !skip_gzip_trailer(input, sum, unpacked)? {
+        found.notes.push("its checksum is wrong, at which the kernel does not look".into());
+    }
+    Ok(unpacked)
 }

@@ -3,6 +3,7 @@
 pub mod explain;
 pub mod initrd;
 pub mod newc;
+mod packed;
 pub mod report;
 mod stream;
 #[cfg(test)]

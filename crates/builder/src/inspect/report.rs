@@ -182,8 +182,12 @@ impl InitrdReport {
         let mut text = format!("{} in {} segments\n\n", mb(self.size), self.segments.len());
         let rows = self.segments.iter().enumerate().map(|(i, s)| {
             let SegmentReport { segment, files, content, .. } = s;
-            let note = if segment.early_microcode { "early microcode" } else { "" };
-            let note = segment.problem.as_deref().unwrap_or(note).to_string();
+            let microcode = segment.early_microcode.then_some("early microcode");
+            let notes: Vec<&str> = microcode
+                .into_iter()
+                .chain(segment.problem.as_deref())
+                .chain(segment.notes.iter().map(String::as_str))
+                .collect();
             vec![
                 i.to_string(),
                 segment.offset.to_string(),
@@ -192,7 +196,7 @@ impl InitrdReport {
                 mb(segment.unpacked),
                 mb(*content),
                 files.to_string(),
-                note,
+                notes.join("; "),
             ]
         });
         let header = ["segment", "offset", "compression", "packed", "unpacked", "content", "files", "note"];

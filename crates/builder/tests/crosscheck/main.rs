@@ -7,6 +7,7 @@ mod project;
 #[path = "../support/trees.rs"]
 mod trees;
 
+mod cpio;
 mod elf;
 mod kmod;
 mod modules;

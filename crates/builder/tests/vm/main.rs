@@ -44,6 +44,7 @@ mod container;
 mod control;
 mod damaged;
 mod hardware;
+mod initrd;
 mod interrupts;
 mod links;
 mod load;
