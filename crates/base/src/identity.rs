@@ -66,11 +66,14 @@ fn is_machine_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| Some(b) != first)
 }
 
-/// The lowest MAC address of an Ethernet interface that is a device, not software.
+/// The lowest MAC address of an Ethernet interface that is a device, not software. One that is in a bond has that of the
+/// bond for as long as it is, and keeps its own beside it.
 fn first_mac(net: &Path) -> Option<String> {
     let interfaces = fs::read_dir(net).ok()?.filter_map(|e| e.ok()).map(|e| e.path());
     let devices = interfaces.filter(|p| p.join("device").exists());
-    devices.filter_map(|p| fs::read_to_string(p.join("address")).ok()).map(|a| a.trim().to_string()).min()
+    let read = |path: PathBuf| Some(fs::read_to_string(path).ok()?.trim().to_string());
+    let own = |p: PathBuf| read(p.join("bonding_slave/perm_hwaddr")).or_else(|| read(p.join("address")));
+    devices.filter_map(own).filter(|mac| mac.bytes().any(|b| !b"0:".contains(&b))).min()
 }
 
 /// What tells the machine from others: its lowest MAC address, else its id.
@@ -104,8 +107,16 @@ mod tests {
         write("class/net/lo/address", "00:00:00:00:00:00\n");
         let by_mac = machine_id(&sys);
         assert_eq!(by_mac, machine_id(&sys));
+        write("class/net/eth2/address", "00:00:00:00:00:00\n");
+        write("class/net/eth2/device", "");
+        assert_eq!(by_mac, machine_id(&sys), "no driver has given it an address");
         write("class/net/eth0/device", "");
         assert_ne!(by_mac, machine_id(&sys), "the lower address decides");
+        let before = machine_id(&sys);
+        write("class/net/eth0/address", "52:54:00:12:34:57\n");
+        write("class/net/eth0/bonding_slave/perm_hwaddr", "52:54:00:12:34:56\n");
+        assert_eq!(machine_id(&sys), before, "in a bond all have one address");
+        write("class/net/eth0/address", "52:54:00:12:34:56\n");
         let by_mac = machine_id(&sys);
         for placeholder in ["00000000-0000-0000-0000-000000000000\n", "03000200-0400-0500-0006-000700080009\n", "x"] {
             write("class/dmi/id/product_uuid", placeholder);
@@ -116,7 +127,7 @@ mod tests {
         // Another machine with the same UUID.
         let (uuid, ours) = (machine_id(&sys), unshared_id(&sys));
         assert_eq!((ours.len(), unshared_id(&sys)), (32, ours.clone()));
-        write("class/net/eth0/address", "52:54:00:12:34:50\n");
+        write("class/net/eth1/address", "52:54:00:12:34:50\n");
         assert_eq!(machine_id(&sys), uuid);
         assert_ne!(unshared_id(&sys), ours);
         fs::remove_dir_all(sys).unwrap();
