@@ -121,9 +121,10 @@ impl Reader {
     }
 }
 
-/// All `ip=` of one device; without a name it is the node's own.
+/// All `ip=` of one device; without one it is the node's own.
 struct Group {
     device: Option<String>,
+    select: Option<Select>,
     params: Vec<IpParam>,
 }
 
@@ -141,8 +142,9 @@ pub fn plan(config: &Network, cmdline: &Cmdline) -> Result<Plan, PlanError> {
     let groups = groups(reader.ip_params(cmdline), cmdline.value("bootdev"));
     let mut interfaces = vec![primary(config, cmdline, groups.first(), &made, &mut reader)?];
     for group in groups.iter().skip(1) {
-        let select = select_one(group.device.as_deref().unwrap_or_default());
-        interfaces.push(from_params(&group.params, select, config.ipv6, &mut reader.notes));
+        if let Some(select) = group.select.clone() {
+            interfaces.push(from_params(&group.params, select, config.ipv6, &mut reader.notes));
+        }
     }
     for extra in &config.extra {
         let known = interfaces.iter().any(|known| known.select == select_one(&extra.interface));
@@ -185,26 +187,28 @@ fn name_server(text: &str) -> Result<IpAddr, WordError> {
 /// device are the node's own interface's: that is the one of `bootdev=` if it is named, else the first that is. The
 /// node's own comes first.
 fn groups(params: Vec<IpParam>, bootdev: Option<&str>) -> Vec<Group> {
-    let named =
-        |name: &str| params.iter().any(|param| param.device.as_deref().map(select_one) == Some(select_one(name)));
-    let first = params.iter().find_map(|param| param.device.clone());
-    let own = bootdev.filter(|name| named(name)).map(String::from).or(first);
+    let bootdev = bootdev.filter(|name| params.iter().any(|param| param.select() == Some(select_one(name))));
+    let own = bootdev.map(String::from).or_else(|| params.iter().find_map(|param| param.device.clone()));
     let mut groups: Vec<Group> = Vec::new();
-    for param in params {
-        let device = param.device.clone().or(own.clone());
-        let meant = device.as_deref().map(select_one);
-        match groups.iter_mut().find(|group| group.device.as_deref().map(select_one) == meant) {
+    for mut param in params {
+        param.device = param.device.or_else(|| own.clone());
+        let select = param.select();
+        match groups.iter_mut().find(|group| group.select == select) {
             Some(group) => group.params.push(param),
-            None => groups.push(Group { device, params: vec![param] }),
+            None => groups.push(Group { device: param.device.clone(), select, params: vec![param] }),
         }
     }
-    let is_own = |group: &Group| group.device.as_deref().map(select_one) == own.as_deref().map(select_one);
-    let at = groups.iter().position(is_own).unwrap_or(0);
-    if at > 0 {
-        let group = groups.remove(at);
-        groups.insert(0, group);
+    let own = own.as_deref().map(select_one);
+    if let Some(at) = groups.iter().position(|group| group.select == own) {
+        groups[..=at].rotate_right(1);
     }
     groups
+}
+
+impl IpParam {
+    fn select(&self) -> Option<Select> {
+        self.device.as_deref().map(select_one)
+    }
 }
 
 fn primary(
