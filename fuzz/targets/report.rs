@@ -2,15 +2,18 @@
 #![no_main]
 
 use bootwright::chain::Index;
-use bootwright::serve::state::State;
+use bootwright::serve::state::{State, Told};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(told) = Told::parse(bytes) else { return };
     let (from, now) = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), Instant::now());
     let mut state = State::new(&Index { schema: 1, nodes: vec![], report: None });
-    let taken = state.reported(bytes, from, now);
+    assert!(state.reported(told, from, now).is_ok());
     let views = state.views(now);
-    assert_eq!(views.len(), usize::from(taken.is_ok()));
-    assert!(serde_json::to_string(&views).is_ok());
+    assert_eq!(views.len(), 1);
+    let text = serde_json::to_string(&views).unwrap();
+    assert!(text.len() < 64 << 10, "{} bytes are shown", text.len());
+    assert!(!text.chars().any(char::is_control));
 });

@@ -1,7 +1,13 @@
 //! `bootwright serve`: files, reports, the page, dnsmasq, and the end.
 
+#[path = "serve/hostile.rs"]
+mod hostile;
 #[path = "support/need.rs"]
 mod need;
+#[path = "serve/odd.rs"]
+mod odd;
+#[path = "serve/outside.rs"]
+mod outside;
 #[path = "support/serve.rs"]
 mod serve;
 
@@ -9,6 +15,7 @@ use need::have;
 use serde_json::json;
 use serve::Serve;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -33,6 +40,11 @@ fn lab() -> TempDir {
     std::fs::write(image.join("manifest.json"), manifest.to_string()).unwrap();
     std::fs::write(image.join("vmlinuz"), "0123456789").unwrap();
     std::fs::write(dir.path().join("nodes.toml"), NODES).unwrap();
+    // The tree of an NFS root, with a link that means the node's own `/run`.
+    std::fs::create_dir(image.join("root")).unwrap();
+    std::fs::write(image.join("root/secret"), "secret").unwrap();
+    std::fs::write(dir.path().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink(dir.path(), image.join("root/run")).unwrap();
     dir
 }
 
@@ -76,8 +88,7 @@ fn files_reports_and_the_page() {
     let policy = "Content-Security-Policy: default-src 'none'";
     assert!(page.contains("<h1>bootwright</h1>") && page.contains(policy), "{page}");
     assert!(!page.contains("http://") && !page.contains("https://"), "the page needs nothing from elsewhere");
-    let log = serve.log();
-    assert!(log.contains("127.0.0.1 GET /worker/vmlinuz (bytes=2-4) 206 3\n"), "{log}");
+    let log = serve.wait_for_log("127.0.0.1 GET /worker/vmlinuz (bytes=2-4) 206 3\n");
     assert!(!log.contains("status.json"), "the page's own questions are no news: {log}");
     assert_eq!(interrupt(&mut serve), Some(0), "{}", serve.log());
 }
@@ -107,7 +118,7 @@ fn a_port_that_is_taken_is_told() {
     assert!(said.contains(&format!("cannot listen on {listen}")) && said.contains("take another port"), "{said}");
 }
 
-/// The page in a browser: what its script makes of the status.
+/// The page in a browser: what its script makes of the status, also of what no honest node sends.
 #[test]
 fn the_page_shows_nodes_in_a_browser() {
     if !have(&["chromium"]) {
@@ -116,16 +127,41 @@ fn the_page_shows_nodes_in_a_browser() {
     let lab = lab();
     let serve = Serve::start(lab.path(), &["-v"]);
     serve.ask("POST /report HTTP/1.1", &report("<b>no luck</b>"));
+    let hostile = odd::hostile();
+    for (i, (_, body)) in hostile.iter().enumerate() {
+        let body = body.replace("00:00:01", &format!("00:01:{i:02x}"));
+        assert!(serve.ask("POST /report HTTP/1.1", &body).starts_with("HTTP/1.1 204"), "{body:.200}");
+    }
     let url = format!("http://127.0.0.1:{}/", serve.port);
-    let mut command = assert_cmd::Command::new("chromium");
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom", &url]);
-    let output = command.timeout(Duration::from_secs(120)).output().unwrap();
-    let page = String::from_utf8_lossy(&output.stdout);
-    assert!(page.contains("1 image, 1 node: 0 up, 1 failed"), "{page}");
+    let page = browse(&["--virtual-time-budget=3000", "--dump-dom", &url]);
+    let nodes = 1 + hostile.len();
+    assert!(page.contains(&format!("1 image, {nodes} nodes: 0 up, 1 failed")), "{page}");
+    assert!(page.contains("role=\"alert\" hidden"), "nothing stops its script: {page}");
     assert!(page.contains("&lt;b&gt;no luck&lt;/b&gt;"), "text stays text: {page}");
-    assert!(page.contains(">root: &lt;b&gt;"), "{page}");
+    assert!(page.contains(">root</bdi>: <bdi>&lt;b&gt;"), "{page}");
+    let rows = page.split("<tbody").nth(1).and_then(|rest| rest.split("</tbody>").next()).unwrap_or_default();
+    assert_eq!(rows.matches("<tr>").count(), nodes, "{rows}");
+    for made in ["<script", "<img", "<b>", "<iframe", "\u{202e}", "\u{1b}"] {
+        assert!(!rows.contains(made), "{made:?}: {rows}");
+    }
     let asked = serve.log().matches("GET /status.json 200").count();
     assert!(asked > 1, "the page renews itself, and asked {asked} times");
+    // For people: what it looks like.
+    for (name, scheme) in [("dark", 0), ("light", 1)] {
+        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
+        let _ = std::fs::remove_file(&to);
+        let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+        let shot = format!("--screenshot={}", to.display());
+        browse(&["--virtual-time-budget=3000", "--window-size=1280,1400", &scheme, &shot, &url]);
+        assert!(std::fs::metadata(&to).is_ok_and(|file| file.len() > 10_000), "{}", to.display());
+    }
+}
+
+fn browse(args: &[&str]) -> String {
+    let mut command = assert_cmd::Command::new("chromium");
+    command.args(["--headless", "--no-sandbox", "--disable-gpu"]).args(args);
+    let output = command.timeout(Duration::from_secs(120)).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A network of its own, with a machine's side and a server's side: proxyDHCP and DHCP need interfaces and root's ports.
@@ -220,8 +256,18 @@ fn check_loaders(pid: u32, lab: &TempDir) {
         let said = inside(&[&client[..], machine].concat());
         assert!(said.ends_with(expected), "{machine:?}: {said}");
     }
-    inside(&["tftp", "-g", "-r", "undionly.kpxe", "-l", "loaded", "192.0.2.1"]);
-    assert_eq!(std::fs::read_to_string(lab.path().join("loaded")).unwrap(), "undionly.kpxe");
+    let fetch = |path: &str| {
+        let to = lab.path().join("loaded");
+        let _ = std::fs::remove_file(&to);
+        inside(&["tftp", "-g", "-r", path, "-l", "loaded", "192.0.2.1"]);
+        std::fs::read_to_string(to).unwrap_or_default()
+    };
+    assert_eq!(fetch("undionly.kpxe"), "undionly.kpxe");
+    assert_eq!(fetch("worker/vmlinuz"), "0123456789");
+    assert!(fetch("boot/boot.ipxe").starts_with("#!ipxe"));
+    for path in ["worker/manifest.json", "worker/root/secret", "worker/root/run/secret", "boot/chain.json"] {
+        assert_eq!(fetch(path), "", "{path}");
+    }
 }
 
 /// dnsmasq changes its user, which a namespace of a mere user forbids; containers often forbid namespaces at all.

@@ -36,6 +36,7 @@ use crate::emit::{Readers, Staging};
 use crate::nodes::Nodes;
 use crate::ui::Ui;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Folder below `out/`.
@@ -63,6 +64,9 @@ pub struct IndexNode {
     pub macs: Vec<String>,
     pub uuid: Option<String>,
     pub image: String,
+    /// The one that nodes.toml gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 /// What was written.
@@ -102,5 +106,6 @@ fn index_node(entry: &NodeEntry<'_>) -> IndexNode {
         macs: entry.node.macs.iter().map(ToString::to_string).collect(),
         uuid: entry.node.uuid.clone(),
         image: entry.node.image.clone(),
+        address: entry.node.address.map(|address| address.ip),
     }
 }

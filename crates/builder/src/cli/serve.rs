@@ -2,7 +2,7 @@
 
 use super::boot::ChainArgs;
 use crate::error::Failure;
-use crate::nodes::{Dhcp, Nodes};
+use crate::nodes::{Dhcp, Nodes, is_dhcp_range, is_interface};
 use crate::serve::{LOADERS_PLACE, ServeOptions, serve};
 use crate::ui::Ui;
 use clap::Args;
@@ -18,13 +18,13 @@ pub struct ServeArgs {
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// Interface of the machines' network: dnsmasq answers on it [default: as nodes.toml says]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = parse_interface)]
     pub interface: Option<String>,
     /// Tell machines how to boot, beside the DHCP server of that network (proxyDHCP); needs root
     #[arg(long, value_name = "NETWORK", conflicts_with = "dhcp_range")]
     pub proxy: Option<Ipv4Addr>,
     /// Be the network's DHCP server: FIRST,LAST[,NETMASK][,LEASE]; needs root
-    #[arg(long, value_name = "RANGE")]
+    #[arg(long, value_name = "RANGE", value_parser = parse_range)]
     pub dhcp_range: Option<String>,
     /// Folder with iPXE's undionly.kpxe and ipxe.efi
     #[arg(long, value_name = "DIR", default_value = LOADERS_PLACE)]
@@ -55,6 +55,20 @@ pub fn run(args: &ServeArgs, ui: Ui) -> Result<(), Failure> {
         dhcp: may_answer_dhcp(&nodes, &ui)?,
     };
     Ok(serve(&options, &nodes, &written, ui)?)
+}
+
+fn parse_interface(name: &str) -> Result<String, String> {
+    match is_interface(name) {
+        true => Ok(name.into()),
+        false => Err("not the name of a network interface".into()),
+    }
+}
+
+fn parse_range(range: &str) -> Result<String, String> {
+    match is_dhcp_range(range) {
+        true => Ok(range.into()),
+        false => Err("not FIRST,LAST[,NETMASK][,LEASE], such as 192.0.2.100,192.0.2.199,12h".into()),
+    }
 }
 
 /// Ports 67 and 69 are root's.

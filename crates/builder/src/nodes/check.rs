@@ -1,7 +1,10 @@
 //! Reads and checks `nodes.toml`. Every problem is reported at once, with line and column.
 
 use super::file::{DefaultsFile, MenuFile, NodeFile, NodesFile, ServerFile};
-use super::values::{is_hostname, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid, root_mode};
+use super::values::{
+    is_dhcp_range, is_hostname, is_interface, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid,
+    root_mode,
+};
 use super::{Address, Dhcp, Mac, Menu, Node, Nodes, NodesError, Server};
 use crate::local::{Modes, is_in_overlay, parse_stated};
 use crate::recipe::file::{OneOrMany, Scalar};
@@ -125,17 +128,14 @@ impl Check<'_> {
             self.value(node.at_of("url"), text, parse_server_url(text), expected, "http://192.0.2.1:8080")
         });
         if let Some(name) = &file.interface {
-            // IFNAMSIZ of linux/if.h is 16 with the NUL.
-            let good = !name.is_empty()
-                && name.len() < 16
-                && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b',');
-            self.value(node.at_of("interface"), name, good.then_some(()), "a network interface", "eth0");
+            let good = is_interface(name).then_some(());
+            self.value(node.at_of("interface"), name, good, "a network interface", "eth0");
         }
         let proxy = file.proxy.as_ref().and_then(|text| {
             self.value(node.at_of("proxy"), text, text.parse::<Ipv4Addr>().ok(), "an IPv4 address", "192.0.2.0")
         });
         let range = file.dhcp_range.filter(|text| {
-            let good = parse_range(text);
+            let good = is_dhcp_range(text).then_some(());
             self.value(node.at_of("dhcp_range"), text, good, "a range of addresses", "192.0.2.100,192.0.2.199,12h")
                 .is_some()
         });
@@ -444,22 +444,4 @@ fn each(node: &Toml, key: &str, value: Option<&OneOrMany>) -> Vec<(At, String)> 
             list.iter().enumerate().map(|(i, text)| (node.at_item(key, i), text.clone())).collect()
         }
     }
-}
-
-/// `FIRST,LAST[,NETMASK][,LEASE]`, of dnsmasq(8), `--dhcp-range`.
-fn parse_range(text: &str) -> Option<()> {
-    let mut fields = text.split(',');
-    let (first, last) = (fields.next()?.parse::<Ipv4Addr>().ok()?, fields.next()?.parse::<Ipv4Addr>().ok()?);
-    let rest: Vec<&str> = fields.collect();
-    let lease = |text: &str| {
-        let digits = text.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or(text);
-        text == "infinite" || digits.parse::<u32>().is_ok()
-    };
-    let good = match rest[..] {
-        [] => true,
-        [one] => one.parse::<Ipv4Addr>().is_ok() || lease(one),
-        [mask, time] => mask.parse::<Ipv4Addr>().is_ok() && lease(time),
-        _ => false,
-    };
-    (first <= last && good).then_some(())
 }

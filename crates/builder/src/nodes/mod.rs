@@ -9,7 +9,7 @@ mod values;
 
 pub use check::{load_nodes, nodes_schema, parse_nodes_text};
 pub use error::NodesError;
-pub use values::{Mac, parse_mac, parse_server_url, parse_uuid};
+pub use values::{Mac, is_dhcp_range, is_interface, parse_mac, parse_server_url, parse_uuid};
 
 use crate::local::Modes;
 use crate::recipe::{Origin, VarValue};

@@ -3,7 +3,7 @@
 use super::Address;
 use crate::recipe::RootMode;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The MAC address of a network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,31 @@ pub fn is_kernel_word(word: &str) -> bool {
         && !word.contains(['"', '\'', '$', '|', '&', '\\', ';'])
 }
 
+/// A name that the kernel gives a network interface: at most 15 bytes (IFNAMSIZ of linux/if.h), of those that stand for themselves in
+/// dnsmasq's configuration.
+pub fn is_interface(name: &str) -> bool {
+    !name.is_empty() && name.len() < 16 && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b',')
+}
+
+/// `FIRST,LAST[,NETMASK][,LEASE]`, of dnsmasq(8), `--dhcp-range`.
+pub fn is_dhcp_range(text: &str) -> bool {
+    let fields: Vec<&str> = text.split(',').collect();
+    let ip = |text: &str| text.parse::<Ipv4Addr>().ok();
+    let lease = |text: &str| {
+        let digits = text.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or(text);
+        text == "infinite" || digits.parse::<u32>().is_ok()
+    };
+    let [first, last, rest @ ..] = &fields[..] else { return false };
+    let in_order = matches!((ip(first), ip(last)), (Some(first), Some(last)) if first <= last);
+    in_order
+        && match rest {
+            [] => true,
+            [one] => ip(one).is_some() || lease(one),
+            [mask, time] => ip(mask).is_some() && lease(time),
+            _ => false,
+        }
+}
+
 /// `http://HOST[:PORT][/path]`, without what stands at its end; loaders of firmware know no TLS.
 pub fn parse_server_url(text: &str) -> Option<String> {
     let rest = text.strip_prefix("http://")?.trim_end_matches('/');
@@ -137,6 +162,26 @@ mod tests {
             assert_eq!(is_hostname(text), good, "{text}");
         }
         assert!(!is_hostname(&"n".repeat(64)) && is_hostname(&format!("{}.x", "n".repeat(62))));
+    }
+
+    #[test]
+    fn what_stands_in_the_configuration_of_dnsmasq() {
+        for (name, good) in [("eth0", true), ("br-lab.7", true), ("", false), ("sixteen-bytes-xx", false)] {
+            assert_eq!(is_interface(name), good, "{name}");
+        }
+        assert!(["eth0\ndhcp-script=/x", "e h", "a/b", "a,b"].iter().all(|name| !is_interface(name)));
+        for good in ["192.0.2.1,192.0.2.9", "192.0.2.1,192.0.2.9,12h", "192.0.2.1,192.0.2.9,255.255.255.0,infinite"] {
+            assert!(is_dhcp_range(good), "{good}");
+        }
+        for bad in [
+            "",
+            "192.0.2.9,192.0.2.1",
+            "192.0.2.1,192.0.2.9,12h\ndhcp-script=/x",
+            "set:x,192.0.2.1",
+            "192.0.2.1,192.0.2.9,1,2,3",
+        ] {
+            assert!(!is_dhcp_range(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! dnsmasq as a child: DHCP or proxyDHCP, and TFTP, with the configuration of the boot chain.
 
 use super::ServeError;
-use crate::chain::LOADERS;
+use super::http::Folder;
+use super::log::{Log, Weight};
+use super::text::shown;
+use super::tftp::TftpRoot;
 use crate::interrupt::Group;
-use crate::ui::Ui;
 use std::ffi::OsString;
-use std::fs::Permissions;
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use tempfile::TempDir;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// Transfers by TFTP at the same time: a rack that starts; dnsmasq's own number is 50.
+const TRANSFERS: u32 = 500;
+/// Bytes of a line of dnsmasq's; what a machine sends may stand in it.
+const LINE: u64 = 1000;
+/// Lines of dnsmasq's that wait to be said.
+const LINES: usize = 1000;
 
 /// Runs the command that it is given, and kills the whole group when standard input is closed: as long as this process lives, nobody
 /// closes the other end. The kernel's own signal for that (PR_SET_PDEATHSIG) does not reach dnsmasq, which changes its user.
@@ -29,74 +35,59 @@ pub struct Dnsmasq {
     group: Group,
     lines: Receiver<String>,
     last: String,
-    _tftp: TempDir,
+    tftp: TftpRoot,
 }
 
 impl Dnsmasq {
-    /// Starts it with `config`. TFTP serves iPXE from `loaders`, and all that is in `out`.
-    pub fn start(config: &Path, out: &Path, loaders: &Path) -> Result<Self, ServeError> {
-        let tftp = tftp_root(out, loaders)?;
+    /// Starts it with `config`. TFTP serves iPXE from `loaders`, and what is for machines in `folder`.
+    pub fn start(config: &Path, folder: &Folder, loaders: &Path) -> Result<Self, ServeError> {
+        let tftp = TftpRoot::new(folder.clone(), loaders)?;
         let program = find().ok_or(ServeError::NoDnsmasq { cause: ErrorKind::NotFound.into() })?;
         let mut command = Command::new("sh");
         command.args(["-c", GUARD, "sh"]).arg(program);
         command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--leasefile-ro", "--pid-file="]);
         command.arg(format!("--conf-file={}", config.display())).arg("--enable-tftp");
-        command.arg(format!("--tftp-root={}", tftp.path().display()));
+        command.arg(format!("--tftp-root={}", tftp.path().display())).arg(format!("--tftp-max={TRANSFERS}"));
         // Whoever holds the child holds the other end of its standard input.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut group = Group::spawn(&mut command).map_err(|cause| ServeError::NoDnsmasq { cause })?;
         let stderr = group.child().stderr.take().expect("standard error was set to a pipe");
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Self { group, lines, last: String::new(), _tftp: tftp })
+        let (sender, lines) = sync_channel(LINES);
+        std::thread::spawn(move || pass_on(stderr, &sender));
+        Ok(Self { group, lines, last: String::new(), tftp })
     }
 
     /// Passes on what it said; an error when it has ended.
-    pub fn check(&mut self, ui: &Ui) -> Result<(), ServeError> {
+    pub fn check(&mut self, log: &Log) -> Result<(), ServeError> {
         let ended = self.group.child().try_wait().ok().flatten();
         for line in self.lines.try_iter() {
-            ui.say(&line);
+            log.say(Weight::Line, line.clone());
             self.last = line;
         }
-        match ended {
-            Some(status) => Err(ServeError::DnsmasqEnded { status: status.to_string(), said: self.last.clone() }),
-            None => Ok(()),
+        if let Some(status) = ended {
+            return Err(ServeError::DnsmasqEnded { status: status.to_string(), said: self.last.clone() });
         }
+        self.tftp.renew()
     }
 }
 
-/// A folder of links that dnsmasq's own user may read.
-fn tftp_root(out: &Path, loaders: &Path) -> Result<TempDir, ServeError> {
-    let io = |action, path: &Path, cause| ServeError::Io { action, path: path.into(), cause };
-    let dir = tempfile::tempdir().map_err(|cause| io("make", &std::env::temp_dir(), cause))?;
-    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))
-        .map_err(|cause| io("make", dir.path(), cause))?;
-    let link = |from: &Path, name: &std::ffi::OsStr| {
-        let from = std::path::absolute(from).map_err(|cause| io("find", from, cause))?;
-        let to = dir.path().join(name);
-        symlink(&from, &to).map_err(|cause| io("make", &to, cause))
-    };
-    for name in LOADERS {
-        let path = loaders.join(name);
-        if !path.is_file() {
-            return Err(ServeError::NoLoader { path });
+/// Reads lines until the end: a pipe that is not read holds dnsmasq up. What finds no room is dropped.
+fn pass_on(stderr: impl Read, lines: &SyncSender<String>) {
+    let mut stderr = BufReader::new(stderr);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        // A longer line comes in pieces.
+        match stderr.by_ref().take(LINE).read_until(b'\n', &mut bytes) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
         }
-        link(&path, name.as_ref())?;
-    }
-    for entry in std::fs::read_dir(out).map_err(|cause| io("read", out, cause))? {
-        let entry = entry.map_err(|cause| io("read", out, cause))?;
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !hidden && entry.path().is_dir() {
-            link(&entry.path(), &entry.file_name())?;
+        let line = String::from_utf8_lossy(&bytes);
+        let line = shown(line.trim_end_matches(['\n', '\r']), bytes.len()).into_owned();
+        if let Err(TrySendError::Disconnected(_)) = lines.try_send(line) {
+            return;
         }
     }
-    Ok(dir)
 }
 
 /// Debian has dnsmasq in a folder that is not on everybody's path.
@@ -104,4 +95,21 @@ fn find() -> Option<PathBuf> {
     let mut path: OsString = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");
     std::env::split_paths(&path).map(|dir| dir.join("dnsmasq")).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_to_the_end_whatever_stands_in_them() {
+        let (sender, lines) = sync_channel(LINES);
+        let said = [&b"one\nfile \xff\x1b[2J\x9b not found\r\n"[..], &[b'x'; 2500], b"\nlast"].concat();
+        pass_on(&said[..], &sender);
+        drop(sender);
+        let lines: Vec<String> = lines.iter().collect();
+        assert_eq!(lines[..2], ["one", "file \u{fffd}\u{fffd}[2J\u{fffd} not found"]);
+        assert_eq!(lines.last().unwrap(), "last");
+        assert!(lines.iter().all(|line| line.len() <= LINE as usize));
+    }
 }

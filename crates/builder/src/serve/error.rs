@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub enum ServeError {
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: SocketAddr, cause: std::io::Error },
+    #[error("cannot serve `{}`: {cause}", path.display())]
+    Folder { path: PathBuf, cause: std::io::Error },
     #[error("cannot watch for signals: {cause}")]
     Signals { cause: std::io::Error },
     #[error("`{}` is missing, which machines are given by TFTP", path.display())]
@@ -31,6 +33,10 @@ impl ServeError {
             Self::Listen { .. } => {
                 "take an address of this machine, and a port that you may open, with --listen ADDRESS:PORT"
             }
+            Self::Folder { cause, .. } if cause.kind() == std::io::ErrorKind::Unsupported => {
+                "it keeps links from leading out of the folder: Linux has it since 5.6; another web server may serve the folder"
+            }
+            Self::Folder { .. } => "check the path and its permissions",
             Self::Signals { .. } => "this should not happen: report it with the output of `bootwright doctor`",
             Self::NoLoader { .. } => "install iPXE (Debian: `apt-get install ipxe`), or name its folder with --loaders",
             Self::Io { .. } => "check the path, its permissions and the free space",

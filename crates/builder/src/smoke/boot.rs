@@ -9,7 +9,7 @@ use super::qmp::Qmp;
 use super::{Engine, Reached, SmokeError, SmokeOptions, SmokeReport, Via, junit, netboot, ssh};
 use crate::interrupt::Interrupts;
 use crate::recipe::Expectation;
-use crate::serve::{Fetch, HttpServer};
+use crate::serve::{Fetch, Folder, HttpServer, Shelf};
 use crate::ui::{Task, Ui};
 use std::io::Write;
 use std::path::Path;
@@ -337,7 +337,8 @@ fn serve(image_dir: &Path, log: &Path) -> Result<HttpServer, SmokeError> {
         // The log is for people: a full disk must not stop the boot.
         let _ = log.write_all(format!("{fetch}\n").as_bytes());
     };
-    HttpServer::start(image_dir, Arc::new(on_fetch)).map_err(|cause| SmokeError::Server { cause })
+    HttpServer::start(Folder::new(image_dir, Shelf::Image), Arc::new(on_fetch))
+        .map_err(|cause| SmokeError::Server { cause })
 }
 
 fn round_ms(s: f64) -> f64 {

@@ -58,6 +58,9 @@ impl SmokeError {
             Self::Kvm { .. } => "use --accel tcg, or auto".into(),
             Self::Io { .. } => "check the path, its permissions and the free space".into(),
             Self::Qmp { .. } => "try again; `qemu.log` in the smoke folder holds what QEMU said".into(),
+            Self::Server { cause } if cause.kind() == std::io::ErrorKind::Unsupported => {
+                "it keeps links from leading out of the image's folder: Linux has it since 5.6".into()
+            }
             Self::Server { .. } => "check that ports on 127.0.0.1 can be opened".into(),
             Self::Signals { .. } => "this should not happen: report it with the output of `bootwright doctor`".into(),
             Self::Junit { .. } => "this should not happen: report it with the console log".into(),

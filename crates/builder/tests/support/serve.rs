@@ -21,7 +21,9 @@ impl Serve {
         // Free a moment ago: nothing else on this machine asks for this one.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let (listen, url) = (format!("127.0.0.1:{port}"), format!("http://10.0.2.2:{port}"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        // A process may open 1024 files unless it asks for more, as a login shell has it; tests that are many clients need more.
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -S -n 1024 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bootwright")]);
         command.current_dir(dir).args(["serve", "--listen", &listen, "--url", &url]).args(args);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -44,6 +46,17 @@ impl Serve {
     /// What it said so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What it said, once `text` is in it.
+    #[allow(dead_code, reason = "not every test waits for it")]
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no `{text}` in {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.log()
     }
 
     /// One request, with the lines of its head; the whole answer.
