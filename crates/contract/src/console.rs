@@ -12,6 +12,7 @@
 //! bootwright: 40.100 down poweroff
 //! ```
 
+mod plain;
 pub mod untangle;
 
 use serde::{Deserialize, Serialize};

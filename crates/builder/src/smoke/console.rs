@@ -66,21 +66,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes the next console line, without its line end.
+    /// Takes the next console line, plain and whole.
     pub fn feed(&mut self, line: &str) -> News {
-        let line = plain_text(line);
         if line.is_empty() {
             return News::None;
         }
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }
-        self.tail.push_back(line.clone());
-        if let Some(told) = parse_line(&line) {
+        self.tail.push_back(line.into());
+        if let Some(told) = parse_line(line) {
             return self.feed_event(told.event, told.uptime_s);
         }
         self.kernel_started |= line.contains("Linux version ");
-        match parse_kernel_trouble(&line).or_else(|| self.parse_loader_trouble(&line)) {
+        match parse_kernel_trouble(line).or_else(|| self.parse_loader_trouble(line)) {
             Some(trouble) => News::Trouble(trouble),
             None => News::None,
         }
@@ -195,25 +194,6 @@ fn parse_kernel_trouble(line: &str) -> Option<Trouble> {
         return Some(Trouble::OutOfMemory { line: line.into() });
     }
     after("Kernel panic - not syncing:").map(|line| Trouble::Panic { line })
-}
-
-/// Drops terminal control sequences (ECMA-48 CSI) and other control characters: firmware and iPXE draw on the console.
-pub fn plain_text(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\x1b' {
-            if chars.peek() == Some(&'[') {
-                chars.next();
-                chars.by_ref().find(|c| ('@'..='~').contains(c));
-            } else {
-                chars.next();
-            }
-        } else if !c.is_control() || c == '\t' {
-            out.push(c);
-        }
-    }
-    out.trim_end().to_string()
 }
 
 #[cfg(test)]

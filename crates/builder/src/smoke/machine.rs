@@ -1,7 +1,6 @@
 //! A running QEMU: started so that it never outlives this process, ended on drop.
 
 use super::SmokeError;
-use super::console::plain_text;
 use super::qmp::Qmp;
 use crate::interrupt;
 use bootwright_contract::console::untangle::Untangler;
@@ -124,7 +123,7 @@ fn read_console(stdout: impl Read, mut log: std::fs::File, sender: &Sender<Outpu
         }
         // The log is for people: a full disk must not stop the boot from being watched.
         let _ = log.write_all(&line);
-        let whole = untangler.feed(&plain_text(&String::from_utf8_lossy(&line)));
+        let whole = untangler.feed(&String::from_utf8_lossy(&line));
         if whole.into_iter().any(|line| sender.send(Output::Line(line)).is_err()) {
             break;
         }

@@ -1,4 +1,4 @@
-//! Puts together again what the kernel's lines have cut.
+//! The one reader of consoles: puts together again what the kernel's lines have cut, and drops what loaders draw.
 //!
 //! A serial port takes what programs write a few bytes at a time, and the kernel sends a line of its own whole, in between
 //! (Linux, `serial8250_console_write` in drivers/tty/serial/8250/8250_port.c):
@@ -9,6 +9,7 @@
 //! ```
 
 use super::PREFIX;
+use super::plain::plain_text;
 
 /// Takes a console's lines one by one; gives each that is whole.
 #[derive(Debug, Default)]
@@ -18,16 +19,17 @@ pub struct Untangler {
 }
 
 impl Untangler {
-    /// The lines that are whole with this one, without their ends.
+    /// The lines that are whole with this one, plain and without their ends.
     pub fn feed(&mut self, line: &str) -> Vec<String> {
-        match find_stamp(line) {
+        let line = plain_text(line);
+        match find_stamp(&line) {
             Some(at) => {
                 self.head.push_str(&line[..at]);
                 vec![line[at..].into()]
             }
             // It was whole, but for its end.
-            None if line.starts_with(PREFIX) => self.end().into_iter().chain([line.into()]).collect(),
-            None => vec![std::mem::take(&mut self.head) + line],
+            None if line.starts_with(PREFIX) => self.end().into_iter().chain([line]).collect(),
+            None => vec![std::mem::take(&mut self.head) + &line],
         }
     }
 
@@ -79,6 +81,18 @@ mod tests {
             let (second, last) = rest.split_at(rest.len() / 2);
             let text = format!("{head}{one}\n{second}{two}\n{last}\n{next}\n");
             assert_eq!(untangle(&text).replace("\n\n", "\n"), format!("{one}\n{two}\n{said}\n{next}\n"), "cut at {at}");
+        }
+    }
+
+    /// A loader that sets its cursor does so anywhere: within PID1's words, within the kernel's stamp, before a rest.
+    #[test]
+    fn a_line_is_whole_wherever_a_loader_set_its_cursor() {
+        let (one, said) = ("[    2.120000] EXT4-fs (sda): mounted", "bootwright: 2.120 this is n1");
+        let text = format!("{said}\r\nbootwright: 2.1{one}\r\n30 root is done\r\n");
+        let plain = format!("{said}\n{one}\nbootwright: 2.130 root is done\n");
+        for at in 0..text.len() {
+            let (head, rest) = text.split_at(at);
+            assert_eq!(untangle(&format!("{head}\x1b[25;02H{rest}")), plain, "at {at}");
         }
     }
 

@@ -97,9 +97,3 @@ fn the_stage_names_what_hangs() {
         assert_eq!(feed_all(lines).0.stage(), stage);
     }
 }
-
-#[test]
-fn control_sequences_are_dropped() {
-    assert_eq!(plain_text("\x1b[2J\x1b[1;37mSeaBIOS\x1b[0m (1)\x1bc\x07\r"), "SeaBIOS (1)");
-    assert_eq!(plain_text("a\x1b"), "a");
-}
