@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test build lint fuzz bench soak setup-image setup-test
+.PHONY: help image test test-workspace test-ram-pid1 build lint fuzz bench soak setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,11 +15,16 @@ image: setup-image build ## Set up what is missing, build RECIPE (worker) into O
 	$(BOOTWRIGHT) build --recipe $(RECIPE) --out $(OUT)
 	$(BOOTWRIGHT) smoke --recipe $(RECIPE) --out $(OUT)
 
+# A suite that fails keeps none behind it from being run: `make test` fails at the end.
 test: setup-test lint ## Set up what is missing and run all tests, those in virtual machines too
-	cargo test --workspace --locked
+	$(MAKE) --no-print-directory --keep-going test-workspace test-ram-pid1 fuzz
+
+test-workspace:
+	cargo test --workspace --locked --no-fail-fast
+
 # PID1 as images without network roots have it. Its tests mostly wait.
-	cargo test --locked --package bootwright-init --no-default-features -- --test-threads 16
-	fuzz/run
+test-ram-pid1:
+	cargo test --locked --no-fail-fast --package bootwright-init --no-default-features -- --test-threads 16
 
 build: ## Build the tool, with PID1 in it
 	cargo build --release --locked
