@@ -96,15 +96,15 @@ if [ "$go" = none ]; then
     go=$go_dir/bin/go
 fi
 
-# Programs for the tests that no Debian package has (crates/builder/tests/programs).
+# Programs for the tests that no Debian package has (crates/testkit/programs/go.mod).
 if [ "$goal" = test ]; then
-    programs=$(cd "$(dirname "$0")/../crates/builder/tests/programs" && pwd)
+    programs=$(cd "$(dirname "$0")/../crates/testkit/programs" && pwd)
     programs_dir=$data_dir/test-programs
     if [ ! -x "$programs_dir/matchbox" ] || [ ! -e "$programs_dir/ipxe.efi" ] || [ "$programs/go.sum" -nt "$programs_dir/matchbox" ]; then
         say "building matchbox and fetching an iPXE that verifies signatures into $programs_dir"
         mkdir -p "$programs_dir"
         fetch() { "$go" -C "$programs" mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }
-        ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of crates/builder/tests/programs/go.mod"
+        ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of crates/testkit/programs/go.mod"
         install -m 644 "$ipxe/binary/ipxe.efi" "$programs_dir/ipxe.efi"
         CGO_ENABLED=0 "$go" -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
     fi

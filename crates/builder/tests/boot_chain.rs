@@ -1,13 +1,6 @@
 //! What `bootwright boot` writes, checked by the programs that read it.
 
-#[path = "support/need.rs"]
-mod need;
-#[path = "support/programs.rs"]
-mod programs;
-
 use assert_cmd::Command;
-use need::have;
-use programs::test_program;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -17,6 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::need::have;
+use testkit::programs::test_program;
 
 const NODES: &str = r#"
 [server]
@@ -78,7 +73,7 @@ impl Lab {
     }
 
     fn tool(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        let mut command = Command::new(testkit::tool::tool_path());
         command.current_dir(self.dir.path()).arg("boot").args(args);
         command
     }

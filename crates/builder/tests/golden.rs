@@ -3,18 +3,13 @@
 //! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites `tests/golden/`. What Debian or a compiler decides (sizes, hashes,
 //! version numbers) is not in it; all of ours is.
 
-#[path = "support/need.rs"]
-mod need;
-#[path = "support/shipped.rs"]
-mod shipped;
-
 use bootwright::emit::manifest::{FileKind, FileRecord, Manifest, load_manifest};
 use bootwright::recipe::SegmentName;
 use serde_json::Value;
-use shipped::Shipped;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use testkit::shipped::Shipped;
 
 /// PID1's component: its size is the compiler's.
 const INIT: &str = "init";
@@ -26,21 +21,21 @@ fn rescue() {
 
 #[test]
 fn rescue_over_nbd() {
-    if need::have(&["mksquashfs"]) {
+    if testkit::need::have(&["mksquashfs"]) {
         check_recipe("rescue", Some("nbd"));
     }
 }
 
 #[test]
 fn worker() {
-    if need::have(&["mksquashfs"]) {
+    if testkit::need::have(&["mksquashfs"]) {
         check_recipe("worker", None);
     }
 }
 
 /// Builds it and compares listing, boot script and the manifest's shape with what is recorded.
 fn check_recipe(recipe: &str, root: Option<&str>) {
-    let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let project = Shipped::copy_below(&testkit::folders::work_folder());
     let image = project.build(recipe, root, &[]);
     let name = root.map_or(recipe.to_string(), |root| format!("{recipe}-{root}"));
     let manifest = load_manifest(&image.join("manifest.json")).expect("a finished image has a manifest");

@@ -1,18 +1,13 @@
 //! Images whose root is on a server: what each mode's server is given, read by other people's programs.
 
-#[path = "support/need.rs"]
-mod need;
-#[path = "support/project.rs"]
-mod project;
-
 use bootwright::emit::manifest::{Manifest, RootRecord, load_manifest};
 use bootwright::entry::Sha256;
 use bootwright_contract::sums::parse_sums;
-use project::{Image, Project, names};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use testkit::project::{Image, Project, names};
 
 const SQUASHFS: &str = "image = \"squashfs\"\ncompressor = \"gzip\"";
 
@@ -33,7 +28,7 @@ fn output(program: &str, args: &[&str], dir: &Path) -> String {
 
 #[test]
 fn all_modes_have_the_root_that_was_packed_once() {
-    if !need::have(&["mksquashfs", "unsquashfs"]) {
+    if !testkit::need::have(&["mksquashfs", "unsquashfs"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);
@@ -59,7 +54,7 @@ fn all_modes_have_the_root_that_was_packed_once() {
 
 #[test]
 fn an_nfs_root_is_a_tree_and_a_tar_of_the_same() {
-    if !need::have(&["mksquashfs", "tar", "diff", "find"]) {
+    if !testkit::need::have(&["mksquashfs", "tar", "diff", "find"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);
@@ -103,7 +98,7 @@ fn an_nfs_root_is_a_tree_and_a_tar_of_the_same() {
 
 #[test]
 fn an_unpacked_root_becomes_an_image_for_a_server() {
-    if !need::have(&["mksquashfs", "unsquashfs"]) {
+    if !testkit::need::have(&["mksquashfs", "unsquashfs"]) {
         return;
     }
     let project = Project::new();
@@ -116,7 +111,7 @@ fn an_unpacked_root_becomes_an_image_for_a_server() {
 
 #[test]
 fn sources_are_the_recipes_or_the_boot_servers() {
-    if !need::have(&["mksquashfs"]) {
+    if !testkit::need::have(&["mksquashfs"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);
@@ -156,7 +151,7 @@ fn sources_are_the_recipes_or_the_boot_servers() {
 /// PID1 is told where `root.json` is, if it takes what others sign, and would not know.
 #[test]
 fn boot_scripts_say_where_the_manifest_of_a_signed_root_is() {
-    if !need::have(&["mksquashfs"]) {
+    if !testkit::need::have(&["mksquashfs"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);
@@ -196,7 +191,7 @@ fn what_is_wrong_with_a_network_root_is_named_with_its_line() {
     }
     let project = Project::with_root(SQUASHFS);
     assert_eq!(project.run(&["build", "--recipe", "tiny", "--root", "floppy"]).code, Some(2));
-    if need::have(&["mksquashfs"]) {
+    if testkit::need::have(&["mksquashfs"]) {
         project.add("[budget]\nnetroot_initrd_mb = 0.001\n");
         let run = project.run(&["build", "--recipe", "tiny", "--root", "nbd"]);
         run.fails(4, &["the initrd of the network root is", "(`netroot_initrd_mb`)"]);
@@ -253,7 +248,7 @@ fn exported_size(port: u16, export: &str) -> u64 {
 
 #[test]
 fn nbd_servers_take_their_configuration() {
-    if !need::have(&["mksquashfs", "nbd-server", "qemu-nbd", "qemu-img"]) {
+    if !testkit::need::have(&["mksquashfs", "nbd-server", "qemu-nbd", "qemu-img"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);
@@ -280,7 +275,7 @@ fn nbd_servers_take_their_configuration() {
 
 #[test]
 fn iscsi_targets_take_their_configuration() {
-    if !need::have(&["mksquashfs", "tgtd", "tgtadm", "tgt-admin"]) {
+    if !testkit::need::have(&["mksquashfs", "tgtd", "tgtadm", "tgt-admin"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);
@@ -336,7 +331,7 @@ fn exports_is_a_line_of_a_path_and_a_client_with_known_options() {
 
 #[test]
 fn targetcli_is_called_for_store_target_disk_and_access() {
-    if !need::have(&["mksquashfs"]) {
+    if !testkit::need::have(&["mksquashfs"]) {
         return;
     }
     let project = Project::with_root(SQUASHFS);

@@ -108,7 +108,7 @@ fn recipes_are_found_in_the_folder_that_the_environment_names() {
 
 #[test]
 fn the_recipes_that_ship_are_right() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = testkit::folders::project_root();
     let mut checked = 0;
     for entry in std::fs::read_dir(root.join("recipes")).unwrap() {
         let path = entry.unwrap().path();
@@ -137,7 +137,7 @@ fn the_schema_is_json_and_refuses_unknown_keys() {
 
 #[test]
 fn the_recipes_in_the_readme_are_right() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = testkit::folders::project_root();
     let dir = tempfile::tempdir().unwrap();
     for folder in ["recipes", "overlays", "programs"] {
         std::os::unix::fs::symlink(root.join(folder), dir.path().join(folder)).unwrap();
@@ -167,9 +167,7 @@ fn the_recipes_in_the_readme_are_right() {
 /// The sample of `explain` names the line at which the worker's component starts.
 #[test]
 fn the_line_in_the_readme_is_the_recipes() {
-    let read = |name: &str| {
-        std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(name)).unwrap()
-    };
+    let read = |name: &str| std::fs::read_to_string(testkit::folders::project_root().join(name)).unwrap();
     let (readme, recipe) = (read("README.md"), read("recipes/worker.toml"));
     let at = recipe.lines().position(|line| line == "name = \"crun\"").expect("the worker has crun");
     // Counted from 1, and the component starts a line earlier.

@@ -1,16 +1,11 @@
 //! The same image from other surroundings: another folder, umask, time zone, locale, number of threads, and another user
 //! with a cache of its own. Nothing in the image may tell.
 
-#[path = "support/need.rs"]
-mod need;
-#[path = "support/shipped.rs"]
-mod shipped;
-
-use shipped::Shipped;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use testkit::shipped::Shipped;
 use walkdir::WalkDir;
 
 /// Debian's user without rights, for tests that root runs.
@@ -25,7 +20,7 @@ const SHOWN: usize = 20;
 
 #[test]
 fn rescue() {
-    if need::have(&["setpriv"]) {
+    if testkit::need::have(&["setpriv"]) {
         same_everywhere("rescue", None);
     }
 }
@@ -33,21 +28,21 @@ fn rescue() {
 /// The export tree is another one for who may not give files away; the tar is not.
 #[test]
 fn rescue_over_nfs() {
-    if need::have(&["setpriv", "mksquashfs"]) {
+    if testkit::need::have(&["setpriv", "mksquashfs"]) {
         same_everywhere("rescue", Some("nfs"));
     }
 }
 
 #[test]
 fn worker() {
-    if need::have(&["setpriv", "mksquashfs"]) {
+    if testkit::need::have(&["setpriv", "mksquashfs"]) {
         same_everywhere("worker", None);
     }
 }
 
 /// Builds with the user's cache, then everything that is packed anew as somebody else, somewhere else.
 fn same_everywhere(recipe: &str, root: Option<&str>) {
-    let here = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let here = Shipped::copy_below(&testkit::folders::work_folder());
     let first = here.build(recipe, root, &["--jobs", "2"]);
     let name = first.file_name().expect("an image has a name").to_os_string();
 
@@ -63,7 +58,7 @@ fn same_everywhere(recipe: &str, root: Option<&str>) {
     std::fs::copy(here.path().join(&lock), place.join(&lock)).expect("a build leaves a lock");
     copy_cache(&user_cache(), &place.join("cache"));
     let tool = place.join("bootwright");
-    std::fs::copy(env!("CARGO_BIN_EXE_bootwright"), &tool).expect("the tool was built");
+    std::fs::copy(testkit::tool::tool_path(), &tool).expect("the tool was built");
     let user = hand_over(there.path());
 
     // SOURCE_DATE_EPOCH is a time to pin at, not a time in an image that is pinned.

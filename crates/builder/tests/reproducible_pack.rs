@@ -1,14 +1,12 @@
 //! The bytes of a segment depend on its entries and settings alone; a segment that did not change is not packed again.
 
-#[path = "support/trees.rs"]
-mod trees;
-
 use bootwright::entry::Kind;
 use bootwright::pack::PackSettings;
 use bootwright::recipe::{Compression, SegmentName};
 use bootwright_contract::RootImage;
 use std::process::Command;
-use trees::{entry, file, many_kinds, pack, settings};
+use testkit::need::have;
+use testkit::trees::{entry, file, many_kinds, pack, settings};
 
 const JOBS: &str = "BOOTWRIGHT_TEST_JOBS";
 
@@ -22,18 +20,13 @@ fn all_settings() -> Vec<(SegmentName, PackSettings)> {
         (SegmentName::Boot, settings(RootImage::Cpio, "zstd", None, Compression::Zstd(3))),
         (SegmentName::Config, settings(RootImage::Cpio, "zstd", None, Compression::Zstd(3))),
     ];
-    let tool = |name| {
-        let there = bootwright::pack::on_path(name).is_some();
-        assert!(there || std::env::var_os("CI").is_none(), "`{name}` is missing, and in CI nothing is skipped");
-        there
-    };
-    if tool("mksquashfs") {
+    if have(&["mksquashfs"]) {
         for (compressor, level) in [("zstd", Some(15)), ("xz", None), ("gzip", None)] {
             let how = settings(RootImage::Squashfs, compressor, level, Compression::None);
             all.push((SegmentName::Root, how));
         }
     }
-    if tool("mkfs.erofs") {
+    if have(&["mkfs.erofs"]) {
         all.push((SegmentName::Root, settings(RootImage::Erofs, "lz4hc", None, Compression::None)));
     }
     all

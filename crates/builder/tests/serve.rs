@@ -2,23 +2,19 @@
 
 #[path = "serve/hostile.rs"]
 mod hostile;
-#[path = "support/need.rs"]
-mod need;
 #[path = "serve/odd.rs"]
 mod odd;
 #[path = "serve/outside.rs"]
 mod outside;
-#[path = "support/serve.rs"]
-mod serve;
 
-use need::have;
 use serde_json::json;
-use serve::Serve;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::need::{can, have};
+use testkit::serve::Serve;
 
 const NODES: &str = r#"
 [[node]]
@@ -112,7 +108,7 @@ fn a_port_that_is_taken_is_told() {
     let lab = lab();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let listen = taken.local_addr().unwrap().to_string();
-    let mut tool = assert_cmd::Command::new(env!("CARGO_BIN_EXE_bootwright"));
+    let mut tool = assert_cmd::Command::new(testkit::tool::tool_path());
     let run = tool.current_dir(lab.path()).args(["serve", "--listen", &listen]).assert().code(1);
     let said = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
     assert!(said.contains(&format!("cannot listen on {listen}")) && said.contains("take another port"), "{said}");
@@ -183,7 +179,7 @@ fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {
         let script = format!(
             "ip link set lo up && ip link add boot0 type veth peer name boot1 && ip address add 192.0.2.1/24 dev boot0 && ip link set boot0 up && ip link set boot1 up \
              && exec {} serve --listen 192.0.2.1:8080 --interface boot0 {dhcp} --loaders {}",
-            env!("CARGO_BIN_EXE_bootwright"),
+            testkit::tool::tool_path().display(),
             loaders.display()
         );
         let log = lab.path().join("log");
@@ -273,10 +269,5 @@ fn check_loaders(pid: u32, lab: &TempDir) {
 /// dnsmasq changes its user, which a namespace of a mere user forbids; containers often forbid namespaces at all.
 fn may_make_networks() -> bool {
     let made = Command::new("unshare").args(["--net", "ip", "link", "add", "x0", "type", "veth"]).output();
-    let made = made.is_ok_and(|output| output.status.success());
-    if !made {
-        assert!(std::env::var_os("CI").is_none(), "no network namespaces here, and in CI nothing is skipped");
-        eprintln!("skipped: only root may make network namespaces here");
-    }
-    made
+    can(made.is_ok_and(|output| output.status.success()), "root for network namespaces")
 }

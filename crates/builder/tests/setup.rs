@@ -1,9 +1,6 @@
 //! `scripts/setup.sh`: what its package lists bring to an empty Debian, and that the Go which it installs is the one that
 //! the locks pin.
 
-#[path = "support/need.rs"]
-mod need;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +11,7 @@ const NEEDED: [(&str, &[&str]); 2] =
     [("image", &["libc6-dev", "binutils", "ca-certificates", "curl"]), ("test", &["libc6-dev", "binutils", "g++"])];
 
 fn setup(args: &[&str]) -> Command {
-    let mut command = Command::new(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("scripts/setup.sh"));
+    let mut command = Command::new(testkit::folders::project_root().join("scripts/setup.sh"));
     command.args(args);
     command
 }
@@ -42,7 +39,7 @@ fn simulated(goal: &str) -> BTreeSet<String> {
 
 #[test]
 fn an_empty_debian_gets_all_that_building_takes() {
-    if !need::have(&["apt-get"]) {
+    if !testkit::need::have(&["apt-get"]) {
         return;
     }
     for (goal, needed) in NEEDED {
@@ -55,7 +52,7 @@ fn an_empty_debian_gets_all_that_building_takes() {
 
 #[test]
 fn the_go_that_is_installed_is_the_pinned_one() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = testkit::folders::project_root();
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file of the project");
     let script = read(&root.join("scripts/setup.sh"));
     // The checksum's comment names the version that it belongs to.

@@ -87,7 +87,7 @@ fn nothing_is_missing() {
 #[test]
 fn needs_follow_the_recipe_and_its_lock() {
     let load = |name: &str| {
-        let path = format!("{}/recipes/{name}.toml", concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let path = testkit::folders::project_root().join(format!("recipes/{name}.toml")).display().to_string();
         crate::recipe::load_recipe(&path, &[], None).unwrap()
     };
     let (rescue, worker) = (load("rescue"), load("worker"));

@@ -1,6 +1,6 @@
 //! The libraries that a build takes along for a program, beside those that ld.so loads for it in the same folder.
 
-use crate::project::Project;
+use testkit::project::Project;
 use crate::{have, run};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;

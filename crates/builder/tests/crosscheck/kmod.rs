@@ -1,7 +1,7 @@
 //! The modules that a build takes along for a name, beside those that modprobe would load; and aliases as modprobe
 //! resolves them.
 
-use crate::project::Project;
+use testkit::project::Project;
 use crate::{have, run};
 use bootwright_contract::modalias::serves;
 use std::collections::BTreeSet;

@@ -1,12 +1,6 @@
 //! Our archives read by other people's programs, and other people's files read by us, one file a format. A missing program
 //! is a failure in CI, a printed skip elsewhere.
 
-#[allow(dead_code, reason = "it is for other suites too")]
-#[path = "../support/project.rs"]
-mod project;
-#[path = "../support/trees.rs"]
-mod trees;
-
 mod cpio;
 mod elf;
 mod kmod;
@@ -15,16 +9,6 @@ mod packed;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-
-/// Whether a program can be used.
-pub fn have(program: &str) -> bool {
-    if bootwright::pack::on_path(program).is_some() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "`{program}` is missing, and in CI nothing is skipped");
-    eprintln!("skipped: `{program}` is missing");
-    false
-}
 
 /// Runs a program on some bytes; it must succeed.
 pub fn run(program: &str, args: &[&str], stdin: &[u8]) -> Vec<u8> {

@@ -1,8 +1,9 @@
 //! Lists of kernel modules: ours beside those of depmod and modprobe.
 
-use crate::{have, run};
+use crate::run;
 use std::collections::BTreeMap;
 use std::path::Path;
+use testkit::need::have;
 
 /// A module as depmod sees it: what it says of itself, what it exports, what it needs.
 struct FakeModule {
@@ -46,7 +47,7 @@ impl FakeModule {
 #[test]
 fn depmod_and_modprobe_agree_about_modules() {
     use bootwright::kmod::{Listed, ModInfo, format_alias, format_dep, format_softdep, parse_modinfo};
-    if !have("cc") || !have("depmod") || !have("modprobe") {
+    if !have(&["cc", "depmod", "modprobe"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");

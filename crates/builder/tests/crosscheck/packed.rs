@@ -1,7 +1,6 @@
 //! Segments and root images that we pack, read by GNU cpio, unsquashfs, erofs-utils and lsinitramfs.
 
-use crate::trees::{many_kinds, pack, settings};
-use crate::{have, run};
+use crate::run;
 use bootwright::entry::Kind;
 use bootwright::recipe::{Compression, SegmentName};
 use bootwright::segment::PackedSegment;
@@ -10,6 +9,8 @@ use bootwright_contract::RootImage;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use testkit::need::have;
+use testkit::trees::{many_kinds, pack, settings};
 
 /// `cpio -tv` without its date column: mode, links, owner, size or device, name.
 fn cpio_listing(archive: &[u8]) -> Vec<String> {
@@ -34,7 +35,7 @@ fn decompress(how: Compression, bytes: &[u8]) -> Option<Vec<u8>> {
         Compression::Xz { .. } => ("xz", &["-dc"]),
         Compression::Zstd(_) => ("zstd", &["-dc"]),
     };
-    if !have(program) {
+    if !have(&[program]) {
         return None;
     }
     // Other decompressors than the kernel's take our padding zeros for garbage: cut off as many as there may be.
@@ -53,7 +54,7 @@ fn try_run(program: &str, args: &[&str], stdin: &[u8]) -> Option<Vec<u8>> {
 
 #[test]
 fn gnu_cpio_lists_what_we_packed() {
-    if !have("cpio") {
+    if !have(&["cpio"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
@@ -86,7 +87,7 @@ fn gnu_cpio_lists_what_we_packed() {
 
 #[test]
 fn gnu_cpio_unpacks_hard_links_and_long_names() {
-    if !have("cpio") {
+    if !have(&["cpio"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
@@ -148,7 +149,7 @@ fn image_of(packed: &PackedSegment, dir: &Path) -> std::path::PathBuf {
 
 #[test]
 fn unsquashfs_reads_the_root() {
-    if !have("mksquashfs") || !have("unsquashfs") || !have("cpio") {
+    if !have(&["mksquashfs", "unsquashfs", "cpio"]) {
         return;
     }
     let tree = many_kinds(true);
@@ -197,7 +198,7 @@ fn unsquashfs_reads_the_root() {
 
 #[test]
 fn erofs_tools_read_the_root() {
-    if !have("mkfs.erofs") || !have("fsck.erofs") || !have("dump.erofs") || !have("cpio") {
+    if !have(&["mkfs.erofs", "fsck.erofs", "dump.erofs", "cpio"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
@@ -232,7 +233,7 @@ fn erofs_tools_read_the_root() {
 
 #[test]
 fn lsinitramfs_reads_the_segments_one_after_another() {
-    if !have("lsinitramfs") || !have("cpio") {
+    if !have(&["lsinitramfs", "cpio"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");

@@ -1,9 +1,9 @@
 //! Archives that would write elsewhere, or too much.
 
-use crate::http::{Server, Step};
-use crate::project::{Project, names};
 use bootwright::entry::Sha256;
 use tar::{EntryType, Header};
+use testkit::http::{Server, Step};
+use testkit::project::{Project, names};
 
 /// A header as tar(5) has it, with a name that the `tar` crate itself would refuse to write.
 fn header(name: &str, kind: EntryType, size: u64, target: &str) -> Header {

@@ -1,6 +1,6 @@
 //! An image over its budget is not published.
 
-use crate::project::Project;
+use testkit::project::Project;
 
 #[test]
 fn over_budget_keeps_the_last_image_and_says_what_grew() {

@@ -1,7 +1,7 @@
 //! Components that do not fit together, and things that are in none of them.
 
-use crate::project::Project;
 use std::path::Path;
+use testkit::project::Project;
 
 /// Builds once as it is, then with what `spoil` does, which must fail; then restored.
 fn spoiled(spoil: impl Fn(&Project), said: &[&str]) {

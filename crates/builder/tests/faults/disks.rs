@@ -2,19 +2,9 @@
 //!
 //! A small tmpfs in a mount namespace of its own: needs no root where user namespaces are allowed.
 
-use crate::project::{Project, Run};
 use std::process::Command;
-
-/// Whether namespaces are allowed; in CI they have to be.
-fn can_unshare() -> bool {
-    let tried = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
-    let can = tried.is_ok_and(|status| status.success());
-    assert!(can || std::env::var_os("CI").is_none(), "user namespaces are not allowed here: this test needs them");
-    if !can {
-        eprintln!("skipped: user namespaces are not allowed here");
-    }
-    can
-}
+use testkit::need::user_namespaces;
+use testkit::project::{Project, Run};
 
 /// Runs a shell script in the project, in a mount namespace; `$BOOTWRIGHT build --recipe tiny` is `build`.
 fn in_namespace(project: &Project, script: &str) -> Run {
@@ -51,7 +41,7 @@ fn expected() -> Project {
 /// Builds an image that changed, and is larger, where `prepare` has made a disk too small or not writable; `extra` goes to the
 /// build, and `compare` shows that nothing changed. It fails with `words`, and the next build is a good one.
 fn keeps_the_last_image(prepare: &str, extra: &str, compare: &str, words: &[&str]) {
-    if !can_unshare() {
+    if !user_namespaces() {
         return;
     }
     let project = prepared();
@@ -88,7 +78,7 @@ fn a_read_only_out_keeps_the_last_image() {
 
 #[test]
 fn a_read_only_cache_serves_what_it_holds_and_says_what_it_cannot_take() {
-    if !can_unshare() {
+    if !user_namespaces() {
         return;
     }
     let project = Project::new();
@@ -111,7 +101,7 @@ fn a_read_only_cache_serves_what_it_holds_and_says_what_it_cannot_take() {
 
 #[test]
 fn a_read_only_recipe_folder_is_named() {
-    if !can_unshare() {
+    if !user_namespaces() {
         return;
     }
     let project = prepared();

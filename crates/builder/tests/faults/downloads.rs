@@ -1,9 +1,9 @@
 //! Servers that fail, lie or stop, met by a component of kind `url`.
 
-use crate::http::{Server, Step};
-use crate::project::{Image, Project, names};
 use bootwright::entry::Sha256;
 use std::process::{Command, Stdio};
+use testkit::http::{Server, Step};
+use testkit::project::{Image, Project, names};
 
 /// What the component `file` is.
 fn body() -> Vec<u8> {

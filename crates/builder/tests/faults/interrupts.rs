@@ -1,13 +1,13 @@
 //! Builds that are killed, interrupted, or not alone.
 
-use crate::http::{Server, Step};
-use crate::need::have;
-use crate::project::{Image, Project, Run, names};
 use bootwright::entry::Sha256;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::http::{Server, Step};
+use testkit::need::have;
+use testkit::project::{Image, Project, Run, names};
 
 /// Enough that each stage takes its time: a download, a root that is packed by mksquashfs, a large component.
 fn project(server: &Server) -> Project {

@@ -1,11 +1,11 @@
 //! The lock and the recipe part ways; local files change.
 
-use crate::http::{Server, Step};
-use crate::project::{Project, Run};
 use bootwright::entry::Sha256;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use testkit::http::{Server, Step};
+use testkit::project::{Project, Run};
 
 #[test]
 fn a_build_without_changes_leaves_everything_alone() {
@@ -151,7 +151,7 @@ fn a_half_written_lock_is_written_over() {
     let project = Project::new();
     project.write("recipes/.tiny.lock.new", vec![b'#'; 100_000]);
     project.good_build().is_like(&expected);
-    assert_eq!(crate::project::names(&project.path("recipes")), ["tiny.lock", "tiny.toml"]);
+    assert_eq!(testkit::project::names(&project.path("recipes")), ["tiny.lock", "tiny.toml"]);
     project.build(&["--locked"]).succeeds();
 }
 

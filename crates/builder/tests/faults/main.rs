@@ -1,13 +1,6 @@
 //! Bad situations, as a user of the real program meets them; each is followed by a build that must be as if nothing had
 //! happened.
 
-#[path = "../support/http.rs"]
-mod http;
-#[path = "../support/need.rs"]
-mod need;
-#[path = "../support/project.rs"]
-mod project;
-
 mod archives;
 mod attributes;
 mod budget;

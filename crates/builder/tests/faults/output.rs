@@ -1,7 +1,7 @@
 //! What the commands print: for people, for scripts, with and without colours.
 
-use crate::project::{Project, Run};
 use std::process::Command;
+use testkit::project::{Project, Run};
 
 #[test]
 fn explain_leads_back_to_the_recipe() {

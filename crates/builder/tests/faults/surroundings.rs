@@ -1,7 +1,7 @@
 //! What is around a build does not show in the image; a cache that was damaged is noticed.
 
-use crate::project::{Project, Run};
 use std::process::Command;
+use testkit::project::{Project, Run};
 
 /// The build in another folder with this around it.
 fn build_with(roots: &str, shell: &str, env: &[(&str, &str)], more: &[&str]) -> Project {
@@ -30,7 +30,7 @@ const SURROUNDINGS: [Surroundings; 4] = [
 #[test]
 fn folder_umask_locale_zone_and_threads_do_not_show() {
     let mut roots = vec!["image = \"cpio\""];
-    if crate::need::have(&["mksquashfs"]) {
+    if testkit::need::have(&["mksquashfs"]) {
         roots.push("image = \"squashfs\"");
     }
     for root in roots {

@@ -2,7 +2,7 @@
 //!
 //! Every address of 127.0.0.0/8 is another client. What a real node does comes from 127.0.0.1, unless a test says otherwise.
 
-use crate::serve::Serve;
+use testkit::serve::Serve;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};

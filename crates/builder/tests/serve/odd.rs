@@ -1,6 +1,6 @@
 //! Reports that no node sends.
 
-use crate::serve::Serve;
+use testkit::serve::Serve;
 use serde_json::{Value, json};
 
 /// A report with `value` in the place of one field.

@@ -1,6 +1,6 @@
 //! What lies outside `out/`, or is not for machines.
 
-use crate::serve::Serve;
+use testkit::serve::Serve;
 use nix::libc;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;

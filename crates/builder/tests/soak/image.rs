@@ -1,9 +1,9 @@
 //! Images of `rescue`, each in a folder of its own, with the user's cache.
 
-use crate::console;
-use crate::ssh::key;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use testkit::console;
+use testkit::ssh::key;
 
 #[derive(Clone)]
 pub struct Image {
@@ -16,10 +16,10 @@ pub struct Image {
 impl Image {
     /// Builds `rescue` and what makes file systems, with more lines of a recipe.
     pub fn build(root: &str, text: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
+        let folder = testkit::folders::work_folder().join("soak");
         std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
         let recipe = folder.join(format!("{root}.toml"));
-        let base = |name: &str| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("recipes").join(name);
+        let base = |name: &str| testkit::folders::project_root().join("recipes").join(name);
         let bases = [base("rescue.toml"), base("ext4.toml")];
         let text = format!("extends = {bases:?}\n{text}[budget]\nboot_files_mb = 40\nram_mib = 256\n");
         std::fs::write(&recipe, text).expect("cargo's folder for tests is writable");
@@ -34,8 +34,8 @@ impl Image {
         ];
         let mut arguments: Vec<String> = words.map(String::from).into();
         arguments.push(format!("ssh_key={}", key().public));
-        let mut tool = Command::new(env!("CARGO_BIN_EXE_bootwright"));
-        tool.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        let mut tool = Command::new(testkit::tool::tool_path());
+        tool.current_dir(testkit::folders::project_root())
             .args(["build", "--quiet"])
             .args(&arguments)
             .stdout(Stdio::null());

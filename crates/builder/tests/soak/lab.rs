@@ -1,15 +1,15 @@
 //! The servers of one root and of a volume that is written to, and the image that boots from them.
 
-use crate::ganesha::Ganesha;
 use crate::image::Image;
-use crate::load::{self, READ_ALL};
-use crate::nbd::{nbd_server, qemu_nbd};
-use crate::running::Running;
-use crate::server::Server;
-use crate::tgt::{self, Disk, Target, Tgt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+use testkit::ganesha::Ganesha;
+use testkit::load::{self, READ_ALL};
+use testkit::nbd::{nbd_server, qemu_nbd};
+use testkit::running::Running;
+use testkit::server::Server;
+use testkit::tgt::{self, Disk, Target, Tgt};
 
 /// Holds what the writer goes round in, and the file system around it.
 const VOLUME_BYTES: u64 = 96 << 20;
@@ -34,7 +34,7 @@ enum Servers {
 impl Lab {
     /// Builds the image twice: servers want something to serve when they start, and the recipe names their ports.
     pub fn prepare(root: &str) -> Self {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let folder = testkit::folders::new_folder();
         let volume = folder.path().join("volume");
         let dir = Image::build(root, "").dir;
         let disk = dir.join("root.img");

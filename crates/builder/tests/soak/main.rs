@@ -2,28 +2,10 @@
 //! for `SOAK_MINUTES` (20). Every byte is checked; one error, one lost byte or one machine that does not come back fails it.
 //! `SOAK_SEED` repeats a run's times, `SOAK_ROOTS` names some roots only.
 
-#[path = "../support/console.rs"]
-mod console;
-#[path = "../support/ganesha.rs"]
-mod ganesha;
 mod image;
 mod lab;
-#[path = "../vm/load.rs"]
-mod load;
-#[path = "../support/nbd.rs"]
-mod nbd;
-#[path = "../support/need.rs"]
-mod need;
 mod random;
 mod rounds;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/server.rs"]
-mod server;
-#[path = "../support/ssh.rs"]
-mod ssh;
-#[path = "../support/tgt.rs"]
-mod tgt;
 mod web;
 mod writer;
 
@@ -31,6 +13,7 @@ use random::Random;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime};
+use testkit::{ganesha, nbd, need};
 
 /// What one root went through.
 struct Tally {

@@ -3,12 +3,12 @@
 use crate::Tally;
 use crate::lab::Lab;
 use crate::random::Random;
-use crate::running::wait_until;
-use crate::ssh::{power_off, ssh_ok};
 use crate::writer;
 use serde_json::Value;
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::running::wait_until;
+use testkit::ssh::{power_off, ssh_ok};
 
 /// Several machines share the processors; a quiet machine takes less than 2 s.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);

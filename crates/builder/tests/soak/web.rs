@@ -3,12 +3,12 @@
 use crate::Tally;
 use crate::image::Image;
 use crate::random::Random;
-use crate::running::Running;
-use crate::server::Server;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::running::Running;
+use testkit::server::Server;
 
 pub fn image() -> Image {
     Image::build("http", "")
@@ -17,7 +17,7 @@ pub fn image() -> Image {
 /// PID1 compares the image with its SHA-256 before it is mounted.
 pub fn soak(image: &Image, mut random: Random, time: Duration) -> Tally {
     let out = image.dir.parent().expect("an image lies in a folder").display().to_string();
-    let tool = env!("CARGO_BIN_EXE_bootwright");
+    let tool = testkit::tool::tool_path();
     let url = "http://10.0.2.2:{port}";
     let mut server =
         Server::start(&[tool, "serve", "--quiet", "--listen", "127.0.0.1:{port}", "--url", url, "--out", &out]);

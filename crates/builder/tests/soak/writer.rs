@@ -1,8 +1,8 @@
 //! What runs on the machine: a writer on the volume and a reader of the root that tell the console of each piece done.
 
 use crate::lab::Lab;
-use crate::running::Running;
-use crate::ssh::ssh_ok;
+use testkit::running::Running;
+use testkit::ssh::ssh_ok;
 
 /// Bytes of a block.
 const BLOCK: usize = 64 << 10;

@@ -1,6 +1,5 @@
 //! Debian packages: lists that apt verifies, mirrors in turn, packages that are gone. All on loopback.
 
-use crate::http::Step;
 use crate::lab::Lab;
 use bootwright::entry::Sha256;
 use bootwright::recipe::DebSpec;
@@ -10,6 +9,7 @@ use bootwright::source::deb::{Deb, resolve_at};
 use bootwright::source::{Pin, Settings, Source, SourceError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use testkit::http::Step;
 
 impl Lab {
     /// Serves a folder of `tests/data/debian` and the security archive beside it.

@@ -1,9 +1,9 @@
 //! A cache, settings and a server of a test's own.
 
-use crate::http::Server;
 use bootwright::cache::Cache;
 use bootwright::source::{Context, Settings};
 use bootwright::ui::{Ui, Verbosity};
+use testkit::http::Server;
 
 pub struct Lab {
     pub dir: tempfile::TempDir,

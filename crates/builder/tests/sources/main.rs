@@ -2,14 +2,6 @@
 
 mod deb;
 mod fetch;
-#[path = "../support/http.rs"]
-mod http;
 mod lab;
-#[path = "../support/need.rs"]
-mod need;
 mod oci;
 mod prebuilt;
-#[path = "../support/registry.rs"]
-mod registry;
-#[path = "../support/shipped.rs"]
-mod shipped;

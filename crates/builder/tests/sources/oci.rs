@@ -1,6 +1,5 @@
 //! Images pulled from a real registry server on loopback.
 
-use crate::registry::{Registry, TokenProxy};
 use bootwright::cache::Cache;
 use bootwright::entry::Sha256;
 use bootwright::recipe::OciSpec;
@@ -8,6 +7,7 @@ use bootwright::source::oci::Oci;
 use bootwright::source::{Context, Pin, Pool, Settings, Source, SourceError};
 use bootwright::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
+use testkit::registry::{Registry, TokenProxy};
 
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,6 @@
 //! `worker-prebuilt` from a server on loopback that serves upstream's paths. The programs stand in for upstream's: they are
 //! the worker's own, which act as what they are called, so that the image really boots.
 
-use crate::http::{Server, Step};
-use crate::need;
-use crate::shipped::Shipped;
 use bootwright::emit::manifest::load_manifest;
 use bootwright::entry::Sha256;
 use bootwright::lock::load_lock;
@@ -11,6 +8,8 @@ use bootwright::recipe::SegmentName;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+use testkit::http::{Server, Step};
+use testkit::shipped::Shipped;
 
 const RECIPE: &str = "worker-prebuilt";
 const KUBELET: &str = "/kubernetes/v1.35.7/bin/linux/amd64/kubelet";
@@ -20,10 +19,10 @@ const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "ptp"
 
 #[test]
 fn release_binaries_are_pinned_packed_and_boot() {
-    if !need::have(&["mksquashfs", "unsquashfs", "qemu-system-x86_64"]) {
+    if !testkit::need::have(&["mksquashfs", "unsquashfs", "qemu-system-x86_64"]) {
         return;
     }
-    let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let project = Shipped::copy_below(&testkit::folders::work_folder());
     let upstream = Upstream::start(&project);
 
     let lock = project.path().join("recipes/worker-prebuilt.lock");
@@ -41,7 +40,7 @@ fn release_binaries_are_pinned_packed_and_boot() {
 
 #[test]
 fn the_shipped_lock_pins_the_release_binaries() {
-    let project = Shipped::copy_below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let project = Shipped::copy_below(&testkit::folders::work_folder());
     let lock = project.path().join("recipes/worker-prebuilt.lock");
     let names = |lock: &bootwright::lock::Lock| {
         let urls = lock.components.iter().filter(|c| matches!(c.spec, bootwright::recipe::SourceSpec::Url(_)));
@@ -73,7 +72,7 @@ struct Upstream {
 
 impl Upstream {
     fn start(project: &Shipped) -> Self {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the folder for tests is writable");
+        let dir = testkit::folders::new_folder();
         let [kubelet, containerd, pod] = programs_of_the_worker(project, dir.path());
         let containerd =
             archive(&[("bin/containerd", &containerd), ("bin/containerd-shim-runc-v2", &pod), ("bin/ctr", &pod)]);

@@ -1,14 +1,15 @@
 //! The boot chain in real machines: by BIOS and UEFI, by MAC, by the menu, with a node's own files, and by other loaders than iPXE.
 
-use crate::image::{Image, tool};
-use crate::serve::Serve;
-use crate::ssh::{key, ssh_ok};
-use crate::tgt::{self, Target, Tgt};
-use crate::vm::{Running, smoke, wait_until};
-use crate::{QEMU, need::have, rescue};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
+use testkit::image::Image;
+use testkit::serve::Serve;
+use testkit::ssh::{key, ssh_ok};
+use testkit::tgt::{self, Target, Tgt};
+use testkit::tool::tool;
+use testkit::vm::{Running, smoke, wait_until};
+use testkit::{QEMU, need::have, rescue};
 
 pub const MAC: &str = "52:54:00:00:00:11";
 const UUID: &str = "0e3c1a5b-0000-4000-8000-0123456789ab";

@@ -1,13 +1,13 @@
 //! Signatures in the boot chain: an iPXE that verifies them, and one that cannot.
 
 use crate::chain::{DEADLINE_S, Lab, MAC, entry};
-use crate::programs::test_program;
-use crate::serve::Serve;
-use crate::vm::{boot_until, smoke, wait_until};
-use crate::{QEMU, need::have, rescue};
 use assert_cmd::Command;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use testkit::programs::test_program;
+use testkit::serve::Serve;
+use testkit::vm::{boot_until, smoke, wait_until};
+use testkit::{QEMU, need::have, rescue};
 
 /// SHA-256 of the certificate that an iPXE trusts which was built without `TRUST=` (its `crypto/rootcert.c`).
 const TRUSTED: &str = "9faf717b7f8ca2f93c256c79f8ac5591895d66d1ff3bee6397a70d29c65eed1a";

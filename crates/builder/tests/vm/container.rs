@@ -1,9 +1,9 @@
 //! containerd and crun run a container: pivot_root, cgroups and the overlay work on a root that came out of an initramfs.
 
-use crate::image::Image;
-use crate::ssh::{key, power_off, ssh_ok};
-use crate::vm::Running;
-use crate::{QEMU, need::have};
+use testkit::image::Image;
+use testkit::ssh::{key, power_off, ssh_ok};
+use testkit::vm::Running;
+use testkit::{QEMU, need::have};
 
 /// A root with a shell, and containers on it: one that tells where it is, one with a limit.
 const SCRIPT: &str = r#"

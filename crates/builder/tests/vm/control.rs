@@ -1,10 +1,10 @@
 //! The control commands on a node, and the way down from there.
 
-use crate::image::Image;
-use crate::ssh::{key, ssh, ssh_ok};
-use crate::vm::{Running, runs, wait_until};
-use crate::{QEMU, need::have};
 use std::time::Duration;
+use testkit::image::Image;
+use testkit::ssh::{key, ssh, ssh_ok};
+use testkit::vm::{Running, runs, wait_until};
+use testkit::{QEMU, need::have};
 
 /// Another file system and another compressor than the recipe's own.
 const RECIPE: &str = r#"

@@ -1,6 +1,6 @@
 //! Damaged initrds: the kernel finds what it can, PID1 the rest.
 
-use crate::{QEMU, need::have, newc, rescue, vm::smoke};
+use testkit::{QEMU, need::have, newc, rescue, vm::smoke};
 
 #[test]
 fn a_truncated_initrd_is_not_booted() {

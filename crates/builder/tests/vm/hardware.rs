@@ -1,9 +1,9 @@
 //! What a machine's devices ask for: collected on it, and known to `build`.
 
-use crate::image::Image;
-use crate::ssh::{key, ssh_ok};
-use crate::vm::Running;
-use crate::{QEMU, need::have};
+use testkit::image::Image;
+use testkit::ssh::{key, ssh_ok};
+use testkit::vm::Running;
+use testkit::{QEMU, need::have};
 
 /// All unpacked, by gzip, and a segment that is not compressed.
 const RECIPE: &str = r#"
@@ -40,7 +40,7 @@ fn a_node_prints_its_modaliases_and_lists_those_without_a_module() {
     assert!(unserved.iter().any(|alias| alias.starts_with(bridge)), "{unserved:?}");
     assert!(!unserved.contains(&card), "it has its driver");
 
-    let fleet = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm-fleet.txt");
+    let fleet = testkit::folders::work_folder().join("vm-fleet.txt");
     std::fs::write(&fleet, &printed).expect("cargo's folder for tests is writable");
     let image = Image::build_variant(
         "vm-fleet",

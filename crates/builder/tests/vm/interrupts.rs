@@ -1,7 +1,7 @@
 //! QEMU never outlives the tool.
 
-use crate::{QEMU, need::have, rescue, vm::Running, vm::runs, vm::wait_until};
 use std::time::Duration;
+use testkit::{QEMU, need::have, rescue, vm::Running, vm::runs, vm::wait_until};
 
 #[test]
 fn ctrl_c_ends_the_machine_and_then_the_tool() {

@@ -1,11 +1,11 @@
 //! VLANs and bonds: made by PID1, and held to what switches and other machines see of them.
 
-use crate::image::Image;
-use crate::lan::{Rules, Seen, lan};
-use crate::machine::{Card, LIMIT, Machine};
-use crate::ssh::{key, ssh_at, ssh_ok_at};
-use crate::vm::{free_port, wait_until};
-use crate::{QEMU, need::have};
+use testkit::image::Image;
+use testkit::lan::{Rules, Seen, lan};
+use testkit::machine::{Card, LIMIT, Machine};
+use testkit::ssh::{key, ssh_at, ssh_ok_at};
+use testkit::vm::{free_port, wait_until};
+use testkit::{QEMU, need::have};
 
 /// The image with what bonds and VLANs need.
 fn with_links() -> Image {

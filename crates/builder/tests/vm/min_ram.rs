@@ -1,8 +1,8 @@
 //! The search for the smallest RAM.
 
-use crate::{QEMU, image::tool, need::have, rescue};
 use serde_json::Value;
 use std::time::Duration;
+use testkit::{QEMU, need::have, rescue, tool::tool};
 
 #[test]
 fn the_least_ram_is_found_by_boots_on_both_sides_of_it() {

@@ -1,14 +1,14 @@
 //! A root image from a web server: fetched through whatever the server does, and told when it is not the right one.
 
-use crate::http::{Server as Web, Step};
-use crate::image::Image;
 use crate::outage::{self, Kubelet};
-use crate::server::Server;
-use crate::ssh::power_off;
-use crate::vm::{Outcome, Running, smoke, wait_until};
-use crate::{QEMU, load, need::have};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use testkit::http::{Server as Web, Step};
+use testkit::image::Image;
+use testkit::server::Server;
+use testkit::ssh::power_off;
+use testkit::vm::{Outcome, Running, smoke, wait_until};
+use testkit::{QEMU, load, need::have};
 
 /// A server from elsewhere that knows no ranges.
 const PYTHON: &str = "python3";
@@ -166,7 +166,7 @@ fn https_is_for_servers_with_a_good_certificate() {
         return;
     }
     // The same certificate for all runs: with another one the image would be built anew.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("https");
+    let folder = testkit::folders::work_folder().join("https");
     std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
     let good = folder.join("good.crt");
     let ca = match std::fs::read_to_string(&good) {

@@ -1,7 +1,7 @@
 //! The image's own `boot.ipxe` leads to the root.
 
-use crate::image::Image;
-use crate::{QEMU, need::have, vm::smoke};
+use testkit::image::Image;
+use testkit::{QEMU, need::have, vm::smoke};
 
 #[test]
 fn the_root_is_fetched_from_where_the_script_was() {

@@ -1,14 +1,14 @@
 //! A root on an iSCSI target: boots, survives the loss of the target, goes down without it, and says what is wrong with it.
 
-use crate::image::Image;
-use crate::iscsi::{Relay, redirect};
 use crate::outage::{self, Kubelet, outage};
-use crate::ssh::{key, power_off, ssh_ok};
-use crate::tgt::{Disk, NAME, Target, Tgt};
-use crate::vm::{Outcome, Running, runs, smoke, wait_until};
-use crate::{QEMU, load, need::have};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use testkit::image::Image;
+use testkit::iscsi::{Relay, redirect};
+use testkit::ssh::{key, power_off, ssh_ok};
+use testkit::tgt::{Disk, NAME, Target, Tgt};
+use testkit::vm::{Outcome, Running, runs, smoke, wait_until};
+use testkit::{QEMU, load, need::have};
 
 const TGTD: &str = "tgtd";
 
@@ -73,7 +73,7 @@ fn a_target_that_comes_back_is_not_noticed() {
         return;
     }
     let image = image();
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let written = folder.path().join("written.img");
     std::fs::write(&written, vec![0; 512 << 20]).expect("a new file");
     let root = Disk { image: disk(&image), writable: false };
@@ -120,7 +120,7 @@ fn a_target_that_stays_away_does_not_hold_the_shutdown() {
         return;
     }
     let image = image();
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let written = folder.path().join("written.img");
     std::fs::write(&written, vec![0; 64 << 20]).expect("a new file");
     let root = Disk { image: disk(&image), writable: false };
@@ -151,7 +151,7 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
     }
     let image = image();
     let bytes = std::fs::read(disk(&image)).expect("the image was built");
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let (short, damaged) = (folder.path().join("short.img"), folder.path().join("damaged.img"));
     std::fs::write(&short, &bytes[..bytes.len() / 2 / 4096 * 4096]).expect("a new file");
     std::fs::write(&damaged, [&[!bytes[0]], &bytes[1..]].concat()).expect("a new file");

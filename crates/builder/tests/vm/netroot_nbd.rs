@@ -1,14 +1,14 @@
 //! A root on an NBD server: boots, survives the loss of the server, goes down without it, and says what is wrong with it.
 
-use crate::image::Image;
-use crate::nbd::{NBD_SERVER, QEMU_NBD, nbd_server, qemu_nbd};
 use crate::outage::{self, Kubelet, outage};
-use crate::server::Server;
-use crate::ssh::{key, power_off, ssh_ok};
-use crate::vm::{Running, runs, smoke, wait_until};
-use crate::{QEMU, load, need::have};
 use std::path::Path;
 use std::time::Duration;
+use testkit::image::Image;
+use testkit::nbd::{NBD_SERVER, QEMU_NBD, nbd_server, qemu_nbd};
+use testkit::server::Server;
+use testkit::ssh::{key, power_off, ssh_ok};
+use testkit::vm::{Running, runs, smoke, wait_until};
+use testkit::{QEMU, load, need::have};
 
 /// Recovery takes at most 2 s; the rest is for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(6);
@@ -57,7 +57,7 @@ fn a_server_that_comes_back_is_not_noticed() {
     }
     let image = image();
     let disk = image.dir().join("root.img");
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let mut server = nbd_server(&disk, "rescue", folder.path(), false);
     let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "180"]);
     load::start(&machine, "/dev/nbd0");
@@ -95,7 +95,7 @@ fn what_is_wrong_is_told() {
     }
     let image = image();
     let disk = std::fs::read(image.dir().join("root.img")).expect("the image was built");
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let (short, damaged) = (folder.path().join("short.img"), folder.path().join("damaged.img"));
     std::fs::write(&short, &disk[..disk.len() / 2 / 4096 * 4096]).expect("a new file");
     let mut bytes = disk.clone();

@@ -1,12 +1,12 @@
 //! Roots on a server, when the network or the server goes for good.
 
-use crate::image::Image;
-use crate::lan::{Rules, lan};
-use crate::machine::{Card, Machine};
-use crate::nbd::{QEMU_NBD, qemu_nbd};
-use crate::ssh::{key, ssh_ok_at};
-use crate::{QEMU, need::have};
 use sha2::{Digest, Sha256};
+use testkit::image::Image;
+use testkit::lan::{Rules, lan};
+use testkit::machine::{Card, Machine};
+use testkit::nbd::{QEMU_NBD, qemu_nbd};
+use testkit::ssh::{key, ssh_ok_at};
+use testkit::{QEMU, need::have};
 
 /// Short, so that the test is; it is renewed until the server of leases is gone.
 const LEASE_S: u32 = 8;

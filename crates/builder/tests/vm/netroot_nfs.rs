@@ -1,17 +1,17 @@
 //! A root on an NFS server: boots, survives the loss of the server, goes down without it, and says what is wrong with it.
 
-use crate::ganesha::{GANESHA, Ganesha, is_root};
-use crate::image::Image;
-use crate::load::{self, READ_ALL};
 use crate::outage::{self, Kubelet, outage};
-use crate::server::Server;
-use crate::ssh::{key, power_off, ssh, ssh_ok};
-use crate::vm::{Running, runs, smoke, wait_until};
-use crate::{QEMU, need::have};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use testkit::ganesha::{GANESHA, Ganesha, is_root};
+use testkit::image::Image;
+use testkit::load::{self, READ_ALL};
+use testkit::server::Server;
+use testkit::ssh::{key, power_off, ssh, ssh_ok};
+use testkit::vm::{Running, runs, smoke, wait_until};
+use testkit::{QEMU, need::have};
 
 const RPCBIND: &str = "rpcbind";
 /// Recovery takes at most 5 s from the return of the server; the rest is for a busy machine.
@@ -80,7 +80,7 @@ fn the_server_can_take_the_writes() {
         return;
     }
     let image = image();
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let copy = folder.path().join("tree");
     assert!(Command::new("cp").arg("-a").arg(tree(&image)).arg(&copy).status().expect("cp runs").success());
     let server = Ganesha::start("4", &[(&copy, "/root", "RW")]);
@@ -164,7 +164,7 @@ fn what_is_wrong_is_told() {
         return;
     }
     let image = image();
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let folder = testkit::folders::new_folder();
     let copy = |name: &str| {
         let to = folder.path().join(name);
         assert!(Command::new("cp").arg("-a").arg(tree(&image)).arg(&to).status().expect("cp runs").success());

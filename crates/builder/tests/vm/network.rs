@@ -1,15 +1,15 @@
 //! Networks that are slow, partly dead or unusual, played by the test.
 
-use crate::ganesha::{GANESHA, Ganesha, is_root};
-use crate::image::Image;
-use crate::lan::{Rules, Seen, lan};
-use crate::machine::{Card, LIMIT, Machine};
-use crate::server::Server;
-use crate::tgt::{Target, Tgt};
-use crate::vm::{smoke, wait_until};
-use crate::{QEMU, need::have, rescue};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
+use testkit::ganesha::{GANESHA, Ganesha, is_root};
+use testkit::image::Image;
+use testkit::lan::{Rules, Seen, lan};
+use testkit::machine::{Card, LIMIT, Machine};
+use testkit::server::Server;
+use testkit::tgt::{Target, Tgt};
+use testkit::vm::{smoke, wait_until};
+use testkit::{QEMU, need::have, rescue};
 
 const LEASE_S: u32 = 20;
 

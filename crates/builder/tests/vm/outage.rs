@@ -1,10 +1,10 @@
 //! The loss of a root's server under a worker: it is told, it is repaired, and kubelet notices nothing.
 
-use crate::image::Image;
-use crate::ssh::{key, ssh_ok};
-use crate::vm::{Running, wait_until};
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use testkit::image::Image;
+use testkit::ssh::{key, ssh_ok};
+use testkit::vm::{Running, wait_until};
 
 /// How long the server is away.
 pub const AWAY: Duration = Duration::from_secs(20);

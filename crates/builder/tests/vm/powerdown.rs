@@ -1,6 +1,6 @@
 //! The power button ends a machine in order.
 
-use crate::{QEMU, need::have, rescue, vm::smoke};
+use testkit::{QEMU, need::have, rescue, vm::smoke};
 
 #[test]
 fn the_acpi_button_is_an_orderly_end() {

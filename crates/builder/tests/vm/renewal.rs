@@ -1,12 +1,5 @@
 //! Roots that were built after the initrd, with a manifest that is signed by a key that it knows.
 
-use crate::ganesha::{GANESHA, Ganesha, is_root};
-use crate::http::{Server as Web, Step};
-use crate::image::Image;
-use crate::nbd::{QEMU_NBD, qemu_nbd};
-use crate::tgt::{NAME, Target, Tgt};
-use crate::vm::{Outcome, smoke};
-use crate::{QEMU, need::have};
 use bootwright::emit::manifest::load_manifest;
 use bootwright::signing::{SigningKey, generate, load_signing_key};
 use bootwright_contract::RootImage;
@@ -15,6 +8,13 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::ganesha::{GANESHA, Ganesha, is_root};
+use testkit::http::{Server as Web, Step};
+use testkit::image::Image;
+use testkit::nbd::{QEMU_NBD, qemu_nbd};
+use testkit::tgt::{NAME, Target, Tgt};
+use testkit::vm::{Outcome, smoke};
+use testkit::{QEMU, need::have};
 
 /// An image that trusts a key, and a web server for what the key signs.
 struct Lab {
@@ -26,7 +26,7 @@ struct Lab {
 
 impl Lab {
     fn new(root: &str) -> Lab {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let folder = testkit::folders::new_folder();
         let path = folder.path().join("key");
         let public = generate(&path).expect("a new file");
         let key = load_signing_key(&path).expect("it was just made");

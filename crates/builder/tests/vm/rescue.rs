@@ -1,11 +1,11 @@
 //! The smallest image boots, loaded by QEMU and by iPXE, and leaves its reports.
 
-use crate::image::Image;
-use crate::ssh::{key, power_off, ssh_ok, told_fingerprint};
-use crate::vm::Running;
-use crate::{QEMU, need::have, rescue, vm::smoke};
 use bootwright_contract::console::Timeline;
 use std::process::{Command, Stdio};
+use testkit::image::Image;
+use testkit::ssh::{key, power_off, ssh_ok, told_fingerprint};
+use testkit::vm::Running;
+use testkit::{QEMU, need::have, rescue, vm::smoke};
 
 #[test]
 fn boots_from_kernel_and_initrd() {

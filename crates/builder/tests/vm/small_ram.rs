@@ -1,8 +1,8 @@
 //! Too little RAM is reported as what it is.
 
-use crate::{QEMU, need::have, newc, rescue, vm::smoke};
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
+use testkit::{QEMU, need::have, newc, rescue, vm::smoke};
 
 /// The kernel's rootfs takes half of the RAM: more than that in the initrd fails to unpack, and the kernel only logs it.
 #[test]

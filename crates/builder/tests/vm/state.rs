@@ -1,15 +1,15 @@
 //! Volumes that outlive the boot: made on first use, found again after a reboot, and never overwritten.
 
-use crate::ganesha::{GANESHA, Ganesha, is_root};
-use crate::image::Image;
-use crate::server::Server;
-use crate::ssh::{key, power_off, ssh_ok, told_fingerprint};
-use crate::vm::{Running, runs, wait_until};
-use crate::{QEMU, need::have, tgt};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::ganesha::{GANESHA, Ganesha, is_root};
+use testkit::image::Image;
+use testkit::server::Server;
+use testkit::ssh::{key, power_off, ssh_ok, told_fingerprint};
+use testkit::vm::{Running, runs, wait_until};
+use testkit::{QEMU, need::have, tgt};
 
 const QEMU_NBD: &str = "qemu-nbd";
 /// QEMU's own MAC address: the volume is named after it.
@@ -34,7 +34,7 @@ fn image(name: &str, recipe: &str, port: u16) -> Image {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable")
+    testkit::folders::new_folder()
 }
 
 fn disk(folder: &TempDir) -> std::path::PathBuf {
@@ -103,7 +103,7 @@ fn what_holds_anything_is_left_as_it_is() {
         let before = std::fs::read(&disk).expect("it was just made");
         let server = serve(&disk);
         let image = image("state", RECIPE, server.port);
-        let outcome = crate::vm::smoke(&image, &["--append", "bw.policy.state=reboot:1", "--deadline-s", "90"]);
+        let outcome = testkit::vm::smoke(&image, &["--append", "bw.policy.state=reboot:1", "--deadline-s", "90"]);
         assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
         assert!(outcome.console().contains(message), "{message} in {}", outcome.console());
         assert!(std::fs::read(&disk).expect("it is there") == before, "it was written to");

@@ -1,13 +1,13 @@
 //! The hardware watchdog: it lets a machine live whose PID1 lives, and resets one whose PID1 does not.
 
-use crate::console;
-use crate::image::Image;
-use crate::vm::{boot_until, wait_until};
-use crate::{QEMU, need::have};
 use std::fs::File;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::console;
+use testkit::image::Image;
+use testkit::vm::{boot_until, wait_until};
+use testkit::{QEMU, need::have};
 
 /// Of the watchdog, seconds.
 const TIMEOUT_S: u64 = 10;

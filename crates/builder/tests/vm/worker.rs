@@ -1,8 +1,8 @@
 //! The worker's kubelet becomes healthy, with plenty of RAM and with little.
 
-use crate::image::Image;
-use crate::vm::smoke;
-use crate::{QEMU, need::have};
+use testkit::image::Image;
+use testkit::vm::smoke;
+use testkit::{QEMU, need::have};
 
 /// Guest uptime at which kubelet has to be healthy with 192 MiB, seconds; on a busy machine without KVM that is no failure of the image.
 const TIGHT_LIMIT_S: f64 = 30.0;

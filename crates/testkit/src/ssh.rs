@@ -1,5 +1,6 @@
 //! Commands on a running machine, with a key made for the test.
 
+use crate::folders::work_folder;
 use crate::running::{Running, runs, wait_until};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -22,7 +23,7 @@ pub struct Key {
 /// The key of this run, made at first use. It is kept: an image with it is then not built again by the next run.
 pub fn key() -> &'static Key {
     KEY.get_or_init(|| {
-        let private = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("vm-key");
+        let private = work_folder().join("vm-key");
         if !private.exists() {
             let made = Command::new("ssh-keygen")
                 .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])

@@ -1,6 +1,8 @@
 //! A copy of the recipes that ship, and of what they name, in a folder of its own: a build may renew a lock, and no test
 //! touches the checkout. The cache is the user's.
 
+use crate::folders::project_root;
+use crate::tool::tool_path;
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +22,7 @@ impl Shipped {
     pub fn copy_below(parent: &Path) -> Self {
         let dir = tempfile::tempdir_in(parent).expect("the folder for tests is writable");
         for folder in FOLDERS {
-            copy_tree(&Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(folder), &dir.path().join(folder));
+            copy_tree(&project_root().join(folder), &dir.path().join(folder));
         }
         Self { dir }
     }
@@ -31,7 +33,7 @@ impl Shipped {
 
     /// The tool in the project's folder, with a deadline that fits a build.
     pub fn tool(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        let mut command = Command::new(tool_path());
         command.current_dir(self.path()).env_remove("BOOTWRIGHT_RECIPES").timeout(BUILD_DEADLINE);
         command
     }

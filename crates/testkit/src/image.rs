@@ -2,7 +2,8 @@
 //! test has a folder of links to what was built, so that tests which boot the same image at once have their own logs.
 
 use crate::console;
-use assert_cmd::Command;
+use crate::folders::{new_folder, project_root, work_folder};
+use crate::tool::tool;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -52,10 +53,8 @@ impl Image {
         sets: &[&str],
         root: Option<&str>,
     ) -> Self {
-        let recipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
-        let base = |base: &str| {
-            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("recipes").join(format!("{base}.toml"))
-        };
+        let recipe = work_folder().join(format!("{name}.toml"));
+        let base = |base: &str| project_root().join("recipes").join(format!("{base}.toml"));
         let bases: Vec<PathBuf> = base_names.split(' ').map(base).collect();
         std::fs::write(&recipe, format!("extends = {bases:?}\n{text}")).expect("cargo's folder for tests is writable");
         let name = root.map_or(name.to_string(), |root| format!("{name}-{root}"));
@@ -86,7 +85,7 @@ impl Image {
 
     /// A copy whose files may be changed.
     pub fn copy(&self) -> (tempfile::TempDir, Self) {
-        let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let out = new_folder();
         let dir = out.path().join(&self.name);
         std::fs::create_dir(&dir).expect("a new folder");
         for name in ["vmlinuz", "initrd.img", "boot.ipxe"] {
@@ -110,7 +109,7 @@ fn arguments(recipe: &str, sets: &[String], root: Option<&str>, out: &Path) -> V
 }
 
 fn build(recipe: &str, sets: &[String], root: Option<&str>, number: usize) -> PathBuf {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-{number}"));
+    let out = work_folder().join(format!("vm-{number}"));
     tool().arg("build").args(arguments(recipe, sets, root, &out)).timeout(BUILD_DEADLINE).assert().success();
     out
 }
@@ -118,7 +117,7 @@ fn build(recipe: &str, sets: &[String], root: Option<&str>, number: usize) -> Pa
 /// A folder that holds the image's folder with links to all that was built, but for logs. Gives what `--out` takes.
 fn link(built: &Path, name: &str) -> PathBuf {
     let number = VIEWS.fetch_add(1, Ordering::Relaxed);
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("links").join(number.to_string());
+    let out = work_folder().join("links").join(number.to_string());
     // What an earlier run left.
     let _ = std::fs::remove_dir_all(&out);
     let dir = out.join(name);
@@ -135,9 +134,7 @@ fn link(built: &Path, name: &str) -> PathBuf {
     out
 }
 
-/// The tool, in the project's folder.
-pub fn tool() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    command
+/// The image that is built fastest.
+pub fn rescue() -> Image {
+    Image::build("rescue", &[])
 }

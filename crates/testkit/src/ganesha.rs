@@ -1,6 +1,8 @@
 //! nfs-ganesha as an ordinary process on the loopback address. It opens files by handle, which only root may.
 
-use super::server::Server;
+use crate::folders::new_folder;
+use crate::need;
+use crate::server::Server;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -35,7 +37,7 @@ impl Ganesha {
 
     /// With this configuration, in which `@PORT@` is its port and `@FOLDER@` a folder of its own.
     pub fn start_configured(config: &str) -> Ganesha {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let folder = new_folder();
         let at = folder.path().display();
         std::fs::write(folder.path().join("template"), config).expect("a new file");
         // The shell becomes the server, so that the process that is killed is it.
@@ -46,12 +48,8 @@ impl Ganesha {
     }
 }
 
-/// Whether this process may run it: says so when not, as `have` does for what is not installed.
+/// Whether this process may run it; if not, as [`need::can`].
+#[track_caller]
 pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        assert!(std::env::var_os("CI").is_none(), "nfs-ganesha needs root");
-        eprintln!("skipped: nfs-ganesha needs root");
-    }
-    root
+    need::can(nix::unistd::geteuid().is_root(), "root for nfs-ganesha")
 }

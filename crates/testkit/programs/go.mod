@@ -1,6 +1,6 @@
 // Modules that hold programs for the tests, which no Debian package has: matchbox, and an iPXE with IMAGE_TRUST_CMD. scripts/setup.sh
 // fetches them; nothing is imported from them.
-module bootwright/tests/programs
+module bootwright/testkit/programs
 
 go 1.21
 

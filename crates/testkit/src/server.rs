@@ -1,6 +1,6 @@
 //! Real servers of roots: processes on the loopback address that a test kills and starts again.
 
-use super::running::{free_port, wait_until};
+use crate::running::{free_port, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::net::TcpStream;

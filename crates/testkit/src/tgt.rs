@@ -1,6 +1,6 @@
 //! A target of tgtd (package tgt) on the loopback address, with a control socket of its own.
 
-use super::server::Server;
+use crate::server::Server;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;

@@ -1,6 +1,7 @@
 //! A project that builds in a blink and needs no network: a kernel with two modules and a root's file systems, a program,
 //! files and an overlay, all in a temporary folder, and the real `bootwright` run in it.
 
+use crate::tool::tool_path;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -41,6 +42,12 @@ pub struct Run {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Project {
@@ -101,7 +108,7 @@ impl Project {
 
     /// The program in this project, with its own cache and nothing of the caller's settings.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+        let mut command = Command::new(tool_path());
         command.current_dir(self.dir.path()).args(args).stdin(Stdio::null());
         for name in ["BOOTWRIGHT_RECIPES", "BOOTWRIGHT_MIRROR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(name);

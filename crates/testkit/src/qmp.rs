@@ -1,6 +1,6 @@
 //! Commands to a QEMU of a test's, by its machine protocol.
 
-use super::vm::wait_until;
+use crate::vm::wait_until;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

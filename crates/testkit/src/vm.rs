@@ -1,9 +1,11 @@
 //! Smoke boots by way of the tool. As many run at once as the tests have threads: one for each processor.
 
-use super::console;
-use super::image::{Image, tool};
-use super::qmp::qmp;
-pub use super::running::{Running, free_port, runs, wait_until};
+use crate::console;
+use crate::folders::project_root;
+use crate::image::Image;
+use crate::qmp::qmp;
+pub use crate::running::{Running, free_port, runs, wait_until};
+use crate::tool::{tool, tool_path};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -75,8 +77,8 @@ pub fn smoke(image: &Image, args: &[&str]) -> Outcome {
 
 /// Boots an image, and ends the machine when its console has said `text`; all that it said.
 pub fn boot_until(image: &Image, args: &[&str], text: &str) -> String {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bootwright"));
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).arg("smoke").args(image.arguments()).args(args);
+    let mut command = std::process::Command::new(tool_path());
+    command.current_dir(project_root()).arg("smoke").args(image.arguments()).args(args);
     let mut tool = command.stdout(Stdio::null()).spawn().expect("the tool was built");
     // The tool has a deadline, so this has one too.
     while !image.console().contains(text) && tool.try_wait().expect("it is our child").is_none() {

@@ -1,5 +1,6 @@
 //! `bootwright serve` as a child, on a free port.
 
+use crate::tool::tool_path;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -23,7 +24,7 @@ impl Serve {
         let (listen, url) = (format!("127.0.0.1:{port}"), format!("http://10.0.2.2:{port}"));
         // A process may open 1024 files unless it asks for more, as a login shell has it; tests that are many clients need more.
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -S -n 1024 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bootwright")]);
+        command.args(["-c", "ulimit -S -n 1024 && exec \"$0\" \"$@\""]).arg(tool_path());
         command.current_dir(dir).args(["serve", "--listen", &listen, "--url", &url]).args(args);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();

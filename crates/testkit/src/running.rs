@@ -1,5 +1,7 @@
 //! A machine that goes on after its smoke boot.
 
+use crate::folders::project_root;
+use crate::tool::tool_path;
 use serde_json::Value;
 use std::io::BufReader;
 use std::net::TcpListener;
@@ -16,11 +18,8 @@ pub struct Running {
 impl Running {
     /// `smoke --keep` with these arguments; returns when the expectations are reached. The console goes to `console`.
     pub fn boot(args: &[String], console: Stdio) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
-        command
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-            .args(["smoke", "--keep", "--json"])
-            .args(args);
+        let mut command = Command::new(tool_path());
+        command.current_dir(project_root()).args(["smoke", "--keep", "--json"]).args(args);
         let mut tool =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(console).spawn().expect("the tool was built");
         let stdout = BufReader::new(tool.stdout.take().expect("standard output was set to a pipe"));

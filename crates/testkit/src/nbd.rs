@@ -1,7 +1,7 @@
 //! NBD servers on the loopback address.
 
-use super::running::free_port;
-use super::server::Server;
+use crate::running::free_port;
+use crate::server::Server;
 use std::path::Path;
 
 pub const QEMU_NBD: &str = "qemu-nbd";

@@ -2,6 +2,7 @@
 
 use crate::QEMU;
 use crate::console;
+use crate::folders::new_folder;
 use crate::image::Image;
 use crate::lan::{self, Lan};
 use crate::qmp::qmp;
@@ -39,7 +40,7 @@ impl Machine {
 
     /// A second machine beside one that runs, with addresses from `first_mac` on.
     pub fn start_with(image: &Image, words: &str, first_mac: usize, cards: &[Card<'_>]) -> Machine {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+        let folder = new_folder();
         let file = |name: &str| folder.path().join(name).display().to_string();
         let mut args: Vec<String> =
             ["-nodefaults", "-no-user-config", "-display", "none", "-S"].map(String::from).into();

@@ -1,0 +1,35 @@
+//! What the tests of several packages share: images, the machines that boot them, the servers that these machines need, and
+//! projects for the tool to build.
+//!
+//! A test takes what it needs by module (`use testkit::{image::Image, need::have};`). Nothing here is part of the product.
+
+pub mod console;
+pub mod folders;
+pub mod ganesha;
+pub mod http;
+pub mod image;
+pub mod iscsi;
+pub mod lan;
+pub mod load;
+pub mod machine;
+pub mod nbd;
+pub mod need;
+pub mod newc;
+pub mod programs;
+pub mod project;
+pub mod qmp;
+pub mod registry;
+pub mod running;
+pub mod serve;
+pub mod server;
+pub mod shipped;
+pub mod ssh;
+pub mod tgt;
+pub mod tool;
+pub mod trees;
+pub mod vm;
+
+pub use image::rescue;
+
+/// What every machine runs in.
+pub const QEMU: &str = "qemu-system-x86_64";
