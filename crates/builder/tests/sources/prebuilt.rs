@@ -18,7 +18,7 @@ const CONTAINERD: &str = "/containerd/v2.2.1/containerd-static-2.2.1-linux-amd64
 const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "ptp"];
 
 #[test]
-fn release_binaries_are_pinned_packed_and_boot() {
+fn the_workers_own_programs_served_as_releases_are_pinned_packed_and_boot() {
     if !testkit::need::have(&["mksquashfs", "unsquashfs", "qemu-system-x86_64"]) {
         return;
     }

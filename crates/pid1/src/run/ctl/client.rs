@@ -97,7 +97,7 @@ fn parse_request(words: &[&str]) -> Result<Request, String> {
     }
 }
 
-fn help() -> String {
+pub(super) fn help() -> String {
     let width = COMMANDS.iter().map(|c| c.name.len() + c.argument.len()).max().unwrap_or(0);
     let mut text = String::new();
     for command in COMMANDS {
@@ -176,14 +176,6 @@ mod tests {
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             assert_eq!(parse_request(&words), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn help_names_every_command() {
-        let help = help();
-        for command in COMMANDS {
-            assert!(help.contains(command.help), "{}", command.name);
         }
     }
 }

@@ -95,3 +95,19 @@ fn rubbish_is_refused_and_hurts_nobody() {
     });
     assert_eq!(reply.exit, 0);
 }
+
+/// What `help` lists and neither the client nor PID1 knows would be a promise that nobody keeps.
+#[test]
+fn every_command_that_help_lists_is_known_to_pid1_or_to_the_client() {
+    let help = client::help();
+    let listed: Vec<&str> = help.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let (own, sent): (Vec<&str>, Vec<&str>) =
+        listed.iter().partition(|name| ["hardware", "logs", "help", "exit"].contains(name));
+    assert_eq!(own.len(), 4, "{help}");
+    assert_eq!(sent, ["status", "timeline", "start", "stop", "restart", "reboot", "poweroff", "halt"]);
+    for command in sent {
+        let asked = request(command, Some("x"));
+        let (reply, _) = serve(command, move |path| client::exchange(&path, &asked).expect("an answer"));
+        assert_ne!(reply.exit, 2, "{command}: {}", reply.text);
+    }
+}
