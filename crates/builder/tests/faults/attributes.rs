@@ -1,12 +1,12 @@
 //! Modes, owners, hard links and extended attributes on their way into an image: kept, or refused by name.
 
 use crate::archives::project;
-use crate::http::Server;
-use crate::need::have;
-use crate::project::Project;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use testkit::http::Server;
+use testkit::need::have;
+use testkit::project::Project;
 
 /// `cap_net_raw=ep` as the kernel stores it (linux/capability.h, `struct vfs_cap_data`, revision 2).
 const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
