@@ -1,6 +1,6 @@
 //! Archives of GNU cpio, as `inspect` lists them. What the kernel itself takes is asked in the VM test `initrd`.
 
-use crate::have;
+use testkit::need::have;
 use bootwright::emit::manifest::FileKind;
 use bootwright::inspect::initrd::read_initrd;
 use bootwright::inspect::newc::Limits;

@@ -1,7 +1,8 @@
 //! The libraries that a build takes along for a program, beside those that ld.so loads for it in the same folder.
 
 use testkit::project::Project;
-use crate::{have, run};
+use crate::run;
+use testkit::need::have;
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;

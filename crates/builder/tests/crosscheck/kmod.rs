@@ -2,7 +2,8 @@
 //! resolves them.
 
 use testkit::project::Project;
-use crate::{have, run};
+use crate::run;
+use testkit::need::have;
 use bootwright_contract::modalias::serves;
 use std::collections::BTreeSet;
 use std::path::Path;

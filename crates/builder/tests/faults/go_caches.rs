@@ -1,6 +1,6 @@
 //! Go's caches on a build machine, written to by others: what is compiled is what `go.sum` and the lock pin.
 
-use crate::need::have;
+use testkit::need::have;
 use crate::project::Project;
 use bootwright::source::go::Toolchain;
 use std::os::unix::fs::PermissionsExt;
