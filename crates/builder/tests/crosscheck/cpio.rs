@@ -1,12 +1,12 @@
 //! Archives of GNU cpio, as `inspect` lists them. What the kernel itself takes is asked in the VM test `initrd`.
 
-use testkit::need::have;
 use bootwright::emit::manifest::FileKind;
 use bootwright::inspect::initrd::read_initrd;
 use bootwright::inspect::newc::Limits;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use testkit::need::have;
 
 /// Packs the names of a folder, in this order.
 fn pack(folder: &Path, format: &str, names: &[&str]) -> Vec<u8> {
@@ -27,7 +27,7 @@ fn pack(folder: &Path, format: &str, names: &[&str]) -> Vec<u8> {
 
 #[test]
 fn archives_of_gnu_cpio_are_listed_with_sums_and_links() {
-    if !have("cpio") {
+    if !have(&["cpio"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");

@@ -1,12 +1,12 @@
 //! The libraries that a build takes along for a program, beside those that ld.so loads for it in the same folder.
 
-use testkit::project::Project;
 use crate::run;
-use testkit::need::have;
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
+use testkit::need::have;
+use testkit::project::Project;
 
 const LD: &str = "/lib64/ld-linux-x86-64.so.2";
 
@@ -154,7 +154,7 @@ type Case = (&'static str, Vec<Object>, Result<&'static [&'static str], &'static
 
 #[test]
 fn libraries_are_those_that_ld_so_loads() {
-    if !have("cc") || !have("chroot") {
+    if !have(&["cc", "chroot"]) {
         return;
     }
     const APP: &str = "-rpath,/usr/lib/app";
@@ -273,7 +273,7 @@ fn libraries_are_those_that_ld_so_loads() {
 
 #[test]
 fn a_linked_librarys_origin_is_where_the_link_lies() {
-    if !have("cc") || !have("chroot") {
+    if !have(&["cc", "chroot"]) {
         return;
     }
     let project = project_with(&[
@@ -288,7 +288,7 @@ fn a_linked_librarys_origin_is_where_the_link_lies() {
 
 #[test]
 fn libraries_for_other_machines_are_passed_over_and_other_files_are_not() {
-    if !have("cc") || !have("chroot") {
+    if !have(&["cc", "chroot"]) {
         return;
     }
     // A 32-bit file, and one for ARM (e_ident and e_machine of elf(5)).
@@ -310,7 +310,7 @@ fn libraries_for_other_machines_are_passed_over_and_other_files_are_not() {
 
 #[test]
 fn the_cache_of_ld_so_is_looked_into() {
-    if !have("cc") || !have("chroot") || !have("ldconfig") {
+    if !have(&["cc", "chroot", "ldconfig"]) {
         return;
     }
     let project = project_with(&[

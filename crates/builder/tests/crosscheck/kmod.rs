@@ -1,13 +1,13 @@
 //! The modules that a build takes along for a name, beside those that modprobe would load; and aliases as modprobe
 //! resolves them.
 
-use testkit::project::Project;
 use crate::run;
-use testkit::need::have;
 use bootwright_contract::modalias::serves;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use testkit::need::have;
+use testkit::project::Project;
 
 /// `kernel/<name>.ko` with lines of `.modinfo`, what it exports and what it calls.
 struct Module<'a> {
@@ -101,7 +101,7 @@ fn asked_us(project: &Project, name: &str, asked_before: &str) -> Option<BTreeSe
 
 #[test]
 fn every_kind_of_name_brings_what_modprobe_loads() {
-    if !have("cc") || !have("depmod") || !have("modprobe") {
+    if !have(&["cc", "depmod", "modprobe"]) {
         return;
     }
     let project = project();
@@ -153,7 +153,7 @@ const ALIASES: [(&str, &[&str]); 14] = [
 
 #[test]
 fn aliases_serve_what_modprobe_says() {
-    if !have("cc") || !have("depmod") || !have("modprobe") {
+    if !have(&["cc", "depmod", "modprobe"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");

@@ -1,11 +1,11 @@
 //! Go's caches on a build machine, written to by others: what is compiled is what `go.sum` and the lock pin.
 
-use testkit::need::have;
-use crate::project::Project;
 use bootwright::source::go::Toolchain;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use testkit::need::have;
+use testkit::project::Project;
 
 /// Makes a module proxy of a folder (https://go.dev/ref/mod, "GOPROXY protocol") with one module.
 const PROXY: &str = r#"
@@ -53,7 +53,7 @@ fn poison(module_cache: &Path) {
 }
 
 /// `build` for a user with these caches and odd settings.
-fn build(project: &Project, more: &[&str]) -> crate::project::Run {
+fn build(project: &Project, more: &[&str]) -> testkit::project::Run {
     let mut command = project.command(&[&["build", "--recipe", "tiny"], more].concat());
     command.env("GOMODCACHE", project.path("host/mod")).env("GOCACHE", project.path("host/build"));
     command
@@ -62,7 +62,7 @@ fn build(project: &Project, more: &[&str]) -> crate::project::Run {
         .env("GOFLAGS", "-tags=evil")
         .env("GOWORK", "/nowhere/go.work");
     command.env("GOENV", project.path("host/env")).env("GOCACHEPROG", "/nowhere/program");
-    crate::project::Run::of(command.output().expect("the program starts"))
+    testkit::project::Run::of(command.output().expect("the program starts"))
 }
 
 /// What the programs print that were built so far.

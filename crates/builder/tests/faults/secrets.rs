@@ -1,10 +1,10 @@
 //! Secrets in what becomes an image: refused by file and line unless the recipe allows them, and told of when it does.
 
 use crate::archives::project;
-use crate::http::Server;
-use crate::project::Project;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use testkit::http::Server;
+use testkit::project::Project;
 
 /// An Ed25519 key that nobody has, as `openssl genpkey` writes one.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n-----END PRIVATE KEY-----\n";

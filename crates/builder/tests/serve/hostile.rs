@@ -2,7 +2,6 @@
 //!
 //! Every address of 127.0.0.0/8 is another client. What a real node does comes from 127.0.0.1, unless a test says otherwise.
 
-use testkit::serve::Serve;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -11,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use testkit::serve::Serve;
 
 const NODE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// In which a real node's files come.

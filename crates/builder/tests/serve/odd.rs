@@ -1,7 +1,7 @@
 //! Reports that no node sends.
 
-use testkit::serve::Serve;
 use serde_json::{Value, json};
+use testkit::serve::Serve;
 
 /// A report with `value` in the place of one field.
 fn with(pointer: &str, value: Value) -> String {

@@ -1,10 +1,10 @@
 //! What lies outside `out/`, or is not for machines.
 
-use testkit::serve::Serve;
 use nix::libc;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use testkit::serve::Serve;
 
 #[test]
 fn nothing_but_what_a_boot_needs_is_served() {

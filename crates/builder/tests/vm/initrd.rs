@@ -2,7 +2,6 @@
 //! appended to one with an init that prints what is there. What the kernel takes is asked in one boot; what it refuses ends
 //! the unpacking, and has a boot of its own.
 
-use crate::{QEMU, need::have, rescue};
 use bootwright::emit::manifest::FileKind;
 use bootwright::inspect::initrd::{InitrdSegment, read_initrd};
 use bootwright::inspect::newc::Limits;
@@ -13,6 +12,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::{QEMU, need::have};
 
 /// Lists `/case`: type, size and path of each.
 const INIT: &str = r#"
@@ -347,11 +347,11 @@ fn boot(kernel: &Path, initrd: &[u8], scratch: &Path) -> (Landed, Option<String>
     while qemu.try_wait().expect("it is our child").is_none() {
         if start.elapsed() > LIMIT {
             let _ = qemu.kill().and_then(|()| qemu.wait());
-            panic!("no end after {LIMIT:?}: {}", crate::console::read(&log));
+            panic!("no end after {LIMIT:?}: {}", testkit::console::read(&log));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    let console = crate::console::read(&log);
+    let console = testkit::console::read(&log);
     assert!(console.contains("that is all"), "{console}");
     let landed = console.lines().filter_map(|line| {
         let mut words = line.split_once("landed ")?.1.splitn(3, ' ');
@@ -391,7 +391,7 @@ fn the_kernel_and_inspect_agree_about_what_is_taken() {
     if !have(&[QEMU, "cc"]) {
         return;
     }
-    let kernel = rescue().dir().join("vmlinuz");
+    let kernel = testkit::rescue().dir().join("vmlinuz");
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
     let mut initrd = base(scratch.path());
     for (_, part) in taken() {
@@ -410,7 +410,7 @@ fn the_kernel_and_inspect_agree_about_what_is_refused() {
     if !have(&[QEMU, "cc"]) {
         return;
     }
-    let kernel = rescue().dir().join("vmlinuz");
+    let kernel = testkit::rescue().dir().join("vmlinuz");
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
     let base = base(scratch.path());
     for (name, part, their_words, our_words) in refused() {
