@@ -2,6 +2,7 @@
 //! for, wake-ups, short sorts, the kernel command line. It knows no phase, no service and no protocol.
 
 pub mod background;
+pub mod children;
 pub mod cmdline;
 pub mod failure;
 pub mod files;

@@ -164,6 +164,14 @@ pub struct Timeline {
     /// Modaliases of devices that no driver has taken and no module of the image serves, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved: Vec<String>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unserved_more: u32,
+}
+
+/// serde's `skip_serializing_if` wants a reference.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,6 +179,10 @@ pub struct PhaseRecord {
     pub name: String,
     /// Seconds since kernel start.
     pub start_s: f64,
+    /// Which try this one is. Of a phase that was tried more than twice only the first and the last try are here; 0 and
+    /// absent: the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u32,
     /// Absent while it runs.
     pub end_s: Option<f64>,
     /// Seconds of it in which it waited for the network and for servers.

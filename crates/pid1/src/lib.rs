@@ -10,6 +10,7 @@ use base::console::Console;
 use base::panic;
 use base::timeline::Timeline;
 use boot::sequence;
+use bootwright_base::children;
 use run::{ctl, main_loop, power};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ fn boot_machine() -> ! {
     let timeline = Arc::new(Timeline::new(&boot::names(), Box::new(Console::default())));
     if let Err(errno) = blocked {
         timeline.note(&["cannot block signals: ", errno.desc()].concat());
+    }
+    if let Err(error) = children::reap_from_now_on() {
+        timeline.note(&["nobody waits for adopted children: ", &error.to_string()].concat());
     }
     let (node, ending) = sequence::run_table(&bootwright_base::sys::Real, timeline);
     power::go_down(&node, ending)

@@ -43,8 +43,13 @@ pub fn ssh(machine: &Running, command: &str) -> Output {
 
 /// The same on one whose sshd has that port of the loopback address.
 pub fn ssh_at(port: u16, command: &str) -> Output {
-    let mut ssh = assert_cmd::Command::new("ssh");
-    ssh.timeout(LIMIT);
+    let mut ssh = assert_cmd::Command::from_std(self::command(port, command));
+    ssh.timeout(LIMIT).output().expect("ssh runs and ends within the limit")
+}
+
+/// The client that runs a command line there.
+pub fn command(port: u16, command: &str) -> Command {
+    let mut ssh = Command::new("ssh");
     ssh.args([
         "-F",
         "none",
@@ -57,7 +62,7 @@ pub fn ssh_at(port: u16, command: &str) -> Output {
     ]);
     ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]);
     ssh.arg("-i").arg(&key().private).args(["-p", &port.to_string(), "root@127.0.0.1", command]);
-    ssh.output().expect("ssh runs and ends within the limit")
+    ssh
 }
 
 /// Runs a command line that must succeed and returns what it printed.

@@ -59,7 +59,7 @@ fn status_logs_timeline_restart_stop_start_and_poweroff() {
 
     assert_eq!(ssh_ok(&machine, "bootwright-ctl stop clock"), "clock: being stopped\n");
     assert_eq!(await_state(&machine, "clock", "stopped"), "-");
-    assert_eq!(ssh_ok(&machine, "bootwright-ctl start clock"), "clock: started\n");
+    assert_eq!(ssh_ok(&machine, "bootwright-ctl start clock"), "clock: being started\n");
     let third = await_state(&machine, "clock", "ready");
     logs(&format!("begins as {first}\nends\nbegins as {second}\nends\nbegins as {third}\n"));
 

@@ -19,6 +19,7 @@ mod netroot_network;
 mod netroot_nfs;
 mod network;
 mod outage;
+mod outage_services;
 mod powerdown;
 mod renewal;
 mod rescue;

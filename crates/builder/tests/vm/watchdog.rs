@@ -13,14 +13,14 @@ use testkit::{QEMU, need::have};
 const TIMEOUT_S: u64 = 10;
 
 /// A terminal stops and goes on (termios(3), IXON).
-const CTRL_S: u8 = 0x13;
-const CTRL_Q: u8 = 0x11;
+pub const CTRL_S: u8 = 0x13;
+pub const CTRL_Q: u8 = 0x11;
 
 /// PID1 is in the cgroup `init`: frozen, it shows no sign of life. The kernel command line says when; or whether a service fills
 /// the console and restarts, of which PID1 has something to say each time.
 const RECIPE: &str = r#"
 [kernel]
-modules = ["i6300esb"]
+early = ["loop", "overlay", "i6300esb"]
 [watchdog]
 timeout_s = 10
 [[service]]
@@ -37,7 +37,7 @@ restart = "always"
 "#;
 
 /// A machine with the device, which ends when it is reset.
-struct Machine {
+pub struct Machine {
     qemu: Child,
     console: std::path::PathBuf,
 }
@@ -45,13 +45,22 @@ struct Machine {
 impl Machine {
     /// Boots the image as its smoke test did, with more words on the kernel command line, and waits for the watchdog.
     fn start(image: &Image, words: &str) -> Machine {
+        Self::start_forwarding(image, words, "")
+    }
+
+    /// The same with a port of the host's loopback address for the guest's sshd.
+    pub fn start_with_ssh(image: &Image, words: &str, port: u16) -> Machine {
+        Self::start_forwarding(image, words, &format!(",hostfwd=tcp:127.0.0.1:{port}-:22"))
+    }
+
+    fn start_forwarding(image: &Image, words: &str, forward: &str) -> Machine {
         let command = std::fs::read_to_string(image.dir().join("smoke/qemu.txt")).expect("a smoke test left it");
         let console = image.dir().join("smoke/watchdog.log");
         let log = File::create(&console).expect("a new file");
         // That machine may still be about to end, and holds the port that leads to its sshd.
         let (before, port) = command.trim().split_once(",hostfwd=").expect("a smoke boot forwards a port");
         let after = port.split_once(' ').expect("more options follow").1;
-        let command = format!("{before} {after}").replace("-append '", &format!("-append '{words} "));
+        let command = format!("{before}{forward} {after}").replace("-append '", &format!("-append '{words} "));
         let command = format!("exec {command} -device i6300esb -action watchdog=reset");
         let qemu = Command::new("sh").args(["-c", &command]).stdin(Stdio::piped()).stdout(log).spawn();
         let machine = Machine { qemu: qemu.expect("a shell"), console };
@@ -60,20 +69,20 @@ impl Machine {
     }
 
     #[track_caller]
-    fn await_line(&self, text: &str) {
+    pub fn await_line(&self, text: &str) {
         wait_until(text, Duration::from_secs(90), || self.console().contains(text));
     }
 
-    fn console(&self) -> String {
+    pub fn console(&self) -> String {
         console::read(&self.console)
     }
 
-    fn type_in(&mut self, key: u8) {
+    pub fn type_in(&mut self, keys: &[u8]) {
         let stdin = self.qemu.stdin.as_mut().expect("it was set to a pipe");
-        stdin.write_all(&[key]).expect("QEMU reads it");
+        stdin.write_all(keys).expect("QEMU reads it");
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.qemu.try_wait().expect("it was started here").is_some()
     }
 }
@@ -101,12 +110,12 @@ fn a_machine_that_lives_is_not_reset() {
     }
     let mut machine = Machine::start(&image(), "hang=console bw.poweroff_after_s=25");
     let armed = Instant::now();
-    machine.type_in(CTRL_S);
+    machine.type_in(&[CTRL_S]);
     while armed.elapsed() < Duration::from_secs(2 * TIMEOUT_S) {
         assert!(!machine.has_ended(), "{}", machine.console());
         std::thread::sleep(Duration::from_millis(100));
     }
-    machine.type_in(CTRL_Q);
+    machine.type_in(&[CTRL_Q]);
     wait_until("it is off", Duration::from_secs(120), || machine.has_ended());
     assert!(machine.console().contains("down poweroff"), "{}", machine.console());
 }
@@ -130,4 +139,25 @@ fn a_machine_whose_pid1_hangs_is_reset() {
         // Signs of life come three times in its time, so the last one is a third of it old at most.
         assert!(since.elapsed() > Duration::from_secs(TIMEOUT_S / 2), "{:?}", since.elapsed());
     }
+}
+
+/// In the middle of the boot, where somebody at a shell may take his time.
+#[test]
+fn a_boot_that_hangs_is_reset_and_one_that_waits_is_not() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let mut machine = Machine::start(&image(), "bw.stop=devices");
+    machine.await_line("stopped before phase devices");
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(2 * TIMEOUT_S) {
+        assert!(!machine.has_ended(), "{}", machine.console());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    machine.type_in(b"echo 1 > /sys/fs/cgroup/init/cgroup.freeze\n");
+    let since = Instant::now();
+    wait_until("it is reset", Duration::from_secs(45), || machine.has_ended());
+    eprintln!("reset after {:.1} s", since.elapsed().as_secs_f64());
+    let console = machine.console();
+    assert!(!console.contains("phase devices ok") && !console.contains("Kernel panic"), "{console}");
 }

@@ -1,28 +1,142 @@
-//! The console: where PID1's lines go, and the shell of last resort.
+//! The console, where PID1's lines go.
+//!
+//! A terminal stops for as long as somebody likes: Ctrl-S (n_tty's IXON), or a serial line with flow control and nobody at
+//! its other end. A write then waits, and so does the last close, which drains the line (drivers/tty/serial/serial_core.c,
+//! `closing_wait`). So one thread writes all there is for the console, and closes it never.
 
-use bootwright_base::spawn::{Program, spawn};
+use crate::base::backlog::Backlog;
+use bootwright_base::background;
+use bootwright_base::sys;
+use bootwright_contract::console::{Event, Line};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::wait::waitpid;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const CONSOLE: &str = "/dev/console";
+pub const CONSOLE: &str = "/dev/console";
 const KMSG: &str = "/dev/kmsg";
-/// Shells that are tried, in order.
-const SHELLS: &[&[&str]] = &[&["/bin/sh"], &["/bin/busybox", "sh"], &["/usr/bin/busybox", "sh"]];
 
-/// A terminal that takes no byte for so long is stopped: Ctrl-S, or a serial line with nobody at its other end.
+/// A terminal that takes no byte for so long is stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
-const STEP: Duration = Duration::from_millis(1);
+/// A terminal is asked again after so long even if it did not say that it takes text.
+const ASK_AGAIN_MS: u16 = 1000;
 
-/// A terminal that PID1 writes to, which holds it up once and not for long. What a stopped one does not take is lost.
+/// So many bytes wait for the console; more are lost.
+const MOST_WAITING: usize = 32 << 10;
+/// Of these, copies of services' output take no more than so many: PID1's own lines have the rest.
+const MOST_COPIES: usize = MOST_WAITING / 2;
+/// Stack of the thread, in bytes.
+const STACK: usize = 32 << 10;
+
+/// Where lines go. Nothing here waits.
+pub trait Screen: Send {
+    /// A line of PID1's own.
+    fn say(&mut self, line: &[u8]);
+    /// Lines of a service's output.
+    fn copy(&mut self, lines: &[u8]);
+    /// Whether all that was said is written.
+    fn is_idle(&self) -> bool;
+}
+
+/// The console, else the kernel's log, by a thread that starts with the first line.
+#[derive(Default)]
+pub struct Console {
+    queue: Arc<Queue>,
+    has_thread: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Backlog,
+    /// The thread has taken something that it has not written yet.
+    is_writing: bool,
+}
+
+impl Console {
+    fn add(&mut self, text: &[u8], most: usize) {
+        self.queue.lock().waiting.add(text, most);
+        self.queue.changed.notify_one();
+        if !self.has_thread {
+            let queue = self.queue.clone();
+            // Without a thread now there may be one for the next line.
+            self.has_thread = background::spawn_small("console", STACK, Box::new(move || queue.write())).is_ok();
+        }
+    }
+}
+
+impl Screen for Console {
+    fn say(&mut self, line: &[u8]) {
+        self.add(line, MOST_WAITING);
+    }
+
+    fn copy(&mut self, lines: &[u8]) {
+        self.add(lines, MOST_COPIES);
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.queue.lock();
+        state.waiting.is_empty() && !state.is_writing
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread's work, for good.
+    fn write(&self) {
+        let mut terminal = None;
+        loop {
+            let empty = |state: &mut State| state.waiting.is_empty();
+            let state = self.changed.wait_while(self.lock(), empty);
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            let Backlog { bytes, lost } = std::mem::take(&mut state.waiting);
+            state.is_writing = true;
+            drop(state);
+            // One that is gone is opened anew for the next lines.
+            if write_lines(&mut terminal, &bytes, lost).is_err() {
+                terminal = None;
+            }
+            self.lock().is_writing = false;
+        }
+    }
+}
+
+fn write_lines(terminal: &mut Option<Terminal>, bytes: &[u8], lost: u64) -> io::Result<()> {
+    let terminal = match terminal {
+        Some(terminal) => terminal,
+        None => {
+            let open = |path| Terminal::open(Path::new(path));
+            terminal.insert(open(CONSOLE).or_else(|_| open(KMSG))?)
+        }
+    };
+    // One write a line, so that lines of other writers do not fall into it.
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        terminal.write_until(line, None)?;
+    }
+    if lost > 0 {
+        let text = [&lost.to_string(), " bytes were lost here: the console took no text"].concat();
+        let line = Line { uptime_s: sys::uptime().as_secs_f64(), event: Event::Note { text } };
+        terminal.write_until(format!("{line}\n").as_bytes(), None)?;
+    }
+    Ok(())
+}
+
+/// A terminal that can be waited for as long as the caller likes.
 pub struct Terminal {
     file: File,
     stopped: bool,
@@ -30,49 +144,36 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn open(path: &Path) -> io::Result<Terminal> {
-        let file = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let file = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
         Ok(Terminal { file, stopped: false })
     }
-}
 
-impl Write for Terminal {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let written = self.file.write(bytes);
-            let full = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-            if !full || self.stopped || Instant::now() >= until {
-                self.stopped = full;
-                return written;
+    /// Writes all, as far as the terminal takes it within [`PATIENCE`]; from one that was stopped before nothing is expected.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let patience = if self.stopped { Duration::ZERO } else { PATIENCE };
+        self.stopped = self.write_until(bytes, Some(Instant::now() + patience)).is_err();
+    }
+
+    /// Writes all, until then or for ever.
+    fn write_until(&mut self, mut bytes: &[u8], until: Option<Instant>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                    let left_ms = left.map_or(u128::MAX, |left| left.as_millis());
+                    if left_ms == 0 {
+                        return Err(error);
+                    }
+                    let timeout = u16::try_from(left_ms).unwrap_or(ASK_AGAIN_MS).min(ASK_AGAIN_MS);
+                    // Interrupted or not: it is asked again.
+                    let _ = poll(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)], PollTimeout::from(timeout));
+                }
+                Err(error) => return Err(error),
             }
-            thread::sleep(STEP);
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Where PID1's lines go: the console, else the kernel's log. Opened on the first line, and again after `/dev` moved.
-#[derive(Default)]
-pub struct Console {
-    terminal: Option<Terminal>,
-}
-
-impl Write for Console {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.terminal.is_none() {
-            let open = |path| Terminal::open(Path::new(path));
-            self.terminal = Some(open(CONSOLE).or_else(|_| open(KMSG))?);
-        }
-        match &mut self.terminal {
-            Some(terminal) => terminal.write(bytes),
-            None => Ok(0),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -94,37 +195,86 @@ pub fn take_stdio() -> Result<(), ConsoleError> {
     Ok(())
 }
 
-/// A shell on the console until it ends. False when the image holds none.
-pub fn run_shell() -> bool {
-    let Some(shell) = SHELLS.iter().find(|s| Path::new(s[0]).exists()) else { return false };
-    let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=linux"].map(String::from).into();
-    let argv: Vec<String> = shell.iter().map(|word| word.to_string()).collect();
-    let program = Program { argv: &argv, env, terminal: Some(Path::new(CONSOLE)), ..Program::default() };
-    let Ok(pid) = spawn(&program) else { return false };
-    // ECHILD: the main loop, which waits for all children, has got this one; then it has ended too.
-    while waitpid(pid, None) == Err(Errno::EINTR) {}
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Read;
 
+    /// What lines go to in tests, which may wait for it.
+    impl<W: Write + Send> Screen for W {
+        fn say(&mut self, line: &[u8]) {
+            self.write_all(line).expect("a test's writer takes all");
+        }
+
+        fn copy(&mut self, lines: &[u8]) {
+            self.say(lines);
+        }
+
+        fn is_idle(&self) -> bool {
+            true
+        }
+    }
+
     /// A pipe that nobody reads is full after 64 kB (pipe(7)), as a stopped terminal is after 4.
-    #[test]
-    fn a_stopped_terminal_holds_up_once() {
-        let path = std::env::temp_dir().join(format!("bootwright-terminal-{}", std::process::id()));
+    fn stopped(name: &str) -> (File, Terminal) {
+        let path = std::env::temp_dir().join(format!("bootwright-{name}-{}", std::process::id()));
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
         let mut terminal = Terminal::open(&path).unwrap();
         std::fs::remove_file(path).unwrap();
+        terminal.write_until(&[b'y'; 65_536], None).unwrap();
+        (reader, terminal)
+    }
+
+    #[test]
+    fn a_stopped_terminal_holds_up_once() {
+        let (mut reader, mut terminal) = stopped("terminal");
         let begin = Instant::now();
-        for _ in 0..100 {
-            assert!(terminal.write_all(&[b'y'; 65_537]).is_err());
-        }
+        (0..100).for_each(|_| terminal.write(b"lost"));
         assert!(begin.elapsed() >= PATIENCE && begin.elapsed() < 2 * PATIENCE, "{:?}", begin.elapsed());
         reader.read_exact(&mut [0; 65_536]).unwrap();
-        terminal.write_all(b"again").unwrap();
+        terminal.write(b"again");
+        let mut again = [0; 5];
+        reader.read_exact(&mut again).unwrap();
+        assert_eq!(&again, b"again");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_stopped_console_and_what_is_lost_is_told() {
+        let (mut reader, terminal) = stopped("console");
+        let mut console = Console { has_thread: true, ..Console::default() };
+        let queue = console.queue.clone();
+        let begin = Instant::now();
+        console.say(b"first\n");
+        for _ in 0..100 {
+            console.copy(&[&[b'c'; 999][..], b"\n"].concat());
+        }
+        assert_eq!(queue.lock().waiting.bytes.len(), 6 + 16_000, "copies have half of it");
+        queue.lock().waiting.lost = 0;
+        for _ in 0..100 {
+            console.say(&[&[b's'; 999][..], b"\n"].concat());
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10) && !console.is_idle());
+        let Backlog { bytes, lost } = std::mem::take(&mut queue.lock().waiting);
+        assert_eq!((bytes.len(), lost), (6 + 32_000, 84_000));
+        let writer = std::thread::spawn(move || write_lines(&mut Some(terminal), &bytes, lost));
+        let mut text = Vec::new();
+        let is_over = |text: &[u8]| text.ends_with(b"took no text\n");
+        while !is_over(&text) {
+            let mut buffer = [0; 4096];
+            match reader.read(&mut buffer) {
+                Ok(length) => text.extend_from_slice(&buffer[..length]),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "the writer hangs");
+        }
+        writer.join().unwrap().unwrap();
+        let text = String::from_utf8(text.split_off(65_536)).unwrap();
+        assert!(text.starts_with("first\nccc"), "{text:.40}");
+        assert!(
+            text.contains(" 84000 bytes were lost here: the console took no text\n"),
+            "{}",
+            &text[text.len() - 99..]
+        );
     }
 }

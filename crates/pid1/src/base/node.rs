@@ -1,7 +1,6 @@
 //! This machine, once its boot config is read.
 
 use crate::base::timeline::Timeline;
-use crate::run::watchdog::Watchdog;
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::gate::Gate;
 use bootwright_base::sys::Sys;
@@ -23,16 +22,14 @@ pub struct Node {
     pub keepers: Keepers,
     /// Opens when the clock is as right as it will get for now.
     pub time: Gate,
-    /// The hardware watchdog, if the config has one.
-    pub watchdog: Watchdog,
 }
 
 impl Node {
     pub fn new(config: BootConfig, cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Node {
         let plan = RootPlan::resolve(&config, &cmdline);
         let board = Arc::new(StatusBoard::new(timeline.clone()));
-        let (keepers, time, watchdog) = (Keepers::default(), Gate::default(), Watchdog::default());
-        Node { config, cmdline, plan, timeline, sys, board, keepers, time, watchdog }
+        let (keepers, time) = (Keepers::default(), Gate::default());
+        Node { config, cmdline, plan, timeline, sys, board, keepers, time }
     }
 }
 

@@ -1,29 +1,50 @@
 //! What happened since the kernel started: console lines for people, JSON for programs.
 //!
-//! Shared by all threads. Console lines are [`console::Line`]s; the JSON is [`console::Timeline`], in
-//! [`paths::TIMELINE`] once `/run` is mounted and, one line a change, on the device that `bw.timeline=` names.
+//! Shared by all threads, and holds none of them up: lines go to [`crate::base::console::Console`], which never waits, and the
+//! JSON is written by a thread of its own. Console lines are [`console::Line`]s; the JSON is [`console::Timeline`], in
+//! [`paths::TIMELINE`] once `/run` is mounted and, one line a time, on the device that `bw.timeline=` names.
 
-use crate::base::console::Terminal;
+use crate::base::console::{Screen, Terminal};
+use bootwright_base::background;
 use bootwright_base::files::replace_file;
 use bootwright_base::sys;
 use bootwright_contract::console::{self, Event, Line, PhaseRecord, ServiceRecord};
 use bootwright_contract::paths;
+use nix::libc;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two times that the JSON is written: changes that come together are written together.
+const BETWEEN_WRITES: Duration = Duration::from_millis(50);
+/// How long the console may take for the last lines.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+/// A reason is kept with so many bytes: a report of the whole timeline must stay one that a server takes.
+const LONGEST_REASON: usize = 1000;
+/// So many modaliases without a module are kept.
+const MOST_UNSERVED: usize = 200;
 
 /// Recorder of phases and services.
 pub struct Timeline {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     state: Mutex<State>,
+    /// There is something for the thread that writes.
+    changed: Condvar,
 }
 
 struct State {
     record: console::Timeline,
     /// Phases that must be over before "phases done".
     pending: Vec<String>,
-    out: Box<dyn Write + Send>,
-    /// `bw.timeline=`: gets the JSON on every change.
+    screen: Box<dyn Screen>,
+    /// `bw.timeline=`: gets the JSON too. The thread that writes takes it while it does.
     device: Option<Terminal>,
     /// `/run` is mounted: write the JSON file.
     run_mounted: bool,
@@ -31,24 +52,26 @@ struct State {
     verbose: bool,
     /// How often the record has changed.
     changes: u64,
+    /// Changes that are written.
+    written: u64,
+    has_thread: bool,
 }
 
 impl Timeline {
     /// A timeline that says "phases done" once each of `phases` is over.
-    pub fn new(phases: &[&str], out: Box<dyn Write + Send>) -> Timeline {
-        let record = console::Timeline { version: 1, ..Default::default() };
-        let pending = phases.iter().map(|p| p.to_string()).collect();
-        Timeline {
-            state: Mutex::new(State {
-                record,
-                pending,
-                out,
-                device: None,
-                run_mounted: false,
-                verbose: false,
-                changes: 0,
-            }),
-        }
+    pub fn new(phases: &[&str], screen: Box<dyn Screen>) -> Timeline {
+        let state = State {
+            record: console::Timeline { version: 1, ..Default::default() },
+            pending: phases.iter().map(|p| p.to_string()).collect(),
+            screen,
+            device: None,
+            run_mounted: false,
+            verbose: false,
+            changes: 0,
+            written: 0,
+            has_thread: false,
+        };
+        Timeline { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
     }
 
     /// Names the image in the JSON.
@@ -65,32 +88,46 @@ impl Timeline {
 
     /// From now on the JSON is written to `/run/bootwright`.
     pub fn run_is_mounted(&self) {
-        let mut state = self.lock();
-        state.run_mounted = true;
-        state.publish();
+        self.lock().run_mounted = true;
+        self.write_from_now_on();
     }
 
-    /// Also writes the JSON to a device such as `/dev/ttyS1`, one line a change.
+    /// Also writes the JSON to a device such as `/dev/ttyS1`, one line a time.
     pub fn open_device(&self, path: &Path) -> std::io::Result<()> {
         let device = Terminal::open(path)?;
-        let mut state = self.lock();
-        state.device = Some(device);
-        state.publish();
+        self.lock().device = Some(device);
+        self.write_from_now_on();
         Ok(())
+    }
+
+    /// Starts the thread that writes, unless it runs.
+    fn write_from_now_on(&self) {
+        self.publish(&mut self.lock());
+        if std::mem::replace(&mut self.lock().has_thread, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        if let Err(error) = background::spawn("timeline", Box::new(move || shared.write_changes())) {
+            self.note(&["nobody writes the timeline: ", &error.to_string()].concat());
+        }
+    }
+
+    fn publish(&self, state: &mut State) {
+        state.changes += 1;
+        self.shared.changed.notify_one();
     }
 
     /// A phase starts (again, when it is retried).
     pub fn phase_start(&self, name: &str) {
         self.phase_begins(name);
-        self.lock().publish();
+        self.publish(&mut self.lock());
     }
 
     /// The same for one that nobody would see: the record is written when it ends, or is slow.
     pub fn phase_begins(&self, name: &str) {
         let now = uptime_s();
         let mut state = self.lock();
-        let record = PhaseRecord { name: name.into(), start_s: now, end_s: None, waited_s: 0.0, outcome: None };
-        state.record.phases.push(record);
+        begin_phase(&mut state.record.phases, name, now);
         if state.verbose {
             state.say(now, Event::PhaseStart { phase: name.into() });
         }
@@ -103,7 +140,7 @@ impl Timeline {
         if let Some(start_s) = start_s.filter(|_| !state.verbose) {
             state.say(start_s, Event::PhaseStart { phase: name.into() });
         }
-        state.publish();
+        self.publish(&mut state);
     }
 
     /// The running attempt at that phase spent so many seconds waiting for the network or a server.
@@ -123,7 +160,7 @@ impl Timeline {
         if let Some(record) = state.record.phases.iter_mut().rev().find(|p| p.name == name) {
             took_s = now - record.start_s;
             record.end_s = Some(now);
-            record.outcome = Some(outcome.err().unwrap_or("ok").into());
+            record.outcome = Some(bounded(outcome.err().unwrap_or("ok")));
         }
         let phase = name.to_string();
         let event = match outcome {
@@ -131,7 +168,7 @@ impl Timeline {
             Err(reason) => Event::PhaseFailed { phase, took_s, reason: one_line(reason) },
         };
         state.say(now, event);
-        state.publish();
+        self.publish(&mut state);
     }
 
     /// The phase will not be tried again and the boot goes on; says "phases done" after the last one.
@@ -151,8 +188,10 @@ impl Timeline {
             let text = [&unserved.len().to_string(), " modaliases found no module: the timeline lists them"].concat();
             state.say(uptime_s(), Event::Note { text });
         }
-        state.record.unserved = unserved;
-        state.publish();
+        let more = unserved.len().saturating_sub(MOST_UNSERVED);
+        state.record.unserved_more = u32::try_from(more).unwrap_or(u32::MAX);
+        state.record.unserved = unserved.into_iter().take(MOST_UNSERVED).map(|alias| bounded(&alias)).collect();
+        self.publish(&mut state);
     }
 
     /// A service is started: the first time makes its record, further ones count as restarts.
@@ -173,7 +212,7 @@ impl Timeline {
                 note: None,
             }),
         }
-        state.publish();
+        self.publish(&mut state);
     }
 
     /// The service answers.
@@ -191,7 +230,7 @@ impl Timeline {
         if let Some(note) = note {
             state.say(now, Event::Note { text: [name, ": ", &note].concat() });
         }
-        state.publish();
+        self.publish(&mut state);
     }
 
     /// The service ended or did not become ready.
@@ -210,9 +249,23 @@ impl Timeline {
         self.lock().say(uptime_s(), Event::Fatal { phase: phase.into(), reason: one_line(reason) });
     }
 
-    /// The machine goes down now.
+    /// The machine goes down now: also waits, a moment at most, until the console has taken all lines.
     pub fn down(&self, how: &str) {
         self.lock().say(uptime_s(), Event::Down { how: how.into() });
+        self.flush();
+    }
+
+    /// Lines of a service's output, as they are.
+    pub fn copy(&self, lines: &[u8]) {
+        self.lock().screen.copy(lines);
+    }
+
+    /// Waits, a moment at most, until the console has taken all lines.
+    pub fn flush(&self) {
+        let until = Instant::now() + FLUSH_WAIT;
+        while !self.lock().screen.is_idle() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A number that grows with each change of the record.
@@ -226,38 +279,78 @@ impl Timeline {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The thread that writes, for good.
+    fn write_changes(&self) {
+        loop {
+            let is_written = |state: &mut State| state.written == state.changes;
+            let state = self.changed.wait_while(self.lock(), is_written).unwrap_or_else(PoisonError::into_inner);
+            write_record(self, state);
+            thread::sleep(BETWEEN_WRITES);
+        }
+    }
+}
+
+/// Writes the record as it is. The record is a convenience: a full `/run` or a dead serial line changes nothing else.
+fn write_record(shared: &Shared, mut state: MutexGuard<'_, State>) {
+    state.written = state.changes;
+    let Ok(mut json) = serde_json::to_vec(&state.record) else { return };
+    let (run_mounted, device) = (state.run_mounted, state.device.take());
+    drop(state);
+    json.push(b'\n');
+    if run_mounted {
+        let _ = replace_file(Path::new(paths::TIMELINE), &json);
+    }
+    if let Some(mut device) = device {
+        device.write(&json);
+        shared.lock().device.get_or_insert(device);
+    }
+}
+
+/// Adds a phase that begins. Of one that is tried again and again the first and the last try are kept.
+fn begin_phase(phases: &mut Vec<PhaseRecord>, name: &str, now: f64) {
+    let mut tries = phases.iter().enumerate().filter(|(_, record)| record.name == name);
+    let (first, last) = (tries.next(), tries.next_back());
+    let tries = match (first, last) {
+        (None, _) => 0,
+        (Some(_), None) => 2,
+        (Some(_), Some((_, last))) => last.tries.saturating_add(1),
+    };
+    if let Some((at, _)) = last {
+        phases.remove(at);
+    }
+    let (start_s, name) = (now, name.into());
+    phases.push(PhaseRecord { name, start_s, tries, end_s: None, waited_s: 0.0, outcome: None });
 }
 
 impl State {
     fn say(&mut self, uptime_s: f64, event: Event) {
         let line = Line { uptime_s, event };
-        // One write a line, so that lines of other writers do not fall into it. A console that is gone stops nothing.
-        let _ = self.out.write_all(format!("{line}\n").as_bytes());
-    }
-
-    fn publish(&mut self) {
-        self.changes += 1;
-        if !self.run_mounted && self.device.is_none() {
-            return;
-        }
-        let Ok(mut json) = serde_json::to_vec(&self.record) else { return };
-        json.push(b'\n');
-        // The record is a convenience: a full /run or a dead serial line must not stop the boot.
-        if self.run_mounted {
-            let _ = replace_file(Path::new(paths::TIMELINE), &json);
-        }
-        if let Some(device) = &mut self.device {
-            let _ = device.write_all(&json);
-        }
+        self.screen.say(format!("{line}\n").as_bytes());
     }
 }
 
-/// The first line of a service's note, printable and at most [`MAX_NOTE`] bytes of it. `/run` is memory: reading waits for nothing.
+/// At most [`LONGEST_REASON`] bytes, cut between characters.
+fn bounded(text: &str) -> String {
+    let end = text.floor_char_boundary(LONGEST_REASON);
+    let more = if end < text.len() { "..." } else { "" };
+    [&text[..end], more].concat()
+}
+
+/// The first line of a service's note, printable and at most [`MAX_NOTE`] bytes of it. `/run` is memory, and what a service
+/// may have put there instead of a file (a fifo, a link to the root) is not waited for.
 fn note_of(notes: &Path, service: &str) -> Option<String> {
     let mut text = Vec::new();
-    let file = fs::File::open(notes.join(service)).ok()?;
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = fs::File::options().read(true).custom_flags(flags).open(notes.join(service)).ok()?;
     file.take(MAX_NOTE).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
     let line: String = text.lines().next()?.chars().filter(|c| !c.is_control()).collect();
@@ -327,21 +420,73 @@ mod tests {
         fs::write(notes.join("sshd"), "x".repeat(100_000)).unwrap();
         assert_eq!(note_of(&notes, "sshd").unwrap().len(), 256);
         assert_eq!(note_of(&notes, "none"), None);
+        std::os::unix::fs::symlink("sshd", notes.join("link")).unwrap();
+        nix::unistd::mkfifo(&notes.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!((note_of(&notes, "link"), note_of(&notes, "fifo")), (None, None), "nobody waits for a writer");
         fs::remove_dir_all(notes).unwrap();
     }
 
     #[test]
-    fn the_device_gets_one_line_a_change() {
+    fn of_many_tries_the_first_and_the_last_are_kept() {
+        let timeline = Timeline::new(&["root"], Box::new(std::io::sink()));
+        timeline.phase_start("early");
+        for at in 1..=1000 {
+            timeline.phase_start("root");
+            timeline.phase_end("root", Err(&format!("try {at}: {}", "x".repeat(5000))));
+        }
+        timeline.phase_start("switch");
+        timeline.phase_start("root");
+        let phases = timeline.snapshot().phases;
+        let names: Vec<(&str, u32)> = phases.iter().map(|p| (&p.name[..], p.tries)).collect();
+        assert_eq!(names, [("early", 0), ("root", 0), ("switch", 0), ("root", 1001)]);
+        let outcome = phases[1].outcome.as_deref().expect("it ended");
+        assert!(outcome.starts_with("try 1: ") && outcome.len() < 1010, "{outcome}");
+        assert_eq!(phases[3].outcome, None);
+        timeline.phase_end("root", Ok(()));
+        assert_eq!(timeline.snapshot().phases[3].outcome.as_deref(), Some("ok"));
+    }
+
+    /// A report is the timeline and little else; the server takes 256 KiB.
+    #[test]
+    fn the_largest_record_is_one_that_a_server_takes() {
+        let timeline = Timeline::new(&[], Box::new(std::io::sink()));
+        for phase in bootwright_contract::PHASES {
+            for _ in 0..5 {
+                timeline.phase_start(phase.name());
+                timeline.phase_end(phase.name(), Err(&"\u{1}".repeat(5000)));
+            }
+        }
+        timeline.set_unserved((0..5000).map(|at| format!("pci:v{at:0200}")).collect());
+        let json = serde_json::to_vec(&timeline.snapshot()).expect("JSON");
+        assert!(json.len() < 256 << 10, "{} bytes", json.len());
+        assert_eq!((timeline.snapshot().unserved.len(), timeline.snapshot().unserved_more), (200, 4800));
+        assert_eq!(bounded("aä"), "aä");
+        assert_eq!(bounded(&"ä".repeat(600)).len(), 1003, "no character is cut");
+        assert_eq!(bounded(&["a", &"ä".repeat(600)].concat()).len(), 1002);
+    }
+
+    #[test]
+    fn the_device_gets_the_last_change_and_many_at_once_are_one() {
         let path = std::env::temp_dir().join(format!("bootwright-timeline-{}", std::process::id()));
         fs::write(&path, "").unwrap();
         let timeline = Timeline::new(&["root"], Box::new(std::io::sink()));
         timeline.open_device(&path).unwrap();
         timeline.phase_start("root");
+        for _ in 0..2000 {
+            timeline.service_start("s");
+        }
         timeline.phase_end("root", Ok(()));
-        let text = fs::read_to_string(&path).unwrap();
-        let last: console::Timeline = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        assert_eq!(last.phases[0].outcome.as_deref(), Some("ok"));
-        assert_eq!(text.lines().count(), 3);
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        let text = loop {
+            let text = fs::read_to_string(&path).unwrap();
+            let last = text.lines().last().and_then(|line| serde_json::from_str::<console::Timeline>(line).ok());
+            if last.is_some_and(|last| last.phases.iter().any(|phase| phase.outcome.as_deref() == Some("ok"))) {
+                break text;
+            }
+            assert!(std::time::Instant::now() < until, "{text}");
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert!(text.ends_with('\n') && text.lines().count() < 100, "{} lines", text.lines().count());
         fs::remove_file(path).unwrap();
         assert!(timeline.open_device(Path::new("/nowhere/x")).is_err());
     }

@@ -1,14 +1,14 @@
 //! Tries a phase until it is over, as its policy says.
 
-use crate::base::console::run_shell;
+use crate::base::shell::run_shell;
 use crate::base::timeline::Timeline;
+use crate::base::watchdog::WATCHDOG;
 use crate::boot::policy::{Step, next_step};
 use crate::run::power;
 use bootwright_base::Failure;
 use bootwright_base::sys::Sys;
 use bootwright_contract::{PhaseId, Policy};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 /// The attempts at one phase: whose they are, and what comes after one that failed.
@@ -30,7 +30,7 @@ impl Attempts {
             timeline.phase_end(name, outcome.as_ref().map(|_| ()).map_err(|reason| reason.as_str()));
             let Err(reason) = outcome else { break };
             match next_step(&self.policy, failures) {
-                Step::Again { after_s } => thread::sleep(Duration::from_secs(after_s)),
+                Step::Again { after_s } => WATCHDOG.sleep(Duration::from_secs(after_s)),
                 Step::GoOn => {
                     timeline.phase_over(name);
                     return false;

@@ -1,8 +1,9 @@
 //! Goes through the table of phases.
 
-use crate::base::console::run_shell;
 use crate::base::node::Node;
+use crate::base::shell::run_shell;
 use crate::base::timeline::Timeline;
+use crate::base::watchdog::WATCHDOG;
 use crate::boot::attempts::Attempts;
 use crate::boot::findings::Findings;
 use crate::boot::policy::policy_for;
@@ -61,6 +62,9 @@ impl Sequence {
             findings.keep(ended.found);
             ended.outcome
         });
+        if let Some(watchdog) = self.findings.node.as_ref().and_then(|node| node.config.watchdog.as_ref()) {
+            WATCHDOG.configure(watchdog, &self.findings.timeline);
+        }
     }
 
     /// Starts what comes after that phase and runs beside the next ones. PID1's first thread does it: what it sets up for

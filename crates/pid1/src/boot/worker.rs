@@ -1,5 +1,6 @@
 //! Does the work of phases in a thread that can be left behind: a system call that hangs cannot be interrupted.
 
+use crate::base::watchdog::WATCHDOG;
 use crate::boot::findings::{Ended, Work};
 use bootwright_base::background;
 use bootwright_base::sys::{Fence, Fenced, Sys};
@@ -101,12 +102,12 @@ impl Bench<'_> {
 
     fn receive(&self, wait: &Receiver<Ended>, slow: &dyn Fn()) -> Result<Ended, RecvTimeoutError> {
         let soon = self.deadline.min(SOON);
-        let ended = wait.recv_timeout(soon);
+        let ended = WATCHDOG.receive(wait, soon);
         if !matches!(ended, Err(RecvTimeoutError::Timeout)) {
             return ended;
         }
         slow();
-        wait.recv_timeout(self.deadline - soon)
+        WATCHDOG.receive(wait, self.deadline - soon)
     }
 }
 

@@ -1,14 +1,17 @@
 //! The main loop: one thread that sleeps in poll(2) and deals with signals, ended children, services' output, control
-//! commands and the power button, until the machine is told to go down.
+//! commands and the power button, until the machine is told to go down. It waits for nothing else: not for the root, a log
+//! file, the console or a client (docs/threads.md).
 
 mod button;
 pub mod signals;
 
 use crate::base::network::NetHandle;
 use crate::base::node::Node;
+use crate::base::watchdog::WATCHDOG;
 use crate::run::ctl::server::{Asked, Server};
 use crate::run::power::{Ending, How};
 use crate::run::service::{Millis, Paths, Supervisor};
+use bootwright_base::children;
 use bootwright_base::sys;
 use bootwright_base::wake::{self, Sleeper};
 use button::Buttons;
@@ -36,7 +39,8 @@ struct MainLoop {
     net: NetHandle,
     supervisor: Supervisor,
     signals: SignalFd,
-    probes: Sleeper,
+    /// Readable when a child has ended or a probe has an answer.
+    news: Sleeper,
     server: Option<Server>,
     buttons: Buttons,
     /// How the machine goes down, and when it does so regardless of services.
@@ -60,7 +64,8 @@ pub fn run(boot: Arc<Node>, net: NetHandle) -> Ending {
 impl MainLoop {
     fn new(boot: Arc<Node>, net: NetHandle) -> Result<MainLoop, LoopError> {
         let signals = signals::open().map_err(LoopError::Signals)?;
-        let (waker, probes) = wake::pair().map_err(LoopError::Wake)?;
+        let (waker, news) = wake::pair().map_err(LoopError::Wake)?;
+        children::wake(waker.clone());
         if let Err(errno) = set_cad_enabled(false) {
             boot.timeline.note(&["Ctrl-Alt-Del resets at once: ", errno.desc()].concat());
         }
@@ -77,14 +82,15 @@ impl MainLoop {
         let server =
             Server::open().map_err(|error| boot.timeline.note(&["no control socket: ", &error.to_string()].concat()));
         let server = server.ok();
-        Ok(MainLoop { boot, net, supervisor, signals, probes, server, buttons: Buttons::open(), going: None, settled })
+        Ok(MainLoop { boot, net, supervisor, signals, news, server, buttons: Buttons::open(), going: None, settled })
     }
 
     fn run(mut self) -> Ending {
         self.supervisor.set_network(self.net.state());
+        WATCHDOG.expect();
         loop {
             self.supervisor.tick(now());
-            self.boot.watchdog.tick(self.boot.config.watchdog.as_ref(), &self.boot.timeline, now());
+            WATCHDOG.tick(now());
             if !self.settled && self.supervisor.is_settled() {
                 self.settled = true;
                 end_phase(&self.boot, Ok(()));
@@ -93,6 +99,7 @@ impl MainLoop {
                 && (self.supervisor.is_down() || deadline <= now())
             {
                 self.say_what_is_left();
+                self.supervisor.close_logs();
                 return ending;
             }
             self.wait();
@@ -103,42 +110,38 @@ impl MainLoop {
     /// Sleeps until something can be done.
     fn wait(&self) {
         let now = now();
-        let watchdog = self.boot.watchdog.deadline(self.boot.config.watchdog.as_ref());
-        let others = self.going.map(|(_, at)| at).into_iter().chain(watchdog);
+        let watchdog = WATCHDOG.deadline();
+        let clients = self.server.as_ref().and_then(Server::deadline);
+        let others = self.going.map(|(_, at)| at).into_iter().chain(watchdog).chain(clients);
         let deadline = self.supervisor.deadline(now).into_iter().chain(others).min();
         let timeout = match deadline {
             // At least a millisecond: a time limit that could not be dealt with must not turn into a busy loop.
             Some(at) => PollTimeout::from(at.saturating_sub(now).clamp(1, 60_000) as u16),
             None => PollTimeout::NONE,
         };
-        let fixed = [Some(self.signals.as_fd()), Some(self.probes.as_fd()), self.net.changed.as_ref().map(AsFd::as_fd)];
+        let fixed = [Some(self.signals.as_fd()), Some(self.news.as_fd()), self.net.changed.as_ref().map(AsFd::as_fd)];
         let fds = fixed
             .into_iter()
             .flatten()
-            .chain(self.server.iter().flat_map(Server::fds))
             .chain(self.buttons.fds())
-            .chain(self.supervisor.outputs().map(|(_, fd)| fd));
-        let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            .chain(self.supervisor.fds())
+            .map(|fd| (fd, PollFlags::POLLIN))
+            .chain(self.server.iter().flat_map(Server::fds));
+        let mut fds: Vec<PollFd> = fds.map(|(fd, wanted)| PollFd::new(fd, wanted)).collect();
         // Interrupted or not: everything is looked at now, and nothing of that blocks.
         let _ = poll(&mut fds, timeout);
     }
 
     /// Looks at everything that may have happened.
     fn handle(&mut self) {
-        self.probes.clear();
+        self.news.clear();
         if let Some(changed) = &mut self.net.changed {
             changed.clear();
         }
         self.supervisor.set_network(self.net.state());
-        let readable: Vec<usize> = self.supervisor.outputs().map(|(at, _)| at).collect();
-        for at in readable {
-            self.supervisor.read_output(at);
-        }
+        self.supervisor.read_outputs();
         if let Some((signal, how)) = signals::read(&self.signals) {
             self.go_down(how, signal.as_str());
-        }
-        while let Some(status) = signals::reap() {
-            self.supervisor.reaped(status, now());
         }
         if self.buttons.read() {
             self.go_down(How::PowerOff, "power button");

@@ -5,4 +5,3 @@ pub mod main_loop;
 pub mod power;
 pub mod report;
 pub mod service;
-pub mod watchdog;

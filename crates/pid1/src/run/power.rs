@@ -4,12 +4,12 @@ mod close;
 
 use crate::base::node::Node;
 use crate::base::timeline::Timeline;
-use crate::run::watchdog;
+use crate::base::watchdog::WATCHDOG;
 use bootwright_base::background;
+use bootwright_base::children;
 use bootwright_base::sys::{RebootHow, Sys};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::sync::Arc;
 use std::thread;
@@ -74,12 +74,12 @@ impl Ending {
 /// Takes the machine down; services have been stopped already.
 pub fn go_down(boot: &Arc<Node>, ending: Ending) -> ! {
     let Ending { how, until } = ending;
-    watchdog::keep_alive(boot, until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
+    WATCHDOG.keep_alive(until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
     end_processes(boot.sys, until);
     close::close_all(boot, boot.plan.root_is_served, until);
     boot.timeline.down(how.word());
-    if how != How::Reboot && boot.config.watchdog.as_ref().is_some_and(|watchdog| watchdog.disarm) {
-        boot.watchdog.disarm();
+    if how != How::Reboot {
+        WATCHDOG.disarm();
     }
     let errno = boot.sys.reboot(how.system_call());
     halt_and_explain(&boot.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
@@ -88,26 +88,21 @@ pub fn go_down(boot: &Arc<Node>, ending: Ending) -> ! {
 fn end_processes(sys: &dyn Sys, until: Instant) {
     for (signal, patience) in [(Signal::SIGTERM, TERM_WAIT), (Signal::SIGKILL, KILL_WAIT)] {
         // ESRCH: nobody is left.
-        if sys.kill_all(signal) == Err(Errno::ESRCH) || reap_all(until.min(Instant::now() + patience)) {
+        if sys.kill_all(signal) == Err(Errno::ESRCH) || await_children(until.min(Instant::now() + patience)) {
             return;
         }
     }
 }
 
-/// Reaps until no child is left or `until` is over; true when none is left.
-fn reap_all(until: Instant) -> bool {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Err(Errno::ECHILD) => return true,
-            Ok(WaitStatus::StillAlive) | Err(_) => {
-                if Instant::now() >= until {
-                    return false;
-                }
-                thread::sleep(Duration::from_millis(10));
-            }
-            Ok(_) => {}
+/// Waits until no child is left or `until` is over; true when none is left.
+fn await_children(until: Instant) -> bool {
+    while !children::none_left() {
+        if Instant::now() >= until {
+            return false;
         }
+        thread::sleep(Duration::from_millis(10));
     }
+    true
 }
 
 /// `bw.poweroff_after_s`: asks the main loop for an orderly end after that time, as a signal from outside would.
@@ -124,7 +119,7 @@ pub fn power_off_later(after_s: u64) {
 /// Reboots after a pause in which the reason can be read on the console.
 pub fn reboot_after(sys: &dyn Sys, timeline: &Timeline, after_s: u32) -> ! {
     timeline.note(&format!("reboot in {after_s} s"));
-    thread::sleep(Duration::from_secs(u64::from(after_s)));
+    WATCHDOG.sleep(Duration::from_secs(u64::from(after_s)));
     sys.sync();
     timeline.down(How::Reboot.word());
     let errno = sys.reboot(RebootHow::Restart);
@@ -140,7 +135,7 @@ pub fn halt_and_explain(timeline: &Timeline, phase: &str, reason: &str) -> ! {
 /// Repeats the reason every 30 s, for whoever looks at the console later.
 pub fn keep_explaining(timeline: &Timeline, phase: &str, reason: &str) -> ! {
     loop {
-        thread::sleep(Duration::from_secs(30));
+        WATCHDOG.sleep(Duration::from_secs(30));
         timeline.fatal(phase, reason);
     }
 }

@@ -34,7 +34,11 @@ fn open(argv: &[String]) -> Result<UnixStream, HttpError> {
     let failed = |cause: io::Error| HttpError::Tls { address: SocketAddr::from(([0; 4], 0)), cause: cause.to_string() };
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let ends = Some(theirs.as_fd());
-    spawn(&Program { argv, input: ends, output: ends, ..Program::default() }).map_err(|errno| failed(errno.into()))?;
+    // It ends with the socket, and is reaped as every child is: nobody asks how it ended.
+    drop(
+        spawn(&Program { argv, input: ends, output: ends, ..Program::default() })
+            .map_err(|errno| failed(errno.into()))?,
+    );
     drop(theirs);
     ours.set_read_timeout(Some(HANDSHAKE_WAIT)).map_err(failed)?;
     let line = read_line(&ours).map_err(failed)?;

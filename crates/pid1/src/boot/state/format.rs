@@ -1,23 +1,20 @@
 //! Makes a file system on a volume that is empty, by the image's own mke2fs. What holds anything is never touched.
 
 use crate::base::timeline::Timeline;
+use bootwright_base::children::End;
 use bootwright_base::spawn::{Program, spawn};
 use bootwright_contract::paths::MKE2FS;
 use bootwright_roots::content::{Content, read_content};
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// A large volume on a slow server takes some time, even with its tables left for later.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Between two looks at whether it has ended.
-const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
@@ -66,24 +63,18 @@ fn command(format: &str, device: &Path) -> Vec<String> {
     [MKE2FS, "-q", "-t", format, "-E", options, &device.to_string_lossy()].map(String::from).into()
 }
 
-/// Runs it to its end. The main loop, which would wait for it otherwise, has not begun yet.
+/// Runs it to its end.
 fn run(argv: &[String]) -> Result<(), FormatError> {
     let (mut output, input) = io::pipe().map_err(FormatError::Read)?;
     let program = Program { argv, output: Some(input.as_fd()), ..Program::default() };
-    let pid = spawn(&program).map_err(FormatError::Run)?;
+    let child = spawn(&program).map_err(FormatError::Run)?;
     drop(input);
-    let until = Instant::now() + LIMIT;
-    let status = loop {
-        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, status)) => break status,
-            Ok(WaitStatus::Signaled(_, signal, _)) => break signal as i32,
-            Ok(_) if Instant::now() < until => thread::sleep(LOOK),
-            Ok(_) => {
-                // One that hangs on the device ends when that answers again.
-                let _ = kill(pid, Signal::SIGKILL);
-                return Err(FormatError::Slow { limit_s: LIMIT.as_secs() });
-            }
-            Err(errno) => return Err(FormatError::Run(errno)),
+    let status = match child.wait(Some(Instant::now() + LIMIT)) {
+        Some(End::Exited(status) | End::Killed(status)) => status,
+        None => {
+            // One that hangs on the device ends when that answers again.
+            child.signal(Signal::SIGKILL);
+            return Err(FormatError::Slow { limit_s: LIMIT.as_secs() });
         }
     };
     if status == 0 {

@@ -1,9 +1,9 @@
 //! `bootwright-ctl ssh-host-key FILE`: makes sshd's host key where there is none, and leaves its fingerprint as a note of the
 //! service `ssh-host-key`, which PID1 shows on the console and reports. So whoever logs in can compare it.
 
+use bootwright_base::children::End;
 use bootwright_base::spawn::{Program, spawn};
 use bootwright_contract::paths;
-use nix::sys::wait::{WaitStatus, waitpid};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
@@ -43,12 +43,12 @@ fn dropbearkey(args: &[&str]) -> Result<String, String> {
         File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(io_failed)?;
     let argv: Vec<String> = [DROPBEARKEY].iter().chain(args).map(|word| (*word).to_string()).collect();
     let program = Program { argv: &argv, output: Some(output.as_fd()), ..Program::default() };
-    let status = spawn(&program).and_then(|pid| waitpid(pid, None)).map_err(|errno| failed(errno.desc().into()))?;
+    let end = spawn(&program).map_err(|errno| failed(errno.desc().into()))?.wait(None);
     let mut said = String::new();
     output.rewind().and_then(|()| output.read_to_string(&mut said)).map_err(io_failed)?;
     let _ = fs::remove_file(&path);
-    match status {
-        WaitStatus::Exited(_, 0) => Ok(said),
+    match end {
+        Some(End::Exited(0)) => Ok(said),
         _ => Err(failed(said.trim().replace('\n', "; "))),
     }
 }

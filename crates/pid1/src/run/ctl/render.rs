@@ -111,7 +111,11 @@ fn service_row(service: &ServiceStatus) -> [String; 7] {
 pub fn timeline_table(timeline: &Timeline) -> String {
     let mut rows = Vec::new();
     for phase in &timeline.phases {
-        let outcome = phase.outcome.clone().unwrap_or_else(|| "runs".into());
+        let outcome = phase.outcome.as_deref().unwrap_or("runs");
+        let outcome = match phase.tries {
+            0 => outcome.into(),
+            tries => ["try ", &tries.to_string(), ": ", outcome].concat(),
+        };
         rows.push((phase.start_s, "phase", &phase.name, phase.end_s, outcome));
     }
     for service in &timeline.services {
@@ -132,6 +136,9 @@ pub fn timeline_table(timeline: &Timeline) -> String {
     if !timeline.unserved.is_empty() {
         text.push_str("\nmodaliases that found no module:\n");
         timeline.unserved.iter().for_each(|alias| text.push_str(&["  ", alias, "\n"].concat()));
+        if timeline.unserved_more > 0 {
+            text.push_str(&["  and ", &timeline.unserved_more.to_string(), " more\n"].concat());
+        }
     }
     text
 }
@@ -242,6 +249,7 @@ kubelet     backoff  -    2         -      -       exit status 1
             phases: vec![PhaseRecord {
                 name: "network".into(),
                 start_s: 2.5,
+                tries: 0,
                 end_s: None,
                 waited_s: 0.0,
                 outcome: None,
@@ -261,6 +269,20 @@ START  TOOK            NAME     OUTCOME
 2.500  -      phase    network  runs
 ";
         assert_eq!(timeline_table(&timeline), expected);
+        let record =
+            |tries, start_s| PhaseRecord { start_s, tries, outcome: Some("no".into()), ..timeline.phases[0].clone() };
+        let phases = vec![record(0, 1.0), record(12, 40.0)];
+        let tried = Timeline { phases, unserved: vec!["pci:x".into()], unserved_more: 3, ..Timeline::default() };
+        let expected = "\
+START   TOOK         NAME     OUTCOME
+1.000   -     phase  network  no
+40.000  -     phase  network  try 12: no
+
+modaliases that found no module:
+  pci:x
+  and 3 more
+";
+        assert_eq!(timeline_table(&tried), expected);
     }
 
     #[test]

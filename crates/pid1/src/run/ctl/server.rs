@@ -1,4 +1,4 @@
-//! PID1's side of the control socket. It belongs to the main loop and never blocks it for long.
+//! PID1's side of the control socket. It belongs to the main loop, and no client can hold that up.
 
 use super::{Reply, Request, render};
 use crate::base::network::NetState;
@@ -7,20 +7,21 @@ use crate::run::power::How;
 use crate::run::service::{CommandError, Millis, Next, Supervisor};
 use bootwright_contract::json;
 use bootwright_contract::paths;
+use nix::poll::PollFlags;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
 
 /// A longer request is none.
 const LONGEST_REQUEST: usize = 4096;
-/// Clients at a time; more wait in the listener's queue.
-const MOST_CLIENTS: usize = 16;
-/// For a client that does not read its answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Clients at a time. One more takes the place of the one that has been there longest.
+const MOST_CLIENTS: usize = 32;
+/// A client has so long to ask, and to read its answer.
+const CLIENT_LIMIT_MS: Millis = 10_000;
 
 /// A client asked for the machine to go down.
 pub struct Asked(pub How);
@@ -28,7 +29,17 @@ pub struct Asked(pub How);
 /// The socket and its clients.
 pub struct Server {
     listener: UnixListener,
-    clients: Vec<(UnixStream, Vec<u8>)>,
+    /// Those that came first are first.
+    clients: Vec<Client>,
+}
+
+/// A client that has not got all of its answer.
+struct Client {
+    stream: UnixStream,
+    request: Vec<u8>,
+    /// What is left of the answer, once there is one.
+    answer: Option<Vec<u8>>,
+    until: Millis,
 }
 
 impl Server {
@@ -48,10 +59,18 @@ impl Server {
         Ok(Server { listener, clients: Vec::new() })
     }
 
-    /// What to poll.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listener = (self.clients.len() < MOST_CLIENTS).then(|| self.listener.as_fd());
-        self.clients.iter().map(|(stream, _)| stream.as_fd()).chain(listener)
+    /// What to poll, and for what.
+    pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let clients = self.clients.iter().map(|client| {
+            let wanted = if client.answer.is_some() { PollFlags::POLLOUT } else { PollFlags::POLLIN };
+            (client.stream.as_fd(), wanted)
+        });
+        clients.chain([(self.listener.as_fd(), PollFlags::POLLIN)])
+    }
+
+    /// When [`Server::serve`] wants to be called at the latest.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.clients.iter().map(|client| client.until).min()
     }
 
     /// Takes in clients and answers those that have asked.
@@ -62,55 +81,76 @@ impl Server {
         network: &NetState,
         now: Millis,
     ) -> Option<Asked> {
-        while self.clients.len() < MOST_CLIENTS {
-            let Ok((stream, _)) = self.listener.accept() else { break };
-            if stream.set_nonblocking(true).is_ok() {
-                self.clients.push((stream, Vec::new()));
-            }
-        }
         let mut asked = None;
-        self.clients.retain_mut(|(stream, line)| match read_line(stream, line) {
-            Progress::More => true,
-            Progress::Over => false,
-            Progress::Line => {
-                let (reply, how) = answer(line, boot, supervisor, network, now);
-                asked = asked.take().or(how);
-                // A client that went away does without.
-                let _ = send(stream, &reply);
-                false
+        let mut answer = |request: &[u8]| {
+            let (reply, how) = answer(request, boot, supervisor, network, now);
+            asked = asked.take().or(how);
+            reply
+        };
+        self.clients.retain_mut(|client| client.go_on(now, &mut answer));
+        // Not for ever: others come while these are served.
+        for _ in 0..MOST_CLIENTS {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            if stream.set_nonblocking(true).is_err() {
+                continue;
             }
-        });
+            let until = now + CLIENT_LIMIT_MS;
+            let mut client = Client { stream, request: Vec::new(), answer: None, until };
+            if !client.go_on(now, &mut answer) {
+                continue;
+            }
+            if self.clients.len() >= MOST_CLIENTS {
+                self.clients.remove(0);
+            }
+            self.clients.push(client);
+        }
         asked
     }
 }
 
-enum Progress {
-    More,
-    Line,
-    Over,
-}
-
-fn read_line(stream: &mut UnixStream, line: &mut Vec<u8>) -> Progress {
-    let mut buffer = [0; 512];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Progress::Over,
-            Ok(length) => line.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::More,
-            Err(_) => return Progress::Over,
+impl Client {
+    /// Reads, answers and writes as far as that goes without waiting; false when the client is done with.
+    fn go_on(&mut self, now: Millis, answer: &mut dyn FnMut(&[u8]) -> Reply) -> bool {
+        if self.answer.is_none() && self.read() {
+            let reply = answer(&self.request);
+            let mut bytes = serde_json::to_vec(&reply).unwrap_or_default();
+            bytes.push(b'\n');
+            self.answer = Some(bytes);
         }
-        if line.contains(&b'\n') || line.len() > LONGEST_REQUEST {
-            return Progress::Line;
-        }
+        self.until > now && self.is_wanted()
     }
-}
 
-fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(reply)?;
-    bytes.push(b'\n');
-    stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    stream.write_all(&bytes)
+    /// Whether there is a request; one that is too long is none, and is told so. A client that went away is done with.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 512];
+        while !self.request.contains(&b'\n') && self.request.len() <= LONGEST_REQUEST {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => {
+                    self.until = 0;
+                    return false;
+                }
+                Ok(length) => self.request.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether there is more to read or to write.
+    fn is_wanted(&mut self) -> bool {
+        let Some(answer) = &mut self.answer else { return true };
+        while !answer.is_empty() {
+            match self.stream.write(answer) {
+                Ok(written) => drop(answer.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        // The client waits for the end, which a process that was just started here may still keep open.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        false
+    }
 }
 
 /// Carries out one request.
@@ -134,7 +174,7 @@ fn answer(
             let timeline = boot.timeline.snapshot();
             done(&if request.json { render::json(&timeline) } else { render::timeline_table(&timeline) })
         }
-        "start" => service(&request, "started", |name| supervisor.start(name, now)),
+        "start" => service(&request, "being started", |name| supervisor.start(name, now)),
         "stop" => service(&request, "being stopped", |name| supervisor.command(name, Next::Stay, now)),
         "restart" => service(&request, "being restarted", |name| supervisor.command(name, Next::Start, now)),
         "reboot" => return down(How::Reboot),
@@ -161,4 +201,55 @@ fn done(text: &str) -> Reply {
 
 fn refuse(exit: u8, text: &str) -> Reply {
     Reply { exit, text: [text, "\n"].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    /// A client, its other end, and a server's side that takes little at once.
+    fn client() -> (Client, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        setsockopt(&ours, sockopt::SndBuf, &4096).expect("a small buffer");
+        ours.set_nonblocking(true).expect("ours");
+        (Client { stream: ours, request: Vec::new(), answer: None, until: 1000 }, theirs)
+    }
+
+    fn long_answer(_: &[u8]) -> Reply {
+        Reply { exit: 0, text: "y".repeat(1 << 20) }
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_whole_answer() {
+        let (mut client, mut theirs) = client();
+        assert!(client.go_on(0, &mut long_answer), "it has not asked");
+        theirs.write_all(b"{}\nand more").expect("a reader");
+        assert!(client.go_on(0, &mut long_answer), "it has not read");
+        // A child that was started meanwhile keeps the connection open.
+        let _child = client.stream.try_clone().expect("a descriptor");
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            theirs.read_to_string(&mut text).map(|_| text)
+        });
+        while client.go_on(999, &mut long_answer) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let text = reader.join().expect("no panic").expect("the end is seen");
+        assert_eq!(text.matches('y').count(), 1 << 20);
+    }
+
+    #[test]
+    fn a_client_has_its_time() {
+        for asks in [false, true] {
+            let (mut client, mut theirs) = client();
+            if asks {
+                theirs.write_all(b"{}\n").expect("a reader");
+            }
+            assert!(client.go_on(999, &mut long_answer) && !client.go_on(1000, &mut long_answer), "{asks}");
+        }
+        let (mut client, theirs) = client();
+        drop(theirs);
+        assert!(!client.go_on(0, &mut long_answer), "it went away");
+    }
 }

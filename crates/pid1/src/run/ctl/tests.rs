@@ -12,12 +12,13 @@ use bootwright_base::sys::Real;
 use bootwright_base::wake;
 use bootwright_contract::fixture::boot_config;
 use bootwright_contract::json;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Serves one client that runs in a thread, as the main loop would.
 fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send + 'static) -> (T, Option<How>) {
@@ -34,16 +35,20 @@ fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send
         let path = path.clone();
         move || client(path)
     });
-    let mut asked = None;
+    let (mut asked, mut longest, began) = (None, Duration::ZERO, Instant::now());
     while !thread.is_finished() {
-        let mut fds: Vec<PollFd> = server.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let mut fds: Vec<PollFd> = server.fds().map(|(fd, wanted)| PollFd::new(fd, wanted)).collect();
         poll(&mut fds, PollTimeout::from(20u8)).expect("a poll");
         drop(fds);
-        if let Some(Asked(how)) = server.serve(&boot, &mut supervisor, &NetState::default(), 5000) {
+        let since = Instant::now();
+        let now = 5000 + began.elapsed().as_millis() as u64;
+        if let Some(Asked(how)) = server.serve(&boot, &mut supervisor, &NetState::default(), now) {
             asked = Some(how);
         }
+        longest = longest.max(since.elapsed());
     }
     std::fs::remove_file(path).expect("ours");
+    assert!(longest < Duration::from_secs(1), "{name}: the main loop was held up for {longest:?}");
     (thread.join().expect("the client"), asked)
 }
 
@@ -110,4 +115,35 @@ fn every_command_that_help_lists_is_known_to_pid1_or_to_the_client() {
         let (reply, _) = serve(command, move |path| client::exchange(&path, &asked).expect("an answer"));
         assert_ne!(reply.exit, 2, "{command}: {}", reply.text);
     }
+}
+
+#[test]
+fn clients_that_do_not_go_on_hold_up_nobody() {
+    let (replies, _) = serve("held", |path| {
+        let connect = || UnixStream::connect(&path).expect("a server");
+        let half = |count| -> Vec<UnixStream> {
+            let asked = (0..count).map(|_| {
+                let mut stream = connect();
+                stream.write_all(b"{\"comm").expect("a reader");
+                stream
+            });
+            asked.collect()
+        };
+        // They ask and never read, asked half, or said nothing: a thousand of them.
+        let mut deaf: Vec<UnixStream> = (0..20).map(|_| connect()).collect();
+        deaf.iter_mut().for_each(|stream| {
+            let mut line = serde_json::to_vec(&request("timeline", None)).expect("JSON");
+            line.push(b'\n');
+            stream.write_all(&line).expect("a reader");
+        });
+        let halves = half(500);
+        let silent: Vec<UnixStream> = (0..500).map(|_| connect()).collect();
+        let begin = Instant::now();
+        let replies: Vec<Reply> =
+            (0..5).map(|_| client::exchange(&path, &request("status", None)).expect("an answer")).collect();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        drop((deaf, halves, silent));
+        replies
+    });
+    assert!(replies.iter().all(|reply| reply.exit == 0), "{replies:?}");
 }

@@ -1,11 +1,9 @@
-//! Signals of PID1 and its children.
+//! Signals that ask PID1 to go down.
 
 use crate::run::power::How;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 /// What each signal asks for, as busybox's init has it; Ctrl-Alt-Del arrives as SIGINT.
 const MEANINGS: &[(Signal, How)] = &[
@@ -18,16 +16,18 @@ const MEANINGS: &[(Signal, How)] = &[
 
 fn handled() -> SigSet {
     let mut set = SigSet::empty();
-    set.add(Signal::SIGCHLD);
     for (signal, _) in MEANINGS {
         set.add(*signal);
     }
     set
 }
 
-/// Blocks what the main loop reads from its signal descriptor. Before the first thread is made, so that all inherit it.
+/// Blocks what the main loop reads from its signal descriptor, and the ends of children, for which a thread waits. Before
+/// the first thread is made, so that all inherit it.
 pub fn block() -> Result<(), Errno> {
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&handled()), None)
+    let mut set = handled();
+    set.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)
 }
 
 /// A descriptor that is readable when a signal has come.
@@ -43,16 +43,4 @@ pub fn read(signals: &SignalFd) -> Option<(Signal, How)> {
         asked = asked.or(found.copied());
     }
     asked
-}
-
-/// The next child that has ended, adopted orphans included.
-pub fn reap() -> Option<WaitStatus> {
-    loop {
-        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => return None,
-            Ok(status) => return Some(status),
-            Err(Errno::EINTR) => {}
-            Err(_) => return None,
-        }
-    }
 }

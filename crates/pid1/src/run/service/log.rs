@@ -1,40 +1,164 @@
-//! A service's log: a bounded file and its one predecessor, and the console when that is wanted.
+//! Services' logs: for each a bounded file and its one predecessor.
+//!
+//! The files may lie where a write hangs, on the root or on a volume whose server is away. So a thread of their own writes
+//! them; what it does not take in time is lost, and the file says how much that was.
 
+use crate::base::backlog::Backlog;
+use crate::base::timeline::Timeline;
+use crate::run::service::copy::Copy;
+use bootwright_base::background;
+use bootwright_contract::Service;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// A longer line is cut into pieces of this many bytes on the console.
-const LONGEST_LINE: usize = 1024;
+/// So much of a service's output waits for the thread, in bytes; more is lost.
+const MOST_PENDING: usize = 64 << 10;
+/// Stack of the thread, in bytes.
+const STACK: usize = 64 << 10;
+/// How long the thread may take for its last writes when the machine goes down.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// The logs of all services, in the order of the services. Nothing here waits for a file.
+#[derive(Default)]
+pub struct Logs {
+    queue: Arc<Queue>,
+    /// For those that are wanted on the console too.
+    copies: Vec<Option<Copy>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// For each service, what the thread has not got yet.
+    pending: Vec<Backlog>,
+    is_closing: bool,
+    /// The thread has closed all files.
+    is_closed: bool,
+}
+
+impl Logs {
+    /// Starts the thread.
+    pub fn start(folder: &Path, services: &[Service], timeline: Arc<Timeline>) -> Logs {
+        if services.is_empty() {
+            return Logs::default();
+        }
+        let copy = |service: &Service| service.console.then(|| Copy::new(&service.name, timeline.clone()));
+        let logs = Logs { queue: Arc::default(), copies: services.iter().map(copy).collect() };
+        logs.queue.lock().pending.resize_with(services.len(), Backlog::default);
+        let open = |service: &Service| Log::new(folder, &service.name, u64::from(service.log_kib) * 1024);
+        let mut files: Vec<Log> = services.iter().map(open).collect();
+        let queue = logs.queue.clone();
+        let work = move || {
+            queue.write_to(&mut files);
+            drop(files);
+            queue.lock().is_closed = true;
+            queue.changed.notify_all();
+        };
+        if let Err(error) = background::spawn_small("logs", STACK, Box::new(work)) {
+            timeline.note(&["services have no logs: ", &error.to_string()].concat());
+        }
+        logs
+    }
+
+    /// Takes what a service wrote.
+    pub fn take(&mut self, service: usize, bytes: &[u8]) {
+        if let Some(Some(copy)) = self.copies.get_mut(service) {
+            copy.write(bytes);
+        }
+        if let Some(pending) = self.queue.lock().pending.get_mut(service) {
+            pending.add(bytes, MOST_PENDING);
+        }
+        self.queue.changed.notify_all();
+    }
+
+    /// Writes what is left and closes the files, as far as that does not take long.
+    pub fn close(self) {
+        let mut state = self.queue.lock();
+        state.is_closing = true;
+        self.queue.changed.notify_all();
+        let is_open = |state: &mut State| !state.is_closed && !state.pending.is_empty();
+        // What is not written by then hangs.
+        drop(self.queue.changed.wait_timeout_while(state, CLOSE_WAIT, is_open));
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread's work.
+    fn write_to(&self, files: &mut [Log]) {
+        let mut state = self.lock();
+        loop {
+            let next = state.pending.iter_mut().zip(&mut *files).find(|(pending, _)| !pending.is_empty());
+            let Some((pending, file)) = next else {
+                if state.is_closing {
+                    return;
+                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let Backlog { bytes, lost } = std::mem::take(pending);
+            drop(state);
+            file.write(&bytes);
+            file.lose(lost);
+            state = self.lock();
+        }
+    }
+}
 
 /// Writes `<name>.log`; when that would pass the bound it becomes `<name>.log.1`.
-pub struct Log {
+struct Log {
     path: PathBuf,
     limit: u64,
     file: Option<File>,
     size: u64,
-    /// Prefix and unfinished line for the console; `None` when it is not wanted there.
-    console: Option<(String, Vec<u8>)>,
+    /// Bytes that could not be written since the last ones that could.
+    lost: u64,
 }
 
 impl Log {
     /// The log of a service, at most `limit` bytes a file.
-    pub fn new(folder: &Path, name: &str, limit: u64, console: bool) -> Log {
-        Log {
-            path: log_path(folder, name),
-            limit,
-            file: None,
-            size: 0,
-            console: console.then(|| ([name, ": "].concat(), Vec::new())),
+    fn new(folder: &Path, name: &str, limit: u64) -> Log {
+        Log { path: log_path(folder, name), limit, file: None, size: 0, lost: 0 }
+    }
+
+    /// Adds output. What cannot be written (a full `/var/log`) is lost, and that is said as soon as something can be.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.lost > 0 {
+            let mark = ["\nbootwright: ", &self.lost.to_string(), " bytes of output were lost here\n"].concat();
+            if self.append(mark.as_bytes()).is_err() {
+                self.lost += bytes.len() as u64;
+                return;
+            }
+            self.lost = 0;
+        }
+        self.lost += self.append(bytes).err().unwrap_or(0);
+    }
+
+    /// So much of the output was lost before it came here.
+    fn lose(&mut self, bytes: u64) {
+        self.lost += bytes;
+        if bytes > 0 {
+            self.write(b"");
         }
     }
 
-    /// Adds output. A log that cannot be written (a full `/var/log`) loses output and never stops the service.
-    pub fn write(&mut self, mut bytes: &[u8], console: &mut dyn Write) {
-        self.write_console(bytes, console);
+    /// The error is how much was not written.
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), u64> {
         while !bytes.is_empty() && self.limit > 0 {
+            let lost = Err(bytes.len() as u64);
             if self.open().is_err() {
-                return;
+                return lost;
             }
             if self.size >= self.limit {
                 self.rotate();
@@ -51,14 +175,15 @@ impl Log {
                 }
                 None => room,
             };
-            let Some(file) = &mut self.file else { return };
+            let Some(file) = &mut self.file else { return lost };
             if file.write_all(&bytes[..cut]).is_err() {
                 self.file = None;
-                return;
+                return lost;
             }
             self.size += cut as u64;
             bytes = &bytes[cut..];
         }
+        Ok(())
     }
 
     fn open(&mut self) -> std::io::Result<()> {
@@ -78,23 +203,6 @@ impl Log {
         if fs::rename(&self.path, predecessor(&self.path)).is_err() {
             // Better to lose old lines than to grow without bound.
             let _ = fs::remove_file(&self.path);
-        }
-    }
-
-    fn write_console(&mut self, bytes: &[u8], console: &mut dyn Write) {
-        let Some((prefix, line)) = &mut self.console else { return };
-        for part in bytes.split_inclusive(|b| *b == b'\n') {
-            line.extend_from_slice(part);
-            if !part.ends_with(b"\n") && line.len() < LONGEST_LINE {
-                continue;
-            }
-            let mut whole = prefix.clone().into_bytes();
-            whole.append(line);
-            if !whole.ends_with(b"\n") {
-                whole.push(b'\n');
-            }
-            // A console that is gone stops nothing.
-            let _ = console.write_all(&whole);
         }
     }
 }
@@ -123,15 +231,16 @@ pub fn tail(folder: &Path, name: &str, lines: usize) -> std::io::Result<Vec<u8>>
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Folder;
+    use super::super::tests::{Folder, service};
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn both_files_stay_below_the_bound_and_the_newest_lines_are_kept() {
         let folder = Folder::new("log");
-        let mut log = Log::new(&folder.0, "s", 1000, false);
+        let mut log = Log::new(&folder.0, "s", 1000);
         for i in 0..500 {
-            log.write(format!("line {i}\n").as_bytes(), &mut std::io::sink());
+            log.write(format!("line {i}\n").as_bytes());
         }
         let path = log_path(&folder.0, "s");
         let (now, before) = (fs::read(&path).expect("log"), fs::read(predecessor(&path)).expect("predecessor"));
@@ -146,25 +255,78 @@ mod tests {
     #[test]
     fn one_endless_line_is_bounded_too() {
         let folder = Folder::new("long");
-        let mut log = Log::new(&folder.0, "s", 1000, false);
-        log.write(&[b'x'; 10_500], &mut std::io::sink());
+        let mut log = Log::new(&folder.0, "s", 1000);
+        log.write(&[b'x'; 10_500]);
         let path = log_path(&folder.0, "s");
         assert_eq!(fs::metadata(&path).expect("log").len(), 500);
         assert_eq!(fs::metadata(predecessor(&path)).expect("predecessor").len(), 1000);
         // A new PID1 goes on where the file ends.
-        let mut log = Log::new(&folder.0, "s", 1000, false);
-        log.write(&[b'y'; 600], &mut std::io::sink());
+        let mut log = Log::new(&folder.0, "s", 1000);
+        log.write(&[b'y'; 600]);
         assert_eq!(fs::metadata(&path).expect("log").len(), 600);
     }
 
     #[test]
-    fn the_console_gets_whole_lines_with_the_name() {
-        let folder = Folder::new("console");
-        let mut log = Log::new(&folder.0, "s", 1000, true);
-        let mut console = Vec::new();
-        for part in ["a", "b\nc", "d\n"] {
-            log.write(part.as_bytes(), &mut console);
+    fn what_cannot_be_written_is_counted() {
+        let folder = Folder::new("lost");
+        let mut log = Log::new(&folder.0.join("sub"), "s", 1000);
+        // A file in place of the folder.
+        fs::write(folder.0.join("sub"), "").expect("writable");
+        log.write(b"abc\n");
+        log.write(b"de\n");
+        fs::remove_file(folder.0.join("sub")).expect("ours");
+        log.write(b"f\n");
+        log.write(b"g\n");
+        let text = tail(&folder.0.join("sub"), "s", 10).expect("log");
+        assert_eq!(String::from_utf8_lossy(&text), "\nbootwright: 7 bytes of output were lost here\nf\ng\n");
+    }
+
+    fn fill(logs: &mut Logs, service: usize, count: usize) {
+        for _ in 0..count {
+            logs.take(service, &[b'x'; 1024]);
         }
-        assert_eq!(console, b"s: ab\ns: cd\n");
+    }
+
+    /// Opening a fifo for writing waits for a reader (fifo(7)), as a file waits for a server that is away.
+    #[test]
+    fn a_file_that_hangs_holds_up_nobody_and_what_is_lost_is_counted() {
+        let folder = Folder::new("hangs");
+        let path = log_path(&folder.0, "s");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
+        let mut logged = service("s", &["/bin/true"]);
+        logged.log_kib = 1000;
+        let mut logs = Logs::start(&folder.0, &[logged], timeline);
+        let begin = Instant::now();
+        logs.take(0, b"first\n");
+        fill(&mut logs, 0, 200);
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        // The thread takes the first line, or some more, before it hangs: the rest fills the queue.
+        let (kept, lost) = {
+            let state = logs.queue.lock();
+            (state.pending[0].bytes.len(), state.pending[0].lost)
+        };
+        assert!(kept <= MOST_PENDING && lost >= 200 * 1024 - 2 * MOST_PENDING as u64, "{kept} {lost}");
+        let reader = std::thread::spawn(move || fs::read(path).expect("readable"));
+        logs.close();
+        let text = String::from_utf8(reader.join().expect("no panic")).expect("text");
+        assert!(text.starts_with("first\nxxx"), "{text:.80}");
+        assert!(text.ends_with(&format!("\nbootwright: {lost} bytes of output were lost here\n")), "{lost}");
+        assert_eq!(text.matches('x').count() as u64 + lost, 200 * 1024);
+    }
+
+    #[test]
+    fn a_hanging_file_does_not_hold_the_way_down() {
+        let folder = Folder::new("down-hangs");
+        nix::unistd::mkfifo(&log_path(&folder.0, "s"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
+        let mut logs = Logs::start(&folder.0, &[service("s", &["/bin/true"])], timeline);
+        logs.take(0, b"x\n");
+        let begin = Instant::now();
+        logs.close();
+        assert!(begin.elapsed() >= CLOSE_WAIT && begin.elapsed() < 10 * CLOSE_WAIT, "{:?}", begin.elapsed());
+        let begin = Instant::now();
+        Logs::default().close();
+        assert!(begin.elapsed() < CLOSE_WAIT, "there is nothing to close");
     }
 }

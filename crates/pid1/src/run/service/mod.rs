@@ -2,6 +2,7 @@
 
 mod backoff;
 mod cgroup;
+mod copy;
 mod log;
 mod order;
 mod probe;
@@ -11,7 +12,7 @@ mod stop;
 mod supervisor;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use log::{log_path, tail};
 pub use process::substitute;

@@ -10,9 +10,8 @@ use nix::errno::Errno;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Between two questions.
@@ -20,33 +19,82 @@ pub const INTERVAL_MS: Millis = 50;
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A thread that asks until the answer is yes or the service is started anew or stopped.
-pub struct Probe {
-    cancelled: Arc<AtomicBool>,
+/// Asks for one service, in a thread while there is something to ask. The thread may hang on a file or socket of the root:
+/// then it is asked again when that is over, and never is there a second one.
+pub struct Probe(Arc<Question>);
+
+struct Question {
+    ready: Ready,
+    results: Sender<u64>,
+    waker: Waker,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Which start of the service is to be asked about.
+    ticket: Option<u64>,
+    has_thread: bool,
+}
+
+impl Probe {
+    /// Sends the ticket that was asked about to `results` when the service is ready, and wakes the main loop.
+    pub fn new(ready: &Ready, results: &Sender<u64>, waker: &Waker) -> Probe {
+        let (ready, results, waker) = (ready.clone(), results.clone(), waker.clone());
+        Probe(Arc::new(Question { ready, results, waker, asked: Mutex::default() }))
+    }
+
+    /// Asks until the service is ready, another start is asked about, or [`Probe::stop`].
+    pub fn ask(&self, ticket: u64) -> io::Result<()> {
+        let mut asked = self.0.asked();
+        asked.ticket = Some(ticket);
+        if !asked.has_thread {
+            let question = self.0.clone();
+            background::spawn_small("probe", 64 << 10, Box::new(move || question.run()))?;
+            asked.has_thread = true;
+        }
+        Ok(())
+    }
+
+    pub fn stop(&self) {
+        self.0.asked().ticket = None;
+    }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.stop();
     }
 }
 
-/// Starts asking; sends `ticket` and wakes the main loop when the service is ready.
-pub fn spawn(ready: Ready, ticket: u64, results: Sender<u64>, waker: Waker) -> io::Result<Probe> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let probe = Probe { cancelled: cancelled.clone() };
-    let ask = move || {
-        while !cancelled.load(Ordering::Relaxed) {
-            if is_ready(&ready) {
-                // The receiver is gone only when the machine goes down.
-                let _ = results.send(ticket);
-                return waker.wake();
+impl Question {
+    fn run(&self) {
+        while let Some(ticket) = self.next() {
+            if !is_ready(&self.ready) {
+                std::thread::sleep(Duration::from_millis(INTERVAL_MS));
+                continue;
             }
-            std::thread::sleep(Duration::from_millis(INTERVAL_MS));
+            let mut asked = self.asked();
+            // Else the answer is about a process that has ended.
+            if asked.ticket == Some(ticket) {
+                asked.ticket = None;
+                // The receiver is gone only when the machine goes down.
+                let _ = self.results.send(ticket);
+                self.waker.wake();
+            }
         }
-    };
-    background::spawn_small("probe", 64 << 10, Box::new(ask))?;
-    Ok(probe)
+    }
+
+    /// What to ask about; the thread ends when there is nothing.
+    fn next(&self) -> Option<u64> {
+        let mut asked = self.asked();
+        asked.has_thread = asked.ticket.is_some();
+        asked.ticket
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Asks once. `Started`, `Exited` and `Exec` are not asked here: the supervisor knows.

@@ -1,14 +1,15 @@
 //! Starting one process of a service.
 
 use super::{Millis, Paths};
-use bootwright_base::spawn::{Program, spawn};
-use bootwright_contract::Service;
+use bootwright_base::children::Child;
+use bootwright_base::spawn::{Launch, Program, launch};
+use bootwright_contract::{Ready, Service};
 use bootwright_netconf::setup::Facts;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a service finds when its own `env` does not say otherwise.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,12 +29,43 @@ pub enum StartError {
     Spawn { program: String, errno: Errno },
 }
 
-/// A running process.
+/// A process, which may still have to read its program.
 pub struct Running {
-    pub pid: i32,
+    pub launch: Launch,
+    /// Since when the program runs, or since when it is to.
     pub since: Millis,
+    pub program: ProgramState,
     /// Standard output and error; `None` once all writers are gone.
     pub output: Option<PipeReader>,
+}
+
+/// How far the program of a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgramState {
+    /// Being read: from a root whose server is away that takes until the server is back.
+    Awaited,
+    Runs,
+    /// It cannot be run, and the process ends.
+    Failed(Errno),
+}
+
+impl Running {
+    pub fn child(&self) -> &Child {
+        &self.launch.child
+    }
+
+    /// Whether the program has begun to run since the last look.
+    pub fn has_begun(&mut self, now: Millis) -> bool {
+        if self.program != ProgramState::Awaited {
+            return false;
+        }
+        match self.launch.outcome() {
+            None => return false,
+            Some(Ok(())) => (self.program, self.since) = (ProgramState::Runs, now),
+            Some(Err(errno)) => self.program = ProgramState::Failed(errno),
+        }
+        self.program == ProgramState::Runs
+    }
 }
 
 /// Replaces `${ip}`, `${hostname}`, `${mac}` and `${gateway}`. The error names the first that is not known (yet).
@@ -59,7 +91,7 @@ pub fn substitute(text: &str, facts: &Facts) -> Result<String, StartError> {
     Ok(out)
 }
 
-/// Starts the service's program: a cgroup of its own, no input, output to a pipe.
+/// Begins to start the service's program: a cgroup of its own, no input, output to a pipe. Waits for nothing.
 pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Result<Running, StartError> {
     let argv: Vec<String> = service.exec.iter().map(|arg| substitute(arg, facts)).collect::<Result<_, _>>()?;
     let mut env = default_env();
@@ -74,26 +106,31 @@ pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Re
     }
     let (output, input) = io::pipe().map_err(StartError::Pipe)?;
     set_nonblocking(&output).map_err(StartError::Pipe)?;
+    // One from an earlier run would be a lie.
+    let remove = match &service.ready {
+        Ready::File { path } => Some(Path::new(path)),
+        _ => None,
+    };
     let program = Program {
         argv: &argv,
         env,
         output: Some(input.as_fd()),
+        remove,
         cgroup: cgroup.as_deref(),
         oom_score_adj: service.oom_score_adj,
         ..Program::default()
     };
-    Ok(Running { pid: spawn_named(&program)?, since: now, output: Some(output) })
+    Ok(Running { launch: launch_named(&program)?, since: now, program: ProgramState::Awaited, output: Some(output) })
 }
 
-/// Starts a probe's command; its pid is for the main loop to wait for.
-pub fn start_probe(argv: &[String]) -> Result<i32, StartError> {
-    spawn_named(&Program { argv, env: default_env(), ..Program::default() })
+/// Begins to start a probe's command.
+pub fn start_probe(argv: &[String]) -> Result<Launch, StartError> {
+    launch_named(&Program { argv, env: default_env(), ..Program::default() })
 }
 
-fn spawn_named(program: &Program) -> Result<i32, StartError> {
+fn launch_named(program: &Program) -> Result<Launch, StartError> {
     let name = program.argv.first().ok_or(StartError::NoCommand)?;
-    let pid = spawn(program).map_err(|errno| StartError::Spawn { program: name.clone(), errno })?;
-    Ok(pid.as_raw())
+    launch(program).map_err(|errno| StartError::Spawn { program: name.clone(), errno })
 }
 
 fn default_env() -> Vec<String> {

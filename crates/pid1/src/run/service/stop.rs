@@ -5,11 +5,10 @@
 
 use super::Millis;
 use super::cgroup;
-use super::process::parse_signal;
+use super::process::{ProgramState, parse_signal};
 use super::status::{Next, State};
 use super::supervisor::Supervisor;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::path::PathBuf;
 
 /// After SIGKILL a process is gone at once, unless it hangs in the kernel: then the shutdown goes on without it.
@@ -30,9 +29,12 @@ impl Supervisor {
     pub(super) fn begin_stop(&mut self, at: usize, next: Next, now: Millis) {
         let service = &mut self.services[at];
         let Some(running) = &service.running else { return };
-        let signal = parse_signal(&service.config.stop_signal).unwrap_or(Signal::SIGTERM);
-        // One that has ended by itself is waited for in a moment.
-        let _ = kill(Pid::from_raw(running.pid), signal);
+        let signal = match running.program {
+            // Nothing of the service runs that could end in order.
+            ProgramState::Awaited => Signal::SIGKILL,
+            _ => parse_signal(&service.config.stop_signal).unwrap_or(Signal::SIGTERM),
+        };
+        running.child().signal(signal);
         let kill_at = now + u64::from(service.config.stop_timeout_s) * 1000;
         service.state = State::Stopping { kill_at, next };
     }
@@ -47,7 +49,7 @@ impl Supervisor {
         {
             cgroup::kill_all(&group);
         }
-        let _ = kill(Pid::from_raw(running.pid), Signal::SIGKILL);
+        running.child().signal(Signal::SIGKILL);
         service.state = State::Stopping { kill_at: now + KILLED_MS, next };
     }
 

@@ -1,19 +1,19 @@
 //! All services and what happens to them. The main loop owns it: nothing in here blocks.
 
 use super::backoff::Backoff;
-use super::log::Log;
+use super::log::Logs;
 use super::order::{NETWORK, OrderError, TIME, check_order};
-use super::probe::{self, INTERVAL_MS, Probe};
-use super::process::{self, Running, StartError};
+use super::probe::{INTERVAL_MS, Probe};
+use super::process::{self, ProgramState, Running, StartError};
 use super::status::{Next, ServiceStatus, State};
 use super::{Millis, Paths, cgroup};
 use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
+use bootwright_base::children::End;
+use bootwright_base::spawn::Launch;
 use bootwright_base::wake::Waker;
 use bootwright_contract::{Ready, Restart, Service};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -33,7 +33,6 @@ pub(super) struct Managed {
     started: bool,
     restarts: u32,
     backoff: Backoff,
-    log: Log,
     probe: Option<Probe>,
     /// Tells answers about this start from those about an earlier one.
     ticket: u64,
@@ -43,12 +42,11 @@ pub(super) struct Managed {
 }
 
 /// The command of `Ready::Exec`.
-#[derive(Clone, Copy)]
 enum ProbeCommand {
     /// Started when that time has come.
     Next(Millis),
     Runs {
-        pid: i32,
+        launch: Launch,
         until: Millis,
     },
 }
@@ -73,6 +71,7 @@ pub struct Supervisor {
     results: (Sender<u64>, Receiver<u64>),
     waker: Waker,
     next_ticket: u64,
+    logs: Logs,
     pub(super) going_down: bool,
 }
 
@@ -89,7 +88,8 @@ impl Supervisor {
             // For `status` only: without it nothing is missing but the memory's column.
             let _ = cgroup::account_memory(&groups.join("services"));
         }
-        Ok(Supervisor { services: managed(services, &paths), ..Supervisor::without_services(paths, timeline, waker) })
+        let logs = Logs::start(&paths.logs, services, timeline.clone());
+        Ok(Supervisor { services: managed(services), logs, ..Supervisor::without_services(paths, timeline, waker) })
     }
 
     /// When the services cannot be used: control commands are answered all the same.
@@ -102,6 +102,7 @@ impl Supervisor {
             results: channel(),
             waker,
             next_ticket: 0,
+            logs: Logs::default(),
             going_down: false,
         }
     }
@@ -111,8 +112,11 @@ impl Supervisor {
         self.network = network;
     }
 
-    /// Does all that is due now: answers of probes, starts, time limits, steps of a stop.
+    /// Does all that is due now: programs that run or have ended, answers of probes, starts, time limits, steps of a stop.
     pub fn tick(&mut self, now: Millis) {
+        for at in 0..self.services.len() {
+            self.look_at_processes(at, now);
+        }
         while let Ok(ticket) = self.results.1.try_recv() {
             if let Some(at) = self.services.iter().position(|s| s.ticket == ticket && s.state == State::Starting) {
                 self.became_ready(at);
@@ -174,10 +178,6 @@ impl Supervisor {
 
     fn start_now(&mut self, at: usize, now: Millis) {
         let service = &mut self.services[at];
-        if let Ready::File { path } = &service.config.ready {
-            // One from an earlier run would be a lie. It is usually not there.
-            let _ = std::fs::remove_file(path);
-        }
         let started = process::start(&service.config, &self.network.facts, &self.paths, now);
         let running = match started {
             Ok(running) => running,
@@ -204,22 +204,57 @@ impl Supervisor {
         service.ticket = self.next_ticket;
         service.probe_command = ProbeCommand::Next(now);
         self.timeline.service_start(&service.config.name);
-        let ready = service.config.ready.clone();
-        match ready {
+    }
+
+    /// The program runs: from now on it has time to become ready.
+    fn program_runs(&mut self, at: usize) {
+        let service = &mut self.services[at];
+        match &service.config.ready {
             Ready::Started => self.became_ready(at),
             Ready::Exited | Ready::Exec { .. } => {}
-            _ => match probe::spawn(ready, service.ticket, self.results.0.clone(), self.waker.clone()) {
-                Ok(probe) => service.probe = Some(probe),
-                Err(error) => service.detail = ["cannot ask whether it is ready: ", &error.to_string()].concat(),
-            },
+            ready => {
+                let probe = service.probe.get_or_insert_with(|| Probe::new(ready, &self.results.0, &self.waker));
+                if let Err(error) = probe.ask(service.ticket) {
+                    service.detail = ["cannot ask whether it is ready: ", &error.to_string()].concat();
+                }
+            }
         }
     }
 
     fn became_ready(&mut self, at: usize) {
         let service = &mut self.services[at];
         service.state = State::Ready;
-        service.probe = None;
+        service.stop_asking();
         self.timeline.service_ready(&service.config.name);
+    }
+
+    /// What became of the service's process and of its probe's command.
+    fn look_at_processes(&mut self, at: usize, now: Millis) {
+        let service = &mut self.services[at];
+        if let Some(running) = &mut service.running {
+            // In this order: of a process that has ended it is known how far it came.
+            let end = running.child().end();
+            if running.has_begun(now) && service.state == State::Starting {
+                self.program_runs(at);
+            }
+            if let Some(end) = end {
+                self.ended(at, end, now);
+            }
+        }
+        self.look_at_probe(at, now);
+    }
+
+    fn look_at_probe(&mut self, at: usize, now: Millis) {
+        let service = &mut self.services[at];
+        let ProbeCommand::Runs { launch, .. } = &service.probe_command else { return };
+        let Some(end) = launch.child.end() else { return };
+        if let Some(Err(errno)) = launch.outcome() {
+            service.detail = ["cannot ask whether it is ready: ", errno.desc()].concat();
+        }
+        service.probe_command = ProbeCommand::Next(now + INTERVAL_MS);
+        if end == End::Exited(0) && service.state == State::Starting {
+            self.became_ready(at);
+        }
     }
 
     /// Time limits of one service: readiness, the probe's command, SIGKILL.
@@ -242,61 +277,50 @@ impl Supervisor {
     fn run_probe_command(&mut self, at: usize, now: Millis) {
         let service = &mut self.services[at];
         let Ready::Exec { argv } = &service.config.ready else { return };
-        match service.probe_command {
-            ProbeCommand::Next(when) if when <= now => {
+        if !service.runs() {
+            return;
+        }
+        match &mut service.probe_command {
+            ProbeCommand::Next(when) if *when <= now => {
                 service.probe_command = match process::start_probe(argv) {
-                    Ok(pid) => ProbeCommand::Runs { pid, until: now + PROBE_TIMEOUT_MS },
+                    Ok(launch) => ProbeCommand::Runs { launch, until: now + PROBE_TIMEOUT_MS },
                     Err(error) => {
                         service.detail = error.to_string();
                         ProbeCommand::Next(now + 20 * INTERVAL_MS)
                     }
                 };
             }
-            ProbeCommand::Runs { pid, until } if until <= now => {
-                // It ends, is waited for, and is asked again.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                service.probe_command = ProbeCommand::Runs { pid, until: now + PROBE_TIMEOUT_MS };
+            ProbeCommand::Runs { launch, until } if *until <= now => {
+                // It ends, and the next one is started.
+                launch.child.signal(Signal::SIGKILL);
+                *until = now + PROBE_TIMEOUT_MS;
             }
             _ => {}
         }
     }
 
-    /// A child of PID1 has ended; orphans that PID1 adopted are nobody's.
-    pub fn reaped(&mut self, status: WaitStatus, now: Millis) {
-        let (pid, reason) = match status {
-            WaitStatus::Exited(pid, code) => (pid, format!("exit status {code}")),
-            WaitStatus::Signaled(pid, signal, _) => (pid, ["killed by ", signal.as_str()].concat()),
-            _ => return,
-        };
-        let success = matches!(status, WaitStatus::Exited(_, 0));
-        let pid = pid.as_raw();
-        if let Some(at) = self.services.iter().position(|s| s.running.as_ref().is_some_and(|r| r.pid == pid)) {
-            self.ended(at, success, &reason, now);
-            return;
-        }
-        let asked = |s: &Managed| matches!(s.probe_command, ProbeCommand::Runs { pid: asked, .. } if asked == pid);
-        if let Some(at) = self.services.iter().position(asked) {
-            self.services[at].probe_command = ProbeCommand::Next(now + INTERVAL_MS);
-            if success && self.services[at].state == State::Starting {
-                self.became_ready(at);
-            }
-        }
-    }
-
-    fn ended(&mut self, at: usize, success: bool, reason: &str, now: Millis) {
+    fn ended(&mut self, at: usize, end: End, now: Millis) {
         self.read_output(at);
         let service = &mut self.services[at];
-        let ran = service.running.take().map_or(0, |running| now.saturating_sub(running.since));
-        service.probe = None;
+        let Some(running) = service.running.take() else { return };
+        service.stop_asking();
+        let (ran, success) = (now.saturating_sub(running.since), end == End::Exited(0));
+        let reason = match running.program {
+            ProgramState::Failed(errno) => {
+                let program = service.config.exec.first().cloned().unwrap_or_default();
+                StartError::Spawn { program, errno }.to_string()
+            }
+            _ => end.to_string(),
+        };
         match service.state {
             State::Stopping { next: Next::Stay, .. } => {
-                service.detail = reason.into();
+                service.detail = reason;
                 service.state = State::Stopped;
             }
             State::Stopping { next: Next::Start, .. } => service.state = State::Waiting,
             State::Stopping { next: Next::Policy, .. } => self.apply_policy(at, false, ran, now),
             State::Stopping { next: Next::Down, .. } => {
-                service.detail = reason.into();
+                service.detail = reason;
                 self.main_process_is_down(at, now);
             }
             State::Starting if success && service.config.ready == Ready::Exited => {
@@ -304,11 +328,11 @@ impl Supervisor {
                 self.services[at].state = State::Done;
             }
             State::Ready if success && service.config.restart != Restart::Always => {
-                service.detail = reason.into();
+                service.detail = reason;
                 service.state = State::Done;
             }
             State::Starting if success => self.failed(at, "ended before it was ready", ran, now),
-            _ => self.failed(at, reason, ran, now),
+            _ => self.failed(at, &reason, ran, now),
         }
     }
 
@@ -334,44 +358,45 @@ impl Supervisor {
         };
     }
 
-    /// Services with output to be read, and where.
-    pub fn outputs(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        self.services.iter().enumerate().filter_map(|(at, s)| Some((at, s.running.as_ref()?.output.as_ref()?.as_fd())))
+    /// What is readable when a service has written something, or when its program runs.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.services.iter().filter_map(|service| service.running.as_ref()).flat_map(|running| {
+            let launch = (running.program == ProgramState::Awaited).then(|| running.launch.as_fd());
+            launch.into_iter().chain(running.output.as_ref().map(AsFd::as_fd))
+        })
     }
 
-    /// Moves what a service wrote into its log.
-    pub fn read_output(&mut self, at: usize) {
-        let service = &mut self.services[at];
-        let Some(Running { output: Some(output), .. }) = &mut service.running else { return };
+    /// Takes in what services have written.
+    pub fn read_outputs(&mut self) {
+        (0..self.services.len()).for_each(|at| self.read_output(at));
+    }
+
+    fn read_output(&mut self, at: usize) {
+        let Some(Running { output: Some(output), .. }) = &mut self.services[at].running else { return };
         let mut buffer = [0; 4096];
         let mut total = 0;
-        while total < READ_AT_ONCE {
+        let is_open = loop {
+            if total >= READ_AT_ONCE {
+                break true;
+            }
             match output.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => break false,
                 Ok(length) => {
                     total += length;
-                    service.log.write(&buffer[..length], &mut std::io::stdout());
+                    self.logs.take(at, &buffer[..length]);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => break,
+                Err(error) => break error.kind() == std::io::ErrorKind::WouldBlock,
             }
-        }
-        if total < READ_AT_ONCE
-            && let Some(running) = &mut service.running
-        {
+        };
+        if !is_open && let Some(running) = &mut self.services[at].running {
             running.output = None;
         }
     }
 
-    /// Processes that the supervisor started and that have not ended.
-    #[cfg(test)]
-    pub(super) fn children(&self) -> Vec<i32> {
-        let probes = self.services.iter().filter_map(|s| match s.probe_command {
-            ProbeCommand::Runs { pid, .. } => Some(pid),
-            ProbeCommand::Next(_) => None,
-        });
-        self.services.iter().filter_map(|s| s.running.as_ref()).map(|r| r.pid).chain(probes).collect()
+    /// Closes the logs once what was taken in is written, which may take a moment and no more.
+    pub fn close_logs(&mut self) {
+        std::mem::take(&mut self.logs).close();
     }
 
     /// All services for people and programs.
@@ -379,11 +404,11 @@ impl Supervisor {
         let of = |service: &Managed| ServiceStatus {
             name: service.config.name.clone(),
             state: service.state.word(),
-            pid: service.running.as_ref().map(|running| running.pid),
+            pid: service.running.as_ref().map(|running| running.child().pid()),
             restarts: service.restarts,
             uptime_s: service.running.as_ref().map(|running| now.saturating_sub(running.since) / 1000),
             memory: self.paths.service_cgroup(&service.config.name).and_then(|group| cgroup::memory(&group)),
-            detail: service.detail.clone(),
+            detail: service.detail(now),
         };
         self.services.iter().map(of).collect()
     }
@@ -427,7 +452,7 @@ impl Supervisor {
     }
 }
 
-fn managed(services: &[Service], paths: &Paths) -> Vec<Managed> {
+fn managed(services: &[Service]) -> Vec<Managed> {
     let of = |config: &Service| Managed {
         config: config.clone(),
         state: State::Waiting,
@@ -435,7 +460,6 @@ fn managed(services: &[Service], paths: &Paths) -> Vec<Managed> {
         started: false,
         restarts: 0,
         backoff: Backoff::new(config.backoff_ms.into()),
-        log: Log::new(&paths.logs, &config.name, u64::from(config.log_kib) * 1024, config.console),
         probe: None,
         ticket: 0,
         probe_command: ProbeCommand::Next(0),
@@ -445,19 +469,38 @@ fn managed(services: &[Service], paths: &Paths) -> Vec<Managed> {
 }
 
 impl Managed {
+    /// Whether its program runs, not only a process that is still to become it.
+    pub(super) fn runs(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.program == ProgramState::Runs)
+    }
+
+    /// Until when it must be ready. A program that is still being read has all its time before it.
     fn ready_limit(&self) -> Option<Millis> {
         let limit = u64::from(self.config.ready_timeout_s) * 1000;
-        Some(self.running.as_ref()?.since + limit).filter(|_| limit > 0)
+        Some(self.running.as_ref()?.since + limit).filter(|_| limit > 0 && self.runs())
+    }
+
+    fn stop_asking(&self) {
+        self.probe.iter().for_each(Probe::stop);
+    }
+
+    /// [`Managed::detail`], or that the program is still being read, once that takes its time.
+    fn detail(&self, now: Millis) -> String {
+        let awaited = self.running.as_ref().filter(|running| running.program == ProgramState::Awaited);
+        match awaited.map(|running| now.saturating_sub(running.since) / 1000) {
+            Some(seconds @ 1..) => ["its program is being read since ", &seconds.to_string(), " s"].concat(),
+            _ => self.detail.clone(),
+        }
     }
 
     fn deadline(&self, now: Millis) -> Option<Millis> {
         match self.state {
             State::Starting => {
-                let command = match (&self.config.ready, self.probe_command) {
-                    (Ready::Exec { .. }, ProbeCommand::Next(at) | ProbeCommand::Runs { until: at, .. }) => Some(at),
+                let command = match (&self.config.ready, &self.probe_command) {
+                    (Ready::Exec { .. }, ProbeCommand::Next(at) | ProbeCommand::Runs { until: at, .. }) => Some(*at),
                     _ => None,
                 };
-                command.into_iter().chain(self.ready_limit()).min()
+                command.filter(|_| self.runs()).into_iter().chain(self.ready_limit()).min()
             }
             State::Backoff { until } => Some(until),
             State::Stopping { kill_at, .. } => Some(kill_at),

@@ -4,10 +4,10 @@ use super::status::Next;
 use super::*;
 use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
+use bootwright_base::spawn::closed::Closed;
 use bootwright_base::wake;
 use bootwright_contract::{Ready, Restart, Service};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -55,8 +55,15 @@ fn shell(name: &str, script: &str) -> Service {
     service(name, &["/bin/sh", "-c", script])
 }
 
+/// A console that the test reads.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -94,17 +101,9 @@ impl World {
         1_000_000 + self.began.elapsed().as_millis() as Millis
     }
 
-    /// What the main loop does, but only for this supervisor's children: tests run side by side.
+    /// What the main loop does.
     fn turn(&mut self) {
-        for at in 0..self.supervisor.services.len() {
-            self.supervisor.read_output(at);
-        }
-        for pid in self.supervisor.children() {
-            let status = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).expect("our child");
-            if status != WaitStatus::StillAlive {
-                self.supervisor.reaped(status, self.now());
-            }
-        }
+        self.supervisor.read_outputs();
         self.supervisor.tick(self.now());
     }
 
@@ -136,7 +135,7 @@ impl World {
     }
 
     fn said(&self) -> String {
-        String::from_utf8(self.lines.0.lock().expect("no panic").clone()).expect("UTF-8")
+        self.lines.text()
     }
 
     fn log(&self, name: &str) -> String {
@@ -146,9 +145,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for pid in self.supervisor.children() {
-            let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-            let _ = waitpid(Pid::from_raw(pid), None);
+        for running in self.supervisor.services.iter().filter_map(|service| service.running.as_ref()) {
+            running.child().signal(Signal::SIGKILL);
+            running.child().wait(None);
         }
     }
 }
@@ -191,7 +190,7 @@ fn facts_are_awaited_and_filled_in() {
     network.facts.ip = Some([10, 0, 2, 15].into());
     world.supervisor.set_network(network);
     world.until_state("node", "done");
-    assert_eq!(world.log("node"), "--node-ip=10.0.2.15\n");
+    world.until("output", |world| world.log("node") == "--node-ip=10.0.2.15\n");
 }
 
 #[test]
@@ -210,8 +209,8 @@ fn crashes_are_restarted_with_back_off_and_other_ends_are_not() {
     world.until_state("once", "failed");
     assert_eq!(world.status("once").detail, "killed by SIGKILL");
     assert!(world.said().contains("service crash failed: exit status 3"));
-    assert!(world.log("crash").starts_with("run\nrun\nrun\n"));
-    assert!(world.status("missing").detail.contains("cannot start `/nowhere/x`"));
+    world.until("output", |world| world.log("crash").starts_with("run\nrun\nrun\n"));
+    world.until("a reason", |world| world.status("missing").detail.contains("cannot start `/nowhere/x`"));
     // 10, 20, 40 ms: three restarts cannot come sooner.
     assert!(world.began.elapsed() >= Duration::from_millis(70));
 }
@@ -279,4 +278,36 @@ fn shutdown_goes_in_reverse_and_kills_what_does_not_end() {
     assert_eq!(world.status("deaf").detail, "killed by SIGKILL");
     let now = world.now();
     assert!(world.supervisor.start("base", now).is_err());
+}
+
+#[test]
+fn a_program_that_cannot_be_read_is_awaited_and_told_and_can_be_stopped() {
+    let closed = Closed::new("service");
+    let mut world = World::new("closed", |folder| {
+        let mut late = service("late", &[&closed.path, "60"]);
+        // Of an earlier run; and the time to become ready is none in which the program is read.
+        late.ready = Ready::File { path: format!("{folder}/up") };
+        late.ready_timeout_s = 1;
+        std::fs::write(format!("{folder}/up"), "").expect("writable");
+        vec![late, service("other", &["/bin/sleep", "60"])]
+    });
+    let begin = Instant::now();
+    world.until_state("other", "ready");
+    assert!(begin.elapsed() < Duration::from_secs(20), "nobody waits for it: {:?}", begin.elapsed());
+    world.until("a word", |world| world.status("late").detail == "its program is being read since 2 s");
+    let first = world.status("late");
+    assert_eq!((first.state, first.restarts), ("starting", 0));
+    let now = world.now();
+    world.supervisor.command("late", Next::Start, now).expect("a restart");
+    world.until("another process", |world| world.state("late") == "starting" && world.status("late").pid != first.pid);
+    world.supervisor.command("late", Next::Stay, now).expect("a stop");
+    world.until_state("late", "stopped");
+    world.supervisor.start("late", now).expect("a start");
+    world.until_state("late", "starting");
+    closed.open_up();
+    world.until("the program", |world| world.supervisor.services.iter().all(|service| service.runs()));
+    assert!(!world.folder.0.join("up").exists(), "what an earlier run left is removed");
+    std::fs::write(world.folder.0.join("up"), "").expect("writable");
+    world.until_state("late", "ready");
+    assert!(!world.said().contains("failed"), "{}", world.said());
 }

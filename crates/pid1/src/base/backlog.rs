@@ -1,0 +1,42 @@
+//! Text that waits for a thread that writes it: bounded, and what is lost is counted.
+
+/// Bytes in order, then how many were lost after them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    pub bytes: Vec<u8>,
+    pub lost: u64,
+}
+
+impl Backlog {
+    /// Adds text, or loses it whole when there would be more than `most` bytes. Once text is lost, all is until the
+    /// backlog is taken: so it is known where the gap is.
+    pub fn add(&mut self, text: &[u8], most: usize) {
+        if self.lost > 0 || self.bytes.len() + text.len() > most {
+            self.lost += text.len() as u64;
+        } else {
+            self.bytes.extend_from_slice(text);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.lost == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gap_is_at_the_end() {
+        let mut backlog = Backlog::default();
+        assert!(backlog.is_empty());
+        for text in ["abc", "defgh", "i", ""] {
+            backlog.add(text.as_bytes(), 6);
+        }
+        assert_eq!(backlog, Backlog { bytes: b"abc".into(), lost: 6 });
+        assert!(!std::mem::take(&mut backlog).is_empty());
+        backlog.add(b"i", 6);
+        assert_eq!(backlog, Backlog { bytes: b"i".into(), lost: 0 });
+    }
+}

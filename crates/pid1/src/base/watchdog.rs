@@ -1,0 +1,271 @@
+//! The hardware watchdog (Documentation/watchdog/watchdog-api.rst): it resets the machine when PID1 shows no sign of life.
+//!
+//! The thread that everything depends on shows it, and nobody for it: during the boot the one that goes through the phases,
+//! at each of its waits; then the main loop. If it hangs, the signs end. On the way down a thread shows them, for as long as
+//! an orderly end may take; after that the watchdog is the last resort.
+
+use crate::base::timeline::Timeline;
+use bootwright_base::background;
+use bootwright_base::sys;
+use bootwright_contract::Watchdog as Config;
+use nix::libc::c_int;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Milliseconds since the kernel started.
+type Millis = u64;
+
+/// Between two attempts to open a device that is not there (yet): during the boot, when its driver may come any moment,
+/// and later.
+const TRY_SOON_MS: Millis = 1000;
+const TRY_AGAIN_MS: Millis = 10_000;
+/// Signs of life in one timeout.
+const SIGNS: u64 = 3;
+/// Between two signs of life of a thread that waits, and on the way down.
+const STEP: Duration = Duration::from_secs(1);
+
+nix::ioctl_readwrite!(
+    /// `WDIOC_SETTIMEOUT` of linux/watchdog.h: seconds; the driver writes back what it took.
+    set_timeout,
+    b'W',
+    6,
+    c_int
+);
+
+/// The watchdog of this machine: there is one, whoever waits. Until it is configured it does nothing.
+pub static WATCHDOG: Watchdog = Watchdog(Mutex::new(None));
+
+pub struct Watchdog(Mutex<Option<State>>);
+
+struct State {
+    config: Config,
+    timeline: Arc<Timeline>,
+    device: Option<File>,
+    /// Between two signs of life, or two attempts to open the device.
+    every_ms: Millis,
+    next: Millis,
+    /// Trouble is told, once; during the boot it is none that there is no driver yet.
+    tells: bool,
+}
+
+impl Watchdog {
+    /// Keeps the configuration, and opens the device if it is there; a second call changes nothing.
+    pub fn configure(&self, config: &Config, timeline: &Arc<Timeline>) {
+        self.lock().get_or_insert_with(|| State::new(config.clone(), timeline.clone()));
+        self.tick(now());
+    }
+
+    /// From now on a device that is not there is trouble.
+    pub fn expect(&self) {
+        if let Some(state) = &mut *self.lock()
+            && state.device.is_none()
+        {
+            (state.tells, state.next) = (true, 0);
+        }
+    }
+
+    /// Shows a sign of life when it is due; opens the device first.
+    pub fn tick(&self, now: Millis) {
+        if let Some(state) = &mut *self.lock() {
+            state.tick(now);
+        }
+    }
+
+    /// When [`Watchdog::tick`] wants to be called at the latest.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.lock().as_ref().map(|state| state.next)
+    }
+
+    /// thread::sleep, with signs of life.
+    pub fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            self.tick(now());
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(STEP));
+        }
+    }
+
+    /// Receiver::recv_timeout, with signs of life.
+    pub fn receive<T>(&self, wait: &Receiver<T>, limit: Duration) -> Result<T, RecvTimeoutError> {
+        let until = Instant::now() + limit;
+        loop {
+            self.tick(now());
+            let left = until.saturating_duration_since(Instant::now());
+            match wait.recv_timeout(left.min(STEP)) {
+                Err(RecvTimeoutError::Timeout) if left > STEP => {}
+                received => return received,
+            }
+        }
+    }
+
+    /// Shows signs of life for as long as the way down may take, then no more.
+    pub fn keep_alive(&'static self, limit: Duration) {
+        if self.lock().is_none() {
+            return;
+        }
+        // Without the thread the machine has one timeout left to go down in.
+        let _ = background::spawn_small("watchdog", 32 << 10, Box::new(move || self.sleep(limit)));
+    }
+
+    /// Stops the watchdog, if the configuration says so: its magic character, then the close.
+    pub fn disarm(&self) {
+        let mut state = self.lock();
+        let device = state.as_mut().filter(|state| state.config.disarm).and_then(|state| state.device.take());
+        if let Some(mut device) = device {
+            // One that cannot be stopped (`nowayout`) resets a machine that did not switch off.
+            let _ = device.write_all(b"V");
+            *state = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(config: Config, timeline: Arc<Timeline>) -> State {
+        State { config, timeline, device: None, every_ms: TRY_SOON_MS, next: 0, tells: false }
+    }
+
+    fn tick(&mut self, now: Millis) {
+        if now < self.next {
+            return;
+        }
+        if self.device.is_none() {
+            self.open(now);
+        }
+        if let Some(device) = &mut self.device {
+            // A driver that fails here will reset the machine, which is all that could be done about it.
+            let _ = device.write_all(b"\0");
+            self.next = now + self.every_ms;
+        }
+    }
+
+    fn open(&mut self, now: Millis) {
+        let name = &self.config.device;
+        match open(&self.config) {
+            Ok((device, timeout_s)) => {
+                self.every_ms = (timeout_s * 1000 / SIGNS).max(1000);
+                self.device = Some(device);
+                let timeout = timeout_s.to_string();
+                self.timeline.note(&["watchdog `", name, "` resets after ", &timeout, " s of silence"].concat());
+            }
+            Err(error) => {
+                if std::mem::take(&mut self.tells) {
+                    self.every_ms = TRY_AGAIN_MS;
+                    self.timeline.note(&["no watchdog `", name, "`: ", &error.to_string(), "; trying again"].concat());
+                }
+                self.next = now + self.every_ms;
+            }
+        }
+    }
+}
+
+fn now() -> Millis {
+    sys::uptime().as_millis() as Millis
+}
+
+/// Opens the device, which starts it, and sets the timeout; gives the one that the driver took, in seconds.
+fn open(config: &Config) -> io::Result<(File, u64)> {
+    let device = OpenOptions::new().write(true).open(&config.device)?;
+    let mut timeout = c_int::try_from(config.timeout_s).unwrap_or(c_int::MAX);
+    // SAFETY: the descriptor is open and the pointer is to an int that lives until the call returns.
+    // A driver with one fixed timeout refuses; that is at least some tens of seconds.
+    let _ = unsafe { set_timeout(device.as_raw_fd(), &raw mut timeout) };
+    Ok((device, u64::try_from(timeout).unwrap_or(1).max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::service::tests::Lines;
+    use std::path::PathBuf;
+    use std::sync::mpsc;
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("bootwright-{name}-{}", std::process::id()))
+    }
+
+    fn state(path: &std::path::Path, lines: &Lines) -> State {
+        let config = Config { device: path.display().to_string(), timeout_s: 30, disarm: true };
+        State::new(config, Arc::new(Timeline::new(&[], Box::new(lines.clone()))))
+    }
+
+    /// A plain file takes the bytes; it refuses the ioctl, as a driver with a fixed timeout does.
+    #[test]
+    fn signs_of_life_are_written_when_due_and_the_magic_character_last() {
+        let path = place("watchdog");
+        std::fs::write(&path, "").unwrap();
+        let mut state = state(&path, &Lines::default());
+        for (now, written) in [(0, 1), (1, 1), (9_999, 1), (10_000, 2), (19_000, 2), (25_000, 3)] {
+            state.tick(now);
+            assert_eq!(std::fs::read(&path).unwrap(), vec![0; written], "{now}");
+        }
+        assert_eq!(state.next, 35_000);
+        let watchdog = Watchdog(Mutex::new(Some(state)));
+        watchdog.disarm();
+        watchdog.tick(99_000);
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\0V", "and no sign after it");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_comes_late_is_opened_then_and_missed_only_once_it_is_expected() {
+        let (path, lines) = (place("late"), Lines::default());
+        let watchdog = Watchdog(Mutex::new(Some(state(&path, &lines))));
+        watchdog.tick(0);
+        assert_eq!((lines.text(), watchdog.deadline()), (String::new(), Some(TRY_SOON_MS)));
+        watchdog.expect();
+        watchdog.tick(5);
+        watchdog.tick(5 + TRY_AGAIN_MS);
+        assert_eq!(lines.text().matches("no watchdog `").count(), 1, "{}", lines.text());
+        std::fs::write(&path, "").unwrap();
+        watchdog.tick(4 + 2 * TRY_AGAIN_MS);
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        watchdog.tick(5 + 2 * TRY_AGAIN_MS);
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0");
+        assert!(lines.text().contains("resets after 30 s of silence"), "{}", lines.text());
+        std::fs::remove_file(path).unwrap();
+        let none = Watchdog(Mutex::new(None));
+        none.tick(99_999);
+        assert_eq!(none.deadline(), None);
+    }
+
+    #[test]
+    fn a_thread_that_waits_shows_signs_and_one_that_hangs_shows_none() {
+        let path = place("waits");
+        std::fs::write(&path, "").unwrap();
+        let mut often = state(&path, &Lines::default());
+        often.config.timeout_s = 1;
+        let watchdog = Watchdog(Mutex::new(Some(often)));
+        // At least one a second.
+        let signs = |what: &str, wait: &dyn Fn()| {
+            let before = std::fs::read(&path).unwrap().len();
+            wait();
+            let signs = std::fs::read(&path).unwrap().len() - before;
+            eprintln!("{what}: {signs} signs");
+            signs
+        };
+        let (send, wait) = mpsc::channel();
+        assert!(signs("sleep", &|| watchdog.sleep(Duration::from_millis(2500))) >= 2);
+        let limit = Duration::from_millis(2500);
+        let timeout = || assert_eq!(watchdog.receive(&wait, limit), Err(RecvTimeoutError::Timeout));
+        assert!(signs("receive", &timeout) >= 2);
+        assert_eq!(signs("hang", &|| thread::sleep(limit)), 0);
+        send.send(7).unwrap();
+        assert_eq!(watchdog.receive(&wait, Duration::from_secs(u32::MAX.into())), Ok(7));
+        drop(send);
+        assert_eq!(watchdog.receive(&wait, limit), Err(RecvTimeoutError::Disconnected));
+        std::fs::remove_file(path).unwrap();
+    }
+}
