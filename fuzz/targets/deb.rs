@@ -6,7 +6,7 @@ use bootwright::source::archive::Limits;
 use bootwright::source::deb::package::read_deb;
 
 /// Small enough that no input is slow.
-const LIMITS: Limits = Limits { file_bytes: 1 << 20, total_bytes: 4 << 20, entries: 1 << 10, devices: false };
+const LIMITS: Limits = Limits { file_bytes: 1 << 20, total_bytes: 4 << 20, entries: 1 << 10 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let dir = tempfile::tempdir().expect("the temporary folder is writable");

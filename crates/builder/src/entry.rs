@@ -18,6 +18,22 @@ impl Sha256 {
         Self(Sha256Hasher::digest(bytes).into())
     }
 
+    /// Of all that is left in a reader, with its size in bytes.
+    pub fn of_reader(reader: &mut impl Read) -> std::io::Result<(Self, u64)> {
+        let (mut hasher, mut size, mut buffer) = (Sha256Hasher::new(), 0, vec![0; 1 << 16]);
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok((Self(hasher.finalize().into()), size)),
+                Ok(n) => {
+                    hasher.update(&buffer[..n]);
+                    size += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// Parses 64 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut out = [0; 32];

@@ -1,5 +1,7 @@
 //! What a person sees while work goes on: progress bars on a terminal, plain lines elsewhere, on standard error.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write;
 
 /// How much is said and how.
@@ -47,7 +49,7 @@ impl Ui {
                 ),
                 None => indicatif::ProgressBar::new_spinner(),
             };
-            bar.set_message(name.to_string());
+            bar.set_message(printable(name).into_owned());
             bar.enable_steady_tick(std::time::Duration::from_millis(120));
             bar
         } else {
@@ -59,8 +61,24 @@ impl Ui {
 }
 
 /// A standard error that nobody reads is no reason to end a build.
-fn print(text: impl std::fmt::Display) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+pub(crate) fn print(text: impl std::fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{}", printable(&text.to_string()));
+}
+
+/// Text without anything that a terminal would obey: names from archives, answers of servers and lines of consoles are in
+/// what we print, and may hold escape sequences. Control characters (Unicode's class Cc) but newline and tab are written as
+/// JSON writes them, `\u001b`: a JSON document stays one.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        // A `String` takes everything.
+        let _ = if obeyed(c) { write!(shown, "\\u{:04x}", u32::from(c)) } else { write!(shown, "{c}") };
+    }
+    Cow::Owned(shown)
 }
 
 /// A running task; its bar goes away on drop.
@@ -83,5 +101,22 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_given_nothing_to_obey() {
+        for (text, shown) in [
+            ("`a` of b:\n\tcä", "`a` of b:\n\tcä"),
+            ("\u{1b}]0;title\u{7}", r"\u001b]0;title\u0007"),
+            ("\u{1b}[31mred\r\0\u{7f}", r"\u001b[31mred\u000d\u0000\u007f"),
+            ("\u{9b}31m", r"\u009b31m"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
     }
 }

@@ -4,14 +4,17 @@
 //! <cache>/blobs/sha256/ab/<hex>   bodies by hash, read-only once there
 //! <cache>/derived/<kind>/<key>    what is computed from bodies (unpacked debs, built programs, packed segments)
 //! <cache>/go/{mod,build}/          Go's module cache and build cache, for our builds only
+//! <cache>/sums/<kind>/<key>       what the files of a derived thing hashed to when it was put there
 //! <cache>/partial/<hex>           downloads that were cut short, by the hash of what they shall become; for a week
 //! <cache>/tmp/<session>/          unfinished work; what a killed build left is removed by the next one
 //! <cache>/locks/                  advisory locks, one a key
 //! ```
 //!
 //! A blob or a derived thing appears by one rename after its bytes were synced: what is there is whole.
-//! Reading needs no lock and works from a read-only folder.
+//! Reading needs no lock and works from a read-only folder. Nothing is hashed again as long as all goes well; when a build
+//! fails, [`Cache::discard_damaged`] looks whether what it read has changed on the disk since.
 
+pub mod damage;
 mod error;
 mod session;
 #[cfg(test)]
@@ -23,8 +26,10 @@ pub(crate) use error::help_for;
 pub(crate) use session::remove_tree;
 
 use crate::entry::Sha256;
+use damage::Used;
 use session::Session;
 use sha2::{Digest, Sha256 as Hasher};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -45,6 +50,8 @@ pub struct Cache {
     root: PathBuf,
     /// Made when the first temporary file is asked for; shared by clones, ends with the last of them.
     session: Arc<Mutex<Option<Session>>>,
+    /// What was given out; shared by clones.
+    used: Arc<Mutex<BTreeSet<Used>>>,
 }
 
 impl Cache {
@@ -52,7 +59,7 @@ impl Cache {
     pub fn open(root: &Path) -> Result<Self, CacheError> {
         std::fs::create_dir_all(root).map_err(CacheError::io("make", root))?;
         let root = root.canonicalize().map_err(CacheError::io("open", root))?;
-        let cache = Self { root, session: Arc::default() };
+        let cache = Self { root, session: Arc::default(), used: Arc::default() };
         match session::remove_leftovers(&cache.root).and_then(|()| cache.remove_old_partials()) {
             // A cache that can only be read still serves what it holds.
             Err(e) if e.is_read_only() => {}
@@ -68,7 +75,9 @@ impl Cache {
 
     /// Where the body with that hash is, if the cache holds it.
     pub fn blob(&self, sha256: &Sha256) -> Option<PathBuf> {
-        Some(self.blob_path(sha256)).filter(|path| path.is_file())
+        let path = Some(self.blob_path(sha256)).filter(|path| path.is_file())?;
+        self.note(Used::Blob(*sha256));
+        Some(path)
     }
 
     /// Stores bytes by their hash; nothing happens when they are there already.
@@ -109,7 +118,9 @@ impl Cache {
     /// Where a derived thing is: a file or folder, present only when whole.
     /// `kind` and `key` are single path components.
     pub fn derived(&self, kind: &str, key: &str) -> Option<PathBuf> {
-        Some(self.derived_path(kind, key)).filter(|path| path.exists())
+        let path = Some(self.derived_path(kind, key)).filter(|path| path.exists())?;
+        self.note(Used::Derived { kind: kind.into(), key: key.into() });
+        Some(path)
     }
 
     /// Moves a finished file or folder in as a derived thing, atomically; an equal one that another build put there
@@ -118,22 +129,27 @@ impl Cache {
         let to = self.derived_path(kind, key);
         if to.exists() {
             session::remove_tree(from).map_err(CacheError::io("remove", from))?;
-        } else if from.is_dir() {
-            self.adopt_dir(from, &to)?;
         } else {
-            self.adopt_file(from, &to)?;
+            self.remember_sums(kind, key, from)?;
+            if from.is_dir() { self.adopt_dir(from, &to)? } else { self.adopt_file(from, &to)? }
         }
+        self.note(Used::Derived { kind: kind.into(), key: key.into() });
         Ok(to)
     }
 
     /// Takes a damaged derived thing out of the way, so that it can be made anew. The caller holds its lock.
     pub fn discard_derived(&self, kind: &str, key: &str) -> Result<(), CacheError> {
-        let path = self.derived_path(kind, key);
-        let aside = self.session_dir()?.join(format!("discarded-{kind}-{key}"));
-        match std::fs::rename(&path, &aside) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-            done => done.map_err(CacheError::io("move", &path))?,
-        }
+        self.discard(&self.derived_path(kind, key))
+    }
+
+    /// Takes something away at once, even while others read it.
+    fn discard(&self, path: &Path) -> Result<(), CacheError> {
+        let aside = tempfile::Builder::new().tempdir_in(self.session_dir()?).map_err(CacheError::io("move", path))?;
+        match std::fs::rename(path, aside.path().join("discarded")) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            done => done.map_err(CacheError::io("move", path)),
+        }?;
+        let aside = aside.keep();
         session::remove_tree(&aside).map_err(CacheError::io("remove", &aside))
     }
 
@@ -246,10 +262,10 @@ pub fn read_blob<T, E: From<CacheError>>(
     sha256: &Sha256,
     read: impl FnOnce(&mut dyn Read) -> Result<T, E>,
 ) -> Result<T, E> {
-    let mut blob = Hashed { file: File::open(path).map_err(CacheError::io("open", path))?, hasher: Hasher::new() };
+    let mut blob = Hashed::new(File::open(path).map_err(CacheError::io("open", path))?);
     let made = read(&mut blob);
     std::io::copy(&mut blob, &mut std::io::sink()).map_err(CacheError::io("read", path))?;
-    let found = Sha256(blob.hasher.finalize().into());
+    let found = blob.sha256();
     match found == *sha256 {
         true => made,
         false => {
@@ -259,15 +275,26 @@ pub fn read_blob<T, E: From<CacheError>>(
     }
 }
 
-/// A file that is hashed while it is read.
-struct Hashed {
-    file: File,
+/// What is hashed while it is read.
+pub(crate) struct Hashed<R> {
+    reader: R,
     hasher: Hasher,
 }
 
-impl Read for Hashed {
+impl<R> Hashed<R> {
+    pub(crate) fn new(reader: R) -> Self {
+        Self { reader, hasher: Hasher::new() }
+    }
+
+    /// Of what was read so far.
+    pub(crate) fn sha256(&self) -> Sha256 {
+        Sha256(self.hasher.clone().finalize().into())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.file.read(buffer)?;
+        let n = self.reader.read(buffer)?;
         self.hasher.update(&buffer[..n]);
         Ok(n)
     }

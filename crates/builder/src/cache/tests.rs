@@ -1,6 +1,7 @@
-use super::unpacked::{FileHead, Unpacker, open_unpacked};
+use super::damage::Held;
+use super::unpacked::{Head, MemberKind, Unpacker, open_unpacked};
 use super::*;
-use crate::entry::{BodyAt, Entry, Kind, Xattrs};
+use crate::entry::{BodyAt, Xattrs};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -60,11 +61,11 @@ fn one_key_is_made_once_when_threads_race() {
                 let cache = Cache::open(cache.root()).unwrap();
                 let entries = open_unpacked(&cache, "racing", |into: &mut Unpacker| {
                     made.fetch_add(1, Ordering::SeqCst);
-                    let head = FileHead { path: "a", mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new() };
+                    let head = head("a");
                     into.add_file(head, &mut &b"body"[..])?.expect("memory can be read");
                     Ok::<_, CacheError>(())
                 });
-                assert_eq!(entries.unwrap().len(), 1);
+                assert_eq!(entries.unwrap().members.len(), 1);
             });
         }
     });
@@ -145,39 +146,42 @@ fn errors_say_what_to_do() {
     assert!(Cache::open(file.path()).unwrap_err().to_string().starts_with("cannot "));
 }
 
+fn head(name: &str) -> Head<'_> {
+    static NONE: Xattrs = Xattrs::new();
+    Head { name, mode: 0o4755, uid: 1, gid: 2, xattrs: &NONE }
+}
+
 #[test]
 fn an_unpacked_archive_is_read_in_place() {
     let (_dir, cache) = new_cache();
     let xattrs = Xattrs::from([("security.capability".to_string(), vec![1, 0, 0, 2])]);
-    let head = |path| FileHead { path, mode: 0o4755, uid: 1, gid: 2, xattrs: &xattrs };
     let fill = |into: &mut Unpacker| {
-        into.add(Entry::of_root("usr", Kind::Dir, 0o755));
+        into.add(Head { xattrs: &xattrs, ..head("./usr/") }, MemberKind::Dir);
         into.add_file(head("usr/b"), &mut &b"old"[..])?.unwrap();
-        assert!(into.add_link(head("usr/old"), "usr/b"));
-        into.add_file(head("usr/a"), &mut &b"12345"[..])?.unwrap();
+        into.add(head("usr/old"), MemberKind::Hardlink("usr/b".into()));
         into.add_file(head("usr/b"), &mut &b"new body"[..])?.unwrap();
-        assert!(into.add_link(head("usr/c"), "usr/b"));
-        assert!(into.add_link(head("usr/d"), "usr/c"));
-        assert!(!into.add_link(head("usr/e"), "usr/none"));
+        into.add(head("odd"), MemberKind::Unusable("why".into()));
+        into.set_stream_sha256(Sha256::of(b"stream"));
         Ok::<_, CacheError>(())
     };
     let first = open_unpacked(&cache, "k", fill).unwrap();
     let second = open_unpacked(&cache, "k", |_: &mut Unpacker| -> Result<(), CacheError> { panic!("unpacked twice") });
     assert_eq!(second.unwrap(), first);
-    let paths: Vec<&str> = first.iter().map(|e| e.path.as_str()).collect();
-    assert_eq!(paths, ["usr", "usr/a", "usr/b", "usr/c", "usr/d", "usr/old"]);
-    assert_eq!((first[1].mode, first[1].uid, first[1].gid), (0o4755, 1, 2));
+    assert_eq!((&first.members[0].xattrs, first.members[1].xattrs.len()), (&xattrs, 0));
+    assert_eq!(first.stream_sha256, Some(Sha256::of(b"stream")));
+    let names: Vec<&str> = first.members.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["./usr/", "usr/b", "usr/old", "usr/b", "odd"]);
+    assert_eq!((first.members[1].mode, first.members[1].uid, first.members[1].gid), (0o4755, 1, 2));
     let body = |i: usize| {
-        let Kind::File(body) = &first[i].kind else { panic!("{:?}", first[i]) };
+        let MemberKind::File(body) = &first.members[i].kind else { panic!("{:?}", first.members[i]) };
         let BodyAt::File { path, offset } = &body.at else { panic!("{body:?}") };
         assert_eq!(offset % 16, 0);
         let bytes = std::fs::read(path).unwrap()[*offset as usize..][..body.size as usize].to_vec();
         assert_eq!(Sha256::of(&bytes), body.sha256);
         bytes
     };
-    assert_eq!((body(1), body(2), body(5)), (b"12345".to_vec(), b"new body".to_vec(), b"old".to_vec()));
-    assert_eq!(first[3].kind, Kind::Hardlink("usr/b".into()));
-    assert_eq!(first[4].kind, Kind::Hardlink("usr/b".into()));
+    assert_eq!((body(1), body(3)), (b"old".to_vec(), b"new body".to_vec()));
+    assert_eq!(first.members[4].kind, MemberKind::Unusable("why".into()));
 }
 
 #[test]
@@ -186,17 +190,64 @@ fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_made_anew() {
     let fail = |_: &mut Unpacker| Err(CacheError::io("read", Path::new("x"))(std::io::Error::other("bad")));
     open_unpacked(&cache, "k", fail).unwrap_err();
     let fill = |into: &mut Unpacker| {
-        into.add_file(FileHead { path: "a", mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new() }, &mut &b"12345"[..])?
-            .unwrap();
+        into.add_file(head("a"), &mut &b"12345"[..])?.unwrap();
         Ok::<_, CacheError>(())
     };
-    assert_eq!(open_unpacked(&cache, "k", fill).unwrap().len(), 1);
-    let bodies = cache.derived("unpacked", "k-v2").unwrap().join("bodies");
-    std::fs::set_permissions(&bodies, std::fs::Permissions::from_mode(0o644)).unwrap();
-    File::options().write(true).open(&bodies).unwrap().set_len(2).unwrap();
-    let entries = open_unpacked(&cache, "k", fill).unwrap();
-    let Kind::File(body) = &entries[0].kind else { panic!("{entries:?}") };
-    assert_eq!(body.read_start(9).unwrap(), b"12345", "it is unpacked anew");
+    let whole = open_unpacked(&cache, "k", fill).unwrap();
+    let dir = cache.derived("unpacked", "k-v3").unwrap();
+    for (file, said) in [("bodies", "its bodies are truncated"), ("index", "its index is not what was written")] {
+        let path = dir.join(file);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
+        let error = open_unpacked(&cache, "k", fill).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(cache.discard_damaged().unwrap(), std::slice::from_ref(&dir));
+        assert_eq!(open_unpacked(&cache, "k", fill).unwrap(), whole);
+    }
+}
+
+/// Changes a byte of a file in place.
+fn spoil(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[0] ^= 1;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_was_given_out_and_is_damaged_is_discarded() {
+    let (_dir, cache) = new_cache();
+    let (good, good_path) = cache.put_blob(b"good").unwrap();
+    let (bad, bad_path) = cache.put_blob(b"bad").unwrap();
+    let (_, unused_path) = cache.put_blob(b"unused").unwrap();
+    let work = cache.temp_dir().unwrap();
+    let tree = work.path().join("tree");
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("tool"), "tool").unwrap();
+    let derived = cache.adopt_derived("go", "k", &tree).unwrap();
+
+    let again = Cache::open(cache.root()).unwrap();
+    let use_all = || (again.blob(&good), again.blob(&bad), again.derived("go", "k"));
+    let none: [PathBuf; 0] = [];
+    use_all();
+    assert_eq!(again.discard_damaged().unwrap(), none);
+    [&bad_path, &unused_path, &derived.join("tool")].into_iter().for_each(|path| spoil(path));
+    use_all();
+    assert_eq!(again.discard_damaged().unwrap(), [bad_path, derived]);
+    assert_eq!(use_all(), (Some(good_path), None, None));
+    assert!(unused_path.exists());
+}
+
+#[test]
+fn a_body_of_another_size_is_wrong_or_wrongly_asked_for() {
+    let (_dir, cache) = new_cache();
+    let (sha256, path) = cache.put_blob(b"12345").unwrap();
+    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), Held::Whole(path.clone()));
+    assert_eq!(cache.held_blob(&sha256, 6).unwrap(), Held::OtherSize(5));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
+    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), Held::Discarded(path));
+    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), Held::Absent);
 }
 
 #[test]

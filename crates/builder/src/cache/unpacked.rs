@@ -1,45 +1,78 @@
-//! Archives that were unpacked once: all bodies in one file, all entries in one index.
+//! Archives that were unpacked once: all bodies in one file, all members in one index.
 //!
 //! ```text
 //! derived/unpacked/<key>/bodies   the bodies of all regular files, one after the other, each at a multiple of 16
-//! derived/unpacked/<key>/index    JSON: [path, kind, mode, uid, gid, extended attributes] for each entry
+//! derived/unpacked/<key>/index    SHA-256 of what follows, newline, JSON: what the whole stream hashes to, and
+//!                                 [name, kind, mode, uid, gid, extended attributes] for each member, in the archive's order
 //! ```
 //!
 //! A later build parses the index and reads bodies in place: nothing is unpacked again, and no thousands of small files are made.
 
 use super::{Cache, CacheError};
-use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, Xattrs};
+use crate::entry::{Body, BodyAt, Sha256, Xattrs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Part of every key: what is stored here was written by this layout and these rules for archives.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const ALIGN: u64 = 16;
 const KIND: &str = "unpacked";
 
-/// The entries of an archive, sorted by path, no path twice. `key` names the archive (its SHA-256 and how it is read);
-/// `unpack` is called when the cache does not hold them yet.
+/// What an archive holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unpacked {
+    /// In the archive's order; a name may come more than once.
+    pub members: Vec<Member>,
+    /// Of the whole decompressed stream, where that could be read to its end.
+    pub stream_sha256: Option<Sha256>,
+}
+
+/// One member of an archive, as it stands there: nothing is resolved yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// As it is in the archive, perhaps with `./`, `/` or `..` in it; bytes that are not UTF-8 are shown as `\xNN`.
+    pub name: String,
+    pub kind: MemberKind,
+    /// Permission bits, 0o7777 at most.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub xattrs: Xattrs,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum MemberKind {
+    Dir,
+    File(Body),
+    /// A further name of what the archive (or one below it) calls so.
+    Hardlink(String),
+    Symlink(String),
+    /// A device node or fifo.
+    Node,
+    /// Something that no image can hold, and why.
+    Unusable(String),
+}
+
+/// The members of an archive. `key` names the archive (its SHA-256 and how it is read); `unpack` is called when the cache
+/// does not hold them yet. Damage is an error: [`Cache::discard_damaged`] takes it away.
 pub fn open_unpacked<E: From<CacheError>>(
     cache: &Cache,
     key: &str,
     unpack: impl FnOnce(&mut Unpacker) -> Result<(), E>,
-) -> Result<Vec<Entry>, E> {
+) -> Result<Unpacked, E> {
     let key = format!("{key}-v{FORMAT}");
-    if let Some(entries) = cache.derived(KIND, &key).and_then(|dir| load_index(&dir).ok()) {
-        return Ok(entries);
+    if let Some(dir) = cache.derived(KIND, &key) {
+        return Ok(load_index(&dir)?);
     }
     let _lock = cache.lock(&format!("{KIND}/{key}"))?;
-    if let Some(entries) = cache.derived(KIND, &key).and_then(|dir| load_index(&dir).ok()) {
-        return Ok(entries);
+    if let Some(dir) = cache.derived(KIND, &key) {
+        return Ok(load_index(&dir)?);
     }
-    // What is there and could not be loaded is damaged.
-    cache.discard_derived(KIND, &key)?;
     let work = cache.temp_dir()?;
     let dir = work.path().join("archive");
     let mut unpacker = Unpacker::create(&dir)?;
@@ -49,34 +82,24 @@ pub fn open_unpacked<E: From<CacheError>>(
     Ok(load_index(&dir)?)
 }
 
-/// Takes the entries of an archive in its order. A path that comes twice: the last one counts, as tar does.
+/// Takes the members of an archive in its order.
 #[derive(Debug)]
 pub struct Unpacker {
     dir: PathBuf,
     bodies: BufWriter<File>,
     offset: u64,
-    entries: Vec<Entry>,
-    latest: HashMap<String, usize>,
-    /// Hard link -> the regular file that it was made for, which a later entry of the same path may hide.
-    links: Vec<(usize, usize)>,
+    members: Vec<Member>,
+    stream_sha256: Option<Sha256>,
 }
 
-/// What an [`Unpacker`] is told of an entry beside its kind.
+/// What an [`Unpacker`] is told of a member beside its kind.
 #[derive(Debug, Clone, Copy)]
-pub struct FileHead<'a> {
-    pub path: &'a str,
+pub struct Head<'a> {
+    pub name: &'a str,
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
     pub xattrs: &'a Xattrs,
-}
-
-impl FileHead<'_> {
-    /// An entry of that kind.
-    pub fn entry(&self, kind: Kind) -> Entry {
-        let (path, xattrs) = (self.path.into(), self.xattrs.clone());
-        Entry { path, kind, mode: self.mode, uid: self.uid, gid: self.gid, xattrs }
-    }
 }
 
 impl Unpacker {
@@ -85,16 +108,11 @@ impl Unpacker {
         std::fs::create_dir(dir).map_err(CacheError::io("make", dir))?;
         let path = dir.join("bodies");
         let bodies = BufWriter::with_capacity(1 << 18, File::create(&path).map_err(CacheError::io("make", &path))?);
-        let dir = dir.to_path_buf();
-        Ok(Self { dir, bodies, offset: 0, entries: Vec::new(), latest: HashMap::new(), links: Vec::new() })
+        Ok(Self { dir: dir.to_path_buf(), bodies, offset: 0, members: Vec::new(), stream_sha256: None })
     }
 
     /// A regular file: reads `body` to its end. A failure of `body` itself is the inner error.
-    pub fn add_file(
-        &mut self,
-        head: FileHead<'_>,
-        body: &mut dyn Read,
-    ) -> Result<Result<u64, std::io::Error>, CacheError> {
+    pub fn add_file(&mut self, head: Head<'_>, body: &mut dyn Read) -> Result<Result<u64, std::io::Error>, CacheError> {
         let path = self.dir.join("bodies");
         let pad = self.offset.next_multiple_of(ALIGN) - self.offset;
         self.bodies.write_all(&[0; ALIGN as usize][..pad as usize]).map_err(CacheError::io("write", &path))?;
@@ -112,55 +130,40 @@ impl Unpacker {
             size += n as u64;
         }
         let at = BodyAt::File { path: Arc::from(path), offset: self.offset };
-        let kind = Kind::File(Body { sha256: Sha256(hasher.finalize().into()), size, at });
         self.offset += size;
-        self.add(head.entry(kind));
+        self.add(head, MemberKind::File(Body { sha256: Sha256(hasher.finalize().into()), size, at }));
         Ok(Ok(size))
     }
 
-    /// Anything that is neither a regular file nor a hard link.
-    pub fn add(&mut self, entry: Entry) {
-        self.latest.insert(entry.path.clone(), self.entries.len());
-        self.entries.push(entry);
+    /// Anything that has no body.
+    pub fn add(&mut self, head: Head<'_>, kind: MemberKind) {
+        let Head { name, mode, uid, gid, xattrs } = head;
+        self.members.push(Member { name: name.into(), kind, mode, uid, gid, xattrs: xattrs.clone() });
     }
 
-    /// A hard link to `target`; false when there is no such regular file so far.
-    pub fn add_link(&mut self, head: FileHead<'_>, target: &str) -> bool {
-        let Some(&at) = self.latest.get(target) else { return false };
-        let at = self.links.iter().find(|(link, _)| *link == at).map_or(at, |(_, file)| *file);
-        let Kind::File(_) = &self.entries[at].kind else { return false };
-        self.links.push((self.entries.len(), at));
-        self.add(head.entry(Kind::Hardlink(target.into())));
-        true
+    /// What the whole decompressed stream hashes to.
+    pub fn set_stream_sha256(&mut self, sha256: Sha256) {
+        self.stream_sha256 = Some(sha256);
     }
 
-    /// What a path is so far.
-    pub fn get(&self, path: &str) -> Option<&Entry> {
-        self.latest.get(path).map(|&i| &self.entries[i])
+    /// What was put there so far. The bodies may not be on the disk yet.
+    pub fn members(&self) -> &[Member] {
+        &self.members
     }
 
     fn finish(mut self) -> Result<(), CacheError> {
-        for &(link, file) in &self.links {
-            let target = &self.entries[file];
-            let xattrs = target.xattrs.clone();
-            let kind = match self.latest.get(&target.path) {
-                Some(&i) if i == file && self.entries[link].path != target.path => Kind::Hardlink(target.path.clone()),
-                _ => target.kind.clone(),
-            };
-            self.entries[link] = Entry { kind, xattrs, ..self.entries[link].clone() };
-        }
-        let mut kept: Vec<&Entry> = self.latest.values().map(|&i| &self.entries[i]).collect();
-        kept.sort_by(|a, b| a.path.cmp(&b.path));
-        let rows: Vec<Row<'_>> = kept.into_iter().map(Row::of).collect();
+        let rows: Vec<Row<'_>> = self.members.iter().map(Row::of).collect();
+        let json = serde_json::to_vec(&(self.stream_sha256, rows)).expect("rows are plain data");
         let path = self.dir.join("index");
-        let json = serde_json::to_vec(&rows).expect("rows are plain data");
-        std::fs::write(&path, json).map_err(CacheError::io("write", &path))?;
+        let mut index = format!("{}\n", Sha256::of(&json)).into_bytes();
+        index.extend(json);
+        std::fs::write(&path, index).map_err(CacheError::io("write", &path))?;
         let path = self.dir.join("bodies");
         self.bodies.flush().map_err(CacheError::io("write", &path))
     }
 }
 
-/// One entry in the index, as a JSON array.
+/// One member in the index, as a JSON array.
 #[derive(Serialize, Deserialize)]
 struct Row<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32, Xattrs);
 
@@ -175,60 +178,59 @@ enum RowKind<'a> {
     Hardlink(#[serde(borrow)] Cow<'a, str>),
     #[serde(rename = "l")]
     Symlink(#[serde(borrow)] Cow<'a, str>),
-    #[serde(rename = "c")]
-    CharDevice(u32, u32),
-    #[serde(rename = "b")]
-    BlockDevice(u32, u32),
-    #[serde(rename = "p")]
-    Fifo,
+    #[serde(rename = "n")]
+    Node,
+    #[serde(rename = "u")]
+    Unusable(#[serde(borrow)] Cow<'a, str>),
 }
 
 impl<'a> Row<'a> {
-    fn of(entry: &'a Entry) -> Self {
-        let kind = match &entry.kind {
-            Kind::Dir => RowKind::Dir,
-            Kind::File(Body { sha256, size, at: BodyAt::File { offset, .. } }) => {
+    fn of(member: &'a Member) -> Self {
+        let kind = match &member.kind {
+            MemberKind::Dir => RowKind::Dir,
+            MemberKind::File(Body { sha256, size, at: BodyAt::File { offset, .. } }) => {
                 RowKind::File(*offset, *size, *sha256)
             }
-            Kind::File(Body { at: BodyAt::Memory(_), .. }) => {
+            MemberKind::File(Body { at: BodyAt::Memory(_), .. }) => {
                 unreachable!("the unpacker writes every body to its file")
             }
-            Kind::Hardlink(target) => RowKind::Hardlink(target.into()),
-            Kind::Symlink(target) => RowKind::Symlink(target.into()),
-            Kind::CharDevice { major, minor } => RowKind::CharDevice(*major, *minor),
-            Kind::BlockDevice { major, minor } => RowKind::BlockDevice(*major, *minor),
-            Kind::Fifo => RowKind::Fifo,
+            MemberKind::Hardlink(target) => RowKind::Hardlink(target.into()),
+            MemberKind::Symlink(target) => RowKind::Symlink(target.into()),
+            MemberKind::Node => RowKind::Node,
+            MemberKind::Unusable(problem) => RowKind::Unusable(problem.into()),
         };
-        Self((&entry.path).into(), kind, entry.mode, entry.uid, entry.gid, entry.xattrs.clone())
+        Self((&member.name).into(), kind, member.mode, member.uid, member.gid, member.xattrs.clone())
     }
 
     /// `None` when the body lies beyond the end of the bodies file.
-    fn into_entry(self, bodies: &Arc<Path>, bodies_size: u64) -> Option<Entry> {
-        let Self(path, kind, mode, uid, gid, xattrs) = self;
+    fn into_member(self, bodies: &Arc<Path>, bodies_size: u64) -> Option<Member> {
+        let Self(name, kind, mode, uid, gid, xattrs) = self;
         let kind = match kind {
-            RowKind::Dir => Kind::Dir,
+            RowKind::Dir => MemberKind::Dir,
             RowKind::File(offset, size, sha256) => {
                 offset.checked_add(size).filter(|&end| end <= bodies_size)?;
-                Kind::File(Body { sha256, size, at: BodyAt::File { path: bodies.clone(), offset } })
+                MemberKind::File(Body { sha256, size, at: BodyAt::File { path: bodies.clone(), offset } })
             }
-            RowKind::Hardlink(target) => Kind::Hardlink(target.into_owned()),
-            RowKind::Symlink(target) => Kind::Symlink(target.into_owned()),
-            RowKind::CharDevice(major, minor) => Kind::CharDevice { major, minor },
-            RowKind::BlockDevice(major, minor) => Kind::BlockDevice { major, minor },
-            RowKind::Fifo => Kind::Fifo,
+            RowKind::Hardlink(target) => MemberKind::Hardlink(target.into_owned()),
+            RowKind::Symlink(target) => MemberKind::Symlink(target.into_owned()),
+            RowKind::Node => MemberKind::Node,
+            RowKind::Unusable(problem) => MemberKind::Unusable(problem.into_owned()),
         };
-        Some(Entry { path: path.into_owned(), kind, mode, uid, gid, xattrs })
+        Some(Member { name: name.into_owned(), kind, mode, uid, gid, xattrs })
     }
 }
 
-fn load_index(dir: &Path) -> Result<Vec<Entry>, CacheError> {
+fn load_index(dir: &Path) -> Result<Unpacked, CacheError> {
     let index = dir.join("index");
     let bodies: Arc<Path> = dir.join("bodies").into();
     let bytes = std::fs::read(&index).map_err(CacheError::io("read", &index))?;
     let size = bodies.metadata().map_err(CacheError::io("read", &bodies))?.len();
-    let damaged = |problem: String| CacheError::Damaged { path: dir.into(), problem };
-    let rows: Vec<Row<'_>> = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-    rows.into_iter()
-        .map(|row| row.into_entry(&bodies, size).ok_or_else(|| damaged("its bodies are truncated".into())))
-        .collect()
+    let damaged = |problem: &str| CacheError::Damaged { path: dir.into(), problem: problem.into() };
+    let json = bytes.iter().position(|b| *b == b'\n').map(|end| (&bytes[..end], &bytes[end + 1..]));
+    let (_, json) = json
+        .filter(|(sum, json)| Sha256::of(json).to_string().as_bytes() == *sum)
+        .ok_or_else(|| damaged("its index is not what was written"))?;
+    let (stream_sha256, rows): (_, Vec<Row<'_>>) = serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
+    let members: Option<_> = rows.into_iter().map(|row| row.into_member(&bodies, size)).collect();
+    Ok(Unpacked { members: members.ok_or_else(|| damaged("its bodies are truncated"))?, stream_sha256 })
 }

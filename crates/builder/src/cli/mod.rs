@@ -17,7 +17,7 @@ use crate::error::{Exit, Failure};
 use crate::pipeline::Options;
 use crate::recipe::RootMode;
 use crate::source::Settings;
-use crate::ui::{Ui, Verbosity};
+use crate::ui::{Ui, Verbosity, printable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -154,8 +154,7 @@ pub fn run() -> ExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nothing to do when standard error is closed.
-            let _ = writeln!(anstream::stderr(), "{failure}");
+            crate::ui::print(&failure);
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -259,7 +258,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// Prints a result on standard output. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn print_out(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure {
             exit: Exit::Other,
             message: format!("cannot write the result to standard output: {e}"),

@@ -147,7 +147,13 @@ impl Lab {
             pins: vec![pin],
             packages: vec![facts],
         }];
-        Self { dir, recipe: recipe(), build: TreeBuild { tree, kernel }, segments, sources }
+        Self {
+            dir,
+            recipe: recipe(),
+            build: TreeBuild { tree, kernel, left_out: Default::default() },
+            segments,
+            sources,
+        }
     }
 
     fn out(&self) -> PathBuf {

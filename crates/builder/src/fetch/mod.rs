@@ -7,6 +7,7 @@ mod pace;
 
 pub use http::{agent, redact};
 
+use crate::cache::damage::Held;
 use crate::cache::fetch_key;
 use crate::entry::Sha256;
 use crate::source::{Context, SourceError};
@@ -87,7 +88,7 @@ pub fn fetch_to_cache(request: &Request<'_>, cx: &Context<'_>) -> Result<PathBuf
 
 /// [`fetch_to_cache`] with other times.
 pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patience) -> Result<PathBuf, SourceError> {
-    if let Some(path) = cx.cache.blob(&request.sha256) {
+    if let Some(path) = held(request.name, request.sha256, request.size, cx)? {
         return Ok(path);
     }
     if cx.settings.offline {
@@ -112,6 +113,22 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
         }
     }
     Err(places.into_error(request.name, request.version))
+}
+
+/// Where the cache holds a body of `size` bytes. One that is damaged is discarded with a line: then there is none.
+///
+/// # Errors
+/// [`SourceError::WrongSize`] when the body is right and `size` is not.
+pub fn held(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<Option<PathBuf>, SourceError> {
+    match cx.cache.held_blob(&sha256, size)? {
+        Held::Absent => Ok(None),
+        Held::Whole(path) => Ok(Some(path)),
+        Held::OtherSize(got) => Err(SourceError::WrongSize { name: name.into(), expected: size, got }),
+        Held::Discarded(path) => {
+            cx.ui.say(format_args!("`{}` in the cache is damaged: {name} is fetched anew", path.display()));
+            Ok(None)
+        }
+    }
 }
 
 /// A small text (index, manifest) from the first place that answers, at most `limit` bytes.

@@ -84,8 +84,33 @@ pub struct BuildOutcome {
     pub secrets: Vec<Allowance>,
 }
 
-/// Builds an image, or finds that it is there already.
+/// Times that a build begins anew because something in the cache was damaged.
+const FRESH_STARTS: usize = 3;
+
+/// Builds an image, or finds that it is there already. What is damaged in the cache is made or fetched anew, with a line.
 pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, Failure> {
+    for _ in 0..FRESH_STARTS {
+        let failure = match build_once(options, request) {
+            Ok(outcome) => return Ok(outcome),
+            Err(failure) => failure,
+        };
+        let damaged = match options.cache.discard_damaged() {
+            Ok(damaged) => damaged,
+            // The failure itself names the damage, and what to do by hand.
+            Err(e) if e.is_read_only() => return Err(failure),
+            Err(e) => return Err(e.into()),
+        };
+        if damaged.is_empty() {
+            return Err(failure);
+        }
+        for path in damaged {
+            options.ui.say(format_args!("`{}` in the cache was damaged: it is made anew", path.display()));
+        }
+    }
+    build_once(options, request)
+}
+
+fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, Failure> {
     let recipe = options.load_recipe()?;
     let pid1 = pid1::load_pid1(request.pid1.as_deref(), pid1::wants_network_roots(&recipe))?;
     let dir = request.out.join(recipe.image_name());
@@ -111,6 +136,7 @@ pub fn build(options: &Options, request: &BuildRequest) -> Result<BuildOutcome, 
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
     let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
     let build = tree_of(&recipe, &pools, &pid1, options)?;
+    say_left_out(&build, options);
     let secrets = check_tree(&recipe, &build.tree, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
     let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
@@ -173,6 +199,16 @@ fn tree_of(
         jobs: options.settings.jobs,
     };
     Ok(build_tree(&inputs)?)
+}
+
+/// Nothing that an archive holds is left out without a word.
+fn say_left_out(build: &TreeBuild, options: &Options) {
+    for (component, paths) in &build.left_out {
+        let (shown, rest) = paths.split_at(paths.len().min(3));
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let shown = shown.join(", ");
+        options.ui.say(format_args!("component `{component}`: device nodes and fifos are left out: {shown}{more}"));
+    }
 }
 
 /// What each component was made from, for manifest and SBOM; in the order of the pools.

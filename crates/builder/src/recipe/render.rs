@@ -17,14 +17,10 @@ impl From<RecipeErrors> for Failure {
     }
 }
 
-/// Colours and lines on a terminal, plain ASCII elsewhere and with NO_COLOR (no-color.org: set and not empty).
+/// Drawn lines on a terminal, plain ASCII elsewhere. No colours: whatever is printed may hold no escape sequences, so that
+/// none of a recipe's own text reaches a terminal.
 fn theme() -> GraphicalTheme {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    match (std::io::stderr().is_terminal(), no_color) {
-        (true, false) => GraphicalTheme::unicode(),
-        (true, true) => GraphicalTheme::unicode_nocolor(),
-        (false, _) => GraphicalTheme::none(),
-    }
+    if std::io::stderr().is_terminal() { GraphicalTheme::unicode_nocolor() } else { GraphicalTheme::none() }
 }
 
 /// All problems, as standard error shows them best.

@@ -1,13 +1,16 @@
-//! Reads tar archives, compressed or not, and refuses what could leave the image's tree or fill the disk.
+//! Reads tar archives, compressed or not. An archive is refused as a whole when it is damaged or could fill the disk; a
+//! member that no image can hold is kept as such, and refused where it is wanted.
+
+pub mod rootfs;
+mod sparse;
 
 use super::SourceError;
-use crate::cache::unpacked::{FileHead, Unpacker, open_unpacked};
-use crate::cache::{Cache, read_blob};
-use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Entry, Kind, Sha256, Xattrs, parse_entry_path};
+use crate::cache::unpacked::{Head, MemberKind, Unpacked, Unpacker, open_unpacked};
+use crate::cache::{Cache, Hashed, read_blob};
+use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Sha256, Xattrs};
+use sparse::Sparse;
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
 use std::rc::Rc;
 use tar::EntryType;
 
@@ -16,37 +19,45 @@ const HEADER_BYTES: u64 = 4 << 20;
 /// Memory for decoding .xz: dictionaries of up to 512 MiB, and several blocks at once where they fit.
 const XZ_MEMORY: u64 = 1 << 30;
 
+/// Bytes that a name or a link's target may have (`PATH_MAX` with its NUL; linux/limits.h).
+const MAX_NAME: usize = 4095;
+
 /// How large an archive may become, and what it may hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of one file.
+    /// Bytes of one file; a larger one cannot be in an image.
     pub file_bytes: u64,
     /// Bytes of all files.
     pub total_bytes: u64,
     pub entries: usize,
-    /// Accept device nodes and fifos.
-    pub devices: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: 4 << 30, total_bytes: 16 << 30, entries: 1 << 19, devices: false }
+        Self { file_bytes: 4 << 30, total_bytes: 16 << 30, entries: 1 << 19 }
     }
 }
 
-/// The entries of the archive file with that hash, unpacked into the cache once. `name` is for messages.
+/// The members of the archive that the cache holds under that hash, unpacked into the cache once. `name` is for messages.
 pub fn open_tar(
     cache: &Cache,
-    file: &Path,
     sha256: &Sha256,
     name: &str,
     limits: Limits,
     jobs: usize,
-) -> Result<Vec<Entry>, SourceError> {
-    let key = format!("tar-{sha256}{}", if limits.devices { "-devices" } else { "" });
-    open_unpacked(cache, &key, |into| {
-        let failed = |cause| SourceError::Io { action: "read", path: file.into(), cause };
-        read_blob(file, sha256, |blob| read_tar(decompress(blob, jobs).map_err(failed)?, name, limits, into))
+) -> Result<Unpacked, SourceError> {
+    open_unpacked(cache, &format!("tar-{sha256}"), |into| {
+        let path = cache.blob(sha256).ok_or_else(|| SourceError::Offline { name: name.into() })?;
+        read_blob(&path, sha256, |blob| {
+            let cut = |cause: io::Error| bad(name, "", format!("cannot be read: {cause}"));
+            let mut stream = Hashed::new(decompress(blob, jobs).map_err(cut)?);
+            read_tar(&mut stream, name, limits, into)?;
+            // Padding, or what follows the end: no part of the archive, but of its hash.
+            if io::copy(&mut (&mut stream).take(limits.total_bytes), &mut io::sink()).is_ok() {
+                into.set_stream_sha256(stream.sha256());
+            }
+            Ok(())
+        })
     })
 }
 
@@ -72,22 +83,23 @@ pub fn decompress<'a>(mut reader: impl Read + 'a, jobs: usize) -> io::Result<Box
     })
 }
 
-/// Hands every entry of a plain tar stream to `into`. `archive` is for messages.
+/// Hands every member of a plain tar stream to `into`, in its order and under its own name. `archive` is for messages.
 ///
-/// Paths are made relative. Refused: `..`, paths and names that are not UTF-8, entries below something that is no folder,
-/// hard links to what is no file of the archive, relative symlinks that climb out of the tree, device nodes and
-/// fifos (unless allowed), and sizes over the limits, which are checked before a body is read.
+/// # Errors
+/// [`SourceError::BadArchive`] when it is no tar, is cut short, has more or larger members than the limits allow (which is
+/// checked before a body is read), or a global header that would rename or resize what follows.
 pub fn read_tar(reader: impl Read, archive: &str, limits: Limits, into: &mut Unpacker) -> Result<(), SourceError> {
     let allowance = Rc::new(Cell::new(HEADER_BYTES));
     let mut tar = tar::Archive::new(HeaderGuard { reader, allowance: allowance.clone() });
     let broken = |cause: io::Error| bad(archive, "", format!("cannot be read: {cause}"));
-    let mut state = State { archive, limits, total: 0, count: 0, parents: HashSet::new() };
+    let mut members = Members { archive, limits, total: 0, count: 0 };
     let mut entries = tar.entries().map_err(broken)?;
+    let mut unread = 0;
     loop {
-        allowance.set(HEADER_BYTES);
+        allowance.set(HEADER_BYTES.saturating_add(unread));
         let Some(entry) = entries.next() else { return Ok(()) };
         allowance.set(u64::MAX);
-        state.add(entry.map_err(broken)?, into)?;
+        unread = members.add(entry.map_err(broken)?, into)?;
     }
 }
 
@@ -114,184 +126,168 @@ impl<R: Read> Read for HeaderGuard<R> {
     }
 }
 
-struct State<'a> {
+struct Members<'a> {
     archive: &'a str,
     limits: Limits,
     total: u64,
     count: usize,
-    /// Folders of the entries so far, named or not.
-    parents: HashSet<String>,
 }
 
-impl State<'_> {
-    fn add(&mut self, mut entry: tar::Entry<'_, impl Read>, into: &mut Unpacker) -> Result<(), SourceError> {
+impl Members<'_> {
+    /// Returns how many bytes of the member's body were left unread.
+    fn add(&mut self, mut entry: tar::Entry<'_, impl Read>, into: &mut Unpacker) -> Result<u64, SourceError> {
         self.count += 1;
-        let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let archive = self.archive;
-        let refuse = |problem: String| bad(archive, &raw, problem);
+        let raw = entry.path_bytes().into_owned();
         if self.count > self.limits.entries {
-            return Err(refuse(format!("more than {} entries", self.limits.entries)));
+            return Err(bad(self.archive, &shown(&raw), format!("more than {} entries", self.limits.entries)));
         }
-        if entry.header().entry_type() == EntryType::XGlobalHeader {
-            return check_global_header(&mut entry).map_err(refuse);
+        let refuse = |problem: String| bad(self.archive, &shown(&raw), problem);
+        match entry.header().entry_type() {
+            EntryType::XGlobalHeader => return check_global_header(&mut entry).map(|()| 0).map_err(refuse),
+            // The volume's label, which GNU tar passes over too.
+            kind if kind.as_byte() == LABEL => return Ok(entry.size()),
+            _ => {}
         }
-        let xattrs = read_records(&mut entry).map_err(refuse)?;
-        if std::str::from_utf8(&entry.path_bytes()).is_err() {
-            return Err(refuse("a path that is not UTF-8".into()));
-        }
-        let path = parse_entry_path(&raw).map_err(|e| refuse(e.to_string()))?;
-        if path.is_empty() {
-            // The tree's root, usually `./`: the image has its own.
-            return Ok(());
-        }
-        self.check_place(&path, entry.header().entry_type() == EntryType::Directory, into).map_err(refuse)?;
-        let number = |field: &str, value: io::Result<u64>| match value.map(u32::try_from) {
-            Ok(Ok(n)) => Ok(n),
-            _ => Err(bad(archive, &raw, format!("a bad {field}"))),
+        let sparse = match Sparse::of(&mut entry) {
+            Ok(sparse) => sparse,
+            Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
         };
-        let header = entry.header();
-        let head = FileHead {
-            path: &path,
-            mode: number("mode", header.mode().map(u64::from))? & 0o7777,
-            uid: number("owner", header.uid())?,
-            gid: number("group", header.gid())?,
-            xattrs: &xattrs,
+        let xattrs = match read_xattrs(&mut entry) {
+            Ok(xattrs) => xattrs,
+            Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
         };
-        match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.add_file(entry, head, &raw, into),
-            EntryType::Link => {
-                let target = link_target(&entry).map_err(refuse)?;
-                let target = parse_entry_path(&target).map_err(|e| refuse(format!("a hard link to {e}")))?;
-                match into.add_link(head, &target) {
-                    true => Ok(()),
-                    false => Err(refuse(format!("a hard link to `{target}`, which is no file of the archive"))),
-                }
-            }
-            _ => {
-                let kind = self.plain_kind(&entry, &path).map_err(refuse)?;
-                into.add(head.entry(kind));
-                Ok(())
-            }
+        let raw = sparse.as_ref().and_then(|sparse| sparse.name.clone()).unwrap_or(raw);
+        let (name, mode, uid, gid) = match head(&raw, entry.header()) {
+            Ok(head) => head,
+            Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
+        };
+        let head = Head { name: &name, mode, uid, gid, xattrs: &xattrs };
+        let is_file =
+            matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
+        // Before POSIX a name that ends with a slash was how a tar told a folder.
+        if is_file && !raw.ends_with(b"/") {
+            return self.add_file(entry, sparse, head, into);
         }
+        let kind = if is_file { Ok(MemberKind::Dir) } else { plain_kind(&entry) };
+        into.add(head, kind.unwrap_or_else(MemberKind::Unusable));
+        Ok(unread(&entry))
     }
 
-    fn add_file(
+    fn unusable<R: Read>(&self, entry: &tar::Entry<'_, R>, raw: &[u8], problem: String, into: &mut Unpacker) -> u64 {
+        let head = Head { name: &shown(raw), mode: 0, uid: 0, gid: 0, xattrs: &Xattrs::new() };
+        into.add(head, MemberKind::Unusable(problem));
+        unread(entry)
+    }
+
+    fn add_file<R: Read>(
         &mut self,
-        mut entry: tar::Entry<'_, impl Read>,
-        head: FileHead<'_>,
-        raw: &str,
+        mut entry: tar::Entry<'_, R>,
+        sparse: Option<Sparse>,
+        head: Head<'_>,
         into: &mut Unpacker,
-    ) -> Result<(), SourceError> {
-        let (archive, size) = (self.archive, entry.size());
+    ) -> Result<u64, SourceError> {
+        let (archive, name) = (self.archive, head.name);
+        let size = sparse.as_ref().map_or(entry.size(), |sparse| sparse.size);
         if size > self.limits.file_bytes {
-            return Err(bad(
-                archive,
-                raw,
-                format!("a file of {size} bytes, over the limit of {}", self.limits.file_bytes),
-            ));
+            let problem = format!("a file of {size} bytes, over the limit of {}", self.limits.file_bytes);
+            return Ok(self.unusable(&entry, name.as_bytes(), problem, into));
         }
         self.total += size;
         if self.total > self.limits.total_bytes {
-            return Err(bad(archive, raw, format!("more than {} bytes of files", self.limits.total_bytes)));
+            return Err(bad(archive, name, format!("more than {} bytes of files", self.limits.total_bytes)));
         }
-        match into.add_file(head, &mut entry)? {
-            Ok(found) if found == size => Ok(()),
-            Ok(found) => Err(bad(archive, raw, format!("truncated: found {found} of {size} bytes"))),
-            Err(cause) => Err(bad(archive, raw, format!("cannot be read: {cause}"))),
-        }
-    }
-
-    /// Nothing may lie below a symlink or a file, and a folder that holds something stays one.
-    fn check_place(&mut self, path: &str, is_dir: bool, into: &Unpacker) -> Result<(), String> {
-        if !is_dir && self.parents.contains(path) {
-            return Err("it replaces a folder that holds other entries".into());
-        }
-        for (end, _) in path.match_indices('/') {
-            let parent = &path[..end];
-            if into.get(parent).is_some_and(|e| e.kind != Kind::Dir) {
-                return Err(format!("it lies below `{parent}`, which is no folder"));
-            }
-            if !self.parents.contains(parent) {
-                self.parents.insert(parent.into());
-            }
-        }
-        Ok(())
-    }
-
-    fn plain_kind(&self, entry: &tar::Entry<'_, impl Read>, path: &str) -> Result<Kind, String> {
-        let header = entry.header();
-        let device = || -> Result<(u32, u32), String> {
-            let number = |n: io::Result<Option<u32>>| n.ok().flatten().ok_or("a bad device number");
-            Ok((number(header.device_major())?, number(header.device_minor())?))
+        let added = match sparse {
+            Some(sparse) => into.add_file(head, &mut sparse.expand(&mut entry))?,
+            None => into.add_file(head, &mut entry)?,
         };
-        match header.entry_type() {
-            EntryType::Directory => Ok(Kind::Dir),
-            EntryType::Symlink => {
-                let target = link_target(entry)?;
-                check_symlink(path, &target)?;
-                Ok(Kind::Symlink(target))
-            }
-            EntryType::Char | EntryType::Block | EntryType::Fifo if !self.limits.devices => {
-                Err("a device node or fifo".into())
-            }
-            EntryType::Char => device().map(|(major, minor)| Kind::CharDevice { major, minor }),
-            EntryType::Block => device().map(|(major, minor)| Kind::BlockDevice { major, minor }),
-            EntryType::Fifo => Ok(Kind::Fifo),
-            other => Err(format!("an entry of type `{}`", char::from(other.as_byte()).escape_default())),
+        match added {
+            Ok(found) if found == size => Ok(0),
+            Ok(found) => Err(bad(archive, name, format!("truncated: found {found} of {size} bytes"))),
+            Err(cause) => Err(bad(archive, name, format!("cannot be read: {cause}"))),
         }
+    }
+}
+
+/// GNU tar's volume label (tar(5), "GNU tar Archives").
+const LABEL: u8 = b'V';
+/// GNU tar's folder with the names in it, of an incremental archive.
+const DUMP_DIR: u8 = b'D';
+
+/// Bytes that the archive holds of the member's body.
+fn unread<R: Read>(entry: &tar::Entry<'_, R>) -> u64 {
+    match entry.header().entry_type() {
+        EntryType::GNUSparse => entry.header().entry_size().unwrap_or(u64::MAX),
+        _ => entry.size(),
+    }
+}
+
+/// A name for messages and for what only counts when it is wanted.
+fn shown(raw: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in raw[..raw.len().min(MAX_NAME)].utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// Name, mode, owner and group; an error is why they cannot be in an image.
+fn head(raw: &[u8], header: &tar::Header) -> Result<(String, u32, u32, u32), String> {
+    let name = std::str::from_utf8(raw).map_err(|_| "a path that is not UTF-8")?;
+    if name.len() > MAX_NAME {
+        return Err(format!("a path of more than {MAX_NAME} bytes"));
+    }
+    let number = |field: &str, value: io::Result<u64>| match value.map(u32::try_from) {
+        Ok(Ok(n)) => Ok(n),
+        _ => Err(format!("a bad {field}")),
+    };
+    let mode = number("mode", header.mode().map(u64::from))? & 0o7777;
+    Ok((name.into(), mode, number("owner", header.uid())?, number("group", header.gid())?))
+}
+
+fn plain_kind(entry: &tar::Entry<'_, impl Read>) -> Result<MemberKind, String> {
+    match entry.header().entry_type() {
+        EntryType::Directory => Ok(MemberKind::Dir),
+        kind if kind.as_byte() == DUMP_DIR => Ok(MemberKind::Dir),
+        EntryType::Symlink => link_target(entry).map(MemberKind::Symlink),
+        EntryType::Link => link_target(entry).map(MemberKind::Hardlink),
+        EntryType::Char | EntryType::Block | EntryType::Fifo => Ok(MemberKind::Node),
+        other => Err(format!("an entry of type `{}`", char::from(other.as_byte()).escape_default())),
     }
 }
 
 fn link_target(entry: &tar::Entry<'_, impl Read>) -> Result<String, String> {
     let target = entry.link_name_bytes().ok_or("a link without a target")?;
     let target = std::str::from_utf8(&target).map_err(|_| "a link target that is not UTF-8")?;
-    if target.is_empty() || target.contains(['\0', '\n']) {
-        return Err("a link target that is empty or holds a NUL or newline".into());
+    if target.is_empty() || target.len() > MAX_NAME || target.contains(['\0', '\n']) {
+        return Err("a link target that is empty, too long, or holds a NUL or newline".into());
     }
     Ok(target.into())
 }
 
-/// Refuses a relative symlink that climbs above the tree's root. An absolute one starts at the image's root.
-pub fn check_symlink(path: &str, target: &str) -> Result<(), String> {
-    if target.starts_with('/') {
-        return Ok(());
-    }
-    let mut depth = path.matches('/').count();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => depth = depth.checked_sub(1).ok_or(format!("a symlink out of the tree, to `{target}`"))?,
-            _ => depth += 1,
-        }
-    }
-    Ok(())
-}
-
-/// A pax header for all entries that follow (POSIX pax, "g"): git writes its commit there, other records could rename.
+/// A pax header for all entries that follow (POSIX pax, "g"): git writes its commit there. GNU tar heeds what it says of
+/// names, sizes and owners, containerd and umoci pass over it: such an archive would mean different things to them.
 fn check_global_header(entry: &mut tar::Entry<'_, impl Read>) -> Result<(), String> {
+    const DISPUTED: [&[u8]; 5] = [b"path", b"linkpath", b"size", b"uid", b"gid"];
     let mut text = Vec::new();
     entry.take(HEADER_BYTES).read_to_end(&mut text).map_err(|e| format!("cannot be read: {e}"))?;
     for record in tar::PaxExtensions::new(&text) {
-        match record.map(|r| r.key_bytes() == b"comment") {
-            Ok(true) => {}
-            _ => return Err("a global pax header with more than a comment".into()),
+        let record = record.map_err(|_| "a bad global pax header")?;
+        let key = record.key_bytes();
+        if DISPUTED.contains(&key) || key.starts_with(b"GNU.sparse.") {
+            return Err(format!("a global pax header with `{}`", shown(key)));
         }
     }
     Ok(())
 }
 
 /// The extended attributes and ACLs in an entry's pax records, as GNU tar, bsdtar and container builders write them.
-///
-/// GNU tar's sparse files in pax form hold a map in front of the body, which we would take for the body: refused.
-fn read_records(entry: &mut tar::Entry<'_, impl Read>) -> Result<Xattrs, String> {
+fn read_xattrs(entry: &mut tar::Entry<'_, impl Read>) -> Result<Xattrs, String> {
     let records = entry.pax_extensions().map_err(|e| format!("cannot be read: {e}"))?;
     let mut xattrs = Xattrs::new();
     for record in records.into_iter().flatten() {
         let record = record.map_err(|_| "a bad pax header")?;
         let key = String::from_utf8_lossy(record.key_bytes());
-        if key.starts_with("GNU.sparse.") {
-            return Err("a sparse file in pax form".into());
-        }
         let name = match &*key {
             "SCHILY.acl.access" => ACL_ACCESS,
             "SCHILY.acl.default" => ACL_DEFAULT,

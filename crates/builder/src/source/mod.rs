@@ -76,10 +76,31 @@ pub struct Pin {
 pub struct Pool {
     /// Sorted by path, no path twice; parent folders may be missing.
     pub entries: Vec<Entry>,
+    /// What the component's archives hold beside, which no image can: it is an error only if it is wanted.
+    pub flaws: Vec<Flaw>,
     /// Licence and supplier facts for the SBOM, by pin name.
     pub packages: Vec<PackageFacts>,
     /// Packages that those of the pool depend on and that are not in it, by name: advice about what is missing.
     pub depends: Vec<String>,
+}
+
+/// A member of an archive that cannot be in an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// For messages.
+    pub archive: String,
+    /// Where it would be, or its name in the archive if that is no path; bytes that are not UTF-8 are shown as `\xNN`.
+    pub path: String,
+    pub problem: String,
+    pub kind: FlawKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlawKind {
+    /// A device node or fifo: the machine makes its own, so it is left out unless it is asked for by its name.
+    LeftOut,
+    /// It is an error to want it.
+    Unusable,
 }
 
 /// What an SBOM says of a package.

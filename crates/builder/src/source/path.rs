@@ -1,6 +1,5 @@
 //! A local file or folder, read in place. The lock holds a hash over all of it, so that a build knows when it changed.
 
-use super::archive::check_symlink;
 use super::{Context, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, parse_entry_path};
 use crate::local::{Local, LocalError, Modes, Stated};
@@ -135,6 +134,23 @@ fn not_there(path: &Path) -> SourceError {
         problem: "there is no such file or folder".into(),
         help: "correct the component's path; it starts at the recipe's folder".into(),
     }
+}
+
+/// Refuses a relative symlink that climbs above the folder: it was made to lead to something on this machine. An absolute one
+/// starts at the image's root.
+fn check_symlink(path: &str, target: &str) -> Result<(), String> {
+    if target.starts_with('/') {
+        return Ok(());
+    }
+    let mut depth = path.matches('/').count();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth = depth.checked_sub(1).ok_or(format!("a symlink out of the tree, to `{target}`"))?,
+            _ => depth += 1,
+        }
+    }
+    Ok(())
 }
 
 fn bad(path: &Path, problem: impl Into<String>) -> SourceError {

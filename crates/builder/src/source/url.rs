@@ -1,10 +1,12 @@
 //! A file or archive at fixed addresses; the recipe itself pins its size and hash.
 
-use super::archive::{Limits, check_symlink, open_tar};
-use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use super::archive::rootfs::{Contents, Manner, Rootfs};
+use super::archive::{Limits, open_tar};
+use super::{Context, Flaw, FlawKind, PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
 use crate::fetch::{Request, Via, fetch_to_cache, redact};
 use crate::recipe::UrlSpec;
+use std::collections::{BTreeMap, HashMap};
 
 pub struct Url<'a> {
     pub spec: &'a UrlSpec,
@@ -48,18 +50,20 @@ impl Source for Url<'_> {
         for pin in pins {
             let offline = || SourceError::Offline { name: pin.name.clone() };
             let file = cx.cache.blob(&pin.sha256).ok_or_else(offline)?;
-            pool.entries = if self.spec.unpack {
-                let limits = Limits::default();
-                let found = open_tar(cx.cache, &file, &pin.sha256, &pin.name, limits, cx.settings.jobs)?;
-                strip_entries(found, self.spec.strip, &pin.name)?
+            if self.spec.unpack {
+                let unpacked = open_tar(cx.cache, &pin.sha256, &pin.name, Limits::default(), cx.settings.jobs)?;
+                let mut rootfs = Rootfs::new(Manner::Tar);
+                rootfs.lay(&pin.name, &unpacked.members);
+                let found = strip(rootfs.finish(), self.spec.strip, &pin.name);
+                (pool.entries, pool.flaws) = (found.entries, found.flaws);
             } else {
                 let help = "write it as octal permission bits, such as `0755`";
                 let mode =
                     u32::from_str_radix(&self.spec.mode, 8).map_err(|_| self.bad("its mode is no number", help))?;
                 let at = BodyAt::File { path: file.into(), offset: 0 };
                 let kind = Kind::File(Body { sha256: pin.sha256, size: pin.size, at });
-                vec![Entry::of_root(self.name(), kind, mode)]
-            };
+                pool.entries = vec![Entry::of_root(self.name(), kind, mode)];
+            }
             let purl = format!("pkg:generic/{}?checksum=sha256:{}", pin.name, pin.sha256);
             let facts = PackageFacts { name: pin.name.clone(), purl: Some(purl), ..PackageFacts::default() };
             pool.packages.push(facts);
@@ -68,37 +72,50 @@ impl Source for Url<'_> {
     }
 }
 
-/// Drops `count` leading components of every path. Folders that are dropped whole are fine, anything else is an error.
-fn strip_entries(entries: Vec<Entry>, count: u32, archive: &str) -> Result<Vec<Entry>, SourceError> {
-    let bad = |entry: &str, problem: &str| SourceError::BadArchive {
-        archive: archive.into(),
-        entry: entry.into(),
-        problem: problem.into(),
+/// Drops `count` leading components of every path. Folders that are dropped whole are fine; of anything else it is a flaw to
+/// have no path left, or one that another entry has.
+fn strip(contents: Contents, count: u32, archive: &str) -> Contents {
+    if count == 0 {
+        return contents;
+    }
+    let shorter = |path: &str| path.splitn(count as usize + 1, '/').nth(count as usize).map(String::from);
+    let bodies: HashMap<&str, &Kind> =
+        contents.entries.iter().map(|entry| (entry.path.as_str(), &entry.kind)).collect();
+    let mut kept: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut flaws: Vec<Flaw> = Vec::new();
+    let mut flaw = |path: &str, problem: String| {
+        flaws.push(Flaw { archive: archive.into(), path: path.into(), problem, kind: FlawKind::Unusable });
     };
-    let strip = |path: &str| path.splitn(count as usize + 1, '/').nth(count as usize).map(String::from);
-    let mut kept = Vec::with_capacity(entries.len());
-    for mut entry in entries {
-        let Some(path) = strip(&entry.path) else {
-            match entry.kind {
-                Kind::Dir => continue,
-                _ => return Err(bad(&entry.path, &format!("no path is left without its first {count} parts"))),
+    for entry in &contents.entries {
+        let Some(path) = shorter(&entry.path) else {
+            if entry.kind != Kind::Dir {
+                flaw(&entry.path, format!("no path is left without its first {count} parts"));
             }
+            continue;
         };
-        if let Kind::Hardlink(target) = &mut entry.kind {
-            *target = strip(target).ok_or_else(|| bad(&entry.path, "a hard link to what is left out"))?;
+        let kind = match &entry.kind {
+            // The name that is left out may be the one that the others are links to.
+            Kind::Hardlink(target) => match shorter(target) {
+                Some(target) => Kind::Hardlink(target),
+                None => bodies[target.as_str()].clone(),
+            },
+            kind => kind.clone(),
+        };
+        let entry = Entry { path: path.clone(), kind, ..entry.clone() };
+        match kept.get(&path) {
+            None => drop(kept.insert(path, entry)),
+            // A folder may come from several places above it.
+            Some(there) if there.kind == Kind::Dir && entry.kind == Kind::Dir => {}
+            Some(_) => flaw(&path, "two entries have this path once their first parts are dropped".into()),
         }
-        if let Kind::Symlink(target) = &entry.kind {
-            check_symlink(&path, target).map_err(|problem| bad(&entry.path, &problem))?;
-        }
-        kept.push(Entry { path, ..entry });
     }
-    kept.sort_by(|a, b| a.path.cmp(&b.path));
-    // A folder may come from several places above it.
-    kept.dedup_by(|b, a| a.path == b.path && a.kind == Kind::Dir && b.kind == Kind::Dir);
-    match kept.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        Some(pair) => Err(bad(&pair[0].path, "two entries have this path once their first parts are dropped")),
-        None => Ok(kept),
-    }
+    flaws.extend(
+        contents
+            .flaws
+            .iter()
+            .map(|flaw| Flaw { path: shorter(&flaw.path).unwrap_or_else(|| flaw.path.clone()), ..flaw.clone() }),
+    );
+    Contents { entries: kept.into_values().collect(), flaws }
 }
 
 #[cfg(test)]
@@ -113,24 +130,33 @@ mod tests {
         entry(path, Kind::File(Body::from_bytes(*b"x")))
     }
 
+    fn stripped(entries: Vec<Entry>, count: u32) -> Contents {
+        strip(Contents { entries, flaws: Vec::new() }, count, "a")
+    }
+
     #[test]
     fn leading_parts_are_dropped() {
         let hard = entry("t-1/c", Kind::Hardlink("t-1/bin/x".into()));
         let entries = vec![entry("t-1", Kind::Dir), entry("t-1/bin", Kind::Dir), file("t-1/bin/x"), hard];
-        assert_eq!(strip_entries(entries.clone(), 0, "a").unwrap().len(), 4);
-        let stripped = strip_entries(entries, 1, "a").unwrap();
-        let paths: Vec<&str> = stripped.iter().map(|e| e.path.as_str()).collect();
+        assert_eq!(stripped(entries.clone(), 0).entries.len(), 4);
+        let stripped = stripped(entries, 1);
+        let paths: Vec<&str> = stripped.entries.iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["bin", "bin/x", "c"]);
-        assert_eq!(stripped[2].kind, Kind::Hardlink("bin/x".into()));
+        assert_eq!(stripped.entries[2].kind, Kind::Hardlink("bin/x".into()));
+        assert_eq!(stripped.flaws, []);
     }
 
     #[test]
-    fn nothing_is_lost_in_silence() {
-        let strip = |entries| strip_entries(entries, 1, "a").unwrap_err().to_string();
-        assert!(strip(vec![file("README")]).contains("no path is left"));
-        assert!(strip(vec![file("a/x"), file("b/x")]).contains("two entries have this path"));
-        assert!(strip(vec![entry("a/x", Kind::Symlink("../../etc".into()))]).contains("out of the tree"));
+    fn what_is_lost_is_a_flaw() {
+        let problem = |entries| stripped(entries, 1).flaws.remove(0).problem;
+        assert!(problem(vec![file("README"), file("a/x")]).contains("no path is left"));
+        assert!(problem(vec![file("a/x"), file("b/x")]).contains("two entries have this path"));
         let dirs = vec![entry("a/bin", Kind::Dir), entry("b/bin", Kind::Dir)];
-        assert_eq!(strip_entries(dirs, 1, "a").unwrap().len(), 1);
+        assert_eq!(stripped(dirs, 1).entries.len(), 1);
+        // The other name of a file keeps its body.
+        let link = entry("a/x", Kind::Hardlink("README".into()));
+        assert_eq!(stripped(vec![file("README"), link], 1).entries, [file("x")]);
+        let climbing = entry("a/x", Kind::Symlink("../../etc".into()));
+        assert_eq!(stripped(vec![climbing], 1).entries, [entry("x", Kind::Symlink("../../etc".into()))]);
     }
 }

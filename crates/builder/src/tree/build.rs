@@ -52,7 +52,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
     draft.keep_folder_modes();
     crate::elf::check_interpreters(&draft, &interpreters)?;
     check_formatters(recipe, &draft)?;
-    Ok(TreeBuild { tree: draft.tree, kernel })
+    Ok(TreeBuild { tree: draft.tree, kernel, left_out: draft.left_out })
 }
 
 /// What PID1 runs for `format` of `[state]`.

@@ -8,6 +8,7 @@ use super::{Reason, Resolved, Tree, TreeEntry, TreeError};
 use crate::entry::{Body, Entry, Kind, MAX_FILE};
 use crate::recipe::SegmentName;
 use bootwright_contract::paths;
+use std::collections::BTreeMap;
 
 /// Bytes of one name (`NAME_MAX` of linux/limits.h).
 const NAME_BYTES: usize = 255;
@@ -20,6 +21,8 @@ const TARGET_BYTES: usize = 4095;
 #[derive(Debug, Default)]
 pub struct Draft {
     pub tree: Tree,
+    /// Device nodes and fifos that a component would have brought, by its name.
+    pub left_out: BTreeMap<String, Vec<String>>,
 }
 
 impl Draft {
@@ -105,7 +108,7 @@ impl Draft {
         reason: &Reason,
     ) -> Result<Option<String>, TreeError> {
         let Resolved { links, end: Some(end) } = supply.resolve(path, first) else { return Ok(None) };
-        let Some(found) = supply.at(&end, first) else { return Ok(None) };
+        let Some(found) = supply.at(&end, first) else { return supply.check_flawless(&end).map(|()| None) };
         for link in &links {
             let link = supply.at(link, first).expect("it was just found there");
             self.add_found(supply, link, reason)?;

@@ -7,6 +7,7 @@ use crate::error::{Exit, Failure};
 use crate::kmod::KmodError;
 use crate::local::LocalError;
 use crate::recipe::{Component, Origin};
+use crate::source::Flaw;
 use std::path::PathBuf;
 
 /// Who put an entry into the tree.
@@ -38,6 +39,8 @@ pub enum TreeError {
     BadPattern { pattern: String, component: String, origin: Origin, cause: globset::Error },
     #[error("{origin}: `{pattern}` matches nothing in component `{component}`")]
     NothingMatches { pattern: String, component: String, origin: Origin },
+    #[error("component `{}` ({}): `{}`: {} at `{}`", component.component, component.origin, flaw.archive, flaw.problem, flaw.path)]
+    Unusable { flaw: Box<Flaw>, component: Box<Owner> },
     #[error("{origin}: `{from}` of `rename` is not in component `{component}`")]
     RenameOfNothing { from: String, component: String, origin: Origin },
     #[error("`{path}` of {owner} cannot be joined with others: it is no regular file")]
@@ -94,6 +97,10 @@ impl TreeError {
             Self::NothingMatches { pattern, .. } => {
                 format!("correct or drop `{pattern}`; paths are those in the package, without a leading `/`")
             }
+            Self::Unusable { flaw, .. } => format!(
+                "leave it out by `exclude = [\"{}\"]`, or name what is wanted of the archive in `paths`",
+                flaw.path
+            ),
             Self::RenameOfNothing { .. } => "write the path as it is in the package, without a leading `/`".into(),
             Self::NotJoined { .. } => "name just regular files in `paths`, or drop `join`".into(),
             Self::Conflict { .. } => {
@@ -119,6 +126,7 @@ impl TreeError {
         match self {
             Self::Local { cause: LocalError::Io(_), .. } => Exit::Other,
             Self::Read { .. } | Self::NoPool { .. } => Exit::Other,
+            Self::Unusable { .. } => Exit::Source,
             Self::Elf(cause) => cause.exit(),
             Self::Kmod(cause) => cause.exit(),
             _ => Exit::Usage,

@@ -98,6 +98,8 @@ impl Tree {
 pub struct TreeBuild {
     pub tree: Tree,
     pub kernel: KernelBuild,
+    /// Device nodes and fifos that components would have brought: the machine makes its own. By component.
+    pub left_out: BTreeMap<String, Vec<String>>,
 }
 
 /// The kernel that the image boots.

@@ -4,6 +4,7 @@ use super::supply::{Offered, Part, place};
 use super::{Draft, Reason, TreeEntry, TreeError, error::Owner};
 use crate::entry::{Body, Entry, Kind};
 use crate::recipe::Component;
+use crate::source::FlawKind;
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, HashMap};
 
@@ -68,6 +69,20 @@ pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result
         };
         if !(is_kernel && (path.starts_with("boot/") || path.starts_with("usr/lib/modules/"))) {
             wanted.insert(path, (offered, pattern));
+        }
+    }
+    for flaw in &part.flaws {
+        let hit = patterns.iter().find(|pattern| pattern.matches(&flaw.path));
+        let by_name = hit.is_some_and(|pattern| pattern.text.trim_end_matches('/') == flaw.path);
+        match flaw.kind {
+            FlawKind::LeftOut if !by_name && (everything || hit.is_some()) => {
+                draft.left_out.entry(component.name.clone()).or_default().push(flaw.path.clone());
+            }
+            _ if everything || hit.is_some() => {
+                let (flaw, component) = (Box::new(flaw.clone()), Box::new(Owner::component(component)));
+                return Err(TreeError::Unusable { flaw, component });
+            }
+            _ => {}
         }
     }
     if let Some(i) = used.iter().position(|used| !used) {

@@ -6,7 +6,8 @@ use super::select::compile;
 use super::{Resolved, TreeError};
 use crate::entry::{Entry, Kind};
 use crate::recipe::{Component, SegmentName};
-use crate::source::Pool;
+use crate::source::{Flaw, FlawKind, Pool};
+use globset::GlobSet;
 use std::collections::BTreeMap;
 
 /// A file of a pool.
@@ -25,6 +26,8 @@ pub struct Part<'a> {
     pub offers: BTreeMap<String, Offered>,
     /// Packages that those of the component depend on and that it does not have.
     pub depends: &'a [String],
+    /// What its archives hold that no image can; what it excludes is not in it.
+    pub flaws: Vec<Flaw>,
 }
 
 /// All components, in the recipe's order.
@@ -46,7 +49,9 @@ impl<'a> Supply<'a> {
         for component in components.iter().filter(|c| c.enabled) {
             let pool = pools.iter().find(|(name, _)| *name == component.name).map(|(_, pool)| pool);
             let pool = pool.ok_or_else(|| TreeError::NoPool { component: component.name.clone() })?;
-            parts.push(Part { component, offers: offers(component, pool)?, depends: &pool.depends });
+            let exclude = compile(component, &component.exclude)?;
+            let flaws = pool.flaws.iter().filter(|flaw| !exclude.is_match(&flaw.path)).cloned().collect();
+            parts.push(Part { component, offers: offers(component, pool, &exclude)?, depends: &pool.depends, flaws });
         }
         Ok(Self { parts })
     }
@@ -59,6 +64,19 @@ impl<'a> Supply<'a> {
     pub fn at(&self, path: &str, first: &str) -> Option<Found<'_>> {
         self.parts_from(first)
             .find_map(|part| part.offers.get(path).map(|offered| Found { component: part.component, offered }))
+    }
+
+    /// Fails if some pool would have something at that image path, but for a flaw.
+    pub fn check_flawless(&self, path: &str) -> Result<(), TreeError> {
+        for Part { component, flaws, .. } in &self.parts {
+            let here =
+                |flaw: &&Flaw| flaw.kind == FlawKind::Unusable && image_path(component, &flaw.path, false) == path;
+            if let Some(flaw) = flaws.iter().find(here) {
+                let (flaw, component) = (Box::new(flaw.clone()), Box::new(Owner::component(component)));
+                return Err(TreeError::Unusable { flaw, component });
+            }
+        }
+        Ok(())
     }
 
     /// Follows symlinks through the pools, `first`'s before the others'.
@@ -95,8 +113,7 @@ pub(super) fn place(component: &Component, path: &str, is_dir: bool) -> String {
     }
 }
 
-fn offers(component: &Component, pool: &Pool) -> Result<BTreeMap<String, Offered>, TreeError> {
-    let exclude = compile(component, &component.exclude)?;
+fn offers(component: &Component, pool: &Pool, exclude: &GlobSet) -> Result<BTreeMap<String, Offered>, TreeError> {
     for from in component.rename.keys() {
         let inside =
             |path: &str| path.strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

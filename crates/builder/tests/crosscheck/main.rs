@@ -1,11 +1,14 @@
 //! Our archives read by other people's programs, and other people's files read by us, one file a format. A missing program
 //! is a failure in CI, a printed skip elsewhere.
 
+mod corpus;
 mod cpio;
 mod elf;
 mod kmod;
 mod modules;
+mod oci;
 mod packed;
+mod tar;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

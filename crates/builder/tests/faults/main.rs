@@ -4,6 +4,7 @@
 mod archives;
 mod attributes;
 mod budget;
+mod cache;
 mod conflicts;
 mod disks;
 mod downloads;

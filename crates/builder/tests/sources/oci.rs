@@ -7,10 +7,10 @@ use bootwright::source::oci::Oci;
 use bootwright::source::{Context, Pin, Pool, Settings, Source, SourceError};
 use bootwright::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
-use testkit::registry::{Registry, TokenProxy};
-
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
+use testkit::registry::{Registry, TokenProxy};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -31,6 +31,13 @@ fn tar_gz(files: &[(&str, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap().finish().unwrap()
 }
 
+/// What a layer unpacks to.
+fn diff_id(layer: &[u8]) -> String {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(layer).read_to_end(&mut plain).unwrap();
+    format!("sha256:{}", Sha256::of(&plain))
+}
+
 fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": format!("sha256:{}", Sha256::of(bytes)), "size": bytes.len() })
 }
@@ -40,7 +47,7 @@ fn push_image(registry: &Registry, marker: &str) -> String {
     let lower = tar_gz(&[("usr/bin/tool", marker), ("usr/bin/old", "x")]);
     let upper = tar_gz(&[("usr/bin/.wh.old", ""), ("etc/tool.conf", "y")]);
     let config = json!({ "os": "linux", "architecture": "amd64", "config": {},
-        "rootfs": { "type": "layers", "diff_ids": [] } })
+        "rootfs": { "type": "layers", "diff_ids": [diff_id(&lower), diff_id(&upper)] } })
     .to_string();
     for blob in [lower.as_slice(), &upper, config.as_bytes()] {
         registry.push_blob(REPOSITORY, blob);
@@ -133,7 +140,8 @@ fn docker_manifests_without_an_index() {
     let Some(registry) = Registry::start() else { return };
     let cache = tempfile::tempdir().unwrap();
     let layer = tar_gz(&[("bin/x", "x")]);
-    let config = json!({ "os": "linux", "architecture": "arm64", "rootfs": { "type": "layers", "diff_ids": [] } });
+    let config = json!({ "os": "linux", "architecture": "arm64",
+        "rootfs": { "type": "layers", "diff_ids": [diff_id(&layer)] } });
     let config = config.to_string();
     registry.push_blob(REPOSITORY, &layer);
     registry.push_blob(REPOSITORY, config.as_bytes());

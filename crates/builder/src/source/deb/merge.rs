@@ -1,7 +1,7 @@
 //! Many packages, one pool: moves old paths below `usr/` and refuses packages that disagree.
 
 use crate::entry::{Entry, Kind};
-use crate::source::SourceError;
+use crate::source::{Flaw, SourceError};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
@@ -28,6 +28,14 @@ fn merge_usr(mut entry: Entry) -> Entry {
         *target = path;
     }
     entry
+}
+
+/// A flaw where its file would be.
+pub fn merge_flaw(mut flaw: Flaw) -> Flaw {
+    if let Some(path) = merged_path(&flaw.path) {
+        flaw.path = path;
+    }
+    flaw
 }
 
 /// The union of the packages' files, by path; `packages` are names and entries, in the order of names.

@@ -14,6 +14,7 @@ mod resolve;
 mod tests;
 
 use super::archive::Limits;
+use super::archive::rootfs::{Contents, Manner, Rootfs};
 use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
 use crate::cache::read_blob;
 use crate::cache::unpacked::open_unpacked;
@@ -76,10 +77,11 @@ impl Source for Deb<'_> {
         let mut pool = Pool::default();
         let mut opened = Vec::new();
         for pin in pins {
-            let mut entries = open_package(pin, cx)?;
+            let Contents { mut entries, flaws } = open_package(pin, cx)?;
             let (facts, depends) = take_facts(&mut entries, pin, self.spec)?;
             pool.packages.push(facts);
             pool.depends.extend(depends);
+            pool.flaws.extend(flaws.into_iter().map(merge::merge_flaw));
             opened.push((pin.name.as_str(), entries));
         }
         pool.entries = merge::merge_packages(opened)?;
@@ -145,19 +147,22 @@ fn fetch_package(
     Err(failure.unwrap_or_else(|| bad_pin("there is no mirror to fetch it from")))
 }
 
-/// The entries of a fetched package with its control file, unpacked into the cache once.
-fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Vec<Entry>, SourceError> {
-    open_unpacked(cx.cache, &format!("deb-{}", pin.sha256), |into| {
+/// What a fetched package holds, with its control file; unpacked into the cache once.
+fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Contents, SourceError> {
+    let archive = format!("{} {}", pin.name, pin.version);
+    let unpacked = open_unpacked(cx.cache, &format!("deb-{}", pin.sha256), |into| {
         let path = cx.cache.blob(&pin.sha256).ok_or_else(|| SourceError::Offline { name: pin.name.clone() })?;
-        let archive = format!("{} {}", pin.name, pin.version);
         let read = |blob: &mut dyn Read| read_deb(blob, &archive, Limits::default(), cx.settings.jobs, into);
         let control = read_blob(&path, &pin.sha256, read)?;
         if (&control.package, &control.version) == (&pin.name, &pin.version) {
             return Ok(());
         }
         let problem = format!("it is `{}` {}", control.package, control.version);
-        Err(SourceError::BadArchive { archive, entry: "control".into(), problem })
-    })
+        Err(SourceError::BadArchive { archive: archive.clone(), entry: "control".into(), problem })
+    })?;
+    let mut rootfs = Rootfs::new(Manner::Tar);
+    rootfs.lay(&archive, &unpacked.members);
+    Ok(rootfs.finish())
 }
 
 /// Takes the control file out of the entries and reads it with the copyright file. Gives what the package depends on too.

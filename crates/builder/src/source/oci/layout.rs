@@ -3,6 +3,7 @@
 use super::super::{Context, SourceError};
 use super::manifest::{Document, parse_document};
 use crate::entry::Sha256;
+use crate::fetch::held;
 use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndex, OciLayout};
 use sha2::{Digest, Sha256 as Hasher};
 use std::io::{Read, Write};
@@ -48,10 +49,10 @@ impl Layout {
 
     /// Copies a blob into the cache.
     pub fn bring(&self, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<(), SourceError> {
-        if cx.cache.blob(&sha256).is_some() {
+        let path = self.blob(&sha256);
+        if held(&path.display().to_string(), sha256, size, cx)?.is_some() {
             return Ok(());
         }
-        let path = self.blob(&sha256);
         let io = |action| {
             let path = path.clone();
             move |cause| SourceError::Io { action, path, cause }

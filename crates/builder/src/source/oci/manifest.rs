@@ -1,6 +1,7 @@
 //! Manifests and indexes (image-spec, manifest.md and image-index.md; docker's "Image Manifest Version 2, Schema 2").
 
 use super::super::SourceError;
+use super::platform::Platform;
 use crate::entry::Sha256;
 use oci_spec::image::{Descriptor, DigestAlgorithm, ImageIndex, ImageManifest};
 use serde::Deserialize;
@@ -69,35 +70,28 @@ fn bad(subject: &str, problem: String) -> SourceError {
     SourceError::BadInput { subject: subject.into(), problem, help: "name another image or tag".into() }
 }
 
-/// The manifest of an index for a platform (`os/architecture[/variant]`). An entry without a platform is taken when
-/// it is the only one: its configuration tells.
-pub fn choose<'a>(subject: &str, index: &'a ImageIndex, platform: &str) -> Result<&'a Descriptor, SourceError> {
-    let named: Vec<(Option<String>, &Descriptor)> =
-        index.manifests().iter().map(|descriptor| (platform_of(descriptor), descriptor)).collect();
-    if let [(None, only)] = named.as_slice() {
-        return Ok(only);
-    }
-    let found = named.iter().find(|(found, _)| found.as_deref().is_some_and(|found| serves(found, platform)));
-    found.map(|(_, descriptor)| *descriptor).ok_or_else(|| {
-        let held: Vec<&str> = named.iter().filter_map(|(name, _)| name.as_deref()).collect();
-        wrong_platform(subject, &held.join(", "), platform)
-    })
+/// The entries of an index that may be for a platform (`os/architecture[/variant]`), the best first, as containerd ranks
+/// them. Those that name no platform come last: their configuration tells.
+pub fn candidates<'a>(index: &'a ImageIndex, wanted: &Platform) -> Vec<&'a Descriptor> {
+    let rank = |descriptor: &Descriptor| match descriptor.platform() {
+        Some(platform) => Platform::of(platform).rank_for(wanted),
+        None => Some(u32::MAX),
+    };
+    let mut found: Vec<(u32, &Descriptor)> =
+        index.manifests().iter().filter_map(|descriptor| Some((rank(descriptor)?, descriptor))).collect();
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, descriptor)| descriptor).collect()
+}
+
+/// The platforms that an index names, for messages.
+pub fn platforms_of(index: &ImageIndex) -> String {
+    let named = index.manifests().iter().filter_map(|descriptor| descriptor.platform().as_ref());
+    named.map(|platform| Platform::of(platform).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The error for an image that is not for the platform that is wanted.
 pub fn wrong_platform(subject: &str, held: &str, wanted: &str) -> SourceError {
     bad(subject, format!("is not for `{wanted}` but for {}", if held.is_empty() { "nothing" } else { held }))
-}
-
-fn platform_of(descriptor: &Descriptor) -> Option<String> {
-    let platform = descriptor.platform().as_ref()?;
-    let variant = platform.variant().as_ref().map(|v| format!("/{v}")).unwrap_or_default();
-    Some(format!("{}/{}{variant}", platform.os(), platform.architecture()))
-}
-
-/// Whether what is for `found` can be used for `wanted`: a variant counts only when one is wanted.
-pub fn serves(found: &str, wanted: &str) -> bool {
-    found == wanted || found.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// SHA-256 of what a descriptor points to.
@@ -117,16 +111,36 @@ pub fn is_image(manifest: &ImageManifest) -> bool {
     CONFIGS.contains(&manifest.config().media_type().to_string().as_str())
 }
 
-/// `os/architecture` of an image's configuration (image-spec, config.md).
-pub fn parse_platform(subject: &str, config: &[u8]) -> Result<String, SourceError> {
+/// What an image's configuration says of it (image-spec, config.md).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Config {
+    pub platform: Platform,
+    /// SHA-256 of each layer without its compression.
+    pub diff_ids: Vec<Sha256>,
+}
+
+/// Parses an image's configuration. `subject` is for messages.
+pub fn parse_config(subject: &str, config: &[u8]) -> Result<Config, SourceError> {
     #[derive(Deserialize)]
-    struct Config {
+    struct Shape {
         os: String,
         architecture: String,
+        #[serde(default)]
+        variant: String,
+        rootfs: Rootfs,
     }
-    let config: Config =
+    #[derive(Deserialize)]
+    struct Rootfs {
+        diff_ids: Vec<String>,
+    }
+    let shape: Shape =
         serde_json::from_slice(config).map_err(|e| bad(subject, format!("has a malformed configuration: {e}")))?;
-    Ok(format!("{}/{}", config.os, config.architecture))
+    let sha256 = |digest: &String| {
+        let parsed = digest.strip_prefix("sha256:").and_then(Sha256::parse);
+        parsed.ok_or_else(|| bad(subject, format!("uses the digest `{digest}`, sha256 is needed")))
+    };
+    let diff_ids = shape.rootfs.diff_ids.iter().map(sha256).collect::<Result<_, _>>()?;
+    Ok(Config { platform: Platform::new(&shape.os, &shape.architecture, &shape.variant), diff_ids })
 }
 
 #[cfg(test)]
@@ -154,17 +168,19 @@ mod tests {
 
     #[test]
     fn the_platform_decides() {
-        let both = index(&["unknown/unknown", "linux/arm64/v8", "linux/amd64"]);
-        let chosen = |wanted: &str| choose("i", &both, wanted).map(|d| platform_of(d).unwrap());
-        assert_eq!(chosen("linux/amd64").unwrap(), "linux/amd64");
-        assert_eq!(chosen("linux/arm64").unwrap(), "linux/arm64/v8");
-        assert_eq!(chosen("linux/arm64/v8").unwrap(), "linux/arm64/v8");
-        let error = chosen("linux/riscv64").unwrap_err().to_string();
-        assert_eq!(error, "`i`: is not for `linux/riscv64` but for unknown/unknown, linux/arm64/v8, linux/amd64");
-        assert!(chosen("linux/arm").is_err(), "a prefix of a name is another platform");
-        assert!(choose("i", &index(&[""]), "linux/amd64").is_ok());
-        assert!(choose("i", &index(&["", ""]), "linux/amd64").is_err());
-        assert!(choose("i", &index(&[]), "linux/amd64").is_err());
+        let chosen = |held: &[&str], wanted: &str| {
+            let held = index(held);
+            let found = candidates(&held, &Platform::parse(wanted).unwrap());
+            found.iter().map(|d| d.platform().as_ref().map_or("none".into(), |p| Platform::of(p).to_string())).collect()
+        };
+        let of = |held: &[&str], wanted: &str| -> Vec<String> { chosen(held, wanted) };
+        let both = ["unknown/unknown", "linux/arm64/v8", "linux/amd64"];
+        assert_eq!(of(&both, "linux/amd64"), ["linux/amd64"]);
+        assert_eq!(of(&both, "linux/arm64"), ["linux/arm64"]);
+        assert!(of(&both, "linux/riscv64").is_empty() && of(&both, "linux/arm").is_empty());
+        assert_eq!(of(&["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"], "linux/amd64"), ["linux/amd64"]);
+        assert_eq!(of(&["", "linux/amd64", ""], "linux/amd64"), ["linux/amd64", "none", "none"]);
+        assert_eq!(platforms_of(&index(&both)), "unknown/unknown, linux/arm64, linux/amd64");
     }
 
     #[test]

@@ -4,27 +4,35 @@
 //! image are laid over each other; a blob of an artifact becomes the file that its title names.
 
 mod challenge;
-mod layers;
 mod layout;
 pub mod manifest;
+pub mod platform;
 mod reference;
 mod registry;
 #[cfg(test)]
 mod tests;
 
+use super::archive::rootfs::{Contents, Manner, Rootfs};
 use super::archive::{Limits, open_tar};
 use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
-use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, parse_entry_path};
+use crate::cache::read_blob;
+use crate::cache::unpacked::{Member, MemberKind};
+use crate::entry::{Body, BodyAt, Sha256, Xattrs, parse_entry_path};
+use crate::fetch::held;
 use crate::recipe::OciSpec;
-use layers::Stack;
 use layout::{Layout, check};
 use manifest::{
-    Document, choose, is_image, is_layer, parse_document, parse_platform, serves, sha256_of, wrong_platform,
+    Config, Document, candidates, is_image, is_layer, parse_config, parse_document, platforms_of, sha256_of,
+    wrong_platform,
 };
-use oci_spec::image::{ANNOTATION_LICENSES, ANNOTATION_TITLE, ANNOTATION_VENDOR, Descriptor, ImageManifest};
+use oci_spec::image::{
+    ANNOTATION_LICENSES, ANNOTATION_TITLE, ANNOTATION_VENDOR, Descriptor, ImageIndex, ImageManifest,
+};
+use platform::Platform;
 use reference::{Reference, parse_layout};
 use registry::Registry;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Name of the manifest's pin.
 const MANIFEST: &str = "manifest";
@@ -40,6 +48,15 @@ pub struct Oci<'a> {
 enum Place {
     Registry(Registry),
     Layout(Layout),
+}
+
+/// What a search through indexes came by.
+#[derive(Default)]
+struct Seen {
+    /// For messages.
+    platforms: Vec<String>,
+    /// The first artifact that names no platform: taken where there is no image.
+    artifact: Option<(Vec<u8>, ImageManifest)>,
 }
 
 impl Source for Oci<'_> {
@@ -64,15 +81,21 @@ impl Source for Oci<'_> {
         Ok(pins)
     }
 
+    /// Brings the configuration too, which the manifest pins: it says what the layers unpack to.
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
         let place = self.place(cx)?;
-        pins.iter().try_for_each(|pin| match &place {
-            Place::Registry(registry) => {
-                let kind = if pin.name == MANIFEST { "manifests" } else { "blobs" };
-                registry.bring(kind, pin.sha256, pin.size, cx)
-            }
-            Place::Layout(layout) => layout.bring(pin.sha256, pin.size, cx),
-        })
+        let bring = |kind, sha256, size| match &place {
+            Place::Registry(registry) => registry.bring(kind, sha256, size, cx),
+            Place::Layout(layout) => layout.bring(sha256, size, cx),
+        };
+        let pinned = self.manifest_pin(pins)?;
+        bring("manifests", pinned.sha256, pinned.size)?;
+        pins.iter().filter(|pin| pin.name != MANIFEST).try_for_each(|pin| bring("blobs", pin.sha256, pin.size))?;
+        let manifest = self.load_manifest(pinned, cx)?;
+        match is_image(&manifest) {
+            true => bring("blobs", sha256_of(&self.subject(), manifest.config())?, manifest.config().size()),
+            false => Ok(()),
+        }
     }
 
     fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
@@ -80,32 +103,10 @@ impl Source for Oci<'_> {
     }
 
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
-        let pin = pins.iter().find(|pin| pin.name == MANIFEST).ok_or_else(|| SourceError::BadInput {
-            subject: self.subject(),
-            problem: "the lock does not pin its manifest".into(),
-            help: "renew the pins with `bootwright lock`".into(),
-        })?;
-        let path = self.blob(&pin.sha256, cx)?;
-        let bytes = std::fs::read(&path).map_err(|cause| SourceError::Io { action: "read", path, cause })?;
-        let Document::Manifest(manifest) = parse_document(&self.subject(), &bytes)? else {
-            return Err(self.bad("the lock pins an index, not an image"));
-        };
-        let mut stack = Stack::default();
-        for blob in manifest.layers() {
-            let sha256 = sha256_of(&self.subject(), blob)?;
-            let path = self.blob(&sha256, cx)?;
-            if is_layer(blob.media_type().as_ref()) {
-                let name = format!("{} layer {sha256}", self.subject());
-                let found = open_tar(cx.cache, &path, &sha256, &name, Limits::default(), cx.settings.jobs)?;
-                stack.add(&name, found)?;
-            } else {
-                let at = BodyAt::File { path: path.into(), offset: 0 };
-                let kind = Kind::File(Body { sha256, size: blob.size(), at });
-                let entry = Entry::of_root(self.title(blob)?, kind, 0o644);
-                stack.add(&self.subject(), vec![entry])?;
-            }
-        }
-        Ok(Pool { entries: stack.finish(), packages: vec![self.facts(&manifest, pin)], ..Pool::default() })
+        let pin = self.manifest_pin(pins)?;
+        let manifest = self.load_manifest(pin, cx)?;
+        let Contents { entries, flaws } = self.lay(&manifest, cx)?;
+        Ok(Pool { entries, flaws, packages: vec![self.facts(&manifest, pin)], ..Pool::default() })
     }
 }
 
@@ -142,10 +143,93 @@ impl Oci<'_> {
         }
     }
 
+    fn manifest_pin<'p>(&self, pins: &'p [Pin]) -> Result<&'p Pin, SourceError> {
+        pins.iter().find(|pin| pin.name == MANIFEST).ok_or_else(|| SourceError::BadInput {
+            subject: self.subject(),
+            problem: "the lock does not pin its manifest".into(),
+            help: "renew the pins with `bootwright lock`".into(),
+        })
+    }
+
+    /// The pinned manifest, from the cache.
+    fn load_manifest(&self, pin: &Pin, cx: &Context<'_>) -> Result<ImageManifest, SourceError> {
+        match parse_document(&self.subject(), &self.load(&pin.sha256, cx)?)? {
+            Document::Manifest(manifest) => Ok(*manifest),
+            Document::Index(_) => Err(self.bad("the lock pins an index, not an image")),
+        }
+    }
+
+    /// A small body of the cache.
+    fn load(&self, sha256: &Sha256, cx: &Context<'_>) -> Result<Vec<u8>, SourceError> {
+        let path = cx.cache.blob(sha256).ok_or_else(|| SourceError::Offline { name: self.subject() })?;
+        read_blob(&path, sha256, |blob| {
+            let mut bytes = Vec::new();
+            let failed = |cause| SourceError::Io { action: "read", path: path.clone(), cause };
+            blob.read_to_end(&mut bytes).map_err(failed)?;
+            Ok(bytes)
+        })
+    }
+
+    /// Lays the manifest's layers over each other, and an artifact's files. Each is checked against size and hash of its
+    /// descriptor, and what a layer unpacks to against the configuration, whether the cache held it or not.
+    fn lay(&self, manifest: &ImageManifest, cx: &Context<'_>) -> Result<Contents, SourceError> {
+        let mut diff_ids = self.diff_ids(manifest, cx)?.into_iter();
+        let mut rootfs = Rootfs::new(Manner::Layers);
+        for blob in manifest.layers() {
+            let sha256 = sha256_of(&self.subject(), blob)?;
+            let path = self.body(&sha256, blob.size(), cx)?;
+            if is_layer(blob.media_type().as_ref()) {
+                let name = format!("{} layer {sha256}", self.subject());
+                let unpacked = open_tar(cx.cache, &sha256, &name, Limits::default(), cx.settings.jobs)?;
+                if let Some(expected) = diff_ids.next().filter(|expected| unpacked.stream_sha256 != Some(*expected)) {
+                    let found = unpacked.stream_sha256.map_or("nothing whole".into(), |found| found.to_string());
+                    return Err(self.bad(&format!(
+                        "its layer {sha256} unpacks to {found}, and its configuration says {expected}"
+                    )));
+                }
+                rootfs.lay(&name, &unpacked.members);
+            } else {
+                let at = BodyAt::File { path: path.into(), offset: 0 };
+                let kind = MemberKind::File(Body { sha256, size: blob.size(), at });
+                rootfs.lay(
+                    &self.subject(),
+                    &[Member { name: self.title(blob)?, kind, mode: 0o644, uid: 0, gid: 0, xattrs: Xattrs::new() }],
+                );
+            }
+        }
+        Ok(rootfs.finish())
+    }
+
+    /// What each layer of an image unpacks to; empty for an artifact.
+    fn diff_ids(&self, manifest: &ImageManifest, cx: &Context<'_>) -> Result<Vec<Sha256>, SourceError> {
+        if !is_image(manifest) {
+            return Ok(Vec::new());
+        }
+        let sha256 = sha256_of(&self.subject(), manifest.config())?;
+        self.body(&sha256, manifest.config().size(), cx)?;
+        let Config { diff_ids, .. } = parse_config(&self.subject(), &self.load(&sha256, cx)?)?;
+        let layers = manifest.layers().iter().filter(|blob| is_layer(blob.media_type().as_ref())).count();
+        match diff_ids.len() == layers {
+            true => Ok(diff_ids),
+            false => {
+                let said = diff_ids.len();
+                Err(self.bad(&format!("it has {layers} layers, and its configuration speaks of {said}")))
+            }
+        }
+    }
+
+    fn platform(&self) -> Result<Platform, SourceError> {
+        Platform::parse(&self.spec.platform).ok_or_else(|| SourceError::BadInput {
+            subject: self.spec.platform.clone(),
+            problem: "it is no platform".into(),
+            help: "write `os/architecture` or `os/architecture/variant`, such as `linux/amd64`".into(),
+        })
+    }
+
     /// Follows the name to the manifest for the platform, checking each digest on the way.
     fn resolve(&self, place: &Place, cx: &Context<'_>) -> Result<(Vec<u8>, ImageManifest), SourceError> {
         let subject = self.subject();
-        let (mut bytes, mut document) = match place {
+        let (bytes, document) = match place {
             Place::Layout(layout) => (Vec::new(), Document::Index(Box::new(layout.index()?))),
             Place::Registry(registry) => {
                 let bytes = registry.manifest(&registry.reference.wanted(), cx)?;
@@ -156,16 +240,47 @@ impl Oci<'_> {
                 (bytes, document)
             }
         };
-        for _ in 0..INDEX_DEPTH {
-            let index = match document {
-                Document::Manifest(manifest) => return Ok((bytes, *manifest)),
-                Document::Index(index) => index,
-            };
-            let chosen = choose(&subject, &index, &self.spec.platform)?;
-            bytes = self.small(place, chosen, true, cx)?;
-            document = parse_document(&subject, &bytes)?;
+        let index = match document {
+            Document::Manifest(manifest) => return Ok((bytes, *manifest)),
+            Document::Index(index) => index,
+        };
+        let mut seen = Seen::default();
+        let found = self.resolve_in(place, &index, INDEX_DEPTH, &mut seen, cx)?.or(seen.artifact);
+        found.ok_or_else(|| wrong_platform(&subject, &seen.platforms.join(", "), &self.spec.platform))
+    }
+
+    /// The first image of an index, and of those that lie in it, that is for the platform.
+    fn resolve_in(
+        &self,
+        place: &Place,
+        index: &ImageIndex,
+        depth: usize,
+        seen: &mut Seen,
+        cx: &Context<'_>,
+    ) -> Result<Option<(Vec<u8>, ImageManifest)>, SourceError> {
+        let wanted = self.platform()?;
+        seen.platforms.extend(Some(platforms_of(index)).filter(|names| !names.is_empty()));
+        for descriptor in candidates(index, &wanted) {
+            let bytes = self.small(place, descriptor, true, cx)?;
+            match parse_document(&self.subject(), &bytes)? {
+                Document::Index(_) if depth == 0 => return Err(self.bad("its indexes lie too deep in each other")),
+                Document::Index(inner) => {
+                    if let Some(found) = self.resolve_in(place, &inner, depth - 1, seen, cx)? {
+                        return Ok(Some(found));
+                    }
+                }
+                Document::Manifest(manifest) if descriptor.platform().is_some() => return Ok(Some((bytes, *manifest))),
+                Document::Manifest(manifest) if is_image(&manifest) => {
+                    let held = self.held_platform(place, manifest.config(), cx)?;
+                    if held.rank_for(&wanted).is_some() {
+                        return Ok(Some((bytes, *manifest)));
+                    }
+                    seen.platforms.push(held.to_string());
+                }
+                Document::Manifest(artifact) => drop(seen.artifact.get_or_insert((bytes, *artifact))),
+            }
         }
-        Err(self.bad("its indexes lie too deep in each other"))
+        Ok(None)
     }
 
     /// A manifest or configuration that a descriptor points to, checked.
@@ -188,16 +303,21 @@ impl Oci<'_> {
 
     /// An image that came without an index says only in its configuration what it is for.
     fn check_platform(&self, place: &Place, config: &Descriptor, cx: &Context<'_>) -> Result<(), SourceError> {
-        let held = parse_platform(&self.subject(), &self.small(place, config, false, cx)?)?;
-        let wanted = &self.spec.platform;
-        if serves(wanted, &held) || held == *wanted {
-            return Ok(());
+        let held = self.held_platform(place, config, cx)?;
+        match held.rank_for(&self.platform()?) {
+            Some(_) => Ok(()),
+            None => Err(wrong_platform(&self.subject(), &held.to_string(), &self.spec.platform)),
         }
-        Err(wrong_platform(&self.subject(), &held, wanted))
     }
 
-    fn blob(&self, sha256: &Sha256, cx: &Context<'_>) -> Result<std::path::PathBuf, SourceError> {
-        cx.cache.blob(sha256).ok_or_else(|| SourceError::Offline { name: self.subject() })
+    fn held_platform(&self, place: &Place, config: &Descriptor, cx: &Context<'_>) -> Result<Platform, SourceError> {
+        Ok(parse_config(&self.subject(), &self.small(place, config, false, cx)?)?.platform)
+    }
+
+    /// A body of the cache, of that many bytes.
+    fn body(&self, sha256: &Sha256, size: u64, cx: &Context<'_>) -> Result<PathBuf, SourceError> {
+        let name = format!("{} {sha256}", self.subject());
+        held(&name, *sha256, size, cx)?.ok_or_else(|| SourceError::Offline { name: self.subject() })
     }
 
     /// The path of an artifact's file.

@@ -5,7 +5,7 @@ use super::challenge::{Challenge, basic, config_path, credentials, parse_challen
 use super::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use crate::entry::Sha256;
-use crate::fetch::{Patience, Request, Via, agent, fetch_small, fetch_to_cache};
+use crate::fetch::{Patience, Request, Via, agent, fetch_small, fetch_to_cache, held};
 use std::time::Duration;
 
 /// Manifests and configurations are small; registries refuse more than 4 MiB (distribution-spec, "Pushing Manifests").
@@ -48,7 +48,7 @@ impl Registry {
 
     /// Brings a manifest (`kind` is `manifests`) or blob (`blobs`) into the cache.
     pub fn bring(&self, kind: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<(), SourceError> {
-        if cx.cache.blob(&sha256).is_some() {
+        if held(&self.image, sha256, size, cx)?.is_some() {
             return Ok(());
         }
         let url = self.url(kind, &format!("sha256:{sha256}"));

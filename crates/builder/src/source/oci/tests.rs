@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cache::Cache;
+use crate::entry::Kind;
 use crate::source::Settings;
 use crate::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
@@ -40,9 +41,25 @@ impl World {
         json!({ "mediaType": media_type, "digest": format!("sha256:{sha256}"), "size": bytes.len() })
     }
 
+    /// An image of layers that were written before.
     fn manifest(&self, platform: &str, layers: &[Value]) -> Value {
+        let diff_ids: Vec<String> = layers.iter().map(|layer| self.diff_id(layer)).collect();
+        self.manifest_of(platform, layers, &diff_ids)
+    }
+
+    /// What a layer unpacks to.
+    fn diff_id(&self, layer: &Value) -> String {
+        let path = self.dir.path().join("images").join(blob_path(&layer["digest"]));
+        let mut plain = Vec::new();
+        let file = std::fs::File::open(path).unwrap();
+        std::io::copy(&mut super::super::archive::decompress(file, 1).unwrap(), &mut plain).unwrap();
+        format!("sha256:{}", Sha256::of(&plain))
+    }
+
+    fn manifest_of(&self, platform: &str, layers: &[Value], diff_ids: &[String]) -> Value {
         let (os, architecture) = platform.split_once('/').unwrap();
-        let config = json!({ "os": os, "architecture": architecture, "rootfs": { "type": "layers", "diff_ids": [] } });
+        let config =
+            json!({ "os": os, "architecture": architecture, "rootfs": { "type": "layers", "diff_ids": diff_ids } });
         let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
         let manifest = json!({ "schemaVersion": 2, "mediaType": manifest::OCI_MANIFEST, "config": config,
             "layers": layers, "annotations": { "org.opencontainers.image.licenses": "MIT" } });
@@ -93,6 +110,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+fn blob_path(digest: &Value) -> String {
+    format!("blobs/sha256/{}", digest.as_str().unwrap().strip_prefix("sha256:").unwrap())
 }
 
 fn paths(pool: &Pool) -> Vec<&str> {
@@ -172,7 +193,6 @@ fn every_digest_is_checked() {
     let world = World::new();
     let manifest = world.manifest("linux/amd64", &[world.blob(TAR, &layer)]);
     world.index(std::slice::from_ref(&manifest));
-    let path = |digest: &Value| format!("blobs/sha256/{}", digest.as_str().unwrap().strip_prefix("sha256:").unwrap());
     let spoiled = |bytes: &[u8]| bytes.iter().map(|b| b ^ 1).collect::<Vec<u8>>();
 
     world.write(&format!("blobs/sha256/{sha256}"), &spoiled(&layer));
@@ -186,7 +206,7 @@ fn every_digest_is_checked() {
     world.write(&format!("blobs/sha256/{sha256}"), &layer);
     assert!(world.pull("images").is_ok());
 
-    let place = world.dir.path().join("images").join(path(&manifest["digest"]));
+    let place = world.dir.path().join("images").join(blob_path(&manifest["digest"]));
     let good = std::fs::read(&place).unwrap();
     std::fs::write(&place, spoiled(&good)).unwrap();
     let error = world.pull("images").unwrap_err().to_string();
@@ -194,6 +214,82 @@ fn every_digest_is_checked() {
     std::fs::remove_file(&place).unwrap();
     let error = world.pull("images").unwrap_err().to_string();
     assert!(error.starts_with("cannot read `") && error.contains("/images/blobs/sha256/"), "{error}");
+}
+
+#[test]
+fn what_layers_unpack_to_and_their_sizes_are_checked_warm_as_cold() {
+    let world = World::new();
+    let layer = world.blob(TAR, &gzip(&tar(&[("a", "1")])));
+    let good = world.diff_id(&layer);
+    let refused = |world: &World, expected: &str| {
+        // The second time the cache holds all of it.
+        for _ in 0..2 {
+            let error = world.pull("images").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    };
+    let wrong = format!("sha256:{}", Sha256::of(b"else"));
+    world.index(&[world.manifest_of("linux/amd64", std::slice::from_ref(&layer), std::slice::from_ref(&wrong))]);
+    refused(&world, &format!("unpacks to {}, and its configuration says {}", &good[7..], &wrong[7..]));
+    world.index(&[world.manifest_of("linux/amd64", std::slice::from_ref(&layer), &[good.clone(), good.clone()])]);
+    refused(&world, "it has 1 layers, and its configuration speaks of 2");
+    world.index(&[world.manifest_of("linux/amd64", std::slice::from_ref(&layer), &[])]);
+    refused(&world, "it has 1 layers, and its configuration speaks of 0");
+
+    world.index(&[world.manifest("linux/amd64", std::slice::from_ref(&layer))]);
+    assert_eq!(paths(&world.pull("images").unwrap()), ["a"]);
+    let size = layer["size"].as_u64().unwrap();
+    let larger = with(layer.clone(), "size", json!(size + 1));
+    world.index(&[world.manifest_of("linux/amd64", &[larger], std::slice::from_ref(&good))]);
+    refused(&world, &format!("has the wrong size: expected {} bytes, got {size}", size + 1));
+}
+
+#[test]
+fn what_follows_the_end_of_a_layer_is_part_of_its_hash() {
+    let world = World::new();
+    let padded = [tar(&[("a", "1")]), vec![0; 9000]].concat();
+    world.index(&[world.manifest("linux/amd64", &[world.blob(TAR, &padded)])]);
+    assert_eq!(paths(&world.pull("images").unwrap()), ["a"]);
+    let packed = gzip(&padded);
+    // Without the checksum at its end: the members are there, the hash cannot be known.
+    let (layer, good) = (world.blob(TAR, &packed[..packed.len() - 8]), format!("sha256:{}", Sha256::of(&padded)));
+    world.index(&[world.manifest_of("linux/amd64", &[layer], &[good])]);
+    let error = world.pull("images").unwrap_err().to_string();
+    assert!(error.contains("unpacks to nothing whole"), "{error}");
+}
+
+#[test]
+fn an_index_is_searched_for_the_platform() {
+    let world = World::new();
+    let plain = |file: &str| world.manifest("linux/amd64", &[world.blob(TAR, &tar(&[(file, "")]))]);
+    let named = |manifest: Value, os: &str, architecture: &str, variant: &str| {
+        with(manifest, "platform", json!({ "os": os, "architecture": architecture, "variant": variant }))
+    };
+    let attestation = with(
+        named(world.blob(manifest::OCI_MANIFEST, b"{}"), "unknown", "unknown", ""),
+        "annotations",
+        json!({ "vnd.docker.reference.type": "attestation-manifest" }),
+    );
+    let levels = [
+        attestation.clone(),
+        named(plain("v3"), "linux", "amd64", "v3"),
+        named(plain("v2"), "linux", "amd64", "v2"),
+        named(plain("v1"), "linux", "amd64", "v1"),
+    ];
+    world.index(&levels);
+    assert_eq!(paths(&world.pull("images").unwrap()), ["v1"]);
+    world.index(&levels[..3]);
+    world.refused("`images`: is not for `linux/amd64` but for unknown/unknown, linux/amd64/v3, linux/amd64/v2");
+    // What names no platform says it in its configuration; an artifact beside it is none of the image's.
+    let arm = world.manifest("linux/arm64", &[]);
+    let note = with(world.blob("text/plain", b"x"), "annotations", json!({ "org.opencontainers.image.title": "note" }));
+    let artifact = json!({ "schemaVersion": 2, "config": world.blob("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [note] });
+    let artifact = world.blob(manifest::OCI_MANIFEST, artifact.to_string().as_bytes());
+    world.index(&[artifact.clone(), arm, plain("bare"), attestation]);
+    assert_eq!(paths(&world.pull("images").unwrap()), ["bare"]);
+    world.index(&[artifact]);
+    assert_eq!(paths(&world.pull("images").unwrap()), ["note"]);
 }
 
 #[test]
