@@ -18,18 +18,14 @@ pub type ModuleOptions = (&'static str, &'static str);
 pub struct RootPlan {
     /// The root's sources, tried in turn; never empty. What cannot be read is told when the root is looked for.
     pub sources: Result<Vec<Wanted>, SourceError>,
-    /// The root comes from a server.
-    pub root_is_served: bool,
-    /// A volume does.
-    pub volumes_are_served: bool,
-    /// The first server that is to be reached has an IPv6 address and no name.
-    pub needs_ipv6: bool,
-    /// What the source that is tried first needs; nothing if DHCP is still to name it.
-    pub modules: Vec<ModuleOptions>,
+    root_is_served: bool,
+    volumes_are_served: bool,
+    needs_ipv6: bool,
+    modules: Vec<ModuleOptions>,
 }
 
 impl RootPlan {
-    /// Works it out. A PID1 without network roots needs no server; it refuses such a source when it comes to it.
+    /// Works it out.
     pub fn resolve(config: &BootConfig, cmdline: &Cmdline) -> RootPlan {
         let sources = sources(config, cmdline);
         let wanted = sources.as_deref().unwrap_or_default();
@@ -39,17 +35,40 @@ impl RootPlan {
         };
         let volume = |place: &StatePlace| matches!(place, StatePlace::Volume { .. });
         RootPlan {
-            root_is_served: BUILT_IN && !wanted.iter().all(|wanted| *wanted == Source::Ram.into()),
-            volumes_are_served: BUILT_IN && config.state.iter().any(|entry| volume(&entry.place)),
-            needs_ipv6: BUILT_IN && matches!(wanted.iter().find_map(named), Some(Host::Address(IpAddr::V6(_)))),
+            root_is_served: !wanted.iter().all(|wanted| *wanted == Source::Ram.into()),
+            volumes_are_served: config.state.iter().any(|entry| volume(&entry.place)),
+            needs_ipv6: matches!(wanted.iter().find_map(named), Some(Host::Address(IpAddr::V6(_)))),
             modules: wanted.first().filter(|_| BUILT_IN).map_or(Vec::new(), modules),
             sources,
         }
     }
 
+    // Without network roots all of these are known to be no when PID1 is compiled, so that what only a yes needs is not
+    // linked. Such a PID1 refuses the source when it comes to it.
+
+    /// Whether the root comes from a server.
+    pub fn root_is_served(&self) -> bool {
+        BUILT_IN && self.root_is_served
+    }
+
+    /// Whether a volume does.
+    pub fn volumes_are_served(&self) -> bool {
+        BUILT_IN && self.volumes_are_served
+    }
+
     /// Whether the root or a volume is on a server: PID1 then has to repair what the machine's memory may hang on.
     pub fn needs_servers(&self) -> bool {
-        self.root_is_served || self.volumes_are_served
+        self.root_is_served() || self.volumes_are_served()
+    }
+
+    /// Whether the first server that is to be reached has an IPv6 address and no name.
+    pub fn needs_ipv6(&self) -> bool {
+        BUILT_IN && self.needs_ipv6
+    }
+
+    /// What the source that is tried first needs; nothing if DHCP is still to name it.
+    pub fn modules(&self) -> &[ModuleOptions] {
+        &self.modules
     }
 }
 
@@ -93,18 +112,18 @@ mod tests {
         for line in ["", "bw.root=", "bw.root=ram", "root= netroot= nfsroot= nbdroot=", "root=/dev/sda1"] {
             let plan = RootPlan::resolve(&config, &parse_cmdline(line));
             assert_eq!(plan.sources.as_deref(), Ok(&[Wanted::from(Source::Ram)][..]), "{line}");
-            assert!(!plan.needs_servers() && !plan.needs_ipv6 && plan.modules.is_empty(), "{line}");
+            assert!(!plan.needs_servers() && !plan.needs_ipv6() && plan.modules().is_empty(), "{line}");
         }
     }
 
     #[test]
     fn a_root_on_a_server_needs_one_where_it_can_be_reached() {
-        assert_eq!((plan("").root_is_served, plan("").needs_servers()), (BUILT_IN, BUILT_IN));
-        assert_eq!(plan("bw.root=ram bw.root=nbd:///x").root_is_served, BUILT_IN);
-        assert!(!plan("bw.root=ram").root_is_served);
-        assert!(!plan("bw.root=gopher://x").root_is_served && plan("bw.root=gopher://x").sources.is_err());
+        assert_eq!((plan("").root_is_served(), plan("").needs_servers()), (BUILT_IN, BUILT_IN));
+        assert_eq!(plan("bw.root=ram bw.root=nbd:///x").root_is_served(), BUILT_IN);
+        assert!(!plan("bw.root=ram").root_is_served());
+        assert!(!plan("bw.root=gopher://x").root_is_served() && plan("bw.root=gopher://x").sources.is_err());
         for (line, v6) in [("", false), ("bw.root=nbd://[2001:db8::1]/x", true), ("bw.root=dhcp", false)] {
-            assert_eq!(plan(line).needs_ipv6, BUILT_IN && v6, "{line}");
+            assert_eq!(plan(line).needs_ipv6(), BUILT_IN && v6, "{line}");
         }
     }
 
@@ -115,7 +134,7 @@ mod tests {
         let place = StatePlace::Volume { source, folder: None, format: None };
         config.state = vec![State { path: "/var".into(), overlay: false, place }];
         let plan = RootPlan::resolve(&config, &Cmdline::default());
-        assert_eq!((plan.root_is_served, plan.volumes_are_served), (false, BUILT_IN));
+        assert_eq!((plan.root_is_served(), plan.volumes_are_served()), (false, BUILT_IN));
         assert_eq!(plan.needs_servers(), BUILT_IN);
     }
 
@@ -129,7 +148,7 @@ mod tests {
             ("bw.root=http://10.0.0.1/root.img", &[]),
             ("bw.root=dhcp", &[]),
         ] {
-            let found: Vec<&str> = plan(line).modules.iter().map(|(name, _)| *name).collect();
+            let found: Vec<&str> = plan(line).modules().iter().map(|(name, _)| *name).collect();
             assert_eq!(found, if BUILT_IN { expected } else { &[] }, "{line}");
         }
     }

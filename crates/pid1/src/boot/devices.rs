@@ -35,7 +35,7 @@ pub fn prepare(node: &Arc<Node>, seen: Option<Devices>) -> (Option<Loading>, Res
         match load_modules(node, seen) {
             Err(error) => failed.push(error.to_string()),
             Ok(loading) => {
-                if !node.plan.root_is_served {
+                if !node.plan.root_is_served() {
                     failed = loading.recv().unwrap_or_default();
                 }
                 found = Some(loading);

@@ -36,7 +36,7 @@ pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> R
     if wanted.release != running {
         return Err(OtherKernel { running, baked: wanted.release.clone() }.into());
     }
-    let over_network = node.plan.root_is_served;
+    let over_network = node.plan.root_is_served();
     let mut found = Early { seen: None, ahead: Arc::new(Gate::opened()) };
     if wanted.early.is_empty() && !over_network {
         return Ok(found);
@@ -68,7 +68,7 @@ fn load_ahead(node: &Arc<Node>, index: Arc<Index>) -> io::Result<Arc<Gate>> {
     let (node, ahead) = (node.clone(), gate.clone());
     let work = move || {
         let mut loader = Loader::new(node.sys, &index, &node.cmdline);
-        for (name, options) in &node.plan.modules {
+        for (name, options) in node.plan.modules() {
             let _ = loader.load_with(name, options);
         }
         for name in root::modules(&node.config) {

@@ -107,7 +107,7 @@ const TABLE: &[Phase] = &[
     Phase {
         id: PhaseId::State,
         runs: InOrder(state),
-        deadline: Server { comes: |plan| plan.volumes_are_served, else_s: 60 },
+        deadline: Server { comes: |plan| plan.volumes_are_served(), else_s: 60 },
         on_failure: Retry,
     },
     Phase {
@@ -150,7 +150,7 @@ impl OnFailure {
 }
 
 fn root_is_served(plan: &RootPlan) -> bool {
-    plan.root_is_served
+    plan.root_is_served()
 }
 
 /// A root on a server waits for the network. Else that waits for the root: drivers and `/etc` may come with it.

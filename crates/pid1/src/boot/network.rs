@@ -102,7 +102,7 @@ impl Reporter {
         }
         let mut plan = plan::plan(&self.boot.config.network, &cmdline)?;
         plan.keep = self.boot.plan.needs_servers();
-        plan.need_v6 = self.boot.plan.needs_ipv6;
+        plan.need_v6 = self.boot.plan.needs_ipv6();
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
         for note in &plan.notes {
             self.note(note);

@@ -87,7 +87,7 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn of(servers: &'a Servers) -> Result<Assembly<'a>, Failure> {
         let node = &servers.node;
-        if node.plan.root_is_served {
+        if node.plan.root_is_served() {
             let wanted: Vec<_> = self::modules(&node.config).map(|name| (name, "")).collect();
             servers.load_modules(&wanted)?;
         }

@@ -76,7 +76,7 @@ pub fn go_down(boot: &Arc<Node>, ending: Ending) -> ! {
     let Ending { how, until } = ending;
     WATCHDOG.keep_alive(until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
     end_processes(boot.sys, until);
-    close::close_all(boot, boot.plan.root_is_served, until);
+    close::close_all(boot, boot.plan.root_is_served(), until);
     boot.timeline.down(how.word());
     if how != How::Reboot {
         WATCHDOG.disarm();
