@@ -53,6 +53,12 @@ impl Lab {
         self.dir.path().join(name)
     }
 
+    /// A script of the lab's own, which decides what comes first.
+    pub fn write_first(&self, script: &str) {
+        std::fs::create_dir(self.path("loaders")).unwrap();
+        std::fs::write(self.path("loaders/first.ipxe"), script).unwrap();
+    }
+
     pub fn write_chain(&self) {
         let nodes = self.path("nodes.toml");
         tool().args(["boot", "--nodes"]).arg(nodes).arg("--out").arg(&self.image.out).assert().success();
@@ -69,6 +75,10 @@ impl Lab {
 
 pub fn entry(serve: &Serve) -> String {
     format!("http://10.0.2.2:{}/boot/boot.ipxe", serve.port)
+}
+
+pub fn first(serve: &Serve) -> String {
+    format!("http://10.0.2.2:{}/loaders/first.ipxe", serve.port)
 }
 
 #[test]
@@ -124,7 +134,7 @@ fn a_stranger_gets_the_menu_and_its_default_with_uefi() {
 /// finds the node.
 const UNDIONLY: &str = "#!ipxe
 echo the driver is ${net0/chip}
-iseq ${net0/chip} undionly && chain boot/by-mac/${net0/mac:hexhyp}.ipxe || chain loaders/undionly.kpxe
+iseq ${net0/chip} undionly && chain ../boot/by-mac/${net0/mac:hexhyp}.ipxe || chain undionly.kpxe
 ";
 
 #[test]
@@ -136,9 +146,9 @@ fn undionly_loads_a_nodes_script_and_its_root_is_fetched_from_the_same_server() 
     let lab = Lab::new(&image);
     std::fs::copy(image.dir().join("root.img"), lab.image.dir().join("root.img")).unwrap();
     std::fs::write(lab.path("nodes.toml"), NODES.replace("[defaults]\n", "[defaults]\nroot = \"http\"\n")).unwrap();
-    std::fs::write(lab.path("first.ipxe"), UNDIONLY).unwrap();
+    lab.write_first(UNDIONLY);
     let serve = lab.serve();
-    let first = format!("http://10.0.2.2:{}/first.ipxe", serve.port);
+    let first = first(&serve);
     let args = ["--via", "ipxe", "--bootfile", &first, "--mac", MAC, "--deadline-s", DEADLINE_S];
     let outcome = smoke(&lab.image, &args);
     outcome.assert_passed();

@@ -1,6 +1,6 @@
 //! Signatures in the boot chain: an iPXE that verifies them, and one that cannot.
 
-use crate::chain::{DEADLINE_S, Lab, MAC, entry};
+use crate::chain::{DEADLINE_S, Lab, MAC, entry, first};
 use assert_cmd::Command;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const TRUSTED: &str = "9faf717b7f8ca2f93c256c79f8ac5591895d66d1ff3bee6397a70d29c
 
 /// The iPXE that can verify calls itself so; the card's own starts it.
 const FIRST: &str = "#!ipxe
-iseq ${user-class} Tinkerbell && chain boot/boot.ipxe || chain loaders/ipxe.efi
+iseq ${user-class} Tinkerbell && chain ../boot/boot.ipxe || chain ipxe.efi
 ";
 
 /// A lab with a certificate.
@@ -59,12 +59,12 @@ fn ipxe_verifies_what_it_boots() {
     std::fs::create_dir(&loaders).unwrap();
     std::fs::write(loaders.join("ipxe.efi"), trusting(&std::fs::read(&ipxe).unwrap(), &cert)).unwrap();
     std::fs::write(loaders.join("undionly.kpxe"), "").unwrap();
-    std::fs::write(lab.path("first.ipxe"), FIRST).unwrap();
+    lab.write_first(FIRST);
     let serve = serve(&lab, &["--loaders", "boot-loaders"]);
     let initrd = lab.image.dir().join("initrd.img");
     let signed = std::fs::read(&initrd).unwrap();
     std::fs::write(&initrd, [&signed[..], b"more"].concat()).unwrap();
-    let first = format!("http://10.0.2.2:{}/first.ipxe", serve.port);
+    let first = first(&serve);
     let args = ["--via", "ipxe", "--firmware", "uefi", "--bootfile", &first, "--mac", MAC, "--deadline-s", DEADLINE_S];
     let refused = "verifying the signatures failed, attempt 1 of 5";
     let outcome = std::thread::scope(|scope| {

@@ -3,7 +3,7 @@
 //! Every file is opened by openat2(2) with `RESOLVE_BENEATH` and `RESOLVE_NO_MAGICLINKS` (Linux 5.6): a link that leads out of the
 //! folder leads nowhere, whoever made it and whenever. What a link leads to is held against the same list as what was asked for.
 
-use crate::chain::FOLDER;
+use crate::chain::{FOLDER, LOADERS_FOLDER};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
@@ -28,7 +28,7 @@ const TRIES: u32 = 20;
 /// What lies in a folder.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shelf {
-    /// Images, each in a folder of its own, and the boot chain, which may hold loaders of the user's own.
+    /// Images, each in a folder of its own; the boot chain; and loaders and scripts of the user's own.
     Lab,
     /// One image.
     Image,
@@ -42,6 +42,7 @@ impl Shelf {
         match (self, parts.as_deref()) {
             (Self::Image, Some([name])) => image(name),
             (Self::Lab, Some([FOLDER, first, ..])) => !NOT_OF_CHAIN.contains(first),
+            (Self::Lab, Some([LOADERS_FOLDER, _, ..])) => true,
             (Self::Lab, Some([_, name])) => image(name),
             _ => false,
         }
@@ -133,7 +134,8 @@ impl Folder {
             let name = PathBuf::from(entry?.file_name());
             found.extend(OF_IMAGE.iter().map(|file| name.join(file)));
         }
-        for entry in WalkDir::new(self.path.join(FOLDER)).into_iter().filter_map(Result::ok) {
+        let folders = [FOLDER, LOADERS_FOLDER].map(|folder| WalkDir::new(self.path.join(folder)));
+        for entry in folders.into_iter().flatten().filter_map(Result::ok) {
             found.extend(entry.path().strip_prefix(&self.path).map(Path::to_path_buf));
         }
         found.retain(|path| self.open(path).is_ok());
@@ -225,6 +227,7 @@ mod tests {
             "worker/segments",
             "worker/smoke",
             "worker/servers",
+            "loaders",
             "boot/nodes",
             "boot/matchbox/groups",
         ] {
@@ -242,8 +245,14 @@ mod tests {
     #[test]
     fn only_what_a_boot_needs() {
         let (_dir, out) = lab();
-        let good =
-            ["boot/boot.ipxe", "boot/grubx64.efi", "boot/nodes/n1.cpio.gz", "worker/initrd.img", "worker/vmlinuz"];
+        let good = [
+            "boot/boot.ipxe",
+            "boot/grubx64.efi",
+            "boot/nodes/n1.cpio.gz",
+            "loaders/first.ipxe",
+            "worker/initrd.img",
+            "worker/vmlinuz",
+        ];
         let bad = [
             "top",
             "vmlinuz",
