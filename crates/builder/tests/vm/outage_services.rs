@@ -133,8 +133,7 @@ fn services_during_an_outage(image: &Image, root: &str, mut up: impl FnMut(bool)
     let mut machine = Machine::start_with_ssh(image, root, port);
     machine.await_line("service sshd ready");
     machine.await_line("service late ready");
-    // sshd runs, and listens a moment later.
-    wait_until("sshd answers", Duration::from_secs(60), || ssh::ssh_at(port, "true").status.success());
+    await_sshd(port);
     let mut client = Client::start(port);
     client.ask("status --json", Duration::from_secs(60));
     client.longest = Duration::ZERO;
@@ -180,6 +179,7 @@ fn services_during_an_outage(image: &Image, root: &str, mut up: impl FnMut(bool)
         assert_eq!(after.service(name, "restarts"), restarts, "{name}: {}", after.0);
     }
     assert_eq!(after.service("steady", "pid"), before.service("steady", "pid"));
+    await_sshd(port);
     check_what_is_left(port);
     let console = machine.console();
     for bad in ["service late failed", "service steady failed", "Kernel panic", "I/O error"] {
@@ -189,6 +189,11 @@ fn services_during_an_outage(image: &Image, root: &str, mut up: impl FnMut(bool)
     wait_until("it is off", Duration::from_secs(90), || machine.has_ended());
     assert!(machine.console().contains("down poweroff"), "{}", machine.console());
     eprintln!("longest answer {:?}", client.longest);
+}
+
+/// sshd counts as ready when it runs, and listens a moment later.
+fn await_sshd(port: u16) {
+    wait_until("sshd answers", Duration::from_secs(60), || ssh::ssh_at(port, "true").status.success());
 }
 
 /// Not a line of a service is missing, PID1 is small, and no process is left that nobody has waited for.
