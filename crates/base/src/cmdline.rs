@@ -27,6 +27,11 @@ pub struct Cmdline {
     words: Vec<(String, Option<String>)>,
 }
 
+/// The kernel's command line. A loader may have laid any bytes there: what is not UTF-8 is replaced.
+pub fn kernel_cmdline() -> std::io::Result<Cmdline> {
+    Ok(parse_cmdline(&String::from_utf8_lossy(&std::fs::read("/proc/cmdline")?)))
+}
+
 /// Splits as the kernel's `next_arg` does: blanks separate, double quotes protect and are removed.
 pub fn parse_cmdline(text: &str) -> Cmdline {
     let mut words = Vec::new();

@@ -37,7 +37,8 @@ pub enum RebootHow {
 /// One `mount(2)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Mount<'a> {
-    pub source: &'a str,
+    /// A device, a folder, or a word such as `tmpfs`.
+    pub source: &'a Path,
     pub target: &'a Path,
     /// Empty for bind, move and propagation changes.
     pub fstype: &'a str,

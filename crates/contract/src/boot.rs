@@ -384,6 +384,21 @@ pub struct Service {
     /// Copy its output to the console too.
     pub console: bool,
     pub oom_score_adj: i32,
+    pub limits: Limits,
+}
+
+/// What a cgroup may take, and what is kept for it (kernel: Documentation/admin-guide/cgroup-v2.rst).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// MiB in use that are never taken back to give them to others (`memory.min`).
+    pub memory_min_mib: u32,
+    /// `memory.max` in MiB; 0 is no limit.
+    pub memory_max_mib: u32,
+    /// Processes and threads (`pids.max`); 0 is no limit, `None` a share of what the machine can have.
+    pub tasks_max: Option<u32>,
+    /// Share of the processors beside others that are busy too (`cpu.weight`), 1 to 10000; the kernel's default is 100.
+    pub cpu_weight: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,15 +12,17 @@ use base::timeline::Timeline;
 use boot::sequence;
 use bootwright_base::children;
 use run::{ctl, main_loop, power};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Does what the program was started for: boots the machine as process 1, else runs the command or applet of that name.
 /// Process 1 does not come back.
-pub fn start(mut args: impl Iterator<Item = String>) -> ExitCode {
+pub fn start(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let name = args.next().unwrap_or_default();
+    let name = name.to_string_lossy();
     let name = name.trim_start_matches('-').rsplit('/').next().unwrap_or_default();
-    let args: Vec<String> = args.collect();
+    let args: Vec<OsString> = args.collect();
     if ctl::NAMES.contains(&name) {
         return ctl::run(name, &args);
     }

@@ -1,5 +1,5 @@
 //! The program; what it does is the library's.
 
 fn main() -> std::process::ExitCode {
-    bootwright_init::start(std::env::args())
+    bootwright_init::start(std::env::args_os())
 }

@@ -84,8 +84,9 @@ fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<Fetche
     sys.make_dir(target).map_err(FetchError::Mount)?;
     // The folder and the file have a page each beside the content.
     let size = ["mode=0700,size=", &(size.div_ceil(4096) * 4096 + 65536).to_string()].concat();
-    let mount =
-        |data: &str| sys.mount(Mount { source: "tmpfs", target, fstype: "tmpfs", flags: MsFlags::empty(), data });
+    let mount = |data: &str| {
+        sys.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags: MsFlags::empty(), data })
+    };
     let swappable = match mount(&[&size[..], ",noswap"].concat()) {
         Err(Errno::EINVAL) => {
             mount(&size).map_err(FetchError::Mount)?;

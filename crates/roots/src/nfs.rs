@@ -187,7 +187,7 @@ fn mount_bounded(context: &Context, request: Request) -> Result<Option<Result<()
     let sys = context.sys.clone();
     let work = move || {
         let Request { source, target, fstype, flags, data } = &request;
-        let mounted = sys.mount(Mount { source, target, fstype, flags: *flags, data });
+        let mounted = sys.mount(Mount { source: Path::new(source), target, fstype, flags: *flags, data });
         if done.send(mounted).is_err() && mounted.is_ok() {
             // Nobody waits any more: it would lie over what is tried next.
             let _ = sys.unmount(target, nix::mount::MntFlags::MNT_DETACH);

@@ -38,6 +38,7 @@ impl Fake {
 impl Sys for Fake {
     fn mount(&self, m: Mount) -> SysResult<()> {
         let Mount { source, fstype, data, .. } = m;
+        let source = source.display();
         self.record(format!("mount {source} {} {fstype} {:#x} {data}", m.target.display(), m.flags.bits()))
     }
 

@@ -3,8 +3,9 @@
 use super::{FromJson, Json, Object, Reader};
 use crate::manifest::RootManifest;
 use crate::{
-    Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Lost, Modules, Network, NetworkMode, Policy, Ready, Restart,
-    Root, RootImage, RootMode, SegmentSums, Service, State, StatePlace, Time, Tmpfs, Trust, Vlan, Watchdog, Zram,
+    Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Limits, Lost, Modules, Network, NetworkMode, Policy, Ready,
+    Restart, Root, RootImage, RootMode, SegmentSums, Service, State, StatePlace, Time, Tmpfs, Trust, Vlan, Watchdog,
+    Zram,
 };
 use crate::{record, words};
 
@@ -76,7 +77,9 @@ record!(Service {
     log_kib,
     console,
     oom_score_adj,
+    limits,
 });
+record!(Limits { memory_min_mib, memory_max_mib, tasks_max, cpu_weight });
 words!(Restart { "always" => Always, "failure" => Failure, "never" => Never });
 
 impl FromJson for Ready {
@@ -164,7 +167,7 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, State,
+        Bond, BootConfig, ExtraInterface, Ipv6Mode, Limits, Lost, NetworkMode, Policy, Ready, Restart, Service, State,
         StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
     };
 
@@ -227,6 +230,7 @@ mod tests {
             log_kib: 1,
             console: false,
             oom_score_adj: -999,
+            limits: Limits { memory_min_mib: 16, memory_max_mib: 0, tasks_max: Some(9), cpu_weight: 100 },
         }
     }
 

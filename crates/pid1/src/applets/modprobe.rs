@@ -1,12 +1,13 @@
 //! `modprobe`, as the kernel (`request_module`), CNI plugins, iptables and people call it: modprobe(8) without
 //! modprobe.d. Exit status: 0 done or already so, 1 not.
 
+use crate::base::words::words;
 use crate::modules::{self, Index, Loader};
-use bootwright_base::cmdline::{Cmdline, parse_cmdline};
+use bootwright_base::cmdline::{Cmdline, kernel_cmdline};
 use bootwright_base::sys::{Real, Sys};
 use bootwright_contract::modalias::kernel_name;
 use nix::errno::Errno;
-use std::fs;
+use std::ffi::OsString;
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -20,9 +21,16 @@ struct Request {
 }
 
 /// The program; gives the exit status.
-pub fn run(args: &[String]) -> u8 {
-    let request = parse_args(args);
-    let cmdline = parse_cmdline(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+pub fn run(args: &[OsString]) -> u8 {
+    let args = match words(args) {
+        Ok(args) => args,
+        Err(problem) => {
+            eprintln!("modprobe: {problem}");
+            return 1;
+        }
+    };
+    let request = parse_args(&args);
+    let cmdline = kernel_cmdline().unwrap_or_default();
     let outcome = Index::load(&modules::folder(&modules::running_release()))
         .map_err(|e| vec![e.to_string()])
         .and_then(|index| carry_out(&Real, &index, &with_options(cmdline, &request), &request));
@@ -34,7 +42,7 @@ pub fn run(args: &[String]) -> u8 {
 }
 
 /// Options that change nothing here are passed over, so that no caller fails because of one.
-fn parse_args(args: &[String]) -> Request {
+fn parse_args(args: &[&str]) -> Request {
     let mut request = Request::default();
     let mut only_words = false;
     let mut skip = false;
@@ -42,7 +50,7 @@ fn parse_args(args: &[String]) -> Request {
         if std::mem::take(&mut skip) {
             continue;
         }
-        match arg.as_str() {
+        match *arg {
             word if only_words || !word.starts_with('-') => request.words.push(word.into()),
             "--" => only_words = true,
             "--quiet" => request.quiet = true,
@@ -136,7 +144,7 @@ mod tests {
     fn modprobe(line: &str) -> (Result<(), Vec<String>>, Vec<String>) {
         let dep = "k/ip_vs.ko.xz: k/nf.ko\nk/nf.ko:\nk/there.ko: k/nf.ko\n";
         let index = index(dep, "alias net-pf-10-proto-* ip_vs\n", "", "k/ipv6.ko\n");
-        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let args: Vec<&str> = line.split_whitespace().collect();
         let request = parse_args(&args);
         let fake = Fake::default();
         let cmdline = with_options(Cmdline::default(), &request);
@@ -174,7 +182,7 @@ mod tests {
     #[test]
     fn options_are_sorted() {
         let words = |list: &[&str]| list.iter().map(|w| w.to_string()).collect::<Vec<_>>();
-        let request = parse_args(&words(&["-qb", "-C", "/x", "--show-depends", "--", "-a"]));
+        let request = parse_args(&["-qb", "-C", "/x", "--show-depends", "--", "-a"]);
         assert_eq!(request, Request { quiet: true, words: words(&["-a"]), ..Request::default() });
     }
 }

@@ -1,13 +1,15 @@
 //! `mount`, as kubelet, CNI plugins and people call it: mount(8) without fstab and without helpers.
 //! Exit status as mount(8): 0 done, 1 wrong usage, 32 the mount failed.
 
+use crate::base::words::{NotText, word};
 use bootwright_base::mount_options::{Flags, parse_options, propagation};
 use bootwright_base::sys::{Mount, Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const USAGE: u8 = 1;
 const FAILED: u8 = 32;
@@ -20,13 +22,15 @@ struct Request {
     options: Vec<String>,
     /// Propagation by `--make-...`.
     make: Option<MsFlags>,
-    places: Vec<String>,
+    places: Vec<PathBuf>,
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 enum UsageError {
     #[error("option `{0}` needs a value")]
     NoValue(String),
+    #[error(transparent)]
+    NotText(#[from] NotText),
     #[error("option `{0}` is not known")]
     Unknown(String),
     #[error("expected a source and a target, found {0} of them")]
@@ -34,7 +38,7 @@ enum UsageError {
 }
 
 /// The program; gives the exit status.
-pub fn run(args: &[String]) -> u8 {
+pub fn run(args: &[OsString]) -> u8 {
     if args.iter().any(|a| a == "--version" || a == "-V") {
         // Callers read a list of features from this line; there is none.
         println!("mount from bootwright");
@@ -79,11 +83,19 @@ fn list(mounts: &[u8]) -> Vec<u8> {
     mounts.split(|byte| *byte == b'\n').filter_map(line).flatten().collect()
 }
 
-fn parse_args(args: &[String]) -> Result<Request, UsageError> {
+fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
     let mut request = Request::default();
-    let mut args = args.iter().map(String::as_str);
+    let mut args = args.iter();
     while let Some(arg) = args.next() {
-        let mut value = || args.next().map(String::from).ok_or_else(|| UsageError::NoValue(arg.into()));
+        if !arg.as_encoded_bytes().starts_with(b"-") {
+            request.places.push(arg.into());
+            continue;
+        }
+        let arg = word(arg)?;
+        let mut value = || match args.next() {
+            Some(value) => Ok(word(value)?.into()),
+            None => Err(UsageError::NoValue(arg.into())),
+        };
         match arg {
             "-t" | "--types" => request.fstype = value()?,
             "-o" | "--options" => request.options.push(value()?),
@@ -94,7 +106,7 @@ fn parse_args(args: &[String]) -> Result<Request, UsageError> {
             "-M" | "--move" => request.options.push("move".into()),
             // No helpers, no mtab, no canonical paths here anyway.
             "-n" | "--no-mtab" | "-i" | "--internal-only" | "-c" | "--no-canonicalize" | "-v" | "--verbose" => {}
-            "--" => request.places.extend(args.by_ref().map(String::from)),
+            "--" => request.places.extend(args.by_ref().map(PathBuf::from)),
             _ => match long_or_joined(arg) {
                 Some((Joined::Type, value)) => request.fstype = value.into(),
                 Some((Joined::Options, value)) => request.options.push(value.into()),
@@ -128,8 +140,8 @@ enum MountError {
     #[error("{0}")]
     Usage(#[from] UsageError),
     // The errno's text as mount(8) has it: callers look for it.
-    #[error("{target}: {text}", text = source.desc())]
-    Mount { target: String, source: Errno },
+    #[error("{}: {}", target.display(), source.desc())]
+    Mount { target: PathBuf, source: Errno },
 }
 
 fn carry_out(sys: &dyn Sys, request: &Request) -> Result<(), MountError> {
@@ -137,14 +149,14 @@ fn carry_out(sys: &dyn Sys, request: &Request) -> Result<(), MountError> {
     flags.propagation |= request.make.unwrap_or(MsFlags::empty());
     let changes_only = flags.set.contains(MsFlags::MS_REMOUNT) || !flags.propagation.is_empty();
     let (source, target) = match &request.places[..] {
-        [target] if changes_only => ("none", target.as_str()),
-        [source, target] => (source.as_str(), target.as_str()),
+        [target] if changes_only => (Path::new("none"), target),
+        [source, target] => (source.as_path(), target),
         other => return Err(UsageError::Places(other.len()).into()),
     };
     let failed = |source| MountError::Mount { target: target.into(), source };
     let call = |flags, data: &str| {
         let fstype = if flags_need_no_type(flags) { "" } else { request.fstype.as_str() };
-        sys.mount(Mount { source, target: Path::new(target), fstype, flags, data }).map_err(failed)
+        sys.mount(Mount { source, target, fstype, flags, data }).map_err(failed)
     };
     if request.places.len() == 2 || flags.set.contains(MsFlags::MS_REMOUNT) {
         mount_itself(flags, &data, &call)?;
@@ -182,9 +194,10 @@ fn flags_need_no_type(flags: MsFlags) -> bool {
 mod tests {
     use super::*;
     use bootwright_base::sys::fake::Fake;
+    use std::os::unix::ffi::OsStringExt;
 
     fn mount(line: &str, fake: &Fake) -> Result<Vec<String>, String> {
-        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let request = parse_args(&args).map_err(|e| e.to_string())?;
         carry_out(fake, &request).map_err(|e| e.to_string())?;
         Ok(fake.calls())
@@ -209,6 +222,17 @@ mod tests {
         ];
         for (line, expected) in cases {
             assert_eq!(mount(line, &Fake::default()).unwrap(), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn paths_of_any_bytes_and_options_of_text() {
+        let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+        let request = parse_args(&["--bind".into(), odd(b"/a\xff"), "--".into(), odd(b"-\xff")]).unwrap();
+        assert_eq!(request.places, [odd(b"/a\xff"), odd(b"-\xff")].map(PathBuf::from));
+        for args in [[odd(b"-o\xff"), "/x".into()], ["-t".into(), odd(b"\xff")]] {
+            let told = parse_args(&args).unwrap_err().to_string();
+            assert!(told.starts_with("argument `") && told.ends_with("` is not UTF-8"), "{told}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
 
+use crate::base::words::{NotText, word};
 use bootwright_base::mounts::mount_points;
 use bootwright_base::sys::{Real, Sys};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 const USAGE: u8 = 1;
 const FAILED: u8 = 32;
@@ -15,11 +17,13 @@ struct Request {
     flags: MntFlags,
     /// With all mounts below.
     recursive: bool,
-    targets: Vec<String>,
+    targets: Vec<PathBuf>,
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 enum UsageError {
+    #[error(transparent)]
+    NotText(#[from] NotText),
     #[error("option `{0}` is not known")]
     Unknown(String),
     #[error("expected a path")]
@@ -27,7 +31,7 @@ enum UsageError {
 }
 
 /// The program; gives the exit status.
-pub fn run(args: &[String]) -> u8 {
+pub fn run(args: &[OsString]) -> u8 {
     let request = match parse_args(args) {
         Ok(request) => request,
         Err(error) => {
@@ -53,15 +57,18 @@ pub fn run(args: &[String]) -> u8 {
     code
 }
 
-fn parse_args(args: &[String]) -> Result<Request, UsageError> {
+fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
     let mut request = Request { flags: MntFlags::empty(), recursive: false, targets: Vec::new() };
     let mut only_targets = false;
     for arg in args {
-        match arg.as_str() {
+        if only_targets || arg == "-" || !arg.as_encoded_bytes().starts_with(b"-") {
+            request.targets.push(arg.into());
+            continue;
+        }
+        match word(arg)? {
             "--" => only_targets = true,
-            long if long.starts_with("--") && !only_targets => request.take_long(long)?,
-            short if short.len() > 1 && short.starts_with('-') && !only_targets => request.take_short(short)?,
-            target => request.targets.push(target.into()),
+            long if long.starts_with("--") => request.take_long(long)?,
+            short => request.take_short(short)?,
         }
     }
     if request.targets.is_empty() { Err(UsageError::NoTarget) } else { Ok(request) }
@@ -103,8 +110,7 @@ impl Request {
 fn carry_out(sys: &dyn Sys, request: &Request, mounted: &[PathBuf]) -> Vec<(PathBuf, Errno)> {
     let mut failed = Vec::new();
     for target in &request.targets {
-        let target = Path::new(target);
-        let mut paths = vec![target.to_path_buf()];
+        let mut paths = vec![target.clone()];
         if request.recursive {
             paths = mounted.iter().rev().filter(|m| m.starts_with(target)).cloned().collect();
         }
@@ -121,9 +127,10 @@ fn carry_out(sys: &dyn Sys, request: &Request, mounted: &[PathBuf]) -> Vec<(Path
 mod tests {
     use super::*;
     use bootwright_base::sys::fake::Fake;
+    use std::os::unix::ffi::OsStringExt;
 
     fn umount(line: &str, fake: &Fake) -> Result<Vec<String>, String> {
-        let args: Vec<String> = line.split_whitespace().map(String::from).collect();
+        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let mounted: Vec<PathBuf> = ["/", "/a", "/a/b", "/ab"].iter().map(PathBuf::from).collect();
         let request = parse_args(&args).map_err(|e| e.to_string())?;
         match carry_out(fake, &request, &mounted).first() {
@@ -144,6 +151,14 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(umount(line, &Fake::default()).unwrap(), *expected, "{line}");
         }
+    }
+
+    #[test]
+    fn paths_of_any_bytes() {
+        let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+        let request = parse_args(&[odd(b"/a\xff"), "--".into(), odd(b"-\xff")]).unwrap();
+        assert_eq!(request.targets, [odd(b"/a\xff"), odd(b"-\xff")].map(PathBuf::from));
+        assert!(matches!(parse_args(&[odd(b"-\xff")]), Err(UsageError::NotText(_))));
     }
 
     #[test]

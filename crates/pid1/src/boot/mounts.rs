@@ -2,11 +2,10 @@
 
 use crate::base::timeline::Timeline;
 use bootwright_base::Failure;
-use bootwright_base::cmdline::{Cmdline, parse_cmdline};
+use bootwright_base::cmdline::{Cmdline, kernel_cmdline};
 use bootwright_base::sys::{Mount, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,20 +69,20 @@ pub fn mount_kernel_filesystems(
     timeline: &Arc<Timeline>,
 ) -> Result<Cmdline, Failure> {
     let missing = mount_table(sys)?;
-    let cmdline = fs::read_to_string("/proc/cmdline").map_err(MountsError::Cmdline)?;
+    let cmdline = kernel_cmdline().map_err(MountsError::Cmdline)?;
     timeline.run_is_mounted();
     for text in missing.iter().map(MountsError::to_string).chain(cgroup::enable_controllers(sys)) {
         timeline.note(&text);
     }
     cgroup::enter_leaf(node_sys, timeline.clone());
-    Ok(parse_cmdline(&cmdline))
+    Ok(cmdline)
 }
 
 /// Mounts the rows; gives what the kernel would not and that can be missed.
 fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
     let mut missing = Vec::new();
     for &Row { target, fstype, flags, data, required } in TABLE {
-        let mount = Mount { source: fstype, target: Path::new(target), fstype, flags, data };
+        let mount = Mount { source: Path::new(fstype), target: Path::new(target), fstype, flags, data };
         match sys.make_dir(mount.target).and_then(|()| sys.mount(mount)) {
             // EBUSY: the kernel did it (CONFIG_DEVTMPFS_MOUNT).
             Ok(()) | Err(Errno::EBUSY) => {}

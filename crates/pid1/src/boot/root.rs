@@ -278,7 +278,7 @@ fn mount(
     data: &str,
 ) -> Result<(), RootError> {
     let target = Path::new(target);
-    sys.mount(Mount { source, target, fstype, flags, data }).map_err(|source| RootError::Mount {
+    sys.mount(Mount { source: Path::new(source), target, fstype, flags, data }).map_err(|source| RootError::Mount {
         what,
         target: target.into(),
         source,

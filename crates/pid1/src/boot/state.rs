@@ -81,7 +81,7 @@ fn mount_tmpfs(sys: &dyn Sys, entry: &State, number: usize, size: &str, mode: &s
     make_folder(sys, entry, &place)?;
     let data = ["size=", size, ",mode=", mode].concat();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(sys, entry, Mount { source: "tmpfs", target: &place, fstype: "tmpfs", flags, data: &data })?;
+    mount(sys, entry, Mount { source: Path::new("tmpfs"), target: &place, fstype: "tmpfs", flags, data: &data })?;
     Ok(place)
 }
 
@@ -91,15 +91,18 @@ fn show(sys: &dyn Sys, entry: &State, place: &Path) -> Result<(), StateError> {
     make_folder(sys, entry, target)?;
     if !entry.overlay {
         make_folder(sys, entry, place)?;
-        let source = place.to_string_lossy();
-        return mount(sys, entry, Mount { source: &source, target, fstype: "", flags: MsFlags::MS_BIND, data: "" });
+        return mount(sys, entry, Mount { source: place, target, fstype: "", flags: MsFlags::MS_BIND, data: "" });
     }
     let (upper, work) = (place.join("upper"), place.join("work"));
     make_folder(sys, entry, &upper)?;
     make_folder(sys, entry, &work)?;
     let (upper, work) = (upper.to_string_lossy(), work.to_string_lossy());
     let data = ["lowerdir=", &entry.path, ",upperdir=", &upper, ",workdir=", &work].concat();
-    mount(sys, entry, Mount { source: "overlay", target, fstype: "overlay", flags: MsFlags::empty(), data: &data })
+    mount(
+        sys,
+        entry,
+        Mount { source: Path::new("overlay"), target, fstype: "overlay", flags: MsFlags::empty(), data: &data },
+    )
 }
 
 fn make_folder(sys: &dyn Sys, entry: &State, folder: &Path) -> Result<(), StateError> {
@@ -111,7 +114,7 @@ fn make_folder(sys: &dyn Sys, entry: &State, folder: &Path) -> Result<(), StateE
 
 fn mount(sys: &dyn Sys, entry: &State, mount: Mount) -> Result<(), StateError> {
     sys.mount(mount).map_err(|source| {
-        let what = [mount.source, " ", mount.data].concat();
+        let what = [&mount.source.to_string_lossy(), " ", mount.data].concat();
         StateError::Mount { path: entry.path.clone(), what, target: mount.target.into(), source }
     })
 }
@@ -159,8 +162,7 @@ fn prepare(servers: &Servers, entry: &State, device: &Path, place: &Path) -> Res
     let fstype = format::ensure(&servers.node.timeline, device, format.as_deref())
         .map_err(|error| volume_error(entry, &error))?;
     servers.load_modules(&[(fstype, "")])?;
-    let source = device.to_string_lossy();
-    mount(&*servers.sys, entry, Mount { source: &source, target: place, fstype, flags: MsFlags::empty(), data: "" })?;
+    mount(&*servers.sys, entry, Mount { source: device, target: place, fstype, flags: MsFlags::empty(), data: "" })?;
     Ok(())
 }
 

@@ -75,12 +75,12 @@ fn cover_root(sys: &dyn Sys) -> Result<(), SwitchError> {
     sys.chroot(Path::new(".")).map_err(SwitchError::Enter)?;
     sys.chdir(Path::new("/")).map_err(SwitchError::Enter)?;
     let flags = MsFlags::MS_REC | MsFlags::MS_SHARED;
-    sys.mount(Mount { source: "", target: Path::new("/"), fstype: "", flags, data: "" }).map_err(SwitchError::Share)
+    sys.mount(Mount { source: Path::new(""), target: Path::new("/"), fstype: "", flags, data: "" })
+        .map_err(SwitchError::Share)
 }
 
 fn move_mount(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), SwitchError> {
-    let source = from.to_string_lossy();
-    sys.mount(Mount { source: &source, target: to, fstype: "", flags: MsFlags::MS_MOVE, data: "" })
+    sys.mount(Mount { source: from, target: to, fstype: "", flags: MsFlags::MS_MOVE, data: "" })
         .map_err(|source| SwitchError::Move { from: from.into(), to: to.into(), source })
 }
 
@@ -144,7 +144,7 @@ fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
         let target = Path::new(path);
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         sys.make_dir(target)
-            .and_then(|()| sys.mount(Mount { source: "tmpfs", target, fstype: "tmpfs", flags, data: &data }))
+            .and_then(|()| sys.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: &data }))
             .map_err(|source| SwitchError::Tmpfs { path: path.clone(), data, source })?;
     }
     Ok(())

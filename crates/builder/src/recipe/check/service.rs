@@ -4,12 +4,18 @@ use super::Check;
 use crate::recipe::file::{ReadyFile, ReadyProbe, ServiceFile, SimpleReady};
 use crate::recipe::node::Node;
 use crate::recipe::problem::Problem;
-use bootwright_contract::{Ready, Service};
+use bootwright_contract::{Limits, Ready, Service};
 
 /// What services may wait for beside other services.
 const TARGETS: [&str; 2] = ["network", "time"];
 /// signal(7), those that end or notify a program.
 const SIGNALS: [&str; 9] = ["TERM", "INT", "QUIT", "HUP", "KILL", "USR1", "USR2", "PWR", "WINCH"];
+
+/// A guarded service is ended after what takes more memory, but before a program that takes half of it all: whoever logs in by a
+/// guarded sshd starts programs that have the same value.
+const GUARDED_OOM_SCORE_ADJ: i32 = -500;
+/// Enough for sshd with its libraries. Only what is in use is kept.
+const GUARDED_MEMORY_MIB: u32 = 16;
 
 impl Check<'_> {
     /// Services that are switched on. What they wait for and is switched off needs no waiting.
@@ -76,7 +82,13 @@ impl Check<'_> {
             stop_cgroups: file.stop_cgroups,
             log_kib: file.log_kib,
             console: file.console,
-            oom_score_adj: file.oom_score_adj,
+            oom_score_adj: file.oom_score_adj.unwrap_or(if file.guarded { GUARDED_OOM_SCORE_ADJ } else { 0 }),
+            limits: Limits {
+                memory_min_mib: if file.guarded { GUARDED_MEMORY_MIB } else { 0 },
+                memory_max_mib: file.memory_max_mib,
+                tasks_max: file.tasks_max,
+                cpu_weight: file.cpu_weight,
+            },
         })
     }
 

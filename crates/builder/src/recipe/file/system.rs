@@ -49,9 +49,21 @@ pub struct ServiceFile {
     /// Copy its output to the console.
     #[serde(default)]
     pub console: bool,
-    #[serde(default)]
+    /// The higher, the sooner it is ended when memory runs out; default 0, of a guarded service -500.
     #[schemars(range(min = -1000, max = 1000))]
-    pub oom_score_adj: i32,
+    pub oom_score_adj: Option<i32>,
+    /// What must go on when memory runs out: not the first that is ended, and what it needs most stays in memory.
+    #[serde(default)]
+    pub guarded: bool,
+    /// Most memory that it may use, MiB; 0: no limit.
+    #[serde(default)]
+    pub memory_max_mib: u32,
+    /// Most processes and threads; 0: no limit. Default: 15 % of what the machine can have.
+    pub tasks_max: Option<u32>,
+    /// Share of the processors beside other busy services.
+    #[serde(default = "cpu_weight")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub cpu_weight: u32,
     /// `allowed`: secrets may be in it, which whoever can fetch the image can read. With `secrets_reason`.
     pub secrets: Option<SecretsWord>,
     /// Why they are there.
@@ -84,6 +96,10 @@ fn stop_timeout_s() -> u32 {
 
 fn log_kib() -> u32 {
     1024
+}
+
+fn cpu_weight() -> u32 {
+    100
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

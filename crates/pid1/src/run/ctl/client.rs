@@ -2,9 +2,11 @@
 
 use super::logs::{self, parse_logs_args};
 use super::{COMMANDS, Reply, Request, host_key};
+use crate::base::words::words;
 use crate::modules::hardware;
 use bootwright_contract::json;
 use bootwright_contract::paths;
+use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -18,17 +20,22 @@ const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Runs a control command; `args` are without the name.
-pub fn run(name: &str, args: &[String]) -> ExitCode {
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let code = match (name, &args[..]) {
-        ("bootwright-ctl", []) => prompt(),
-        // sshd runs a remote command as `<login shell> -c "<command>"`.
-        ("bootwright-ctl", ["-c", line]) => run_line(line).unwrap_or(0),
-        ("bootwright-ctl", words) => run_words(words).unwrap_or(0),
-        // Options such as `-f` of other systems' programs change nothing here: services are always stopped in order.
-        (name, _) => run_words(&[name]).unwrap_or(0),
+pub fn run(name: &str, args: &[OsString]) -> ExitCode {
+    // Options such as `-f` of other systems' programs change nothing here: services are always stopped in order.
+    ExitCode::from(if name == "bootwright-ctl" { run_args(args) } else { run_words(&[name]).unwrap_or(0) })
+}
+
+fn run_args(args: &[OsString]) -> u8 {
+    let words = match words(args) {
+        Ok(words) => words,
+        Err(problem) => return complain(&problem.to_string(), USAGE),
     };
-    ExitCode::from(code)
+    match words[..] {
+        [] => prompt(),
+        // sshd runs a remote command as `<login shell> -c "<command>"`.
+        ["-c", line] => run_line(line).unwrap_or(0),
+        _ => run_words(&words).unwrap_or(0),
+    }
 }
 
 /// Reads commands until `exit` or the end of input; a prompt only where somebody types.
@@ -38,15 +45,15 @@ fn prompt() -> u8 {
         say("bootwright node, `help` lists the commands\n");
     }
     let mut last = 0;
-    let mut line = String::new();
+    let mut line = Vec::new();
     loop {
         if tty {
             say("> ");
         }
         line.clear();
-        match io::stdin().lock().read_line(&mut line) {
+        match io::stdin().lock().read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return last,
-            Ok(_) => match run_line(&line) {
+            Ok(_) => match run_line(&String::from_utf8_lossy(&line)) {
                 Some(code) => last = code,
                 None => return last,
             },

@@ -58,6 +58,7 @@ const COMMANDS: &[Command] = &[
     command("logs", "NAME [-f] [-n N]", "what a service wrote; -f follows it"),
     command("start", "NAME", "start a service that is stopped"),
     command("stop", "NAME", "stop a service; it stays stopped"),
+    command("kill", "NAME", "end at once all that a service started and left; it stays stopped"),
     command("restart", "NAME", "stop a service and start it again"),
     command("reboot", "", "stop everything and reboot"),
     command("poweroff", "", "stop everything and power off"),

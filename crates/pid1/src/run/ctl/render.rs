@@ -66,7 +66,7 @@ pub fn status_table(status: &Status) -> String {
         line("root      ", &root_line(root, status.uptime_s));
     }
     text.push('\n');
-    let mut rows = vec![["SERVICE", "STATE", "PID", "RESTARTS", "UP", "MEMORY", ""].map(String::from)];
+    let mut rows = vec![["SERVICE", "STATE", "PID", "RESTARTS", "UP", "TASKS", "MEMORY", ""].map(String::from)];
     rows.extend(status.services.iter().map(service_row));
     text.push_str(&table(&rows));
     text
@@ -94,7 +94,9 @@ fn root_line(root: &RootStatus, uptime_s: u64) -> String {
     text
 }
 
-fn service_row(service: &ServiceStatus) -> [String; 7] {
+fn service_row(service: &ServiceStatus) -> [String; 8] {
+    let usage = &service.usage;
+    let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes >> 20);
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     [
         service.name.clone(),
@@ -102,9 +104,16 @@ fn service_row(service: &ServiceStatus) -> [String; 7] {
         or_dash(service.pid.map(|pid| pid.to_string())),
         service.restarts.to_string(),
         or_dash(service.uptime_s.map(duration)),
-        or_dash(service.memory.map(|bytes| [&(bytes >> 20).to_string(), " MiB"].concat())),
+        or_dash(of_most(usage.tasks, usage.tasks_max)),
+        or_dash(of_most(mib(usage.memory), mib(usage.memory_max)).map(|text| text + " MiB")),
         service.detail.clone(),
     ]
+}
+
+/// `3/64`; `3` without a limit.
+fn of_most(used: Option<u64>, most: Option<u64>) -> Option<String> {
+    let most = most.map_or(String::new(), |most| ["/", &most.to_string()].concat());
+    used.map(|used| used.to_string() + &most)
 }
 
 /// `timeline` for people: phases and services in the order in which they started.
@@ -181,6 +190,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::service::Usage;
     use bootwright_contract::console::{PhaseRecord, ServiceRecord};
     use bootwright_roots::ConnectionState;
 
@@ -192,7 +202,12 @@ mod tests {
             pid,
             restarts: 2,
             uptime_s: pid.map(|_| 185),
-            memory: pid.map(|_| 45 << 20),
+            usage: Usage {
+                memory: pid.map(|_| 45 << 20),
+                memory_max: pid.map(|_| 64 << 20),
+                tasks: pid.map(|_| 12),
+                tasks_max: None,
+            },
             detail: detail.into(),
         };
         let network = Facts {
@@ -231,13 +246,14 @@ memory    341 of 472 MiB available
 network   eth0 10.0.2.15/24 via 10.0.2.2, mac 52:54:00:12:34:56
 root      nbd://10.0.2.2/worker lost for 11s, lost so far: 2
 
-SERVICE     STATE    PID  RESTARTS  UP     MEMORY
-containerd  ready    80   2         3m05s  45 MiB
-kubelet     backoff  -    2         -      -       exit status 1
+SERVICE     STATE    PID  RESTARTS  UP     TASKS  MEMORY
+containerd  ready    80   2         3m05s  12     45/64 MiB
+kubelet     backoff  -    2         -      -      -          exit status 1
 ";
         assert_eq!(status_table(&status), expected);
         let parsed: serde_json::Value = serde_json::from_str(&json(&status)).expect("JSON");
         assert_eq!(parsed["roots"][0]["state"], "lost");
+        assert_eq!(parsed["services"][0]["memory_max"], 64 << 20);
         assert_eq!(parsed["services"][1]["state"], "backoff");
         assert_eq!(parsed["network"]["ip"], "10.0.2.15");
     }

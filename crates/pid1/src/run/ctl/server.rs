@@ -176,6 +176,7 @@ fn answer(
         }
         "start" => service(&request, "being started", |name| supervisor.start(name, now)),
         "stop" => service(&request, "being stopped", |name| supervisor.command(name, Next::Stay, now)),
+        "kill" => service(&request, "being killed", |name| supervisor.kill(name, now)),
         "restart" => service(&request, "being restarted", |name| supervisor.command(name, Next::Start, now)),
         "reboot" => return down(How::Reboot),
         "poweroff" => return down(How::PowerOff),

@@ -64,6 +64,7 @@ fn what_is_asked_is_answered() {
         ("reboot", None, 0, "reboot: services are being stopped", Some(How::Reboot)),
         ("poweroff", None, 0, "poweroff: ", Some(How::PowerOff)),
         ("restart", Some("x"), 1, "no service `x`: there are none", None),
+        ("kill", Some("x"), 1, "no service `x`: there are none", None),
         ("restart", None, 2, "wants the name of a service", None),
         ("frob", None, 2, "unknown command `frob`", None),
     ] {
@@ -109,7 +110,7 @@ fn every_command_that_help_lists_is_known_to_pid1_or_to_the_client() {
     let (own, sent): (Vec<&str>, Vec<&str>) =
         listed.iter().partition(|name| ["hardware", "logs", "help", "exit"].contains(name));
     assert_eq!(own.len(), 4, "{help}");
-    assert_eq!(sent, ["status", "timeline", "start", "stop", "restart", "reboot", "poweroff", "halt"]);
+    assert_eq!(sent, ["status", "timeline", "start", "stop", "kill", "restart", "reboot", "poweroff", "halt"]);
     for command in sent {
         let asked = request(command, Some("x"));
         let (reply, _) = serve(command, move |path| client::exchange(&path, &asked).expect("an answer"));

@@ -97,7 +97,7 @@ fn unmount_all(sys: &dyn Sys, mounts: &[PathBuf], flags: MntFlags) {
     }
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     // An overlay whose files are still open refuses; it is memory.
-    let _ = sys.mount(Mount { source: "", target: Path::new("/"), fstype: "", flags, data: "" });
+    let _ = sys.mount(Mount { source: Path::new(""), target: Path::new("/"), fstype: "", flags, data: "" });
 }
 
 /// Steps from the network root onto a small tmpfs, so that the root can be unmounted before its server is left. PID1's
@@ -105,7 +105,7 @@ fn unmount_all(sys: &dyn Sys, mounts: &[PathBuf], flags: MntFlags) {
 fn leave_root(sys: &dyn Sys) -> Result<(), nix::errno::Errno> {
     let island = Path::new(ISLAND);
     let mount = |source: &str, target: &Path, fstype: &str, flags, data: &str| {
-        sys.mount(Mount { source, target, fstype, flags, data })
+        sys.mount(Mount { source: Path::new(source), target, fstype, flags, data })
     };
     // A shared mount can neither be pivoted from nor moved.
     mount("", Path::new("/"), "", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "")?;

@@ -1,9 +1,102 @@
-//! cgroup2 folders (Documentation/admin-guide/cgroup-v2.rst): who is in them, and how they are emptied.
+//! cgroup2 folders (Documentation/admin-guide/cgroup-v2.rst): what a group may take, who is in it, and how it is emptied.
 
+use crate::base::cgroup::enable;
+use bootwright_base::sys::Real;
+use bootwright_contract::{Limits, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::Serialize;
 use std::fs;
 use std::path::Path;
+
+/// What limits are made of. `memory` and `pids` count for `status` too; `cpu` alone gives busy groups equal shares.
+const CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
+/// So much of the tasks that the machine can have is one group's, unless its limits say otherwise: as `DefaultTasksMax=` of
+/// systemd-system.conf(5).
+const TASKS_PERCENT: u64 = 15;
+
+/// Makes the groups of all services below `groups` and sets their limits; gives what did not work, in words.
+pub fn prepare(groups: &Path, services: &[Service]) -> Vec<String> {
+    if let Err(error) = fs::create_dir_all(groups) {
+        return vec![["services have no cgroups: ", &error.to_string()].concat()];
+    }
+    let mut problems = enable(&Real, groups, CONTROLLERS);
+    // The kernel keeps no more for a group than for the group above it.
+    let memory_min_mib = services.iter().map(|service| service.limits.memory_min_mib).sum();
+    let all = Limits { memory_min_mib, memory_max_mib: 0, tasks_max: Some(0), cpu_weight: 100 };
+    problems.extend(limit(groups, &all));
+    for service in services {
+        let group = groups.join(&service.name);
+        // Where it cannot be made, the service's start says so.
+        if fs::create_dir_all(&group).is_ok() {
+            problems.extend(limit(&group, &service.limits));
+        }
+    }
+    problems
+}
+
+/// Sets all limits of a group; gives those that were asked for and could not be set, in words.
+pub fn limit(group: &Path, limits: &Limits) -> Option<String> {
+    let or_max = |value: Option<u64>| value.map_or("max".into(), |value| value.to_string());
+    let memory_max = Some(bytes(limits.memory_max_mib)).filter(|bytes| *bytes > 0);
+    let tasks_max = match limits.tasks_max {
+        None => share_of_tasks(),
+        Some(count) => Some(u64::from(count)).filter(|count| *count > 0),
+    };
+    // With what the kernel has by itself: a kernel without the controller is none the worse for that.
+    let files = [
+        ("memory.min", bytes(limits.memory_min_mib).to_string(), "0"),
+        ("memory.max", or_max(memory_max), "max"),
+        ("pids.max", or_max(tasks_max), "max"),
+        ("cpu.weight", limits.cpu_weight.to_string(), "100"),
+    ];
+    let refused = |(file, value, default): &(&'static str, String, &str)| {
+        let error = fs::write(group.join(file), value).err().filter(|_| value != default)?;
+        Some([" ", *file, " ", value, ": ", &error.to_string()].concat())
+    };
+    let refused: Vec<String> = files.iter().filter_map(refused).collect();
+    if refused.is_empty() {
+        return None;
+    }
+    Some(["cgroup `", &group.to_string_lossy(), "` without", &refused.join(",")].concat())
+}
+
+fn bytes(mib: u32) -> u64 {
+    u64::from(mib) << 20
+}
+
+/// [`TASKS_PERCENT`] of what the kernel's memory and its process numbers allow; `None` where it does not say.
+fn share_of_tasks() -> Option<u64> {
+    let most = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"].map(|file| number(Path::new(file)));
+    most.into_iter().flatten().min().map(|most| most * TASKS_PERCENT / 100)
+}
+
+/// What a group uses, and of how much. `None` where the kernel does not count it, or sets no limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Usage {
+    /// Bytes, caches included.
+    pub memory: Option<u64>,
+    pub memory_max: Option<u64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
+    pub tasks_max: Option<u64>,
+}
+
+/// Reads what the group and those below it use.
+pub fn usage(group: &Path) -> Usage {
+    let read = |file: &str| number(&group.join(file));
+    Usage {
+        memory: read("memory.current"),
+        memory_max: read("memory.max"),
+        tasks: read("pids.current"),
+        tasks_max: read("pids.max"),
+    }
+}
+
+/// The number in a file; a file that says `max` has none.
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
 
 /// Processes in the group and below it.
 pub fn processes(group: &Path) -> Vec<i32> {
@@ -34,13 +127,59 @@ pub fn kill_all(group: &Path) {
     }
 }
 
-/// Makes the group, and lets the kernel count memory for each group in it.
-pub fn account_memory(group: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(group)?;
-    fs::write(group.join("cgroup.subtree_control"), "+memory")
-}
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Folder, service};
+    use super::*;
 
-/// Memory in use by the group in bytes, when that is accounted.
-pub fn memory(group: &Path) -> Option<u64> {
-    fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()
+    /// A folder that is no cgroup: what is written can be read, and nothing is limited. The machine test `limits` has real ones.
+    fn written(group: &Path) -> [String; 4] {
+        ["memory.min", "memory.max", "pids.max", "cpu.weight"]
+            .map(|file| fs::read_to_string(group.join(file)).expect("it was written"))
+    }
+
+    #[test]
+    fn every_group_gets_its_limits_and_the_one_above_all_that_is_kept() {
+        let folder = Folder::new("limits");
+        let groups = folder.0.join("services");
+        let (mut plain, mut small, mut guarded) = (service("plain", &[]), service("small", &[]), service("sshd", &[]));
+        plain.limits.tasks_max = None;
+        small.limits = Limits { memory_min_mib: 0, memory_max_mib: 3, tasks_max: Some(7), cpu_weight: 25 };
+        guarded.limits = Limits { memory_min_mib: 16, memory_max_mib: 0, tasks_max: Some(0), cpu_weight: 100 };
+        let mut second = guarded.clone();
+        second.name = "second".into();
+        assert_eq!(prepare(&groups, &[plain, small, guarded, second]), [""; 0]);
+        let share = share_of_tasks().expect("Linux tells").to_string();
+        assert_eq!(written(&groups), ["33554432", "max", "max", "100"]);
+        assert_eq!(written(&groups.join("plain")), ["0", "max", &share, "100"]);
+        assert_eq!(written(&groups.join("small")), ["0", "3145728", "7", "25"]);
+        assert_eq!(written(&groups.join("sshd")), ["16777216", "max", "max", "100"]);
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_told_if_it_was_asked_for() {
+        let folder = Folder::new("refused");
+        for file in ["memory.min", "memory.max", "pids.max", "cpu.weight"] {
+            fs::create_dir(folder.0.join(file)).expect("a folder where a file belongs");
+        }
+        let mut limits = Limits { memory_min_mib: 0, memory_max_mib: 0, tasks_max: Some(0), cpu_weight: 100 };
+        assert_eq!(limit(&folder.0, &limits), None, "the kernel does all that by itself");
+        limits.memory_max_mib = 1;
+        limits.tasks_max = Some(5);
+        let told = limit(&folder.0, &limits).expect("neither could be written");
+        assert!(told.contains("` without memory.max 1048576: ") && told.contains(", pids.max 5: "), "{told}");
+        assert!(!told.contains("cpu.weight") && !told.contains("memory.min"), "{told}");
+    }
+
+    #[test]
+    fn usage_is_read_with_and_without_limits() {
+        let folder = Folder::new("usage");
+        for (file, text) in [("memory.current", "4096\n"), ("memory.max", "max\n"), ("pids.current", "3\n")] {
+            fs::write(folder.0.join(file), text).expect("writable");
+        }
+        let expected = Usage { memory: Some(4096), tasks: Some(3), ..Usage::default() };
+        assert_eq!(usage(&folder.0), expected);
+        fs::write(folder.0.join("pids.max"), "9\n").expect("writable");
+        assert_eq!(usage(&folder.0).tasks_max, Some(9));
+    }
 }

@@ -14,6 +14,8 @@ mod supervisor;
 #[cfg(test)]
 pub mod tests;
 
+#[cfg(test)]
+pub use cgroup::Usage;
 pub use log::{log_path, tail};
 pub use process::substitute;
 pub use status::{Next, ServiceStatus};

@@ -123,9 +123,9 @@ pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Re
     Ok(Running { launch: launch_named(&program)?, since: now, program: ProgramState::Awaited, output: Some(output) })
 }
 
-/// Begins to start a probe's command.
-pub fn start_probe(argv: &[String]) -> Result<Launch, StartError> {
-    launch_named(&Program { argv, env: default_env(), ..Program::default() })
+/// Begins to start a probe's command, which the service's limits count for too.
+pub fn start_probe(argv: &[String], cgroup: Option<&Path>) -> Result<Launch, StartError> {
+    launch_named(&Program { argv, env: default_env(), cgroup, ..Program::default() })
 }
 
 fn launch_named(program: &Program) -> Result<Launch, StartError> {

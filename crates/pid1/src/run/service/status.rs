@@ -1,6 +1,7 @@
 //! The states of a service, and how they are told to people and programs.
 
 use super::Millis;
+use super::cgroup::Usage;
 use serde::Serialize;
 
 /// Where a service is in its life.
@@ -72,8 +73,9 @@ pub struct ServiceStatus {
     pub restarts: u32,
     /// Seconds since this process was started.
     pub uptime_s: Option<u64>,
-    /// Bytes that its cgroup uses.
-    pub memory: Option<u64>,
+    /// What its cgroup uses, and of how much.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// What it waits for, or how its last run ended.
     pub detail: String,
 }

@@ -1,13 +1,14 @@
 //! Stopping: the stop signal, time to end, SIGKILL; and in what order when the machine goes down.
 //!
 //! By hand only the service's own process is stopped: what it left behind (pods under kubelet, shims under containerd)
-//! goes on, so that a service can be restarted. When the machine goes down that is ended too.
+//! goes on, so that a service can be restarted. `status` tells how many processes are left, and `kill` ends them. When the
+//! machine goes down they are ended too.
 
 use super::Millis;
-use super::cgroup;
+use super::cgroup::{self, Usage};
 use super::process::{ProgramState, parse_signal};
 use super::status::{Next, State};
-use super::supervisor::Supervisor;
+use super::supervisor::{CommandError, Managed, Supervisor};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 
@@ -37,6 +38,49 @@ impl Supervisor {
         running.child().signal(signal);
         let kill_at = now + u64::from(service.config.stop_timeout_s) * 1000;
         service.state = State::Stopping { kill_at, next };
+    }
+
+    /// `kill NAME`: ends all its processes at once, those that it left behind too; it stays stopped.
+    pub fn kill(&mut self, name: &str, now: Millis) -> Result<(), CommandError> {
+        if self.going_down {
+            return Err(CommandError::GoingDown);
+        }
+        let at = self.find(name)?;
+        let group = self.paths.service_cgroup(name);
+        let service = &mut self.services[at];
+        let is_left = group.as_deref().is_some_and(|group| !cgroup::processes(group).is_empty());
+        let may_start = matches!(service.state, State::Waiting | State::Backoff { .. });
+        if service.running.is_none() && !is_left && !may_start {
+            return Err(CommandError::Already { name: name.into(), state: service.state.word() });
+        }
+        if let Some(group) = group {
+            cgroup::kill_all(&group);
+        }
+        if let Some(running) = &service.running {
+            running.child().signal(Signal::SIGKILL);
+            service.state = State::Stopping { kill_at: now + KILLED_MS, next: Next::Stay };
+        } else if may_start {
+            service.state = State::Stopped;
+        }
+        Ok(())
+    }
+
+    pub(super) fn usage(&self, service: &Managed) -> Usage {
+        self.paths.service_cgroup(&service.config.name).map(|group| cgroup::usage(&group)).unwrap_or_default()
+    }
+
+    /// What there is to say of it, and what a service that has ended left behind.
+    pub(super) fn detail(&self, service: &Managed, now: Millis) -> String {
+        let group = self.paths.service_cgroup(&service.config.name).filter(|_| service.running.is_none());
+        let left = group.map_or(0, |group| cgroup::processes(&group).len());
+        let mut detail = service.detail(now);
+        if left > 0 {
+            let name = &service.config.name[..];
+            let gap = if detail.is_empty() { "" } else { ", " };
+            let (count, word) = (left.to_string(), if left == 1 { "process" } else { "processes" });
+            detail.push_str(&[gap, &count, " ", word, " left: `bootwright-ctl kill ", name, "`"].concat());
+        }
+        detail
     }
 
     /// The stop signal did not help.

@@ -85,8 +85,9 @@ impl Supervisor {
     ) -> Result<Supervisor, OrderError> {
         check_order(services)?;
         if let Some(groups) = &paths.cgroups {
-            // For `status` only: without it nothing is missing but the memory's column.
-            let _ = cgroup::account_memory(&groups.join("services"));
+            for problem in cgroup::prepare(&groups.join("services"), services) {
+                timeline.note(&problem);
+            }
         }
         let logs = Logs::start(&paths.logs, services, timeline.clone());
         Ok(Supervisor { services: managed(services), logs, ..Supervisor::without_services(paths, timeline, waker) })
@@ -275,6 +276,7 @@ impl Supervisor {
     }
 
     fn run_probe_command(&mut self, at: usize, now: Millis) {
+        let group = self.paths.service_cgroup(&self.services[at].config.name);
         let service = &mut self.services[at];
         let Ready::Exec { argv } = &service.config.ready else { return };
         if !service.runs() {
@@ -282,7 +284,7 @@ impl Supervisor {
         }
         match &mut service.probe_command {
             ProbeCommand::Next(when) if *when <= now => {
-                service.probe_command = match process::start_probe(argv) {
+                service.probe_command = match process::start_probe(argv, group.as_deref()) {
                     Ok(launch) => ProbeCommand::Runs { launch, until: now + PROBE_TIMEOUT_MS },
                     Err(error) => {
                         service.detail = error.to_string();
@@ -402,13 +404,13 @@ impl Supervisor {
     /// All services for people and programs.
     pub fn status(&self, now: Millis) -> Vec<ServiceStatus> {
         let of = |service: &Managed| ServiceStatus {
+            usage: self.usage(service),
             name: service.config.name.clone(),
             state: service.state.word(),
             pid: service.running.as_ref().map(|running| running.child().pid()),
             restarts: service.restarts,
             uptime_s: service.running.as_ref().map(|running| now.saturating_sub(running.since) / 1000),
-            memory: self.paths.service_cgroup(&service.config.name).and_then(|group| cgroup::memory(&group)),
-            detail: service.detail(now),
+            detail: self.detail(service, now),
         };
         self.services.iter().map(of).collect()
     }
@@ -485,7 +487,7 @@ impl Managed {
     }
 
     /// [`Managed::detail`], or that the program is still being read, once that takes its time.
-    fn detail(&self, now: Millis) -> String {
+    pub(super) fn detail(&self, now: Millis) -> String {
         let awaited = self.running.as_ref().filter(|running| running.program == ProgramState::Awaited);
         match awaited.map(|running| now.saturating_sub(running.since) / 1000) {
             Some(seconds @ 1..) => ["its program is being read since ", &seconds.to_string(), " s"].concat(),

@@ -6,7 +6,7 @@ use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
 use bootwright_base::spawn::closed::Closed;
 use bootwright_base::wake;
-use bootwright_contract::{Ready, Restart, Service};
+use bootwright_contract::{Limits, Ready, Restart, Service};
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::PathBuf;
@@ -48,6 +48,7 @@ pub fn service(name: &str, exec: &[&str]) -> Service {
         log_kib: 64,
         console: false,
         oom_score_adj: 0,
+        limits: Limits { memory_min_mib: 0, memory_max_mib: 0, tasks_max: None, cpu_weight: 100 },
     }
 }
 

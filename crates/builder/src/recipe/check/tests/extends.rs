@@ -2,7 +2,7 @@
 
 use crate::recipe::problem::RecipeErrors;
 use crate::recipe::{CheckedRecipe, Expectation, InlineBody, SourceSpec, VarValue, load_recipe};
-use bootwright_contract::Ready;
+use bootwright_contract::{Limits, Ready};
 use std::path::Path;
 
 fn load(files: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<CheckedRecipe, String> {
@@ -105,6 +105,27 @@ expect = ["ssh-answers"]
     assert_eq!(r.smoke.expect, [Expectation::PhasesDone, Expectation::SshAnswers]);
     assert_eq!(r.files_read.len(), 2);
     assert!(r.lock_path.ends_with("recipes/child.lock"));
+}
+
+#[test]
+fn limits_of_a_service_are_its_own_or_those_that_it_extends() {
+    let limited = "exec = [\"/s\", \"one\"]\nguarded = true\nmemory_max_mib = 64\ntasks_max = 9\ncpu_weight = 7";
+    let base = BASE.replace("exec = [\"/s\", \"one\"]", limited);
+    let limits = |base: &str, child: &str| {
+        let child = format!("extends = \"base\"\n[[service]]\nname = \"s\"\n{child}\n");
+        let service = load(&[("c.toml", &child), ("base.toml", base), ("tree/x", "")], &[]).unwrap().services.remove(0);
+        (service.oom_score_adj, service.limits)
+    };
+    let of = |memory_min_mib, memory_max_mib, tasks_max, cpu_weight| Limits {
+        memory_min_mib,
+        memory_max_mib,
+        tasks_max,
+        cpu_weight,
+    };
+    assert_eq!(limits(BASE, ""), (0, of(0, 0, None, 100)), "the default");
+    assert_eq!(limits(&base, ""), (-500, of(16, 64, Some(9), 7)));
+    assert_eq!(limits(&base, "guarded = false\ntasks_max = 0"), (0, of(0, 64, Some(0), 7)));
+    assert_eq!(limits(&base, "oom_score_adj = 3\nmemory_max_mib = 0"), (3, of(16, 0, Some(9), 7)));
 }
 
 #[test]

@@ -88,6 +88,8 @@ fn each_problem_is_found_where_it_is() {
         ("{ http = \"http://127.0.0.1:${port}/\" }", "{}", "57: `ready` of service `web` has none of"),
         ("ready = \"exited\"", "ready = \"done\"", "62: `done` is no value of this key"),
         ("ready = \"exited\"", "stop_cgroups = [\"../x\"]", "62: bad path `../x`"),
+        ("ready = \"exited\"", "cpu_weight = 0", "62: 0 is out of range: expected 1 to 10000"),
+        ("ready = \"exited\"", "tasks_max = -1", "62: -1 is out of range: expected 0 to 4294967295"),
         ("ready = \"exited\"", "stop_signal = \"SIGTERM\"", "62: `SIGTERM` is no value of this key"),
         ("192.0.2.7/24", "192.0.2.7", "66: `192.0.2.7` is not an address with its prefix length"),
         ("mode = \"static\"", "mode = \"dhcp\"", "66: `addresses` is not used"),

@@ -1,0 +1,17 @@
+//! Arguments that must be text. What the kernel hands over may be any bytes.
+
+use std::ffi::{OsStr, OsString};
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("argument `{}` is not UTF-8", .0.display())]
+pub struct NotText(OsString);
+
+/// The argument as text.
+pub fn word(arg: &OsStr) -> Result<&str, NotText> {
+    arg.to_str().ok_or_else(|| NotText(arg.into()))
+}
+
+/// All arguments as text.
+pub fn words(args: &[OsString]) -> Result<Vec<&str>, NotText> {
+    args.iter().map(|arg| word(arg)).collect()
+}
