@@ -1,7 +1,10 @@
-//! Builds PID1 (`crates/pid1`, static musl) in its two shapes and embeds them, so that one binary makes images.
+//! Builds PID1 (`crates/pid1`, static musl) in its two shapes and embeds them, each with its names and lines in a file of its
+//! own, so that one binary makes images and explains what their consoles show.
 //!
 //! Without the musl target the tool still builds, and says at run time what is missing: `doctor` must work everywhere.
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,13 +27,13 @@ fn main() {
     // The whole of it, and one without network roots for images that have none.
     for (name, features) in [("pid1", &[][..]), ("pid1-ram", &["--no-default-features"])] {
         let embedded = out.join(name);
-        match build_pid1(&out, features) {
-            Ok(built) => {
-                std::fs::copy(&built, &embedded).expect("OUT_DIR is writable");
-            }
-            Err(reason) => {
-                println!("cargo::warning=PID1 was not built, images cannot be made with this binary: {reason}");
-                std::fs::write(&embedded, b"").expect("OUT_DIR is writable");
+        let debug = out.join(format!("{name}.debug"));
+        let split =
+            build_pid1(&out, features).and_then(|built| split(&built, &embedded, &debug).map_err(|e| e.to_string()));
+        if let Err(reason) = split {
+            println!("cargo::warning=PID1 was not built, images cannot be made with this binary: {reason}");
+            for file in [&embedded, &debug] {
+                std::fs::write(file, b"").expect("OUT_DIR is writable");
             }
         }
     }
@@ -65,4 +68,26 @@ fn build_pid1(out: &Path, features: &[&str]) -> Result<PathBuf, String> {
         ));
     }
     Ok(target_dir.join(TARGET).join("init").join("init"))
+}
+
+/// What goes into images, and what names its addresses. Both carry the same build id.
+fn split(built: &Path, stripped: &Path, debug: &Path) -> Result<(), Box<dyn Error>> {
+    objcopy(&["--strip-all"], built, stripped)?;
+    objcopy(&["--only-keep-debug", "--compress-debug-sections=zlib"], built, debug)
+}
+
+/// The objcopy of the pinned toolchain, which needs that toolchain's libraries.
+fn objcopy(arguments: &[&str], from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    let rustc =
+        Command::new(std::env::var_os("RUSTC").ok_or("cargo sets RUSTC")?).args(["--print", "sysroot"]).output()?;
+    let sysroot = PathBuf::from(String::from_utf8(rustc.stdout)?.trim());
+    let host = std::env::var("HOST")?;
+    let program = sysroot.join("lib/rustlib").join(host).join("bin/rust-objcopy");
+    let status = Command::new(&program)
+        .env("LD_LIBRARY_PATH", sysroot.join("lib"))
+        .args(arguments)
+        .args([from, to].map(OsString::from))
+        .status()
+        .map_err(|e| format!("cannot run `{}`: {e}", program.display()))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", program.display()).into()) }
 }

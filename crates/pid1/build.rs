@@ -11,5 +11,9 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{folder}/no-unwind-tables.ld");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        // No page is kept free between the headers and the code: 4 kB of the file.
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,noseparate-code");
+        // Tells which binary an address on a console belongs to.
+        println!("cargo::rustc-link-arg-bins=-Wl,--build-id=sha1");
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: thin commands that parse, call the library and render.
 
+pub mod addr2line;
 pub mod boot;
 pub mod build;
 pub mod check;
@@ -117,6 +118,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Tell which recipe line or dependency put a file into an image
     Explain(explain::ExplainArgs),
+    /// Name the line of PID1 that an address on a console stands for
+    Addr2line(addr2line::Addr2lineArgs),
     /// Make a key pair that signs root images
     Keygen(keygen::KeygenArgs),
     /// Print the JSON schema of recipes
@@ -185,6 +188,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args, global.ui()),
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Addr2line(args) => addr2line::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Schema { nodes } => schema::schema(*nodes),
         Command::Completions { shell } => {

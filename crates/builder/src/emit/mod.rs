@@ -42,6 +42,8 @@ pub struct Image<'a> {
     pub root: Option<&'a NetworkRoot>,
     /// Content id, hex.
     pub image_id: &'a str,
+    /// Names and lines of its PID1, an ELF file.
+    pub pid1_debug: Option<&'a [u8]>,
     pub sources: &'a [SourceRecord],
     /// That the recipe allows in it.
     pub secrets: &'a [Allowance],
@@ -82,6 +84,8 @@ const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
 const SCRIPT: &str = "boot.ipxe";
 const SBOM: &str = "sbom.spdx.json";
+/// Names and lines of PID1: boots nothing, tells what an address on a console was.
+pub(crate) const PID1_DEBUG: &str = "init.debug";
 const SUMS: &str = "SHA256SUMS";
 
 /// Writes `<out>/<recipe>/` beside the old one, and puts it in its place when it is whole and within its budget; `smoke/`
@@ -117,6 +121,7 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
         (MANIFEST.to_string(), manifest.to_json()),
         (SBOM.to_string(), sbom::document(image, &files)),
     ];
+    documents.extend(image.pid1_debug.map(|debug| (PID1_DEBUG.to_string(), debug.to_vec())));
     documents.extend(sign::signed_manifest(image));
     let servers = servers::server_files(image);
     if !servers.is_empty() {

@@ -167,6 +167,7 @@ impl Lab {
             segments: &self.segments,
             root: None,
             image_id: "0123abcd",
+            pid1_debug: Some(b"names and lines"),
             sources: &self.sources,
             secrets: &[],
             time: 1_795_253_431,
@@ -201,6 +202,7 @@ fn the_folder_is_whole_and_its_sums_hold() {
     let expected = [
         "SHA256SUMS",
         "boot.ipxe",
+        "init.debug",
         "initrd.img",
         "manifest.json",
         "sbom.spdx.json",

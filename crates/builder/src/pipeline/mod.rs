@@ -127,7 +127,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         secrets: found.secrets,
     };
     let keys = Keys::load(&recipe, request)?;
-    let inputs = keys.with(&fresh::inputs(&recipe, &pid1)?);
+    let inputs = keys.with(&fresh::inputs(&recipe, &pid1.body)?);
     if let Some(lock) = load_lock(&recipe.lock_path)?
         && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
     {
@@ -135,7 +135,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     }
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
     let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
-    let build = tree_of(&recipe, &pools, &pid1, options)?;
+    let build = tree_of(&recipe, &pools, &pid1.body, options)?;
     say_left_out(&build, options);
     let secrets = check_tree(&recipe, &build.tree, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
@@ -148,6 +148,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         segments: &packing.segments,
         root: packing.root.as_ref(),
         image_id: &packing.image_id,
+        pid1_debug: pid1.debug,
         sources: &sources,
         secrets: &secrets,
         time: renewed.lock.time,

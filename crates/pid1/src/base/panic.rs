@@ -1,13 +1,14 @@
 //! A bug in PID1: says so and restarts the machine. Ending would only make the kernel panic, which may hang.
 //!
 //! PID1 is built so that a panic is an instruction which the processor refuses (`pid1.toml`): a panic and a wild pointer
-//! both come here as a signal. The thread that it hits may hold any lock, so the handler only makes system calls.
+//! both come here as a signal, whose handler tells the address and the build, for `bootwright addr2line`. The thread that it
+//! hits may hold any lock, so the handler only makes system calls, on memory that is there already.
 
 use bootwright_base::sys::uptime;
 use bootwright_contract::console::PREFIX;
 use nix::libc;
 use std::ffi::{CStr, c_int, c_void};
-use std::fmt::{self, Write};
+use std::fmt::{self, Arguments, Write};
 
 /// What a bug ends in, and the signals' names.
 const SIGNALS: [(c_int, &str); 4] =
@@ -34,19 +35,21 @@ pub fn watch() {
     }
 }
 
-extern "C" fn handle(signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: system calls only, on valid strings; the kernel gives a valid context.
+extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
+    // SAFETY: system calls only, on valid strings; the kernel gives valid information and a valid context.
     unsafe {
         if libc::getpid() != 1 {
             // A child on its way to exec: what it did, it does again, and ends.
             libc::signal(signal, libc::SIG_DFL);
             return;
         }
-        let at = (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
-        let message = Message::new(uptime().as_millis() as u64, signal, at.wrapping_sub(program_start()));
-        for device in [c"/dev/console", c"/dev/kmsg"] {
-            write_to(device, &message.bytes[..message.length]);
+        if let Some(sender) = sender(&*info) {
+            say(format_args!("{name} from process {sender} is ignored: nothing is wrong with PID1"));
+            return;
         }
+        let at = (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
+        say(format_args!("fatal panic: bug in PID1: {name} at {:#x}, {BuildId}", at.wrapping_sub(program_start())));
         // Both in a child: a disk whose server is gone may hold them for ever.
         in_child(|| libc::sync());
         libc::sleep(PAUSE_S);
@@ -58,6 +61,26 @@ extern "C" fn handle(signal: c_int, _info: *mut libc::siginfo_t, context: *mut c
             // Resets at once (sysrq.rst).
             write_to(c"/proc/sysrq-trigger", b"b");
         }
+    }
+}
+
+/// The other process that sent the signal, as `kill -SEGV 1` does: the kernel's own signals have a positive `si_code`
+/// (sigaction(2)), and abort(3) is PID1 itself.
+fn sender(info: &libc::siginfo_t) -> Option<libc::pid_t> {
+    if info.si_code > 0 {
+        return None;
+    }
+    // SAFETY: a signal with such a code carries the sender's pid; it is 0 for one from outside our pid namespace.
+    let pid = unsafe { info.si_pid() };
+    (pid != 1).then_some(pid)
+}
+
+/// Writes a console line to the console and to the kernel's log.
+fn say(event: Arguments<'_>) {
+    let message = Message::new(uptime().as_millis() as u64, event);
+    for device in [c"/dev/console", c"/dev/kmsg"] {
+        // SAFETY: a path that ends in NUL.
+        unsafe { write_to(device, message.line()) };
     }
 }
 
@@ -74,7 +97,10 @@ fn program_start() -> usize {
 unsafe fn write_to(path: &CStr, text: &[u8]) {
     // SAFETY: the path ends in NUL, and the text is as long as it says.
     unsafe {
-        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK);
+        let file = libc::open(
+            path.as_ptr(),
+            libc::O_WRONLY | libc::O_APPEND | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK,
+        );
         libc::write(file, text.as_ptr().cast(), text.len());
     }
 }
@@ -93,30 +119,93 @@ unsafe fn in_child(work: impl Fn()) {
     }
 }
 
-/// A console line in memory that is there already.
+/// Prints as `build 0123456789abcdef...`: the note that the linker made of all that it linked (ld(1), `--build-id`).
+struct BuildId;
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(id) = build_id() else { return f.write_str("of a build without an id") };
+        f.write_str("build ")?;
+        id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The description of the ELF note `NT_GNU_BUILD_ID` of the program that runs (elf(5)).
+fn build_id() -> Option<&'static [u8]> {
+    let start = program_start() as *const u8;
+    // SAFETY: the linker puts the ELF header and the program headers, which it counts, at the start of what is loaded.
+    let headers = unsafe {
+        let header = &*start.cast::<libc::Elf64_Ehdr>();
+        std::slice::from_raw_parts(
+            start.add(header.e_phoff as usize).cast::<libc::Elf64_Phdr>(),
+            usize::from(header.e_phnum),
+        )
+    };
+    headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|header| {
+        // SAFETY: a note segment is loaded whole, at its address from where the program starts.
+        let notes = unsafe {
+            std::slice::from_raw_parts(start.add(header.p_vaddr as usize - file_base(headers)), header.p_memsz as usize)
+        };
+        gnu_build_id(notes)
+    })
+}
+
+/// Address that the first loaded segment was linked for.
+fn file_base(headers: &[libc::Elf64_Phdr]) -> usize {
+    headers.iter().find(|header| header.p_type == libc::PT_LOAD).map_or(0, |header| header.p_vaddr as usize)
+}
+
+/// Finds the note among others: name size, description size and type, then both, each padded to 4 bytes (elf(5)).
+fn gnu_build_id(mut notes: &[u8]) -> Option<&[u8]> {
+    const NT_GNU_BUILD_ID: u32 = 3;
+    loop {
+        let (head, rest) = notes.split_first_chunk::<12>()?;
+        let (name_size, rest_of_head) = head.split_first_chunk::<4>()?;
+        let (size, kind) = rest_of_head.split_first_chunk::<4>()?;
+        let padded = |size: u32| (size as usize).next_multiple_of(4);
+        let (name_size, size) = (u32::from_le_bytes(*name_size), u32::from_le_bytes(*size));
+        let (name, rest) = rest.split_at_checked(padded(name_size))?;
+        if name == b"GNU\0" && kind == NT_GNU_BUILD_ID.to_le_bytes() {
+            return rest.get(..size as usize);
+        }
+        notes = rest.get(padded(size)..)?;
+    }
+}
+
+/// A console line in memory that is there already; what does not fit is cut off.
 struct Message {
-    bytes: [u8; 128],
+    bytes: [u8; 512],
     length: usize,
 }
 
 impl Message {
-    /// The text of `Event::Fatal`, without allocating.
-    fn new(uptime_ms: u64, signal: c_int, at: usize) -> Message {
-        let mut message = Message { bytes: [0; 128], length: 0 };
-        let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
+    /// The text of a [`Line`](bootwright_contract::console::Line), without allocating.
+    fn new(uptime_ms: u64, event: Arguments<'_>) -> Message {
+        let mut message = Message { bytes: [0; 512], length: 0 };
         let (seconds, millis) = (uptime_ms / 1000, uptime_ms % 1000);
-        // It fits: 20 digits of seconds, 16 of the address.
-        let _ = writeln!(message, "{PREFIX}{seconds}.{millis:03} fatal panic: bug in PID1: {name} at {at:#x}");
+        // Writing never fails: it cuts off.
+        let _ = write!(message, "{PREFIX}{seconds}.{millis:03} {event}");
+        if let Some(end) = message.bytes.get_mut(message.length) {
+            *end = b'\n';
+        }
         message
+    }
+
+    fn line(&self) -> &[u8] {
+        self.bytes.get(..=self.length).unwrap_or(&self.bytes)
     }
 }
 
 impl Write for Message {
+    /// Keeps one byte for the end of the line. A reason of several lines becomes one.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length = end;
+        for byte in text.bytes() {
+            let room = self.bytes.len() - 1;
+            if let Some(place) = self.bytes.get_mut(..room).and_then(|bytes| bytes.get_mut(self.length)) {
+                *place = if byte < b' ' { b' ' } else { byte };
+                self.length += 1;
+            }
+        }
         Ok(())
     }
 }
@@ -133,16 +222,38 @@ mod tests {
 
     #[test]
     fn the_message_is_a_line_of_the_console() {
-        for (millis, signal, at, uptime_s, end) in [
-            (1_042, libc::SIGILL, 0x3f21, 1.042, "SIGILL at 0x3f21"),
-            (u64::MAX, libc::SIGABRT, usize::MAX, 18446744073709551.615, "SIGABRT at 0xffffffffffffffff"),
-        ] {
-            let message = Message::new(millis, signal, at);
-            let text = std::str::from_utf8(&message.bytes[..message.length]).expect("ASCII");
-            let event = Event::Fatal { phase: "panic".into(), reason: ["bug in PID1: ", end].concat() };
+        for (millis, uptime_s) in [(1_042, 1.042), (u64::MAX, 18446744073709551.615)] {
+            let message = Message::new(millis, format_args!("fatal panic: a\nb {}", "x".repeat(3)));
+            let text = std::str::from_utf8(message.line()).expect("ASCII");
+            let event = Event::Fatal { phase: "panic".into(), reason: "a b xxx".into() };
             assert_eq!(parse_line(text), Some(Line { uptime_s, event }), "{text}");
             assert!(text.ends_with('\n'));
         }
+        let long = Message::new(1, format_args!("note {}", "y".repeat(1000)));
+        assert_eq!((long.line().len(), long.line().last()), (512, Some(&b'\n')));
+    }
+
+    #[test]
+    fn the_build_id_is_found_among_other_notes() {
+        let note = |name: &[u8], kind: u32, description: &[u8]| {
+            let mut note = Vec::new();
+            for number in [name.len() as u32, description.len() as u32, kind] {
+                note.extend(number.to_le_bytes());
+            }
+            for part in [name, description] {
+                note.extend(part);
+                note.resize(note.len().next_multiple_of(4), 0);
+            }
+            note
+        };
+        let other = note(b"GNU\0", 1, &[9; 6]);
+        let id = note(b"GNU\0", 3, &[1, 2, 3, 4, 5]);
+        assert_eq!(gnu_build_id(&[other.clone(), id.clone()].concat()), Some(&[1, 2, 3, 4, 5][..]));
+        assert_eq!(gnu_build_id(&other), None);
+        assert_eq!(gnu_build_id(&id[..id.len() - 8]), None, "cut off");
+        assert_eq!(gnu_build_id(&note(b"GNU\0", u32::MAX, &[])), None);
+        let huge = [&u32::MAX.to_le_bytes()[..], &[0; 8]].concat();
+        assert_eq!(gnu_build_id(&huge), None);
     }
 
     /// Runs `bug` as process 1 of a namespace whose console is `console`; gives how it ended.
@@ -171,6 +282,16 @@ mod tests {
         }
     }
 
+    /// What the console of a machine says whose process 1 does `bug`, and how that ended; none where no test can make one.
+    fn console_of(bug: fn()) -> Option<(Vec<Event>, WaitStatus)> {
+        let console = tempfile::NamedTempFile::new().expect("a temporary file");
+        let status = run_as_pid1(console.path(), bug)?;
+        let text = std::fs::read_to_string(console.path()).expect("written");
+        let events =
+            text.lines().map(|line| parse_line(line).unwrap_or_else(|| panic!("no line of ours: {line}")).event);
+        Some((events.collect(), status))
+    }
+
     #[test]
     fn a_bug_is_shown_and_restarts_the_machine() {
         let bugs: [(fn(), &str); 3] = [
@@ -180,18 +301,50 @@ mod tests {
             (|| unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) }, "SIGSEGV"),
             (|| std::process::abort(), "SIGABRT"),
         ];
-        let console = std::env::temp_dir().join(format!("bootwright-panic-{}", std::process::id()));
         for (bug, name) in bugs {
-            std::fs::write(&console, "").expect("a temporary file");
-            let Some(status) = run_as_pid1(&console, bug) else { break };
+            let Some((events, status)) = console_of(bug) else { break };
             // reboot(2): what a namespace is told instead of a restart.
             assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGHUP, _)), "{name}: {status:?}");
-            let text = std::fs::read_to_string(&console).expect("written");
-            let Some(Line { event: Event::Fatal { phase, reason }, .. }) = parse_line(&text) else { panic!("{text}") };
+            let [Event::Fatal { phase, reason }] = &events[..] else { panic!("{events:?}") };
             assert_eq!(phase, "panic");
-            let at = reason.strip_prefix(&format!("bug in PID1: {name} at 0x")).expect(&reason);
+            let (at, id) = reason
+                .strip_prefix(&format!("bug in PID1: {name} at 0x"))
+                .and_then(|rest| rest.split_once(", build "))
+                .unwrap_or_else(|| panic!("{reason}"));
             assert!(name == "SIGABRT" || usize::from_str_radix(at, 16).expect("hex") < 1 << 28, "{at}");
+            assert!(id.len() == 40 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
         }
-        let _ = std::fs::remove_file(&console);
+    }
+
+    #[test]
+    fn a_signal_that_a_process_sent_is_named_and_ignored() {
+        let Some((events, status)) = console_of(|| {
+            let own = nix::unistd::getpid();
+            for (signal, _) in SIGNALS {
+                // SAFETY: the child of a fork, which only makes system calls.
+                unsafe {
+                    if libc::fork() == 0 {
+                        libc::kill(own.as_raw(), signal);
+                        libc::_exit(0);
+                    }
+                    libc::wait(std::ptr::null_mut());
+                }
+            }
+        }) else {
+            return;
+        };
+        // The body goes on after them, and ends by itself.
+        assert!(matches!(status, WaitStatus::Exited(_, 98)), "{status:?}");
+        let texts: Vec<&str> = events
+            .iter()
+            .map(|event| match event {
+                Event::Note { text } => text.as_str(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        for ((_, name), text) in SIGNALS.iter().zip(&texts) {
+            assert!(text.starts_with(&format!("{name} from process ")) && text.contains(" is ignored"), "{text}");
+        }
+        assert_eq!(texts.len(), SIGNALS.len());
     }
 }

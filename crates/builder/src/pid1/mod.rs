@@ -1,5 +1,7 @@
 //! PID1's binary: one of the two embedded when this tool was built, or another one by `--init`.
 
+pub mod lines;
+
 use crate::entry::Body;
 use crate::error::{Exit, Failure};
 use crate::recipe::CheckedRecipe;
@@ -12,6 +14,18 @@ static WHOLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1"));
 
 /// Without network roots.
 static FOR_RAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1-ram"));
+
+/// Names and lines of each.
+static WHOLE_DEBUG: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1.debug"));
+static FOR_RAM_DEBUG: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1-ram.debug"));
+
+/// What becomes `/init`.
+#[derive(Debug)]
+pub struct Pid1 {
+    pub body: Body,
+    /// ELF file with the names and lines of `body`, and the same build id; none for a binary from elsewhere.
+    pub debug: Option<&'static [u8]>,
+}
 
 /// Exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -52,17 +66,20 @@ pub fn wants_network_roots(recipe: &CheckedRecipe) -> bool {
 
 /// The binary that becomes `/init`, checked to be a static x86-64 ELF. `network_roots`: it can have roots and volumes on
 /// servers.
-pub fn load_pid1(other: Option<&Path>, network_roots: bool) -> Result<Body, Pid1Error> {
-    let (place, bytes) = match other {
+pub fn load_pid1(other: Option<&Path>, network_roots: bool) -> Result<Pid1, Pid1Error> {
+    let (place, bytes, debug) = match other {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|cause| Pid1Error::Io { path: path.into(), cause })?;
-            (path.display().to_string(), bytes)
+            (path.display().to_string(), bytes, None)
         }
         None if !is_embedded() => return Err(Pid1Error::NotEmbedded),
-        None => ("the embedded PID1".to_string(), if network_roots { WHOLE } else { FOR_RAM }.to_vec()),
+        None => {
+            let (bytes, debug) = if network_roots { (WHOLE, WHOLE_DEBUG) } else { (FOR_RAM, FOR_RAM_DEBUG) };
+            ("the embedded PID1".to_string(), bytes.to_vec(), Some(debug))
+        }
     };
     match check_static(&bytes) {
-        Ok(()) => Ok(Body::from_bytes(bytes)),
+        Ok(()) => Ok(Pid1 { body: Body::from_bytes(bytes), debug }),
         Err(problem) => Err(Pid1Error::NotStatic { place, problem }),
     }
 }
