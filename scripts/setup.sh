@@ -12,6 +12,9 @@ musl=x86_64-unknown-linux-musl
 go_needed=$(sed -n 's/^go //p' "$(dirname "$0")/../programs/node/go.mod")
 go_sha256=d0f743b33e8d8945e6b1f432edd15785c70507121d6e2a723b21285eddf8b57b # 1.26.8
 
+# Looks at licences and origins of dependencies (`make deny`).
+deny_needed=0.20.2
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "error: $1"; [ -z "${2:-}" ] || say "help: $2"; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else die "installing packages needs root and there is no sudo" "run as root: $*"; fi; }
@@ -71,18 +74,15 @@ if ! rustup component list --toolchain "$rust_toolchain" --installed | grep -qx 
     rustup component add --toolchain "$rust_toolchain" rust-src
 fi
 
+if [ "$goal" = test ] && [ "$(cargo-deny --version 2>/dev/null)" != "cargo-deny $deny_needed" ]; then
+    say "building cargo-deny $deny_needed into ~/.cargo/bin"
+    rustup run "$rust_toolchain" cargo install cargo-deny --version "$deny_needed" --locked --quiet --profile dev --no-default-features
+fi
+
 # Exactly the pinned Go: another one gives other programs. It stands beside whatever else is there, and bootwright finds it.
 data_dir=${XDG_DATA_HOME:-$HOME/.local/share}/bootwright
 go_dir=$data_dir/go
-is_pinned_go() { [ "$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null)" = "go$go_needed" ]; }
-go=none
-for place in $(type -ap go) "$go_dir/bin/go" /usr/local/go/bin/go; do
-    if [ -x "$place" ] && is_pinned_go "$place"; then
-        go=$place
-        break
-    fi
-done
-if [ "$go" = none ]; then
+if ! go=$("$(dirname "$0")/go.sh"); then
     say "installing Go $go_needed into $go_dir"
     mkdir -p "$(dirname "$go_dir")"
     tmp=$(mktemp -d "$go_dir.XXXXXX")
@@ -108,6 +108,7 @@ if [ "$goal" = test ]; then
         install -m 644 "$ipxe/binary/ipxe.efi" "$programs_dir/ipxe.efi"
         CGO_ENABLED=0 "$go" -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
     fi
+    "$programs/build" etcd kube-apiserver kube-controller-manager >/dev/null || die "cannot build the tests' control plane"
     for file in main.go go.mod go.sum; do
         if [ ! -x "$programs_dir/layers" ] || [ "$programs/layers/$file" -nt "$programs_dir/layers" ]; then
             say "building a program that lays image layers as umoci and containerd do into $programs_dir"

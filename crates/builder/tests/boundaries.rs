@@ -26,7 +26,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("crates/builder/src/nodes", "crate::fetch", "reading nodes.toml never touches the network"),
     ("crates/builder/src/nodes", "crate::emit", "nodes.toml knows nothing of what is written"),
     ("crates/builder/src/chain", "SystemTime", "the same images and nodes give the same boot chain"),
-    ("crates/builder/src/chain", "testkit::serve", "what is written does not depend on who serves it"),
+    ("crates/builder/src/chain", "crate::serve", "what is written does not depend on who serves it"),
     ("crates/builder/src", "println!(\"", "libraries do not print: the Ui and src/cli do"),
     ("crates/builder/src", "process::exit", "libraries do not exit"),
 ];

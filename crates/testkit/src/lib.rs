@@ -3,6 +3,7 @@
 //!
 //! A test takes what it needs by module (`use testkit::{image::Image, need::have};`). Nothing here is part of the product.
 
+pub mod cluster;
 pub mod console;
 pub mod folders;
 pub mod ganesha;

@@ -1,7 +1,7 @@
 //! What a test needs of the host. Where it is missing the test fails in CI; elsewhere it is passed over, and says so.
 
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Whether all programs are on the path.
 pub fn have(programs: &[&str]) -> bool {
@@ -27,4 +27,11 @@ pub fn can(can: bool, what: &str) -> bool {
 pub fn user_namespaces() -> bool {
     let made = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
     can(made.is_ok_and(|status| status.success()), "user namespaces")
+}
+
+/// Whether the Go that the project pins is installed, which builds programs for tests.
+#[track_caller]
+pub fn pinned_go() -> bool {
+    let found = Command::new(crate::folders::project_root().join("scripts/go.sh")).stdout(Stdio::null()).status();
+    can(found.is_ok_and(|status| status.success()), "the Go that programs/node/go.mod pins")
 }

@@ -9,6 +9,7 @@ mod damaged;
 mod hardware;
 mod initrd;
 mod interrupts;
+mod join;
 mod limits;
 mod links;
 mod min_ram;

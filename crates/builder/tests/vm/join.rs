@@ -1,0 +1,66 @@
+//! The worker joins a real control plane in the way that the README shows, with the README's own files.
+
+use std::process::Stdio;
+use std::time::Duration;
+use testkit::QEMU;
+use testkit::cluster::{Cluster, kubernetes_version};
+use testkit::folders::{project_root, work_folder};
+use testkit::need::{have, pinned_go};
+use testkit::running::{Running, wait_until};
+use testkit::shipped::Shipped;
+use testkit::ssh::{key, power_off, ssh_ok};
+
+const RECIPE: &str = "lab-worker";
+const OVERLAY: &str = "overlays/lab/etc/kubernetes";
+
+#[test]
+fn the_worker_joins_a_cluster_as_the_readme_says() {
+    if !have(&[QEMU, "mksquashfs", "ssh", "ssh-keygen"]) || !pinned_go() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let project = Shipped::copy_below(&work_folder());
+    let write = |path: String, text: &str| {
+        let path = project.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("it lies in the project")).expect("the folder is the test's own");
+        std::fs::write(path, text).expect("the folder is the test's own");
+    };
+    write(format!("recipes/{RECIPE}.toml"), &readme_block("toml", "# recipes/lab-worker.toml"));
+    write(format!("{OVERLAY}/kubelet.conf.d/90-lab.conf"), &readme_block("yaml", "# 90-lab.conf"));
+    write(format!("{OVERLAY}/ca.crt"), cluster.authority());
+    write(format!("{OVERLAY}/bootstrap.kubeconfig"), &cluster.bootstrap_kubeconfig());
+
+    let ssh_key = format!("ssh_key={}", key().public);
+    project.build(RECIPE, None, &["--set", &ssh_key]);
+    let place = |path: &str| project.path().join(path).display().to_string();
+    let recipe = place(&format!("recipes/{RECIPE}.toml"));
+    let out = place("out");
+    let arguments = ["--recipe", &recipe, "--out", &out, "--set", &ssh_key, "--append", "bw.hostname=lab1"];
+    let machine = Running::boot(&arguments.map(String::from), Stdio::inherit());
+
+    let condition = |name: &str| {
+        let node = cluster.admin.get("/api/v1/nodes/lab1").body;
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == name)
+    };
+    wait_until("the node is Ready", Duration::from_secs(120), || {
+        condition("Ready").is_some_and(|ready| ready["status"] == "True")
+    });
+    let node = cluster.admin.get("/api/v1/nodes/lab1").body;
+    let info = &node["status"]["nodeInfo"];
+    assert_eq!(info["kubeletVersion"], format!("v{}", kubernetes_version()), "{info:#}");
+    assert!(info["containerRuntimeVersion"].as_str().is_some_and(|v| v.starts_with("containerd://2.")), "{info:#}");
+    assert!(node["spec"]["podCIDR"].is_string(), "the controllers gave it addresses for its pods: {:#}", node["spec"]);
+    let kept = ssh_ok(&machine, "bootwright-ctl status");
+    assert!(kept.contains("kubelet"), "{kept}");
+    power_off(machine);
+}
+
+/// The README's fenced block of that language which starts with that line.
+fn readme_block(language: &str, first_line: &str) -> String {
+    let readme = std::fs::read_to_string(project_root().join("README.md")).expect("the project has one");
+    let fence = format!("```{language}\n");
+    let blocks = readme.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
+    let mut found = blocks.filter(|block| block.starts_with(first_line));
+    found.next().unwrap_or_else(|| panic!("the README has no {language} block `{first_line}`")).into()
+}
