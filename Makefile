@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test test-workspace test-ram-pid1 build lint fuzz bench soak setup-image setup-test
+.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench soak setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,11 +29,20 @@ test-ram-pid1:
 build: ## Build the tool, with PID1 in it
 	cargo build --release --locked
 
-lint: ## Formatting and clippy
+lint: deny ## Formatting, clippy, licences and origins of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --test soak --locked -- -D warnings
 	cargo clippy --package bootwright-init --no-default-features --all-targets --locked -- -D warnings
+
+deny: ## Licences, bans and origins of all dependencies (deny.toml)
+	@command -v cargo-deny >/dev/null || { echo "error: cargo-deny is not installed" >&2; echo "  help: run scripts/setup.sh test" >&2; exit 1; }
+	cargo deny --locked check licenses bans sources
+
+# Not part of `lint`: what was right yesterday may be known to be wrong today, and it wants the network.
+advisories: deny ## Known faults in dependencies, by the database that RustSec keeps
+	@cargo deny fetch db || { echo "error: the database of advisories cannot be fetched: nothing was checked" >&2; exit 1; }
+	cargo deny --offline --locked check advisories
 
 fuzz: ## Run each fuzz target for a bounded number of runs
 	fuzz/run
