@@ -9,7 +9,6 @@ mod outside;
 
 use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -144,7 +143,7 @@ fn the_page_shows_nodes_in_a_browser() {
     assert!(asked > 1, "the page renews itself, and asked {asked} times");
     // For people: what it looks like.
     for (name, scheme) in [("dark", 0), ("light", 1)] {
-        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
+        let to = testkit::folders::work_folder().join(format!("page-{name}.png"));
         let _ = std::fs::remove_file(&to);
         let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
         let shot = format!("--screenshot={}", to.display());

@@ -269,7 +269,7 @@ fn a_terminal_that_shows_nothing_holds_up_nobody() {
     let lab = crate::lab();
     let port = std::net::TcpListener::bind((NODE, 0)).unwrap().local_addr().unwrap().port();
     let listen = format!("{NODE}:{port}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+    let mut command = Command::new(testkit::tool::tool_path());
     command.current_dir(lab.path()).args(["serve", "--listen", &listen]).stdin(Stdio::null()).stdout(Stdio::null());
     // Nobody reads it, as when Ctrl-S stopped the terminal.
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

@@ -74,7 +74,7 @@ fn nothing_but_what_a_boot_needs_is_served() {
 #[test]
 fn without_openat2_nothing_is_served() {
     let lab = crate::lab();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootwright"));
+    let mut command = Command::new(testkit::tool::tool_path());
     command.current_dir(lab.path()).args(["serve", "--listen", "127.0.0.1:0"]);
     // SAFETY: between fork and exec the closure makes two system calls, with data of its own.
     unsafe { command.pre_exec(|| forbid(libc::SYS_openat2 as u32)) };

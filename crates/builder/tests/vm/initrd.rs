@@ -392,7 +392,7 @@ fn the_kernel_and_inspect_agree_about_what_is_taken() {
         return;
     }
     let kernel = testkit::rescue().dir().join("vmlinuz");
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let scratch = testkit::folders::new_folder();
     let mut initrd = base(scratch.path());
     for (_, part) in taken() {
         initrd.resize(initrd.len().next_multiple_of(4), 0);
@@ -411,7 +411,7 @@ fn the_kernel_and_inspect_agree_about_what_is_refused() {
         return;
     }
     let kernel = testkit::rescue().dir().join("vmlinuz");
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests is writable");
+    let scratch = testkit::folders::new_folder();
     let base = base(scratch.path());
     for (name, part, their_words, our_words) in refused() {
         let initrd = [base.clone(), zeros(base.len().next_multiple_of(4) - base.len()), part].concat();
