@@ -9,7 +9,6 @@ use bootwright_roots::http::message;
 use bootwright_roots::http::pace::Pace;
 use bootwright_roots::nbd::handshake;
 use bootwright_roots::nfs::rpc::wire;
-use bootwright_roots::source;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
