@@ -1,9 +1,6 @@
 //! What every part of PID1 stands on: the system calls that change the machine behind a trait, threads that nobody waits
 //! for, wake-ups, short sorts, the kernel command line. It knows no phase, no service and no protocol.
 
-// PID1 is built without the code of `Debug` (`crates/pid1/pid1.toml`): what it printed would be empty.
-#![cfg_attr(not(test), deny(clippy::use_debug))]
-
 pub mod background;
 pub mod children;
 pub mod cmdline;

@@ -3,9 +3,6 @@
 //! The builder serialises a [`BootConfig`] to [`paths::BOOT_CONFIG`]; PID1 parses it before anything else.
 //! A field that PID1 does not know is refused, so that an image is never half understood.
 
-// PID1 is built without the code of `Debug` (`crates/pid1/pid1.toml`): what it printed would be empty.
-#![cfg_attr(not(test), deny(clippy::use_debug))]
-
 pub mod boot;
 pub mod console;
 #[cfg(any(test, feature = "fixture"))]

@@ -4,9 +4,6 @@
 //! The protocols are state machines that are given bytes and the time. [`engine::Engine`] runs them on real links and
 //! tells its owner by [`engine::Report`]; it knows nothing of PID1, and needs no other program.
 
-// PID1 is built without the code of `Debug` (`crates/pid1/pid1.toml`): what it printed would be empty.
-#![cfg_attr(not(test), deny(clippy::use_debug))]
-
 pub mod dhcp;
 pub mod dhcp6;
 pub mod dns;

@@ -1,8 +1,5 @@
 //! PID1 of a bootwright image, and under other names what runs beside it: one static binary.
 
-// PID1 is built without the code of `Debug` (`crates/pid1/pid1.toml`): what it printed would be empty.
-#![cfg_attr(not(test), deny(clippy::use_debug))]
-
 mod applets;
 mod base;
 mod boot;

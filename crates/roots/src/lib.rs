@@ -4,9 +4,6 @@
 //! thread of its own for as long as the machine runs. That thread touches no file of the root: what it logs goes to the
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
-// PID1 is built without the code of `Debug` (`crates/pid1/pid1.toml`): what it printed would be empty.
-#![cfg_attr(not(test), deny(clippy::use_debug))]
-
 mod attach;
 mod board;
 pub mod content;

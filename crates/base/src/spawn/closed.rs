@@ -1,5 +1,7 @@
 //! A program for tests that cannot be started for now, as one on a root whose server is away.
 
+#![expect(clippy::expect_used, reason = "only tests use it")]
+
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};

@@ -1,5 +1,7 @@
 //! A kernel that only writes down what it is asked for, one line a call.
 
+#![expect(clippy::expect_used, reason = "only tests use it")]
+
 use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
