@@ -165,7 +165,10 @@ fn publish(registry: &Server, content: &str) -> String {
     header.set_gid(0);
     tar.append_data(&mut header, "pulled", content.as_bytes()).unwrap();
     let layer = tar.into_inner().unwrap();
-    let config = r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    // A layer that is not compressed is its own diff.
+    let diff = Sha256::of(&layer);
+    let config =
+        format!(r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["sha256:{diff}"]}}}}"#);
     let descriptor = |kind: &str, bytes: &[u8]| {
         let (digest, size) = (Sha256::of(bytes), bytes.len());
         format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"sha256:{digest}","size":{size}}}"#)

@@ -52,7 +52,7 @@ ip link set dhcp1 netns $other
 const GRUB_DHCP: &str = r#"
 dnsmasq -k --conf-file=/dev/null --port=0 --interface=br0 --bind-interfaces --dhcp-range=192.0.2.50,192.0.2.60 \
     --dhcp-vendorclass=set:http,HTTPClient --dhcp-option-force=tag:http,60,HTTPClient \
-    --dhcp-boot=tag:http,http://192.0.2.1/grubx64.efi --leasefile-ro --pid-file= --user=root &
+    --dhcp-boot=tag:http,http://192.0.2.1/loaders/grubx64.efi --leasefile-ro --pid-file= --user=root &
 "#;
 
 const SERVE: &str = r#"exec "$TOOL" -v serve --out . --nodes nodes.toml --interface br0 $ARGS 2>serve.log"#;
@@ -165,15 +165,16 @@ fn grub_boots_a_node_over_http() {
     }
     let lab = Lab::new(&rescue());
     know_by_uuid(&lab);
+    std::fs::create_dir(lab.path("loaders")).unwrap();
     let mut mkimage = assert_cmd::Command::new("grub-mkimage");
-    mkimage.args(["-O", "x86_64-efi", "-p", "(http,192.0.2.1)/boot", "-o"]).arg(lab.path("grubx64.efi"));
+    mkimage.args(["-O", "x86_64-efi", "-p", "(http,192.0.2.1)/boot", "-o"]).arg(lab.path("loaders/grubx64.efi"));
     mkimage.args(["efinet", "http", "normal", "linux", "echo", "test", "configfile", "smbios", "serial", "terminal"]);
     mkimage.assert().success();
     let network = Network::start(&lab, GRUB_DHCP, HTTP_ONLY, "--listen 192.0.2.1:80 --url http://192.0.2.1");
     let console = network.expect(
         "POST /report 204",
         &[
-            "GET /grubx64.efi 200",
+            "GET /loaders/grubx64.efi 200",
             "GET /boot/grub.cfg 200",
             "GET /rescue/initrd.img 200",
             "GET /boot/nodes/n1.cpio.gz 200",
