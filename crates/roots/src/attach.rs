@@ -14,6 +14,7 @@ pub fn refuse(wanted: &Wanted) -> NetrootError {
     let what = match wanted {
         Wanted::Source(source) => source.to_string(),
         Wanted::RootPath => "DHCP's root path".into(),
+        Wanted::Unread(text) => text.clone(),
     };
     NetrootError::NotBuiltIn { what }
 }
@@ -27,6 +28,7 @@ pub fn resolve(context: &Context, wanted: &Wanted) -> Result<Source, Failure> {
             let path = facts.root_path.ok_or_else(|| no_root_path(context));
             Ok(source::parse_root_path(&path?)?)
         }
+        Wanted::Unread(_) => Err(refuse(wanted).into()),
     }
 }
 

@@ -31,7 +31,7 @@ impl RootPlan {
         let wanted = sources.as_deref().unwrap_or_default();
         let named = |wanted: &Wanted| match wanted {
             Wanted::Source(source) => source.host().cloned(),
-            Wanted::RootPath => None,
+            Wanted::RootPath | Wanted::Unread(_) => None,
         };
         let volume = |place: &StatePlace| matches!(place, StatePlace::Volume { .. });
         RootPlan {

@@ -45,7 +45,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             return;
         }
         if let Some(sender) = sender(&*info) {
-            say(format_args!("{name} from process {sender} is ignored: nothing is wrong with PID1"));
+            say(format_args!("{name} from process {sender} is ignored"));
             return;
         }
         let at = (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
@@ -124,7 +124,7 @@ struct BuildId;
 
 impl fmt::Display for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(id) = build_id() else { return f.write_str("of a build without an id") };
+        let id = build_id().unwrap_or_default();
         f.write_str("build ")?;
         id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -142,17 +142,10 @@ fn build_id() -> Option<&'static [u8]> {
         )
     };
     headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|header| {
-        // SAFETY: a note segment is loaded whole, at its address from where the program starts.
-        let notes = unsafe {
-            std::slice::from_raw_parts(start.add(header.p_vaddr as usize - file_base(headers)), header.p_memsz as usize)
-        };
+        // SAFETY: a note segment is loaded whole, and a program that can lie anywhere has addresses that count from its start.
+        let notes = unsafe { std::slice::from_raw_parts(start.add(header.p_vaddr as usize), header.p_memsz as usize) };
         gnu_build_id(notes)
     })
-}
-
-/// Address that the first loaded segment was linked for.
-fn file_base(headers: &[libc::Elf64_Phdr]) -> usize {
-    headers.iter().find(|header| header.p_type == libc::PT_LOAD).map_or(0, |header| header.p_vaddr as usize)
 }
 
 /// Finds the note among others: name size, description size and type, then both, each padded to 4 bytes (elf(5)).

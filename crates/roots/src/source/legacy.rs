@@ -3,6 +3,7 @@
 
 use super::{Host, ISCSI_PORT, Iscsi, NBD_PORT, Nbd, Nfs, Source, SourceError};
 use super::{parse_host, parse_place, parse_port, parse_source, without_secrets};
+use crate::plan::BUILT_IN;
 use bootwright_base::cmdline::Cmdline;
 
 /// Where the kernel looks when nobody names a path (nfsroot.rst).
@@ -14,11 +15,16 @@ pub enum Wanted {
     Source(Box<Source>),
     /// DHCP's root path.
     RootPath,
+    /// What only a PID1 with network roots reads, as it was given.
+    Unread(String),
 }
 
 /// Where the root is, in the order in which it is tried: `bw.root=`; else the first of all `netroot=`, `nfsroot=`, `nbdroot=`,
 /// `rd.iscsi.*` and `root=` that names a network root; else what the image says. Empty: nobody says anything.
 pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, SourceError> {
+    if !BUILT_IN {
+        return Ok(unread(cmdline, baked));
+    }
     let sources = |texts: &mut dyn Iterator<Item = &str>| {
         texts.map(|text| parse_source(text).map(Wanted::from)).collect::<Result<Vec<_>, _>>()
     };
@@ -31,6 +37,36 @@ pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, Source
         return Ok(asked);
     }
     sources(&mut baked.iter().map(String::as_str))
+}
+
+/// The same for a PID1 that can reach no server: what is not in memory is named as it was given, to be refused.
+fn unread(cmdline: &Cmdline, baked: &[String]) -> Vec<Wanted> {
+    let mut texts: Vec<&str> = cmdline.values("bw.root").collect();
+    if texts.is_empty() {
+        for key in ["netroot", "nfsroot", "nbdroot", "root"] {
+            texts.extend(cmdline.value(key).filter(|text| key != "root" || is_network_word(text)));
+        }
+        if names_iscsi(cmdline) {
+            texts.push("rd.iscsi.*");
+        }
+    }
+    if texts.is_empty() {
+        texts.extend(baked.iter().map(String::as_str));
+    }
+    let source = |text: &str| match text {
+        "ram" => Source::Ram.into(),
+        _ => Wanted::Unread(without_secrets(text)),
+    };
+    texts.into_iter().map(source).collect()
+}
+
+/// Whether [`parse_word`] takes a value of `root=` for a network root.
+fn is_network_word(text: &str) -> bool {
+    let text = text.strip_prefix("live:").unwrap_or(text);
+    let before_colon = text.split_once(':').map(|(word, _)| word);
+    text.contains("://")
+        || matches!(text, "dhcp" | "dhcp6" | "/dev/nfs" | "nfs" | "nfs4" | "iscsi")
+        || matches!(before_colon, Some("iscsi" | "nbd" | "nfs" | "nfs3" | "nfs4"))
 }
 
 impl From<Source> for Wanted {
@@ -75,10 +111,12 @@ fn from_others(cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
 pub fn parse_root_path(text: &str) -> Result<Source, SourceError> {
     match read(text, |text| parse_word(text, 16))? {
         Some(Wanted::Source(source)) => Ok(*source),
-        Some(Wanted::RootPath) | None => match read(text, |text| parse_nfs(text, None).map(Some))? {
-            Some(Wanted::Source(source)) => Ok(*source),
-            _ => Err(SourceError { found: text.into(), reason: "it names no server" }),
-        },
+        Some(Wanted::RootPath | Wanted::Unread(_)) | None => {
+            match read(text, |text| parse_nfs(text, None).map(Some))? {
+                Some(Wanted::Source(source)) => Ok(*source),
+                _ => Err(SourceError { found: text.into(), reason: "it names no server" }),
+            }
+        }
     }
 }
 
@@ -234,4 +272,64 @@ fn add_iscsi_keys(iscsi: &mut Iscsi, cmdline: &Cmdline) -> Result<(), &'static s
     }
     iscsi.firmware |= wants_firmware(cmdline);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootwright_base::cmdline::parse_cmdline;
+
+    #[test]
+    fn without_network_roots_what_would_be_one_is_named_as_it_was_given() {
+        let unread = |text: &str| Wanted::Unread(text.into());
+        for (line, expected) in [
+            ("", vec![Source::Ram.into()]),
+            ("bw.root=ram root=nfs:/x", vec![Source::Ram.into()]),
+            ("bw.root=nbd://u:geheim@h/x", vec![unread("nbd://h/x")]),
+            ("netroot=iscsi:@h::::iqn.x", vec![unread("iscsi:...@h::::iqn.x")]),
+            ("root=UUID=1 rd.iscsi.firmware", vec![unread("rd.iscsi.*")]),
+            ("root=/dev/nfs", vec![unread("/dev/nfs")]),
+            ("root=/dev/sda1", vec![Source::Ram.into()]),
+        ] {
+            let found = unread_of(line);
+            if line.contains("geheim") {
+                assert!(matches!(&found[..], [Wanted::Unread(text)] if !text.contains("geheim")), "{found:?}");
+            } else {
+                assert_eq!(found, expected, "{line}");
+            }
+        }
+    }
+
+    fn unread_of(line: &str) -> Vec<Wanted> {
+        super::unread(&parse_cmdline(line), &["ram".to_string()])
+    }
+
+    #[test]
+    fn both_kinds_of_pid1_take_the_same_words_for_network_roots() {
+        for text in [
+            "dhcp",
+            "dhcp6",
+            "/dev/nfs",
+            "nfs",
+            "nfs3",
+            "nfs4",
+            "nbd",
+            "iscsi",
+            "nfs:/x",
+            "nfs3:h:/x",
+            "nfs4:h:/x",
+            "nbd:h:1",
+            "iscsi:@h::::iqn.x",
+            "live:http://h/x",
+            "http://h/x",
+            "ftp://h/x",
+            "/dev/sda1",
+            "UUID=1-2",
+            "LABEL=nfs",
+            "live:/x",
+            "a:b",
+        ] {
+            assert_eq!(is_network_word(text), !matches!(parse_word(text, 10), Ok(None)), "{text}");
+        }
+    }
 }
