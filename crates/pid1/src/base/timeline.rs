@@ -334,7 +334,7 @@ fn begin_phase(phases: &mut Vec<PhaseRecord>, name: &str, now: f64) {
 impl State {
     fn say(&mut self, uptime_s: f64, event: Event) {
         let line = Line { uptime_s, event };
-        self.screen.say(format!("{line}\n").as_bytes());
+        self.screen.say([printable(&line.to_string()).as_str(), "\n"].concat().as_bytes());
     }
 }
 
@@ -359,6 +359,23 @@ fn note_of(notes: &Path, service: &str) -> Option<String> {
 
 const MAX_NOTE: u64 = 256;
 
+/// Text without anything that a terminal would obey: names and answers of servers are in what PID1 says. Control characters
+/// but newline and tab are written as JSON writes them, `\u001b`.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !c.is_control() || c == '\n' || c == '\t' {
+            shown.push(c);
+            continue;
+        }
+        // The last of them is U+009F: two digits are enough.
+        shown.push_str("\\u00");
+        let digits = [u32::from(c) >> 4, u32::from(c) & 15];
+        shown.extend(digits.iter().filter_map(|digit| char::from_digit(*digit, 16)));
+    }
+    shown
+}
+
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
@@ -370,6 +387,17 @@ fn uptime_s() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_given_nothing_to_obey() {
+        for (text, shown) in [
+            ("phase ä\tdone\n", "phase ä\tdone\n"),
+            ("\u{1b}]0;t\u{7}\r\u{7f}", r"\u001b]0;t\u0007\u000d\u007f"),
+            ("\u{9b}31m", r"\u009b31m"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
 
     #[test]
     fn what_waits_is_counted_for_the_phase_that_wants_it() {

@@ -2,6 +2,7 @@
 
 use super::logs::{self, parse_logs_args};
 use super::{COMMANDS, Reply, Request, host_key};
+use crate::base::timeline::printable;
 use crate::base::words::words;
 use crate::modules::hardware;
 use bootwright_contract::json;
@@ -154,11 +155,11 @@ pub(super) fn exchange(socket: &Path, request: &Request) -> io::Result<Reply> {
 fn say(text: &str) {
     let mut out = io::stdout();
     // A reader that is gone (`| head`) wants no more.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(printable(text).as_bytes()).and_then(|()| out.flush());
 }
 
 fn complain(text: &str, code: u8) -> u8 {
-    let _ = io::stderr().write_all(["bootwright-ctl: ", text, "\n"].concat().as_bytes());
+    let _ = io::stderr().write_all(["bootwright-ctl: ", &printable(text), "\n"].concat().as_bytes());
     code
 }
 
