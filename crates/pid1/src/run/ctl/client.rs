@@ -63,8 +63,15 @@ fn prompt() -> u8 {
 }
 
 fn run_line(line: &str) -> Option<u8> {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words = words_of(line);
     if words.is_empty() { Some(0) } else { run_words(&words) }
+}
+
+/// The words of a line. `ssh NODE bootwright-ctl status` is meant for nodes with and without another shell than this one.
+fn words_of(line: &str) -> Vec<&str> {
+    let mut words = line.split_whitespace().peekable();
+    words.next_if_eq(&"bootwright-ctl");
+    words.collect()
 }
 
 /// Runs one command; `None`: leave the prompt.
@@ -180,9 +187,10 @@ mod tests {
             ("restart", Err("`restart` wants the name of a service".into())),
             ("restart -x", Err("`restart` does not know `-x`".into())),
             ("status now", Err("`status` does not know `now`".into())),
+            ("bootwright-ctl status", request("status", None, false)),
             ("scp -t /tmp", Err("unknown command `scp`".into())),
         ] {
-            let words: Vec<&str> = line.split_whitespace().collect();
+            let words = words_of(line);
             assert_eq!(parse_request(&words), expected, "{line}");
         }
     }
