@@ -1,6 +1,6 @@
 //! Images of `rescue`, each in a folder of its own, with the user's cache.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use testkit::console;
 use testkit::ssh::key;

@@ -17,10 +17,10 @@ pub fn image() -> Image {
 /// PID1 compares the image with its SHA-256 before it is mounted.
 pub fn soak(image: &Image, mut random: Random, time: Duration) -> Tally {
     let out = image.dir.parent().expect("an image lies in a folder").display().to_string();
-    let tool = testkit::tool::tool_path();
+    let tool = testkit::tool::tool_path().display().to_string();
     let url = "http://10.0.2.2:{port}";
     let mut server =
-        Server::start(&[tool, "serve", "--quiet", "--listen", "127.0.0.1:{port}", "--url", url, "--out", &out]);
+        Server::start(&[&tool, "serve", "--quiet", "--listen", "127.0.0.1:{port}", "--url", url, "--out", &out]);
     let root = format!("bw.root=http://10.0.2.2:{}/http-http/root.img", server.port);
     let words = ["--append".to_string(), root, "--deadline-s=600".into()];
     let arguments = [&image.arguments[..], &words].concat();
