@@ -15,6 +15,8 @@ pub mod mounts;
 pub mod order;
 pub mod spawn;
 pub mod sys;
+#[cfg(any(test, feature = "fake"))]
+pub mod testing;
 pub mod wake;
 
 pub use failure::Failure;

@@ -18,6 +18,7 @@ use super::netlink::route::{Link, Route};
 use super::plan::{Interface, Plan, Select};
 use super::setup::Setup;
 use bootwright_base::cmdline::Cmdline;
+use bootwright_base::testing::can;
 use bootwright_contract::Ipv6Mode;
 use bootwright_contract::fixture::boot_config;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -41,9 +42,7 @@ struct Cable {
 /// Runs the test in a thread with network namespaces of its own.
 fn with_cable(test: impl FnOnce(Cable) + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
-            assert!(std::env::var_os("CI").is_none(), "a network namespace is needed in CI: {errno}");
-            eprintln!("skipped: no network namespace: {errno}");
+        if !can(unshare(CloneFlags::CLONE_NEWNET).is_ok(), "root for a network namespace") {
             return;
         }
         // A socket stays in the namespace that it was made in.
@@ -283,11 +282,7 @@ impl Drop for Program {
 /// Whether a program is there; in CI it has to be.
 fn have(program: &str) -> bool {
     let found = ["/usr/sbin", "/usr/bin", "/sbin"].iter().any(|dir| std::path::Path::new(dir).join(program).exists());
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is needed in CI");
-    if !found {
-        eprintln!("skipped: no {program}");
-    }
-    found
+    can(found, program)
 }
 
 /// Steps until something was said that holds `text`.

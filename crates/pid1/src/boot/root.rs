@@ -288,38 +288,21 @@ fn mount(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootwright_base::sys::Real;
     use bootwright_base::sys::fake::Fake;
+    use bootwright_base::testing::{in_own_root, mounted_at};
     use bootwright_contract::fixture::boot_config;
 
     #[test]
-    fn image_below_overlay() {
-        let fake = Fake::default();
-        let root = Root { read_ahead_kb: Some(4), ..boot_config().root };
-        Assembly { sys: &fake, root: &root, node: false }.mount_root().unwrap();
-        let expected = [
-            "attach_loop /bootwright/root.img",
-            "make_dir /bootwright/lower",
-            "mount /dev/loop7 /bootwright/lower squashfs 0x1 ",
-            "set_read_ahead /dev/loop7 4",
-            "make_dir /bootwright/new",
-            "make_dir /bootwright/writes",
-            "mount tmpfs /bootwright/writes tmpfs 0x0 mode=0755,size=32M",
-            "make_dir /bootwright/writes/upper",
-            "make_dir /bootwright/writes/work",
-            "mount overlay /bootwright/new overlay 0x0 \
-             lowerdir=/bootwright/lower,upperdir=/bootwright/writes/upper,workdir=/bootwright/writes/work",
-            "unmount /bootwright/lower 2",
-            "unmount /bootwright/writes 2",
-        ];
-        assert_eq!(fake.calls(), expected);
-    }
-
-    #[test]
     fn unpacked_files_are_bound() {
-        let fake = Fake::default();
-        let root = Root { image: RootImage::Cpio, ..boot_config().root };
-        Assembly { sys: &fake, root: &root, node: false }.mount_root().unwrap();
-        assert_eq!(fake.calls(), ["make_dir /bootwright/new", "mount /bootwright/root /bootwright/new  0x1000 "]);
+        in_own_root(|| {
+            std::fs::create_dir_all("/bootwright/root/etc").unwrap();
+            std::fs::write("/bootwright/root/etc/motd", "unpacked").unwrap();
+            let root = Root { image: RootImage::Cpio, ..boot_config().root };
+            Assembly { sys: &Real, root: &root, node: false }.mount_root().unwrap();
+            assert_eq!(std::fs::read_to_string(Path::new(NEW_ROOT).join("etc/motd")).unwrap(), "unpacked");
+            assert!(mounted_at(NEW_ROOT).is_some(), "it is a mount, which can be moved over the first root");
+        });
     }
 
     #[test]

@@ -183,40 +183,44 @@ fn write_etc_again(servers: &Servers) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootwright_base::sys::Real;
     use bootwright_base::sys::fake::Fake;
+    use bootwright_base::testing::{in_own_root, mounted_at};
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     fn entry(path: &str, overlay: bool) -> State {
         State { path: path.into(), overlay, place: StatePlace::Tmpfs { size: "1M".into(), mode: "0711".into() } }
     }
 
     #[test]
-    fn a_tmpfs_is_bound_to_its_path() {
-        let fake = Fake::default();
-        let entry = entry("/var/lib/x", false);
-        let place = mount_tmpfs(&fake, &entry, 3, "1M", "0711").unwrap();
-        show(&fake, &entry, &place).unwrap();
-        let expected = [
-            "make_dir /run/bootwright/state/3",
-            "mount tmpfs /run/bootwright/state/3 tmpfs 0x6 size=1M,mode=0711",
-            "make_dir /var/lib/x",
-            "make_dir /run/bootwright/state/3",
-            "mount /run/bootwright/state/3 /var/lib/x  0x1000 ",
-        ];
-        assert_eq!(fake.calls(), expected);
+    fn a_tmpfs_shows_at_its_path_with_its_size_and_mode() {
+        in_own_root(|| {
+            let entry = entry("/var/lib/x", false);
+            let place = mount_tmpfs(&Real, &entry, 3, "1M", "0711").unwrap();
+            show(&Real, &entry, &place).unwrap();
+            let line = mounted_at("/var/lib/x").expect("it is mounted");
+            assert!(line.contains("nosuid,nodev") && line.contains("size=1024k"), "{line}");
+            assert_eq!(fs::metadata("/var/lib/x").unwrap().mode() & 0o7777, 0o711);
+            // As in the end of the phase: the place goes, and what it holds stays.
+            Real.unmount(&place, MntFlags::MNT_DETACH).unwrap();
+            fs::write("/var/lib/x/kept", vec![0; 500_000]).unwrap();
+            let error = fs::write("/var/lib/x/too-much", vec![0; 700_000]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        });
     }
 
     #[test]
-    fn an_overlay_keeps_what_the_root_has() {
-        let fake = Fake::default();
-        show(&fake, &entry("/etc", true), Path::new("/run/bootwright/state/0/etc")).unwrap();
-        let expected = [
-            "make_dir /etc",
-            "make_dir /run/bootwright/state/0/etc/upper",
-            "make_dir /run/bootwright/state/0/etc/work",
-            "mount overlay /etc overlay 0x0 lowerdir=/etc,upperdir=/run/bootwright/state/0/etc/upper,\
-             workdir=/run/bootwright/state/0/etc/work",
-        ];
-        assert_eq!(fake.calls(), expected);
+    fn an_overlay_keeps_what_the_root_has_and_writes_to_its_place() {
+        in_own_root(|| {
+            let place = Path::new("/run/place");
+            fs::create_dir_all("/etc").unwrap();
+            fs::write("/etc/old", "the root's").unwrap();
+            show(&Real, &entry("/etc", true), place).unwrap();
+            assert_eq!(fs::read_to_string("/etc/old").unwrap(), "the root's");
+            fs::write("/etc/new", "written").unwrap();
+            assert_eq!(fs::read_to_string(place.join("upper/new")).unwrap(), "written");
+        });
     }
 
     #[test]

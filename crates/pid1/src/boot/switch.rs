@@ -153,40 +153,73 @@ fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootwright_base::sys::Real;
     use bootwright_base::sys::fake::Fake;
+    use bootwright_base::testing::{in_own_root, mounted_at};
+
+    /// A container runtime does the last of it: a mount namespace of its own, and a pivot in there.
+    #[test]
+    fn the_new_root_is_the_root_of_all_and_a_namespace_below_it_can_pivot() {
+        in_own_root(|| {
+            let new = Path::new(NEW_ROOT);
+            fs::create_dir_all(new).unwrap();
+            Real.mount(tmpfs_at(new)).unwrap();
+            for name in MOVED {
+                fs::create_dir(new.join(name)).unwrap();
+            }
+            fs::write("/run/kept", "").unwrap();
+            fs::write(new.join("new"), "").unwrap();
+            cover_root(&Real).unwrap();
+
+            assert!(Path::new("/new").exists() && !Path::new("/bootwright").exists(), "the new root is at `/`");
+            assert!(Path::new("/run/kept").exists() && Path::new("/dev/null").exists(), "mounts came along");
+            for path in ["/", "/dev", "/proc", "/run"] {
+                let line = mounted_at(path).unwrap_or_else(|| panic!("nothing is mounted at {path}"));
+                assert!(line.contains(" shared:"), "{line}");
+            }
+
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            let target = Path::new("/");
+            Real.mount(Mount { source: Path::new(""), target, fstype: "", flags: private, data: "" }).unwrap();
+            let inner = Path::new("/container");
+            fs::create_dir(inner).unwrap();
+            Real.mount(tmpfs_at(inner)).unwrap();
+            fs::create_dir(inner.join("old")).unwrap();
+            Real.pivot_root(inner, &inner.join("old")).unwrap();
+            assert!(Path::new("/old/new").exists());
+        });
+    }
+
+    fn tmpfs_at(target: &Path) -> Mount<'_> {
+        Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags: MsFlags::empty(), data: "" }
+    }
 
     #[test]
-    fn moves_covers_enters_shares() {
-        let fake = Fake::default();
-        cover_root(&fake).unwrap();
-        let expected = [
-            "mount /dev /bootwright/new/dev  0x2000 ",
-            "mount /proc /bootwright/new/proc  0x2000 ",
-            "mount /sys /bootwright/new/sys  0x2000 ",
-            "mount /run /bootwright/new/run  0x2000 ",
-            "chdir /bootwright/new",
-            "mount . /  0x2000 ",
-            "chroot .",
-            "chdir /",
-            "mount  /  0x104000 ",
-        ];
-        assert_eq!(fake.calls(), expected);
+    fn a_move_that_fails_is_named() {
         let error = cover_root(&Fake::failing(&["mount ."])).unwrap_err();
         assert!(error.to_string().starts_with("cannot move `.` to `/`"), "{error}");
     }
 
     #[test]
-    fn tmp_is_mounted_once() {
+    fn tmp_has_its_own_size_or_the_recipes() {
         let tmpfs = |path: &str| Tmpfs { path: path.into(), size: "8M".into(), mode: "1777".into() };
-        let fake = Fake::default();
-        mount_tmpfs(&fake, &[tmpfs("/var/lib/containerd")]).unwrap();
-        let calls = fake.calls();
-        assert_eq!(calls.len(), 4);
-        assert_eq!(calls[1], "mount tmpfs /tmp tmpfs 0x6 size=20%,mode=1777");
-        assert_eq!(calls[3], "mount tmpfs /var/lib/containerd tmpfs 0x6 size=8M,mode=1777");
-        let fake = Fake::default();
-        mount_tmpfs(&fake, &[tmpfs("/tmp")]).unwrap();
-        assert_eq!(fake.calls(), ["make_dir /tmp", "mount tmpfs /tmp tmpfs 0x6 size=8M,mode=1777"]);
+        let mounts_of = |path: &str| {
+            let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            table.lines().filter(|line| line.split(' ').nth(4) == Some(path)).count()
+        };
+        in_own_root(move || {
+            mount_tmpfs(&Real, &[tmpfs("/var/lib/containerd")]).unwrap();
+            let line = mounted_at("/var/lib/containerd").expect("it is mounted");
+            assert!(line.contains("nosuid,nodev") && line.contains("size=8192k"), "{line}");
+            assert!(mounted_at("/tmp").expect("it is mounted by default").contains("nosuid,nodev"));
+            assert_eq!(fs::metadata("/tmp").unwrap().mode() & 0o7777, 0o1777);
+        });
+        in_own_root(move || {
+            mount_tmpfs(&Real, &[tmpfs("/tmp")]).unwrap();
+            assert!(mounted_at("/tmp").expect("it is mounted").contains("size=8192k"));
+            assert_eq!(mounts_of("/tmp"), 1, "once");
+        });
     }
 
     #[test]

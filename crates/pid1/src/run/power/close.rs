@@ -143,33 +143,56 @@ mod tests {
     use super::*;
     use crate::base::timeline::Timeline;
     use bootwright_base::cmdline::Cmdline;
+    use bootwright_base::sys::Real;
     use bootwright_base::sys::fake::Fake;
+    use bootwright_base::testing::{in_own_root, mounted_at};
     use bootwright_contract::fixture::boot_config;
     use std::thread;
 
     #[test]
-    fn unmounts_in_reverse_and_keeps_the_kernels_own() {
-        let fake = Fake::failing(&["unmount /var 0"]);
-        let mounts: Vec<PathBuf> = ["/", "/proc", "/dev/pts", "/var", "/var/lib"].iter().map(PathBuf::from).collect();
-        unmount_all(&fake, &mounts, MntFlags::empty());
-        let calls = fake.calls();
-        assert_eq!(calls[..3], ["unmount /var/lib 0", "unmount /var 0", "unmount /var 2"]);
-        assert!(calls[3].starts_with("mount  / "), "{calls:?}");
-        assert_eq!(calls.len(), 4);
+    fn all_is_unmounted_but_what_pid1_stands_on() {
+        in_own_root(|| {
+            for path in ["/srv", "/srv/below", "/busy"] {
+                tmpfs(path);
+            }
+            let busy = std::fs::File::create("/busy/open").unwrap();
+            let mounts: Vec<PathBuf> =
+                ["/", "/proc", "/run", "/dev", "/srv", "/srv/below", "/busy"].iter().map(PathBuf::from).collect();
+            unmount_all(&Real, &mounts, MntFlags::empty());
+            for path in ["/srv", "/srv/below", "/busy"] {
+                assert_eq!(mounted_at(path), None, "{path}");
+            }
+            for path in ["/", "/proc", "/run", "/dev"] {
+                assert!(mounted_at(path).is_some(), "{path}");
+            }
+            let error = std::fs::write("/written", "").unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "the root is closed to writers");
+            drop(busy);
+        });
     }
 
+    fn tmpfs(path: &str) {
+        std::fs::create_dir_all(path).unwrap();
+        let target = Path::new(path);
+        let flags = MsFlags::empty();
+        Real.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: "" }).unwrap();
+    }
+
+    /// With a file of the root open it is detached, and else it is really gone: its device could be taken away.
     #[test]
-    fn the_root_is_left_before_it_is_unmounted() {
-        let fake = Fake::default();
-        leave_root(&fake).expect("the fake does everything");
-        let calls = fake.calls();
-        let at = |call: &str| calls.iter().position(|c| c == call).unwrap_or_else(|| panic!("no {call}: {calls:#?}"));
-        assert_eq!(at("mount  /  0x44000 "), 0);
-        assert!(at("mount /dev /run/bootwright/island/dev  0x2000 ") < at("pivot_root . old"));
-        assert!(at("pivot_root . old") < at("unmount /old 0"));
-        let busy = Fake::failing(&["unmount /old 0"]);
-        leave_root(&busy).expect("what is busy is detached");
-        assert_eq!(busy.calls().last().map(String::as_str), Some("unmount /old 2"));
+    fn the_root_is_left_and_unmounted() {
+        for open in [false, true] {
+            in_own_root(move || {
+                std::fs::create_dir("/root-file").unwrap();
+                let held = open.then(|| std::fs::File::open("/root-file").unwrap());
+                leave_root(&Real).unwrap();
+                assert!(!Path::new("/root-file").exists() && Path::new("/dev/null").exists());
+                let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+                let mounted: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+                assert!(!mounted.iter().any(|path| path.starts_with("/old")), "{table}");
+                drop(held);
+            });
+        }
     }
 
     #[test]
