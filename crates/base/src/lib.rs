@@ -1,6 +1,8 @@
 //! What every part of PID1 stands on: the system calls that change the machine behind a trait, threads that nobody waits
 //! for, wake-ups, short sorts, the kernel command line. It knows no phase, no service and no protocol.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
 pub mod background;
 pub mod children;
 pub mod cmdline;

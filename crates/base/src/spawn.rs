@@ -226,7 +226,8 @@ unsafe fn fork(cgroup: Option<&File>) -> libc::pid_t {
     let args =
         CloneArgs { flags: CLONE_INTO_CGROUP, exit_signal, cgroup: cgroup.as_raw_fd() as u64, ..Default::default() };
     // SAFETY: a valid structure of that size; without a stack of its own the child goes on here, as after fork.
-    unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) as libc::pid_t }
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    libc::pid_t::try_from(pid).unwrap_or(-1)
 }
 
 /// `struct clone_args` of linux/sched.h, version 2 (Linux 5.7).

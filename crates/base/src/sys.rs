@@ -112,6 +112,21 @@ pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
+/// The same in milliseconds.
+pub fn uptime_ms() -> u64 {
+    millis(uptime())
+}
+
+/// Whole milliseconds; what no `u64` holds is the largest number.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The length of what a system call of sockets is given; no such thing has 4 GiB.
+pub fn socklen(length: usize) -> libc::socklen_t {
+    libc::socklen_t::try_from(length).unwrap_or(libc::socklen_t::MAX)
+}
+
 /// Nanoseconds since 1970 (CLOCK_REALTIME).
 pub fn clock_ns() -> i128 {
     let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();

@@ -96,6 +96,7 @@ impl fmt::Display for Line {
 struct Seconds(f64);
 
 impl fmt::Display for Seconds {
+    #[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest number")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = (self.0 * 1000.0).round() as u64;
         write!(f, "{}.{:03}", millis / 1000, millis % 1000)

@@ -15,7 +15,7 @@ pub fn decode(digits: &[u8]) -> Option<Vec<u8>> {
 
 /// The value of one digit.
 pub fn digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

@@ -155,7 +155,8 @@ macro_rules! integers {
     ($($type:ident)*) => {$(
         impl FromJson for $type {
             fn read(json: Json, reader: &mut Reader) -> $type {
-                reader.integer(json, $type::MIN.into(), $type::MAX.into(), stringify!($type)) as $type
+                let value = reader.integer(json, $type::MIN.into(), $type::MAX.into(), stringify!($type));
+                $type::try_from(value).unwrap_or_default()
             }
         }
     )*};

@@ -3,6 +3,8 @@
 //! The builder serialises a [`BootConfig`] to [`paths::BOOT_CONFIG`]; PID1 parses it before anything else.
 //! A field that PID1 does not know is refused, so that an image is never half understood.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
 pub mod boot;
 pub mod console;
 #[cfg(any(test, feature = "fixture"))]

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Text requests of one list; a target sends at least a few hundred bytes in each answer.
-const MOST_REQUESTS: usize = 256;
+const MOST_REQUESTS: u32 = 256;
 /// Redirections.
 const MOST_MOVES: usize = 4;
 
@@ -67,7 +67,7 @@ pub fn send_targets<S: Read + Write>(wire: &mut TcpWire<S>, expected_status: u32
     let mut ask = Text::default();
     ask.push("SendTargets", "All");
     let (mut ask, mut tag, mut bytes) = (ask.encode(), NO_TAG, Vec::new());
-    for task in 2..2 + MOST_REQUESTS as u32 {
+    for task in 2..2 + MOST_REQUESTS {
         wire.send(&encode_text(ask.len(), task, tag, numbers), &ask)?;
         let (response, data) = wire.receive(numbers)?;
         let Response::Text { last, target_tag, status_number, .. } = response else {

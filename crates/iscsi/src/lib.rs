@@ -4,6 +4,8 @@
 //! What a target sends is read by pure functions; [`login`] and [`discovery`] speak over anything that can be read and
 //! written.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
 pub mod chap;
 pub mod discovery;
 pub mod disk;

@@ -181,23 +181,23 @@ impl Request<'_> {
             Request::Set { session, parameter, value } => {
                 put_session(&mut bytes, session);
                 put(&mut bytes, 8, parameter as u32);
-                put(&mut bytes, 12, value.len() as u32 + 1);
+                put(&mut bytes, 12, size(value.len() + 1));
                 bytes.extend_from_slice(value.as_bytes());
                 bytes.push(0);
             }
             Request::SendPdu { session, header, data } => {
                 let padded = data.len().next_multiple_of(4);
                 put_session(&mut bytes, session);
-                put(&mut bytes, 8, HEADER as u32);
-                put(&mut bytes, 12, padded as u32);
+                put(&mut bytes, 8, size(HEADER));
+                put(&mut bytes, 12, size(padded));
                 bytes.extend_from_slice(header);
                 bytes.extend_from_slice(data);
                 bytes.resize(NETLINK_HEADER + EVENT + HEADER + padded, 0);
             }
         }
-        let length = bytes.len() as u32;
+        let length = size(bytes.len());
         bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        bytes[4..6].copy_from_slice(&(self.kind() as u16).to_ne_bytes());
+        bytes[4..6].copy_from_slice(&u16::try_from(self.kind()).unwrap_or_default().to_ne_bytes());
         bytes[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
         let event = &mut bytes[NETLINK_HEADER..];
         event[..4].copy_from_slice(&self.kind().to_ne_bytes());
@@ -205,6 +205,11 @@ impl Request<'_> {
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
     }
+}
+
+/// Bytes of a message or of a part of it, none of which has 4 GiB.
+fn size(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Puts a word into the request's union.

@@ -126,7 +126,8 @@ fn request(opcode: u8, data_length: usize, task_tag: u32) -> Header {
     let mut header = [0; HEADER];
     header[0] = opcode;
     // Three bytes; no caller has more than 8 KiB.
-    header[5..8].copy_from_slice(&(data_length as u32).to_be_bytes()[1..]);
+    let [_, length @ ..] = u32::try_from(data_length).unwrap_or(u32::MAX).to_be_bytes();
+    header[5..8].copy_from_slice(&length);
     put(&mut header, 16, task_tag);
     header
 }

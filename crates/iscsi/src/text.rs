@@ -143,7 +143,8 @@ fn parse_base64(digits: &[u8]) -> Option<Vec<u8>> {
         held += 6;
         if held >= 8 {
             held -= 8;
-            bytes.push((bits >> held) as u8);
+            let [byte, ..] = (bits >> held).to_le_bytes();
+            bytes.push(byte);
         }
     }
     Some(bytes)

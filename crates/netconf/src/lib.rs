@@ -4,6 +4,8 @@
 //! The protocols are state machines that are given bytes and the time. [`engine::Engine`] runs them on real links and
 //! tells its owner by [`engine::Report`]; it knows nothing of PID1, and needs no other program.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
 pub mod dhcp;
 pub mod dhcp6;
 pub mod dns;

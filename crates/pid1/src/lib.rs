@@ -1,5 +1,7 @@
 //! PID1 of a bootwright image, and under other names what runs beside it: one static binary.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
 mod applets;
 mod base;
 mod boot;

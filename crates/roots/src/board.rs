@@ -122,6 +122,7 @@ impl StatusHandle {
     }
 
     /// The connection is so now; `why` is for people, and may be empty. Saying it again changes nothing.
+    #[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest number")]
     pub fn set(&self, state: ConnectionState, why: &str) {
         let now_s = uptime_s();
         let mut entries = self.board.lock();

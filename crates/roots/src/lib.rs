@@ -4,6 +4,8 @@
 //! thread of its own for as long as the machine runs. That thread touches no file of the root: what it logs goes to the
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
 mod attach;
 mod board;
 pub mod content;

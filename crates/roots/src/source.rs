@@ -18,6 +18,7 @@ mod tests;
 
 pub use legacy::{Wanted, parse_root_path, wanted};
 
+use bootwright_contract::hex;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -291,8 +292,8 @@ fn decode(text: &str) -> Result<String, &'static str> {
         match (byte, after) {
             (b'%', [b's', ..]) => bytes.push(b'%'),
             (b'%', [high, low, after @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16).ok_or("`%` without two hex digits");
-                bytes.push((digit(high)? << 4 | digit(low)?) as u8);
+                let digit = |byte: &u8| hex::digit(*byte).ok_or("`%` without two hex digits");
+                bytes.push(digit(high)? << 4 | digit(low)?);
                 rest = after;
             }
             (b'%', _) => return Err("`%` without two hex digits"),

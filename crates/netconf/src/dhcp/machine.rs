@@ -266,7 +266,7 @@ impl Machine {
     }
 
     fn new_exchange(&mut self, now: Millis) {
-        self.xid = self.next_random() as u32;
+        self.xid = (self.next_random() >> 32) as u32;
         self.began_at = now;
         (self.wait, self.tries) = (FIRST_WAIT_MS, 0);
     }
@@ -328,7 +328,7 @@ impl Machine {
         Packet {
             op: 1,
             xid: self.xid,
-            secs: ((now - self.began_at) / 1000).min(u64::from(u16::MAX)) as u16,
+            secs: u16::try_from((now - self.began_at) / 1000).unwrap_or(u16::MAX),
             broadcast: self.tries > 0,
             ciaddr: Ipv4Addr::UNSPECIFIED,
             yiaddr: Ipv4Addr::UNSPECIFIED,

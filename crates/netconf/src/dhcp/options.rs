@@ -37,7 +37,8 @@ pub fn parse_u16(value: &[u8]) -> Option<u16> {
 pub fn parse_mask(value: &[u8]) -> Option<u8> {
     let bits = parse_u32(value)?;
     let prefix = bits.leading_ones();
-    (prefix + bits.trailing_zeros().min(32 - prefix) == 32).then_some(prefix as u8)
+    let has_holes = prefix + bits.trailing_zeros().min(32 - prefix) != 32;
+    u8::try_from(prefix).ok().filter(|_| !has_holes)
 }
 
 /// The prefix length of the address's class (RFC 791), for addresses that come without a net mask.

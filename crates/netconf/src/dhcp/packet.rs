@@ -82,7 +82,7 @@ impl Packet {
                 bytes.extend_from_slice(&[*code, 0]);
             }
             for part in value.chunks(255) {
-                bytes.extend_from_slice(&[*code, part.len() as u8]);
+                bytes.extend_from_slice(&[*code, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
                 bytes.extend_from_slice(part);
             }
         }
@@ -149,7 +149,8 @@ fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<()
 
 /// Puts an IPv4 (RFC 791) and a UDP header (RFC 768) before `payload`, client to server port.
 pub fn wrap_udp(payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
-    let udp_length = (8 + payload.len()) as u16;
+    // A message of ours is far shorter.
+    let udp_length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX - 20);
     let mut bytes = vec![0x45, 0];
     bytes.extend_from_slice(&(20 + udp_length).to_be_bytes());
     // No identification, may not be fragmented, TTL 64, UDP, checksum below.
@@ -182,7 +183,7 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    !(sum as u16)
+    !u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
 /// The UDP payload of an IPv4 packet to the client port.

@@ -1,7 +1,7 @@
 //! The sockets under DHCP: a packet socket while there is no address, a UDP socket for renewals.
 
 use super::packet::{CLIENT_PORT, SERVER_PORT, unwrap_udp, wrap_udp};
-use bootwright_base::sys::errno;
+use bootwright_base::sys::{errno, socklen};
 use nix::errno::Errno;
 use nix::libc;
 use std::ffi::CString;
@@ -56,7 +56,8 @@ impl PacketSocket {
         // SAFETY: plain integers; the new descriptor is owned by nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(check("socket", libc::socket(libc::AF_PACKET, flags, 0))?) };
         let mut filter = FILTER;
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        let program =
+            libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or(u16::MAX), filter: filter.as_mut_ptr() };
         // SAFETY: the kernel copies the program, which lives until the call returns.
         let done = unsafe {
             libc::setsockopt(
@@ -64,14 +65,14 @@ impl PacketSocket {
                 libc::SOL_SOCKET,
                 libc::SO_ATTACH_FILTER,
                 (&raw const program).cast(),
-                size_of::<libc::sock_fprog>() as u32,
+                socklen(size_of::<libc::sock_fprog>()),
             )
         };
         check("filter", done)?;
         let address = link_address(index);
         // SAFETY: a valid sockaddr_ll of the size given.
         let done =
-            unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32) };
+            unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), socklen(size_of::<libc::sockaddr_ll>())) };
         check("bind", done)?;
         Ok(PacketSocket { fd, index })
     }
@@ -88,7 +89,7 @@ impl PacketSocket {
                 packet.len(),
                 0,
                 (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
+                socklen(size_of::<libc::sockaddr_ll>()),
             )
         };
         Errno::result(sent).map(drop).map_err(|errno| SocketError { call: "send", errno })
@@ -122,7 +123,7 @@ impl AsFd for PacketSocket {
 fn link_address(index: u32) -> libc::sockaddr_ll {
     // SAFETY: sockaddr_ll is plain data, for which zeros are valid.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
     address.sll_protocol = PROTOCOL_IPV4;
     address.sll_ifindex = index as i32;
     address.sll_halen = 6;
@@ -147,7 +148,7 @@ pub fn send_renewal(interface: &str, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8
             libc::SOL_SOCKET,
             libc::SO_BINDTODEVICE,
             name.as_ptr().cast(),
-            name.as_bytes().len() as u32,
+            socklen(name.as_bytes().len()),
         )
     };
     check("bind to the link", done)?;

@@ -233,7 +233,7 @@ impl Machine6 {
         let span = if preferred_s == 0 { valid_s } else { preferred_s.max(SHORTEST_LEASE_S).min(valid_s) };
         let or = |server_s: u32, fraction: u32| if server_s > 0 { server_s } else { fraction };
         let floor = SHORTEST_RENEWAL_S.min(span / 2);
-        let rebind_s = or(answer.rebind_s, (u64::from(span) * 4 / 5) as u32).max(floor).min(valid_s);
+        let rebind_s = or(answer.rebind_s, span - span.div_ceil(5)).max(floor).min(valid_s);
         let renew_s = or(answer.renew_s, span / 2).max(floor).min(rebind_s);
         let lease = Lease6 { ip, preferred_s, valid_s, renew_s, rebind_s, server: answer.server };
         self.refusals = 0;
@@ -245,7 +245,7 @@ impl Machine6 {
 
     fn begin(&mut self, state: State, now: Millis) {
         self.state = state;
-        self.xid = self.next_random() as u32 & 0xff_ffff;
+        self.xid = (self.next_random() >> 40) as u32;
         self.began_at = now;
         (self.wait, self.tries, self.next_at) = (0, 0, now);
     }
@@ -262,7 +262,7 @@ impl Machine6 {
             Kind::Renew | Kind::Rebind => (FIRST_RENEWAL_WAIT_MS, LONGEST_RENEWAL_WAIT_MS),
             _ => (FIRST_WAIT_MS, LONGEST_WAIT_MS),
         };
-        let elapsed = ((now - self.began_at) / 10).min(u64::from(u16::MAX)) as u16;
+        let elapsed = u16::try_from((now - self.began_at) / 10).unwrap_or(u16::MAX);
         let association = (kind != Kind::InformationRequest).then_some((self.association, addresses));
         let message = Message { kind, xid: self.xid, elapsed, client: self.client.clone(), server, association };
         self.wait = (self.wait * 2).clamp(first, longest);

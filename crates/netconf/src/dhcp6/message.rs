@@ -125,7 +125,7 @@ impl Message {
 
 fn push(bytes: &mut Vec<u8>, code: u16, value: &[u8]) {
     bytes.extend_from_slice(&code.to_be_bytes());
-    bytes.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
     bytes.extend_from_slice(value);
 }
 

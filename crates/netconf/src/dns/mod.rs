@@ -270,7 +270,7 @@ fn candidates(host: &str, search: &[String]) -> Vec<String> {
 /// The same question over TCP (RFC 7766), where the length comes first.
 fn ask_by_tcp(server: SocketAddr, question: &[u8], kind: Kind, until: Instant) -> Result<Answer, AskError> {
     let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
-    let length = (question.len() as u16).to_be_bytes();
+    let length = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes();
     stream.set_write_timeout(Some(left(until)?))?;
     stream.write_all(&[&length, question].concat())?;
     let mut length = [0; 2];

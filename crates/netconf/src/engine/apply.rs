@@ -58,7 +58,7 @@ impl Engine<'_> {
         let link = candidate.link.clone();
         let view = v6.routers.view(now);
         let (mtu, too_large) = (view.mtu.filter(|mtu| *mtu <= link.mtu), view.mtu.filter(|mtu| *mtu > link.mtu));
-        let lease = v6.lease.as_ref().map(|(lease, at)| (lease, ((now - at) / 1000) as u32));
+        let lease = v6.lease.as_ref().map(|(lease, at)| (lease, u32::try_from((now - at) / 1000).unwrap_or(u32::MAX)));
         let mut setup = Setup::from_v6(view, lease, &v6.facts, &slot.plan, slot.first);
         if slot.plan.has_fixed(false) {
             let fixed = Setup::fixed(&slot.plan, false);

@@ -3,6 +3,7 @@
 use super::NetlinkError;
 use super::message::{Attributes, Builder, parse_attributes, parse_messages, u16_at, u32_at};
 use super::socket::Socket;
+use bootwright_base::sys::socklen;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
@@ -61,7 +62,7 @@ impl Generic {
 
     /// Hears what is said in the group from now on.
     pub fn join(&mut self, group: u32) -> Result<(), GenericError> {
-        let (size, value) = (size_of::<u32>() as libc::socklen_t, &raw const group);
+        let (size, value) = (socklen(size_of::<u32>()), &raw const group);
         let fd = self.0.as_fd().as_raw_fd();
         // SAFETY: the value is an u32 that lives through the call; the size is its own.
         let done = unsafe { libc::setsockopt(fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, value.cast(), size) };

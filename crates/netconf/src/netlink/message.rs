@@ -44,7 +44,7 @@ impl Builder {
 
     /// Adds an attribute. Values are far shorter than the 64 KiB that its length field can say.
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
-        let length = (ATTRIBUTE_HEADER + value.len()) as u16;
+        let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
@@ -59,7 +59,7 @@ impl Builder {
 
     /// The message with its length and `sequence` filled in.
     pub fn finish(mut self, sequence: u32) -> Vec<u8> {
-        let length = self.bytes.len() as u32;
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
         self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.bytes

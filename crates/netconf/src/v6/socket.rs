@@ -1,5 +1,6 @@
 //! The ICMPv6 socket for router solicitations and advertisements (icmp(7), ipv6(7), RFC 3542).
 
+use bootwright_base::sys::socklen;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg};
@@ -101,6 +102,6 @@ impl AsFd for RouterSocket {
 
 fn set(fd: &OwnedFd, call: &'static str, level: i32, option: i32, value: &[u8]) -> Result<(), SocketError> {
     // SAFETY: the value is valid for its length, which no option's value exceeds.
-    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), value.len() as u32) };
+    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), socklen(value.len())) };
     Errno::result(done).map(drop).map_err(|errno| SocketError { call, errno })
 }

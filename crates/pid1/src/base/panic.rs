@@ -4,7 +4,7 @@
 //! both come here as a signal, whose handler tells the address and the build, for `bootwright addr2line`. The thread that it
 //! hits may hold any lock, so the handler only makes system calls, on memory that is there already.
 
-use bootwright_base::sys::uptime;
+use bootwright_base::sys::uptime_ms;
 use bootwright_contract::console::PREFIX;
 use nix::libc;
 use std::ffi::{CStr, c_int, c_void};
@@ -35,6 +35,7 @@ pub fn watch() {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "an address is as wide as a `usize`")]
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
     // SAFETY: system calls only, on valid strings; the kernel gives valid information and a valid context.
@@ -77,7 +78,7 @@ fn sender(info: &libc::siginfo_t) -> Option<libc::pid_t> {
 
 /// Writes a console line to the console and to the kernel's log.
 fn say(event: Arguments<'_>) {
-    let message = Message::new(uptime().as_millis() as u64, event);
+    let message = Message::new(uptime_ms(), event);
     for device in [c"/dev/console", c"/dev/kmsg"] {
         // SAFETY: a path that ends in NUL.
         unsafe { write_to(device, message.line()) };
@@ -131,6 +132,7 @@ impl fmt::Display for BuildId {
 }
 
 /// The description of the ELF note `NT_GNU_BUILD_ID` of the program that runs (elf(5)).
+#[expect(clippy::cast_possible_truncation, reason = "an address is as wide as a `usize`")]
 fn build_id() -> Option<&'static [u8]> {
     let start = program_start() as *const u8;
     // SAFETY: the linker puts the ELF header and the program headers, which it counts, at the start of what is loaded.
@@ -320,7 +322,8 @@ mod tests {
                         libc::kill(own.as_raw(), signal);
                         libc::_exit(0);
                     }
-                    libc::wait(std::ptr::null_mut());
+                    // The signal ends a wait before the child has ended: the next one would not wait for its own child.
+                    while libc::wait(std::ptr::null_mut()) < 0 {}
                 }
             }
         }) else {

@@ -172,7 +172,7 @@ impl State {
 }
 
 fn now() -> Millis {
-    sys::uptime().as_millis() as Millis
+    sys::uptime_ms()
 }
 
 /// Opens the device, which starts it, and sets the timeout; gives the one that the driver took, in seconds.

@@ -195,5 +195,5 @@ impl Report for Reporter {
 }
 
 fn now() -> Millis {
-    bootwright_base::sys::uptime().as_millis() as Millis
+    bootwright_base::sys::uptime_ms()
 }

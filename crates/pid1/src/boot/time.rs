@@ -119,7 +119,7 @@ fn follow(boot: &Node, sample: &Sample, wait_s: u64) {
             boot.timeline.note(&["time: the clock was ", &format_offset(-offset_ns), " off: set"].concat());
             step(boot.sys, offset_ns)
         }
-        false => boot.sys.slew_clock(offset_ns as i64, wait_s).map_err(SetClock),
+        false => boot.sys.slew_clock(to_i64(offset_ns), wait_s).map_err(SetClock),
     };
     if let Err(error) = done {
         boot.timeline.note(&["time: ", &error.to_string()].concat());
@@ -132,7 +132,12 @@ struct SetClock(nix::errno::Errno);
 
 fn step(sys: &dyn Sys, offset_ns: i128) -> Result<(), SetClock> {
     let (seconds, nanos) = (offset_ns.div_euclid(NANOS), offset_ns.rem_euclid(NANOS));
-    sys.step_clock(seconds as i64, nanos as i64).map_err(SetClock)
+    sys.step_clock(to_i64(seconds), to_i64(nanos)).map_err(SetClock)
+}
+
+/// The nearest number that the kernel takes.
+fn to_i64(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ impl MainLoop {
         }
         self.boot.timeline.note(&[how.word(), " asked for by ", why].concat());
         let timeout = Duration::from_secs(self.boot.config.shutdown_timeout_s.into());
-        let services_until = now() + Ending::services_until(timeout).as_millis() as Millis;
+        let services_until = now() + sys::millis(Ending::services_until(timeout));
         self.going = Some((Ending::new(how, timeout), services_until));
         self.supervisor.begin_shutdown();
     }
@@ -181,5 +181,5 @@ fn end_phase(boot: &Node, outcome: Result<(), &str>) {
 }
 
 fn now() -> Millis {
-    sys::uptime().as_millis() as Millis
+    sys::uptime_ms()
 }

@@ -104,12 +104,17 @@ fn read_greeting(stream: &mut impl Read) -> Result<u16, HandshakeError> {
 
 /// An option and its data.
 fn encode_option(option: u32, data: &[u8]) -> Vec<u8> {
-    [&OPTION_MAGIC.to_be_bytes()[..], &option.to_be_bytes(), &(data.len() as u32).to_be_bytes(), data].concat()
+    [&OPTION_MAGIC.to_be_bytes()[..], &option.to_be_bytes(), &size(data).to_be_bytes(), data].concat()
+}
+
+/// Bytes of data, which never has 4 GiB.
+fn size(data: &[u8]) -> u32 {
+    u32::try_from(data.len()).unwrap_or(u32::MAX)
 }
 
 /// Data of [`GO`]: the name, and that block sizes are of interest.
 fn encode_go(name: &str) -> Vec<u8> {
-    let length = (name.len() as u32).to_be_bytes();
+    let length = size(name.as_bytes()).to_be_bytes();
     [&length[..], name.as_bytes(), &1u16.to_be_bytes(), &INFO_BLOCK_SIZE.to_be_bytes()].concat()
 }
 

@@ -118,7 +118,7 @@ impl Keeper for NbdKeeper {
 /// How long to wait for descriptors. An event that came along with an answer is read already: no descriptor tells of it.
 fn patience(limit: Option<Duration>, has_event: bool) -> PollTimeout {
     match limit {
-        Some(limit) => PollTimeout::from(limit.as_millis() as u16),
+        Some(limit) => PollTimeout::from(u16::try_from(limit.as_millis()).unwrap_or(u16::MAX)),
         None if has_event => PollTimeout::ZERO,
         None => PollTimeout::NONE,
     }

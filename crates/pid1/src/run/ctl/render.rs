@@ -85,6 +85,7 @@ fn network_line(up: bool, network: &Facts) -> String {
     text
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest number")]
 fn root_line(root: &RootStatus, uptime_s: u64) -> String {
     let for_s = uptime_s.saturating_sub(root.since_s as u64);
     let mut text = [&root.source[..], " ", root.state.word(), " for ", &duration(for_s)].concat();
@@ -152,6 +153,7 @@ pub fn timeline_table(timeline: &Timeline) -> String {
     text
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest number")]
 fn seconds(value: f64) -> String {
     let millis = (value.max(0.0) * 1000.0) as u64;
     format!("{}.{:03}", millis / 1000, millis % 1000)
