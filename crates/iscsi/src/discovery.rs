@@ -121,7 +121,10 @@ pub fn portals(asked: SocketAddr, found: &Found) -> Vec<SocketAddr> {
         }
     }
     match portals.iter().position(|portal| *portal == asked) {
-        Some(at) => portals[..=at].rotate_right(1),
+        Some(at) => {
+            let portal = portals.remove(at);
+            portals.insert(0, portal);
+        }
         None => portals.push(asked),
     }
     portals

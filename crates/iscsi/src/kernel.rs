@@ -116,7 +116,7 @@ impl Kernel {
         let mut buffer = vec![0; BUFFER];
         loop {
             match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => return Ok(Some(parse_message(&buffer[..length])?)),
+                Ok(length) => return Ok(Some(parse_message(buffer.get(..length).unwrap_or_default())?)),
                 Err(Errno::ENOBUFS) => return Err(KernelError::Overrun),
                 Err(Errno::EAGAIN) => {}
                 Err(Errno::EINTR) => continue,

@@ -5,6 +5,8 @@
 //! written.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+// What comes from the network is no index.
+#![deny(clippy::indexing_slicing)]
 
 pub mod chap;
 pub mod discovery;

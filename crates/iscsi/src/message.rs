@@ -157,70 +157,65 @@ impl Request<'_> {
 
     /// The whole message. `transport` is the handle of the transport `tcp` in sysfs.
     pub fn encode(&self, transport: u64) -> Vec<u8> {
-        let mut bytes = vec![0; NETLINK_HEADER + EVENT];
+        let (words, data) = self.body();
+        let mut event = [0; EVENT];
+        let places = event.as_chunks_mut::<4>().0.iter_mut();
+        // The union of the request, after type, error and handle.
+        for (place, word) in places.skip(AT_REQUEST / 4).zip(words) {
+            *place = word.to_ne_bytes();
+        }
+        if let Some(place) = event.first_chunk_mut() {
+            *place = self.kind().to_ne_bytes();
+        }
+        if let Some(place) = event.get_mut(AT_HANDLE..).and_then(<[u8]>::first_chunk_mut) {
+            *place = transport.to_ne_bytes();
+        }
+        let length = size(NETLINK_HEADER + EVENT + data.len());
+        let kind = u16::try_from(self.kind()).unwrap_or_default();
+        let head = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &REQUEST.to_ne_bytes(), &[0; 8]];
+        let mut bytes = [&head.concat(), &event[..], &data].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// The words of the request's union, and what follows the event.
+    fn body(&self) -> (Vec<u32>, Vec<u8>) {
+        let nothing = Vec::new();
         match *self {
             Request::CreateSession { first_command, commands, queue_depth } => {
-                put(&mut bytes, 0, first_command);
-                let body = &mut bytes[NETLINK_HEADER + AT_REQUEST..];
-                body[4..6].copy_from_slice(&commands.to_ne_bytes());
-                body[6..8].copy_from_slice(&queue_depth.to_ne_bytes());
+                // Two halves make the second word.
+                let [a, b] = commands.to_ne_bytes();
+                let [c, d] = queue_depth.to_ne_bytes();
+                (vec![first_command, u32::from_ne_bytes([a, b, c, d])], nothing)
             }
-            Request::DestroySession { session } | Request::Unbind { session } => put(&mut bytes, 0, session),
+            Request::DestroySession { session } | Request::Unbind { session } => (vec![session], nothing),
             Request::CreateConnection { session }
             | Request::DestroyConnection { session }
-            | Request::Start { session } => put_session(&mut bytes, session),
+            | Request::Start { session } => (vec![session, CONNECTION], nothing),
             Request::Bind { session, fd } => {
-                put_session(&mut bytes, session);
-                bytes[NETLINK_HEADER + AT_REQUEST..][8..16].copy_from_slice(&(fd as u64).to_ne_bytes());
-                put(&mut bytes, 16, 1);
+                let [a, b, c, d, e, f, g, h] = (fd as u64).to_ne_bytes();
+                let fd = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
+                (vec![session, CONNECTION, fd[0], fd[1], 1], nothing)
             }
-            Request::Stop { session, how } => {
-                put_session(&mut bytes, session);
-                put(&mut bytes, 16, how as u32);
-            }
+            // The flag of a stop lies behind a handle of 8 bytes.
+            Request::Stop { session, how } => (vec![session, CONNECTION, 0, 0, how as u32], nothing),
             Request::Set { session, parameter, value } => {
-                put_session(&mut bytes, session);
-                put(&mut bytes, 8, parameter as u32);
-                put(&mut bytes, 12, size(value.len() + 1));
-                bytes.extend_from_slice(value.as_bytes());
-                bytes.push(0);
+                let data = [value.as_bytes(), &[0]].concat();
+                (vec![session, CONNECTION, parameter as u32, size(data.len())], data)
             }
             Request::SendPdu { session, header, data } => {
                 let padded = data.len().next_multiple_of(4);
-                put_session(&mut bytes, session);
-                put(&mut bytes, 8, size(HEADER));
-                put(&mut bytes, 12, size(padded));
-                bytes.extend_from_slice(header);
-                bytes.extend_from_slice(data);
-                bytes.resize(NETLINK_HEADER + EVENT + HEADER + padded, 0);
+                let mut bytes = [&header[..], data].concat();
+                bytes.resize(HEADER + padded, 0);
+                (vec![session, CONNECTION, size(HEADER), size(padded)], bytes)
             }
         }
-        let length = size(bytes.len());
-        bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        bytes[4..6].copy_from_slice(&u16::try_from(self.kind()).unwrap_or_default().to_ne_bytes());
-        bytes[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
-        let event = &mut bytes[NETLINK_HEADER..];
-        event[..4].copy_from_slice(&self.kind().to_ne_bytes());
-        event[AT_HANDLE..AT_HANDLE + 8].copy_from_slice(&transport.to_ne_bytes());
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
     }
 }
 
 /// Bytes of a message or of a part of it, none of which has 4 GiB.
 fn size(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-/// Puts a word into the request's union.
-fn put(bytes: &mut [u8], at: usize, value: u32) {
-    let at = NETLINK_HEADER + AT_REQUEST + at;
-    bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-}
-
-fn put_session(bytes: &mut [u8], session: u32) {
-    put(bytes, 0, session);
-    put(bytes, 4, CONNECTION);
 }
 
 /// What the kernel says by itself.
@@ -284,7 +279,7 @@ pub struct ShortMessage(usize);
 /// Reads a datagram: the kernel sends one message in each.
 pub fn parse_message(datagram: &[u8]) -> Result<Message, ShortMessage> {
     let short = || ShortMessage(datagram.len());
-    let (head, rest) = datagram.split_at_checked(NETLINK_HEADER).ok_or_else(short)?;
+    let (head, rest) = datagram.split_first_chunk::<NETLINK_HEADER>().ok_or_else(short)?;
     let (event, payload) = rest.split_at_checked(EVENT).ok_or_else(short)?;
     let kind = u32::from(u16::from_ne_bytes([head[4], head[5]]));
     let words = [word(event, AT_REPLY), word(event, AT_REPLY + 4)];
@@ -307,8 +302,9 @@ pub fn parse_message(datagram: &[u8]) -> Result<Message, ShortMessage> {
     }))
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+/// The word at that place of an event; 0 where it has none.
+fn word(event: &[u8], at: usize) -> u32 {
+    event.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// `enum iscsi_err` in words.

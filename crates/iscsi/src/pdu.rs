@@ -133,15 +133,18 @@ fn request(opcode: u8, data_length: usize, task_tag: u32) -> Header {
 }
 
 fn put(header: &mut Header, at: usize, value: u32) {
-    header[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    if let Some(place) = header.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value.to_be_bytes();
+    }
 }
 
+/// The word at that place of the header, which all callers know to be in it.
 fn word(header: &Header, at: usize) -> u32 {
-    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 fn half(header: &Header, at: usize) -> u16 {
-    u16::from_be_bytes([header[at], header[at + 1]])
+    header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_be_bytes(*bytes))
 }
 
 /// Bytes of the data segment, without padding.

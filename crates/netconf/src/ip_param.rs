@@ -243,9 +243,9 @@ fn longest_prefix(address: IpAddr) -> u8 {
 /// `aa:bb:cc:dd:ee:ff` or with hyphens, and pxelinux's `BOOTIF` form with the hardware type `01-` before it.
 pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    let parts = match parts.len() {
-        7 if parts[0] == "01" => &parts[1..],
-        6 => &parts[..],
+    let parts = match &parts[..] {
+        ["01", parts @ ..] if parts.len() == 6 => parts,
+        parts if parts.len() == 6 => parts,
         _ => return None,
     };
     let mut mac = [0; 6];

@@ -5,6 +5,8 @@
 //! tells its owner by [`engine::Report`]; it knows nothing of PID1, and needs no other program.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+// What comes from the network is no index.
+#![deny(clippy::indexing_slicing)]
 
 pub mod dhcp;
 pub mod dhcp6;

@@ -200,7 +200,8 @@ fn groups(params: Vec<IpParam>, bootdev: Option<&str>) -> Vec<Group> {
     }
     let own = own.as_deref().map(select_one);
     if let Some(at) = groups.iter().position(|group| group.select == own) {
-        groups[..=at].rotate_right(1);
+        let group = groups.remove(at);
+        groups.insert(0, group);
     }
     groups
 }
@@ -230,8 +231,10 @@ fn primary(
         (Some(mac), ..) => Select::Mac(mac),
         (None, Some(name), _) => select_one(name),
         (None, None, [name]) => select_one(name),
-        (None, None, []) if !made.is_empty() => Select::Name(made[made.len() - 1].name.clone()),
-        (None, None, names) => Select::Any(names.to_vec()),
+        (None, None, names) => match made.last().filter(|_| names.is_empty()) {
+            Some(last) => Select::Name(last.name.clone()),
+            None => Select::Any(names.to_vec()),
+        },
     };
     if let Some(group) = group {
         let mut interface = from_params(&group.params, select, config.ipv6, &mut reader.notes);
@@ -291,7 +294,9 @@ fn from_extra(extra: &ExtraInterface) -> Result<Interface, PlanError> {
 fn add_route(interfaces: &mut [Interface], route: RouteTo, device: Option<&str>) {
     let meant = |interface: &Interface| device.is_some_and(|name| interface.select == select_one(name));
     let at = interfaces.iter().position(meant).unwrap_or(0);
-    interfaces[at].routes.push(route);
+    if let Some(interface) = interfaces.get_mut(at) {
+        interface.routes.push(route);
+    }
 }
 
 fn made(config: &Network) -> Vec<Made> {

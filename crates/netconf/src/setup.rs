@@ -216,7 +216,7 @@ pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<Vec<Netlin
 /// What services and commands on the node are told: from the first of `setups` that has it, the node's own interface
 /// coming first, IPv4 before IPv6. `own` says how many of them belong to that interface.
 pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, name: Name) -> Facts {
-    let mine = &setups[..own];
+    let mine = setups.get(..own).unwrap_or(setups);
     let first = mine.iter().find_map(|setup| setup.addresses.first());
     let ip6 = mine.iter().flat_map(|setup| &setup.addresses).find_map(|address| match address.ip {
         IpAddr::V6(ip) => Some(ip),

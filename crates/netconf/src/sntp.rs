@@ -80,7 +80,11 @@ pub fn parse_answer(
     received_ns: i128,
     floor_s: u64,
 ) -> Result<Sample, SampleError> {
-    let packet = bytes.get(..LENGTH).ok_or(SampleError::Short { found: bytes.len() })?;
+    let packet = bytes.first_chunk::<LENGTH>().ok_or(SampleError::Short { found: bytes.len() })?;
+    // A big-endian number of that place.
+    let number = |place: std::ops::Range<usize>| {
+        packet.get(place).unwrap_or_default().iter().fold(0u64, |all, byte| all << 8 | u64::from(*byte))
+    };
     let (leap, version, mode, stratum) = (packet[0] >> 6, packet[0] >> 3 & 7, packet[0] & 7, packet[1]);
     if mode != 4 || !(3..=4).contains(&version) {
         return Err(SampleError::Mode);
@@ -91,7 +95,7 @@ pub fn parse_answer(
     if stratum == 0 {
         return Err(SampleError::Refused([packet[12], packet[13], packet[14], packet[15]]));
     }
-    let (taken, given) = (stamp(packet, 32), stamp(packet, 40));
+    let (taken, given) = (number(32..40), number(40..48));
     if leap == 3 || stratum > 15 || taken == 0 || given == 0 {
         return Err(SampleError::NotSet);
     }
@@ -101,18 +105,12 @@ pub fn parse_answer(
     }
     let delay_ns = (received_ns - sent_ns) - (given_ns - taken_ns);
     // Root delay and root dispersion: 16 bits of seconds and 16 of their fraction.
-    let short =
-        |at: usize| i128::from(u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]));
-    let own_ns = (short(4) / 2 + short(8)) * NANOS / 65_536;
+    let own_ns = (i128::from(number(4..8)) / 2 + i128::from(number(8..12))) * NANOS / 65_536;
     let error_ns = delay_ns / 2 + own_ns;
     if delay_ns < 0 || given_ns < taken_ns || error_ns > LONGEST_DISTANCE_NS {
         return Err(SampleError::TooFar);
     }
     Ok(Sample { offset_ns: ((taken_ns - sent_ns) + (given_ns - received_ns)) / 2, error_ns })
-}
-
-fn stamp(packet: &[u8], at: usize) -> u64 {
-    packet[at..at + 8].iter().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 /// Nanoseconds since 1970: the first time of that number that is not before 68 years before the floor.
@@ -216,7 +214,7 @@ fn receive(asked: &mut [Asked], floor_s: u64, until: Instant) {
         for one in asked.iter_mut().filter(|one| one.outcome.is_none()) {
             let mut buffer = [0; 512];
             match one.socket.recv(&mut buffer) {
-                Ok(length) => match one.read(&buffer[..length], floor_s) {
+                Ok(length) => match one.read(buffer.get(..length).unwrap_or_default(), floor_s) {
                     // Somebody else's guess: the true answer may still come.
                     Err(SampleError::Origin | SampleError::Mode | SampleError::Short { .. }) => {}
                     outcome => one.outcome = Some(outcome.map_err(|error| error.to_string())),

@@ -5,6 +5,8 @@
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+// What comes from the network is no index.
+#![deny(clippy::indexing_slicing)]
 
 mod attach;
 mod board;

@@ -19,7 +19,7 @@ pub fn parse_address(value: &[u8]) -> Option<Ipv4Addr> {
 
 /// A list of addresses; a rest of fewer than four bytes is dropped.
 pub fn parse_addresses(value: &[u8]) -> Vec<Ipv4Addr> {
-    value.chunks_exact(4).map(|b| Ipv4Addr::new(b[0], b[1], b[2], b[3])).collect()
+    value.as_chunks::<4>().0.iter().map(|bytes| Ipv4Addr::from(*bytes)).collect()
 }
 
 /// A big-endian number of four bytes. More are there when a server or relay sent the option twice, as parts of one option
@@ -55,15 +55,13 @@ pub fn parse_classless_routes(mut value: &[u8]) -> Option<Vec<StaticRoute>> {
     let mut routes = Vec::new();
     while let Some((&prefix, rest)) = value.split_first() {
         let significant = usize::from(prefix).div_ceil(8);
-        if prefix > 32 || rest.len() < significant + 4 {
-            return None;
-        }
+        let (known, rest) = rest.split_at_checked(significant).filter(|_| prefix <= 32)?;
+        let (gateway, rest) = rest.split_first_chunk::<4>()?;
         let mut destination = [0; 4];
-        destination[..significant].copy_from_slice(&rest[..significant]);
-        let gateway = parse_address(&rest[significant..])?;
+        destination.iter_mut().zip(known).for_each(|(to, from)| *to = *from);
         let destination = Ipv4Addr::from(destination) & crate::netlink::address::mask(prefix);
-        routes.push(StaticRoute { destination, prefix, gateway });
-        value = &rest[significant + 4..];
+        routes.push(StaticRoute { destination, prefix, gateway: Ipv4Addr::from(*gateway) });
+        value = rest;
     }
     Some(routes)
 }

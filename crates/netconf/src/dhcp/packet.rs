@@ -65,17 +65,18 @@ impl Packet {
 
     /// The bytes of a UDP payload. Values over 255 bytes are split (RFC 3396).
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; COOKIE_AT];
-        // Hardware type 1 is Ethernet with addresses of 6 bytes.
-        bytes[..4].copy_from_slice(&[self.op, 1, 6, 0]);
-        bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
-        bytes[8..10].copy_from_slice(&self.secs.to_be_bytes());
         let flags = if self.broadcast { FLAG_BROADCAST } else { 0 };
-        bytes[10..12].copy_from_slice(&flags.to_be_bytes());
-        bytes[12..16].copy_from_slice(&self.ciaddr.octets());
-        bytes[16..20].copy_from_slice(&self.yiaddr.octets());
-        bytes[20..24].copy_from_slice(&self.siaddr.octets());
-        bytes[28..34].copy_from_slice(&self.mac);
+        // Hardware type 1 is Ethernet with addresses of 6 bytes.
+        let mut bytes = vec![self.op, 1, 6, 0];
+        bytes.extend_from_slice(&self.xid.to_be_bytes());
+        bytes.extend_from_slice(&self.secs.to_be_bytes());
+        bytes.extend_from_slice(&flags.to_be_bytes());
+        for address in [self.ciaddr, self.yiaddr, self.siaddr, Ipv4Addr::UNSPECIFIED] {
+            bytes.extend_from_slice(&address.octets());
+        }
+        bytes.extend_from_slice(&self.mac);
+        // The rest of `chaddr`, `sname` and `file`.
+        bytes.resize(COOKIE_AT, 0);
         bytes.extend_from_slice(&COOKIE);
         for (code, value) in &self.options {
             if value.is_empty() {
@@ -95,36 +96,33 @@ impl Packet {
 /// Reads a UDP payload.
 pub fn parse_packet(bytes: &[u8]) -> Result<Packet, PacketError> {
     let short = PacketError::Short { found: bytes.len() };
-    let fixed = bytes.get(..COOKIE_AT).ok_or(short)?;
-    if bytes.get(COOKIE_AT..COOKIE_AT + 4).ok_or(short)? != COOKIE {
+    let (fixed, rest) = bytes.split_first_chunk::<COOKIE_AT>().ok_or(short)?;
+    let (cookie, rest) = rest.split_first_chunk::<4>().ok_or(short)?;
+    if *cookie != COOKIE {
         return Err(PacketError::Cookie);
     }
     let mut options = Vec::new();
-    parse_options(&bytes[COOKIE_AT + 4..], &mut options)?;
+    parse_options(rest, &mut options)?;
     // Option overload (RFC 2132 section 9.3, order of RFC 3396 section 5): 1 `file`, 2 `sname`, 3 both.
     let overload = options.iter().find(|(code, _)| *code == OPTION_OVERLOAD).and_then(|(_, v)| v.first().copied());
     let overload = overload.unwrap_or(0);
     if overload & 1 != 0 {
-        parse_options(&fixed[FILE], &mut options)?;
+        parse_options(fixed.get(FILE).unwrap_or_default(), &mut options)?;
     }
     if overload & 2 != 0 {
-        parse_options(&fixed[SNAME], &mut options)?;
+        parse_options(fixed.get(SNAME).unwrap_or_default(), &mut options)?;
     }
     Ok(Packet {
         op: fixed[0],
         xid: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         secs: u16::from_be_bytes([fixed[8], fixed[9]]),
         broadcast: fixed[10] & 0x80 != 0,
-        ciaddr: address(fixed, 12),
-        yiaddr: address(fixed, 16),
-        siaddr: address(fixed, 20),
+        ciaddr: [fixed[12], fixed[13], fixed[14], fixed[15]].into(),
+        yiaddr: [fixed[16], fixed[17], fixed[18], fixed[19]].into(),
+        siaddr: [fixed[20], fixed[21], fixed[22], fixed[23]].into(),
         mac: [fixed[28], fixed[29], fixed[30], fixed[31], fixed[32], fixed[33]],
         options,
     })
-}
-
-fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
-    Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
 }
 
 /// Adds one field's options to what earlier fields held; a missing end mark is accepted, as servers fill fields to the brim.
@@ -135,12 +133,13 @@ fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<()
             OPTION_END => return Ok(()),
             _ => {
                 let (&length, behind) = behind.split_first().ok_or(PacketError::Option { code })?;
-                let value = behind.get(..usize::from(length)).ok_or(PacketError::Option { code })?;
+                let (value, after) =
+                    behind.split_at_checked(usize::from(length)).ok_or(PacketError::Option { code })?;
                 match options.iter_mut().find(|(c, _)| *c == code) {
                     Some((_, whole)) => whole.extend_from_slice(value),
                     None => options.push((code, value.to_vec())),
                 }
-                rest = &behind[usize::from(length)..];
+                rest = after;
             }
         }
     }
@@ -151,35 +150,25 @@ fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<()
 pub fn wrap_udp(payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     // A message of ours is far shorter.
     let udp_length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX - 20);
-    let mut bytes = vec![0x45, 0];
-    bytes.extend_from_slice(&(20 + udp_length).to_be_bytes());
-    // No identification, may not be fragmented, TTL 64, UDP, checksum below.
-    bytes.extend_from_slice(&[0, 0, 0x40, 0, 64, 17, 0, 0]);
-    bytes.extend_from_slice(&from.octets());
-    bytes.extend_from_slice(&to.octets());
-    let sum = checksum(0, &bytes);
-    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-    let at = bytes.len();
-    bytes.extend_from_slice(&CLIENT_PORT.to_be_bytes());
-    bytes.extend_from_slice(&SERVER_PORT.to_be_bytes());
-    bytes.extend_from_slice(&udp_length.to_be_bytes());
-    bytes.extend_from_slice(&[0, 0]);
-    bytes.extend_from_slice(payload);
-    // The pseudo header: both addresses (the 8 bytes before the UDP header), protocol 17, length.
-    let sum = match checksum(17 + u32::from(udp_length), &bytes[at - 8..]) {
+    // No identification, may not be fragmented, TTL 64, UDP.
+    let head = [&[0x45, 0][..], &(20 + udp_length).to_be_bytes(), &[0, 0, 0x40, 0, 64, 17]].concat();
+    let addresses = [from.octets(), to.octets()].concat();
+    let head_sum = checksum(0, &[&head[..], &addresses].concat());
+    let ports = [CLIENT_PORT.to_be_bytes(), SERVER_PORT.to_be_bytes(), udp_length.to_be_bytes()].concat();
+    // The pseudo header: both addresses, protocol 17, length. A sum of 0 says that there is none.
+    let sum = match checksum(17 + u32::from(udp_length), &[&addresses[..], &ports, payload].concat()) {
         0 => 0xffff,
         sum => sum,
     };
-    bytes[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
-    bytes
+    [&head[..], &head_sum.to_be_bytes(), &addresses, &ports, &sum.to_be_bytes(), payload].concat()
 }
 
 /// The Internet checksum (RFC 1071), begun with `start`.
 fn checksum(start: u32, bytes: &[u8]) -> u16 {
-    let mut sum = start;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    }
+    let (pairs, last) = bytes.as_chunks::<2>();
+    let last = last.first().map_or(0, |byte| u16::from_be_bytes([*byte, 0]));
+    let words = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).chain([last]);
+    let mut sum = words.fold(start, |sum, word| sum + u32::from(word));
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -192,7 +181,7 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
 /// filled in. Transaction id, MAC and lengths decide instead.
 pub fn unwrap_udp(bytes: &[u8]) -> Result<&[u8], PacketError> {
     let short = PacketError::Short { found: bytes.len() };
-    let ip = bytes.get(..20).ok_or(short)?;
+    let ip = bytes.first_chunk::<20>().ok_or(short)?;
     let header = usize::from(ip[0] & 0xf) * 4;
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
     let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
@@ -200,7 +189,7 @@ pub fn unwrap_udp(bytes: &[u8]) -> Result<&[u8], PacketError> {
         return Err(PacketError::Foreign);
     }
     let udp = bytes.get(header..total).ok_or(short)?;
-    let head = udp.get(..8).ok_or(short)?;
+    let head = udp.first_chunk::<8>().ok_or(short)?;
     if u16::from_be_bytes([head[2], head[3]]) != CLIENT_PORT {
         return Err(PacketError::Foreign);
     }

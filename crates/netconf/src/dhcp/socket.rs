@@ -101,7 +101,7 @@ impl PacketSocket {
         loop {
             match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()) {
                 Ok(length) => {
-                    if let Ok(payload) = unwrap_udp(&buffer[..length]) {
+                    if let Ok(payload) = unwrap_udp(buffer.get(..length).unwrap_or_default()) {
                         return Ok(Some(payload.to_vec()));
                     }
                 }

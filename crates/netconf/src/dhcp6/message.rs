@@ -131,14 +131,15 @@ fn push(bytes: &mut Vec<u8>, code: u16, value: &[u8]) {
 
 /// Reads an ADVERTISE or REPLY with transaction `xid` to the client with this DUID. Other associations are passed over.
 pub fn parse_answer(bytes: &[u8], xid: u32, client: &[u8], association: u32) -> Result<Answer, MessageError> {
-    let head = long(bytes, 0).ok_or(MessageError::Short { found: bytes.len() })?;
+    let (head, rest) = bytes.split_first_chunk::<4>().ok_or(MessageError::Short { found: bytes.len() })?;
+    let head = u32::from_be_bytes(*head);
     let kind = (head >> 24) as u8;
     if ![Kind::Advertise as u8, Kind::Reply as u8].contains(&kind) {
         return Err(MessageError::Kind { found: kind });
     }
     let mut answer = Answer { advertise: kind == Kind::Advertise as u8, ..Answer::default() };
     let mut ours = false;
-    for option in options(&bytes[4..]) {
+    for option in options(rest) {
         let (code, value) = option?;
         match code {
             CLIENT_ID => ours = value == client,
@@ -167,7 +168,7 @@ fn read_association(answer: &mut Answer, value: &[u8]) -> Result<(), MessageErro
         return Ok(());
     }
     (answer.renew_s, answer.rebind_s) = (renew_s, rebind_s);
-    for option in options(&value[12..]) {
+    for option in options(value.get(12..).unwrap_or_default()) {
         match option? {
             (IA_ADDRESS, value) => {
                 let bad = MessageError::Option { code: IA_ADDRESS };
@@ -235,10 +236,13 @@ fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), MessageErr
             return None;
         }
         let code = rest.first_chunk::<2>().map_or(0, |code| u16::from_be_bytes(*code));
-        let length = rest.get(2..4).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])));
-        match length.and_then(|length| rest.get(4..4 + length)) {
-            Some(value) => {
-                rest = &rest[4 + value.len()..];
+        let split = || {
+            let (head, behind) = rest.split_first_chunk::<4>()?;
+            behind.split_at_checked(usize::from(u16::from_be_bytes([head[2], head[3]])))
+        };
+        match split() {
+            Some((value, after)) => {
+                rest = after;
                 Some(Ok((code, value)))
             }
             None => {

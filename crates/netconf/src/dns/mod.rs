@@ -179,7 +179,9 @@ impl Servers {
                     break;
                 }
             };
-            let answers = |(kind, question): &(Kind, Vec<u8>)| parse_answer(&buffer[..length], question, *kind);
+            let answers = |(kind, question): &(Kind, Vec<u8>)| {
+                parse_answer(buffer.get(..length).unwrap_or_default(), question, *kind)
+            };
             let Some((at, answer)) = open.iter().enumerate().find_map(|(at, asked)| Some((at, answers(asked)?))) else {
                 continue;
             };
@@ -286,7 +288,7 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], until: Instant) -> 
         stream.set_read_timeout(Some(left(until)?))?;
         match stream.read(buffer) {
             Ok(0) => return Err(AskError::Silent),
-            Ok(length) => buffer = &mut buffer[length..],
+            Ok(length) => buffer = buffer.get_mut(length..).unwrap_or_default(),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(error.into()),
         }

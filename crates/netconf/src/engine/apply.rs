@@ -1,5 +1,10 @@
 //! Putting setups on links, taking them away, and telling of it.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "slots and candidates are counted by the engine; nothing from the wire is an index"
+)]
+
 use super::{Engine, EngineError, Outcome, Slot, is_usable};
 use crate::dhcp::Lease;
 use crate::netlink::address::{FOREVER, RouteTo};

@@ -1,5 +1,10 @@
 //! Links: those that are there, those that are made, and which of them become candidates.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "slots and candidates are counted by the engine; nothing from the wire is an index"
+)]
+
 use super::candidate::{Candidate, V4, V6};
 use super::{Engine, EngineError, is_global};
 use crate::dhcp::{Client, Machine};

@@ -90,10 +90,8 @@ pub fn parse_address(message: &Message<'_>) -> Result<Option<AddressEvent>, Wire
         return Ok(None);
     }
     let (body, attributes) = message.split(ADDRESS_BODY)?;
-    if body[0] != FAMILY_IPV6 {
-        return Ok(None);
-    }
-    let mut flags = u32::from(body[2]);
+    let [FAMILY_IPV6, _, flags, ..] = *body else { return Ok(None) };
+    let mut flags = u32::from(flags);
     let mut ip = None;
     for attribute in attributes {
         match attribute? {

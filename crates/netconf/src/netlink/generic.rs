@@ -93,7 +93,7 @@ impl Generic {
             for message in parse_messages(&datagram) {
                 let message = message?;
                 let (head, attributes) = message.split(HEADER)?;
-                each(message.kind, head[0], attributes);
+                each(message.kind, head.first().copied().unwrap_or_default(), attributes);
             }
         }
         Ok(())

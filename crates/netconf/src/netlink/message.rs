@@ -28,18 +28,18 @@ pub enum WireError {
 
 /// Builds one message: header, body of the protocol, attributes.
 pub struct Builder {
+    kind: u16,
+    flags: u16,
+    /// What follows the header.
     bytes: Vec<u8>,
 }
 
 impl Builder {
     /// A message of type `kind` with `NLM_F_*` flags and the protocol's fixed `body`.
     pub fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
-        let mut bytes = vec![0; HEADER];
-        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-        bytes.extend_from_slice(body);
+        let mut bytes = body.to_vec();
         pad(&mut bytes);
-        Builder { bytes }
+        Builder { kind, flags, bytes }
     }
 
     /// Adds an attribute. Values are far shorter than the 64 KiB that its length field can say.
@@ -53,16 +53,20 @@ impl Builder {
     }
 
     /// What follows the header.
-    pub fn into_payload(mut self) -> Vec<u8> {
-        self.bytes.split_off(HEADER)
+    pub fn into_payload(self) -> Vec<u8> {
+        self.bytes
     }
 
-    /// The message with its length and `sequence` filled in.
-    pub fn finish(mut self, sequence: u32) -> Vec<u8> {
-        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
-        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        self.bytes
+    /// Sets these `NLM_F_*` flags too.
+    pub fn more_flags(self, flags: u16) -> Self {
+        Builder { flags: self.flags | flags, ..self }
+    }
+
+    /// The message with its header; the sender's port is 0, which the kernel fills in.
+    pub fn finish(self, sequence: u32) -> Vec<u8> {
+        let length = u32::try_from(HEADER + self.bytes.len()).unwrap_or(u32::MAX);
+        let kind_and_flags = [self.kind.to_ne_bytes(), self.flags.to_ne_bytes()].concat();
+        [&length.to_ne_bytes()[..], &kind_and_flags, &sequence.to_ne_bytes(), &[0; 4], &self.bytes].concat()
     }
 }
 
@@ -87,10 +91,9 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// The fixed part of `size` bytes and the attributes behind it.
     pub fn split(&self, size: usize) -> Result<(&'a [u8], Attributes<'a>), WireError> {
-        if self.payload.len() < size {
-            return Err(WireError::ShortBody { needed: size, found: self.payload.len() });
-        }
-        Ok((&self.payload[..size], Attributes { rest: &self.payload[align(size).min(self.payload.len())..] }))
+        let short = WireError::ShortBody { needed: size, found: self.payload.len() };
+        let body = self.payload.get(..size).ok_or(short)?;
+        Ok((body, Attributes { rest: self.payload.get(align(size)..).unwrap_or_default() }))
     }
 }
 
@@ -113,16 +116,16 @@ impl<'a> Iterator for Messages<'a> {
             return None;
         }
         let claimed = u32_at(bytes, 0).map_or(HEADER, |length| length as usize);
-        if claimed < HEADER || claimed > bytes.len() {
+        let Some(payload) = bytes.get(HEADER..claimed) else {
             self.rest = &[];
             return Some(Err(WireError::Length { claimed, found: bytes.len() }));
-        }
-        self.rest = &bytes[align(claimed).min(bytes.len())..];
+        };
+        self.rest = bytes.get(align(claimed)..).unwrap_or_default();
         Some(Ok(Message {
             kind: u16_at(bytes, 4).unwrap_or(0),
             flags: u16_at(bytes, 6).unwrap_or(0),
             sequence: u32_at(bytes, 8).unwrap_or(0),
-            payload: &bytes[HEADER..claimed],
+            payload,
         }))
     }
 }
@@ -147,12 +150,12 @@ impl<'a> Iterator for Attributes<'a> {
             return None;
         }
         let claimed = u16_at(bytes, 0).map_or(ATTRIBUTE_HEADER, usize::from);
-        if claimed < ATTRIBUTE_HEADER || claimed > bytes.len() {
+        let Some(value) = bytes.get(ATTRIBUTE_HEADER..claimed) else {
             self.rest = &[];
             return Some(Err(WireError::Length { claimed, found: bytes.len() }));
-        }
-        self.rest = &bytes[align(claimed).min(bytes.len())..];
-        Some(Ok((u16_at(bytes, 2).unwrap_or(0) & TYPE_MASK, &bytes[ATTRIBUTE_HEADER..claimed])))
+        };
+        self.rest = bytes.get(align(claimed)..).unwrap_or_default();
+        Some(Ok((u16_at(bytes, 2).unwrap_or(0) & TYPE_MASK, value)))
     }
 }
 

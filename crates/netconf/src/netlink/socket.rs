@@ -81,9 +81,7 @@ impl Socket {
     ) -> Result<(), NetlinkError> {
         self.sequence += 1;
         let sequence = self.sequence;
-        let mut bytes = builder.finish(sequence);
-        let flags = flags | REQUEST | u16::from_ne_bytes([bytes[6], bytes[7]]);
-        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        let bytes = builder.more_flags(flags | REQUEST).finish(sequence);
         socket::send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())
             .map_err(|errno| NetlinkError::Socket { call: "send", errno })?;
         loop {

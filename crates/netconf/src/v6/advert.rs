@@ -74,7 +74,7 @@ pub enum AdvertError {
 
 /// Reads the ICMPv6 message. Options that are malformed in themselves are passed over, as unknown ones are.
 pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
-    let fixed = bytes.get(..16).ok_or(AdvertError::Short { found: bytes.len() })?;
+    let (fixed, mut rest) = bytes.split_first_chunk::<16>().ok_or(AdvertError::Short { found: bytes.len() })?;
     if fixed[0] != ADVERT || fixed[1] != 0 {
         return Err(AdvertError::Kind { found: fixed[0] });
     }
@@ -89,13 +89,13 @@ pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
         router_s: u16::from_be_bytes([fixed[6], fixed[7]]),
         ..Advert::default()
     };
-    let mut rest = &bytes[16..];
     while let [code, units, ..] = *rest {
         // RFC 4861 section 4.6: a length of zero makes the whole message void.
         let length = usize::from(units) * 8;
-        let option = rest.get(..length).filter(|_| units > 0).ok_or(AdvertError::Option { code })?;
-        read_option(&mut advert, code, &option[2..]);
-        rest = &rest[length..];
+        let (option, after) =
+            rest.split_at_checked(length).filter(|_| units > 0).ok_or(AdvertError::Option { code })?;
+        read_option(&mut advert, code, option.get(2..).unwrap_or_default());
+        rest = after;
     }
     Ok(advert)
 }
@@ -123,7 +123,9 @@ fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
         }
         (25, 22..) => {
             let lifetime_s = long(value, 2).unwrap_or(0);
-            for server in value[6..].as_chunks::<16>().0.iter().map(|bytes| Ipv6Addr::from(*bytes)) {
+            for server in
+                value.get(6..).unwrap_or_default().as_chunks::<16>().0.iter().map(|bytes| Ipv6Addr::from(*bytes))
+            {
                 match is_server(&server) {
                     true => advert.dns.push((server, lifetime_s)),
                     false => advert.odd.push(["name server ", &server.to_string()].concat()),
@@ -132,7 +134,7 @@ fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
         }
         (31, 14..) => {
             let lifetime_s = long(value, 2).unwrap_or(0);
-            match parse_name_list(&value[6..]) {
+            match parse_name_list(value.get(6..).unwrap_or_default()) {
                 Some(names) => advert.search.extend(names.into_iter().map(|name| (name, lifetime_s))),
                 None => advert.odd.push("the search list, which is malformed".into()),
             }
@@ -144,13 +146,14 @@ fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
 
 /// A prefix, and why it cannot be used.
 fn parse_prefix(value: &[u8]) -> Option<(Prefix, Option<&'static str>)> {
+    let (fixed, rest) = value.split_first_chunk::<14>()?;
     let prefix = Prefix {
-        length: value[0],
-        on_link: value[1] & 0x80 != 0,
-        auto: value[1] & 0x40 != 0,
+        length: fixed[0],
+        on_link: fixed[1] & 0x80 != 0,
+        auto: fixed[1] & 0x40 != 0,
         valid_s: long(value, 2)?,
         preferred_s: long(value, 6)?,
-        prefix: Ipv6Addr::from(<[u8; 16]>::try_from(&value[14..30]).ok()?),
+        prefix: Ipv6Addr::from(*rest.first_chunk::<16>()?),
     };
     let why = if prefix.length == 0 || prefix.length > 128 {
         Some("has a length that no prefix of a link has")

@@ -50,7 +50,9 @@ impl RouterSocket {
         };
         // A set bit keeps the type out.
         let mut filter = [u32::MAX; 8];
-        filter[(ADVERT / 32) as usize] &= !(1 << (ADVERT % 32));
+        if let Some(word) = filter.get_mut(usize::try_from(ADVERT / 32).unwrap_or(usize::MAX)) {
+            *word &= !(1 << (ADVERT % 32));
+        }
         set(&fd, "filter", libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &filter.map(u32::to_ne_bytes).concat())?;
         set(&fd, "bind to the link", libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_bytes())?;
         let number = |call, option, value: i32| set(&fd, call, libc::IPPROTO_IPV6, option, &value.to_ne_bytes());
@@ -84,7 +86,8 @@ impl RouterSocket {
                     let from = message.address.map(|from| from.ip());
                     let (Some(hops), Some(from)) = (hops, from) else { continue };
                     let length = message.bytes;
-                    return Ok(Some(Heard { from, hops, bytes: buffer[..length].to_vec() }));
+                    buffer.truncate(length);
+                    return Ok(Some(Heard { from, hops, bytes: buffer }));
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}

@@ -83,7 +83,7 @@ impl Connection {
         }
         let start = self.unused.start;
         self.unused.start += length;
-        Ok(&self.buffer[start..start + length])
+        Ok(self.buffer.get(start..start + length).unwrap_or_default())
     }
 
     /// Reads the line that begins a chunk; the last chunk is empty, and then its size stays 0.
@@ -108,7 +108,7 @@ impl Connection {
             if self.unused.is_empty() && self.fill()? == 0 {
                 return Err(HttpError::Closed);
             }
-            text.push(self.buffer[self.unused.start]);
+            text.extend(self.buffer.get(self.unused.start));
             self.unused.start += 1;
         }
         text.truncate(text.len() - end.len());

@@ -165,7 +165,7 @@ impl Download<'_> {
             }
             let known = piece.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
             skip -= known as u64;
-            let new = &piece[known..];
+            let new = piece.get(known..).unwrap_or_default();
             let most = match self.size {
                 Size::Exactly(size) | Size::AtMost(size) => size,
             };

@@ -57,7 +57,9 @@ fn parse(text: &str) -> Result<Option<Auth>, usize> {
         }
         let (key, value) = line.split_once('=').ok_or(number + 1)?;
         let at = ["user", "secret", "user_in", "secret_in"].iter().position(|k| *k == key).ok_or(number + 1)?;
-        found[at] = Some(value).filter(|value| !value.is_empty());
+        if let Some(place) = found.get_mut(at) {
+            *place = Some(value).filter(|value| !value.is_empty());
+        }
     }
     let [user, secret, user_in, secret_in] = found;
     let (Some(user), Some(secret)) = (user, secret) else { return Ok(None) };

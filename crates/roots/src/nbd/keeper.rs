@@ -163,7 +163,7 @@ impl Recovery {
         }
         // Interrupted or not: the caller looks.
         let _ = poll(&mut fds, timeout);
-        fds[0].any().unwrap_or(false)
+        fds.first().and_then(PollFd::any).unwrap_or(false)
     }
 
     /// Tries until the device is connected again; false when all is over.

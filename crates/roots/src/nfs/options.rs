@@ -49,13 +49,13 @@ const FOURS: usize = 2;
 /// option that cannot be read.
 pub fn versions(options: &[String]) -> Result<&'static [Version], String> {
     let Some((option, value)) = words(options).filter_map(|o| Some((o, version_of(o)?))).last() else {
-        return Ok(&VERSIONS[..TRIED]);
+        return Ok(VERSIONS.get(..TRIED).unwrap_or_default());
     };
     if value == "4" {
-        return Ok(&VERSIONS[..FOURS]);
+        return Ok(VERSIONS.get(..FOURS).unwrap_or_default());
     }
     let found = VERSIONS.iter().position(|version| version.text == value);
-    found.map(|at| &VERSIONS[at..=at]).ok_or_else(|| option.into())
+    found.and_then(|at| VERSIONS.get(at..=at)).ok_or_else(|| option.into())
 }
 
 /// The value of an option that names a version.
