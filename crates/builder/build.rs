@@ -11,16 +11,15 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 fn main() {
-    for watched in [
-        "../base",
-        "../contract",
-        "../netconf",
-        "../pid1",
-        "../../Cargo.lock",
-        "../../Cargo.toml",
-        "../../rust-toolchain.toml",
-    ] {
+    for watched in ["../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={watched}");
+    }
+    // All other crates are rooms of PID1 and of what it stands on.
+    for entry in std::fs::read_dir("..").expect("this package lies among the others") {
+        let name = entry.expect("they can be listed").file_name();
+        if name != "builder" && name != "testkit" {
+            println!("cargo::rerun-if-changed=../{}", name.display());
+        }
     }
     println!("cargo::rerun-if-env-changed=BOOTWRIGHT_PID1");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
