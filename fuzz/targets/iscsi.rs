@@ -2,11 +2,11 @@
 #![no_main]
 
 use bootwright_iscsi::discovery::{self, send_targets};
-use bootwright_iscsi::login::{Login, Outcome, log_in};
-use bootwright_iscsi::message::{Message, parse_message};
+use bootwright_iscsi::login::{Login, LoginOutcome, log_in};
+use bootwright_iscsi::message::{KernelMessage, parse_message};
 use bootwright_iscsi::target::{Auth, Credentials, Secret};
 use bootwright_iscsi::text::parse_text;
-use bootwright_iscsi::wire::TcpWire;
+use bootwright_iscsi::transport::TcpTransport;
 use std::io::{self, Read, Write};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| target(bytes));
@@ -42,7 +42,7 @@ fn target(bytes: &[u8]) {
 }
 
 fn kernel(bytes: &[u8]) {
-    if let Ok(Message::Event(bootwright_iscsi::message::Event::Pdu { header, data, .. })) = parse_message(bytes) {
+    if let Ok(KernelMessage::Event(bootwright_iscsi::message::KernelEvent::Pdu { header, data, .. })) = parse_message(bytes) {
         assert_eq!(bootwright_iscsi::pdu::data_length(&header), data.len());
         let _ = bootwright_iscsi::pdu::parse_response(&header);
     }
@@ -56,7 +56,7 @@ fn text(bytes: &[u8]) {
 
 fn list(bytes: &[u8]) {
     let asked = "10.0.2.2:3260".parse().expect("an address");
-    for found in send_targets(&mut TcpWire { stream: Monologue(bytes) }, 1).unwrap_or_default() {
+    for found in send_targets(&mut TcpTransport { stream: Monologue(bytes) }, 1).unwrap_or_default() {
         assert!(discovery::portals(asked, &found).contains(&asked));
     }
 }
@@ -74,6 +74,6 @@ fn login(bytes: &[u8], way: u8) {
         challenge: [7; 17],
         old_chap: false,
     };
-    let outcome = log_in(&mut TcpWire { stream: Monologue(bytes) }, &login);
-    assert!(way != 5 || !matches!(outcome, Ok(Outcome::LoggedIn(_))), "a target without proof was believed");
+    let outcome = log_in(&mut TcpTransport { stream: Monologue(bytes) }, &login);
+    assert!(way != 5 || !matches!(outcome, Ok(LoginOutcome::LoggedIn(_))), "a target without proof was believed");
 }

@@ -27,8 +27,8 @@ fn network(bytes: &[u8]) {
             }
         }
         3 => {
-            let question = dns::write_question(0x1234, "root.lab", dns::Kind::V4).expect("a good name");
-            if let Some(dns::Answer::Addresses(found)) = dns::parse_answer(bytes, &question, dns::Kind::V4) {
+            let question = dns::write_question(0x1234, "root.lab", dns::MessageType::V4).expect("a good name");
+            if let Some(dns::Answer::Addresses(found)) = dns::parse_answer(bytes, &question, dns::MessageType::V4) {
                 assert!(found.iter().all(|ip| ip.is_ipv4()));
             }
         }
@@ -45,8 +45,8 @@ fn dhcp(bytes: &[u8]) {
     if let Ok(lease) = lease::parse_lease(&packet) {
         assert!(lease::is_usable(lease.address) && lease.renew_s <= lease.rebind_s && lease.rebind_s <= lease.lease_s);
     }
-    let client = machine::Client { mac: packet.mac, uuid: None, hostname: None };
-    let mut machine = machine::Machine::new(client, 1, 0);
+    let client = machine::DhcpClient { mac: packet.mac, uuid: None, hostname: None };
+    let mut machine = machine::DhcpMachine::new(client, 1, 0);
     machine.on_time(0);
     machine.on_packet(bytes, 1);
 }

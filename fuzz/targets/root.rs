@@ -4,7 +4,7 @@
 use bootwright_contract::json;
 use bootwright_contract::manifest::RootManifest;
 use bootwright_roots::content::{Content, identify};
-use bootwright_roots::http::connection::Connection;
+use bootwright_roots::http::connection::HttpConnection;
 use bootwright_roots::http::message;
 use bootwright_roots::http::pace::Pace;
 use bootwright_roots::nbd::handshake;
@@ -67,7 +67,7 @@ fn nbd(bytes: &[u8]) {
 
 fn http(bytes: &[u8]) {
     let server = io::Cursor::new(bytes.to_vec());
-    let Ok((head, mut connection)) = Connection::ask(Box::new(server), "", Rc::new(Pace::new(None))) else { return };
+    let Ok((head, mut connection)) = HttpConnection::ask(Box::new(server), "", Rc::new(Pace::new(None))) else { return };
     let mut got = 0;
     while let Ok(piece) = connection.next_piece() {
         if piece.is_empty() {

@@ -20,9 +20,9 @@ const STACK: usize = 32 << 10;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The kernel has one list of children for the whole program, and so has this.
-static TABLE: Mutex<Table> = Mutex::new(Table { started: Vec::new(), waker: None, is_reaped: false });
+static TABLE: Mutex<ChildTable> = Mutex::new(ChildTable { started: Vec::new(), waker: None, is_reaped: false });
 
-struct Table {
+struct ChildTable {
     /// Children with an owner, and how they ended once they have.
     started: Vec<(Pid, Option<End>)>,
     /// Wakes the main loop when one of them has ended.
@@ -82,7 +82,7 @@ fn reap() {
     while lock().reap(-1) {}
 }
 
-impl Table {
+impl ChildTable {
     /// Takes in the end of a child by its pid, or of any by -1 (waitpid(2)); false when none has ended.
     fn reap(&mut self, pid: libc::pid_t) -> bool {
         let mut status = 0;
@@ -157,7 +157,7 @@ impl fmt::Display for End {
     }
 }
 
-fn lock() -> MutexGuard<'static, Table> {
+fn lock() -> MutexGuard<'static, ChildTable> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -4,7 +4,7 @@ use nix::mount::MsFlags;
 
 /// An option list, sorted into what mount(2) takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flags {
+pub struct MountFlags {
     pub set: MsFlags,
     /// Propagation, which takes a call of its own.
     pub propagation: MsFlags,
@@ -55,8 +55,8 @@ const IGNORED: &[&str] =
     &["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev"];
 
 /// Sorts options; gives the flags and the data for the file system.
-pub fn parse_options(lists: &[String]) -> (Flags, String) {
-    let mut flags = Flags { set: MsFlags::empty(), propagation: MsFlags::empty() };
+pub fn parse_options(lists: &[String]) -> (MountFlags, String) {
+    let mut flags = MountFlags { set: MsFlags::empty(), propagation: MsFlags::empty() };
     let mut data: Vec<&str> = Vec::new();
     for option in lists.iter().flat_map(|list| split_list(list)).filter(|o| !o.is_empty()) {
         if let Some(flag) = find(SET, option) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 mod fence;
 mod real;
 pub use fence::{Fence, Fenced};
-pub use real::Real;
+pub use real::RealSys;
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
@@ -28,7 +28,7 @@ pub type SysResult<T> = Result<T, Errno>;
 
 /// What `reboot(2)` is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RebootHow {
+pub enum RebootCommand {
     PowerOff,
     Restart,
     Halt,
@@ -99,13 +99,16 @@ pub trait Sys: Send + Sync {
     /// sync(2).
     fn sync(&self);
     /// reboot(2): comes back only when it has failed.
-    fn reboot(&self, how: RebootHow) -> Errno;
+    fn reboot(&self, how: RebootCommand) -> Errno;
 }
 
 /// What the kernel said; an error of the library's own is EIO.
 pub fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
+
+/// Milliseconds on the clock of [`uptime_ms`], which never jumps; also a length of time in milliseconds.
+pub type Millis = u64;
 
 /// Time since the kernel started (CLOCK_BOOTTIME).
 pub fn uptime() -> Duration {

@@ -22,7 +22,7 @@ pub struct BootConfig {
     pub time: Time,
     pub root: Root,
     /// Folders that live elsewhere than in the root, parents first.
-    pub state: Vec<State>,
+    pub state: Vec<StateFolder>,
     /// Swap on compressed memory; none when absent.
     pub zram: Option<Zram>,
     /// Kernel parameters, dotted names as in sysctl(8): `net.ipv4.ip_forward` -> `1`.
@@ -296,7 +296,7 @@ pub struct Tmpfs {
 /// A folder with a place of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct StateFolder {
     /// Absolute path on the node, made when it is missing.
     pub path: String,
     /// The root's files stay visible in it: an overlay whose upper layer is the place. Otherwise the place covers them.

@@ -30,7 +30,7 @@ impl std::error::Error for JsonError {}
 
 /// Reads one JSON text. Floating-point numbers are refused: nothing that PID1 reads has one.
 pub fn from_slice<T: FromJson>(text: &[u8]) -> Result<T, JsonError> {
-    let mut reader = Reader::default();
+    let mut reader = Decoder::default();
     let value = T::read(tree::parse(text)?, &mut reader);
     reader.error.map_or(Ok(value), Err)
 }
@@ -41,17 +41,17 @@ pub trait FromJson {
     const OPTIONAL: bool = false;
 
     /// Gives any value after an error, which the reader is told.
-    fn read(json: Json, reader: &mut Reader) -> Self;
+    fn read(json: Json, reader: &mut Decoder) -> Self;
 }
 
 /// Where in the tree reading is, and what was wrong first.
 #[derive(Default)]
-pub struct Reader {
+pub struct Decoder {
     keys: String,
     error: Option<JsonError>,
 }
 
-impl Reader {
+impl Decoder {
     /// Something else was expected here.
     pub fn expected(&mut self, what: &str) {
         self.fail(&["expected ", what]);
@@ -63,7 +63,7 @@ impl Reader {
         }
     }
 
-    /// Goes below a key; gives what [`Reader::leave`] needs.
+    /// Goes below a key; gives what [`Decoder::leave`] needs.
     fn enter(&mut self, key: &str) -> usize {
         let outer = self.keys.len();
         if outer > 0 {
@@ -87,7 +87,7 @@ impl Reader {
         }
     }
 
-    fn items(&mut self, json: Json, each: &mut dyn FnMut(Json, &mut Reader)) {
+    fn items(&mut self, json: Json, each: &mut dyn FnMut(Json, &mut Decoder)) {
         match json {
             Json::Array(items) => items.into_iter().for_each(|item| each(item, self)),
             _ => self.expected("a list"),
@@ -128,7 +128,7 @@ impl Reader {
 }
 
 impl FromJson for String {
-    fn read(json: Json, reader: &mut Reader) -> String {
+    fn read(json: Json, reader: &mut Decoder) -> String {
         match json {
             Json::String(text) => text,
             _ => {
@@ -140,7 +140,7 @@ impl FromJson for String {
 }
 
 impl FromJson for bool {
-    fn read(json: Json, reader: &mut Reader) -> bool {
+    fn read(json: Json, reader: &mut Decoder) -> bool {
         match json {
             Json::Bool(value) => value,
             _ => {
@@ -154,7 +154,7 @@ impl FromJson for bool {
 macro_rules! integers {
     ($($type:ident)*) => {$(
         impl FromJson for $type {
-            fn read(json: Json, reader: &mut Reader) -> $type {
+            fn read(json: Json, reader: &mut Decoder) -> $type {
                 let value = reader.integer(json, $type::MIN.into(), $type::MAX.into(), stringify!($type));
                 $type::try_from(value).unwrap_or_default()
             }
@@ -167,7 +167,7 @@ integers! { u8 u16 u32 u64 i32 }
 impl<T: FromJson> FromJson for Option<T> {
     const OPTIONAL: bool = true;
 
-    fn read(json: Json, reader: &mut Reader) -> Option<T> {
+    fn read(json: Json, reader: &mut Decoder) -> Option<T> {
         match json {
             Json::Null => None,
             json => Some(T::read(json, reader)),
@@ -176,7 +176,7 @@ impl<T: FromJson> FromJson for Option<T> {
 }
 
 impl<T: FromJson> FromJson for Vec<T> {
-    fn read(json: Json, reader: &mut Reader) -> Vec<T> {
+    fn read(json: Json, reader: &mut Decoder) -> Vec<T> {
         let mut read = Vec::new();
         reader.items(json, &mut |item, reader| read.push(T::read(item, reader)));
         read
@@ -184,7 +184,7 @@ impl<T: FromJson> FromJson for Vec<T> {
 }
 
 impl<T: FromJson> FromJson for BTreeMap<String, T> {
-    fn read(json: Json, reader: &mut Reader) -> BTreeMap<String, T> {
+    fn read(json: Json, reader: &mut Decoder) -> BTreeMap<String, T> {
         let mut read = BTreeMap::new();
         for (key, value) in reader.members(json) {
             let outer = reader.enter(&key);
@@ -198,18 +198,18 @@ impl<T: FromJson> FromJson for BTreeMap<String, T> {
 /// An object whose members are taken one by one; what is left in the end is an error.
 pub struct Object<'r> {
     members: Vec<(String, Json)>,
-    reader: &'r mut Reader,
+    reader: &'r mut Decoder,
     outer: usize,
 }
 
 impl<'r> Object<'r> {
-    pub fn open(json: Json, reader: &'r mut Reader) -> Object<'r> {
+    pub fn open(json: Json, reader: &'r mut Decoder) -> Object<'r> {
         let outer = reader.keys.len();
         Object { members: reader.members(json), reader, outer }
     }
 
     /// The object that is the value of a key.
-    pub fn open_below(key: &str, json: Json, reader: &'r mut Reader) -> Object<'r> {
+    pub fn open_below(key: &str, json: Json, reader: &'r mut Decoder) -> Object<'r> {
         let outer = reader.enter(key);
         Object { outer, ..Object::open(json, reader) }
     }
@@ -245,7 +245,7 @@ impl<'r> Object<'r> {
 macro_rules! record {
     ($type:ident { $($field:ident),* $(,)? }) => {
         impl $crate::json::FromJson for $type {
-            fn read(json: $crate::json::Json, reader: &mut $crate::json::Reader) -> $type {
+            fn read(json: $crate::json::Json, reader: &mut $crate::json::Decoder) -> $type {
                 let mut object = $crate::json::Object::open(json, reader);
                 let value = $type { $($field: object.take(stringify!($field))),* };
                 object.close();
@@ -260,7 +260,7 @@ macro_rules! record {
 macro_rules! words {
     ($type:ident { $($word:literal => $variant:ident),* $(,)? }) => {
         impl $crate::json::FromJson for $type {
-            fn read(json: $crate::json::Json, reader: &mut $crate::json::Reader) -> $type {
+            fn read(json: $crate::json::Json, reader: &mut $crate::json::Decoder) -> $type {
                 const VARIANTS: &[$type] = &[$($type::$variant),*];
                 VARIANTS[reader.word(json, &[$($word),*])]
             }

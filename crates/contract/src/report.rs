@@ -3,12 +3,12 @@
 use crate::console::Timeline;
 use serde::{Deserialize, Serialize};
 
-/// Version of [`Report`].
+/// Version of [`BootReport`].
 pub const REPORT_VERSION: u32 = 1;
 
 /// How far a node is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct BootReport {
     /// [`REPORT_VERSION`].
     pub version: u32,
     /// The firmware's (SMBIOS), lower case.

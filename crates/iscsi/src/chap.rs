@@ -72,7 +72,7 @@ pub enum ChapError {
 
 /// What has been said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChapState {
     /// Methods were offered.
     Offered,
     /// Algorithms were offered.
@@ -89,7 +89,7 @@ pub struct Chap<'a> {
     /// Random; used for mutual CHAP only.
     challenge: Challenge,
     offer: &'static str,
-    state: State,
+    state: ChapState,
     /// The target chose SHA256, or what it takes for that number.
     sha256: bool,
 }
@@ -103,7 +103,7 @@ impl<'a> Chap<'a> {
             return Err(ChapError::SameSecret);
         }
         let offer = if old { OLD_OFFER } else { OFFER };
-        Ok(Chap { auth, challenge, offer, state: State::Offered, sha256: false })
+        Ok(Chap { auth, challenge, offer, state: ChapState::Offered, sha256: false })
     }
 
     /// The methods that we offer. A target that need not know who we are may say so, unless it is to prove who it is.
@@ -122,35 +122,35 @@ impl<'a> Chap<'a> {
 
     /// True when nothing is left to be said.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChapState::Done
     }
 
     /// True when all of ours is said: the target may let us in, once it has given its own proof.
     pub fn may_go_on(&self) -> bool {
-        matches!(self.state, State::Answered(_) | State::Done)
+        matches!(self.state, ChapState::Answered(_) | ChapState::Done)
     }
 
     /// Takes what the target said and gives what to say next.
     pub fn answer(&mut self, said: &Text) -> Result<Text, ChapError> {
         let mut reply = Text::default();
         match self.state {
-            State::Offered => match said.value("AuthMethod") {
+            ChapState::Offered => match said.value("AuthMethod") {
                 Some("CHAP") => {
                     self.auth.ours.as_ref().ok_or(ChapError::NoCredentials)?;
                     reply.push("CHAP_A", self.offer);
-                    self.state = State::Algorithms;
+                    self.state = ChapState::Algorithms;
                 }
                 // A target that has nothing to say about it wants none.
-                Some("None") | None if self.auth.theirs.is_none() => self.state = State::Done,
+                Some("None") | None if self.auth.theirs.is_none() => self.state = ChapState::Done,
                 Some("None") | None => return Err(ChapError::NotMutual),
                 Some(other) => return Err(ChapError::Method(other.into())),
             },
-            State::Algorithms => self.respond(said, &mut reply)?,
-            State::Answered(algorithm) => {
+            ChapState::Algorithms => self.respond(said, &mut reply)?,
+            ChapState::Answered(algorithm) => {
                 self.check_proof(said, algorithm)?;
-                self.state = State::Done;
+                self.state = ChapState::Done;
             }
-            State::Done => {}
+            ChapState::Done => {}
         }
         Ok(reply)
     }
@@ -169,11 +169,11 @@ impl<'a> Chap<'a> {
         }
         reply.push("CHAP_N", &ours.user);
         reply.push("CHAP_R", &encode_hex(&algorithm.response(identifier, ours, &challenge)));
-        self.state = State::Done;
+        self.state = ChapState::Done;
         if self.auth.theirs.is_some() {
             reply.push("CHAP_I", &self.challenge[0].to_string());
             reply.push("CHAP_C", &encode_hex(&self.challenge[1..]));
-            self.state = State::Answered(algorithm);
+            self.state = ChapState::Answered(algorithm);
         }
         Ok(())
     }

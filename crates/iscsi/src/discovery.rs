@@ -1,9 +1,9 @@
 //! SendTargets (RFC 7143 appendix C): asks a portal which targets there are, in a discovery session of our own.
 
-use super::login::{Login, LoginError, Outcome, log_in};
-use super::pdu::{NO_TAG, Numbers, PduError, Response, encode_logout, encode_text};
+use super::login::{Login, LoginError, LoginOutcome, log_in};
+use super::pdu::{NO_TAG, PduError, Response, SequenceNumbers, encode_logout, encode_text};
 use super::text::{TEXT_LIMIT, Text, TextError, parse_text};
-use super::wire::{TcpWire, WireError};
+use super::transport::{TcpTransport, TransportError};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const MOST_MOVES: usize = 4;
 
 /// A target and where it says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DiscoveredTarget {
     pub name: String,
     /// `host:port`, IPv6 in brackets; empty: where it was asked.
     pub addresses: Vec<String>,
@@ -37,23 +37,23 @@ pub fn discover(
     first: SocketAddr,
     login: &Login,
     patience: Duration,
-) -> Result<(SocketAddr, Vec<Found>), DiscoveryError> {
+) -> Result<(SocketAddr, Vec<DiscoveredTarget>), DiscoveryError> {
     let mut portal = first;
     for _ in 0..=MOST_MOVES {
         let failed = |cause: LoginError| DiscoveryError::Login { portal, cause };
-        let connect = || TcpWire::connect(portal, patience).map_err(|error| failed(error.into()));
-        let mut wire = connect()?;
-        let mut outcome = log_in(&mut wire, login);
+        let connect = || TcpTransport::connect(portal, patience).map_err(|error| failed(error.into()));
+        let mut transport = connect()?;
+        let mut outcome = log_in(&mut transport, login);
         if outcome.as_ref().is_err_and(LoginError::asks_for_old_chap) {
-            wire = connect()?;
-            outcome = log_in(&mut wire, &Login { old_chap: true, ..*login });
+            transport = connect()?;
+            outcome = log_in(&mut transport, &Login { old_chap: true, ..*login });
         }
         match outcome.map_err(failed)? {
-            Outcome::LoggedIn(session) => {
+            LoginOutcome::LoggedIn(session) => {
                 let status = session.status_number.wrapping_add(1);
-                return Ok((portal, send_targets(&mut wire, status).map_err(failed)?));
+                return Ok((portal, send_targets(&mut transport, status).map_err(failed)?));
             }
-            Outcome::Moved { address, .. } => {
+            LoginOutcome::Moved { address, .. } => {
                 portal = address.parse().map_err(|_| DiscoveryError::Moved { portal, address })?;
             }
         }
@@ -62,26 +62,34 @@ pub fn discover(
 }
 
 /// Asks for all targets, and logs out.
-pub fn send_targets<S: Read + Write>(wire: &mut TcpWire<S>, expected_status: u32) -> Result<Vec<Found>, LoginError> {
-    let mut numbers = Numbers { command: 1, expected_status };
+pub fn send_targets<S: Read + Write>(
+    transport: &mut TcpTransport<S>,
+    expected_status: u32,
+) -> Result<Vec<DiscoveredTarget>, LoginError> {
+    let mut numbers = SequenceNumbers { command: 1, expected_status };
     let mut ask = Text::default();
     ask.push("SendTargets", "All");
     let (mut ask, mut tag, mut bytes) = (ask.encode(), NO_TAG, Vec::new());
     for task in 2..2 + MOST_REQUESTS {
-        wire.send(&encode_text(ask.len(), task, tag, numbers), &ask)?;
-        let (response, data) = wire.receive(numbers)?;
+        transport.send(&encode_text(ask.len(), task, tag, numbers), &ask)?;
+        let (response, data) = transport.receive(numbers)?;
         let Response::Text { last, target_tag, status_number, .. } = response else {
-            return Err(WireError::from(PduError::Unexpected(0)).into());
+            return Err(TransportError::from(PduError::Unexpected(0)).into());
         };
         bytes.extend_from_slice(&data);
         if bytes.len() > TEXT_LIMIT {
             return Err(TextError::TooLong.into());
         }
-        numbers = Numbers { command: numbers.command.wrapping_add(1), expected_status: status_number.wrapping_add(1) };
+        numbers = SequenceNumbers {
+            command: numbers.command.wrapping_add(1),
+            expected_status: status_number.wrapping_add(1),
+        };
         if last {
             let found = parse_targets(&parse_text(&bytes)?);
             // The list is complete; a target that does not see the end of the session will find out.
-            let _ = wire.send(&encode_logout(task + 1, numbers), &[]).and_then(|()| wire.receive(numbers).map(drop));
+            let _ = transport
+                .send(&encode_logout(task + 1, numbers), &[])
+                .and_then(|()| transport.receive(numbers).map(drop));
             return Ok(found);
         }
         // An empty request with the target's tag asks for the rest.
@@ -91,11 +99,11 @@ pub fn send_targets<S: Read + Write>(wire: &mut TcpWire<S>, expected_status: u32
 }
 
 /// `TargetName` begins a target, its `TargetAddress`es follow: `host[:port],group`.
-fn parse_targets(text: &Text) -> Vec<Found> {
-    let mut all: Vec<Found> = Vec::new();
+fn parse_targets(text: &Text) -> Vec<DiscoveredTarget> {
+    let mut all: Vec<DiscoveredTarget> = Vec::new();
     for (key, value) in text.pairs() {
         match (key, all.last_mut()) {
-            ("TargetName", _) => all.push(Found { name: value.into(), addresses: Vec::new() }),
+            ("TargetName", _) => all.push(DiscoveredTarget { name: value.into(), addresses: Vec::new() }),
             ("TargetAddress", Some(target)) => {
                 target.addresses.push(value.split(',').next().unwrap_or_default().into());
             }
@@ -108,7 +116,7 @@ fn parse_targets(text: &Text) -> Vec<Found> {
 /// Portals of a target in the order in which they are tried. Where it was asked comes first if it is among them or
 /// none is named, else last: behind a translated address a target knows only its own side. Addresses that lead nowhere
 /// from here (loopback, none) and names are left out.
-pub fn portals(asked: SocketAddr, found: &Found) -> Vec<SocketAddr> {
+pub fn portals(asked: SocketAddr, found: &DiscoveredTarget) -> Vec<SocketAddr> {
     let usable = |portal: &SocketAddr| {
         let ip = portal.ip();
         !ip.is_unspecified() && (!ip.is_loopback() || asked.ip().is_loopback())
@@ -138,22 +146,23 @@ fn parse_address(address: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::super::text::parse_text;
-    use super::super::wire::tests::{Pipe, wire, written};
+    use super::super::transport::tests::{FakeStream, transport, written};
     use super::*;
     use proptest::prelude::*;
 
     #[test]
     fn a_list_in_several_parts() {
-        let mut pipe = Pipe::default();
+        let mut pipe = FakeStream::default();
         pipe.push(0x24, 0x40, 5, b"TargetName=iqn.a\0TargetAddr");
         pipe.push(0x24, 0x00, 5, b"ess=10.0.0.1:3260,1\0TargetAddress=[fd00::1]:3261,2\0");
         pipe.push(0x24, 0x80, NO_TAG, b"TargetName=iqn.b\0");
         pipe.push(0x26, 0x80, NO_TAG, b"");
-        let mut wire = wire(pipe);
-        let found = send_targets(&mut wire, 9).unwrap();
-        let a = Found { name: "iqn.a".into(), addresses: vec!["10.0.0.1:3260".into(), "[fd00::1]:3261".into()] };
-        assert_eq!(found, [a, Found { name: "iqn.b".into(), addresses: vec![] }]);
-        let sent = written(&wire);
+        let mut transport = transport(pipe);
+        let found = send_targets(&mut transport, 9).unwrap();
+        let a =
+            DiscoveredTarget { name: "iqn.a".into(), addresses: vec!["10.0.0.1:3260".into(), "[fd00::1]:3261".into()] };
+        assert_eq!(found, [a, DiscoveredTarget { name: "iqn.b".into(), addresses: vec![] }]);
+        let sent = written(&transport);
         let opcodes: Vec<u8> = [0, 64, 112, 160].iter().map(|at| sent[*at]).collect();
         assert_eq!(opcodes, [0x04, 0x04, 0x04, 0x46]);
         assert_eq!(sent[48..64], *b"SendTargets=All\0");
@@ -164,16 +173,16 @@ mod tests {
     #[test]
     fn broken_lists_are_errors() {
         for (flags, data) in [(0x80, &b"TargetName"[..]), (0x80, b"\xff=1\0")] {
-            let mut pipe = Pipe::default();
+            let mut pipe = FakeStream::default();
             pipe.push(0x24, flags, NO_TAG, data);
-            assert!(matches!(send_targets(&mut wire(pipe), 0), Err(LoginError::Text(_))));
+            assert!(matches!(send_targets(&mut transport(pipe), 0), Err(LoginError::Text(_))));
         }
-        let mut pipe = Pipe::default();
+        let mut pipe = FakeStream::default();
         pipe.push(0x21, 0x80, NO_TAG, b"");
-        assert!(matches!(send_targets(&mut wire(pipe), 0), Err(LoginError::Wire(WireError::Pdu(_)))));
-        let mut pipe = Pipe::default();
+        assert!(matches!(send_targets(&mut transport(pipe), 0), Err(LoginError::Transport(TransportError::Pdu(_)))));
+        let mut pipe = FakeStream::default();
         (0..300).for_each(|_| pipe.push(0x24, 0, 5, b""));
-        assert!(matches!(send_targets(&mut wire(pipe), 0), Err(LoginError::Endless)));
+        assert!(matches!(send_targets(&mut transport(pipe), 0), Err(LoginError::Endless)));
     }
 
     #[test]
@@ -186,12 +195,12 @@ mod tests {
             (&["10.0.0.9", "[fd00::1]", "10.0.0.9:3260"], &["10.0.0.9:3260", "[fd00::1]:3260", "10.0.2.2:3260"]),
         ] {
             let addresses = addresses.iter().map(|a| a.to_string()).collect();
-            let found = portals(asked, &Found { name: "iqn.a".into(), addresses });
+            let found = portals(asked, &DiscoveredTarget { name: "iqn.a".into(), addresses });
             let found: Vec<String> = found.iter().map(|portal| portal.to_string()).collect();
             assert_eq!(found, expected);
         }
         let local: SocketAddr = "127.0.0.1:3260".parse().unwrap();
-        let found = Found { name: "iqn.a".into(), addresses: vec!["127.0.0.1:3260".into()] };
+        let found = DiscoveredTarget { name: "iqn.a".into(), addresses: vec!["127.0.0.1:3260".into()] };
         assert_eq!(portals(local, &found), [local]);
     }
 

@@ -22,14 +22,14 @@ pub enum DiskError {
 
 /// A logical unit of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Unit {
+struct LogicalUnit {
     lun: u64,
     /// Name of its block device, once there is one.
     block: Option<String>,
 }
 
 /// Finds the disk: that of `lun`, else the one with the lowest. `system` is `/sys`, `devices` is `/dev`.
-pub struct Search<'a> {
+pub struct DiskSearch<'a> {
     pub system: &'a Path,
     pub devices: &'a Path,
     pub session: u32,
@@ -38,7 +38,7 @@ pub struct Search<'a> {
     pub lun: Option<u16>,
 }
 
-impl Search<'_> {
+impl DiskSearch<'_> {
     /// Scans and waits for the disk. The scan goes on in a thread of its own: on a target that falls silent it hangs.
     pub fn run(&self, patience: Duration) -> Result<PathBuf, DiskError> {
         let knob = self.system.join("class/scsi_host").join(["host", &self.host.to_string()].concat()).join("scan");
@@ -72,7 +72,7 @@ impl Search<'_> {
     }
 
     /// `device/target*/H:C:T:L` of the session.
-    fn units(&self) -> Vec<Unit> {
+    fn units(&self) -> Vec<LogicalUnit> {
         let session = ["session", &self.session.to_string()].concat();
         let device = self.system.join("class/iscsi_session").join(session).join("device");
         let targets = names(&device).into_iter().filter(|name| name.starts_with("target"));
@@ -82,7 +82,7 @@ impl Search<'_> {
             for name in names(&folder) {
                 let Some(lun) = parse_address(&name) else { continue };
                 let block = names(&folder.join(name).join("block")).into_iter().next();
-                units.push(Unit { lun, block });
+                units.push(LogicalUnit { lun, block });
             }
         }
         bootwright_base::order::sort_by_key(&mut units, |unit| unit.lun);
@@ -96,7 +96,7 @@ impl Search<'_> {
         fs::read_to_string(kind).is_ok_and(|kind| kind.trim() == "0")
     }
 
-    fn missing(&self, units: &[Unit]) -> DiskError {
+    fn missing(&self, units: &[LogicalUnit]) -> DiskError {
         let mut found = String::new();
         for unit in units {
             let lun = unit.lun.to_string();
@@ -115,8 +115,8 @@ impl Search<'_> {
 }
 
 /// The disk that is wanted: this LUN, as it is or in flat addressing (SAM-5 section 4.7.7), else the lowest.
-fn pick(units: &[Unit], lun: Option<u16>) -> Option<&str> {
-    let fits = |unit: &&Unit| match lun {
+fn pick(units: &[LogicalUnit], lun: Option<u16>) -> Option<&str> {
+    let fits = |unit: &&LogicalUnit| match lun {
         Some(lun) => unit.lun == u64::from(lun) || unit.lun == 0x4000 | u64::from(lun),
         None => true,
     };
@@ -167,7 +167,7 @@ mod tests {
 
         fn search(&self, lun: Option<u16>) -> Result<String, DiskError> {
             let devices = self.0.join("dev");
-            let search = Search { system: &self.0, devices: &devices, session: 7, host: 3, target: "iqn.t", lun };
+            let search = DiskSearch { system: &self.0, devices: &devices, session: 7, host: 3, target: "iqn.t", lun };
             search.run(Duration::from_millis(30)).map(|path| path.file_name().unwrap().to_string_lossy().into())
         }
     }

@@ -145,11 +145,11 @@ mod tests {
     use super::*;
 
     /// A table as iPXE leaves it.
-    struct Table(PathBuf);
+    struct IbftTable(PathBuf);
 
-    impl Table {
-        fn new(name: &str) -> Table {
-            let table = Table(std::env::temp_dir().join(format!("bootwright-ibft-{name}-{}", std::process::id())));
+    impl IbftTable {
+        fn new(name: &str) -> IbftTable {
+            let table = IbftTable(std::env::temp_dir().join(format!("bootwright-ibft-{name}-{}", std::process::id())));
             for (path, text) in [
                 ("initiator/initiator-name", "iqn.2010-04.org.ipxe:0123\n"),
                 ("ethernet0/mac", "52:54:00:12:34:56\n"),
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    impl Drop for Table {
+    impl Drop for IbftTable {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_selected_target() {
-        let table = Table::new("good");
+        let table = IbftTable::new("good");
         let found = read_target(&table.0).unwrap();
         assert_eq!((found.address, found.port), ("10.0.2.2".parse().unwrap(), 3261));
         assert_eq!((found.name.as_deref(), found.lun), (Some("iqn.right"), Ok(1)));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_cards_network() {
-        let table = Table::new("card");
+        let table = IbftTable::new("card");
         assert_eq!(ip_param(&table.0), Err(IbftError::NoAddress));
         for (key, text) in [
             ("ip-addr", "10.0.2.15"),
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn bad_tables_are_named() {
-        let table = Table::new("bad");
+        let table = IbftTable::new("bad");
         table.write("target1/lun", "zz\n");
         let bad = |key, value: &str| IbftError::Bad { key, value: value.into() };
         assert_eq!(read_target(&table.0).unwrap().lun, Err(bad("lun", "zz")), "it is told to who takes it");

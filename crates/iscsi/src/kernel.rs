@@ -1,6 +1,6 @@
 //! The kernel's side of iSCSI: requests on a NETLINK_ISCSI socket, and the events that come between their answers.
 
-use super::message::{Event, Message, Request, ShortMessage, parse_message};
+use super::message::{KernelEvent, KernelMessage, KernelRequest, ShortMessage, parse_message};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt};
@@ -38,14 +38,14 @@ pub enum KernelError {
 }
 
 /// The socket. Each session has one of its own: events of all sessions arrive on each, replies only where they belong.
-pub struct Kernel {
+pub struct KernelSocket {
     fd: OwnedFd,
     transport: u64,
-    events: VecDeque<Event>,
+    events: VecDeque<KernelEvent>,
 }
 
-impl Kernel {
-    pub fn open() -> Result<Kernel, KernelError> {
+impl KernelSocket {
+    pub fn open() -> Result<KernelSocket, KernelError> {
         let handle = std::fs::read_to_string(HANDLE).map_err(|_| KernelError::NoTransport)?;
         let transport = handle.trim().parse().map_err(|_| KernelError::NoTransport)?;
         let failed = |call| move |errno| KernelError::Socket { call, errno };
@@ -55,11 +55,11 @@ impl Kernel {
         // A smaller queue does as well, mostly.
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &QUEUE);
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUP)).map_err(failed("bind"))?;
-        Ok(Kernel { fd, transport, events: VecDeque::new() })
+        Ok(KernelSocket { fd, transport, events: VecDeque::new() })
     }
 
     /// Asks, and waits for the answer: two words that depend on the request.
-    pub fn ask(&mut self, request: &Request) -> Result<[u32; 2], KernelError> {
+    pub fn ask(&mut self, request: &KernelRequest) -> Result<[u32; 2], KernelError> {
         let words = request.words();
         let bytes = request.encode(self.transport);
         socket::send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())
@@ -68,8 +68,8 @@ impl Kernel {
         loop {
             match self.read(until)? {
                 None => return Err(KernelError::Silent { request: words }),
-                Some(Message::Event(event)) => self.events.push_back(event),
-                Some(Message::Reply(reply)) => match reply.result(request) {
+                Some(KernelMessage::Event(event)) => self.events.push_back(event),
+                Some(KernelMessage::Reply(reply)) => match reply.result(request) {
                     Some(Ok(result)) => return Ok(result),
                     Some(Err(errno)) => {
                         return Err(KernelError::Refused { request: words, errno: Errno::from_raw(errno) });
@@ -82,20 +82,20 @@ impl Kernel {
     }
 
     /// The next event, or `None` when there was none until then.
-    pub fn event(&mut self, until: Instant) -> Result<Option<Event>, KernelError> {
+    pub fn event(&mut self, until: Instant) -> Result<Option<KernelEvent>, KernelError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
             match self.read(until)? {
                 None => return Ok(None),
-                Some(Message::Event(event)) => return Ok(Some(event)),
-                Some(Message::Reply(_)) => {}
+                Some(KernelMessage::Event(event)) => return Ok(Some(event)),
+                Some(KernelMessage::Reply(_)) => {}
             }
         }
     }
 
-    /// Whether [`Kernel::event`] has something although the descriptor may not be readable.
+    /// Whether [`KernelSocket::event`] has something although the descriptor may not be readable.
     pub fn has_event(&self) -> bool {
         !self.events.is_empty()
     }
@@ -112,7 +112,7 @@ impl Kernel {
         }
     }
 
-    fn read(&self, until: Instant) -> Result<Option<Message>, KernelError> {
+    fn read(&self, until: Instant) -> Result<Option<KernelMessage>, KernelError> {
         let mut buffer = vec![0; BUFFER];
         loop {
             match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
@@ -134,7 +134,7 @@ impl Kernel {
     }
 }
 
-impl AsFd for Kernel {
+impl AsFd for KernelSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

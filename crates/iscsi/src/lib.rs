@@ -21,7 +21,7 @@ pub mod pdu;
 pub mod session;
 pub mod target;
 pub mod text;
-pub mod wire;
+pub mod transport;
 
 /// The port that IANA gave to iSCSI (RFC 7143 section 4.2.3).
 pub const PORT: u16 = 3260;

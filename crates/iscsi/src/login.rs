@@ -2,10 +2,10 @@
 
 use super::chap::{Challenge, Chap, ChapError};
 use super::negotiate::{Agreed, NegotiateError, offer};
-use super::pdu::{Isid, LoginRequest, LoginResponse, Stage, Status};
+use super::pdu::{Isid, LoginRequest, LoginResponse, LoginStage, LoginStatus};
 use super::target::Auth;
 use super::text::{TEXT_LIMIT, Text, TextError, parse_text};
-use super::wire::WireError;
+use super::transport::TransportError;
 
 /// Requests after which a target that never comes to an end is given up.
 const MOST_REQUESTS: usize = 24;
@@ -25,13 +25,13 @@ pub struct Login<'a> {
 }
 
 /// Carries one request there and its response back.
-pub trait Wire {
-    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError>;
+pub trait Transport {
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), TransportError>;
 }
 
 /// How a login ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum LoginOutcome {
     LoggedIn(LoggedIn),
     /// The target is elsewhere: `host:port`, IPv6 in brackets.
     Moved {
@@ -55,7 +55,7 @@ pub struct LoggedIn {
 pub enum LoginError {
     #[error("{} (class {}, detail {})", status.meaning(), status.class, status.detail)]
     Refused {
-        status: Status,
+        status: LoginStatus,
         /// It was refused after an answer by SHA256: a target that takes its number for SHA1 would do so.
         sha256: bool,
     },
@@ -66,7 +66,7 @@ pub enum LoginError {
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Transport(#[from] TransportError),
     #[error("the target says that it moved, and not where to")]
     NoAddress,
     #[error("the target went to another stage of the login than it was asked for")]
@@ -78,15 +78,15 @@ pub enum LoginError {
 }
 
 /// Logs in.
-pub fn log_in(wire: &mut dyn Wire, login: &Login) -> Result<Outcome, LoginError> {
-    let mut talk = Talk { wire, isid: login.isid, status_number: None, expected_command: 0, requests: 0 };
+pub fn log_in(transport: &mut dyn Transport, login: &Login) -> Result<LoginOutcome, LoginError> {
+    let mut talk = LoginExchange { transport, isid: login.isid, status_number: None, expected_command: 0, requests: 0 };
     match security(&mut talk, login).and_then(|agreed| operational(&mut talk, login, agreed)) {
         Ok(agreed) => {
             let (status_number, expected_command) = (talk.status_number.unwrap_or(0), talk.expected_command);
-            Ok(Outcome::LoggedIn(LoggedIn { agreed, status_number, expected_command }))
+            Ok(LoginOutcome::LoggedIn(LoggedIn { agreed, status_number, expected_command }))
         }
-        Err(Stop::Moved { address, permanent }) => Ok(Outcome::Moved { address, permanent }),
-        Err(Stop::Failed(error)) => Err(error),
+        Err(LoginEnd::Moved { address, permanent }) => Ok(LoginOutcome::Moved { address, permanent }),
+        Err(LoginEnd::Failed(error)) => Err(error),
     }
 }
 
@@ -98,19 +98,19 @@ impl LoginError {
 }
 
 /// Why the dialogue ends early.
-enum Stop {
+enum LoginEnd {
     Moved { address: String, permanent: bool },
     Failed(LoginError),
 }
 
-impl<E: Into<LoginError>> From<E> for Stop {
-    fn from(error: E) -> Stop {
-        Stop::Failed(error.into())
+impl<E: Into<LoginError>> From<E> for LoginEnd {
+    fn from(error: E) -> LoginEnd {
+        LoginEnd::Failed(error.into())
     }
 }
 
 /// Up to the operational stage: names and CHAP.
-fn security(talk: &mut Talk, login: &Login) -> Result<Agreed, Stop> {
+fn security(talk: &mut LoginExchange, login: &Login) -> Result<Agreed, LoginEnd> {
     let mut chap = Chap::new(login.auth, login.challenge, login.old_chap)?;
     let mut agreed = Agreed::default();
     let mut text = Text::default();
@@ -124,10 +124,10 @@ fn security(talk: &mut Talk, login: &Login) -> Result<Agreed, Stop> {
     }
     text.push("AuthMethod", chap.methods());
     // With methods to choose from, the target's choice comes first.
-    let mut next = if login.auth.ours.is_none() { Stage::Operational } else { Stage::Security };
+    let mut next = if login.auth.ours.is_none() { LoginStage::Operational } else { LoginStage::Security };
     loop {
-        let said = match talk.say(Stage::Security, next, &text) {
-            Err(Stop::Failed(LoginError::Refused { status, .. })) => {
+        let said = match talk.say(LoginStage::Security, next, &text) {
+            Err(LoginEnd::Failed(LoginError::Refused { status, .. })) => {
                 return Err(LoginError::Refused { status, sha256: chap.is_sha256() }.into());
             }
             said => said?,
@@ -135,24 +135,24 @@ fn security(talk: &mut Talk, login: &Login) -> Result<Agreed, Stop> {
         agreed.portal_group = said.text.number("TargetPortalGroupTag")?.or(agreed.portal_group);
         text = chap.answer(&said.text)?;
         match said.next {
-            Some(Stage::Operational) if chap.is_done() => return Ok(agreed),
-            Some(Stage::Operational) => return Err(LoginError::NoProof.into()),
+            Some(LoginStage::Operational) if chap.is_done() => return Ok(agreed),
+            Some(LoginStage::Operational) => return Err(LoginError::NoProof.into()),
             Some(_) => return Err(LoginError::Stage.into()),
             None => {}
         }
-        next = if chap.may_go_on() { Stage::Operational } else { Stage::Security };
+        next = if chap.may_go_on() { LoginStage::Operational } else { LoginStage::Security };
     }
 }
 
 /// Up to the full feature phase: parameters.
-fn operational(talk: &mut Talk, login: &Login, mut agreed: Agreed) -> Result<Agreed, Stop> {
+fn operational(talk: &mut LoginExchange, login: &Login, mut agreed: Agreed) -> Result<Agreed, LoginEnd> {
     let offered = offer(login.target.is_none());
     let mut text = offered.clone();
     loop {
-        let said = talk.say(Stage::Operational, Stage::FullFeature, &text)?;
+        let said = talk.say(LoginStage::Operational, LoginStage::FullFeature, &text)?;
         text = agreed.take(&said.text, &offered)?;
         match said.next {
-            Some(Stage::FullFeature) => return Ok(agreed),
+            Some(LoginStage::FullFeature) => return Ok(agreed),
             Some(_) => return Err(LoginError::Stage.into()),
             None => {}
         }
@@ -160,8 +160,8 @@ fn operational(talk: &mut Talk, login: &Login, mut agreed: Agreed) -> Result<Agr
 }
 
 /// The dialogue.
-struct Talk<'a> {
-    wire: &'a mut dyn Wire,
+struct LoginExchange<'a> {
+    transport: &'a mut dyn Transport,
     isid: Isid,
     status_number: Option<u32>,
     expected_command: u32,
@@ -169,13 +169,13 @@ struct Talk<'a> {
 }
 
 /// What the target said, over however many PDUs.
-struct Said {
+struct LoginAnswer {
     text: Text,
-    next: Option<Stage>,
+    next: Option<LoginStage>,
 }
 
-impl Talk<'_> {
-    fn say(&mut self, stage: Stage, next: Stage, text: &Text) -> Result<Said, Stop> {
+impl LoginExchange<'_> {
+    fn say(&mut self, stage: LoginStage, next: LoginStage, text: &Text) -> Result<LoginAnswer, LoginEnd> {
         let (mut response, mut bytes) = self.exchange(stage, next, &text.encode())?;
         while response.goes_on {
             // An empty request asks for the rest (RFC 7143 section 6.2).
@@ -188,26 +188,31 @@ impl Talk<'_> {
         }
         let text = parse_text(&bytes);
         match response.status.class {
-            0 => Ok(Said { text: text?, next: response.next }),
+            0 => Ok(LoginAnswer { text: text?, next: response.next }),
             1 => {
                 let text = text?;
                 let address = text.value("TargetAddress").ok_or(LoginError::NoAddress)?;
                 // A portal group may follow, behind a comma.
                 let address = address.split(',').next().unwrap_or_default().into();
-                Err(Stop::Moved { address, permanent: response.status.detail == 2 })
+                Err(LoginEnd::Moved { address, permanent: response.status.detail == 2 })
             }
             _ => Err(LoginError::Refused { status: response.status, sha256: false }.into()),
         }
     }
 
-    fn exchange(&mut self, stage: Stage, next: Stage, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), LoginError> {
+    fn exchange(
+        &mut self,
+        stage: LoginStage,
+        next: LoginStage,
+        text: &[u8],
+    ) -> Result<(LoginResponse, Vec<u8>), LoginError> {
         self.requests += 1;
         if self.requests > MOST_REQUESTS {
             return Err(LoginError::Endless);
         }
         let expected_status = self.status_number.map_or(0, |number| number.wrapping_add(1));
         let request = LoginRequest { stage, next, isid: self.isid, task_tag: 1, command_number: 1, expected_status };
-        let (response, text) = self.wire.exchange(&request, text)?;
+        let (response, text) = self.transport.exchange(&request, text)?;
         self.status_number = Some(response.status_number);
         self.expected_command = response.expected_command;
         Ok((response, text))

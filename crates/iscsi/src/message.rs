@@ -1,7 +1,7 @@
 //! Messages of NETLINK_ISCSI as bytes: a netlink header, `struct iscsi_uevent` (56 bytes) and a payload
 //! (include/scsi/iscsi_if.h of Linux). All in native byte order.
 
-use super::pdu::{HEADER, Header, data_length};
+use super::pdu::{HEADER, PduHeader, data_length};
 
 /// Size of `struct nlmsghdr`.
 const NETLINK_HEADER: usize = 16;
@@ -65,7 +65,7 @@ pub enum Parameter {
 
 /// Why a connection is stopped (`STOP_CONN_TERM`, `STOP_CONN_RECOVER`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// For good: what waits fails.
     Terminate = 1,
     /// I/O waits for the next login.
@@ -74,7 +74,7 @@ pub enum Stop {
 
 /// What the kernel is asked for; `session` is its number.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Request<'a> {
+pub enum KernelRequest<'a> {
     CreateSession {
         first_command: u32,
         commands: u16,
@@ -104,11 +104,11 @@ pub enum Request<'a> {
     },
     Stop {
         session: u32,
-        how: Stop,
+        how: StopReason,
     },
     SendPdu {
         session: u32,
-        header: &'a Header,
+        header: &'a PduHeader,
         data: &'a [u8],
     },
     /// Removes the session's disks.
@@ -117,42 +117,42 @@ pub enum Request<'a> {
     },
 }
 
-impl Request<'_> {
+impl KernelRequest<'_> {
     /// The message type, by which the kernel dispatches and answers.
     fn kind(&self) -> u32 {
         match self {
-            Request::CreateSession { .. } => CREATE_SESSION,
-            Request::DestroySession { .. } => DESTROY_SESSION,
-            Request::CreateConnection { .. } => CREATE_CONNECTION,
-            Request::DestroyConnection { .. } => DESTROY_CONNECTION,
-            Request::Bind { .. } => BIND_CONNECTION,
-            Request::Set { .. } => SET_PARAMETER,
-            Request::Start { .. } => START_CONNECTION,
-            Request::Stop { .. } => STOP_CONNECTION,
-            Request::SendPdu { .. } => SEND_PDU,
-            Request::Unbind { .. } => UNBIND_SESSION,
+            KernelRequest::CreateSession { .. } => CREATE_SESSION,
+            KernelRequest::DestroySession { .. } => DESTROY_SESSION,
+            KernelRequest::CreateConnection { .. } => CREATE_CONNECTION,
+            KernelRequest::DestroyConnection { .. } => DESTROY_CONNECTION,
+            KernelRequest::Bind { .. } => BIND_CONNECTION,
+            KernelRequest::Set { .. } => SET_PARAMETER,
+            KernelRequest::Start { .. } => START_CONNECTION,
+            KernelRequest::Stop { .. } => STOP_CONNECTION,
+            KernelRequest::SendPdu { .. } => SEND_PDU,
+            KernelRequest::Unbind { .. } => UNBIND_SESSION,
         }
     }
 
     /// What it does, for error messages.
     pub fn words(&self) -> &'static str {
         match self {
-            Request::CreateSession { .. } => "make a session",
-            Request::DestroySession { .. } => "end the session",
-            Request::CreateConnection { .. } => "make a connection",
-            Request::DestroyConnection { .. } => "end the connection",
-            Request::Bind { .. } => "hand the socket over",
-            Request::Set { .. } => "set a parameter",
-            Request::Start { .. } => "start the session",
-            Request::Stop { .. } => "stop the connection",
-            Request::SendPdu { .. } => "send a pdu",
-            Request::Unbind { .. } => "remove the disks",
+            KernelRequest::CreateSession { .. } => "make a session",
+            KernelRequest::DestroySession { .. } => "end the session",
+            KernelRequest::CreateConnection { .. } => "make a connection",
+            KernelRequest::DestroyConnection { .. } => "end the connection",
+            KernelRequest::Bind { .. } => "hand the socket over",
+            KernelRequest::Set { .. } => "set a parameter",
+            KernelRequest::Start { .. } => "start the session",
+            KernelRequest::Stop { .. } => "stop the connection",
+            KernelRequest::SendPdu { .. } => "send a pdu",
+            KernelRequest::Unbind { .. } => "remove the disks",
         }
     }
 
     /// Whether the reply's first word says how it went; for the others it is something else.
     fn has_result(&self) -> bool {
-        matches!(self, Request::Bind { .. } | Request::Start { .. } | Request::SendPdu { .. })
+        matches!(self, KernelRequest::Bind { .. } | KernelRequest::Start { .. } | KernelRequest::SendPdu { .. })
     }
 
     /// The whole message. `transport` is the handle of the transport `tcp` in sysfs.
@@ -182,28 +182,28 @@ impl Request<'_> {
     fn body(&self) -> (Vec<u32>, Vec<u8>) {
         let nothing = Vec::new();
         match *self {
-            Request::CreateSession { first_command, commands, queue_depth } => {
+            KernelRequest::CreateSession { first_command, commands, queue_depth } => {
                 // Two halves make the second word.
                 let [a, b] = commands.to_ne_bytes();
                 let [c, d] = queue_depth.to_ne_bytes();
                 (vec![first_command, u32::from_ne_bytes([a, b, c, d])], nothing)
             }
-            Request::DestroySession { session } | Request::Unbind { session } => (vec![session], nothing),
-            Request::CreateConnection { session }
-            | Request::DestroyConnection { session }
-            | Request::Start { session } => (vec![session, CONNECTION], nothing),
-            Request::Bind { session, fd } => {
+            KernelRequest::DestroySession { session } | KernelRequest::Unbind { session } => (vec![session], nothing),
+            KernelRequest::CreateConnection { session }
+            | KernelRequest::DestroyConnection { session }
+            | KernelRequest::Start { session } => (vec![session, CONNECTION], nothing),
+            KernelRequest::Bind { session, fd } => {
                 let [a, b, c, d, e, f, g, h] = (fd as u64).to_ne_bytes();
                 let fd = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
                 (vec![session, CONNECTION, fd[0], fd[1], 1], nothing)
             }
             // The flag of a stop lies behind a handle of 8 bytes.
-            Request::Stop { session, how } => (vec![session, CONNECTION, 0, 0, how as u32], nothing),
-            Request::Set { session, parameter, value } => {
+            KernelRequest::Stop { session, how } => (vec![session, CONNECTION, 0, 0, how as u32], nothing),
+            KernelRequest::Set { session, parameter, value } => {
                 let data = [value.as_bytes(), &[0]].concat();
                 (vec![session, CONNECTION, parameter as u32, size(data.len())], data)
             }
-            Request::SendPdu { session, header, data } => {
+            KernelRequest::SendPdu { session, header, data } => {
                 let padded = data.len().next_multiple_of(4);
                 let mut bytes = [&header[..], data].concat();
                 bytes.resize(HEADER + padded, 0);
@@ -220,11 +220,11 @@ fn size(bytes: usize) -> u32 {
 
 /// What the kernel says by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum KernelEvent {
     /// A PDU that is ours to deal with.
     Pdu {
         session: u32,
-        header: Header,
+        header: PduHeader,
         data: Vec<u8>,
     },
     /// The connection failed: `enum iscsi_err`.
@@ -241,24 +241,24 @@ pub enum Event {
 
 /// A message of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum KernelMessage {
     /// The answer to a request.
-    Reply(Reply),
-    Event(Event),
+    Reply(KernelReply),
+    Event(KernelEvent),
 }
 
 /// An answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub struct KernelReply {
     kind: u32,
     event: u32,
     error: i32,
     words: [u32; 2],
 }
 
-impl Reply {
+impl KernelReply {
     /// Two words of the result; or the error, as a positive errno. None: it answers another request.
-    pub fn result(&self, request: &Request) -> Option<Result<[u32; 2], i32>> {
+    pub fn result(&self, request: &KernelRequest) -> Option<Result<[u32; 2], i32>> {
         if self.kind != request.kind() {
             return None;
         }
@@ -277,7 +277,7 @@ impl Reply {
 pub struct ShortMessage(usize);
 
 /// Reads a datagram: the kernel sends one message in each.
-pub fn parse_message(datagram: &[u8]) -> Result<Message, ShortMessage> {
+pub fn parse_message(datagram: &[u8]) -> Result<KernelMessage, ShortMessage> {
     let short = || ShortMessage(datagram.len());
     let (head, rest) = datagram.split_first_chunk::<NETLINK_HEADER>().ok_or_else(short)?;
     let (event, payload) = rest.split_at_checked(EVENT).ok_or_else(short)?;
@@ -286,19 +286,19 @@ pub fn parse_message(datagram: &[u8]) -> Result<Message, ShortMessage> {
     let what = word(event, 0);
     if kind != 0 {
         let error = word(event, AT_ERROR) as i32;
-        return Ok(Message::Reply(Reply { kind, event: what, error, words }));
+        return Ok(KernelMessage::Reply(KernelReply { kind, event: what, error, words }));
     }
     let [session, _connection] = words;
-    Ok(Message::Event(match what {
+    Ok(KernelMessage::Event(match what {
         EVENT_PDU => {
-            let header: Header = payload.get(..HEADER).and_then(|h| h.try_into().ok()).ok_or_else(short)?;
+            let header: PduHeader = payload.get(..HEADER).and_then(|h| h.try_into().ok()).ok_or_else(short)?;
             // The message is padded; the PDU knows its length.
             let data = payload.get(HEADER..HEADER + data_length(&header)).ok_or_else(short)?.to_vec();
-            Event::Pdu { session, header, data }
+            KernelEvent::Pdu { session, header, data }
         }
-        EVENT_CONNECTION_ERROR => Event::ConnectionError { session, error: word(event, AT_REPLY + 8) },
-        EVENT_UNBOUND => Event::Unbound { session },
-        _ => Event::Other,
+        EVENT_CONNECTION_ERROR => KernelEvent::ConnectionError { session, error: word(event, AT_REPLY + 8) },
+        EVENT_UNBOUND => KernelEvent::Unbound { session },
+        _ => KernelEvent::Other,
     }))
 }
 

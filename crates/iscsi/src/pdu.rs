@@ -4,7 +4,7 @@
 /// Size of the basic header segment.
 pub const HEADER: usize = 48;
 /// A basic header segment.
-pub type Header = [u8; HEADER];
+pub type PduHeader = [u8; HEADER];
 /// Longest data segment of one login or text PDU before anything else is agreed (RFC 7143 section 13.12).
 pub const DATA_LIMIT: usize = 8192;
 /// "No tag" in the initiator's and the target's task tag.
@@ -42,18 +42,18 @@ pub enum PduError {
 
 /// Stages of a login (RFC 7143 section 11.12.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum LoginStage {
     Security = 0,
     Operational = 1,
     FullFeature = 3,
 }
 
-impl Stage {
-    fn parse(bits: u8) -> Result<Stage, PduError> {
+impl LoginStage {
+    fn parse(bits: u8) -> Result<LoginStage, PduError> {
         match bits & 3 {
-            0 => Ok(Stage::Security),
-            1 => Ok(Stage::Operational),
-            3 => Ok(Stage::FullFeature),
+            0 => Ok(LoginStage::Security),
+            1 => Ok(LoginStage::Operational),
+            3 => Ok(LoginStage::FullFeature),
             other => Err(PduError::Stage(other)),
         }
     }
@@ -66,8 +66,8 @@ pub type Isid = [u8; 6];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginRequest {
     /// The stage, and the one to go to; the same one: stay.
-    pub stage: Stage,
-    pub next: Stage,
+    pub stage: LoginStage,
+    pub next: LoginStage,
     pub isid: Isid,
     pub task_tag: u32,
     pub command_number: u32,
@@ -75,7 +75,7 @@ pub struct LoginRequest {
 }
 
 impl LoginRequest {
-    pub fn encode(&self, data_length: usize) -> Header {
+    pub fn encode(&self, data_length: usize) -> PduHeader {
         let mut header = request(LOGIN_REQUEST | IMMEDIATE, data_length, self.task_tag);
         let transit = if self.stage == self.next { 0 } else { FINAL | self.next as u8 };
         header[1] = transit | (self.stage as u8) << 2;
@@ -87,7 +87,7 @@ impl LoginRequest {
 }
 
 /// A text request (RFC 7143 section 11.10): all of its text is in one PDU.
-pub fn encode_text(data_length: usize, task_tag: u32, target_tag: u32, numbers: Numbers) -> Header {
+pub fn encode_text(data_length: usize, task_tag: u32, target_tag: u32, numbers: SequenceNumbers) -> PduHeader {
     let mut header = request(TEXT_REQUEST, data_length, task_tag);
     header[1] = FINAL;
     put(&mut header, 20, target_tag);
@@ -97,7 +97,7 @@ pub fn encode_text(data_length: usize, task_tag: u32, target_tag: u32, numbers: 
 }
 
 /// A logout request that closes the session (RFC 7143 section 11.14).
-pub fn encode_logout(task_tag: u32, numbers: Numbers) -> Header {
+pub fn encode_logout(task_tag: u32, numbers: SequenceNumbers) -> PduHeader {
     let mut header = request(LOGOUT_REQUEST | IMMEDIATE, 0, task_tag);
     header[1] = FINAL;
     put(&mut header, 24, numbers.command);
@@ -106,7 +106,7 @@ pub fn encode_logout(task_tag: u32, numbers: Numbers) -> Header {
 }
 
 /// The answer to a target's ping (RFC 7143 section 11.18).
-pub fn encode_pong(target_tag: u32, numbers: Numbers) -> Header {
+pub fn encode_pong(target_tag: u32, numbers: SequenceNumbers) -> PduHeader {
     let mut header = request(NOP_OUT | IMMEDIATE, 0, NO_TAG);
     header[1] = FINAL;
     put(&mut header, 20, target_tag);
@@ -117,12 +117,12 @@ pub fn encode_pong(target_tag: u32, numbers: Numbers) -> Header {
 
 /// CmdSN and ExpStatSN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Numbers {
+pub struct SequenceNumbers {
     pub command: u32,
     pub expected_status: u32,
 }
 
-fn request(opcode: u8, data_length: usize, task_tag: u32) -> Header {
+fn request(opcode: u8, data_length: usize, task_tag: u32) -> PduHeader {
     let mut header = [0; HEADER];
     header[0] = opcode;
     // Three bytes; no caller has more than 8 KiB.
@@ -132,28 +132,28 @@ fn request(opcode: u8, data_length: usize, task_tag: u32) -> Header {
     header
 }
 
-fn put(header: &mut Header, at: usize, value: u32) {
+fn put(header: &mut PduHeader, at: usize, value: u32) {
     if let Some(place) = header.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
         *place = value.to_be_bytes();
     }
 }
 
 /// The word at that place of the header, which all callers know to be in it.
-fn word(header: &Header, at: usize) -> u32 {
+fn word(header: &PduHeader, at: usize) -> u32 {
     header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
-fn half(header: &Header, at: usize) -> u16 {
+fn half(header: &PduHeader, at: usize) -> u16 {
     header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_be_bytes(*bytes))
 }
 
 /// Bytes of the data segment, without padding.
-pub fn data_length(header: &Header) -> usize {
+pub fn data_length(header: &PduHeader) -> usize {
     word(header, 4) as usize & 0xff_ffff
 }
 
 /// Bytes of the additional header segments.
-pub fn additional_length(header: &Header) -> usize {
+pub fn additional_length(header: &PduHeader) -> usize {
     usize::from(header[4]) * 4
 }
 
@@ -178,7 +178,7 @@ pub enum Response {
         reason: u8,
         wait_s: u16,
     },
-    Async(Async),
+    Async(AsyncMessage),
     Reject {
         reason: u8,
     },
@@ -192,24 +192,24 @@ pub enum Response {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginResponse {
     /// The target agrees to go to this stage.
-    pub next: Option<Stage>,
+    pub next: Option<LoginStage>,
     /// The text goes on in the next response.
     pub goes_on: bool,
     pub status_number: u32,
     pub expected_command: u32,
-    pub status: Status,
+    pub status: LoginStatus,
 }
 
 /// Class and detail (RFC 7143 section 11.13.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
+pub struct LoginStatus {
     pub class: u8,
     pub detail: u8,
 }
 
 /// An asynchronous message (RFC 7143 section 11.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Async {
+pub enum AsyncMessage {
     /// SCSI sense data, or the target's own: nothing for us.
     Other,
     /// The target asks for a logout within so many seconds.
@@ -221,13 +221,13 @@ pub enum Async {
 }
 
 /// Reads the header of a PDU that a target sent.
-pub fn parse_response(header: &Header) -> Result<Response, PduError> {
+pub fn parse_response(header: &PduHeader) -> Result<Response, PduError> {
     let flags = header[1];
     match header[0] & 0x3f {
         LOGIN_RESPONSE => {
-            let status = Status { class: header[36], detail: header[37] };
+            let status = LoginStatus { class: header[36], detail: header[37] };
             let next = match flags & FINAL != 0 && status.class == 0 {
-                true => Some(Stage::parse(flags)?),
+                true => Some(LoginStage::parse(flags)?),
                 false => None,
             };
             let goes_on = flags & CONTINUE != 0;
@@ -242,10 +242,10 @@ pub fn parse_response(header: &Header) -> Result<Response, PduError> {
         }),
         LOGOUT_RESPONSE => Ok(Response::Logout { reason: header[2], wait_s: half(header, 40) }),
         ASYNC_MESSAGE => Ok(Response::Async(match header[36] {
-            1 => Async::Logout { within_s: half(header, 42) },
-            2 | 3 => Async::Dropped { wait_s: half(header, 40) },
-            4 => Async::Renegotiate,
-            _ => Async::Other,
+            1 => AsyncMessage::Logout { within_s: half(header, 42) },
+            2 | 3 => AsyncMessage::Dropped { wait_s: half(header, 40) },
+            4 => AsyncMessage::Renegotiate,
+            _ => AsyncMessage::Other,
         })),
         REJECT => Ok(Response::Reject { reason: header[2] }),
         NOP_IN => Ok(Response::NopIn { target_tag: word(header, 20) }),
@@ -253,7 +253,7 @@ pub fn parse_response(header: &Header) -> Result<Response, PduError> {
     }
 }
 
-impl Status {
+impl LoginStatus {
     /// What the status says (RFC 7143 section 11.13.5).
     pub fn meaning(self) -> &'static str {
         match (self.class, self.detail) {

@@ -3,16 +3,16 @@
 //! session's CmdSN.
 
 use super::chap::new_challenge;
-use super::kernel::{Kernel, KernelError};
-use super::login::{LoggedIn, Login, LoginError, Outcome, Wire, log_in};
-use super::message::{Event, Parameter, Request, Stop};
+use super::kernel::{KernelError, KernelSocket};
+use super::login::{LoggedIn, Login, LoginError, LoginOutcome, Transport, log_in};
+use super::message::{KernelEvent, KernelRequest, Parameter, StopReason};
 use super::negotiate::Agreed;
 use super::pdu::{
-    Async, Isid, LoginRequest, LoginResponse, Numbers, PduError, Response, encode_logout, parse_response,
+    AsyncMessage, Isid, LoginRequest, LoginResponse, PduError, Response, SequenceNumbers, encode_logout, parse_response,
 };
 use super::target::Auth;
-use super::wire;
-use super::wire::{WireError, connect};
+use super::transport;
+use super::transport::{TransportError, connect};
 use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -52,7 +52,7 @@ pub struct Peer {
 #[derive(Debug, thiserror::Error)]
 pub enum PortalError {
     #[error("cannot reach iscsi portal {portal}: {cause}")]
-    Reach { portal: SocketAddr, cause: WireError },
+    Reach { portal: SocketAddr, cause: TransportError },
     #[error("iscsi target `{target}` on {portal} refused the login: {cause}")]
     Refused { target: String, portal: SocketAddr, cause: Box<LoginError> },
     #[error("login to iscsi target `{target}` on {portal} failed: {cause}")]
@@ -69,7 +69,7 @@ pub enum PortalError {
 
 /// A session in the kernel.
 pub struct Session {
-    pub kernel: Kernel,
+    pub kernel: KernelSocket,
     pub peer: Peer,
     /// The kernel's number for it.
     pub number: u32,
@@ -84,9 +84,9 @@ pub struct Session {
     given_up: Arc<AtomicBool>,
 }
 
-/// What the keeper has to know of an event.
+/// What a message of the kernel means for the thread that keeps the session alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
+pub enum SessionEvent {
     Nothing,
     /// The connection is gone: `enum iscsi_err`.
     Lost {
@@ -107,13 +107,13 @@ pub enum Happened {
 impl Session {
     /// Makes a session and its connection, not logged in yet.
     pub fn create(peer: Peer, given_up: Arc<AtomicBool>) -> Result<Session, KernelError> {
-        let mut kernel = Kernel::open()?;
-        let create = Request::CreateSession { first_command: 1, commands: COMMANDS, queue_depth: QUEUE_DEPTH };
+        let mut kernel = KernelSocket::open()?;
+        let create = KernelRequest::CreateSession { first_command: 1, commands: COMMANDS, queue_depth: QUEUE_DEPTH };
         let [number, host] = kernel.ask(&create)?;
         let (agreed, patience) = (Agreed::default(), ANSWER_PATIENCE);
         let mut session = Session { kernel, peer, number, host, agreed, portal: None, patience, given_up };
-        if let Err(error) = session.kernel.ask(&Request::CreateConnection { session: number }) {
-            let _ = session.kernel.ask(&Request::DestroySession { session: number });
+        if let Err(error) = session.kernel.ask(&KernelRequest::CreateConnection { session: number }) {
+            let _ = session.kernel.ask(&KernelRequest::DestroySession { session: number });
             return Err(error);
         }
         Ok(session)
@@ -133,11 +133,11 @@ impl Session {
                 self.peer.old_chap = outcome.is_ok();
             }
             match outcome? {
-                Outcome::LoggedIn(_) => {
+                LoginOutcome::LoggedIn(_) => {
                     self.portal = Some(portal);
                     return Ok(());
                 }
-                Outcome::Moved { address, permanent } => {
+                LoginOutcome::Moved { address, permanent } => {
                     let to = address.parse();
                     let target = self.peer.target.clone();
                     let to = to.map_err(|_| PortalError::Moved { target, portal, address })?;
@@ -151,23 +151,23 @@ impl Session {
         Err(PortalError::Restless { target: self.peer.target.clone(), portal })
     }
 
-    fn connect_once(&mut self, portal: SocketAddr, reached: &dyn Fn()) -> Result<Outcome, PortalError> {
+    fn connect_once(&mut self, portal: SocketAddr, reached: &dyn Fn()) -> Result<LoginOutcome, PortalError> {
         let stream = connect(portal, self.peer.connect_wait).map_err(|cause| PortalError::Reach { portal, cause })?;
         reached();
         let kernel = |cause| PortalError::Kernel { portal, cause };
         self.kernel.drop_events().map_err(kernel)?;
-        self.ask(&Request::Bind { session: self.number, fd: stream.as_raw_fd() }).map_err(kernel)?;
+        self.ask(&KernelRequest::Bind { session: self.number, fd: stream.as_raw_fd() }).map_err(kernel)?;
         // The kernel has its own reference now.
         drop(stream);
         let outcome = self.log_in(portal);
-        if !matches!(outcome, Ok(Outcome::LoggedIn(_))) {
+        if !matches!(outcome, Ok(LoginOutcome::LoggedIn(_))) {
             // Without this the next socket would be refused. What went wrong above is what counts.
-            let _ = self.stop(Stop::Recover);
+            let _ = self.stop(StopReason::Recover);
         }
         outcome
     }
 
-    fn log_in(&mut self, portal: SocketAddr) -> Result<Outcome, PortalError> {
+    fn log_in(&mut self, portal: SocketAddr) -> Result<LoginOutcome, PortalError> {
         let kernel = |cause| PortalError::Kernel { portal, cause };
         self.set_before_login(portal).map_err(kernel)?;
         let Session { kernel: socket, peer, number, patience, given_up, .. } = self;
@@ -179,18 +179,18 @@ impl Session {
             challenge: new_challenge(&peer.auth),
             old_chap: peer.old_chap,
         };
-        let mut wire = KernelWire { kernel: socket, session: *number, patience: *patience, given_up };
-        let outcome = log_in(&mut wire, &login).map_err(|cause| {
+        let mut transport = KernelTransport { kernel: socket, session: *number, patience: *patience, given_up };
+        let outcome = log_in(&mut transport, &login).map_err(|cause| {
             let target = peer.target.clone();
             match cause {
-                LoginError::Wire(WireError::GivenUp) => PortalError::GivenUp,
+                LoginError::Transport(TransportError::GivenUp) => PortalError::GivenUp,
                 LoginError::Refused { .. } => PortalError::Refused { target, portal, cause: Box::new(cause) },
                 _ => PortalError::Login { target, portal, cause: Box::new(cause) },
             }
         })?;
-        if let Outcome::LoggedIn(session) = &outcome {
+        if let LoginOutcome::LoggedIn(session) = &outcome {
             self.set_after_login(session).map_err(kernel)?;
-            self.ask(&Request::Start { session: self.number }).map_err(kernel)?;
+            self.ask(&KernelRequest::Start { session: self.number }).map_err(kernel)?;
             self.agreed = session.agreed.clone();
         }
         Ok(outcome)
@@ -240,45 +240,49 @@ impl Session {
 
     fn set_all(&mut self, parameters: &[(Parameter, &str)]) -> Result<(), KernelError> {
         let session = self.number;
-        parameters.iter().try_for_each(|&(parameter, value)| self.ask(&Request::Set { session, parameter, value }))
+        parameters
+            .iter()
+            .try_for_each(|&(parameter, value)| self.ask(&KernelRequest::Set { session, parameter, value }))
     }
 
-    fn ask(&mut self, request: &Request) -> Result<(), KernelError> {
+    fn ask(&mut self, request: &KernelRequest) -> Result<(), KernelError> {
         self.kernel.ask(request).map(drop)
     }
 
     /// Stops the connection.
-    pub fn stop(&mut self, how: Stop) -> Result<(), KernelError> {
-        self.ask(&Request::Stop { session: self.number, how })
+    pub fn stop(&mut self, how: StopReason) -> Result<(), KernelError> {
+        self.ask(&KernelRequest::Stop { session: self.number, how })
     }
 
     /// Asks the target for the end of the session; the answer comes as an event.
     pub fn send_logout(&mut self) -> Result<(), KernelError> {
-        let header = encode_logout(1, Numbers::default());
-        self.ask(&Request::SendPdu { session: self.number, header: &header, data: &[] })
+        let header = encode_logout(1, SequenceNumbers::default());
+        self.ask(&KernelRequest::SendPdu { session: self.number, header: &header, data: &[] })
     }
 
     /// What an event means for this session.
-    pub fn read(&self, event: &Event) -> Happened {
+    pub fn read(&self, event: &KernelEvent) -> SessionEvent {
         match event {
-            Event::ConnectionError { session, error } if *session == self.number => Happened::Lost { error: *error },
-            Event::Unbound { session } if *session == self.number => Happened::Unbound,
-            Event::Pdu { session, header, .. } if *session == self.number => match parse_response(header) {
-                Ok(Response::Async(Async::Logout { .. } | Async::Renegotiate)) => Happened::AskedOut,
-                Ok(Response::Async(Async::Dropped { wait_s })) => Happened::Dropped { wait_s },
-                Ok(Response::Logout { .. }) => Happened::LoggedOut,
-                _ => Happened::Nothing,
+            KernelEvent::ConnectionError { session, error } if *session == self.number => {
+                SessionEvent::Lost { error: *error }
+            }
+            KernelEvent::Unbound { session } if *session == self.number => SessionEvent::Unbound,
+            KernelEvent::Pdu { session, header, .. } if *session == self.number => match parse_response(header) {
+                Ok(Response::Async(AsyncMessage::Logout { .. } | AsyncMessage::Renegotiate)) => SessionEvent::AskedOut,
+                Ok(Response::Async(AsyncMessage::Dropped { wait_s })) => SessionEvent::Dropped { wait_s },
+                Ok(Response::Logout { .. }) => SessionEvent::LoggedOut,
+                _ => SessionEvent::Nothing,
             },
-            _ => Happened::Nothing,
+            _ => SessionEvent::Nothing,
         }
     }
 
     /// Waits for what matters, at most until then. A lost connection is news in any case.
-    pub fn await_happened(&mut self, wanted: Happened, until: Instant) -> Result<Happened, KernelError> {
+    pub fn await_happened(&mut self, wanted: SessionEvent, until: Instant) -> Result<SessionEvent, KernelError> {
         loop {
-            let Some(event) = self.kernel.event(until)? else { return Ok(Happened::Nothing) };
+            let Some(event) = self.kernel.event(until)? else { return Ok(SessionEvent::Nothing) };
             match self.read(&event) {
-                lost @ Happened::Lost { .. } => return Ok(lost),
+                lost @ SessionEvent::Lost { .. } => return Ok(lost),
                 happened if happened == wanted => return Ok(happened),
                 _ => {}
             }
@@ -288,11 +292,11 @@ impl Session {
     /// Ends the session in order: disks, logout, connection, session. Nothing may use a disk any more.
     pub fn log_out(&mut self, until: Instant) -> Result<(), KernelError> {
         self.set_all(&[(Parameter::RecoveryTimeout, "1")])?;
-        self.ask(&Request::Unbind { session: self.number })?;
+        self.ask(&KernelRequest::Unbind { session: self.number })?;
         // A target that is gone now only costs time: what follows ends the session without it.
-        let unbound = self.await_happened(Happened::Unbound, until)?;
-        if unbound == Happened::Unbound && self.send_logout().is_ok() {
-            self.await_happened(Happened::LoggedOut, until.min(Instant::now() + Duration::from_secs(2)))?;
+        let unbound = self.await_happened(SessionEvent::Unbound, until)?;
+        if unbound == SessionEvent::Unbound && self.send_logout().is_ok() {
+            self.await_happened(SessionEvent::LoggedOut, until.min(Instant::now() + Duration::from_secs(2)))?;
         }
         self.destroy()
     }
@@ -301,9 +305,9 @@ impl Session {
     pub fn destroy(&mut self) -> Result<(), KernelError> {
         let session = self.number;
         // Each is tried, whatever became of the one before; the last one is what counts.
-        let _ = self.stop(Stop::Terminate);
-        let _ = self.ask(&Request::DestroyConnection { session });
-        self.ask(&Request::DestroySession { session })
+        let _ = self.stop(StopReason::Terminate);
+        let _ = self.ask(&KernelRequest::DestroyConnection { session });
+        self.ask(&KernelRequest::DestroySession { session })
     }
 
     /// True once nobody wants the connection any more.
@@ -313,18 +317,18 @@ impl Session {
 }
 
 /// Login PDUs by way of the kernel.
-struct KernelWire<'a> {
-    kernel: &'a mut Kernel,
+struct KernelTransport<'a> {
+    kernel: &'a mut KernelSocket,
     session: u32,
     patience: Duration,
     given_up: &'a AtomicBool,
 }
 
-impl Wire for KernelWire<'_> {
-    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
+impl Transport for KernelTransport<'_> {
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), TransportError> {
         let header = request.encode(text.len());
         let until = Instant::now() + self.patience;
-        let send = Request::SendPdu { session: self.session, header: &header, data: text };
+        let send = KernelRequest::SendPdu { session: self.session, header: &header, data: text };
         // The kernel tells of a response a moment before it is done with the request, and has one at a time.
         while let Err(error) = self.kernel.ask(&send) {
             if !matches!(error, KernelError::Refused { errno: Errno::EPERM, .. }) || Instant::now() >= until {
@@ -334,22 +338,22 @@ impl Wire for KernelWire<'_> {
         }
         while Instant::now() < until {
             if self.given_up.load(Ordering::Acquire) {
-                return Err(WireError::GivenUp);
+                return Err(TransportError::GivenUp);
             }
             match self.kernel.event(Instant::now() + SLICE)? {
-                Some(Event::Pdu { session, header, data }) if session == self.session => {
+                Some(KernelEvent::Pdu { session, header, data }) if session == self.session => {
                     match parse_response(&header)? {
                         Response::Login(response) => return Ok((response, data)),
                         Response::Reject { reason } => return Err(PduError::Rejected(reason).into()),
                         _ => {}
                     }
                 }
-                Some(Event::ConnectionError { session, error }) if session == self.session => {
-                    return Err(wire::WireError::Lost(error));
+                Some(KernelEvent::ConnectionError { session, error }) if session == self.session => {
+                    return Err(transport::TransportError::Lost(error));
                 }
                 _ => {}
             }
         }
-        Err(WireError::Timeout)
+        Err(TransportError::Timeout)
     }
 }

@@ -2,7 +2,7 @@
 //! advertisements and DHCPv6, names by DNS, the time by SNTP.
 //!
 //! The protocols are state machines that are given bytes and the time. [`engine::Engine`] runs them on real links and
-//! tells its owner by [`engine::Report`]; it knows nothing of PID1, and needs no other program.
+//! tells its owner by [`engine::EngineReport`]; it knows nothing of PID1, and needs no other program.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 // What comes from the network is no index.

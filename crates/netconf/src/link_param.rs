@@ -13,15 +13,15 @@ const DEFAULT_BOND: &str = "bond0:eth0,eth1:mode=balance-rr";
 
 /// A link that is made here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
+pub struct VirtualLink {
     pub name: String,
-    pub how: How,
+    pub how: VirtualLinkKind,
     pub mtu: Option<u32>,
 }
 
 /// What kind of link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum How {
+pub enum VirtualLinkKind {
     /// Tagged packets of a lower link, given by name or MAC.
     Vlan { lower: String, id: u16 },
     /// Several links, given by name or MAC, as one; options as the kernel names them.
@@ -38,17 +38,17 @@ pub struct LinkParamError {
 }
 
 /// `vlan=<name>:<link>`; the number is at the end of the name: `vlan0005`, `vlan5`, `eth0.0005`, `eth0.5`.
-pub fn parse_vlan(value: &str) -> Result<Made, LinkParamError> {
+pub fn parse_vlan(value: &str) -> Result<VirtualLink, LinkParamError> {
     let bad = || LinkParamError { key: "vlan", found: value.into(), expected: "`vlan=eth0.5:eth0`" };
     let (name, lower) = value.split_once(':').ok_or_else(bad)?;
     let digits = name.trim_start_matches(|c: char| c != '.').strip_prefix('.').or_else(|| name.strip_prefix("vlan"));
     let id = digits.and_then(|digits| digits.parse().ok()).filter(|id| (1..=LARGEST_VLAN).contains(id));
     let (true, true, Some(id)) = (is_link_name(name), is_link(lower), id) else { return Err(bad()) };
-    Ok(Made { name: name.into(), how: How::Vlan { lower: lower.into(), id }, mtu: None })
+    Ok(VirtualLink { name: name.into(), how: VirtualLinkKind::Vlan { lower: lower.into(), id }, mtu: None })
 }
 
 /// `bond=<name>[:<links>[:<options>[:<mtu>]]]`, links and options divided by commas.
-pub fn parse_bond(value: &str) -> Result<Made, LinkParamError> {
+pub fn parse_bond(value: &str) -> Result<VirtualLink, LinkParamError> {
     let expected = "`bond=bond0:eth0,eth1:mode=active-backup,miimon=100`";
     let bad = || LinkParamError { key: "bond", found: value.into(), expected };
     let text = if value.is_empty() { DEFAULT_BOND } else { value };
@@ -66,7 +66,7 @@ pub fn parse_bond(value: &str) -> Result<Made, LinkParamError> {
     let options = options.split(',').filter(|text| !text.is_empty()).map(pair).collect::<Option<Vec<_>>>();
     let good = is_link_name(name) && members.iter().all(|member| is_link_name(member));
     let options = options.filter(|_| good).ok_or_else(bad)?;
-    Ok(Made { name: name.to_string(), how: How::Bond { members, options }, mtu })
+    Ok(VirtualLink { name: name.to_string(), how: VirtualLinkKind::Bond { members, options }, mtu })
 }
 
 /// `ifname=<name>:<mac>`.
@@ -127,8 +127,8 @@ mod tests {
             ("eth0.0005:eth0", "eth0.0005", "eth0", 5),
             ("eth0.4094:52:54:00:12:34:56", "eth0.4094", "52:54:00:12:34:56", 4094),
         ] {
-            let how = How::Vlan { lower: lower.into(), id };
-            assert_eq!(parse_vlan(text), Ok(Made { name: name.into(), how, mtu: None }), "{text}");
+            let how = VirtualLinkKind::Vlan { lower: lower.into(), id };
+            assert_eq!(parse_vlan(text), Ok(VirtualLink { name: name.into(), how, mtu: None }), "{text}");
         }
         for bad in ["", "vlan5", "vlan:eth0", "eth0.0:eth0", "eth0.4095:eth0", "eth0:eth0", "vlan5:", "a/b.5:eth0"] {
             let error = parse_vlan(bad).expect_err(bad).to_string();
@@ -141,7 +141,7 @@ mod tests {
         let bond = |members: &[&str], options: &[(&str, &str)], mtu| {
             let members = members.iter().map(|m| m.to_string()).collect();
             let options = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-            Ok(Made { name: "bond0".into(), how: How::Bond { members, options }, mtu })
+            Ok(VirtualLink { name: "bond0".into(), how: VirtualLinkKind::Bond { members, options }, mtu })
         };
         let both = ["eth0", "eth1"];
         assert_eq!(parse_bond(""), bond(&both, &[("mode", "balance-rr")], None));

@@ -2,7 +2,9 @@
 
 use super::dhcp::lease::is_usable;
 use super::ip_param::{IpParam, IpParamError, V6Method, format_mac, parse_cidr, parse_ip_param, parse_mac};
-use super::link_param::{How, LinkParamError, Made, parse_bond, parse_ifname, parse_route, parse_vlan};
+use super::link_param::{
+    LinkParamError, VirtualLink, VirtualLinkKind, parse_bond, parse_ifname, parse_route, parse_vlan,
+};
 use super::netlink::address::{Cidr, RouteTo};
 use super::netlink::route::Link;
 use super::v6::advert::is_server;
@@ -19,7 +21,7 @@ pub struct Plan {
     /// The first is the node's: the phase waits for it, and the default route goes out of it.
     pub interfaces: Vec<Interface>,
     /// Links that are made here, lower ones first.
-    pub made: Vec<Made>,
+    pub made: Vec<VirtualLink>,
     /// New names by MAC.
     pub names: Vec<(String, [u8; 6])>,
     /// From `ip=`.
@@ -44,7 +46,7 @@ pub struct Plan {
 /// One interface. Beside what is here, IPv6 addresses come from routers as `ipv6` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    pub select: Select,
+    pub select: InterfaceChoice,
     /// A DHCPv4 server is asked.
     pub dhcp: bool,
     /// Static addresses of both families.
@@ -61,7 +63,7 @@ pub struct Interface {
 
 /// Which link is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Select {
+pub enum InterfaceChoice {
     Mac([u8; 6]),
     Name(String),
     /// One of these (names or MACs), the first one preferred; none: any with a carrier.
@@ -92,11 +94,11 @@ enum WordError {
 
 /// Reads words of the command line, and keeps a line for each that is not understood.
 #[derive(Default)]
-struct Reader {
+struct WordReader {
     notes: Vec<String>,
 }
 
-impl Reader {
+impl WordReader {
     fn take<T, E: Into<WordError>>(&mut self, parsed: Result<T, E>) -> Option<T> {
         parsed.map_err(|error| self.notes.push([&error.into().to_string(), ": left out"].concat())).ok()
     }
@@ -124,14 +126,14 @@ impl Reader {
 /// All `ip=` of one device; without one it is the node's own.
 struct Group {
     device: Option<String>,
-    select: Option<Select>,
+    select: Option<InterfaceChoice>,
     params: Vec<IpParam>,
 }
 
 /// Puts the command line over the boot config. Words that are not understood are left out, each with a line in
 /// [`Plan::notes`].
 pub fn plan(config: &Network, cmdline: &Cmdline) -> Result<Plan, PlanError> {
-    let mut reader = Reader::default();
+    let mut reader = WordReader::default();
     let mut made = made(config);
     made.extend(cmdline.values("vlan").filter_map(|vlan| reader.take(parse_vlan(vlan))));
     for (_, value) in cmdline.words().filter(|(key, _)| *key == "bond") {
@@ -207,7 +209,7 @@ fn groups(params: Vec<IpParam>, bootdev: Option<&str>) -> Vec<Group> {
 }
 
 impl IpParam {
-    fn select(&self) -> Option<Select> {
+    fn select(&self) -> Option<InterfaceChoice> {
         self.device.as_deref().map(select_one)
     }
 }
@@ -216,8 +218,8 @@ fn primary(
     config: &Network,
     cmdline: &Cmdline,
     group: Option<&Group>,
-    made: &[Made],
-    reader: &mut Reader,
+    made: &[VirtualLink],
+    reader: &mut WordReader,
 ) -> Result<Interface, PlanError> {
     let boot_if = cmdline
         .value("BOOTIF")
@@ -226,14 +228,14 @@ fn primary(
     let is_made = |name: &str| made.iter().any(|made| made.name == name);
     let select = match (boot_if, device, &config.interfaces[..]) {
         // The interface that the firmware booted from is below the one that is meant.
-        (_, Some(name), _) if is_made(name) => Select::Name(name.into()),
-        (_, None, [name, ..]) if is_made(name) => Select::Name(name.clone()),
-        (Some(mac), ..) => Select::Mac(mac),
+        (_, Some(name), _) if is_made(name) => InterfaceChoice::Name(name.into()),
+        (_, None, [name, ..]) if is_made(name) => InterfaceChoice::Name(name.clone()),
+        (Some(mac), ..) => InterfaceChoice::Mac(mac),
         (None, Some(name), _) => select_one(name),
         (None, None, [name]) => select_one(name),
         (None, None, names) => match made.last().filter(|_| names.is_empty()) {
-            Some(last) => Select::Name(last.name.clone()),
-            None => Select::Any(names.to_vec()),
+            Some(last) => InterfaceChoice::Name(last.name.clone()),
+            None => InterfaceChoice::Any(names.to_vec()),
         },
     };
     if let Some(group) = group {
@@ -250,7 +252,7 @@ fn primary(
 
 /// What all `ip=` of one device say together. The last one that says how IPv4 is had decides between DHCP and static
 /// addresses, as with the kernel; what is static is all there is of its family unless a method is named for it.
-fn from_params(params: &[IpParam], select: Select, baked: Ipv6Mode, notes: &mut Vec<String>) -> Interface {
+fn from_params(params: &[IpParam], select: InterfaceChoice, baked: Ipv6Mode, notes: &mut Vec<String>) -> Interface {
     let mut interface = Interface::off(select);
     let mut v6 = None;
     for param in params {
@@ -299,20 +301,24 @@ fn add_route(interfaces: &mut [Interface], route: RouteTo, device: Option<&str>)
     }
 }
 
-fn made(config: &Network) -> Vec<Made> {
+fn made(config: &Network) -> Vec<VirtualLink> {
     let bonds = config.bonds.iter().map(|bond| {
         let options = bond.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Made { name: bond.name.clone(), how: How::Bond { members: bond.interfaces.clone(), options }, mtu: None }
+        VirtualLink {
+            name: bond.name.clone(),
+            how: VirtualLinkKind::Bond { members: bond.interfaces.clone(), options },
+            mtu: None,
+        }
     });
     let vlans = config.vlans.iter().map(|vlan| {
-        let how = How::Vlan { lower: vlan.interface.clone(), id: vlan.id };
-        Made { name: vlan.name.clone(), how, mtu: None }
+        let how = VirtualLinkKind::Vlan { lower: vlan.interface.clone(), id: vlan.id };
+        VirtualLink { name: vlan.name.clone(), how, mtu: None }
     });
     bonds.chain(vlans).collect()
 }
 
-fn select_one(name: &str) -> Select {
-    parse_mac(name).map_or_else(|| Select::Name(name.into()), Select::Mac)
+fn select_one(name: &str) -> InterfaceChoice {
+    parse_mac(name).map_or_else(|| InterfaceChoice::Name(name.into()), InterfaceChoice::Mac)
 }
 
 fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<IpAddr>, PlanError> {
@@ -325,7 +331,7 @@ fn bad(key: &'static str, expected: &'static str, found: &str) -> PlanError {
 
 impl Interface {
     /// One on which nothing is to be set up.
-    pub fn off(select: Select) -> Interface {
+    pub fn off(select: InterfaceChoice) -> Interface {
         Interface {
             select,
             dhcp: false,
@@ -365,16 +371,16 @@ impl Interface {
     }
 }
 
-impl Select {
+impl InterfaceChoice {
     /// The link's place in the order of preference, the smaller the better; `None`: it may not be used. Where nothing
     /// else decides the MAC does: it stays the same from boot to boot, names and numbers do not.
     pub fn rank(&self, link: &Link) -> Option<(usize, [u8; 6])> {
         let place = match self {
             _ if link.loopback || link.has_master => None,
-            Select::Mac(mac) => (has_mac(link, mac) && !link.made_by_software).then_some(0),
-            Select::Name(name) => (link.name == *name).then_some(0),
-            Select::Any(names) if names.is_empty() => (link.ethernet && !link.made_by_software).then_some(0),
-            Select::Any(names) => names.iter().position(|name| is_named(link, name)),
+            InterfaceChoice::Mac(mac) => (has_mac(link, mac) && !link.made_by_software).then_some(0),
+            InterfaceChoice::Name(name) => (link.name == *name).then_some(0),
+            InterfaceChoice::Any(names) if names.is_empty() => (link.ethernet && !link.made_by_software).then_some(0),
+            InterfaceChoice::Any(names) => names.iter().position(|name| is_named(link, name)),
         };
         Some((place?, link.mac))
     }
@@ -382,10 +388,10 @@ impl Select {
     /// In words, for "no network interface ...".
     pub fn describe(&self) -> String {
         match self {
-            Select::Mac(mac) => ["with the MAC ", &format_mac(mac)].concat(),
-            Select::Name(name) => ["`", name, "`"].concat(),
-            Select::Any(names) if names.is_empty() => "at all".into(),
-            Select::Any(names) => ["of ", &names.join(", ")].concat(),
+            InterfaceChoice::Mac(mac) => ["with the MAC ", &format_mac(mac)].concat(),
+            InterfaceChoice::Name(name) => ["`", name, "`"].concat(),
+            InterfaceChoice::Any(names) if names.is_empty() => "at all".into(),
+            InterfaceChoice::Any(names) => ["of ", &names.join(", ")].concat(),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::dhcp::Lease;
 use super::dhcp6::Lease6;
-use super::dhcp6::message::Facts6;
+use super::dhcp6::message::Dhcp6Facts;
 use super::files::{self, FileError, Name};
 use super::ip_param::format_mac;
 use super::netlink::NetlinkError;
 use super::netlink::address::{Address, Cidr, RouteTo, holds};
 use super::netlink::route::{Link, Route};
 use super::plan::{Interface, Plan};
-use super::v6::routers::View;
+use super::v6::routers::RouterView;
 use bootwright_contract::Ipv6Mode;
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ const SMALLEST_IPV6_MTU: u32 = 1280;
 
 /// What services may use; `None` as long as it is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Facts {
+pub struct NetworkFacts {
     pub interface: Option<String>,
     /// The node's address: the IPv4 one if there is one.
     pub ip: Option<IpAddr>,
@@ -47,7 +47,7 @@ pub struct Facts {
     pub root_path: Option<String>,
 }
 
-impl Facts {
+impl NetworkFacts {
     /// The host that a root without one comes from: the boot server, else the DHCP server.
     pub fn boot_host(&self) -> Option<String> {
         self.boot_server.clone().or_else(|| self.server.map(|server| server.to_string()))
@@ -56,7 +56,7 @@ impl Facts {
 
 /// What a link shall have from one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Setup {
+pub struct NetworkSetup {
     /// The first is the node's.
     pub addresses: Vec<Address>,
     /// In the order in which they are added.
@@ -75,14 +75,14 @@ pub struct Setup {
 
 /// Where the files go; a test has its own.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct NetworkFiles {
     pub etc: PathBuf,
     pub run: PathBuf,
 }
 
-impl Setup {
+impl NetworkSetup {
     /// What a lease says. Only the node's `first` interface takes a default route.
-    pub fn from_lease(lease: &Lease, interface: &Interface, first: bool) -> Setup {
+    pub fn from_lease(lease: &Lease, interface: &Interface, first: bool) -> NetworkSetup {
         let address = (lease.address.into(), lease.prefix);
         let to_route = |to: Ipv4Addr, prefix, via: Ipv4Addr| {
             RouteTo::lasting((to.into(), prefix), Some(via.into()).filter(|_| !via.is_unspecified()))
@@ -92,7 +92,7 @@ impl Setup {
         routes.extend(lease.gateway.map(|gateway| to_route(Ipv4Addr::UNSPECIFIED, 0, gateway)));
         routes.retain(|route| first || !route.is_default());
         routes.extend(interface.routes.iter().filter(|route| route.to.0.is_ipv4()));
-        Setup {
+        NetworkSetup {
             routes: reachable(&[address], routes),
             addresses: vec![Address::lasting(address)],
             gateway: lease.default_gateway().map(IpAddr::V4).filter(|_| first),
@@ -109,31 +109,31 @@ impl Setup {
     }
 
     /// The static addresses of one family.
-    pub fn fixed(interface: &Interface, v4: bool) -> Setup {
+    pub fn fixed(interface: &Interface, v4: bool) -> NetworkSetup {
         let ours: Vec<Cidr> = interface.addresses.iter().copied().filter(|(ip, _)| ip.is_ipv4() == v4).collect();
         let gateway = interface.gateways.iter().copied().find(|gateway| gateway.is_ipv4() == v4);
         let everywhere: Cidr = if v4 { ([0; 4].into(), 0) } else { ([0; 16].into(), 0) };
         let mut routes: Vec<RouteTo> =
             gateway.iter().map(|gateway| RouteTo::lasting(everywhere, Some(*gateway))).collect();
         routes.extend(interface.routes.iter().filter(|route| route.to.0.is_ipv4() == v4));
-        Setup {
+        NetworkSetup {
             routes: reachable(&ours, routes),
             addresses: ours.into_iter().map(Address::lasting).collect(),
             gateway,
             mtu: interface.mtu,
-            ..Setup::default()
+            ..NetworkSetup::default()
         }
     }
 
     /// What routers and DHCPv6 servers say; `elapsed_s` of the lease's times are over. Its address has no network of its
     /// own: routers tell what is on the link.
     pub fn from_v6(
-        view: View,
+        view: RouterView,
         lease: Option<(&Lease6, u32)>,
-        facts: &Facts6,
+        facts: &Dhcp6Facts,
         interface: &Interface,
         first: bool,
-    ) -> Setup {
+    ) -> NetworkSetup {
         let mut addresses = Vec::new();
         if let Some((lease, elapsed_s)) = lease {
             let left = |s: u32| if s == u32::MAX { s } else { s.saturating_sub(elapsed_s) };
@@ -147,7 +147,7 @@ impl Setup {
         dns.extend(&facts.dns);
         let mut search = view.search;
         search.extend(facts.search.iter().cloned());
-        Setup {
+        NetworkSetup {
             addresses,
             routes,
             gateway: view.gateway.map(IpAddr::V6).filter(|_| first),
@@ -155,7 +155,7 @@ impl Setup {
             dns: unique(dns.into_iter().map(IpAddr::V6)),
             search: unique(search),
             ntp: facts.ntp.iter().copied().map(IpAddr::V6).collect(),
-            ..Setup::default()
+            ..NetworkSetup::default()
         }
     }
 }
@@ -200,7 +200,7 @@ pub fn choose_mtu(link: &Link, wanted: Option<u32>) -> Option<u32> {
 }
 
 /// Sets up the link, and gives what the kernel said to routes that it does not take. Adding what is there already renews it.
-pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<Vec<NetlinkError>, NetlinkError> {
+pub fn apply(route: &mut Route, link: &Link, setup: &NetworkSetup) -> Result<Vec<NetlinkError>, NetlinkError> {
     if let Some(mtu) = choose_mtu(link, setup.mtu) {
         route.set_mtu(link.index, mtu)?;
     }
@@ -215,14 +215,15 @@ pub fn apply(route: &mut Route, link: &Link, setup: &Setup) -> Result<Vec<Netlin
 
 /// What services and commands on the node are told: from the first of `setups` that has it, the node's own interface
 /// coming first, IPv4 before IPv6. `own` says how many of them belong to that interface.
-pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, name: Name) -> Facts {
+pub fn facts(link: Option<&Link>, own: usize, setups: &[&NetworkSetup], plan: &Plan, name: Name) -> NetworkFacts {
     let mine = setups.get(..own).unwrap_or(setups);
     let first = mine.iter().find_map(|setup| setup.addresses.first());
     let ip6 = mine.iter().flat_map(|setup| &setup.addresses).find_map(|address| match address.ip {
         IpAddr::V6(ip) => Some(ip),
         IpAddr::V4(_) => None,
     });
-    let lists = |of: fn(&Setup) -> &Vec<IpAddr>| unique(setups.iter().flat_map(|setup| of(setup).iter().copied()));
+    let lists =
+        |of: fn(&NetworkSetup) -> &Vec<IpAddr>| unique(setups.iter().flat_map(|setup| of(setup).iter().copied()));
     let mut dns = plan.dns.clone();
     if dns.is_empty() && plan.peer_dns {
         dns = lists(|setup| &setup.dns);
@@ -231,7 +232,7 @@ pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, na
     if search.is_empty() && plan.peer_dns {
         search = unique(setups.iter().flat_map(|setup| setup.search.iter().cloned()));
     }
-    Facts {
+    NetworkFacts {
         interface: link.map(|link| link.name.clone()),
         ip: first.map(|address| address.ip),
         prefix: first.map_or(0, |address| address.prefix),
@@ -251,7 +252,7 @@ pub fn facts(link: Option<&Link>, own: usize, setups: &[&Setup], plan: &Plan, na
 }
 
 /// Writes `resolv.conf`, `hosts` and `lease.json`. Without any name server an image's own `resolv.conf` stays.
-pub fn write_files(places: &Places, facts: &Facts) -> Result<(), FileError> {
+pub fn write_files(places: &NetworkFiles, facts: &NetworkFacts) -> Result<(), FileError> {
     let resolv_conf = places.etc.join("resolv.conf");
     if !facts.dns.is_empty() || !resolv_conf.exists() {
         let link = facts.interface.as_deref();
@@ -316,22 +317,22 @@ mod tests {
             ..crate::plan::plan(&boot_config().network, &Cmdline::default()).expect("good")
         };
         let address = |text: &str| vec![Address::lasting((ip(text), 24))];
-        let v4 = Setup {
+        let v4 = NetworkSetup {
             addresses: address("10.0.0.9"),
             gateway: Some(ip("10.0.0.1")),
             dns: vec![ip("10.0.0.1")],
-            ..Setup::default()
+            ..NetworkSetup::default()
         };
-        let v6 = Setup {
+        let v6 = NetworkSetup {
             addresses: address("2001:db8::9"),
             dns: vec![ip("2001:db8::1"), ip("10.0.0.1")],
-            ..Setup::default()
+            ..NetworkSetup::default()
         };
-        let other = Setup {
+        let other = NetworkSetup {
             addresses: address("10.9.0.9"),
             gateway: Some(ip("10.9.0.1")),
             ntp: vec![ip("10.9.0.1")],
-            ..Setup::default()
+            ..NetworkSetup::default()
         };
         let link = crate::tests::link(1, "eth0");
         let name = || Name { text: "n".into(), given: true };
@@ -349,9 +350,9 @@ mod tests {
     #[test]
     fn files_are_written_and_an_images_own_resolv_conf_stays() {
         let folder = std::env::temp_dir().join(format!("bootwright-net-files-{}", std::process::id()));
-        let places = Places { etc: folder.join("etc"), run: folder.join("run") };
+        let places = NetworkFiles { etc: folder.join("etc"), run: folder.join("run") };
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
-        let mut facts = Facts { hostname: "n1".into(), ip: Some(ip("10.0.2.15")), ..Facts::default() };
+        let mut facts = NetworkFacts { hostname: "n1".into(), ip: Some(ip("10.0.2.15")), ..NetworkFacts::default() };
         write_files(&places, &facts).expect("a new folder");
         assert_eq!(read("etc/resolv.conf"), "# no name server is known\n");
         std::fs::write(folder.join("etc/resolv.conf"), "nameserver 9.9.9.9\n").expect("writable");

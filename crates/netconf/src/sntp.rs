@@ -1,6 +1,6 @@
 //! SNTP (RFC 5905 section 14, RFC 4330): asks several servers at once and says by how much the clock is wrong.
 
-use super::dns::Servers;
+use super::dns::NameServers;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -133,7 +133,7 @@ pub fn choose(samples: &[Sample]) -> Option<Sample> {
 }
 
 /// A server that was asked.
-struct Asked {
+struct SntpQuery {
     name: String,
     socket: UdpSocket,
     cookie: u64,
@@ -141,18 +141,24 @@ struct Asked {
     outcome: Option<Result<Sample, String>>,
 }
 
-impl Asked {
+impl SntpQuery {
     fn read(&self, bytes: &[u8], floor_s: u64) -> Result<Sample, SampleError> {
         parse_answer(bytes, self.cookie, self.sent_ns, bootwright_base::sys::clock_ns(), floor_s)
     }
 }
 
 /// Asks all servers (addresses or names) at once and waits for their answers, at most `limit`.
-pub fn ask(servers: &[String], dns: &Servers, floor_s: u64, limit: Duration) -> Result<Sample, SntpError> {
+pub fn ask(servers: &[String], dns: &NameServers, floor_s: u64, limit: Duration) -> Result<Sample, SntpError> {
     ask_at(servers, dns, PORT, floor_s, limit)
 }
 
-fn ask_at(servers: &[String], dns: &Servers, port: u16, floor_s: u64, limit: Duration) -> Result<Sample, SntpError> {
+fn ask_at(
+    servers: &[String],
+    dns: &NameServers,
+    port: u16,
+    floor_s: u64,
+    limit: Duration,
+) -> Result<Sample, SntpError> {
     if servers.is_empty() {
         return Err(SntpError::NoServer);
     }
@@ -188,7 +194,7 @@ fn ask_at(servers: &[String], dns: &Servers, port: u16, floor_s: u64, limit: Dur
     choose(&all).ok_or_else(|| SntpError::Disagree(samples.iter().map(tell).collect()))
 }
 
-fn send(ip: IpAddr, port: u16) -> io::Result<Asked> {
+fn send(ip: IpAddr, port: u16) -> io::Result<SntpQuery> {
     let from: IpAddr = if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let socket = UdpSocket::bind((from, 0))?;
     socket.connect(SocketAddr::new(ip, port))?;
@@ -196,10 +202,10 @@ fn send(ip: IpAddr, port: u16) -> io::Result<Asked> {
     let cookie = u64::from_ne_bytes(bootwright_base::sys::random());
     let sent_ns = bootwright_base::sys::clock_ns();
     socket.send(&write_question(cookie))?;
-    Ok(Asked { name: ip.to_string(), socket, cookie, sent_ns, outcome: None })
+    Ok(SntpQuery { name: ip.to_string(), socket, cookie, sent_ns, outcome: None })
 }
 
-fn receive(asked: &mut [Asked], floor_s: u64, until: Instant) {
+fn receive(asked: &mut [SntpQuery], floor_s: u64, until: Instant) {
     while asked.iter().any(|one| one.outcome.is_none()) {
         let left = until.saturating_duration_since(Instant::now()).as_millis().min(60_000) as u16;
         if left == 0 {

@@ -49,6 +49,6 @@ fn boot_machine() -> ! {
     if let Err(error) = children::reap_from_now_on() {
         timeline.note(&["nobody waits for adopted children: ", &error.to_string()].concat());
     }
-    let (node, ending) = sequence::run_table(&bootwright_base::sys::Real, timeline);
+    let (node, ending) = sequence::run_table(&bootwright_base::sys::RealSys, timeline);
     power::go_down(&node, ending)
 }

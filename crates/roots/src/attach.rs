@@ -1,8 +1,8 @@
 //! From what is wanted to a root: which source it is, and the device on it.
 
-use super::context::Context;
-use super::keeper::Attached;
-use super::site::{NetrootError, addresses, await_network, site};
+use super::attach_context::{NetrootError, addresses, attach_context, await_network};
+use super::attachment::AttachedDevice;
+use super::context::RootContext;
 use super::source::{self, Source, Wanted};
 use super::{iscsi, nbd};
 use bootwright_base::Failure;
@@ -20,7 +20,7 @@ pub fn refuse(wanted: &Wanted) -> NetrootError {
 }
 
 /// The source that is meant once the network is up.
-pub fn resolve(context: &Context, wanted: &Wanted) -> Result<Source, Failure> {
+pub fn resolve(context: &RootContext, wanted: &Wanted) -> Result<Source, Failure> {
     match wanted {
         Wanted::Source(source) => Ok(Source::clone(source)),
         Wanted::RootPath => {
@@ -32,7 +32,7 @@ pub fn resolve(context: &Context, wanted: &Wanted) -> Result<Source, Failure> {
     }
 }
 
-fn no_root_path(context: &Context) -> NetrootError {
+fn no_root_path(context: &RootContext) -> NetrootError {
     match context.config.root.mode {
         RootMode::Ram => NetrootError::NoRootPath,
         mode => NetrootError::Nowhere { mode: mode.word() },
@@ -40,12 +40,12 @@ fn no_root_path(context: &Context) -> NetrootError {
 }
 
 /// Attaches a block source. `read_only`: it is a root image.
-pub fn attach(context: &Context, source: &Source, read_only: bool) -> Result<Attached, Failure> {
+pub fn attach(context: &RootContext, source: &Source, read_only: bool) -> Result<AttachedDevice, Failure> {
     match source {
         Source::Nbd(nbd) => {
-            let site = site(context, &nbd.host, &source.to_string())?;
-            context.owner.load_modules(nbd::MODULES)?;
-            nbd::attach(nbd, site, read_only)
+            let attach = attach_context(context, &nbd.host, &source.to_string())?;
+            context.node.load_modules(nbd::MODULES)?;
+            nbd::attach(nbd, attach, read_only)
         }
         Source::Iscsi(iscsi) => attach_iscsi(context, iscsi),
         Source::Ram | Source::Http(_) | Source::Nfs(_) => {
@@ -55,19 +55,19 @@ pub fn attach(context: &Context, source: &Source, read_only: bool) -> Result<Att
 }
 
 /// A disk on an iSCSI target.
-fn attach_iscsi(context: &Context, asked: &source::Iscsi) -> Result<Attached, Failure> {
+fn attach_iscsi(context: &RootContext, asked: &source::Iscsi) -> Result<AttachedDevice, Failure> {
     let disk = iscsi::complete(context, asked)?;
-    let site = site(context, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
-    context.owner.load_modules(iscsi::MODULES)?;
-    let mut portals: Vec<SocketAddr> = site.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();
+    let attach = attach_context(context, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
+    context.node.load_modules(iscsi::MODULES)?;
+    let mut portals: Vec<SocketAddr> = attach.addresses.iter().map(|ip| SocketAddr::new(*ip, disk.port)).collect();
     for (host, port) in &disk.portals {
         match addresses(context, host, &host.to_string()) {
             Ok(found) => portals.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port))),
             // The others may do.
-            Err(error) => site.watch.note(&error.to_string()),
+            Err(error) => attach.status.note(&error.to_string()),
         }
     }
-    iscsi::attach(&site, &disk, &portals)
+    iscsi::attach(&attach, &disk, &portals)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What attaching a root is given of the machine, and what it tells its owner.
 
-use super::board::{Journal, StatusBoard};
+use super::statuses::{Journal, RootStatuses};
 use bootwright_base::Failure;
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::{self, Sys};
 use bootwright_contract::BootConfig;
-use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::NetworkFacts;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ pub struct NetworkView {
     pub up: bool,
     /// Nobody tries to set one up any more.
     pub over: bool,
-    pub facts: Facts,
+    pub facts: NetworkFacts,
 }
 
 /// Who owns the machine: does what roots need done of the network, the modules and the clock.
-pub trait Owner: Sync {
+pub trait NodeControl: Sync {
     /// So many seconds were spent waiting for the network or a server, on behalf of the root or a volume.
     fn waited(&self, seconds: f64);
     /// The network now.
@@ -32,19 +32,19 @@ pub trait Owner: Sync {
 }
 
 /// The machine, as far as a root has to know it.
-pub struct Context<'a> {
+pub struct RootContext<'a> {
     pub config: &'a BootConfig,
     pub cmdline: &'a Cmdline,
     pub sys: &'a Arc<dyn Sys>,
     pub journal: &'a dyn Journal,
     /// Where the state of each root and volume is written down.
-    pub board: &'a Arc<StatusBoard>,
-    pub owner: &'a dyn Owner,
+    pub statuses: &'a Arc<RootStatuses>,
+    pub node: &'a dyn NodeControl,
     /// The root can be had from another place if this one is too slow.
     pub elsewhere: bool,
 }
 
-impl Context<'_> {
+impl RootContext<'_> {
     /// A line for people.
     pub fn note(&self, text: &str) {
         self.journal.note(text);
@@ -54,7 +54,7 @@ impl Context<'_> {
     pub fn wait<T>(&self, wait: impl FnOnce() -> T) -> T {
         let since = sys::uptime();
         let outcome = wait();
-        self.owner.waited((sys::uptime() - since).as_secs_f64());
+        self.node.waited((sys::uptime() - since).as_secs_f64());
         outcome
     }
 }

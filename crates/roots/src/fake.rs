@@ -1,11 +1,11 @@
 //! A machine for tests of roots: nothing happens in it.
 
-use crate::board::{Journal, StatusBoard};
-use crate::context::{Context, NetworkView, Owner};
+use crate::context::{NetworkView, NodeControl, RootContext};
+use crate::statuses::{Journal, RootStatuses};
 use bootwright_base::Failure;
 use bootwright_base::cmdline::{Cmdline, parse_cmdline};
 use bootwright_base::sys::Sys;
-use bootwright_base::sys::fake::Fake;
+use bootwright_base::sys::fake::FakeSys;
 use bootwright_contract::BootConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Journal for Silent {
 /// Has no network and no modules.
 struct Nothing;
 
-impl Owner for Nothing {
+impl NodeControl for Nothing {
     fn waited(&self, _: f64) {}
 
     fn network(&self) -> NetworkView {
@@ -35,12 +35,12 @@ impl Owner for Nothing {
     fn await_clock(&self, _: Duration) {}
 }
 
-/// What a [`Context`] borrows.
+/// What a [`RootContext`] borrows.
 pub struct World {
     config: BootConfig,
     cmdline: Cmdline,
     sys: Arc<dyn Sys>,
-    board: Arc<StatusBoard>,
+    statuses: Arc<RootStatuses>,
 }
 
 impl World {
@@ -48,13 +48,13 @@ impl World {
         World {
             config,
             cmdline: parse_cmdline(cmdline),
-            sys: Arc::new(Fake::default()),
-            board: Arc::new(StatusBoard::new(Arc::new(Silent))),
+            sys: Arc::new(FakeSys::default()),
+            statuses: Arc::new(RootStatuses::new(Arc::new(Silent))),
         }
     }
 
-    pub fn context(&self) -> Context<'_> {
-        let World { config, cmdline, sys, board } = self;
-        Context { config, cmdline, sys, journal: &Silent, board, owner: &Nothing, elsewhere: false }
+    pub fn context(&self) -> RootContext<'_> {
+        let World { config, cmdline, sys, statuses } = self;
+        RootContext { config, cmdline, sys, journal: &Silent, statuses, node: &Nothing, elsewhere: false }
     }
 }

@@ -1,7 +1,7 @@
 //! A root image from a web server: into memory, checked, then mounted by loop.
 
-use super::context::Context;
-use super::http::{HttpError, Sink, Size, get};
+use super::context::RootContext;
+use super::http::{ExpectedSize, HttpError, Sink, get};
 use super::source::{Http, Source};
 use super::trust::{self, ImageFacts};
 use bootwright_base::sys::{Mount, Sys};
@@ -36,7 +36,7 @@ enum FetchError {
 }
 
 /// The image, in a tmpfs of its own.
-pub struct Fetched {
+pub struct FetchedImage {
     sys: Arc<dyn Sys>,
     /// The tmpfs may be swapped out: pin the image if there is swap.
     pub swappable: bool,
@@ -45,21 +45,21 @@ pub struct Fetched {
 }
 
 /// The name goes; who has the image open keeps it.
-impl Drop for Fetched {
+impl Drop for FetchedImage {
     fn drop(&mut self) {
         // It is in nobody's way if it stays.
         let _ = self.sys.unmount(Path::new(FOLDER), MntFlags::MNT_DETACH);
     }
 }
 
-impl Fetched {
+impl FetchedImage {
     pub fn image(&self) -> PathBuf {
         IMAGE.into()
     }
 }
 
 /// Fetches the root image and checks it.
-pub fn fetch(context: &Context, source: &Http) -> Result<Fetched, Failure> {
+pub fn fetch(context: &RootContext, source: &Http) -> Result<FetchedImage, Failure> {
     let ImageFacts { size, sha256: expected, image, .. } = trust::facts(context, source)?;
     let url = || Source::Http(source.clone()).to_string();
     let free = memory::available_kib();
@@ -70,7 +70,8 @@ pub fn fetch(context: &Context, source: &Http) -> Result<Fetched, Failure> {
     let fetched = mount_tmpfs(context.sys, size, image)?;
     let file = OpenOptions::new().write(true).create_new(true).open(IMAGE).map_err(FetchError::File)?;
     let mut sink = Hashed { file, hasher: Sha256::new() };
-    get(context, source, Size::Exactly(size), &mut sink).map_err(|cause| FetchError::Get { url: url(), cause })?;
+    get(context, source, ExpectedSize::Exactly(size), &mut sink)
+        .map_err(|cause| FetchError::Get { url: url(), cause })?;
     let found = hex::encode(&sink.hasher.finalize());
     if found != expected {
         return Err(FetchError::Hash { url: url(), found, expected }.into());
@@ -79,7 +80,7 @@ pub fn fetch(context: &Context, source: &Http) -> Result<Fetched, Failure> {
 }
 
 /// Where the image cannot be swapped out, if the kernel has that (since Linux 6.4): it is compressed already.
-fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<Fetched, FetchError> {
+fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<FetchedImage, FetchError> {
     let target = Path::new(FOLDER);
     sys.make_dir(target).map_err(FetchError::Mount)?;
     // The folder and the file have a page each beside the content.
@@ -97,7 +98,7 @@ fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<Fetche
             false
         }
     };
-    Ok(Fetched { sys: sys.clone(), swappable, kind: image })
+    Ok(FetchedImage { sys: sys.clone(), swappable, kind: image })
 }
 
 /// A file whose content is hashed as it comes.
@@ -122,13 +123,13 @@ impl Sink for Hashed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::Real;
+    use bootwright_base::sys::RealSys;
     use bootwright_base::testing::{in_own_root, mounted_at};
 
     #[test]
     fn the_image_goes_where_it_fits_and_cannot_be_swapped() {
         in_own_root(|| {
-            let sys: Arc<dyn Sys> = Arc::new(Real);
+            let sys: Arc<dyn Sys> = Arc::new(RealSys);
             let place = mount_tmpfs(&sys, 5000, RootImage::Erofs).expect("mounted");
             let line = mounted_at(FOLDER).expect("it is mounted");
             assert!(line.contains("size=72k"), "{line}");

@@ -8,11 +8,11 @@ pub mod pace;
 mod tests;
 mod tls;
 
-use super::context::Context;
-use super::site::{NetrootError, addresses};
+use super::attach_context::{NetrootError, addresses};
+use super::context::RootContext;
 use super::source::{Host, Http, Source};
-use connection::{Connection, Stream};
-pub use download::{Sink, Size, get};
+use connection::{HttpConnection, Stream};
+pub use download::{ExpectedSize, Sink, get};
 use message::HeadError;
 use pace::{Pace, Rate};
 use std::io;
@@ -93,7 +93,7 @@ impl HttpError {
 }
 
 /// The way to web servers.
-pub trait Web {
+pub trait HttpConnector {
     /// A connection to the place's server.
     fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError>;
     /// A line for people.
@@ -108,14 +108,14 @@ pub trait Web {
     }
 }
 
-impl Web for Context<'_> {
+impl HttpConnector for RootContext<'_> {
     fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError> {
         if place.tls && !tls::is_there() {
             return Err(HttpError::NoTls);
         }
         if place.tls {
             // Certificates are good at their time only; a clock that nobody sets is tried as it is.
-            self.owner.await_clock(CLOCK_WAIT);
+            self.node.await_clock(CLOCK_WAIT);
         }
         let mut outcome = None;
         for address in addresses(self, &place.host, &Source::Http(place.clone()).to_string())? {
@@ -165,5 +165,5 @@ pub fn connect(address: SocketAddr, connect: Duration, silence: Duration) -> Res
 
 /// Sends one request and gives the status of the answer, whose body is not read.
 pub fn exchange(stream: TcpStream, request: &str) -> Result<u16, HttpError> {
-    Ok(Connection::ask(Box::new(stream), request, Rc::new(Pace::new(None)))?.0.status)
+    Ok(HttpConnection::ask(Box::new(stream), request, Rc::new(Pace::new(None)))?.0.status)
 }

@@ -1,14 +1,14 @@
 //! A disk on an iSCSI target (RFC 7143), by the kernel's iscsi_tcp and NETLINK_ISCSI, with no other program: discovery,
-//! login with CHAP, and a keeper that logs in again for as long as the machine runs.
+//! login with CHAP, and a thread that logs in again for as long as the machine runs.
 
+mod attachment;
 mod credentials;
-mod keeper;
 
-use super::board::{ConnectionState, StatusHandle};
-use super::context::Context;
-use super::keeper::Attached;
-use super::site::Site;
+use super::attach_context::AttachContext;
+use super::attachment::AttachedDevice;
+use super::context::RootContext;
 use super::source::{Host, Iscsi, Source};
+use super::statuses::{ConnectionState, StatusHandle};
 use super::survival::CONNECT_TIMEOUT;
 use bootwright_base::{Failure, identity};
 use bootwright_iscsi::chap::{SHORT_SECRET, new_challenge};
@@ -57,11 +57,11 @@ fn texts(errors: &[PortalError]) -> String {
 }
 
 /// What the firmware's table knows, laid under what was asked for; the source as it is if it does not ask for that.
-pub fn complete(context: &Context, iscsi: &Iscsi) -> Result<Iscsi, Failure> {
+pub fn complete(context: &RootContext, iscsi: &Iscsi) -> Result<Iscsi, Failure> {
     if !iscsi.firmware {
         return Ok(iscsi.clone());
     }
-    context.owner.load_modules(&[IBFT_MODULE])?;
+    context.node.load_modules(&[IBFT_MODULE])?;
     let found = ibft::read_target(Path::new(IBFT))?;
     if let (Some(mac), Some(bootif)) = (&found.mac, boot_mac(context))
         && *mac != bootif
@@ -88,18 +88,18 @@ fn lay_under(asked: &Iscsi, found: ibft::FirmwareTarget) -> Result<Iscsi, ibft::
     Ok(disk)
 }
 
-/// Logs in at the first of `portals` that lets us, and finds the disk; [`MODULES`] are loaded. The keeper that comes with it
+/// Logs in at the first of `portals` that lets us, and finds the disk; [`MODULES`] are loaded. The attachment that comes with it
 /// keeps the session.
-pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Attached, Failure> {
-    let machine = machine_id(site.context);
-    let asked = site.context.cmdline.value("bw.iscsi.initiator");
+pub fn attach(attach: &AttachContext, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<AttachedDevice, Failure> {
+    let machine = machine_id(attach.context);
+    let asked = attach.context.cmdline.value("bw.iscsi.initiator");
     let firmware = ibft::initiator(Path::new(IBFT));
     let initiator = initiator::choose_name(&[asked, iscsi.initiator.as_deref(), firmware.as_deref()], &machine)?;
     let auth = match &iscsi.credentials {
         Some(path) => credentials::load(Path::new(path))?,
         None => auth(iscsi)?,
     };
-    warn_of_short_secrets(&site.watch, &auth);
+    warn_of_short_secrets(&attach.status, &auth);
     let lun = match iscsi.lun {
         0 => None,
         lun => Some(u16::try_from(lun).ok().filter(|l| *l < 1 << 14).ok_or(AttachError::Lun(lun))?),
@@ -107,12 +107,12 @@ pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Atta
     let isid = initiator::next_isid(&machine);
     let (target, portals) = match &iscsi.target {
         Some(target) => (check_name(target)?, portals.to_vec()),
-        None => site.context.wait(|| find_target(portals, &initiator, isid, &auth))?,
+        None => attach.context.wait(|| find_target(portals, &initiator, isid, &auth))?,
     };
     let given_up = Arc::new(AtomicBool::new(false));
     let peer = Peer { initiator, isid, target, auth, old_chap: false, portals, connect_wait: CONNECT_TIMEOUT };
     let mut session = Session::create(peer, given_up.clone())?;
-    let device = match site.context.wait(|| log_in_and_find(&mut session, lun)) {
+    let device = match attach.context.wait(|| log_in_and_find(&mut session, lun)) {
         Ok(device) => device,
         Err(error) => {
             // The error is what counts; a session that cannot be ended does no harm.
@@ -121,9 +121,9 @@ pub fn attach(site: &Site, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<Atta
         }
     };
     let name = [&Source::Iscsi(iscsi.clone()).to_string(), " as ", &device.to_string_lossy()].concat();
-    site.watch.set(ConnectionState::Up, &describe(&session, &device));
-    let keeper = Box::new(keeper::keep(session, site.watch.clone(), given_up, name)?);
-    Ok(Attached { device, keeper })
+    attach.status.set(ConnectionState::Up, &describe(&session, &device));
+    let attachment = Box::new(attachment::keep(session, attach.status.clone(), given_up, name)?);
+    Ok(AttachedDevice { device, attachment })
 }
 
 /// Logs in at the first portal that lets us, and finds the disk.
@@ -138,7 +138,7 @@ fn log_in_and_find(session: &mut Session, lun: Option<u16>) -> Result<std::path:
     if session.portal.is_none() {
         return Err(if failed.is_empty() { AttachError::NoPortal } else { AttachError::Portals(failed) }.into());
     }
-    let search = disk::Search {
+    let search = disk::DiskSearch {
         system: Path::new("/sys"),
         devices: Path::new("/dev"),
         session: session.number,
@@ -199,20 +199,20 @@ fn auth(iscsi: &Iscsi) -> Result<Auth, AttachError> {
     }
 }
 
-fn warn_of_short_secrets(watch: &StatusHandle, auth: &Auth) {
+fn warn_of_short_secrets(status: &StatusHandle, auth: &Auth) {
     let short = |c: &&Credentials| c.secret.bytes().len() < SHORT_SECRET;
     if auth.ours.iter().chain(&auth.theirs).any(|c| short(&c)) {
-        watch.note("a CHAP secret is shorter than 12 bytes: it can be guessed from what is seen on the wire");
+        status.note("a CHAP secret is shorter than 12 bytes: it can be guessed from what is seen on the wire");
     }
 }
 
 /// What tells this machine from others: the MAC that it booted by, else its lowest, else the firmware's UUID.
-fn machine_id(context: &Context) -> String {
+fn machine_id(context: &RootContext) -> String {
     boot_mac(context).unwrap_or_else(|| identity::first_mac_or_id(Path::new("/sys")))
 }
 
 /// `BOOTIF=01-aa-bb-cc-dd-ee-ff` as a MAC.
-fn boot_mac(context: &Context) -> Option<String> {
+fn boot_mac(context: &RootContext) -> Option<String> {
     let value = context.cmdline.value("BOOTIF")?;
     let mac = if value.len() == 20 { &value[3..] } else { value };
     Some(mac.replace('-', ":").to_ascii_lowercase())

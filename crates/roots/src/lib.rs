@@ -1,6 +1,6 @@
 //! Roots that do not come with the initramfs: where they are, how they are attached, and who keeps them.
 //!
-//! A block root (`nbd`, `iscsi`) is a device with the root image on it; its [`Keeper`] repairs a lost connection in a
+//! A block root (`nbd`, `iscsi`) is a device with the root image on it; its [`Attachment`] repairs a lost connection in a
 //! thread of its own for as long as the machine runs. That thread touches no file of the root: what it logs goes to the
 //! console, what it says of its state to `/run/bootwright/roots.json`.
 
@@ -9,7 +9,8 @@
 #![deny(clippy::indexing_slicing)]
 
 mod attach;
-mod board;
+mod attach_context;
+mod attachment;
 pub mod content;
 mod context;
 #[cfg(test)]
@@ -17,19 +18,18 @@ mod fake;
 mod fetched;
 pub mod http;
 pub mod iscsi;
-mod keeper;
 pub mod nbd;
 pub mod nfs;
 mod plan;
-mod site;
 pub mod source;
+mod statuses;
 pub mod survival;
 pub mod trust;
 
 pub use attach::{attach, refuse, resolve};
-pub use board::{ConnectionState, Journal, RootStatus, StatusBoard, StatusHandle};
-pub use context::{Context, NetworkView, Owner};
-pub use fetched::{Fetched, fetch};
-pub use keeper::{Attached, Keeper, Keepers};
+pub use attach_context::{AttachContext, NetrootError, attach_context, await_network};
+pub use attachment::{AttachedDevice, Attachment, Attachments};
+pub use context::{NetworkView, NodeControl, RootContext};
+pub use fetched::{FetchedImage, fetch};
 pub use plan::{BUILT_IN, ModuleOptions, RootPlan};
-pub use site::{NetrootError, Site, await_network, site};
+pub use statuses::{ConnectionState, Journal, RootStatus, RootStatuses, StatusHandle};

@@ -1,25 +1,25 @@
 //! A root or volume that an NBD server exports: the handshake is ours, the reads and writes are the kernel's.
 //!
-//! When the connection breaks, the kernel holds all requests back. The keeper's thread makes a new connection, checks
+//! When the connection breaks, the kernel holds all requests back. The thread `nbd` makes a new connection, checks
 //! that the server still exports the same, and gives it to the kernel, which then sends the requests again.
 
+mod attachment;
 mod control;
 pub mod handshake;
-mod keeper;
 #[cfg(test)]
 mod tests;
 
-use super::board::ConnectionState;
-use super::keeper::Attached;
-use super::site::Site;
+use super::attach_context::AttachContext;
+use super::attachment::AttachedDevice;
 use super::source::{Nbd, Source};
+use super::statuses::ConnectionState;
 use super::survival;
+use attachment::NbdAttachment;
 use bootwright_base::Failure;
 use bootwright_netconf::netlink::NetlinkError;
 use bootwright_netconf::netlink::generic::GenericError;
-use control::{Control, Device};
+use control::{NbdControl, NbdDevice};
 use handshake::{Export, HandshakeError, READ_ONLY};
-use keeper::NbdKeeper;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub enum NbdError {
 }
 
 /// Where the export is, and how it is used.
-struct Place {
+struct ExportAddress {
     addresses: Vec<IpAddr>,
     port: u16,
     export: String,
@@ -67,7 +67,7 @@ struct Place {
 }
 
 /// An open connection, ready for requests.
-struct Connection {
+struct NbdConnection {
     stream: TcpStream,
     address: SocketAddr,
     export: Export,
@@ -76,28 +76,28 @@ struct Connection {
 }
 
 /// Attaches the export as a block device; [`MODULES`] are loaded. `read_only`: it is a root image, which nobody changes.
-pub fn attach(source: &Nbd, site: Site, read_only: bool) -> Result<Attached, Failure> {
-    let (addresses, export) = (site.addresses, source.export.clone());
-    let place = Place { addresses, port: source.port, export, read_only };
-    let mut control = Control::open(true).map_err(NbdError::Generic)?;
-    let connection = site.context.wait(|| place.connect(ANSWER_TIMEOUT))?;
+pub fn attach(source: &Nbd, attach: AttachContext, read_only: bool) -> Result<AttachedDevice, Failure> {
+    let (addresses, export) = (attach.addresses, source.export.clone());
+    let place = ExportAddress { addresses, port: source.port, export, read_only };
+    let mut control = NbdControl::open(true).map_err(NbdError::Generic)?;
+    let connection = attach.context.wait(|| place.connect(ANSWER_TIMEOUT))?;
     let index = control.connect(&connection.device()).map_err(NbdError::Netlink)?;
     let name = ["nbd", &index.to_string()].concat();
     let timeout = ["/sys/block/", &name, "/queue/io_timeout"].concat();
-    if let Err(errno) = site.context.sys.write(Path::new(&timeout), FIRST_TIMEOUT_MS) {
-        site.watch.note(&[&timeout[..], ": ", errno.desc()].concat());
+    if let Err(errno) = attach.context.sys.write(Path::new(&timeout), FIRST_TIMEOUT_MS) {
+        attach.status.note(&[&timeout[..], ": ", errno.desc()].concat());
     }
-    site.watch.set(ConnectionState::Up, &[&name[..], ", ", &connection.address.to_string()].concat());
+    attach.status.set(ConnectionState::Up, &[&name[..], ", ", &connection.address.to_string()].concat());
     let device = PathBuf::from(["/dev/", &name].concat());
     let describe = [&Source::Nbd(source.clone()).to_string()[..], " as /dev/", &name].concat();
-    let keeper = NbdKeeper::start(control, index, place, connection, site.watch, describe);
-    Ok(Attached { device, keeper: Box::new(keeper.map_err(NbdError::Thread)?) })
+    let attachment = NbdAttachment::start(control, index, place, connection, attach.status, describe);
+    Ok(AttachedDevice { device, attachment: Box::new(attachment.map_err(NbdError::Thread)?) })
 }
 
-impl Place {
+impl ExportAddress {
     /// A connection to the first address that has the export. The last error is given. `patience` is for each word of the
     /// handshake.
-    fn connect(&self, patience: Duration) -> Result<Connection, NbdError> {
+    fn connect(&self, patience: Duration) -> Result<NbdConnection, NbdError> {
         let mut outcome = None;
         for address in &self.addresses {
             match self.connect_to(SocketAddr::new(*address, self.port), patience) {
@@ -112,7 +112,7 @@ impl Place {
         Err(outcome.unwrap_or_else(nowhere))
     }
 
-    fn connect_to(&self, address: SocketAddr, patience: Duration) -> Result<Connection, NbdError> {
+    fn connect_to(&self, address: SocketAddr, patience: Duration) -> Result<NbdConnection, NbdError> {
         let failed = |cause| NbdError::Connect { address, cause };
         let mut stream = TcpStream::connect_timeout(&address, survival::CONNECT_TIMEOUT).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
@@ -136,14 +136,14 @@ impl Place {
         // From here on the kernel waits, for as long as it takes.
         stream.set_read_timeout(None).map_err(failed)?;
         stream.set_write_timeout(None).map_err(failed)?;
-        Ok(Connection { stream, address, export: found, mark })
+        Ok(NbdConnection { stream, address, export: found, mark })
     }
 }
 
-impl Connection {
-    fn device(&self) -> Device<'_> {
+impl NbdConnection {
+    fn device(&self) -> NbdDevice<'_> {
         let Export { size, flags, block_size } = self.export;
-        Device { socket: &self.stream, size, block_size, flags }
+        NbdDevice { socket: &self.stream, size, block_size, flags }
     }
 
     /// Why this is not what the device was made of; `None`: it is.

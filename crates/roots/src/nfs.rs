@@ -2,30 +2,30 @@
 //!
 //! Before the mount the server is asked in ONC RPC whether it is there and speaks the version, as the kernel's own
 //! answer to that is a bare error number after minutes. Mounts are hard: while the server is away what needs it waits,
-//! and the kernel connects again. [`watch`] says how that stands, and makes the kernel try at once when the server is
+//! and the kernel connects again. [`attachment`] says how that stands, and makes the kernel try at once when the server is
 //! back.
 
+mod attachment;
 mod options;
 pub mod rpc;
-mod watch;
 
-use super::context::Context;
-use super::keeper::Keeper;
-use super::site::{Site, own_address};
+use super::attach_context::{AttachContext, own_address};
+use super::attachment::Attachment;
+use super::context::RootContext;
 use super::source::Nfs;
 use super::survival;
+use attachment::NfsAttachment;
 use bootwright_base::identity;
 use bootwright_base::sys::Mount;
 use nix::errno::Errno;
-pub use options::{Use, asks_for_writing};
-use options::{Version, mount_data};
+pub use options::{MountUse, asks_for_writing};
+use options::{NfsVersion, mount_data};
 use rpc::{ReplyError, RpcError};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
-use watch::NfsKeeper;
 
 /// The kernel's mount gives up by itself only after minutes.
 const MOUNT_WAIT: Duration = Duration::from_secs(30);
@@ -56,17 +56,22 @@ pub enum NfsError {
 }
 
 /// Mounts on `target`; each address and, unless the options name one, each version in turn.
-pub fn mount(site: &Site, nfs: &Nfs, target: &Path, used: Use) -> Result<Box<dyn Keeper>, NfsError> {
+pub fn mount(
+    attach: &AttachContext,
+    nfs: &Nfs,
+    target: &Path,
+    used: MountUse,
+) -> Result<Box<dyn Attachment>, NfsError> {
     let versions = options::versions(&nfs.options).map_err(|option| NfsError::Version { option })?;
-    site.context.sys.make_dir(target).map_err(|source| NfsError::Folder { path: target.into(), source })?;
+    attach.context.sys.make_dir(target).map_err(|source| NfsError::Folder { path: target.into(), source })?;
     let mut failed = None;
-    for address in &site.addresses {
+    for address in &attach.addresses {
         if let Some(error) = failed.replace(NfsError::NoAddress) {
-            site.watch.note(&NfsError::to_string(&error));
+            attach.status.note(&NfsError::to_string(&error));
         }
         for version in versions {
-            match mount_one(site, nfs, *address, *version, target, used) {
-                Ok(keeper) => return Ok(keeper),
+            match mount_one(attach, nfs, *address, *version, target, used) {
+                Ok(attachment) => return Ok(attachment),
                 Err(error) => {
                     let next = error.is_about_version();
                     failed = Some(error);
@@ -81,14 +86,14 @@ pub fn mount(site: &Site, nfs: &Nfs, target: &Path, used: Use) -> Result<Box<dyn
 }
 
 fn mount_one(
-    site: &Site,
+    attach: &AttachContext,
     nfs: &Nfs,
     address: IpAddr,
-    version: Version,
+    version: NfsVersion,
     target: &Path,
-    used: Use,
-) -> Result<Box<dyn Keeper>, NfsError> {
-    let context = site.context;
+    used: MountUse,
+) -> Result<Box<dyn Attachment>, NfsError> {
+    let context = attach.context;
     load_modules(context, version.major)?;
     let port = nfs.port.or_else(|| options::port(&nfs.options));
     let server = context.wait(|| find_service(address, port, version.major))?;
@@ -99,29 +104,29 @@ fn mount_one(
     {
         context.note(&["nfs4_unique_id is not set: ", errno.desc()].concat());
     }
-    let path = options::export_path(&nfs.path, site.name.as_deref(), own_address(address));
+    let path = options::export_path(&nfs.path, attach.name.as_deref(), own_address(address));
     let (flags, data) = mount_data(&nfs.options, address, port, version, used);
     let source = options::mount_source(address, &path);
-    let request = Request { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
+    let request = MountRequest { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
     let limit_s = MOUNT_WAIT.as_secs();
     match context.wait(|| mount_bounded(context, request))? {
         None => Err(NfsError::Hangs { path, server: address, limit_s }),
         Some(Err(errno)) => Err(NfsError::Mount { path, server: address, data, reason: reason(errno), errno }),
         Some(Ok(())) => {
-            warn_of_names(site, target);
-            Ok(Box::new(NfsKeeper::start(site, server, version.major).map_err(NfsError::Thread)?))
+            warn_of_names(attach, target);
+            Ok(Box::new(NfsAttachment::start(attach, server, version.major).map_err(NfsError::Thread)?))
         }
     }
 }
 
 /// A server that sends `root@domain` for an owner makes the kernel run `/sbin/request-key` (Documentation/security/keys/
 /// request-key.rst). When the root is lost and repaired, that program would be read from the root: a deadlock.
-fn warn_of_names(site: &Site, target: &Path) {
+fn warn_of_names(attach: &AttachContext, target: &Path) {
     // Has the owner of the mounted folder looked up; what it is does not matter.
     let _ = fs::metadata(target);
     let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
     if keys.lines().any(|line| line.contains(" id_resolv") && line.contains("id:")) {
-        site.watch.note("the server sends names of owners: set it to numbers, or a repair can hang");
+        attach.status.note("the server sends names of owners: set it to numbers, or a repair can hang");
     }
 }
 
@@ -149,9 +154,9 @@ fn modules_of(major: u32) -> [(&'static str, &'static str); 2] {
     [("nfs", ""), (if major == 3 { "nfsv3" } else { "nfsv4" }, "")]
 }
 
-fn load_modules(context: &Context, major: u32) -> Result<(), NfsError> {
+fn load_modules(context: &RootContext, major: u32) -> Result<(), NfsError> {
     context
-        .owner
+        .node
         .load_modules(&modules_of(major))
         .map_err(|error| NfsError::Modules { major, reason: error.to_string() })
 }
@@ -173,7 +178,7 @@ fn find_service(server: IpAddr, port: Option<u16>, major: u32) -> Result<SocketA
 }
 
 /// A mount(2) to be made elsewhere.
-struct Request {
+struct MountRequest {
     source: String,
     target: PathBuf,
     fstype: &'static str,
@@ -182,11 +187,11 @@ struct Request {
 }
 
 /// Mounts in a thread, which is left behind when it hangs; `None` then.
-fn mount_bounded(context: &Context, request: Request) -> Result<Option<Result<(), Errno>>, NfsError> {
+fn mount_bounded(context: &RootContext, request: MountRequest) -> Result<Option<Result<(), Errno>>, NfsError> {
     let (done, wait) = mpsc::channel();
     let sys = context.sys.clone();
     let work = move || {
-        let Request { source, target, fstype, flags, data } = &request;
+        let MountRequest { source, target, fstype, flags, data } = &request;
         let mounted = sys.mount(Mount { source: Path::new(source), target, fstype, flags: *flags, data });
         if done.send(mounted).is_err() && mounted.is_ok() {
             // Nobody waits any more: it would lie over what is tried next.

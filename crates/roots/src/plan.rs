@@ -97,7 +97,7 @@ fn modules(wanted: &Wanted) -> Vec<ModuleOptions> {
 mod tests {
     use super::*;
     use bootwright_base::cmdline::parse_cmdline;
-    use bootwright_contract::State;
+    use bootwright_contract::StateFolder;
     use bootwright_contract::fixture::boot_config;
 
     fn plan(line: &str) -> RootPlan {
@@ -132,7 +132,7 @@ mod tests {
         let mut config = boot_config();
         let source = "nbd:///state".into();
         let place = StatePlace::Volume { source, folder: None, format: None };
-        config.state = vec![State { path: "/var".into(), overlay: false, place }];
+        config.state = vec![StateFolder { path: "/var".into(), overlay: false, place }];
         let plan = RootPlan::resolve(&config, &Cmdline::default());
         assert_eq!((plan.root_is_served(), plan.volumes_are_served()), (false, BUILT_IN));
         assert_eq!(plan.needs_servers(), BUILT_IN);

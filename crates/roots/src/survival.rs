@@ -1,7 +1,7 @@
 //! What lets PID1 repair a root while everything else waits for it: its memory stays where it is, and making room for
 //! it never waits for the root.
 
-use super::board::{Journal, StatusHandle};
+use super::statuses::{Journal, StatusHandle};
 use bootwright_base::background;
 use bootwright_base::spawn::PR_SET_IO_FLUSHER;
 use bootwright_base::sys::Sys;
@@ -38,12 +38,12 @@ pub fn pause(away: Duration) -> Duration {
 
 /// Says why attempts fail: a new reason at once, the last one again after a minute.
 #[derive(Default)]
-pub struct Reasons(Option<(String, Instant)>);
+pub struct FailureReasons(Option<(String, Instant)>);
 
-impl Reasons {
-    pub fn tell(&mut self, watch: &StatusHandle, text: String) {
+impl FailureReasons {
+    pub fn tell(&mut self, status: &StatusHandle, text: String) {
         if self.0.as_ref().is_none_or(|(last, when)| *last != text || when.elapsed() >= REMIND) {
-            watch.note(&text);
+            status.note(&text);
             self.0 = Some((text, Instant::now()));
         }
     }

@@ -4,8 +4,8 @@
 //! web server, for other roots where [`KEY`] says. Roots are then renewed without a new initrd. It must be signed, and fit
 //! this initrd: recipe, kernel, serial.
 
-use super::context::Context;
-use super::http::{self, HttpError, Size};
+use super::context::RootContext;
+use super::http::{self, ExpectedSize, HttpError};
 use super::source::{Http, Source, parse_http};
 use bootwright_base::Failure;
 use bootwright_contract::hex;
@@ -65,7 +65,7 @@ pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
 }
 
 /// The root that is to be mounted from a server that has no files beside it.
-pub fn facts_elsewhere(context: &Context) -> Result<ImageFacts, Failure> {
+pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
     let Some(url) = context.cmdline.value(KEY) else { return Ok(baked(context.config)?) };
     let reason = match parse_http(url) {
         Ok(place) => match facts(context, &place) {
@@ -80,7 +80,7 @@ pub fn facts_elsewhere(context: &Context) -> Result<ImageFacts, Failure> {
 }
 
 /// The image that is to be fetched from `source`.
-pub fn facts(context: &Context, source: &Http) -> Result<ImageFacts, ManifestError> {
+pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, ManifestError> {
     let config = context.config;
     let beside = |path: fn(&str) -> String| Http { path: with_path(&source.path, path), ..source.clone() };
     let (manifest, signature) = (beside(manifest_path), beside(signature_path));
@@ -91,7 +91,7 @@ pub fn facts(context: &Context, source: &Http) -> Result<ImageFacts, ManifestErr
     let Some(trust) = &config.root.trust else { return believed(baked(config)) };
     let get = |place: &Http, most: u64| {
         let mut bytes = Vec::new();
-        http::get(context, place, Size::AtMost(most), &mut bytes).map(|()| bytes)
+        http::get(context, place, ExpectedSize::AtMost(most), &mut bytes).map(|()| bytes)
     };
     let text = match get(&manifest, LARGEST_MANIFEST) {
         // An image that is the one of this build needs no other proof.

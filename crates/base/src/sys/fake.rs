@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "only tests use it")]
 
-use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
+use super::{LoopDevice, Mount, RebootCommand, Sys, SysResult};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
@@ -11,14 +11,14 @@ use std::sync::{Mutex, MutexGuard};
 
 /// The recording; calls that start with one of `failing` are recorded and answered with EPERM.
 #[derive(Default)]
-pub struct Fake {
+pub struct FakeSys {
     calls: Mutex<Vec<String>>,
     failing: Vec<String>,
 }
 
-impl Fake {
-    pub fn failing(prefixes: &[&str]) -> Fake {
-        Fake { calls: Mutex::default(), failing: prefixes.iter().map(|p| p.to_string()).collect() }
+impl FakeSys {
+    pub fn failing(prefixes: &[&str]) -> FakeSys {
+        FakeSys { calls: Mutex::default(), failing: prefixes.iter().map(|p| p.to_string()).collect() }
     }
 
     /// All calls so far.
@@ -37,7 +37,7 @@ impl Fake {
     }
 }
 
-impl Sys for Fake {
+impl Sys for FakeSys {
     fn mount(&self, m: Mount) -> SysResult<()> {
         let Mount { source, fstype, data, .. } = m;
         let source = source.display();
@@ -125,7 +125,7 @@ impl Sys for Fake {
         self.lock().push("sync".into());
     }
 
-    fn reboot(&self, how: RebootHow) -> Errno {
+    fn reboot(&self, how: RebootCommand) -> Errno {
         self.lock().push(format!("reboot {how:?}"));
         Errno::EPERM
     }

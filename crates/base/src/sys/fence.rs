@@ -1,6 +1,6 @@
 //! A [`Sys`] that can be taken away: what was given up may not go on changing the machine.
 
-use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
+use super::{LoopDevice, Mount, RebootCommand, Sys, SysResult};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Closes the way to the kernel for whoever was given the [`Fenced`] of it.
 #[derive(Clone, Default)]
-pub struct Fence(Arc<State>);
+pub struct Fence(Arc<FenceState>);
 
 #[derive(Default)]
-struct State {
+struct FenceState {
     closed: AtomicBool,
     refused: AtomicBool,
 }
@@ -129,26 +129,26 @@ impl Sys for Fenced {
         self.sys.sync();
     }
 
-    fn reboot(&self, how: RebootHow) -> Errno {
+    fn reboot(&self, how: RebootCommand) -> Errno {
         self.fence.check().map_or_else(|refused| refused, |()| self.sys.reboot(how))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::Fake;
+    use super::super::fake::FakeSys;
     use super::*;
 
     #[test]
     fn nothing_gets_through_a_closed_fence() {
-        let fake: &'static Fake = Box::leak(Box::default());
+        let fake: &'static FakeSys = Box::leak(Box::default());
         let fence = Fence::default();
         let sys = Fenced { sys: fake, fence: fence.clone() };
         assert_eq!(sys.make_dir(Path::new("/a")), Ok(()));
         fence.close();
         assert!(!fence.has_refused());
         assert_eq!(sys.make_dir(Path::new("/b")), Err(Errno::ECANCELED));
-        assert_eq!(sys.reboot(RebootHow::Restart), Errno::ECANCELED);
+        assert_eq!(sys.reboot(RebootCommand::Restart), Errno::ECANCELED);
         assert!(sys.has_module("there") && fence.has_refused());
         assert_eq!(fake.calls(), ["make_dir /a"]);
     }

@@ -1,7 +1,7 @@
 //! The kernel itself.
 
 use super::errno;
-use super::{LoopDevice, Mount, RebootHow, Sys, SysResult};
+use super::{LoopDevice, Mount, RebootCommand, Sys, SysResult};
 use crate::background;
 use nix::errno::Errno;
 use nix::libc;
@@ -32,9 +32,9 @@ const BLKRASET: u32 = 0x1262;
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
 
 /// The running kernel.
-pub struct Real;
+pub struct RealSys;
 
-impl Sys for Real {
+impl Sys for RealSys {
     fn mount(&self, m: Mount) -> SysResult<()> {
         let fstype = Some(m.fstype).filter(|t| !t.is_empty());
         let data = Some(m.data).filter(|d| !d.is_empty());
@@ -172,11 +172,11 @@ impl Sys for Real {
         let _ = within(SYNC_WAIT, nix::unistd::sync);
     }
 
-    fn reboot(&self, how: RebootHow) -> Errno {
+    fn reboot(&self, how: RebootCommand) -> Errno {
         let mode = match how {
-            RebootHow::PowerOff => RebootMode::RB_POWER_OFF,
-            RebootHow::Restart => RebootMode::RB_AUTOBOOT,
-            RebootHow::Halt => RebootMode::RB_HALT_SYSTEM,
+            RebootCommand::PowerOff => RebootMode::RB_POWER_OFF,
+            RebootCommand::Restart => RebootMode::RB_AUTOBOOT,
+            RebootCommand::Halt => RebootMode::RB_HALT_SYSTEM,
         };
         let asked = within(REBOOT_WAIT, move || match reboot(mode) {
             Err(errno) => errno,

@@ -73,7 +73,7 @@ pub struct CheckedRecipe {
     pub policies: BTreeMap<String, contract::Policy>,
     pub zram: Option<contract::Zram>,
     /// Parents first.
-    pub state: Vec<contract::State>,
+    pub state: Vec<contract::StateFolder>,
     pub watchdog: Option<contract::Watchdog>,
     /// Where PID1 posts how far the boot is.
     pub report: Option<String>,

@@ -3,7 +3,7 @@ use super::*;
 use crate::entry::Kind;
 use crate::local::{Modes, parse_stated};
 use crate::recipe::{InlineBody, InlineFile, Overlay};
-use bootwright_contract::{State, StatePlace};
+use bootwright_contract::{StateFolder, StatePlace};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn inline(path: &str, body: InlineBody, mode: u32, segment: SegmentName) -> InlineFile {
@@ -308,7 +308,7 @@ fn every_path_has_its_folder() {
 fn what_is_to_be_formatted_needs_its_program() {
     let mut f = Fixture::new();
     let place = StatePlace::Volume { source: "nbd://h/x".into(), format: Some("ext4".into()), folder: None };
-    f.recipe.state.push(State { path: "/srv".into(), overlay: false, place });
+    f.recipe.state.push(StateFolder { path: "/srv".into(), overlay: false, place });
     let expected = "`/srv` is to be formatted with ext4 on first use, but `/usr/sbin/mke2fs` is not in the image";
     assert!(f.error().contains(expected), "{}", f.error());
     f.add(component("mke2fs", &[]), vec![file("sbin/mke2fs", "x", 0o755)]);

@@ -1,11 +1,11 @@
 //! Reads the types of the contract as serde writes them: member names are field names, variants are lower case.
 
-use super::{FromJson, Json, Object, Reader};
+use super::{Decoder, FromJson, Json, Object};
 use crate::manifest::RootManifest;
 use crate::{
     Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Limits, Lost, Modules, Network, NetworkMode, Policy, Ready,
-    Restart, Root, RootImage, RootMode, SegmentSums, Service, State, StatePlace, Time, Tmpfs, Trust, Vlan, Watchdog,
-    Zram,
+    Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs, Trust, Vlan,
+    Watchdog, Zram,
 };
 use crate::{record, words};
 
@@ -58,7 +58,7 @@ words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, 
 record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256, tree_sums_sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
-record!(State { path, overlay, place });
+record!(StateFolder { path, overlay, place });
 record!(Watchdog { device, timeout_s, disarm });
 record!(Zram { size_mib, algorithm, swappiness });
 record!(Hostname { dhcp, fallback });
@@ -83,7 +83,7 @@ record!(Limits { memory_min_mib, memory_max_mib, tasks_max, cpu_weight });
 words!(Restart { "always" => Always, "failure" => Failure, "never" => Never });
 
 impl FromJson for Ready {
-    fn read(json: Json, reader: &mut Reader) -> Ready {
+    fn read(json: Json, reader: &mut Decoder) -> Ready {
         let (name, value) = reader.variant(json);
         match &name[..] {
             "started" => no_value(value, Ready::Started, reader),
@@ -98,7 +98,7 @@ impl FromJson for Ready {
 }
 
 impl FromJson for Lost {
-    fn read(json: Json, reader: &mut Reader) -> Lost {
+    fn read(json: Json, reader: &mut Decoder) -> Lost {
         let (name, value) = reader.variant(json);
         match &name[..] {
             "wait" => no_value(value, Lost::Wait, reader),
@@ -109,7 +109,7 @@ impl FromJson for Lost {
 }
 
 impl FromJson for StatePlace {
-    fn read(json: Json, reader: &mut Reader) -> StatePlace {
+    fn read(json: Json, reader: &mut Decoder) -> StatePlace {
         let (name, value) = reader.variant(json);
         let tmpfs = |o: &mut Object| StatePlace::Tmpfs { size: o.take("size"), mode: o.take("mode") };
         match &name[..] {
@@ -128,7 +128,7 @@ impl FromJson for StatePlace {
 }
 
 impl FromJson for Policy {
-    fn read(json: Json, reader: &mut Reader) -> Policy {
+    fn read(json: Json, reader: &mut Decoder) -> Policy {
         let (name, value) = reader.variant(json);
         match &name[..] {
             "degrade" => no_value(value, Policy::Degrade, reader),
@@ -143,21 +143,21 @@ impl FromJson for Policy {
     }
 }
 
-fn no_value<T>(value: Json, variant: T, reader: &mut Reader) -> T {
+fn no_value<T>(value: Json, variant: T, reader: &mut Decoder) -> T {
     if value != Json::Null {
         reader.expected("no value");
     }
     variant
 }
 
-fn with_value<T>(name: &str, value: Json, reader: &mut Reader, take: fn(&mut Object) -> T) -> T {
+fn with_value<T>(name: &str, value: Json, reader: &mut Decoder, take: fn(&mut Object) -> T) -> T {
     let mut object = Object::open_below(name, value, reader);
     let variant = take(&mut object);
     object.close();
     variant
 }
 
-fn unknown<T>(expected: &str, blank: T, reader: &mut Reader) -> T {
+fn unknown<T>(expected: &str, blank: T, reader: &mut Decoder) -> T {
     reader.expected(expected);
     blank
 }
@@ -167,8 +167,8 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, ExtraInterface, Ipv6Mode, Limits, Lost, NetworkMode, Policy, Ready, Restart, Service, State,
-        StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
+        Bond, BootConfig, ExtraInterface, Ipv6Mode, Limits, Lost, NetworkMode, Policy, Ready, Restart, Service,
+        StateFolder, StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -197,7 +197,7 @@ mod tests {
         let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };
         let source = "nbd://h/x-${mac}".to_string();
         let volume = StatePlace::Volume { source, format: Some("ext4".into()), folder: Some("a/b".into()) };
-        let state = |path: &str, place| State { path: path.into(), overlay: path == "/etc", place };
+        let state = |path: &str, place| StateFolder { path: path.into(), overlay: path == "/etc", place };
         config.state = vec![state("/etc", volume), state("/var/x", tmpfs)];
         config.watchdog = Some(Watchdog { device: "/dev/watchdog".into(), timeout_s: 60, disarm: true });
         config.zram = Some(Zram { size_mib: 64, algorithm: "lz4".into(), swappiness: 100 });

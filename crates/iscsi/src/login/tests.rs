@@ -13,7 +13,7 @@ struct Script {
 }
 
 impl Script {
-    fn answer(mut self, next: Option<Stage>, text: &str) -> Script {
+    fn answer(mut self, next: Option<LoginStage>, text: &str) -> Script {
         self.answers.push_back((response(next, false, 0, 0), text.replace(' ', "\0").into_bytes()));
         self
     }
@@ -29,14 +29,14 @@ impl Script {
     }
 }
 
-fn response(next: Option<Stage>, goes_on: bool, class: u8, detail: u8) -> LoginResponse {
-    LoginResponse { next, goes_on, status_number: 7, expected_command: 1, status: Status { class, detail } }
+fn response(next: Option<LoginStage>, goes_on: bool, class: u8, detail: u8) -> LoginResponse {
+    LoginResponse { next, goes_on, status_number: 7, expected_command: 1, status: LoginStatus { class, detail } }
 }
 
-impl Wire for Script {
-    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
+impl Transport for Script {
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), TransportError> {
         self.asked.push((*request, String::from_utf8_lossy(text).replace('\0', " ")));
-        self.answers.pop_front().ok_or(WireError::Closed)
+        self.answers.pop_front().ok_or(TransportError::Closed)
     }
 }
 
@@ -51,10 +51,10 @@ fn login<'a>(auth: &'a Auth, target: Option<&'a str>) -> Login<'a> {
     Login { initiator: "iqn.i", target, isid: ISID, auth, challenge, old_chap: false }
 }
 
-const OPERATIONAL: Option<Stage> = Some(Stage::Operational);
-const FULL: Option<Stage> = Some(Stage::FullFeature);
+const OPERATIONAL: Option<LoginStage> = Some(LoginStage::Operational);
+const FULL: Option<LoginStage> = Some(LoginStage::FullFeature);
 
-fn try_log_in(script: Script, auth: &Auth) -> (Script, Result<Outcome, LoginError>) {
+fn try_log_in(script: Script, auth: &Auth) -> (Script, Result<LoginOutcome, LoginError>) {
     let mut script = script;
     let outcome = log_in(&mut script, &login(auth, Some("iqn.t")));
     (script, outcome)
@@ -66,15 +66,15 @@ fn without_authentication_two_requests_do() {
         .answer(OPERATIONAL, "AuthMethod=None TargetPortalGroupTag=3")
         .answer(FULL, "InitialR2T=No MaxRecvDataSegmentLength=65536");
     let (script, outcome) = try_log_in(script, &Auth::default());
-    let Ok(Outcome::LoggedIn(session)) = outcome else { panic!("{outcome:?}") };
+    let Ok(LoginOutcome::LoggedIn(session)) = outcome else { panic!("{outcome:?}") };
     assert_eq!((session.status_number, session.agreed.portal_group), (7, Some(3)));
     assert_eq!((session.agreed.initial_r2t, session.agreed.their_segment), (false, 65_536));
     let (first, text) = &script.asked[0];
     assert_eq!(text, "InitiatorName=iqn.i TargetName=iqn.t SessionType=Normal AuthMethod=None ");
-    assert_eq!((first.stage, first.next, first.expected_status), (Stage::Security, Stage::Operational, 0));
+    assert_eq!((first.stage, first.next, first.expected_status), (LoginStage::Security, LoginStage::Operational, 0));
     let (second, text) = &script.asked[1];
     assert!(text.contains("MaxConnections=1 ") && text.contains("HeaderDigest=None,CRC32C "), "{text}");
-    assert_eq!((second.next, second.expected_status, second.isid), (Stage::FullFeature, 8, ISID));
+    assert_eq!((second.next, second.expected_status, second.isid), (LoginStage::FullFeature, 8, ISID));
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn chap_both_ways() {
         .answer(None, "MaxBurstLength=65536 X-odd=1")
         .answer(FULL, "");
     let (script, outcome) = try_log_in(script, &auth(true));
-    assert!(matches!(outcome, Ok(Outcome::LoggedIn(_))), "{outcome:?}");
+    assert!(matches!(outcome, Ok(LoginOutcome::LoggedIn(_))), "{outcome:?}");
     let texts: Vec<&str> = script.asked.iter().map(|(_, text)| text.as_str()).collect();
     assert!(texts[0].ends_with("AuthMethod=CHAP "), "{texts:?}");
     assert_eq!(texts[1], "CHAP_A=7,6,5 ");
     assert!(texts[2].starts_with("CHAP_N=node CHAP_R=0x27750b3c27f8f918"), "{texts:?}");
     assert!(texts[2].contains("CHAP_I=119 CHAP_C=0x0909"), "{texts:?}");
     assert_eq!(texts[4], "X-odd=NotUnderstood ");
-    assert!(script.asked.iter().take(2).all(|(request, _)| request.next == Stage::Security));
+    assert!(script.asked.iter().take(2).all(|(request, _)| request.next == LoginStage::Security));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn redirects_are_told() {
     for (detail, permanent) in [(1, false), (2, true)] {
         let moved = Script::default().refuse(1, detail, "TargetAddress=10.0.0.9:3261,1\0");
         let (_, outcome) = try_log_in(moved, &Auth::default());
-        assert_eq!(outcome.unwrap(), Outcome::Moved { address: "10.0.0.9:3261".into(), permanent });
+        assert_eq!(outcome.unwrap(), LoginOutcome::Moved { address: "10.0.0.9:3261".into(), permanent });
     }
     let (_, outcome) = try_log_in(Script::default().refuse(1, 1, ""), &Auth::default());
     assert!(matches!(outcome, Err(LoginError::NoAddress)));
@@ -157,9 +157,9 @@ fn a_text_may_come_in_parts() {
         .answer(OPERATIONAL, "GroupTag=5")
         .answer(FULL, "");
     let (script, outcome) = try_log_in(script, &Auth::default());
-    let Ok(Outcome::LoggedIn(session)) = outcome else { panic!("{outcome:?}") };
+    let Ok(LoginOutcome::LoggedIn(session)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(session.agreed.portal_group, Some(5));
-    assert_eq!((script.asked[1].1.as_str(), script.asked[1].0.next), ("", Stage::Security));
+    assert_eq!((script.asked[1].1.as_str(), script.asked[1].0.next), ("", LoginStage::Security));
 }
 
 #[test]
@@ -171,7 +171,10 @@ fn targets_that_never_end_are_left() {
     assert!(matches!(try_log_in(script, &Auth::default()).1, Err(LoginError::Endless)));
     let wrong = Script::default().answer(FULL, "AuthMethod=None");
     assert!(matches!(try_log_in(wrong, &Auth::default()).1, Err(LoginError::Stage)));
-    assert!(matches!(try_log_in(Script::default(), &Auth::default()).1, Err(LoginError::Wire(WireError::Closed))));
+    assert!(matches!(
+        try_log_in(Script::default(), &Auth::default()).1,
+        Err(LoginError::Transport(TransportError::Closed))
+    ));
 }
 
 #[test]
@@ -191,11 +194,11 @@ proptest! {
     ) {
         let mut script = Script::default();
         for (stage, goes_on, class, text) in answers {
-            let next = [None, OPERATIONAL, FULL, Some(Stage::Security)][usize::from(stage)];
+            let next = [None, OPERATIONAL, FULL, Some(LoginStage::Security)][usize::from(stage)];
             script.answers.push_back((response(next, goes_on, class, 1), text.into_bytes()));
         }
         // The proofs that these answers can hold are all wrong.
         let (_, outcome) = try_log_in(script, &auth(mutual));
-        prop_assert!(!(mutual && matches!(outcome, Ok(Outcome::LoggedIn(_)))));
+        prop_assert!(!(mutual && matches!(outcome, Ok(LoginOutcome::LoggedIn(_)))));
     }
 }

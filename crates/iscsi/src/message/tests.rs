@@ -4,7 +4,7 @@ use proptest::prelude::*;
 const HANDLE: u64 = 0xffff_ffff_c012_3456;
 
 /// Words and their offset in the message, as `offsetof` gives them for the kernel's header on x86-64 and arm64.
-fn assert_layout(request: Request, length: usize, kind: u32, expected: &[(usize, u32)]) {
+fn assert_layout(request: KernelRequest, length: usize, kind: u32, expected: &[(usize, u32)]) {
     let bytes = request.encode(HANDLE);
     assert_eq!((bytes.len(), word(&bytes, 0)), (length.next_multiple_of(4), length as u32), "{request:?}");
     assert_eq!((u16::from_ne_bytes([bytes[4], bytes[5]]), bytes[6]), (kind as u16, 1));
@@ -19,20 +19,25 @@ fn assert_layout(request: Request, length: usize, kind: u32, expected: &[(usize,
 fn requests_have_the_kernels_layout() {
     let session = 5;
     let halves = u32::from_ne_bytes([128, 0, 32, 0]);
-    let create = Request::CreateSession { first_command: 1, commands: 128, queue_depth: 32 };
+    let create = KernelRequest::CreateSession { first_command: 1, commands: 128, queue_depth: 32 };
     assert_layout(create, 72, 11, &[(32, 1), (36, halves), (40, 0)]);
-    assert_layout(Request::DestroySession { session }, 72, 12, &[(32, 5)]);
-    assert_layout(Request::CreateConnection { session }, 72, 13, &[(32, 5), (36, 0)]);
-    assert_layout(Request::DestroyConnection { session }, 72, 14, &[(32, 5), (36, 0)]);
-    assert_layout(Request::Bind { session, fd: 9 }, 72, 15, &[(32, 5), (36, 0), (40, 9), (44, 0), (48, 1)]);
-    assert_layout(Request::Start { session }, 72, 17, &[(32, 5), (36, 0)]);
-    assert_layout(Request::Stop { session, how: Stop::Recover }, 72, 18, &[(32, 5), (36, 0), (40, 0), (48, 3)]);
-    assert_layout(Request::Stop { session, how: Stop::Terminate }, 72, 18, &[(48, 1)]);
-    assert_layout(Request::Unbind { session }, 72, 27, &[(32, 5)]);
-    let set = Request::Set { session, parameter: Parameter::TargetName, value: "iqn.x" };
+    assert_layout(KernelRequest::DestroySession { session }, 72, 12, &[(32, 5)]);
+    assert_layout(KernelRequest::CreateConnection { session }, 72, 13, &[(32, 5), (36, 0)]);
+    assert_layout(KernelRequest::DestroyConnection { session }, 72, 14, &[(32, 5), (36, 0)]);
+    assert_layout(KernelRequest::Bind { session, fd: 9 }, 72, 15, &[(32, 5), (36, 0), (40, 9), (44, 0), (48, 1)]);
+    assert_layout(KernelRequest::Start { session }, 72, 17, &[(32, 5), (36, 0)]);
+    assert_layout(
+        KernelRequest::Stop { session, how: StopReason::Recover },
+        72,
+        18,
+        &[(32, 5), (36, 0), (40, 0), (48, 3)],
+    );
+    assert_layout(KernelRequest::Stop { session, how: StopReason::Terminate }, 72, 18, &[(48, 1)]);
+    assert_layout(KernelRequest::Unbind { session }, 72, 27, &[(32, 5)]);
+    let set = KernelRequest::Set { session, parameter: Parameter::TargetName, value: "iqn.x" };
     assert_layout(set, 78, 16, &[(32, 5), (36, 0), (40, 15), (44, 6)]);
     assert_eq!(set.encode(HANDLE)[72..80], *b"iqn.x\0\0\0");
-    let send = Request::SendPdu { session, header: &[7; HEADER], data: b"a=b\0c" };
+    let send = KernelRequest::SendPdu { session, header: &[7; HEADER], data: b"a=b\0c" };
     assert_layout(send, 72 + 48 + 8, 19, &[(32, 5), (36, 0), (40, 48), (44, 8)]);
     assert_eq!(send.encode(HANDLE)[119..], *b"\x07a=b\0c\0\0\0");
 }
@@ -49,17 +54,17 @@ fn message(kind: u16, event: u32, error: i32, reply: [u32; 3], payload: &[u8]) -
     bytes
 }
 
-fn result(bytes: &[u8], request: Request) -> Option<Result<[u32; 2], i32>> {
+fn result(bytes: &[u8], request: KernelRequest) -> Option<Result<[u32; 2], i32>> {
     match parse_message(bytes) {
-        Ok(Message::Reply(reply)) => reply.result(&request),
+        Ok(KernelMessage::Reply(reply)) => reply.result(&request),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn replies_are_told_apart() {
-    let start = Request::Start { session: 5 };
-    let create = Request::CreateSession { first_command: 1, commands: 1, queue_depth: 1 };
+    let start = KernelRequest::Start { session: 5 };
+    let create = KernelRequest::CreateSession { first_command: 1, commands: 1, queue_depth: 1 };
     assert_eq!(result(&message(11, 11, 0, [5, 2, 0], &[]), create), Some(Ok([5, 2])));
     assert_eq!(result(&message(11, 103, -12, [0; 3], &[]), create), Some(Err(12)));
     assert_eq!(result(&message(17, 17, 0, [0; 3], &[]), start), Some(Ok([0, 0])));
@@ -72,13 +77,13 @@ fn events_are_read() {
     let mut header = [1; HEADER];
     header[4..8].copy_from_slice(&[0, 0, 0, 5]);
     let payload = [&header[..], b"hello\0\0\0"].concat();
-    let pdu = Event::Pdu { session: 5, header, data: b"hello".to_vec() };
-    assert_eq!(parse_message(&message(0, 101, 0, [5, 0, 0], &payload)), Ok(Message::Event(pdu)));
-    let lost = Event::ConnectionError { session: 5, error: 1020 };
-    assert_eq!(parse_message(&message(0, 102, 0, [5, 0, 1020], &[])), Ok(Message::Event(lost)));
-    let unbound = Event::Unbound { session: 5 };
-    assert_eq!(parse_message(&message(0, 105, 0, [5, 3, 0], &[])), Ok(Message::Event(unbound)));
-    assert_eq!(parse_message(&message(0, 106, 0, [5, 3, 0], &[])), Ok(Message::Event(Event::Other)));
+    let pdu = KernelEvent::Pdu { session: 5, header, data: b"hello".to_vec() };
+    assert_eq!(parse_message(&message(0, 101, 0, [5, 0, 0], &payload)), Ok(KernelMessage::Event(pdu)));
+    let lost = KernelEvent::ConnectionError { session: 5, error: 1020 };
+    assert_eq!(parse_message(&message(0, 102, 0, [5, 0, 1020], &[])), Ok(KernelMessage::Event(lost)));
+    let unbound = KernelEvent::Unbound { session: 5 };
+    assert_eq!(parse_message(&message(0, 105, 0, [5, 3, 0], &[])), Ok(KernelMessage::Event(unbound)));
+    assert_eq!(parse_message(&message(0, 106, 0, [5, 3, 0], &[])), Ok(KernelMessage::Event(KernelEvent::Other)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a DHCPACK says, checked.
 
 use super::options::{self, StaticRoute};
-use super::packet::Packet;
+use super::packet::DhcpPacket;
 use crate::domain::parse_name_list;
 use crate::netlink::address::mask;
 use std::net::Ipv4Addr;
@@ -66,8 +66,8 @@ pub fn is_usable(address: Ipv4Addr) -> bool {
 }
 
 /// Reads a DHCPOFFER or DHCPACK.
-pub fn parse_lease(packet: &Packet) -> Result<Lease, LeaseError> {
-    let mut reader = Reader { packet, odd: Vec::new(), own: (packet.yiaddr, 32) };
+pub fn parse_lease(packet: &DhcpPacket) -> Result<Lease, LeaseError> {
+    let mut reader = OptionReader { packet, odd: Vec::new(), own: (packet.yiaddr, 32) };
     let server = packet.option(54).and_then(options::parse_address).ok_or(LeaseError::Option { code: 54 })?;
     let prefix = reader.prefix();
     reader.own = (packet.yiaddr, prefix);
@@ -125,14 +125,14 @@ fn is_edge((own, prefix): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
 }
 
 /// Reads the options of an answer, and keeps a line for each that cannot be used as it is.
-struct Reader<'a> {
-    packet: &'a Packet,
+struct OptionReader<'a> {
+    packet: &'a DhcpPacket,
     odd: Vec<String>,
     /// Our address, and the prefix length of its network.
     own: (Ipv4Addr, u8),
 }
 
-impl Reader<'_> {
+impl OptionReader<'_> {
     fn odd(&mut self, code: u8, what: &str) {
         self.odd.push(["DHCP option ", &code.to_string(), ": ", what].concat());
     }

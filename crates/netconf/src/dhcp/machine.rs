@@ -1,7 +1,8 @@
 //! The DHCP client's state machine (RFC 2131 figure 5) without clock and socket: events go in, actions come out.
 
 use super::lease::{Lease, is_usable, parse_lease};
-use super::packet::{Packet, parse_packet};
+use super::packet::{DhcpPacket, parse_packet};
+pub use bootwright_base::sys::Millis;
 use std::net::Ipv4Addr;
 
 /// Message types (RFC 2132 section 9.6).
@@ -10,9 +11,6 @@ pub const OFFER: u8 = 2;
 pub const REQUEST: u8 = 3;
 pub const ACK: u8 = 5;
 pub const NAK: u8 = 6;
-
-/// Time in milliseconds on a clock that never jumps.
-pub type Millis = u64;
 
 /// First wait for an answer; it doubles to [`LONGEST_WAIT_MS`].
 const FIRST_WAIT_MS: Millis = 1000;
@@ -33,7 +31,7 @@ const SHUNNED_TRIES: u32 = 1;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
+pub struct DhcpClient {
     pub mac: [u8; 6],
     /// The machine's UUID as the firmware's PXE sends it in option 97; see [`bootwright_base::firmware_uuid`].
     pub uuid: Option<[u8; 16]>,
@@ -43,12 +41,12 @@ pub struct Client {
 
 /// What the caller has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum DhcpAction {
     /// Send this UDP payload to everybody on the link.
     Broadcast(Vec<u8>),
     /// Send this UDP payload from our address to the server.
     Unicast { to: Ipv4Addr, from: Ipv4Addr, payload: Vec<u8> },
-    /// There is an offer: [`Machine::accept`] takes it.
+    /// There is an offer: [`DhcpMachine::accept`] takes it.
     Offered,
     /// We have this lease: configure it, or nothing when it is the same as before.
     Bound(Box<Lease>),
@@ -63,7 +61,7 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum DhcpState {
     Selecting,
     Offered(Box<Lease>),
     Requesting { offer: Box<Lease>, left: u32 },
@@ -73,9 +71,9 @@ enum State {
 }
 
 /// One client on one interface.
-pub struct Machine {
-    client: Client,
-    state: State,
+pub struct DhcpMachine {
+    client: DhcpClient,
+    state: DhcpState,
     random: u64,
     xid: u32,
     /// When the first message of this exchange left; what `secs` counts from.
@@ -90,12 +88,12 @@ pub struct Machine {
     shunned: Option<Ipv4Addr>,
 }
 
-impl Machine {
-    /// A client that discovers at once: call [`Machine::on_time`]. `seed` makes it differ from its neighbours.
-    pub fn new(client: Client, seed: u64, now: Millis) -> Self {
-        let mut machine = Machine {
+impl DhcpMachine {
+    /// A client that discovers at once: call [`DhcpMachine::on_time`]. `seed` makes it differ from its neighbours.
+    pub fn new(client: DhcpClient, seed: u64, now: Millis) -> Self {
+        let mut machine = DhcpMachine {
             client,
-            state: State::Selecting,
+            state: DhcpState::Selecting,
             random: seed | 1,
             xid: 0,
             began_at: now,
@@ -110,87 +108,87 @@ impl Machine {
         machine
     }
 
-    /// When [`Machine::on_time`] wants to be called; `None`: the lease is for ever.
+    /// When [`DhcpMachine::on_time`] wants to be called; `None`: the lease is for ever.
     pub fn deadline(&self) -> Option<Millis> {
         (self.next_at != Millis::MAX).then_some(self.next_at)
     }
 
     /// Renews at once, as after the cable was out: the node may be on another network now.
     pub fn on_carrier(&mut self, now: Millis) {
-        if matches!(self.state, State::Bound { .. }) {
+        if matches!(self.state, DhcpState::Bound { .. }) {
             self.next_at = now;
         }
     }
 
     /// The deadline has come.
-    pub fn on_time(&mut self, now: Millis) -> Vec<Action> {
+    pub fn on_time(&mut self, now: Millis) -> Vec<DhcpAction> {
         if now < self.next_at {
             return Vec::new();
         }
         match self.state.clone() {
-            State::Selecting => {
+            DhcpState::Selecting => {
                 let message = self.message(DISCOVER, now);
                 self.wait_longer(now);
-                vec![Action::Broadcast(message.to_bytes())]
+                vec![DhcpAction::Broadcast(message.to_bytes())]
             }
-            State::Offered(_) => {
+            DhcpState::Offered(_) => {
                 self.discover_again(now);
                 self.on_time(now)
             }
-            State::Requesting { left: 0, offer } => {
+            DhcpState::Requesting { left: 0, offer } => {
                 self.discover_again(now);
                 self.shunned = Some(offer.server);
-                vec![Action::Odd("no answer to the request".into()), Action::Refused]
+                vec![DhcpAction::Odd("no answer to the request".into()), DhcpAction::Refused]
             }
-            State::Requesting { offer, left } => {
-                self.state = State::Requesting { offer: offer.clone(), left: left - 1 };
+            DhcpState::Requesting { offer, left } => {
+                self.state = DhcpState::Requesting { offer: offer.clone(), left: left - 1 };
                 vec![self.request(&offer, now)]
             }
-            State::Bound { lease, asked_at } => {
+            DhcpState::Bound { lease, asked_at } => {
                 self.new_exchange(now);
-                self.state = State::Renewing { lease, asked_at };
+                self.state = DhcpState::Renewing { lease, asked_at };
                 self.on_time(now)
             }
-            State::Renewing { lease, asked_at } => {
+            DhcpState::Renewing { lease, asked_at } => {
                 let rebind_at = after(asked_at, lease.rebind_s);
                 if now >= rebind_at {
-                    self.state = State::Rebinding { lease, asked_at };
+                    self.state = DhcpState::Rebinding { lease, asked_at };
                     return self.on_time(now);
                 }
                 let payload = self.renewal(&lease, now, rebind_at);
                 match is_usable(lease.server) {
-                    true => vec![Action::Unicast { to: lease.server, from: lease.address, payload }],
+                    true => vec![DhcpAction::Unicast { to: lease.server, from: lease.address, payload }],
                     // It calls itself by an address that nobody can send to.
-                    false => vec![Action::Broadcast(payload)],
+                    false => vec![DhcpAction::Broadcast(payload)],
                 }
             }
-            State::Rebinding { lease, asked_at } => {
+            DhcpState::Rebinding { lease, asked_at } => {
                 let end = after(asked_at, lease.lease_s);
                 if now >= end {
                     self.discover_again(now);
                     let note = format!("the lease of {} has ended", lease.address);
-                    return vec![Action::Note(note), Action::Lost(lease.address)];
+                    return vec![DhcpAction::Note(note), DhcpAction::Lost(lease.address)];
                 }
-                vec![Action::Broadcast(self.renewal(&lease, now, end))]
+                vec![DhcpAction::Broadcast(self.renewal(&lease, now, end))]
             }
         }
     }
 
     /// Requests what was offered; without an offer nothing happens.
-    pub fn accept(&mut self, now: Millis) -> Vec<Action> {
-        let State::Offered(offer) = self.state.clone() else { return Vec::new() };
+    pub fn accept(&mut self, now: Millis) -> Vec<DhcpAction> {
+        let DhcpState::Offered(offer) = self.state.clone() else { return Vec::new() };
         self.wait = FIRST_WAIT_MS;
         let request = self.request(&offer, now);
-        self.state = State::Requesting { offer, left: REQUESTS - 1 };
+        self.state = DhcpState::Requesting { offer, left: REQUESTS - 1 };
         vec![request]
     }
 
     /// A UDP payload has come. What is not for us is passed over.
-    pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Action> {
+    pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<DhcpAction> {
         let packet = match parse_packet(payload) {
             Ok(packet) => packet,
             Err(error) if is_answer(payload, self.xid, &self.client.mac) => {
-                return vec![Action::Odd(format!("answer refused: {error}"))];
+                return vec![DhcpAction::Odd(format!("answer refused: {error}"))];
             }
             Err(_) => return Vec::new(),
         };
@@ -198,62 +196,64 @@ impl Machine {
             return Vec::new();
         }
         match (packet.kind(), self.state.clone()) {
-            (Some(OFFER), State::Selecting) => match parse_lease(&packet) {
+            (Some(OFFER), DhcpState::Selecting) => match parse_lease(&packet) {
                 Ok(offer) if self.shunned == Some(offer.server) && self.tries <= SHUNNED_TRIES => Vec::new(),
                 Ok(offer) => {
-                    self.state = State::Offered(Box::new(offer));
+                    self.state = DhcpState::Offered(Box::new(offer));
                     self.next_at = now + OFFER_STANDS_MS;
-                    vec![Action::Offered]
+                    vec![DhcpAction::Offered]
                 }
-                Err(error) => vec![Action::Odd(format!("offer refused: {error}"))],
+                Err(error) => vec![DhcpAction::Odd(format!("offer refused: {error}"))],
             },
-            (Some(ACK), State::Requesting { .. } | State::Renewing { .. } | State::Rebinding { .. }) => {
+            (Some(ACK), DhcpState::Requesting { .. } | DhcpState::Renewing { .. } | DhcpState::Rebinding { .. }) => {
                 self.on_ack(&packet, now)
             }
-            (Some(NAK), State::Requesting { offer, .. }) if from_server(&packet, offer.server) => {
+            (Some(NAK), DhcpState::Requesting { offer, .. }) if from_server(&packet, offer.server) => {
                 self.refused(Some(offer.server), now);
-                vec![Action::Odd("the server refused the request".into()), Action::Refused]
+                vec![DhcpAction::Odd("the server refused the request".into()), DhcpAction::Refused]
             }
             // Another server has no say while ours is asked; a renewal that goes to everybody any of them may refuse.
-            (Some(NAK), State::Renewing { lease, .. })
+            (Some(NAK), DhcpState::Renewing { lease, .. })
                 if packet.option(54).is_some() && !from_server(&packet, lease.server) =>
             {
                 Vec::new()
             }
-            (Some(NAK), State::Renewing { lease, .. } | State::Rebinding { lease, .. }) => {
+            (Some(NAK), DhcpState::Renewing { lease, .. } | DhcpState::Rebinding { lease, .. }) => {
                 self.refused(None, now);
-                vec![Action::Note("the server took the lease back".into()), Action::Lost(lease.address)]
+                vec![DhcpAction::Note("the server took the lease back".into()), DhcpAction::Lost(lease.address)]
             }
             _ => Vec::new(),
         }
     }
 
-    fn on_ack(&mut self, packet: &Packet, now: Millis) -> Vec<Action> {
+    fn on_ack(&mut self, packet: &DhcpPacket, now: Millis) -> Vec<DhcpAction> {
         match parse_lease(packet) {
             Ok(mut lease) => {
                 let asked_at = self.sent_at;
                 self.next_at = after(asked_at, lease.renew_s);
                 (self.refusals, self.shunned) = (0, None);
-                let odd = std::mem::take(&mut lease.odd).into_iter().map(Action::Odd);
-                self.state = State::Bound { lease: Box::new(lease.clone()), asked_at };
-                odd.chain([Action::Bound(Box::new(lease))]).collect()
+                let odd = std::mem::take(&mut lease.odd).into_iter().map(DhcpAction::Odd);
+                self.state = DhcpState::Bound { lease: Box::new(lease.clone()), asked_at };
+                odd.chain([DhcpAction::Bound(Box::new(lease))]).collect()
             }
             Err(error) => {
                 let (server, lost) = match &self.state {
-                    State::Renewing { lease, .. } | State::Rebinding { lease, .. } => (None, Some(lease.address)),
-                    State::Requesting { offer, .. } => (Some(offer.server), None),
+                    DhcpState::Renewing { lease, .. } | DhcpState::Rebinding { lease, .. } => {
+                        (None, Some(lease.address))
+                    }
+                    DhcpState::Requesting { offer, .. } => (Some(offer.server), None),
                     _ => (None, None),
                 };
                 self.refused(server, now);
-                let note = Action::Odd(format!("lease refused: {error}"));
-                [note, lost.map_or(Action::Refused, Action::Lost)].into()
+                let note = DhcpAction::Odd(format!("lease refused: {error}"));
+                [note, lost.map_or(DhcpAction::Refused, DhcpAction::Lost)].into()
             }
         }
     }
 
     fn discover_again(&mut self, now: Millis) {
         self.new_exchange(now);
-        self.state = State::Selecting;
+        self.state = DhcpState::Selecting;
         self.next_at = now;
     }
 
@@ -286,13 +286,13 @@ impl Machine {
         self.tries += 1;
     }
 
-    fn request(&mut self, offer: &Lease, now: Millis) -> Action {
+    fn request(&mut self, offer: &Lease, now: Millis) -> DhcpAction {
         let mut message = self.message(REQUEST, now);
         message.options.push((50, offer.address.octets().to_vec()));
         message.options.push((54, offer.server.octets().to_vec()));
         self.sent_at = now;
         self.wait_longer(now);
-        Action::Broadcast(message.to_bytes())
+        DhcpAction::Broadcast(message.to_bytes())
     }
 
     /// A request for more time; the next one comes after half of what is left until `end`.
@@ -308,7 +308,7 @@ impl Machine {
     }
 
     /// What all our messages hold. The first try of an exchange asks for a unicast answer, later ones for a broadcast.
-    fn message(&self, kind: u8, now: Millis) -> Packet {
+    fn message(&self, kind: u8, now: Millis) -> DhcpPacket {
         let mut client_id = vec![1];
         client_id.extend_from_slice(&self.client.mac);
         let mut options = vec![
@@ -325,7 +325,7 @@ impl Machine {
         if let Some(hostname) = &self.client.hostname {
             options.push((12, hostname.clone().into_bytes()));
         }
-        Packet {
+        DhcpPacket {
             op: 1,
             xid: self.xid,
             secs: u16::try_from((now - self.began_at) / 1000).unwrap_or(u16::MAX),
@@ -345,7 +345,7 @@ fn after(start: Millis, seconds: u32) -> Millis {
 }
 
 /// A NAK must name the server that we asked (RFC 2131 table 3 demands option 54).
-fn from_server(packet: &Packet, server: Ipv4Addr) -> bool {
+fn from_server(packet: &DhcpPacket, server: Ipv4Addr) -> bool {
     packet.option(54) == Some(&server.octets()[..])
 }
 

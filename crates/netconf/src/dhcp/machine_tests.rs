@@ -1,8 +1,8 @@
 //! The state machine against a fake clock and a server of a few lines.
 
 use super::lease::{LeaseError, parse_lease};
-use super::machine::{ACK, Action, Client, DISCOVER, Machine, Millis, NAK, OFFER, REQUEST};
-use super::packet::{Packet, parse_packet};
+use super::machine::{ACK, DISCOVER, DhcpAction, DhcpClient, DhcpMachine, Millis, NAK, OFFER, REQUEST};
+use super::packet::{DhcpPacket, parse_packet};
 use bootwright_base::firmware_uuid::FirmwareUuid;
 use std::net::Ipv4Addr;
 
@@ -11,9 +11,9 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const START: Millis = 5000;
 
-fn machine() -> Machine {
+fn machine() -> DhcpMachine {
     let uuid = FirmwareUuid::parse("00112233-4455-6677-8899-aabbccddeeff\n").map(|uuid| uuid.wire());
-    Machine::new(Client { mac: MAC, uuid, hostname: Some("n1".into()) }, 42, START)
+    DhcpMachine::new(DhcpClient { mac: MAC, uuid, hostname: Some("n1".into()) }, 42, START)
 }
 
 /// Options of a good answer: a lease of 1000 s in 10.0.2.0/24.
@@ -27,41 +27,41 @@ fn options(kind: u8) -> Vec<(u8, Vec<u8>)> {
     ]
 }
 
-fn reply(to: &Packet, options: Vec<(u8, Vec<u8>)>) -> Packet {
-    Packet { op: 2, yiaddr: ADDRESS, ciaddr: Ipv4Addr::UNSPECIFIED, options, ..to.clone() }
+fn reply(to: &DhcpPacket, options: Vec<(u8, Vec<u8>)>) -> DhcpPacket {
+    DhcpPacket { op: 2, yiaddr: ADDRESS, ciaddr: Ipv4Addr::UNSPECIFIED, options, ..to.clone() }
 }
 
-fn answer(to: &Packet, kind: u8) -> Vec<u8> {
+fn answer(to: &DhcpPacket, kind: u8) -> Vec<u8> {
     reply(to, options(kind)).to_bytes()
 }
 
 /// The message of the only action, and whether it goes to everybody.
-fn sent(actions: &[Action]) -> (Packet, bool) {
+fn sent(actions: &[DhcpAction]) -> (DhcpPacket, bool) {
     match actions {
-        [Action::Broadcast(payload)] => (parse_packet(payload).expect("ours"), true),
-        [Action::Unicast { to: SERVER, from: ADDRESS, payload }] => (parse_packet(payload).expect("ours"), false),
+        [DhcpAction::Broadcast(payload)] => (parse_packet(payload).expect("ours"), true),
+        [DhcpAction::Unicast { to: SERVER, from: ADDRESS, payload }] => (parse_packet(payload).expect("ours"), false),
         other => panic!("expected one message: {other:?}"),
     }
 }
 
 /// Runs the clock to the next deadline.
-fn next(machine: &mut Machine) -> (Millis, Vec<Action>) {
+fn next(machine: &mut DhcpMachine) -> (Millis, Vec<DhcpAction>) {
     let at = machine.deadline().expect("a deadline");
     (at, machine.on_time(at))
 }
 
 /// Hears an offer and takes it.
-fn take_offer(machine: &mut Machine, offer: &[u8], at: Millis) -> Vec<Action> {
-    assert_eq!(machine.on_packet(offer, at), [Action::Offered]);
+fn take_offer(machine: &mut DhcpMachine, offer: &[u8], at: Millis) -> Vec<DhcpAction> {
+    assert_eq!(machine.on_packet(offer, at), [DhcpAction::Offered]);
     machine.accept(at)
 }
 
 /// Goes through the handshake; the lease counts from the time that comes back.
-fn bind(machine: &mut Machine) -> Millis {
+fn bind(machine: &mut DhcpMachine) -> Millis {
     let (at, actions) = next(machine);
     let (discover, _) = sent(&actions);
     let (request, _) = sent(&take_offer(machine, &answer(&discover, OFFER), at));
-    assert!(matches!(&machine.on_packet(&answer(&request, ACK), at + 100)[..], [Action::Bound(_)]));
+    assert!(matches!(&machine.on_packet(&answer(&request, ACK), at + 100)[..], [DhcpAction::Bound(_)]));
     at
 }
 
@@ -87,7 +87,7 @@ fn handshake_and_what_the_messages_hold() {
     assert_eq!(request.option(50), Some(&ADDRESS.octets()[..]));
     assert_eq!(request.option(54), Some(&SERVER.octets()[..]));
     let actions = machine.on_packet(&answer(&request, ACK), at + 60);
-    let [Action::Bound(lease)] = &actions[..] else { panic!("{actions:?}") };
+    let [DhcpAction::Bound(lease)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((lease.address, lease.prefix, lease.gateway), (ADDRESS, 24, Some(SERVER)));
     assert_eq!((lease.renew_s, lease.rebind_s, lease.lease_s), (500, 875, 1000));
     assert_eq!(machine.deadline(), Some(at + 50 + 500_000), "times count from the request");
@@ -119,7 +119,7 @@ fn requests_without_an_answer_end_in_a_new_discover() {
     take_offer(&mut machine, &answer(&discover, OFFER), at);
     loop {
         let (_, actions) = next(&mut machine);
-        if matches!(actions[..], [Action::Odd(_), Action::Refused]) {
+        if matches!(actions[..], [DhcpAction::Odd(_), DhcpAction::Refused]) {
             break;
         }
         let (request, _) = sent(&actions);
@@ -147,7 +147,7 @@ fn renewing_rebinding_and_the_end_of_the_lease() {
     let (mut last, mut broadcasts, mut unicasts) = (at, 0, 1);
     let end = loop {
         let (at, actions) = next(&mut machine);
-        if let [Action::Note(note), Action::Lost(ADDRESS)] = &actions[..] {
+        if let [DhcpAction::Note(note), DhcpAction::Lost(ADDRESS)] = &actions[..] {
             assert!(note.contains("has ended"), "{note}");
             break at;
         }
@@ -168,7 +168,7 @@ fn an_answer_to_a_renewal_starts_the_lease_anew() {
     bind(&mut machine);
     let (at, actions) = next(&mut machine);
     let (renewal, _) = sent(&actions);
-    assert!(matches!(&machine.on_packet(&answer(&renewal, ACK), at + 5)[..], [Action::Bound(_)]));
+    assert!(matches!(&machine.on_packet(&answer(&renewal, ACK), at + 5)[..], [DhcpAction::Bound(_)]));
     assert_eq!(machine.deadline(), Some(at + 500_000));
     machine.on_carrier(at + 10);
     assert_eq!(machine.deadline(), Some(at + 10), "the cable was out: ask at once");
@@ -185,7 +185,7 @@ fn a_nak_starts_over_and_takes_the_address_away() {
     let mut foreign = options(NAK);
     foreign[1].1 = vec![10, 0, 2, 99];
     assert_eq!(machine.on_packet(&reply(&request, foreign).to_bytes(), at), [], "another server's");
-    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [Action::Odd(_), Action::Refused]));
+    assert!(matches!(machine.on_packet(&answer(&request, NAK), at)[..], [DhcpAction::Odd(_), DhcpAction::Refused]));
     let again = next(&mut machine);
     assert_eq!(again.0, at + 1000, "not at once: the server may always refuse");
     assert_eq!(sent(&again.1).0.kind(), Some(DISCOVER));
@@ -195,7 +195,7 @@ fn a_nak_starts_over_and_takes_the_address_away() {
     let (at, actions) = next(&mut machine);
     let (renewal, _) = sent(&actions);
     let actions = machine.on_packet(&answer(&renewal, NAK), at);
-    assert!(matches!(actions[..], [Action::Note(_), Action::Lost(ADDRESS)]), "{actions:?}");
+    assert!(matches!(actions[..], [DhcpAction::Note(_), DhcpAction::Lost(ADDRESS)]), "{actions:?}");
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn what_is_not_for_us_is_passed_over() {
     let (discover, _) = sent(&actions);
     let offer = reply(&discover, options(OFFER));
     for (what, packet) in [
-        ("a request", Packet { op: 1, ..offer.clone() }),
-        ("another exchange", Packet { xid: offer.xid ^ 1, ..offer.clone() }),
-        ("another node", Packet { mac: [2; 6], ..offer.clone() }),
+        ("a request", DhcpPacket { op: 1, ..offer.clone() }),
+        ("another exchange", DhcpPacket { xid: offer.xid ^ 1, ..offer.clone() }),
+        ("another node", DhcpPacket { mac: [2; 6], ..offer.clone() }),
         ("an ACK that nobody asked for", reply(&discover, options(ACK))),
         ("no type", reply(&discover, vec![])),
     ] {
@@ -224,13 +224,13 @@ fn leases_that_are_refused() {
     let (at, actions) = next(&mut machine);
     let offer = reply(&sent(&actions).0, options(OFFER));
     for address in [[0, 0, 0, 0], [169, 254, 3, 4], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]] {
-        let bad = Packet { yiaddr: address.into(), ..offer.clone() };
+        let bad = DhcpPacket { yiaddr: address.into(), ..offer.clone() };
         assert_eq!(parse_lease(&bad), Err(LeaseError::Address(address.into())));
         let actions = machine.on_packet(&bad.to_bytes(), at);
-        assert!(matches!(&actions[..], [Action::Odd(note)] if note.contains("offer refused")), "{actions:?}");
+        assert!(matches!(&actions[..], [DhcpAction::Odd(note)] if note.contains("offer refused")), "{actions:?}");
     }
     for last in [0, 255] {
-        let bad = Packet { yiaddr: Ipv4Addr::new(10, 0, 2, last), ..offer.clone() };
+        let bad = DhcpPacket { yiaddr: Ipv4Addr::new(10, 0, 2, last), ..offer.clone() };
         assert_eq!(parse_lease(&bad), Err(LeaseError::Edge(bad.yiaddr, 24)));
         // Networks of two addresses and of one have no such address.
         for mask in [[255, 255, 255, 254], [255, 255, 255, 255]] {
@@ -239,14 +239,14 @@ fn leases_that_are_refused() {
             assert!(parse_lease(&small).is_ok(), "{last} {mask:?}");
         }
     }
-    assert_eq!(parse_lease(&Packet { yiaddr: SERVER, ..offer.clone() }), Err(LeaseError::Server(SERVER)));
+    assert_eq!(parse_lease(&DhcpPacket { yiaddr: SERVER, ..offer.clone() }), Err(LeaseError::Server(SERVER)));
     let mut nameless = offer.clone();
     nameless.options.retain(|(code, _)| *code != 54);
     assert_eq!(parse_lease(&nameless), Err(LeaseError::Option { code: 54 }));
     // An answer to us that cannot be read is told of, one to others is not.
     let mut cut = offer.to_bytes();
     cut.truncate(cut.iter().rposition(|byte| *byte == 255).expect("an end mark") - 2);
-    assert!(matches!(&machine.on_packet(&cut, at)[..], [Action::Odd(note)] if note.contains("runs over the end")));
+    assert!(matches!(&machine.on_packet(&cut, at)[..], [DhcpAction::Odd(note)] if note.contains("runs over the end")));
     cut[33] ^= 1;
     assert_eq!(machine.on_packet(&cut, at), []);
 }
@@ -281,7 +281,7 @@ fn a_server_that_always_refuses_is_asked_more_and_more_slowly() {
     };
     let (request, _) = sent(&take_offer(&mut machine, &reply(&discover, from_other(OFFER)).to_bytes(), at));
     let bound = machine.on_packet(&reply(&request, from_other(ACK)).to_bytes(), at);
-    assert!(matches!(&bound[..], [Action::Bound(lease)] if lease.server == other), "{bound:?}");
+    assert!(matches!(&bound[..], [DhcpAction::Bound(lease)] if lease.server == other), "{bound:?}");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn while_ours_is_asked_no_other_server_takes_the_lease_away() {
             break (at, ());
         }
     };
-    assert!(matches!(machine.on_packet(&foreign, at)[..], [Action::Note(_), Action::Lost(ADDRESS)]));
+    assert!(matches!(machine.on_packet(&foreign, at)[..], [DhcpAction::Note(_), DhcpAction::Lost(ADDRESS)]));
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn what_a_lease_says() {
         let mut options = options(ACK);
         options.retain(|(code, _)| extra.iter().all(|(other, _)| other != code));
         options.extend(extra.iter().map(|(code, value)| (*code, value.to_vec())));
-        let packet = Packet {
+        let packet = DhcpPacket {
             op: 2,
             xid: 1,
             secs: 0,
@@ -370,7 +370,7 @@ fn an_endless_lease_is_never_renewed() {
 
 #[test]
 fn where_to_boot_from() {
-    let packet = |siaddr: [u8; 4], more: Vec<(u8, Vec<u8>)>| Packet {
+    let packet = |siaddr: [u8; 4], more: Vec<(u8, Vec<u8>)>| DhcpPacket {
         op: 2,
         xid: 1,
         secs: 0,
@@ -400,7 +400,7 @@ fn an_offer_that_nobody_takes_is_forgotten() {
     let mut machine = machine();
     let (at, actions) = next(&mut machine);
     let (discover, _) = sent(&actions);
-    assert_eq!(machine.on_packet(&answer(&discover, OFFER), at), [Action::Offered]);
+    assert_eq!(machine.on_packet(&answer(&discover, OFFER), at), [DhcpAction::Offered]);
     let (later, actions) = next(&mut machine);
     assert_eq!((later - at, sent(&actions).0.kind()), (15_000, Some(DISCOVER)));
 }
@@ -410,7 +410,7 @@ fn a_short_lease_is_asked_for_more_than_once() {
     let mut machine = machine();
     let (at, actions) = next(&mut machine);
     let (discover, _) = sent(&actions);
-    let short = |to: &Packet, kind| {
+    let short = |to: &DhcpPacket, kind| {
         let mut options = options(kind);
         options[2].1 = 20u32.to_be_bytes().to_vec();
         reply(to, options).to_bytes()
@@ -420,7 +420,7 @@ fn a_short_lease_is_asked_for_more_than_once() {
     let mut times = Vec::new();
     loop {
         let (now, actions) = next(&mut machine);
-        if matches!(actions[..], [Action::Note(_), Action::Lost(_)]) {
+        if matches!(actions[..], [DhcpAction::Note(_), DhcpAction::Lost(_)]) {
             break assert_eq!(now, at + 20_000);
         }
         times.push((now - at) / 1000);

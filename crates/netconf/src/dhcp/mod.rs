@@ -10,4 +10,4 @@ pub mod socket;
 mod machine_tests;
 
 pub use lease::Lease;
-pub use machine::{Action, Client, Machine};
+pub use machine::{DhcpAction, DhcpClient, DhcpMachine};

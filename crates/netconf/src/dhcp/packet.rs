@@ -19,7 +19,7 @@ const OPTION_END: u8 = 255;
 
 /// Why bytes are no DHCP reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PacketError {
+pub enum DhcpPacketError {
     /// Fewer bytes than the headers say.
     #[error("the packet has only {found} bytes")]
     Short { found: usize },
@@ -36,7 +36,7 @@ pub enum PacketError {
 
 /// A DHCP message without what we neither send nor use (`hops`, `giaddr`, `sname`, `file`; options in the last two are read).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
+pub struct DhcpPacket {
     /// 1 request, 2 reply.
     pub op: u8,
     pub xid: u32,
@@ -52,7 +52,7 @@ pub struct Packet {
     pub options: Vec<(u8, Vec<u8>)>,
 }
 
-impl Packet {
+impl DhcpPacket {
     /// An option's value.
     pub fn option(&self, code: u8) -> Option<&[u8]> {
         self.options.iter().find(|(c, _)| *c == code).map(|(_, value)| &value[..])
@@ -94,12 +94,12 @@ impl Packet {
 }
 
 /// Reads a UDP payload.
-pub fn parse_packet(bytes: &[u8]) -> Result<Packet, PacketError> {
-    let short = PacketError::Short { found: bytes.len() };
+pub fn parse_packet(bytes: &[u8]) -> Result<DhcpPacket, DhcpPacketError> {
+    let short = DhcpPacketError::Short { found: bytes.len() };
     let (fixed, rest) = bytes.split_first_chunk::<COOKIE_AT>().ok_or(short)?;
     let (cookie, rest) = rest.split_first_chunk::<4>().ok_or(short)?;
     if *cookie != COOKIE {
-        return Err(PacketError::Cookie);
+        return Err(DhcpPacketError::Cookie);
     }
     let mut options = Vec::new();
     parse_options(rest, &mut options)?;
@@ -112,7 +112,7 @@ pub fn parse_packet(bytes: &[u8]) -> Result<Packet, PacketError> {
     if overload & 2 != 0 {
         parse_options(fixed.get(SNAME).unwrap_or_default(), &mut options)?;
     }
-    Ok(Packet {
+    Ok(DhcpPacket {
         op: fixed[0],
         xid: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         secs: u16::from_be_bytes([fixed[8], fixed[9]]),
@@ -126,15 +126,15 @@ pub fn parse_packet(bytes: &[u8]) -> Result<Packet, PacketError> {
 }
 
 /// Adds one field's options to what earlier fields held; a missing end mark is accepted, as servers fill fields to the brim.
-fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<(), PacketError> {
+fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<(), DhcpPacketError> {
     while let Some((&code, behind)) = rest.split_first() {
         match code {
             OPTION_PAD => rest = behind,
             OPTION_END => return Ok(()),
             _ => {
-                let (&length, behind) = behind.split_first().ok_or(PacketError::Option { code })?;
+                let (&length, behind) = behind.split_first().ok_or(DhcpPacketError::Option { code })?;
                 let (value, after) =
-                    behind.split_at_checked(usize::from(length)).ok_or(PacketError::Option { code })?;
+                    behind.split_at_checked(usize::from(length)).ok_or(DhcpPacketError::Option { code })?;
                 match options.iter_mut().find(|(c, _)| *c == code) {
                     Some((_, whole)) => whole.extend_from_slice(value),
                     None => options.push((code, value.to_vec())),
@@ -179,19 +179,19 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
 ///
 /// Checksums are not looked at: with checksum offload a packet socket sees packets of virtual machines before they are
 /// filled in. Transaction id, MAC and lengths decide instead.
-pub fn unwrap_udp(bytes: &[u8]) -> Result<&[u8], PacketError> {
-    let short = PacketError::Short { found: bytes.len() };
+pub fn unwrap_udp(bytes: &[u8]) -> Result<&[u8], DhcpPacketError> {
+    let short = DhcpPacketError::Short { found: bytes.len() };
     let ip = bytes.first_chunk::<20>().ok_or(short)?;
     let header = usize::from(ip[0] & 0xf) * 4;
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
     let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
     if ip[0] >> 4 != 4 || header < 20 || ip[9] != 17 || fragment {
-        return Err(PacketError::Foreign);
+        return Err(DhcpPacketError::Foreign);
     }
     let udp = bytes.get(header..total).ok_or(short)?;
     let head = udp.first_chunk::<8>().ok_or(short)?;
     if u16::from_be_bytes([head[2], head[3]]) != CLIENT_PORT {
-        return Err(PacketError::Foreign);
+        return Err(DhcpPacketError::Foreign);
     }
     let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
     udp.get(8..length).ok_or(short)
@@ -202,8 +202,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn packet(options: Vec<(u8, Vec<u8>)>) -> Packet {
-        Packet {
+    fn packet(options: Vec<(u8, Vec<u8>)>) -> DhcpPacket {
+        DhcpPacket {
             op: 2,
             xid: 0x1234_5678,
             secs: 3,
@@ -231,14 +231,14 @@ mod tests {
     fn bad_packets_are_refused() {
         let good = packet(vec![(53, vec![5])]).to_bytes();
         assert!(parse_packet(&good).is_ok());
-        assert_eq!(parse_packet(&good[..239]), Err(PacketError::Short { found: 239 }));
-        assert_eq!(parse_packet(&good[..242]), Err(PacketError::Option { code: 53 }));
+        assert_eq!(parse_packet(&good[..239]), Err(DhcpPacketError::Short { found: 239 }));
+        assert_eq!(parse_packet(&good[..242]), Err(DhcpPacketError::Option { code: 53 }));
         let mut bytes = good.clone();
         bytes[COOKIE_AT] = 0;
-        assert_eq!(parse_packet(&bytes), Err(PacketError::Cookie));
+        assert_eq!(parse_packet(&bytes), Err(DhcpPacketError::Cookie));
         let mut bytes = good[..243].to_vec();
         bytes[241] = 200;
-        assert_eq!(parse_packet(&bytes), Err(PacketError::Option { code: 53 }));
+        assert_eq!(parse_packet(&bytes), Err(DhcpPacketError::Option { code: 53 }));
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(checksum(0, &bytes[..20]), 0, "IP header");
         assert_eq!(checksum(17 + 13, &bytes[12..]), 0, "UDP with pseudo header");
         // Ours goes to port 67: the other way round it is for us.
-        assert_eq!(unwrap_udp(&bytes), Err(PacketError::Foreign));
+        assert_eq!(unwrap_udp(&bytes), Err(DhcpPacketError::Foreign));
         let mut reply = bytes.clone();
         reply[22..24].copy_from_slice(&CLIENT_PORT.to_be_bytes());
         // The checksum is now wrong and does not matter; Ethernet's padding behind the packet neither.
@@ -256,7 +256,7 @@ mod tests {
         for (at, value) in [(0, 0x65), (0, 0x44), (9, 6), (6, 0x20)] {
             let mut bad = reply.clone();
             bad[at] = value;
-            assert_eq!(unwrap_udp(&bad), Err(PacketError::Foreign), "byte {at}");
+            assert_eq!(unwrap_udp(&bad), Err(DhcpPacketError::Foreign), "byte {at}");
         }
         for (at, value) in [(3, 200), (25, 4), (25, 200)] {
             let mut bad = reply.clone();
@@ -269,7 +269,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(xid: u32, secs: u16, broadcast: bool, ip: u32, mac: [u8; 6],
             options in prop::collection::btree_map(1u8..=51, prop::collection::vec(any::<u8>(), 0..700), 0..6)) {
-            let sent = Packet { op: 1, xid, secs, broadcast, ciaddr: Ipv4Addr::from_bits(ip), yiaddr: Ipv4Addr::from_bits(!ip), siaddr: Ipv4Addr::from_bits(ip ^ 1),
+            let sent = DhcpPacket { op: 1, xid, secs, broadcast, ciaddr: Ipv4Addr::from_bits(ip), yiaddr: Ipv4Addr::from_bits(!ip), siaddr: Ipv4Addr::from_bits(ip ^ 1),
                 mac, options: options.into_iter().collect() };
             prop_assert_eq!(parse_packet(&sent.to_bytes()), Ok(sent));
         }

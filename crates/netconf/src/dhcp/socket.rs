@@ -15,7 +15,7 @@ const PROTOCOL_IPV4: u16 = 0x0800u16.to_be();
 /// A system call on a DHCP socket failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("DHCP {call}: {}", errno.desc())]
-pub struct SocketError {
+pub struct PacketSocketError {
     pub call: &'static str,
     pub errno: Errno,
 }
@@ -50,7 +50,7 @@ const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 
 impl PacketSocket {
     /// Opens the socket on the link with this index.
-    pub fn open(index: u32) -> Result<Self, SocketError> {
+    pub fn open(index: u32) -> Result<Self, PacketSocketError> {
         // Protocol 0: nothing arrives before the filter and the link are set.
         let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: plain integers; the new descriptor is owned by nobody else.
@@ -78,7 +78,7 @@ impl PacketSocket {
     }
 
     /// Sends a DHCP message to everybody on the link, from no address.
-    pub fn broadcast(&self, payload: &[u8]) -> Result<(), SocketError> {
+    pub fn broadcast(&self, payload: &[u8]) -> Result<(), PacketSocketError> {
         let packet = wrap_udp(payload, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
         let address = link_address(self.index);
         // SAFETY: buffer and address are valid for the sizes given.
@@ -92,11 +92,11 @@ impl PacketSocket {
                 socklen(size_of::<libc::sockaddr_ll>()),
             )
         };
-        Errno::result(sent).map(drop).map_err(|errno| SocketError { call: "send", errno })
+        Errno::result(sent).map(drop).map_err(|errno| PacketSocketError { call: "send", errno })
     }
 
     /// The DHCP message of the next packet; `None` when there is none now. Foreign packets are passed over.
-    pub fn receive(&self) -> Result<Option<Vec<u8>>, SocketError> {
+    pub fn receive(&self) -> Result<Option<Vec<u8>>, PacketSocketError> {
         let mut buffer = vec![0; 2048];
         loop {
             match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()) {
@@ -107,7 +107,7 @@ impl PacketSocket {
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(SocketError { call: "receive", errno }),
+                Err(errno) => return Err(PacketSocketError { call: "receive", errno }),
             }
         }
     }
@@ -131,16 +131,21 @@ fn link_address(index: u32) -> libc::sockaddr_ll {
     address
 }
 
-fn check(call: &'static str, done: i32) -> Result<i32, SocketError> {
-    Errno::result(done).map_err(|errno| SocketError { call, errno })
+fn check(call: &'static str, done: i32) -> Result<i32, PacketSocketError> {
+    Errno::result(done).map_err(|errno| PacketSocketError { call, errno })
 }
 
 /// Sends a renewal from our address to the server, so that the kernel finds the way. The answer comes in on the packet
 /// socket; this one is given back so that the kernel does not refuse the answer as long as it is kept.
-pub fn send_renewal(interface: &str, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<UdpSocket, SocketError> {
-    let failed = |call| move |error: std::io::Error| SocketError { call, errno: errno(error) };
+pub fn send_renewal(
+    interface: &str,
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    payload: &[u8],
+) -> Result<UdpSocket, PacketSocketError> {
+    let failed = |call| move |error: std::io::Error| PacketSocketError { call, errno: errno(error) };
     let socket = UdpSocket::bind(SocketAddrV4::new(from, CLIENT_PORT)).map_err(failed("bind"))?;
-    let name = CString::new(interface).map_err(|_| SocketError { call: "bind", errno: Errno::EINVAL })?;
+    let name = CString::new(interface).map_err(|_| PacketSocketError { call: "bind", errno: Errno::EINVAL })?;
     // SAFETY: the name is valid for the length given.
     let done = unsafe {
         libc::setsockopt(

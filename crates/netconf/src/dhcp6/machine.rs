@@ -1,13 +1,11 @@
 //! The DHCPv6 client's state machine (RFC 8415 section 18.2) without clock and socket: events go in, actions come out.
 
-use super::message::{Answer, Facts6, Kind, Message, parse_answer, status_name};
+use super::message::{ClientMessage, Dhcp6Facts, MessageType, ServerMessage, parse_answer, status_name};
+pub use bootwright_base::sys::Millis;
 use std::net::Ipv6Addr;
 
 #[cfg(test)]
 mod tests;
-
-/// Time in milliseconds on a clock that never jumps.
-pub type Millis = u64;
 
 /// First waits (RFC 8415 section 7.6): SOL_TIMEOUT, REQ_TIMEOUT and INF_TIMEOUT; REN_TIMEOUT and REB_TIMEOUT.
 const FIRST_WAIT_MS: Millis = 1_000;
@@ -42,11 +40,11 @@ pub struct Lease6 {
 
 /// What the caller has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action6 {
+pub enum Dhcp6Action {
     /// Send this UDP payload to all servers of the link.
     Send(Vec<u8>),
     /// We have this lease and these facts; only facts when addresses come otherwise.
-    Bound(Option<Lease6>, Facts6),
+    Bound(Option<Lease6>, Dhcp6Facts),
     /// The lease is over.
     Lost(Ipv6Addr),
     /// Something for the log.
@@ -56,9 +54,9 @@ pub enum Action6 {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    Soliciting { best: Option<Box<Answer>> },
-    Requesting { offer: Box<Answer> },
+enum Dhcp6State {
+    Soliciting { best: Option<Box<ServerMessage>> },
+    Requesting { offer: Box<ServerMessage> },
     Bound { lease: Lease6, asked_at: Millis },
     Renewing { lease: Lease6, asked_at: Millis },
     Rebinding { lease: Lease6, asked_at: Millis },
@@ -67,10 +65,10 @@ enum State {
 }
 
 /// One client on one link.
-pub struct Machine6 {
+pub struct Dhcp6Machine {
     client: Vec<u8>,
     association: u32,
-    state: State,
+    state: Dhcp6State,
     random: u64,
     xid: u32,
     began_at: Millis,
@@ -81,14 +79,14 @@ pub struct Machine6 {
     refusals: u32,
 }
 
-impl Machine6 {
+impl Dhcp6Machine {
     /// A client that asks at once: for an address, or without `managed` only for facts. `seed` makes it differ from its
     /// neighbours.
     pub fn new(client: Vec<u8>, mac: &[u8; 6], managed: bool, seed: u64, now: Millis) -> Self {
-        let mut machine = Machine6 {
+        let mut machine = Dhcp6Machine {
             client,
             association: u32::from_be_bytes([mac[2], mac[3], mac[4], mac[5]]),
-            state: State::Asking,
+            state: Dhcp6State::Asking,
             random: seed | 1,
             xid: 0,
             began_at: now,
@@ -97,136 +95,136 @@ impl Machine6 {
             next_at: now,
             refusals: 0,
         };
-        machine.begin(if managed { State::Soliciting { best: None } } else { State::Asking }, now);
+        machine.begin(if managed { Dhcp6State::Soliciting { best: None } } else { Dhcp6State::Asking }, now);
         machine
     }
 
-    /// When [`Machine6::on_time`] wants to be called; `None`: the lease is for ever.
+    /// When [`Dhcp6Machine::on_time`] wants to be called; `None`: the lease is for ever.
     pub fn deadline(&self) -> Option<Millis> {
         (self.next_at != Millis::MAX).then_some(self.next_at)
     }
 
     /// Asks for addresses from now on, because a router says so.
     pub fn become_managed(&mut self, now: Millis) {
-        if matches!(self.state, State::Asking | State::Informed) {
-            self.begin(State::Soliciting { best: None }, now);
+        if matches!(self.state, Dhcp6State::Asking | Dhcp6State::Informed) {
+            self.begin(Dhcp6State::Soliciting { best: None }, now);
         }
     }
 
     /// Renews at once, as after the cable was out.
     pub fn on_carrier(&mut self, now: Millis) {
-        if matches!(self.state, State::Bound { .. } | State::Informed) {
+        if matches!(self.state, Dhcp6State::Bound { .. } | Dhcp6State::Informed) {
             self.next_at = now;
         }
     }
 
     /// The deadline has come.
-    pub fn on_time(&mut self, now: Millis) -> Vec<Action6> {
+    pub fn on_time(&mut self, now: Millis) -> Vec<Dhcp6Action> {
         if now < self.next_at {
             return Vec::new();
         }
         match self.state.clone() {
-            State::Soliciting { best: Some(offer) } => self.request(offer, now),
-            State::Soliciting { best: None } => vec![self.send(Kind::Solicit, None, vec![], now)],
-            State::Requesting { .. } if self.tries >= REQUESTS => {
-                self.begin(State::Soliciting { best: None }, now);
-                vec![Action6::Odd("no answer to the DHCPv6 request".into())]
+            Dhcp6State::Soliciting { best: Some(offer) } => self.request(offer, now),
+            Dhcp6State::Soliciting { best: None } => vec![self.send(MessageType::Solicit, None, vec![], now)],
+            Dhcp6State::Requesting { .. } if self.tries >= REQUESTS => {
+                self.begin(Dhcp6State::Soliciting { best: None }, now);
+                vec![Dhcp6Action::Odd("no answer to the DHCPv6 request".into())]
             }
-            State::Requesting { offer } => {
+            Dhcp6State::Requesting { offer } => {
                 let addresses = offer.addresses.iter().map(|(ip, ..)| *ip).collect();
-                vec![self.send(Kind::Request, Some(offer.server.clone()), addresses, now)]
+                vec![self.send(MessageType::Request, Some(offer.server.clone()), addresses, now)]
             }
-            State::Bound { lease, asked_at } => {
-                self.begin(State::Renewing { lease, asked_at }, now);
+            Dhcp6State::Bound { lease, asked_at } => {
+                self.begin(Dhcp6State::Renewing { lease, asked_at }, now);
                 self.on_time(now)
             }
-            State::Renewing { lease, asked_at } => {
+            Dhcp6State::Renewing { lease, asked_at } => {
                 let end = after(asked_at, lease.rebind_s);
                 if now >= end {
-                    self.begin(State::Rebinding { lease, asked_at }, now);
+                    self.begin(Dhcp6State::Rebinding { lease, asked_at }, now);
                     return self.on_time(now);
                 }
-                let message = self.send(Kind::Renew, Some(lease.server.clone()), vec![lease.ip], now);
+                let message = self.send(MessageType::Renew, Some(lease.server.clone()), vec![lease.ip], now);
                 self.not_after(end, now);
                 vec![message]
             }
-            State::Rebinding { lease, asked_at } => {
+            Dhcp6State::Rebinding { lease, asked_at } => {
                 let end = after(asked_at, lease.valid_s);
                 if now >= end {
-                    self.begin(State::Soliciting { best: None }, now);
+                    self.begin(Dhcp6State::Soliciting { best: None }, now);
                     let note = ["the lease of ", &lease.ip.to_string(), " has ended"].concat();
-                    return vec![Action6::Note(note), Action6::Lost(lease.ip)];
+                    return vec![Dhcp6Action::Note(note), Dhcp6Action::Lost(lease.ip)];
                 }
-                let message = self.send(Kind::Rebind, None, vec![lease.ip], now);
+                let message = self.send(MessageType::Rebind, None, vec![lease.ip], now);
                 self.not_after(end, now);
                 vec![message]
             }
-            State::Informed => {
-                self.begin(State::Asking, now);
+            Dhcp6State::Informed => {
+                self.begin(Dhcp6State::Asking, now);
                 self.on_time(now)
             }
-            State::Asking => vec![self.send(Kind::InformationRequest, None, vec![], now)],
+            Dhcp6State::Asking => vec![self.send(MessageType::InformationRequest, None, vec![], now)],
         }
     }
 
     /// A UDP payload has come. What is not for us is passed over.
-    pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Action6> {
+    pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Dhcp6Action> {
         let Ok(answer) = parse_answer(payload, self.xid, &self.client, self.association) else { return Vec::new() };
         match self.state.clone() {
-            State::Soliciting { best } if answer.advertise => self.on_offer(best, answer, now),
-            State::Soliciting { .. } if answer.rapid_commit => self.on_lease(answer, None, now),
-            State::Requesting { .. } if !answer.advertise => self.on_lease(answer, None, now),
-            State::Renewing { lease, .. } | State::Rebinding { lease, .. } if !answer.advertise => {
+            Dhcp6State::Soliciting { best } if answer.advertise => self.on_offer(best, answer, now),
+            Dhcp6State::Soliciting { .. } if answer.rapid_commit => self.on_lease(answer, None, now),
+            Dhcp6State::Requesting { .. } if !answer.advertise => self.on_lease(answer, None, now),
+            Dhcp6State::Renewing { lease, .. } | Dhcp6State::Rebinding { lease, .. } if !answer.advertise => {
                 self.on_lease(answer, Some(lease), now)
             }
-            State::Asking if !answer.advertise => {
+            Dhcp6State::Asking if !answer.advertise => {
                 let refresh_s = answer.facts.refresh_s.unwrap_or(REFRESH_S).max(SHORTEST_REFRESH_S);
-                self.state = State::Informed;
+                self.state = Dhcp6State::Informed;
                 self.next_at = after(now, refresh_s);
-                vec![Action6::Bound(None, answer.facts)]
+                vec![Dhcp6Action::Bound(None, answer.facts)]
             }
             _ => Vec::new(),
         }
     }
 
     /// RFC 8415 section 18.2.1: until the first wait is over a better offer may come; later the first one is taken.
-    fn on_offer(&mut self, best: Option<Box<Answer>>, offer: Answer, now: Millis) -> Vec<Action6> {
+    fn on_offer(&mut self, best: Option<Box<ServerMessage>>, offer: ServerMessage, now: Millis) -> Vec<Dhcp6Action> {
         if offer.addresses.is_empty() {
             let why = offer.status.map_or("no address in it", status_name);
-            return vec![Action6::Odd(["DHCPv6 offer refused: ", why].concat())];
+            return vec![Dhcp6Action::Odd(["DHCPv6 offer refused: ", why].concat())];
         }
         if offer.preference == BEST_PREFERENCE || self.tries > 1 {
             return self.request(Box::new(offer), now);
         }
         if best.is_none_or(|best| offer.preference > best.preference) {
-            self.state = State::Soliciting { best: Some(Box::new(offer)) };
+            self.state = Dhcp6State::Soliciting { best: Some(Box::new(offer)) };
         }
         Vec::new()
     }
 
-    fn request(&mut self, offer: Box<Answer>, now: Millis) -> Vec<Action6> {
-        self.begin(State::Requesting { offer }, now);
+    fn request(&mut self, offer: Box<ServerMessage>, now: Millis) -> Vec<Dhcp6Action> {
+        self.begin(Dhcp6State::Requesting { offer }, now);
         self.on_time(now)
     }
 
-    fn on_lease(&mut self, answer: Answer, old: Option<Lease6>, now: Millis) -> Vec<Action6> {
+    fn on_lease(&mut self, answer: ServerMessage, old: Option<Lease6>, now: Millis) -> Vec<Dhcp6Action> {
         let kept = old.as_ref().and_then(|old| answer.addresses.iter().find(|(ip, ..)| *ip == old.ip));
         let Some((ip, preferred_s, valid_s)) = kept.or(answer.addresses.first()).copied() else {
             let why = answer.status.map_or("no address in it", status_name);
-            let note = Action6::Odd(["DHCPv6 lease refused: ", why].concat());
+            let note = Dhcp6Action::Odd(["DHCPv6 lease refused: ", why].concat());
             // A server that knows of no association wants to be asked anew (RFC 8415 section 18.2.10.1).
-            self.begin(State::Soliciting { best: None }, now);
+            self.begin(Dhcp6State::Soliciting { best: None }, now);
             self.next_at = now + (PAUSE_MS << self.refusals.min(8)).min(LONGEST_WAIT_MS);
             self.refusals += 1;
-            let lost = old.map(|old| Action6::Lost(old.ip));
+            let lost = old.map(|old| Dhcp6Action::Lost(old.ip));
             return std::iter::once(note).chain(lost).collect();
         };
-        let lost = old.filter(|old| old.ip != ip).map(|old| Action6::Lost(old.ip));
-        let mut actions: Vec<Action6> = lost.into_iter().collect();
+        let lost = old.filter(|old| old.ip != ip).map(|old| Dhcp6Action::Lost(old.ip));
+        let mut actions: Vec<Dhcp6Action> = lost.into_iter().collect();
         if valid_s < SHORTEST_LEASE_S {
             let (short, shortest) = (valid_s.to_string(), SHORTEST_LEASE_S.to_string());
             let text = ["a DHCPv6 lease of ", &short, " s is taken for one of ", &shortest, " s"].concat();
-            actions.push(Action6::Odd(text));
+            actions.push(Dhcp6Action::Odd(text));
         }
         let valid_s = valid_s.max(SHORTEST_LEASE_S);
         // RFC 8415 section 14.2: half and four fifths of the preferred lifetime when the server leaves it to us.
@@ -238,12 +236,12 @@ impl Machine6 {
         let lease = Lease6 { ip, preferred_s, valid_s, renew_s, rebind_s, server: answer.server };
         self.refusals = 0;
         self.next_at = after(now, lease.renew_s);
-        self.state = State::Bound { lease: lease.clone(), asked_at: now };
-        actions.push(Action6::Bound(Some(lease), answer.facts));
+        self.state = Dhcp6State::Bound { lease: lease.clone(), asked_at: now };
+        actions.push(Dhcp6Action::Bound(Some(lease), answer.facts));
         actions
     }
 
-    fn begin(&mut self, state: State, now: Millis) {
+    fn begin(&mut self, state: Dhcp6State, now: Millis) {
         self.state = state;
         self.xid = (self.next_random() >> 40) as u32;
         self.began_at = now;
@@ -257,18 +255,24 @@ impl Machine6 {
     }
 
     /// RFC 8415 section 15: the wait doubles, spread by a tenth.
-    fn send(&mut self, kind: Kind, server: Option<Vec<u8>>, addresses: Vec<Ipv6Addr>, now: Millis) -> Action6 {
+    fn send(
+        &mut self,
+        kind: MessageType,
+        server: Option<Vec<u8>>,
+        addresses: Vec<Ipv6Addr>,
+        now: Millis,
+    ) -> Dhcp6Action {
         let (first, longest) = match kind {
-            Kind::Renew | Kind::Rebind => (FIRST_RENEWAL_WAIT_MS, LONGEST_RENEWAL_WAIT_MS),
+            MessageType::Renew | MessageType::Rebind => (FIRST_RENEWAL_WAIT_MS, LONGEST_RENEWAL_WAIT_MS),
             _ => (FIRST_WAIT_MS, LONGEST_WAIT_MS),
         };
         let elapsed = u16::try_from((now - self.began_at) / 10).unwrap_or(u16::MAX);
-        let association = (kind != Kind::InformationRequest).then_some((self.association, addresses));
-        let message = Message { kind, xid: self.xid, elapsed, client: self.client.clone(), server, association };
+        let association = (kind != MessageType::InformationRequest).then_some((self.association, addresses));
+        let message = ClientMessage { kind, xid: self.xid, elapsed, client: self.client.clone(), server, association };
         self.wait = (self.wait * 2).clamp(first, longest);
         self.next_at = now + self.wait + self.next_random() % (self.wait / 10);
         self.tries += 1;
-        Action6::Send(message.to_bytes())
+        Dhcp6Action::Send(message.to_bytes())
     }
 
     /// xorshift64: only to keep neighbours that boot together from sending together.

@@ -27,7 +27,7 @@ const LONGEST_DUID: usize = 130;
 
 /// Message types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageType {
     Solicit = 1,
     Advertise = 2,
     Request = 3,
@@ -39,8 +39,8 @@ pub enum Kind {
 
 /// What we send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub kind: Kind,
+pub struct ClientMessage {
+    pub kind: MessageType,
     /// 24 bits.
     pub xid: u32,
     /// Since the first message of this exchange, in hundredths of a second.
@@ -53,7 +53,7 @@ pub struct Message {
 
 /// What a server sends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
+pub struct ServerMessage {
     pub advertise: bool,
     pub rapid_commit: bool,
     pub server: Vec<u8>,
@@ -66,12 +66,12 @@ pub struct Answer {
     pub addresses: Vec<(Ipv6Addr, u32, u32)>,
     /// The first status code that is not success, of the message or of the association.
     pub status: Option<u16>,
-    pub facts: Facts6,
+    pub facts: Dhcp6Facts,
 }
 
 /// What a server tells beside addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts6 {
+pub struct Dhcp6Facts {
     pub dns: Vec<Ipv6Addr>,
     pub search: Vec<String>,
     pub ntp: Vec<Ipv6Addr>,
@@ -81,7 +81,7 @@ pub struct Facts6 {
 
 /// Why bytes are no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
+pub enum Dhcp6MessageError {
     #[error("the message has only {found} bytes")]
     Short { found: usize },
     #[error("message type {found} is no answer")]
@@ -94,7 +94,7 @@ pub enum MessageError {
     Foreign,
 }
 
-impl Message {
+impl ClientMessage {
     /// The bytes of a UDP payload.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = (u32::from(self.kind as u8) << 24 | self.xid & 0xff_ffff).to_be_bytes().to_vec();
@@ -115,7 +115,7 @@ impl Message {
             }
             None => wanted.push(REFRESH),
         }
-        if self.kind == Kind::Solicit {
+        if self.kind == MessageType::Solicit {
             push(&mut bytes, RAPID_COMMIT, &[]);
         }
         push(&mut bytes, REQUESTED, &wanted.iter().flat_map(|code| code.to_be_bytes()).collect::<Vec<u8>>());
@@ -130,14 +130,19 @@ fn push(bytes: &mut Vec<u8>, code: u16, value: &[u8]) {
 }
 
 /// Reads an ADVERTISE or REPLY with transaction `xid` to the client with this DUID. Other associations are passed over.
-pub fn parse_answer(bytes: &[u8], xid: u32, client: &[u8], association: u32) -> Result<Answer, MessageError> {
-    let (head, rest) = bytes.split_first_chunk::<4>().ok_or(MessageError::Short { found: bytes.len() })?;
+pub fn parse_answer(
+    bytes: &[u8],
+    xid: u32,
+    client: &[u8],
+    association: u32,
+) -> Result<ServerMessage, Dhcp6MessageError> {
+    let (head, rest) = bytes.split_first_chunk::<4>().ok_or(Dhcp6MessageError::Short { found: bytes.len() })?;
     let head = u32::from_be_bytes(*head);
     let kind = (head >> 24) as u8;
-    if ![Kind::Advertise as u8, Kind::Reply as u8].contains(&kind) {
-        return Err(MessageError::Kind { found: kind });
+    if ![MessageType::Advertise as u8, MessageType::Reply as u8].contains(&kind) {
+        return Err(Dhcp6MessageError::Kind { found: kind });
     }
-    let mut answer = Answer { advertise: kind == Kind::Advertise as u8, ..Answer::default() };
+    let mut answer = ServerMessage { advertise: kind == MessageType::Advertise as u8, ..ServerMessage::default() };
     let mut ours = false;
     for option in options(rest) {
         let (code, value) = option?;
@@ -152,16 +157,16 @@ pub fn parse_answer(bytes: &[u8], xid: u32, client: &[u8], association: u32) -> 
         }
     }
     if !ours || head & 0xff_ffff != xid & 0xff_ffff {
-        return Err(MessageError::Foreign);
+        return Err(Dhcp6MessageError::Foreign);
     }
     if answer.server.is_empty() || answer.server.len() > LONGEST_DUID {
-        return Err(MessageError::NoServer);
+        return Err(Dhcp6MessageError::NoServer);
     }
     Ok(answer)
 }
 
-fn read_association(answer: &mut Answer, value: &[u8]) -> Result<(), MessageError> {
-    let bad = MessageError::Option { code: IA_NA };
+fn read_association(answer: &mut ServerMessage, value: &[u8]) -> Result<(), Dhcp6MessageError> {
+    let bad = Dhcp6MessageError::Option { code: IA_NA };
     let (renew_s, rebind_s) = (long(value, 4).ok_or(bad)?, long(value, 8).ok_or(bad)?);
     // RFC 8415 section 21.4: T1 after T2 makes the association void.
     if rebind_s > 0 && renew_s > rebind_s {
@@ -171,7 +176,7 @@ fn read_association(answer: &mut Answer, value: &[u8]) -> Result<(), MessageErro
     for option in options(value.get(12..).unwrap_or_default()) {
         match option? {
             (IA_ADDRESS, value) => {
-                let bad = MessageError::Option { code: IA_ADDRESS };
+                let bad = Dhcp6MessageError::Option { code: IA_ADDRESS };
                 let ip = Ipv6Addr::from(value.first_chunk::<16>().copied().ok_or(bad)?);
                 let (preferred_s, valid_s) = (long(value, 16).ok_or(bad)?, long(value, 20).ok_or(bad)?);
                 if is_server(&ip) && !ip.is_unicast_link_local() && valid_s > 0 && preferred_s <= valid_s {
@@ -185,7 +190,7 @@ fn read_association(answer: &mut Answer, value: &[u8]) -> Result<(), MessageErro
     Ok(())
 }
 
-fn read_fact(facts: &mut Facts6, code: u16, value: &[u8]) -> Result<(), MessageError> {
+fn read_fact(facts: &mut Dhcp6Facts, code: u16, value: &[u8]) -> Result<(), Dhcp6MessageError> {
     match code {
         DNS => facts.dns.extend(addresses(value)),
         SNTP => facts.ntp.extend(addresses(value)),
@@ -205,7 +210,7 @@ fn read_fact(facts: &mut Facts6, code: u16, value: &[u8]) -> Result<(), MessageE
     Ok(())
 }
 
-impl Answer {
+impl ServerMessage {
     fn note_status(&mut self, value: &[u8]) {
         let code = value.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
         self.status = self.status.or(code.filter(|code| *code != 0));
@@ -229,7 +234,7 @@ fn addresses(value: &[u8]) -> Vec<Ipv6Addr> {
 }
 
 /// Options as (code, value); ends after the first that runs over the end.
-fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), MessageError>> {
+fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Dhcp6MessageError>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -247,7 +252,7 @@ fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), MessageErr
             }
             None => {
                 rest = &[];
-                Some(Err(MessageError::Option { code }))
+                Some(Err(Dhcp6MessageError::Option { code }))
             }
         }
     })
@@ -273,7 +278,7 @@ pub mod tests {
     pub const SERVER: &[u8] = &[0, 3, 0, 1, 2, 2, 2, 2, 2, 2];
 
     /// An answer with these options behind client and server id.
-    pub fn answer(kind: Kind, xid: u32, client: &[u8], more: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    pub fn answer(kind: MessageType, xid: u32, client: &[u8], more: &[(u16, Vec<u8>)]) -> Vec<u8> {
         let mut bytes = ((kind as u32) << 24 | xid & 0xff_ffff).to_be_bytes().to_vec();
         push(&mut bytes, CLIENT_ID, client);
         push(&mut bytes, SERVER_ID, SERVER);
@@ -307,7 +312,7 @@ pub mod tests {
             (PREFERENCE, vec![255]),
             (99, vec![1]),
         ];
-        let found = parse_answer(&answer(Kind::Advertise, 5, b"me", &more), 5, b"me", 7).expect("good");
+        let found = parse_answer(&answer(MessageType::Advertise, 5, b"me", &more), 5, b"me", 7).expect("good");
         assert!(found.advertise && found.preference == 255 && found.status.is_none());
         assert_eq!((found.renew_s, found.rebind_s), (10, 20));
         assert_eq!(found.addresses, [("2001:db8::7".parse().expect("an address"), 30, 40)]);
@@ -318,15 +323,18 @@ pub mod tests {
     #[test]
     fn what_is_not_for_us_or_void_is_refused() {
         let read = |bytes: &[u8]| parse_answer(bytes, 5, b"me", 7);
-        assert_eq!(read(&answer(Kind::Reply, 6, b"me", &[])), Err(MessageError::Foreign));
-        assert_eq!(read(&answer(Kind::Reply, 5, b"you", &[])), Err(MessageError::Foreign));
-        assert_eq!(read(&answer(Kind::Solicit, 5, b"me", &[])), Err(MessageError::Kind { found: 1 }));
-        assert_eq!(read(&[7, 0]), Err(MessageError::Short { found: 2 }));
+        assert_eq!(read(&answer(MessageType::Reply, 6, b"me", &[])), Err(Dhcp6MessageError::Foreign));
+        assert_eq!(read(&answer(MessageType::Reply, 5, b"you", &[])), Err(Dhcp6MessageError::Foreign));
+        assert_eq!(read(&answer(MessageType::Solicit, 5, b"me", &[])), Err(Dhcp6MessageError::Kind { found: 1 }));
+        assert_eq!(read(&[7, 0]), Err(Dhcp6MessageError::Short { found: 2 }));
         let short = (IA_NA, vec![0, 0, 0, 7, 0]);
-        assert_eq!(read(&answer(Kind::Reply, 5, b"me", &[short])), Err(MessageError::Option { code: IA_NA }));
-        let mut cut = answer(Kind::Reply, 5, b"me", &[(DNS, vec![0; 16])]);
+        assert_eq!(
+            read(&answer(MessageType::Reply, 5, b"me", &[short])),
+            Err(Dhcp6MessageError::Option { code: IA_NA })
+        );
+        let mut cut = answer(MessageType::Reply, 5, b"me", &[(DNS, vec![0; 16])]);
         cut.truncate(cut.len() - 1);
-        assert_eq!(read(&cut), Err(MessageError::Option { code: DNS }));
+        assert_eq!(read(&cut), Err(Dhcp6MessageError::Option { code: DNS }));
         // T1 after T2, a lifetime of nothing, preferred for longer than valid, an address that no node may have.
         for (t1, t2, address, preferred, valid) in [
             (20, 10, "2001:db8::7", 30, 40),
@@ -334,10 +342,10 @@ pub mod tests {
             (10, 20, "2001:db8::7", 50, 40),
             (10, 20, "ff02::7", 30, 40),
         ] {
-            let bytes = answer(Kind::Reply, 5, b"me", &[association(7, t1, t2, address, preferred, valid)]);
+            let bytes = answer(MessageType::Reply, 5, b"me", &[association(7, t1, t2, address, preferred, valid)]);
             assert!(read(&bytes).expect("well-formed").addresses.is_empty(), "{address} {t1} {preferred} {valid}");
         }
-        let refused = answer(Kind::Reply, 5, b"me", &[(STATUS, vec![0, 2, b'x'])]);
+        let refused = answer(MessageType::Reply, 5, b"me", &[(STATUS, vec![0, 2, b'x'])]);
         assert_eq!(read(&refused).expect("well-formed").status, Some(2));
     }
 
@@ -350,7 +358,7 @@ pub mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(rest in prop::collection::vec(any::<u8>(), 0..300), whole: bool) {
-            let bytes = if whole { rest } else { [answer(Kind::Reply, 5, b"me", &[]), rest].concat() };
+            let bytes = if whole { rest } else { [answer(MessageType::Reply, 5, b"me", &[]), rest].concat() };
             if let Ok(found) = parse_answer(&bytes, 5, b"me", 7) {
                 prop_assert!(found.addresses.iter().all(|(_, preferred, valid)| preferred <= valid && *valid > 0));
             }

@@ -7,23 +7,23 @@ use message::{CLIENT_PORT, SERVER_PORT};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 
-pub use machine::{Action6, Lease6, Machine6};
+pub use machine::{Dhcp6Action, Dhcp6Machine, Lease6};
 
 /// All_DHCP_Relay_Agents_and_Servers (RFC 8415 section 7.1).
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 /// The client's socket on one link.
-pub struct Socket6 {
+pub struct Dhcp6Socket {
     pub socket: UdpSocket,
     index: u32,
 }
 
-impl Socket6 {
+impl Dhcp6Socket {
     /// Opens the socket at the link's own link-local address.
-    pub fn open(index: u32, link_local: Ipv6Addr) -> io::Result<Socket6> {
+    pub fn open(index: u32, link_local: Ipv6Addr) -> io::Result<Dhcp6Socket> {
         let socket = UdpSocket::bind(SocketAddrV6::new(link_local, CLIENT_PORT, 0, index))?;
         socket.set_nonblocking(true)?;
-        Ok(Socket6 { socket, index })
+        Ok(Dhcp6Socket { socket, index })
     }
 
     /// Sends to all servers of the link.

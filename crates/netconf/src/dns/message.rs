@@ -18,25 +18,25 @@ const MOST_ALIASES: usize = 16;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordType {
     /// `A`.
     V4,
     /// `AAAA` (RFC 3596).
     V6,
 }
 
-impl Kind {
+impl RecordType {
     fn number(self) -> u16 {
         match self {
-            Kind::V4 => 1,
-            Kind::V6 => 28,
+            RecordType::V4 => 1,
+            RecordType::V6 => 28,
         }
     }
 }
 
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum DnsAnswer {
     /// Addresses; none when the name has none of this kind.
     Addresses(Vec<IpAddr>),
     /// The name does not exist.
@@ -51,7 +51,7 @@ pub enum Answer {
 }
 
 /// The bytes of a question; `None` when the name cannot be written.
-pub fn write_question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
+pub fn write_question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(HEADER + name.len() + 6);
     for word in [id, RECURSION, 1, 0, 0, 0] {
         bytes.extend_from_slice(&word.to_be_bytes());
@@ -63,7 +63,7 @@ pub fn write_question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
 }
 
 /// Reads the answer to `question`; `None` when the bytes are none: malformed, or about something else.
-pub fn parse_answer(bytes: &[u8], question: &[u8], kind: Kind) -> Option<Answer> {
+pub fn parse_answer(bytes: &[u8], question: &[u8], kind: RecordType) -> Option<DnsAnswer> {
     let flags = word(bytes, 2)?;
     let code = (flags & 0xf) as u8;
     if bytes.get(..2)? != question.get(..2)? || flags & RESPONSE == 0 {
@@ -71,7 +71,7 @@ pub fn parse_answer(bytes: &[u8], question: &[u8], kind: Kind) -> Option<Answer>
     }
     // Who does not even understand the question (RFC 1035 section 4.1.1: 1 and 4) need not repeat it.
     if matches!((code, word(bytes, 4)?), (1 | 4, 0)) {
-        return Some(Answer::Refused(code));
+        return Some(DnsAnswer::Refused(code));
     }
     // Servers may change the case of letters, nothing else.
     let asked = question.get(HEADER..)?;
@@ -79,13 +79,13 @@ pub fn parse_answer(bytes: &[u8], question: &[u8], kind: Kind) -> Option<Answer>
         return None;
     }
     match code {
-        _ if flags & TRUNCATED != 0 => return Some(Answer::Truncated),
+        _ if flags & TRUNCATED != 0 => return Some(DnsAnswer::Truncated),
         0 => {}
-        3 => return Some(Answer::NoName),
-        code => return Some(Answer::Refused(code)),
+        3 => return Some(DnsAnswer::NoName),
+        code => return Some(DnsAnswer::Refused(code)),
     }
     if word(bytes, 6)? == 0 && word(bytes, 10)? == 0 && flags & (AUTHORITATIVE | RECURSION_THERE) == 0 {
-        return Some(Answer::Elsewhere);
+        return Some(DnsAnswer::Elsewhere);
     }
     let mut records = Vec::new();
     let mut at = question.len();
@@ -95,44 +95,44 @@ pub fn parse_answer(bytes: &[u8], question: &[u8], kind: Kind) -> Option<Answer>
         at = next;
     }
     let (name, _) = read_name(question, HEADER)?;
-    Some(Answer::Addresses(follow(name, &records, kind)))
+    Some(DnsAnswer::Addresses(follow(name, &records, kind)))
 }
 
-enum Data {
+enum RecordData {
     Address(IpAddr),
     Alias(Vec<u8>),
     Other,
 }
 
 /// Owner and data of one record, and the offset behind it.
-fn read_record(bytes: &[u8], at: usize) -> Option<((Vec<u8>, Data), usize)> {
+fn read_record(bytes: &[u8], at: usize) -> Option<((Vec<u8>, RecordData), usize)> {
     let (owner, at) = read_name(bytes, at)?;
     let (kind, class) = (word(bytes, at)?, word(bytes, at + 2)?);
     let start = at + 10;
     let end = start + usize::from(word(bytes, at + 8)?);
     let value = bytes.get(start..end)?;
     let data = match (class, kind) {
-        (CLASS_INTERNET, 1) => Data::Address(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
-        (CLASS_INTERNET, 28) => Data::Address(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
-        (CLASS_INTERNET, TYPE_CNAME) => Data::Alias(read_name(bytes, start)?.0),
-        _ => Data::Other,
+        (CLASS_INTERNET, 1) => RecordData::Address(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
+        (CLASS_INTERNET, 28) => RecordData::Address(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
+        (CLASS_INTERNET, TYPE_CNAME) => RecordData::Alias(read_name(bytes, start)?.0),
+        _ => RecordData::Other,
     };
     Some(((owner, data), end))
 }
 
 /// The addresses of `name`, or of what it is an alias of: records about other names are not believed.
-fn follow(mut name: Vec<u8>, records: &[(Vec<u8>, Data)], kind: Kind) -> Vec<IpAddr> {
+fn follow(mut name: Vec<u8>, records: &[(Vec<u8>, RecordData)], kind: RecordType) -> Vec<IpAddr> {
     for _ in 0..MOST_ALIASES {
         let mut own = records.iter().filter(|(owner, _)| owner.eq_ignore_ascii_case(&name)).map(|(_, data)| data);
         let alias = own.clone().find_map(|data| match data {
-            Data::Alias(target) => Some(target.clone()),
+            RecordData::Alias(target) => Some(target.clone()),
             _ => None,
         });
         match alias {
             Some(target) => name = target,
             None => {
-                let wanted = |data: &Data| match data {
-                    Data::Address(ip) if ip.is_ipv4() == (kind == Kind::V4) => Some(*ip),
+                let wanted = |data: &RecordData| match data {
+                    RecordData::Address(ip) if ip.is_ipv4() == (kind == RecordType::V4) => Some(*ip),
                     _ => None,
                 };
                 return own.by_ref().filter_map(wanted).collect();
@@ -170,7 +170,7 @@ pub mod tests {
     pub const ASKED: &[u8] = &[0xc0, 12];
 
     fn question() -> Vec<u8> {
-        write_question(0x1234, "Root.lab", Kind::V4).expect("a good name")
+        write_question(0x1234, "Root.lab", RecordType::V4).expect("a good name")
     }
 
     #[test]
@@ -178,24 +178,27 @@ pub mod tests {
         let question = question();
         let good =
             answer(&question, 0, &[(ASKED, 1, &[10, 0, 0, 1]), (ASKED, 28, &[0; 16]), (ASKED, 1, &[10, 0, 0, 2])]);
-        let expected = Answer::Addresses(vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
-        assert_eq!(parse_answer(&good, &question, Kind::V4), Some(expected));
+        let expected = DnsAnswer::Addresses(vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
+        assert_eq!(parse_answer(&good, &question, RecordType::V4), Some(expected));
         let alias: &[(&[u8], u16, &[u8])] =
             &[(ASKED, 5, b"\x01x\xc0\x11"), (b"\x01X\x03lab\0", 1, &[1, 2, 3, 4]), (b"\x01y\0", 1, &[6, 6, 6, 6])];
-        let expected = Answer::Addresses(vec![[1, 2, 3, 4].into()]);
-        assert_eq!(parse_answer(&answer(&question, 0, alias), &question, Kind::V4), Some(expected));
+        let expected = DnsAnswer::Addresses(vec![[1, 2, 3, 4].into()]);
+        assert_eq!(parse_answer(&answer(&question, 0, alias), &question, RecordType::V4), Some(expected));
         let ring: &[(&[u8], u16, &[u8])] = &[(ASKED, 5, ASKED)];
-        let none = Some(Answer::Addresses(vec![]));
-        assert_eq!(parse_answer(&answer(&question, 0, ring), &question, Kind::V4), none);
+        let none = Some(DnsAnswer::Addresses(vec![]));
+        assert_eq!(parse_answer(&answer(&question, 0, ring), &question, RecordType::V4), none);
     }
 
     #[test]
     fn other_outcomes() {
         let question = question();
-        for (flags, expected) in
-            [(3, Answer::NoName), (2, Answer::Refused(2)), (5, Answer::Refused(5)), (0x0200, Answer::Truncated)]
-        {
-            assert_eq!(parse_answer(&answer(&question, flags, &[]), &question, Kind::V4), Some(expected));
+        for (flags, expected) in [
+            (3, DnsAnswer::NoName),
+            (2, DnsAnswer::Refused(2)),
+            (5, DnsAnswer::Refused(5)),
+            (0x0200, DnsAnswer::Truncated),
+        ] {
+            assert_eq!(parse_answer(&answer(&question, flags, &[]), &question, RecordType::V4), Some(expected));
         }
         let good = answer(&question, 0, &[(ASKED, 1, &[10, 0, 0, 1])]);
         for (at, what) in
@@ -203,22 +206,22 @@ pub mod tests {
         {
             let mut bad = good.clone();
             bad[at] ^= if at == 2 { 0x80 } else { 3 };
-            assert_eq!(parse_answer(&bad, &question, Kind::V4), None, "{what}");
+            assert_eq!(parse_answer(&bad, &question, RecordType::V4), None, "{what}");
         }
         for length in 0..good.len() {
-            assert_eq!(parse_answer(&good[..length], &question, Kind::V4), None, "{length}");
+            assert_eq!(parse_answer(&good[..length], &question, RecordType::V4), None, "{length}");
         }
         // Without the question, as some say that they do not understand it.
         for code in [1, 4] {
             let bare = [&question[..2], &[0x80, code, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
-            assert_eq!(parse_answer(&bare, &question, Kind::V4), Some(Answer::Refused(code)));
+            assert_eq!(parse_answer(&bare, &question, RecordType::V4), Some(DnsAnswer::Refused(code)));
         }
         let mut lame = answer(&question, 0, &[]);
-        assert_eq!(parse_answer(&lame, &question, Kind::V4), Some(Answer::Addresses(vec![])));
+        assert_eq!(parse_answer(&lame, &question, RecordType::V4), Some(DnsAnswer::Addresses(vec![])));
         lame[3] &= 0x7f;
-        assert_eq!(parse_answer(&lame, &question, Kind::V4), Some(Answer::Elsewhere));
+        assert_eq!(parse_answer(&lame, &question, RecordType::V4), Some(DnsAnswer::Elsewhere));
         let short = answer(&question, 0, &[(ASKED, 1, &[10, 0, 0])]);
-        assert_eq!(parse_answer(&short, &question, Kind::V4), None);
+        assert_eq!(parse_answer(&short, &question, RecordType::V4), None);
     }
 
     proptest! {
@@ -228,7 +231,7 @@ pub mod tests {
             let mut bytes = answer(&question, 0, &[]);
             bytes[6..8].copy_from_slice(&count.to_be_bytes());
             bytes.extend(rest);
-            if let Some(Answer::Addresses(found)) = parse_answer(&bytes, &question, Kind::V4) {
+            if let Some(DnsAnswer::Addresses(found)) = parse_answer(&bytes, &question, RecordType::V4) {
                 prop_assert!(found.len() <= usize::from(count) && found.iter().all(IpAddr::is_ipv4));
             }
         }

@@ -3,8 +3,8 @@
 
 pub mod message;
 
-use super::setup::Facts;
-use message::{Answer, Kind, parse_answer, write_question};
+use super::setup::NetworkFacts;
+use message::{DnsAnswer, RecordType, parse_answer, write_question};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl AskError {
 }
 
 /// Why no server helped.
-struct Failed {
+struct FailedServers {
     /// Server by server.
     causes: Vec<String>,
     /// All of them answered.
@@ -66,7 +66,7 @@ struct Failed {
 
 /// Name servers with their ports, in order, and the search list.
 #[derive(Debug, Clone, Default)]
-pub struct Servers {
+pub struct NameServers {
     pub servers: Vec<SocketAddr>,
     pub search: Vec<String>,
     /// The node has only IPv6: such addresses come first.
@@ -75,19 +75,19 @@ pub struct Servers {
 
 /// The addresses of `host` in the order in which they should be tried: an address stands for itself (IPv6 with or
 /// without brackets), a name is looked up as A and AAAA.
-pub fn resolve(host: &str, facts: &Facts, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
-    Servers::from_facts(facts).resolve(host, limit)
+pub fn resolve(host: &str, facts: &NetworkFacts, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
+    NameServers::from_facts(facts).resolve(host, limit)
 }
 
-impl Servers {
+impl NameServers {
     /// Those that the network was told.
-    pub fn from_facts(facts: &Facts) -> Servers {
+    pub fn from_facts(facts: &NetworkFacts) -> NameServers {
         let index = facts.interface.as_deref().and_then(|name| nix::net::if_::if_nametoindex(name).ok()).unwrap_or(0);
         let socket = |ip: &IpAddr| match ip {
             IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(*ip, 53, 0, index).into(),
             ip => SocketAddr::new(*ip, 53),
         };
-        Servers {
+        NameServers {
             servers: facts.dns.iter().take(MOST_SERVERS).map(socket).collect(),
             search: facts.search.clone(),
             prefer_v6: facts.ip.is_some_and(|ip| ip.is_ipv6()),
@@ -113,7 +113,7 @@ impl Servers {
             match self.look_up(&candidate, end) {
                 Ok(found) if !found.is_empty() => return Ok(found),
                 Ok(_) => {}
-                Err(Failed { causes, answered }) => {
+                Err(FailedServers { causes, answered }) => {
                     failed.get_or_insert(DnsError::NoAnswer { name: candidate, causes });
                     // As glibc's: a domain that cannot be looked into does not hide the next one of the list; silence does.
                     if !answered {
@@ -126,14 +126,14 @@ impl Servers {
     }
 
     /// Both kinds of addresses of one full name; the first server that answers is believed.
-    fn look_up(&self, name: &str, end: Instant) -> Result<Vec<IpAddr>, Failed> {
-        let mut failed = Failed { causes: Vec::new(), answered: false };
+    fn look_up(&self, name: &str, end: Instant) -> Result<Vec<IpAddr>, FailedServers> {
+        let mut failed = FailedServers { causes: Vec::new(), answered: false };
         for wait in WAITS {
             // What the first round found out says more than that there was no time for a second one.
             if !failed.causes.is_empty() && left(end).is_err() {
                 break;
             }
-            failed = Failed { causes: Vec::new(), answered: true };
+            failed = FailedServers { causes: Vec::new(), answered: true };
             for server in &self.servers {
                 let until = end.min(Instant::now() + wait);
                 match self.ask_both(*server, name, until) {
@@ -164,11 +164,11 @@ impl Servers {
         socket.connect(server)?;
         let id = random_u16();
         let ask = |kind, id| write_question(id, name, kind).map(|question| (kind, question)).ok_or(AskError::Silent);
-        let mut open = vec![ask(Kind::V4, id)?, ask(Kind::V6, id.wrapping_add(1))?];
+        let mut open = vec![ask(RecordType::V4, id)?, ask(RecordType::V6, id.wrapping_add(1))?];
         for (_, question) in &open {
             socket.send(question)?;
         }
-        let (mut heard, mut truncated) = (Heard::default(), Vec::new());
+        let (mut heard, mut truncated) = (HostAnswers::default(), Vec::new());
         let (mut limit, mut buffer) = (until, [0; 1500]);
         while !open.is_empty() {
             let length = match left(limit).and_then(|left| receive(&socket, &mut buffer, left)) {
@@ -179,7 +179,7 @@ impl Servers {
                     break;
                 }
             };
-            let answers = |(kind, question): &(Kind, Vec<u8>)| {
+            let answers = |(kind, question): &(RecordType, Vec<u8>)| {
                 parse_answer(buffer.get(..length).unwrap_or_default(), question, *kind)
             };
             let Some((at, answer)) = open.iter().enumerate().find_map(|(at, asked)| Some((at, answers(asked)?))) else {
@@ -187,7 +187,7 @@ impl Servers {
             };
             let (kind, question) = open.swap_remove(at);
             match answer {
-                Answer::Truncated => truncated.push((kind, question)),
+                DnsAnswer::Truncated => truncated.push((kind, question)),
                 answer => heard.take(kind, Ok(answer)),
             }
             if heard.is_enough(self.prefer_v6) || !truncated.is_empty() {
@@ -205,7 +205,7 @@ impl Servers {
 
 /// What one server has said of a name.
 #[derive(Default)]
-struct Heard {
+struct HostAnswers {
     found: Vec<IpAddr>,
     /// About A: it does not exist. Servers that say so of AAAA alone mean only that they have none.
     no_name: bool,
@@ -214,21 +214,21 @@ struct Heard {
     failed: Option<AskError>,
 }
 
-impl Heard {
-    fn take(&mut self, kind: Kind, answer: Result<Answer, AskError>) {
+impl HostAnswers {
+    fn take(&mut self, kind: RecordType, answer: Result<DnsAnswer, AskError>) {
         let error = match answer {
-            Ok(Answer::Addresses(addresses)) => {
+            Ok(DnsAnswer::Addresses(addresses)) => {
                 self.answered += 1;
                 return self.found.extend(addresses);
             }
-            Ok(Answer::NoName) => {
+            Ok(DnsAnswer::NoName) => {
                 self.answered += 1;
-                self.no_name |= kind == Kind::V4;
+                self.no_name |= kind == RecordType::V4;
                 return;
             }
-            Ok(Answer::Refused(code)) => AskError::Refused(code),
-            Ok(Answer::Elsewhere) => AskError::Elsewhere,
-            Ok(Answer::Truncated) => AskError::Silent,
+            Ok(DnsAnswer::Refused(code)) => AskError::Refused(code),
+            Ok(DnsAnswer::Elsewhere) => AskError::Elsewhere,
+            Ok(DnsAnswer::Truncated) => AskError::Silent,
             Err(error) => error,
         };
         self.failed.get_or_insert(error);
@@ -270,7 +270,7 @@ fn candidates(host: &str, search: &[String]) -> Vec<String> {
 }
 
 /// The same question over TCP (RFC 7766), where the length comes first.
-fn ask_by_tcp(server: SocketAddr, question: &[u8], kind: Kind, until: Instant) -> Result<Answer, AskError> {
+fn ask_by_tcp(server: SocketAddr, question: &[u8], kind: RecordType, until: Instant) -> Result<DnsAnswer, AskError> {
     let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
     let length = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes();
     stream.set_write_timeout(Some(left(until)?))?;

@@ -26,8 +26,8 @@ fn serve(reply: Reply) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-fn servers(servers: &[SocketAddr]) -> Servers {
-    Servers { servers: servers.to_vec(), search: vec!["lab".into(), "example.org".into()], prefer_v6: false }
+fn servers(servers: &[SocketAddr]) -> NameServers {
+    NameServers { servers: servers.to_vec(), search: vec!["lab".into(), "example.org".into()], prefer_v6: false }
 }
 
 fn is_v4(question: &[u8]) -> bool {
@@ -59,7 +59,7 @@ fn names_are_found_by_the_search_list_and_addresses_need_no_server() {
     servers.prefer_v6 = true;
     assert_eq!(servers.resolve("root", LIMIT).expect("the same"), [both[1], both[0]]);
     for host in ["2001:db8::1", "[2001:db8::1]"] {
-        assert_eq!(Servers::default().resolve(host, LIMIT).expect("an address"), [both[1]]);
+        assert_eq!(NameServers::default().resolve(host, LIMIT).expect("an address"), [both[1]]);
     }
     for (host, message) in [
         ("root.", "the name servers know no address of `root.`"),
@@ -68,7 +68,7 @@ fn names_are_found_by_the_search_list_and_addresses_need_no_server() {
     ] {
         assert_eq!(servers.resolve(host, LIMIT).expect_err(host).to_string(), message);
     }
-    let error = Servers::default().resolve("root", LIMIT).expect_err("no server").to_string();
+    let error = NameServers::default().resolve("root", LIMIT).expect_err("no server").to_string();
     assert_eq!(error, "no name server is known that could look `root` up");
 }
 

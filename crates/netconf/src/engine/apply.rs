@@ -5,16 +5,16 @@
     reason = "slots and candidates are counted by the engine; nothing from the wire is an index"
 )]
 
-use super::{Engine, EngineError, Outcome, Slot, is_usable};
+use super::{Engine, EngineError, NetworkOutcome, PlannedInterface, is_usable};
 use crate::dhcp::Lease;
 use crate::netlink::address::{FOREVER, RouteTo};
 use crate::netlink::route::Link;
-use crate::setup::{self, Setup};
+use crate::setup::{self, NetworkSetup};
 use std::net::IpAddr;
 
 impl Engine<'_> {
     /// Puts the setup of one family on the link in place of the one before.
-    pub(super) fn set_up(&mut self, at: usize, link: &Link, setup: Setup, v4: bool) {
+    pub(super) fn set_up(&mut self, at: usize, link: &Link, setup: NetworkSetup, v4: bool) {
         let slot = &mut self.slots[at];
         let before = if v4 { slot.v4.take() } else { slot.v6.take() };
         let setup = if self.plan.keep { keep_old(setup, before.as_ref()) } else { setup };
@@ -64,9 +64,9 @@ impl Engine<'_> {
         let view = v6.routers.view(now);
         let (mtu, too_large) = (view.mtu.filter(|mtu| *mtu <= link.mtu), view.mtu.filter(|mtu| *mtu > link.mtu));
         let lease = v6.lease.as_ref().map(|(lease, at)| (lease, u32::try_from((now - at) / 1000).unwrap_or(u32::MAX)));
-        let mut setup = Setup::from_v6(view, lease, &v6.facts, &slot.plan, slot.first);
+        let mut setup = NetworkSetup::from_v6(view, lease, &v6.facts, &slot.plan, slot.first);
         if slot.plan.has_fixed(false) {
-            let fixed = Setup::fixed(&slot.plan, false);
+            let fixed = NetworkSetup::fixed(&slot.plan, false);
             setup.addresses.splice(0..0, fixed.addresses);
             setup.routes.extend(fixed.routes);
             setup.gateway = fixed.gateway.or(setup.gateway);
@@ -119,7 +119,7 @@ impl Engine<'_> {
 
     /// Tells the owner how the network is.
     pub(super) fn tell(&self) {
-        let usable: Vec<(usize, Setup)> =
+        let usable: Vec<(usize, NetworkSetup)> =
             self.slots.iter().enumerate().filter_map(|(at, slot)| Some((at, self.usable_v6(slot)?))).collect();
         let mut own = 0;
         let mut setups = Vec::new();
@@ -131,11 +131,11 @@ impl Engine<'_> {
             }
         }
         let link = self.links.iter().find(|link| Some(link.index) == self.slots[0].chosen).filter(|_| own > 0);
-        self.report.changed(&Outcome { link, setups, own, up: link.is_some() && self.is_up() });
+        self.report.changed(&NetworkOutcome { link, setups, own, up: link.is_some() && self.is_up() });
     }
 
     /// The IPv6 setup with only those addresses that no other node has.
-    pub(super) fn usable_v6(&self, slot: &Slot) -> Option<Setup> {
+    pub(super) fn usable_v6(&self, slot: &PlannedInterface) -> Option<NetworkSetup> {
         let (index, mut setup) = (slot.chosen?, slot.v6.clone()?);
         setup.addresses.retain(|address| is_usable(&self.addresses, index, address.ip));
         Some(setup)
@@ -143,7 +143,7 @@ impl Engine<'_> {
 }
 
 /// The new setup with the addresses that the old one had beside its own.
-fn keep_old(mut setup: Setup, before: Option<&Setup>) -> Setup {
+fn keep_old(mut setup: NetworkSetup, before: Option<&NetworkSetup>) -> NetworkSetup {
     let old = before.map(|before| &before.addresses[..]).unwrap_or_default();
     let gone = old.iter().filter(|old| !setup.addresses.iter().any(|new| new.ip == old.ip));
     let gone: Vec<_> = gone.copied().collect();
@@ -152,7 +152,7 @@ fn keep_old(mut setup: Setup, before: Option<&Setup>) -> Setup {
 }
 
 /// The setup without what changes with each answer.
-fn without_times(setup: &Setup) -> Setup {
+fn without_times(setup: &NetworkSetup) -> NetworkSetup {
     let mut setup = setup.clone();
     for address in &mut setup.addresses {
         (address.valid_s, address.preferred_s) = (0, 0);

@@ -1,10 +1,10 @@
 //! A link that asks: for a DHCPv4 lease, and what IPv6 routers and DHCPv6 servers say.
 
 use super::Millis;
-use crate::dhcp::socket::{PacketSocket, SocketError, send_renewal};
-use crate::dhcp::{Action, Machine};
-use crate::dhcp6::message::Facts6;
-use crate::dhcp6::{Action6, Lease6, Machine6, Socket6};
+use crate::dhcp::socket::{PacketSocket, PacketSocketError, send_renewal};
+use crate::dhcp::{DhcpAction, DhcpMachine};
+use crate::dhcp6::message::Dhcp6Facts;
+use crate::dhcp6::{Dhcp6Action, Dhcp6Machine, Dhcp6Socket, Lease6};
 use crate::netlink::route::Link;
 use crate::v6::routers::Routers;
 use crate::v6::socket::RouterSocket;
@@ -18,41 +18,41 @@ pub struct Candidate {
     pub rank: (usize, [u8; 6]),
     /// Since when it has one.
     pub since: Millis,
-    pub v4: Option<V4>,
-    pub v6: Option<V6>,
+    pub v4: Option<Ipv4Client>,
+    pub v6: Option<Ipv6Client>,
 }
 
 /// Its DHCPv4 client.
-pub struct V4 {
-    pub machine: Machine,
+pub struct Ipv4Client {
+    pub machine: DhcpMachine,
     pub socket: Option<PacketSocket>,
     renewal: Option<UdpSocket>,
     pub offer_at: Option<Millis>,
 }
 
 /// Its IPv6 side.
-pub struct V6 {
+pub struct Ipv6Client {
     pub routers: Routers,
     pub socket: Option<RouterSocket>,
     /// Usable: no other node has it.
     pub link_local: Option<Ipv6Addr>,
     /// When a router was heard first that is of use.
     pub heard_at: Option<Millis>,
-    pub dhcp: Option<Machine6>,
-    pub dhcp_socket: Option<Socket6>,
+    pub dhcp: Option<Dhcp6Machine>,
+    pub dhcp_socket: Option<Dhcp6Socket>,
     pub lease: Option<(Lease6, Millis)>,
-    pub facts: Facts6,
+    pub facts: Dhcp6Facts,
     /// What was wrong with what routers said; not yet told.
     pub odd: Vec<String>,
 }
 
-impl V4 {
-    pub fn new(machine: Machine) -> V4 {
-        V4 { machine, socket: None, renewal: None, offer_at: None }
+impl Ipv4Client {
+    pub fn new(machine: DhcpMachine) -> Ipv4Client {
+        Ipv4Client { machine, socket: None, renewal: None, offer_at: None }
     }
 
     /// What has come in; a link that went down makes the socket fail once, and then it is opened anew.
-    fn receive(&mut self) -> Result<Vec<Vec<u8>>, SocketError> {
+    fn receive(&mut self) -> Result<Vec<Vec<u8>>, PacketSocketError> {
         let mut payloads = Vec::new();
         let Some(socket) = &self.socket else { return Ok(payloads) };
         loop {
@@ -68,7 +68,7 @@ impl V4 {
     }
 
     /// What its machine wants done now.
-    pub fn turn(&mut self, now: Millis) -> Vec<Action> {
+    pub fn turn(&mut self, now: Millis) -> Vec<DhcpAction> {
         let mut actions = Vec::new();
         match self.receive() {
             Ok(payloads) => {
@@ -76,13 +76,13 @@ impl V4 {
                     actions.extend(self.machine.on_packet(&payload, now));
                 }
             }
-            Err(error) => actions.push(Action::Note(error.to_string())),
+            Err(error) => actions.push(DhcpAction::Note(error.to_string())),
         }
         actions.extend(self.machine.on_time(now));
         actions
     }
 
-    fn open(&mut self, index: u32) -> Result<&PacketSocket, SocketError> {
+    fn open(&mut self, index: u32) -> Result<&PacketSocket, PacketSocketError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => PacketSocket::open(index)?,
@@ -90,11 +90,17 @@ impl V4 {
         Ok(self.socket.insert(socket))
     }
 
-    pub fn broadcast(&mut self, link: &Link, payload: &[u8]) -> Result<(), SocketError> {
+    pub fn broadcast(&mut self, link: &Link, payload: &[u8]) -> Result<(), PacketSocketError> {
         self.open(link.index)?.broadcast(payload)
     }
 
-    pub fn unicast(&mut self, link: &Link, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<(), SocketError> {
+    pub fn unicast(
+        &mut self,
+        link: &Link,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        payload: &[u8],
+    ) -> Result<(), PacketSocketError> {
         self.open(link.index)?;
         self.renewal = None;
         self.renewal = Some(send_renewal(&link.name, from, to, payload)?);
@@ -108,10 +114,10 @@ impl V4 {
     }
 }
 
-impl V6 {
+impl Ipv6Client {
     /// `socket` is missing where the kernel has no IPv6.
-    pub fn new(routers: Routers, socket: Option<RouterSocket>) -> V6 {
-        V6 {
+    pub fn new(routers: Routers, socket: Option<RouterSocket>) -> Ipv6Client {
+        Ipv6Client {
             routers,
             socket,
             link_local: None,
@@ -119,13 +125,13 @@ impl V6 {
             dhcp: None,
             dhcp_socket: None,
             lease: None,
-            facts: Facts6::default(),
+            facts: Dhcp6Facts::default(),
             odd: Vec::new(),
         }
     }
 
     /// Hears routers, and solicits when that is due. True when something new was said.
-    pub fn hear(&mut self, now: Millis) -> Result<bool, crate::v6::socket::SocketError> {
+    pub fn hear(&mut self, now: Millis) -> Result<bool, crate::v6::socket::RouterSocketError> {
         let Some(socket) = &self.socket else { return Ok(false) };
         let mut news = false;
         while let Some(heard) = socket.receive()? {
@@ -147,7 +153,7 @@ impl V6 {
     }
 
     /// What its DHCPv6 machine wants done now.
-    pub fn turn(&mut self, index: u32, now: Millis) -> io::Result<Vec<Action6>> {
+    pub fn turn(&mut self, index: u32, now: Millis) -> io::Result<Vec<Dhcp6Action>> {
         let (Some(machine), Some(link_local)) = (&mut self.dhcp, self.link_local) else { return Ok(Vec::new()) };
         let mut actions = Vec::new();
         if let Some(socket) = &self.dhcp_socket {
@@ -157,10 +163,10 @@ impl V6 {
         }
         actions.extend(machine.on_time(now));
         for action in &actions {
-            let Action6::Send(payload) = action else { continue };
+            let Dhcp6Action::Send(payload) = action else { continue };
             let socket = match self.dhcp_socket.take() {
                 Some(socket) => socket,
-                None => Socket6::open(index, link_local)?,
+                None => Dhcp6Socket::open(index, link_local)?,
             };
             self.dhcp_socket.insert(socket).send(payload)?;
         }
@@ -183,7 +189,7 @@ impl Candidate {
         let v6 = self.v6.as_ref().and_then(|v6| {
             let ready = v6.link_local.is_some();
             let solicit = v6.routers.solicit_at().filter(|_| ready && v6.socket.is_some());
-            let dhcp = v6.dhcp.as_ref().filter(|_| ready).and_then(Machine6::deadline);
+            let dhcp = v6.dhcp.as_ref().filter(|_| ready).and_then(Dhcp6Machine::deadline);
             [solicit, dhcp, v6.routers.expires_at(now)].into_iter().flatten().min()
         });
         v4.into_iter().chain(v6).min()

@@ -5,16 +5,16 @@
     reason = "slots and candidates are counted by the engine; nothing from the wire is an index"
 )]
 
-use super::candidate::{Candidate, V4, V6};
+use super::candidate::{Candidate, Ipv4Client, Ipv6Client};
 use super::{Engine, EngineError, is_global};
-use crate::dhcp::{Client, Machine};
-use crate::dhcp6::{Machine6, message::duid};
-use crate::link_param::{How, Made};
+use crate::dhcp::{DhcpClient, DhcpMachine};
+use crate::dhcp6::{Dhcp6Machine, message::duid};
+use crate::link_param::{VirtualLink, VirtualLinkKind};
 use crate::netlink::NetlinkError;
 use crate::netlink::address::{AddressEvent, AddressState};
 use crate::netlink::made::bond_attributes;
 use crate::netlink::route::{Link, insert_link};
-use crate::plan::{Select, is_named};
+use crate::plan::{InterfaceChoice, is_named};
 use crate::v6::routers::Routers;
 use crate::v6::socket::RouterSocket;
 use bootwright_contract::Ipv6Mode;
@@ -115,7 +115,7 @@ impl Engine<'_> {
                 .plan
                 .made
                 .iter()
-                .any(|made| matches!(&made.how, How::Vlan { lower, .. } if is_named(&link, lower)));
+                .any(|made| matches!(&made.how, VirtualLinkKind::Vlan { lower, .. } if is_named(&link, lower)));
             if is_lower && !link.up && !link.loopback {
                 self.bring_up(&link);
             }
@@ -137,9 +137,9 @@ impl Engine<'_> {
     /// Another interface of the plan has the link, or it is to go into a bond. What an interface names goes before what
     /// only has to be any link, and of two that name it (by name and by MAC) the first has it.
     fn is_taken(&self, at: usize, link: &Link) -> bool {
-        let member = |made: &Made| match &made.how {
-            How::Bond { members, .. } => members.iter().any(|name| is_named(link, name)),
-            How::Vlan { .. } => false,
+        let member = |made: &VirtualLink| match &made.how {
+            VirtualLinkKind::Bond { members, .. } => members.iter().any(|name| is_named(link, name)),
+            VirtualLinkKind::Vlan { .. } => false,
         };
         let any = at_any(&self.slots[at].plan.select);
         let others = self.slots.iter().enumerate().filter(|(other, _)| *other != at);
@@ -164,13 +164,14 @@ impl Engine<'_> {
         let now = (self.clock)();
         let Some(rank) = self.slots[at].plan.select.rank(link) else { return };
         let plan = &self.slots[at].plan;
-        let client = Client { mac: link.mac, ..self.client.clone() };
-        let v4 =
-            plan.dhcp.then(|| V4::new(Machine::new(client, u64::from_ne_bytes(bootwright_base::sys::random()), now)));
+        let client = DhcpClient { mac: link.mac, ..self.client.clone() };
+        let v4 = plan.dhcp.then(|| {
+            Ipv4Client::new(DhcpMachine::new(client, u64::from_ne_bytes(bootwright_base::sys::random()), now))
+        });
         let v6 = (plan.ipv6 != Ipv6Mode::Off).then(|| {
             let socket = RouterSocket::open(link.index, &link.name);
             let failed = socket.as_ref().err().map(|error| [&link.name, ": ", &error.to_string()].concat());
-            (V6::new(Routers::new(link.mac, self.plan.keep, now), socket.ok()), failed)
+            (Ipv6Client::new(Routers::new(link.mac, self.plan.keep, now), socket.ok()), failed)
         });
         let (mut v6, failed) = v6.unzip();
         if let Some(text) = failed.flatten() {
@@ -210,10 +211,10 @@ impl Engine<'_> {
     }
 
     /// Makes a link as soon as what it needs is there; an event tells that it is.
-    fn make(&mut self, made: &Made) {
+    fn make(&mut self, made: &VirtualLink) {
         let own = self.links.iter().find(|link| link.name == made.name).cloned();
         match (&made.how, own) {
-            (How::Vlan { lower, id }, None) => {
+            (VirtualLinkKind::Vlan { lower, id }, None) => {
                 let Some(lower) = self.links.iter().find(|link| is_named(link, lower)).map(|link| link.index) else {
                     return;
                 };
@@ -221,7 +222,7 @@ impl Engine<'_> {
                 let done = self.route.make_vlan(&made.name, lower, *id);
                 self.problem(&made.name, done);
             }
-            (How::Bond { options, .. }, None) => match bond_attributes(options) {
+            (VirtualLinkKind::Bond { options, .. }, None) => match bond_attributes(options) {
                 Ok(attributes) => {
                     // Without the option the module makes a bond of its own.
                     self.load_module("bonding", "max_bonds=0");
@@ -230,7 +231,7 @@ impl Engine<'_> {
                 }
                 Err(error) => self.say_once([&made.name, ": ", &error.to_string()].concat()),
             },
-            (How::Bond { members, .. }, Some(bond)) => {
+            (VirtualLinkKind::Bond { members, .. }, Some(bond)) => {
                 let joins = |link: &&Link| !link.has_master && members.iter().any(|name| is_named(link, name));
                 for link in self.links.clone().iter().filter(joins) {
                     let done = self.route.join(link.index, bond.index);
@@ -242,11 +243,11 @@ impl Engine<'_> {
                 }
                 self.set_made_mtu(made, &bond);
             }
-            (How::Vlan { .. }, Some(vlan)) => self.set_made_mtu(made, &vlan),
+            (VirtualLinkKind::Vlan { .. }, Some(vlan)) => self.set_made_mtu(made, &vlan),
         }
     }
 
-    fn set_made_mtu(&mut self, made: &Made, link: &Link) {
+    fn set_made_mtu(&mut self, made: &VirtualLink, link: &Link) {
         if let Some(mtu) = crate::setup::choose_mtu(link, made.mtu) {
             let done = self.route.set_mtu(link.index, mtu);
             if done.is_ok() {
@@ -324,13 +325,13 @@ impl Engine<'_> {
     }
 }
 
-fn at_any(select: &Select) -> bool {
-    matches!(select, Select::Any(_))
+fn at_any(select: &InterfaceChoice) -> bool {
+    matches!(select, InterfaceChoice::Any(_))
 }
 
-impl V6 {
+impl Ipv6Client {
     /// Starts or changes the DHCPv6 client as the plan or the routers want it.
-    pub(super) fn start_dhcp(&mut self, client: &Client, link: &Link, mode: Ipv6Mode, now: u64) {
+    pub(super) fn start_dhcp(&mut self, client: &DhcpClient, link: &Link, mode: Ipv6Mode, now: u64) {
         let view = self.routers.view(now);
         let managed = view.managed || mode == Ipv6Mode::Dhcp;
         if !managed && !view.other || self.link_local.is_none() {
@@ -342,7 +343,7 @@ impl V6 {
             None => {
                 let id = duid(client.uuid.as_ref(), &link.mac);
                 let seed = u64::from_ne_bytes(bootwright_base::sys::random());
-                self.dhcp = Some(Machine6::new(id, &link.mac, managed, seed, now));
+                self.dhcp = Some(Dhcp6Machine::new(id, &link.mac, managed, seed, now));
             }
         }
     }

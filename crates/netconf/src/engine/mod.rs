@@ -11,13 +11,13 @@ mod candidate;
 mod links;
 mod race;
 
-use super::dhcp::{Action, Client};
-use super::dhcp6::Action6;
+use super::dhcp::{DhcpAction, DhcpClient};
+use super::dhcp6::Dhcp6Action;
 use super::netlink::NetlinkError;
 use super::netlink::address::{AddressEvent, AddressState};
 use super::netlink::route::{Link, LinkEvent, Route};
-use super::plan::{Interface, Plan, Select};
-use super::setup::Setup;
+use super::plan::{Interface, InterfaceChoice, Plan};
+use super::setup::NetworkSetup;
 use bootwright_contract::Ipv6Mode;
 use candidate::Candidate;
 use nix::errno::Errno;
@@ -50,36 +50,36 @@ pub enum EngineError {
 }
 
 /// How the network is now.
-pub struct Outcome<'a> {
+pub struct NetworkOutcome<'a> {
     /// The node's own interface.
     pub link: Option<&'a Link>,
     /// All that is set up and usable: first the `own` ones of that interface, IPv4 first, then those of the others.
-    pub setups: Vec<&'a Setup>,
+    pub setups: Vec<&'a NetworkSetup>,
     pub own: usize,
     pub up: bool,
 }
 
 /// What the engine tells its owner.
-pub trait Report {
+pub trait EngineReport {
     /// A line for people.
     fn note(&self, text: &str);
     /// Something has changed.
-    fn changed(&self, outcome: &Outcome<'_>);
+    fn changed(&self, outcome: &NetworkOutcome<'_>);
     /// Loads a module that a link to be made needs; the reason if it cannot.
     fn load_module(&self, name: &str, options: &str) -> Result<(), String>;
 }
 
 /// An interface of the plan and how far it is.
-struct Slot {
+struct PlannedInterface {
     plan: Interface,
     /// It is the node's own.
     first: bool,
     candidates: Vec<Candidate>,
     /// Index of the link that won.
     chosen: Option<u32>,
-    v4: Option<Setup>,
+    v4: Option<NetworkSetup>,
     /// What routers and servers say, or static addresses; not all of it need be usable yet.
-    v6: Option<Setup>,
+    v6: Option<NetworkSetup>,
     look_at: Option<Millis>,
 }
 
@@ -88,13 +88,13 @@ pub struct Engine<'a> {
     plan: Plan,
     route: Route,
     links: Vec<Link>,
-    slots: Vec<Slot>,
+    slots: Vec<PlannedInterface>,
     addresses: Vec<AddressEvent>,
-    client: Client,
+    client: DhcpClient,
     last_problem: Option<EngineError>,
     /// Said once already.
     said: Vec<String>,
-    report: &'a dyn Report,
+    report: &'a dyn EngineReport,
     clock: fn() -> Millis,
 }
 
@@ -102,8 +102,8 @@ impl<'a> Engine<'a> {
     /// Sets the loopback link up and looks at what links there are. `client`'s MAC is filled in for each link.
     pub fn new(
         plan: Plan,
-        client: Client,
-        report: &'a dyn Report,
+        client: DhcpClient,
+        report: &'a dyn EngineReport,
         clock: fn() -> Millis,
     ) -> Result<Self, NetlinkError> {
         let mut route = Route::open()?;
@@ -113,7 +113,7 @@ impl<'a> Engine<'a> {
         for link in links.iter().filter(|link| link.loopback && !link.up) {
             route.set_up(link.index)?;
         }
-        let slot = |(at, interface): (usize, &Interface)| Slot {
+        let slot = |(at, interface): (usize, &Interface)| PlannedInterface {
             plan: interface.clone(),
             first: at == 0,
             candidates: Vec::new(),
@@ -238,42 +238,42 @@ impl<'a> Engine<'a> {
     }
 
     /// Carries out one action of the candidate on link `index`; it may be out of the race by now.
-    fn act(&mut self, at: usize, index: u32, action: Action) {
+    fn act(&mut self, at: usize, index: u32, action: DhcpAction) {
         let now = (self.clock)();
         let Some(candidate) = self.slots[at].candidates.iter_mut().find(|c| c.link.index == index) else { return };
         let link = candidate.link.clone();
         let Some(v4) = &mut candidate.v4 else { return };
         let failed = match action {
-            Action::Note(text) => Some(text),
-            Action::Odd(text) => {
+            DhcpAction::Note(text) => Some(text),
+            DhcpAction::Odd(text) => {
                 self.say_once([&link.name, ": ", &text].concat());
                 None
             }
-            Action::Offered => {
+            DhcpAction::Offered => {
                 v4.offer_at = Some(now);
                 if self.slots[at].chosen == Some(index) {
                     self.accept(at);
                 }
                 None
             }
-            Action::Refused => {
+            DhcpAction::Refused => {
                 v4.offer_at = None;
                 self.reopen_race(at);
                 None
             }
-            Action::Lost(address) => {
+            DhcpAction::Lost(address) => {
                 self.lose(at, &link, address.into());
                 None
             }
-            Action::Bound(lease) => {
+            DhcpAction::Bound(lease) => {
                 v4.close();
                 self.say_what_mtu_holds(at, &link, &lease);
-                let setup = Setup::from_lease(&lease, &self.slots[at].plan, self.slots[at].first);
+                let setup = NetworkSetup::from_lease(&lease, &self.slots[at].plan, self.slots[at].first);
                 self.set_up(at, &link, setup, true);
                 None
             }
-            Action::Broadcast(payload) => v4.broadcast(&link, &payload).err().map(|error| error.to_string()),
-            Action::Unicast { to, from, payload } => {
+            DhcpAction::Broadcast(payload) => v4.broadcast(&link, &payload).err().map(|error| error.to_string()),
+            DhcpAction::Unicast { to, from, payload } => {
                 v4.unicast(&link, from, to, &payload).err().map(|error| error.to_string())
             }
         };
@@ -343,27 +343,27 @@ impl<'a> Engine<'a> {
     }
 
     /// True when the setup has to be made anew.
-    fn act6(&mut self, at: usize, action: Action6) -> bool {
+    fn act6(&mut self, at: usize, action: Dhcp6Action) -> bool {
         let now = (self.clock)();
         let slot = &mut self.slots[at];
         let Some(winner) = slot.candidates.iter_mut().find(|c| Some(c.link.index) == slot.chosen) else { return false };
         let link = winner.link.clone();
         let Some(v6) = &mut winner.v6 else { return false };
         match action {
-            Action6::Send(_) => false,
-            Action6::Note(text) => {
+            Dhcp6Action::Send(_) => false,
+            Dhcp6Action::Note(text) => {
                 self.report.note(&[&link.name, ": ", &text].concat());
                 false
             }
-            Action6::Odd(text) => {
+            Dhcp6Action::Odd(text) => {
                 self.say_once([&link.name, ": ", &text].concat());
                 false
             }
-            Action6::Bound(lease, facts) => {
+            Dhcp6Action::Bound(lease, facts) => {
                 (v6.lease, v6.facts) = (lease.map(|lease| (lease, now)), facts);
                 true
             }
-            Action6::Lost(address) => {
+            Dhcp6Action::Lost(address) => {
                 if !self.plan.keep {
                     v6.lease = None;
                 }
@@ -402,7 +402,7 @@ impl<'a> Engine<'a> {
             let plan = &self.slots[at].plan;
             // What needs no more than the link has a setup without anything in it.
             if plan.has_fixed(v4) || !v4 && plan.link_local {
-                self.set_up(at, link, Setup::fixed(plan, v4), v4);
+                self.set_up(at, link, NetworkSetup::fixed(plan, v4), v4);
             }
         }
         self.accept(at);
@@ -419,7 +419,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-impl Slot {
+impl PlannedInterface {
     fn has_offer(&self) -> bool {
         self.candidates.iter().any(|c| c.v4.as_ref().is_some_and(|v4| v4.offer_at.is_some()))
     }
@@ -437,7 +437,7 @@ impl Interface {
         }
         let offer_at = candidate.v4.as_ref().and_then(|v4| v4.offer_at);
         // Of several links another one may have the server: none is taken for its silence.
-        let named = since.filter(|_| !matches!(self.select, Select::Any(_)));
+        let named = since.filter(|_| !matches!(self.select, InterfaceChoice::Any(_)));
         offer_at.or(heard_at.or(named).map(|at| at + IPV6_ALONE_MS))
     }
 }

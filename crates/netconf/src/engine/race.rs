@@ -1,7 +1,6 @@
 //! Which link a node uses when several could do: a pure function of who has what, so that it is the same at each boot.
 
-/// Milliseconds since the kernel started.
-pub type Millis = u64;
+pub use bootwright_base::sys::Millis;
 
 /// How long a link that comes first in the order is waited for when another one has an answer already.
 const SETTLE_MS: Millis = 2_000;

@@ -70,13 +70,13 @@ fn what_is_missing_is_said() {
         assert_eq!(error, "no DHCP lease on veth0");
 
         let mut wrong = plan(Source::Dhcp, 1);
-        wrong.interfaces[0].select = Select::Mac([2, 0, 0, 0, 0, 1]);
+        wrong.interfaces[0].select = InterfaceChoice::Mac([2, 0, 0, 0, 0, 1]);
         let mut engine = Engine::new(wrong, client(), &heard, clock).expect("an engine");
         let error = engine.wait_until_up().expect_err("no such link").to_string();
         assert!(error.starts_with("no network interface with the MAC 02:00:00:00:00:01, found: veth0"), "{error}");
         // Of links that software made none is taken by itself.
         let mut any = plan(Source::Dhcp, 1);
-        any.interfaces[0].select = Select::Any(vec![]);
+        any.interfaces[0].select = InterfaceChoice::Any(vec![]);
         let mut engine = Engine::new(any, client(), &heard, clock).expect("an engine");
         let error = engine.wait_until_up().expect_err("only veth").to_string();
         assert!(error.starts_with("no network interface at all, found: "), "{error}");

@@ -32,7 +32,7 @@ fn from_dnsmasq(mode: Ipv6Mode, args: &'static [&'static str], check: fn(&Link, 
     with_cable(test);
 }
 
-fn step_until_setup(engine: &mut Engine, heard: &Heard, holds: &dyn Fn(&Setup) -> bool) {
+fn step_until_setup(engine: &mut Engine, heard: &Heard, holds: &dyn Fn(&NetworkSetup) -> bool) {
     let until = clock() + 30_000;
     while !holds(&heard.last()) {
         assert!(clock() < until, "{:#?} {:#?}", heard.last(), heard.all());

@@ -7,16 +7,16 @@ mod made;
 mod oddities;
 mod race;
 
-use super::dhcp::Client;
+use super::dhcp::DhcpClient;
 use super::dhcp::machine::{ACK, DISCOVER, NAK, OFFER, REQUEST};
-use super::dhcp::packet::{Packet, parse_packet};
-use super::engine::{Engine, Millis, Outcome, Report};
+use super::dhcp::packet::{DhcpPacket, parse_packet};
+use super::engine::{Engine, EngineReport, Millis, NetworkOutcome};
 use super::ip_param::parse_cidr;
 use super::netlink::address::{Address, Cidr, RouteTo};
-use super::netlink::message::Builder;
+use super::netlink::message::MessageBuilder;
 use super::netlink::route::{Link, Route};
-use super::plan::{Interface, Plan, Select};
-use super::setup::Setup;
+use super::plan::{Interface, InterfaceChoice, Plan};
+use super::setup::NetworkSetup;
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::testing::can;
 use bootwright_contract::Ipv6Mode;
@@ -67,8 +67,9 @@ fn make_pair(route: &mut Route, other: &File, here: &str, there: &str) {
     let namespace = attribute(28, &other.as_raw_fd().to_ne_bytes());
     let peer = [&[0; 16][..], &attribute(3, &[there.as_bytes(), &[0]].concat()), &namespace].concat();
     let info = [attribute(1, b"veth\0"), attribute(2, &attribute(1, &peer))].concat();
-    let builder =
-        Builder::new(16, 0x400 | 0x200, &[0; 16]).attribute(3, &[here.as_bytes(), &[0]].concat()).attribute(18, &info);
+    let builder = MessageBuilder::new(16, 0x400 | 0x200, &[0; 16])
+        .attribute(3, &[here.as_bytes(), &[0]].concat())
+        .attribute(18, &info);
     route.socket.request("make a veth pair", builder).expect("root may");
 }
 
@@ -84,15 +85,15 @@ fn clock() -> Millis {
 #[derive(Default)]
 struct Heard {
     lines: Mutex<Vec<String>>,
-    setup: Mutex<Option<Setup>>,
+    setup: Mutex<Option<NetworkSetup>>,
 }
 
-impl Report for Heard {
+impl EngineReport for Heard {
     fn note(&self, text: &str) {
         self.lines.lock().expect("no panic").push(text.into());
     }
 
-    fn changed(&self, outcome: &Outcome<'_>) {
+    fn changed(&self, outcome: &NetworkOutcome<'_>) {
         *self.setup.lock().expect("no panic") = outcome.setups[..outcome.own].last().map(|setup| (*setup).clone());
         let name = outcome.link.map_or("nothing", |link| &link.name);
         let all = outcome.setups.iter().flat_map(|setup| &setup.addresses);
@@ -107,7 +108,7 @@ impl Report for Heard {
 
 impl Heard {
     /// The last setup of the node's own interface that was told: the IPv6 one if there is one.
-    fn last(&self) -> Setup {
+    fn last(&self) -> NetworkSetup {
         self.setup.lock().expect("no panic").clone().expect("there was one")
     }
 
@@ -124,7 +125,7 @@ enum Source {
 }
 
 fn interface(name: &str, source: Source) -> Interface {
-    let interface = Interface::off(Select::Name(name.into()));
+    let interface = Interface::off(InterfaceChoice::Name(name.into()));
     match source {
         Source::None => interface,
         Source::Dhcp => Interface { dhcp: true, ..interface },
@@ -138,12 +139,12 @@ fn plan(source: Source, timeout_s: u32) -> Plan {
     Plan { interfaces: vec![interface], timeout_s, ..plan }
 }
 
-fn client() -> Client {
-    Client { mac: [0; 6], uuid: None, hostname: None }
+fn client() -> DhcpClient {
+    DhcpClient { mac: [0; 6], uuid: None, hostname: None }
 }
 
 /// What the server saw: message type, whether it came from an address, and the packet.
-type Seen = (u8, Packet);
+type Seen = (u8, DhcpPacket);
 
 /// A server on `veth1` that offers [`ADDRESS`] for a lease of `lease_s`, until `verdicts` says NAK for a renewal.
 fn serve(socket: UdpSocket, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<Seen>) {
@@ -167,7 +168,7 @@ fn serve(socket: UdpSocket, lease_s: u32, verdicts: Receiver<u8>, seen: Sender<S
             // A network behind the server, and a default gateway that no address holds.
             (121, vec![24, 192, 168, 9, 10, 7, 0, 1, 0, 10, 8, 0, 1]),
         ];
-        let reply = Packet {
+        let reply = DhcpPacket {
             op: 2,
             yiaddr: ADDRESS,
             siaddr: SERVER,

@@ -5,7 +5,7 @@ use super::*;
 /// Names `veth0` and `lan0`, in this order unless `names` says otherwise.
 fn two(names: &[&str]) -> Plan {
     let mut plan = plan(Source::Dhcp, 30);
-    plan.interfaces[0].select = Select::Any(names.iter().map(|name| name.to_string()).collect());
+    plan.interfaces[0].select = InterfaceChoice::Any(names.iter().map(|name| name.to_string()).collect());
     plan
 }
 
@@ -70,7 +70,7 @@ fn a_mac_names_the_link_and_the_others_are_told_of() {
         cable.plug("lan1");
         let source = Source::Static { addresses: vec![(ADDRESS.into(), 24)], gateways: vec![] };
         let mut plan = plan(source, 5);
-        plan.interfaces[0].select = Select::Name("lan0".into());
+        plan.interfaces[0].select = InterfaceChoice::Name("lan0".into());
         let heard = Heard::default();
         let mut engine = Engine::new(plan, client(), &heard, clock).expect("an engine");
         engine.wait_until_up().expect("up");

@@ -1,6 +1,6 @@
 //! rtnetlink(7): addresses and routes of both families.
 
-use super::message::{Builder, Message, WireError, u32_at};
+use super::message::{MalformedMessage, MessageBuilder, NetlinkMessage, u32_at};
 use super::route::{DEL_ADDRESS, GET_ADDRESS, NEW_ADDRESS, REPLACE, Route};
 use super::socket::NetlinkError;
 use nix::errno::Errno;
@@ -85,7 +85,7 @@ impl RouteTo {
 }
 
 /// Reads an `RTM_NEWADDR` or `RTM_DELADDR` of IPv6; `None` for other messages.
-pub fn parse_address(message: &Message<'_>) -> Result<Option<AddressEvent>, WireError> {
+pub fn parse_address(message: &NetlinkMessage<'_>) -> Result<Option<AddressEvent>, MalformedMessage> {
     if message.kind != NEW_ADDRESS && message.kind != DEL_ADDRESS {
         return Ok(None);
     }
@@ -116,7 +116,7 @@ impl Route {
     /// All IPv6 addresses.
     pub fn ipv6_addresses(&mut self) -> Result<Vec<AddressEvent>, NetlinkError> {
         let mut found = Vec::new();
-        let builder = Builder::new(GET_ADDRESS, 0, &[FAMILY_IPV6, 0, 0, 0, 0, 0, 0, 0]);
+        let builder = MessageBuilder::new(GET_ADDRESS, 0, &[FAMILY_IPV6, 0, 0, 0, 0, 0, 0, 0]);
         self.socket.dump("list addresses", builder, &mut |message| {
             found.extend(parse_address(&message)?);
             Ok(())
@@ -128,7 +128,7 @@ impl Route {
     pub fn add_address(&mut self, index: u32, address: &Address) -> Result<(), NetlinkError> {
         // IFA_LOCAL 2, IFA_ADDRESS 1, IFA_BROADCAST 4, IFA_CACHEINFO 6, IFA_FLAGS 8 (include/uapi/linux/if_addr.h).
         let ip = octets(address.ip);
-        let mut builder = Builder::new(NEW_ADDRESS, REPLACE, &address_body(index, (address.ip, address.prefix)))
+        let mut builder = MessageBuilder::new(NEW_ADDRESS, REPLACE, &address_body(index, (address.ip, address.prefix)))
             .attribute(2, &ip)
             .attribute(1, &ip);
         match address.ip {
@@ -148,7 +148,8 @@ impl Route {
 
     /// Removes an address; one that is not there is no error.
     pub fn remove_address(&mut self, index: u32, address: Cidr) -> Result<(), NetlinkError> {
-        let builder = Builder::new(DEL_ADDRESS, 0, &address_body(index, address)).attribute(2, &octets(address.0));
+        let builder =
+            MessageBuilder::new(DEL_ADDRESS, 0, &address_body(index, address)).attribute(2, &octets(address.0));
         match self.socket.request("remove the address", builder) {
             Err(NetlinkError::Refused { errno: Errno::EADDRNOTAVAIL, .. }) => Ok(()),
             other => other,
@@ -170,13 +171,13 @@ impl Route {
     }
 }
 
-fn route_message(kind: u16, flags: u16, index: u32, route: &RouteTo, source: Option<IpAddr>) -> Builder {
+fn route_message(kind: u16, flags: u16, index: u32, route: &RouteTo, source: Option<IpAddr>) -> MessageBuilder {
     // struct rtmsg: family, dst_len, src_len, tos, table MAIN 254, protocol BOOT 3, scope UNIVERSE 0 or LINK 253, type UNICAST 1.
     let (to, prefix) = route.to;
     let scope = if route.via.is_some() || to.is_ipv6() { 0 } else { 253 };
     let body = [family(to), prefix, 0, 0, 254, 3, scope, 1, 0, 0, 0, 0];
     // RTA_DST 1, RTA_OIF 4, RTA_GATEWAY 5, RTA_PREFSRC 7, RTA_EXPIRES 23.
-    let mut builder = Builder::new(kind, flags, &body);
+    let mut builder = MessageBuilder::new(kind, flags, &body);
     if prefix > 0 {
         builder = builder.attribute(1, &octets(network(to, prefix)));
     }
@@ -261,7 +262,8 @@ mod tests {
     fn address_events() {
         let ip: Ipv6Addr = "2001:db8::7".parse().expect("an address");
         let event = |kind, family, short: u8, long: Option<u32>| {
-            let mut builder = Builder::new(kind, 0, &[family, 64, short, 0, 3, 0, 0, 0]).attribute(1, &ip.octets());
+            let mut builder =
+                MessageBuilder::new(kind, 0, &[family, 64, short, 0, 3, 0, 0, 0]).attribute(1, &ip.octets());
             if let Some(long) = long {
                 builder = builder.attribute(8, &long.to_ne_bytes());
             }

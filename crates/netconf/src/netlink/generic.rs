@@ -1,8 +1,8 @@
 //! Generic netlink (linux/genetlink.h): families that are found by name.
 
 use super::NetlinkError;
-use super::message::{Attributes, Builder, parse_attributes, parse_messages, u16_at, u32_at};
-use super::socket::Socket;
+use super::message::{Attributes, MessageBuilder, parse_attributes, parse_messages, u16_at, u32_at};
+use super::socket::NetlinkSocket;
 use bootwright_base::sys::socklen;
 use nix::errno::Errno;
 use nix::libc;
@@ -40,11 +40,11 @@ pub enum GenericError {
 }
 
 /// A generic netlink socket.
-pub struct Generic(Socket);
+pub struct GenericSocket(NetlinkSocket);
 
-impl Generic {
-    pub fn open() -> Result<Generic, NetlinkError> {
-        Socket::open(SockProtocol::NetlinkGeneric, 0).map(Generic)
+impl GenericSocket {
+    pub fn open() -> Result<GenericSocket, NetlinkError> {
+        NetlinkSocket::open(SockProtocol::NetlinkGeneric, 0).map(GenericSocket)
     }
 
     /// Finds a family and one of its multicast groups.
@@ -70,15 +70,15 @@ impl Generic {
     }
 
     /// A message to a family.
-    pub fn message(&self, family: u16, command: u8) -> Builder {
-        Builder::new(family, 0, &[command, 1, 0, 0])
+    pub fn message(&self, family: u16, command: u8) -> MessageBuilder {
+        MessageBuilder::new(family, 0, &[command, 1, 0, 0])
     }
 
     /// Sends it and waits until it is done; `each` gets the attributes of every answer.
     pub fn ask(
         &mut self,
         request: &'static str,
-        builder: Builder,
+        builder: MessageBuilder,
         each: &mut dyn FnMut(Attributes<'_>),
     ) -> Result<(), NetlinkError> {
         self.0.ask(request, builder, &mut |message| {
@@ -99,7 +99,7 @@ impl Generic {
         Ok(())
     }
 
-    pub fn socket(&self) -> &Socket {
+    pub fn socket(&self) -> &NetlinkSocket {
         &self.0
     }
 }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_kernels_own_families_are_found() {
-        let mut generic = Generic::open().expect("every kernel has generic netlink");
+        let mut generic = GenericSocket::open().expect("every kernel has generic netlink");
         let family = generic.family("nlctrl", "notify").expect("the controller");
         assert_eq!(family.id, CONTROLLER);
         assert!(family.group > 0);

@@ -1,6 +1,6 @@
 //! rtnetlink(7): links that are made here, VLANs and bonds, and the links below them.
 
-use super::message::Builder;
+use super::message::MessageBuilder;
 use super::route::{CREATE, FLAG_UP, LINK_BODY, NEW_LINK, Route, link_body};
 use super::socket::NetlinkError;
 use nix::errno::Errno;
@@ -99,7 +99,7 @@ impl Route {
     pub fn make_vlan(&mut self, name: &str, lower: u32, id: u16) -> Result<(), NetlinkError> {
         let mut data = Vec::new();
         push_attribute(&mut data, VLAN_ID, &id.to_ne_bytes());
-        let builder = Builder::new(NEW_LINK, CREATE, &[0; LINK_BODY])
+        let builder = MessageBuilder::new(NEW_LINK, CREATE, &[0; LINK_BODY])
             .attribute(NAME, &[name.as_bytes(), &[0]].concat())
             .attribute(LOWER, &lower.to_ne_bytes())
             .attribute(LINK_INFO, &link_info("vlan", &data));
@@ -108,7 +108,7 @@ impl Route {
 
     /// Makes a bond with attributes of [`bond_attributes`].
     pub fn make_bond(&mut self, name: &str, attributes: &[u8]) -> Result<(), NetlinkError> {
-        let builder = Builder::new(NEW_LINK, CREATE, &[0; LINK_BODY])
+        let builder = MessageBuilder::new(NEW_LINK, CREATE, &[0; LINK_BODY])
             .attribute(NAME, &[name.as_bytes(), &[0]].concat())
             .attribute(LINK_INFO, &link_info("bond", attributes));
         made(self.socket.request("make the bond", builder))
@@ -116,17 +116,17 @@ impl Route {
 
     /// Puts a link below a bond; the kernel wants it down for that and sets it up itself.
     pub fn join(&mut self, index: u32, bond: u32) -> Result<(), NetlinkError> {
-        self.socket.request("set the link down", Builder::new(NEW_LINK, 0, &link_body(index, 0, FLAG_UP)))?;
-        let builder = Builder::new(NEW_LINK, 0, &link_body(index, 0, 0)).attribute(MASTER, &bond.to_ne_bytes());
+        self.socket.request("set the link down", MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, FLAG_UP)))?;
+        let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, 0)).attribute(MASTER, &bond.to_ne_bytes());
         self.socket.request("put the link into the bond", builder)
     }
 
     /// Gives a link another name; it is down afterwards.
     pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
-        let builder = Builder::new(NEW_LINK, 0, &link_body(index, 0, FLAG_UP));
+        let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, FLAG_UP));
         self.socket.request("set the link down", builder)?;
-        let builder =
-            Builder::new(NEW_LINK, 0, &link_body(index, 0, 0)).attribute(NAME, &[name.as_bytes(), &[0]].concat());
+        let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, 0))
+            .attribute(NAME, &[name.as_bytes(), &[0]].concat());
         self.socket.request("rename the link", builder)
     }
 }

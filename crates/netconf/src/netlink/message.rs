@@ -17,7 +17,7 @@ pub fn nested(kind: u16) -> u16 {
 
 /// What is wrong with bytes from a netlink socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
+pub enum MalformedMessage {
     /// A message or attribute says that it is `claimed` bytes long, and `found` are left.
     #[error("netlink says {claimed} bytes and sent {found}")]
     Length { claimed: usize, found: usize },
@@ -27,19 +27,19 @@ pub enum WireError {
 }
 
 /// Builds one message: header, body of the protocol, attributes.
-pub struct Builder {
+pub struct MessageBuilder {
     kind: u16,
     flags: u16,
     /// What follows the header.
     bytes: Vec<u8>,
 }
 
-impl Builder {
+impl MessageBuilder {
     /// A message of type `kind` with `NLM_F_*` flags and the protocol's fixed `body`.
     pub fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
         let mut bytes = body.to_vec();
         pad(&mut bytes);
-        Builder { kind, flags, bytes }
+        MessageBuilder { kind, flags, bytes }
     }
 
     /// Adds an attribute. Values are far shorter than the 64 KiB that its length field can say.
@@ -59,7 +59,7 @@ impl Builder {
 
     /// Sets these `NLM_F_*` flags too.
     pub fn more_flags(self, flags: u16) -> Self {
-        Builder { flags: self.flags | flags, ..self }
+        MessageBuilder { flags: self.flags | flags, ..self }
     }
 
     /// The message with its header; the sender's port is 0, which the kernel fills in.
@@ -80,7 +80,7 @@ fn align(length: usize) -> usize {
 
 /// One received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct NetlinkMessage<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
@@ -88,27 +88,27 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
 }
 
-impl<'a> Message<'a> {
+impl<'a> NetlinkMessage<'a> {
     /// The fixed part of `size` bytes and the attributes behind it.
-    pub fn split(&self, size: usize) -> Result<(&'a [u8], Attributes<'a>), WireError> {
-        let short = WireError::ShortBody { needed: size, found: self.payload.len() };
+    pub fn split(&self, size: usize) -> Result<(&'a [u8], Attributes<'a>), MalformedMessage> {
+        let short = MalformedMessage::ShortBody { needed: size, found: self.payload.len() };
         let body = self.payload.get(..size).ok_or(short)?;
         Ok((body, Attributes { rest: self.payload.get(align(size)..).unwrap_or_default() }))
     }
 }
 
 /// The messages of one datagram, in order; ends after the first that is malformed.
-pub struct Messages<'a> {
+pub struct NetlinkMessages<'a> {
     rest: &'a [u8],
 }
 
 /// Reads a datagram.
-pub fn parse_messages(datagram: &[u8]) -> Messages<'_> {
-    Messages { rest: datagram }
+pub fn parse_messages(datagram: &[u8]) -> NetlinkMessages<'_> {
+    NetlinkMessages { rest: datagram }
 }
 
-impl<'a> Iterator for Messages<'a> {
-    type Item = Result<Message<'a>, WireError>;
+impl<'a> Iterator for NetlinkMessages<'a> {
+    type Item = Result<NetlinkMessage<'a>, MalformedMessage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.rest;
@@ -118,10 +118,10 @@ impl<'a> Iterator for Messages<'a> {
         let claimed = u32_at(bytes, 0).map_or(HEADER, |length| length as usize);
         let Some(payload) = bytes.get(HEADER..claimed) else {
             self.rest = &[];
-            return Some(Err(WireError::Length { claimed, found: bytes.len() }));
+            return Some(Err(MalformedMessage::Length { claimed, found: bytes.len() }));
         };
         self.rest = bytes.get(align(claimed)..).unwrap_or_default();
-        Some(Ok(Message {
+        Some(Ok(NetlinkMessage {
             kind: u16_at(bytes, 4).unwrap_or(0),
             flags: u16_at(bytes, 6).unwrap_or(0),
             sequence: u32_at(bytes, 8).unwrap_or(0),
@@ -142,7 +142,7 @@ pub fn parse_attributes(bytes: &[u8]) -> Attributes<'_> {
 }
 
 impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<(u16, &'a [u8]), WireError>;
+    type Item = Result<(u16, &'a [u8]), MalformedMessage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.rest;
@@ -152,7 +152,7 @@ impl<'a> Iterator for Attributes<'a> {
         let claimed = u16_at(bytes, 0).map_or(ATTRIBUTE_HEADER, usize::from);
         let Some(value) = bytes.get(ATTRIBUTE_HEADER..claimed) else {
             self.rest = &[];
-            return Some(Err(WireError::Length { claimed, found: bytes.len() }));
+            return Some(Err(MalformedMessage::Length { claimed, found: bytes.len() }));
         };
         self.rest = bytes.get(align(claimed)..).unwrap_or_default();
         Some(Ok((u16_at(bytes, 2).unwrap_or(0) & TYPE_MASK, value)))
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn layout_is_the_kernels() {
-        let bytes = Builder::new(16, 0x5, &[1, 2, 3, 4]).attribute(3, b"eth0\0").finish(7);
+        let bytes = MessageBuilder::new(16, 0x5, &[1, 2, 3, 4]).attribute(3, b"eth0\0").finish(7);
         let mut expected = Vec::new();
         expected.extend(32u32.to_ne_bytes());
         expected.extend(16u16.to_ne_bytes());
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn bad_lengths_are_refused() {
-        let good = Builder::new(16, 0, &[0; 4]).attribute(1, &[9]).finish(1);
+        let good = MessageBuilder::new(16, 0, &[0; 4]).attribute(1, &[9]).finish(1);
         for (claimed, error) in [(15u32, true), (0, true), (29, true), (28, false), (u32::MAX, true)] {
             let mut bytes = good.clone();
             bytes[..4].copy_from_slice(&claimed.to_ne_bytes());
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(attributes.next(), None);
         assert_eq!(
             parse_messages(&good).next().expect("one").expect("good").split(13).map(|_| ()),
-            Err(WireError::ShortBody { needed: 13, found: 12 })
+            Err(MalformedMessage::ShortBody { needed: 13, found: 12 })
         );
         assert!(parse_attributes(&[3, 0, 1, 0]).next().expect("there are bytes").is_err());
     }
@@ -215,7 +215,7 @@ mod tests {
         #[test]
         fn what_is_built_is_read_back(kind: u16, flags: u16, sequence: u32, body in prop::collection::vec(any::<u8>(), 0..40),
             attributes in prop::collection::vec((0u16..0x3fff, prop::collection::vec(any::<u8>(), 0..50)), 0..6)) {
-            let mut builder = Builder::new(kind, flags, &body);
+            let mut builder = MessageBuilder::new(kind, flags, &body);
             for (kind, value) in &attributes {
                 builder = builder.attribute(*kind, value);
             }

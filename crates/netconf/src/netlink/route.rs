@@ -1,8 +1,10 @@
 //! rtnetlink(7): links, and the events about them and about IPv6 addresses.
 
 use super::address::{AddressEvent, parse_address};
-use super::message::{Attributes, Builder, Message, WireError, parse_attributes, parse_messages, u16_at, u32_at};
-use super::socket::{NetlinkError, Socket};
+use super::message::{
+    Attributes, MalformedMessage, MessageBuilder, NetlinkMessage, parse_attributes, parse_messages, u16_at, u32_at,
+};
+use super::socket::{NetlinkError, NetlinkSocket};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
@@ -59,7 +61,7 @@ pub enum LinkEvent {
 }
 
 /// Reads an `RTM_NEWLINK` or `RTM_DELLINK`; `None` for other messages.
-pub fn parse_link(message: &Message<'_>) -> Result<Option<LinkEvent>, WireError> {
+pub fn parse_link(message: &NetlinkMessage<'_>) -> Result<Option<LinkEvent>, MalformedMessage> {
     if message.kind != NEW_LINK && message.kind != DEL_LINK {
         return Ok(None);
     }
@@ -89,7 +91,7 @@ pub fn parse_link(message: &Message<'_>) -> Result<Option<LinkEvent>, WireError>
 }
 
 /// Attribute numbers: `IFLA_*` of include/uapi/linux/if_link.h.
-fn read_link_attributes(link: &mut Link, attributes: Attributes<'_>) -> Result<(), WireError> {
+fn read_link_attributes(link: &mut Link, attributes: Attributes<'_>) -> Result<(), MalformedMessage> {
     for attribute in attributes {
         let (kind, value) = attribute?;
         match kind {
@@ -110,19 +112,19 @@ fn read_link_attributes(link: &mut Link, attributes: Attributes<'_>) -> Result<(
 
 /// rtnetlink requests on one socket.
 pub struct Route {
-    pub socket: Socket,
+    pub socket: NetlinkSocket,
 }
 
 impl Route {
     /// A socket that also hears of links and IPv6 addresses that change.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Route { socket: Socket::open(SockProtocol::NetlinkRoute, GROUPS)? })
+        Ok(Route { socket: NetlinkSocket::open(SockProtocol::NetlinkRoute, GROUPS)? })
     }
 
     /// All links, by index.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let mut links = Vec::new();
-        self.socket.dump("list links", Builder::new(GET_LINK, 0, &[0; LINK_BODY]), &mut |message| {
+        self.socket.dump("list links", MessageBuilder::new(GET_LINK, 0, &[0; LINK_BODY]), &mut |message| {
             if let Some(LinkEvent::Changed(link)) = parse_link(&message)? {
                 insert_link(&mut links, link);
             }
@@ -152,13 +154,13 @@ impl Route {
 
     /// Sets a link up.
     pub fn set_up(&mut self, index: u32) -> Result<(), NetlinkError> {
-        let builder = Builder::new(NEW_LINK, 0, &link_body(index, FLAG_UP, FLAG_UP));
+        let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, FLAG_UP, FLAG_UP));
         self.socket.request("set the link up", builder)
     }
 
     /// Sets a link's MTU in bytes.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
-        let builder = Builder::new(NEW_LINK, 0, &link_body(index, 0, 0)).attribute(4, &mtu.to_ne_bytes());
+        let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, 0)).attribute(4, &mtu.to_ne_bytes());
         self.socket.request("set the MTU", builder)
     }
 }
@@ -186,7 +188,7 @@ mod tests {
         let nested = [8u16.to_ne_bytes(), 1u16.to_ne_bytes(), *b"du", *b"my"].concat();
         let mut body = link_body(3, FLAG_UP | FLAG_LOWER_UP, 0);
         body[2..4].copy_from_slice(&1u16.to_ne_bytes());
-        let bytes = Builder::new(NEW_LINK, 0, &body)
+        let bytes = MessageBuilder::new(NEW_LINK, 0, &body)
             .attribute(1, &[2, 0, 0, 0, 0, 9])
             .attribute(3, b"eth0\0")
             .attribute(4, &1500u32.to_ne_bytes())
@@ -213,10 +215,10 @@ mod tests {
             has_master: true,
         };
         assert_eq!(parse_link(&message), Ok(Some(LinkEvent::Changed(expected))));
-        let gone = Builder::new(DEL_LINK, 0, &link_body(3, 0, 0)).finish(1);
+        let gone = MessageBuilder::new(DEL_LINK, 0, &link_body(3, 0, 0)).finish(1);
         let message = parse_messages(&gone).next().expect("one").expect("good");
         assert_eq!(parse_link(&message), Ok(Some(LinkEvent::Gone { index: 3 })));
-        let short = Builder::new(NEW_LINK, 0, &[0; 8]).finish(1);
+        let short = MessageBuilder::new(NEW_LINK, 0, &[0; 8]).finish(1);
         let message = parse_messages(&short).next().expect("one").expect("good");
         assert!(parse_link(&message).is_err());
     }

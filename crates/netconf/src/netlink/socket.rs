@@ -1,6 +1,6 @@
 //! A netlink socket: requests that wait for the kernel's answer, and multicast messages.
 
-use super::message::{Builder, Message, WireError, parse_messages, u32_at};
+use super::message::{MalformedMessage, MessageBuilder, NetlinkMessage, parse_messages, u32_at};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
 use std::collections::VecDeque;
@@ -27,28 +27,28 @@ pub enum NetlinkError {
     Refused { request: &'static str, errno: Errno },
     /// The kernel's answer makes no sense to us.
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Wire(#[from] MalformedMessage),
 }
 
-/// A bound netlink socket. Datagrams that are not the answer to a request are kept for [`Socket::receive`].
-pub struct Socket {
+/// A bound netlink socket. Datagrams that are not the answer to a request are kept for [`NetlinkSocket::receive`].
+pub struct NetlinkSocket {
     fd: OwnedFd,
     sequence: u32,
     pending: VecDeque<Vec<u8>>,
 }
 
-impl Socket {
+impl NetlinkSocket {
     /// Opens a socket of `protocol` (such as `NetlinkRoute`) that listens to the multicast `groups` (a bit mask).
     pub fn open(protocol: SockProtocol, groups: u32) -> Result<Self, NetlinkError> {
         let failed = |call| move |errno| NetlinkError::Socket { call, errno };
         let fd = socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
             .map_err(failed("socket"))?;
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(failed("bind"))?;
-        Ok(Socket { fd, sequence: 0, pending: VecDeque::new() })
+        Ok(NetlinkSocket { fd, sequence: 0, pending: VecDeque::new() })
     }
 
     /// Sends `builder`'s message and waits for the acknowledgement. `request` says in words what it asks for.
-    pub fn request(&mut self, request: &'static str, builder: Builder) -> Result<(), NetlinkError> {
+    pub fn request(&mut self, request: &'static str, builder: MessageBuilder) -> Result<(), NetlinkError> {
         self.exchange(request, builder, ACK, &mut |_| Ok(()))
     }
 
@@ -56,8 +56,8 @@ impl Socket {
     pub fn ask(
         &mut self,
         request: &'static str,
-        builder: Builder,
-        each: &mut dyn FnMut(Message<'_>) -> Result<(), WireError>,
+        builder: MessageBuilder,
+        each: &mut dyn FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<(), NetlinkError> {
         self.exchange(request, builder, ACK, each)
     }
@@ -66,8 +66,8 @@ impl Socket {
     pub fn dump(
         &mut self,
         request: &'static str,
-        builder: Builder,
-        each: &mut dyn FnMut(Message<'_>) -> Result<(), WireError>,
+        builder: MessageBuilder,
+        each: &mut dyn FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<(), NetlinkError> {
         self.exchange(request, builder, DUMP, each)
     }
@@ -75,9 +75,9 @@ impl Socket {
     fn exchange(
         &mut self,
         request: &'static str,
-        builder: Builder,
+        builder: MessageBuilder,
         flags: u16,
-        each: &mut dyn FnMut(Message<'_>) -> Result<(), WireError>,
+        each: &mut dyn FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<(), NetlinkError> {
         self.sequence += 1;
         let sequence = self.sequence;
@@ -117,7 +117,7 @@ impl Socket {
         }
     }
 
-    /// Whether [`Socket::receive`] has something although the descriptor may not be readable.
+    /// Whether [`NetlinkSocket::receive`] has something although the descriptor may not be readable.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -137,15 +137,15 @@ impl Socket {
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for NetlinkSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
 /// `struct nlmsgerr`: a negative errno, 0 for "done".
-fn answer(request: &'static str, message: &Message<'_>) -> Result<(), NetlinkError> {
+fn answer(request: &'static str, message: &NetlinkMessage<'_>) -> Result<(), NetlinkError> {
     let found = message.payload.len();
-    let code = u32_at(message.payload, 0).ok_or(WireError::ShortBody { needed: 4, found })? as i32;
+    let code = u32_at(message.payload, 0).ok_or(MalformedMessage::ShortBody { needed: 4, found })? as i32;
     if code == 0 { Ok(()) } else { Err(NetlinkError::Refused { request, errno: Errno::from_raw(code.wrapping_neg()) }) }
 }

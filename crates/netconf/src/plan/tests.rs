@@ -19,8 +19,8 @@ fn of(config: &Network, cmdline: &str) -> Plan {
 
 #[test]
 fn the_command_line_comes_first() {
-    let mac = Select::Mac([2, 0, 0, 0, 0, 1]);
-    let named = |name: &str| Select::Name(name.into());
+    let mac = InterfaceChoice::Mac([2, 0, 0, 0, 0, 1]);
+    let named = |name: &str| InterfaceChoice::Name(name.into());
     let mut config = config(NetworkMode::Dhcp);
     config.interfaces = vec!["eth5".into()];
     for (text, dhcp, ipv6, select) in [
@@ -31,8 +31,8 @@ fn the_command_line_comes_first() {
         ("ip=dhcp,dhcp6", true, Ipv6Mode::Dhcp, named("eth5")),
         ("ip=eth1:dhcp6", false, Ipv6Mode::Dhcp, named("eth1")),
         ("ip=eth1:dhcp", true, Ipv6Mode::Auto, named("eth1")),
-        ("ip=52-54-00-12-34-56:dhcp", true, Ipv6Mode::Auto, Select::Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
-        ("ip=52:54:00:12:34:56:dhcp", true, Ipv6Mode::Auto, Select::Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
+        ("ip=52-54-00-12-34-56:dhcp", true, Ipv6Mode::Auto, InterfaceChoice::Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
+        ("ip=52:54:00:12:34:56:dhcp", true, Ipv6Mode::Auto, InterfaceChoice::Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
         ("ip=eth1:dhcp BOOTIF=01-02-00-00-00-00-01", true, Ipv6Mode::Auto, mac.clone()),
         ("bootdev=eth3", true, Ipv6Mode::Auto, named("eth3")),
         ("vlan=eth0.5:eth0 ip=eth0.5:dhcp BOOTIF=01-02-00-00-00-00-01", true, Ipv6Mode::Auto, named("eth0.5")),
@@ -50,7 +50,7 @@ fn the_command_line_comes_first() {
     config.interfaces = vec!["02:00:00:00:00:01".into()];
     assert_eq!(of(&config, "").interfaces[0].select, mac);
     config.interfaces = vec!["eth0".into(), "eth1".into()];
-    assert_eq!(of(&config, "").interfaces[0].select, Select::Any(config.interfaces.clone()));
+    assert_eq!(of(&config, "").interfaces[0].select, InterfaceChoice::Any(config.interfaces.clone()));
 }
 
 #[test]
@@ -64,14 +64,14 @@ fn name_servers_routes_and_names() {
     let plan =
         of(&config, "ip=a:dhcp ip=b:dhcp bootdev=b rd.route=10.5.0.0/16:10.0.0.1 rd.route=10.6.0.0/16:10.0.0.1:a");
     assert_eq!(plan.interfaces.len(), 2);
-    assert_eq!(plan.interfaces[0].select, Select::Name("b".into()));
+    assert_eq!(plan.interfaces[0].select, InterfaceChoice::Name("b".into()));
     assert_eq!(plan.interfaces[0].routes[0].to, (ip("10.5.0.0"), 16));
     assert_eq!(plan.interfaces[1].routes[0].to, (ip("10.6.0.0"), 16));
     let plan = of(&config, "ifname=lan0:02:00:00:00:00:01 bond=bond0:a,b:mode=1 vlan=bond0.7:bond0");
     assert_eq!(plan.names, [("lan0".to_string(), [2, 0, 0, 0, 0, 1])]);
     let made: Vec<_> = plan.made.iter().map(|made| made.name.as_str()).collect();
     assert_eq!(made, ["bond0", "bond0.7"]);
-    assert_eq!(plan.interfaces[0].select, Select::Name("bond0.7".into()), "the uppermost one that was made");
+    assert_eq!(plan.interfaces[0].select, InterfaceChoice::Name("bond0.7".into()), "the uppermost one that was made");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn more_interfaces_of_the_recipe() {
     config.extra = vec![extra("eth1", NetworkMode::Static), extra("eth2", NetworkMode::Dhcp)];
     let plan = of(&config, "ip=eth2:dhcp");
     let selects: Vec<_> = plan.interfaces.iter().map(|i| i.select.clone()).collect();
-    assert_eq!(selects, [Select::Name("eth2".into()), Select::Name("eth1".into())], "each once");
+    assert_eq!(selects, [InterfaceChoice::Name("eth2".into()), InterfaceChoice::Name("eth1".into())], "each once");
     assert_eq!((plan.interfaces[1].dhcp, &plan.interfaces[1].addresses[..]), (false, &[(ip("10.4.0.9"), 24)][..]));
 }
 
@@ -160,7 +160,7 @@ fn bad_words_are_named_and_left_out() {
         assert_eq!(Plan { notes: vec![], ..plan }, usual, "{text}: the rest holds");
     }
     let plan = of(&config, "ip=eth0:dhcp,foo ip=bar");
-    assert_eq!((plan.interfaces[0].dhcp, &plan.interfaces[0].select), (true, &Select::Name("eth0".into())));
+    assert_eq!((plan.interfaces[0].dhcp, &plan.interfaces[0].select), (true, &InterfaceChoice::Name("eth0".into())));
     assert!(
         plan.notes.len() == 2 && plan.notes[0].contains("`foo`") && plan.notes[1].contains("`ip=bar`"),
         "{:?}",
@@ -171,16 +171,16 @@ fn bad_words_are_named_and_left_out() {
 #[test]
 fn links_have_an_order() {
     let (first, second) = (link(1, "eth0"), link(2, "eth1"));
-    let any = Select::Any(vec![]);
+    let any = InterfaceChoice::Any(vec![]);
     assert!(any.rank(&first) < any.rank(&second), "by MAC");
-    let listed = Select::Any(vec!["eth1".into(), "02:00:00:00:00:01".into()]);
+    let listed = InterfaceChoice::Any(vec!["eth1".into(), "02:00:00:00:00:01".into()]);
     assert!(listed.rank(&second) < listed.rank(&first), "by the recipe");
     assert_eq!(listed.rank(&link(3, "eth2")), None);
     let member = Link { has_master: true, ..first.clone() };
     assert_eq!(any.rank(&member), None);
     let below = Link { mac: [9; 6], permanent_mac: Some(first.mac), ..first.clone() };
-    assert!(Select::Mac(first.mac).rank(&below).is_some());
+    assert!(InterfaceChoice::Mac(first.mac).rank(&below).is_some());
     let bridge = Link { made_by_software: true, ..first.clone() };
-    assert!(any.rank(&bridge).is_none() && Select::Mac(first.mac).rank(&bridge).is_none());
-    assert!(Select::Name("eth0".into()).rank(&bridge).is_some());
+    assert!(any.rank(&bridge).is_none() && InterfaceChoice::Mac(first.mac).rank(&bridge).is_none());
+    assert!(InterfaceChoice::Name("eth0".into()).rank(&bridge).is_some());
 }

@@ -118,7 +118,7 @@ fn servers_are_asked_at_once() {
     // Nobody listens at the last one.
     let servers: Vec<String> = (1..=4).map(|n| format!("127.0.0.{n}")).collect();
     let limit = Duration::from_secs(10);
-    let ask = |servers: &[String]| ask_at(servers, &Servers::default(), port, 0, limit);
+    let ask = |servers: &[String]| ask_at(servers, &NameServers::default(), port, 0, limit);
     let sample = ask(&servers).expect("two agree");
     assert!((sample.offset_ns - 30 * NANOS).abs() < NANOS, "{sample:?}");
     let error = ask(&servers[1..3]).expect_err("they disagree").to_string();

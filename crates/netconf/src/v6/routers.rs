@@ -2,12 +2,10 @@
 //! of them said last.
 
 use super::advert::{Advert, AdvertError, Preference, eui64_address, parse_advert, write_solicit};
-use super::socket::{HOP_LIMIT, Heard};
+use super::socket::{HOP_LIMIT, HeardAdvert};
 use crate::netlink::address::{Address, FOREVER, RouteTo};
+pub use bootwright_base::sys::Millis;
 use std::net::{IpAddr, Ipv6Addr};
-
-/// Time in milliseconds on a clock that never jumps.
-pub type Millis = u64;
 
 /// RFC 4861 section 10: RTR_SOLICITATION_INTERVAL.
 const FIRST_WAIT_MS: Millis = 4_000;
@@ -29,7 +27,7 @@ pub struct Routers {
 
 /// The sum at one time. Lifetimes count from then.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct View {
+pub struct RouterView {
     pub addresses: Vec<Address>,
     pub routes: Vec<RouteTo>,
     pub gateway: Option<Ipv6Addr>,
@@ -71,7 +69,7 @@ impl Routers {
 
     /// A message has come; gives what in it cannot be used. One that is no advertisement of a router of this link counts
     /// for nothing.
-    pub fn on_advert(&mut self, heard: &Heard, now: Millis) -> Result<Vec<String>, AdvertError> {
+    pub fn on_advert(&mut self, heard: &HeardAdvert, now: Millis) -> Result<Vec<String>, AdvertError> {
         let from = heard.from;
         if heard.hops != HOP_LIMIT {
             return Err(AdvertError::Hops { hops: heard.hops });
@@ -107,8 +105,8 @@ impl Routers {
     }
 
     /// The sum of what was said and has not ended.
-    pub fn view(&self, now: Millis) -> View {
-        let mut view = View::default();
+    pub fn view(&self, now: Millis) -> RouterView {
+        let mut view = RouterView::default();
         let mut best: Option<(Preference, Ipv6Addr, u32)> = None;
         for (router, at, advert) in &self.heard {
             let left = |lifetime_s: u32| self.left(*at, lifetime_s, now);
@@ -140,7 +138,7 @@ impl Routers {
         view
     }
 
-    fn add_prefixes(&self, view: &mut View, advert: &Advert, left: &dyn Fn(u32) -> Option<u32>) {
+    fn add_prefixes(&self, view: &mut RouterView, advert: &Advert, left: &dyn Fn(u32) -> Option<u32>) {
         for prefix in &advert.prefixes {
             let Some(valid_s) = left(prefix.valid_s) else { continue };
             let to = (IpAddr::V6(prefix.prefix), prefix.length);
@@ -192,8 +190,8 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    fn heard(from: &str, bytes: Vec<u8>) -> Heard {
-        Heard { from: ip(from), hops: HOP_LIMIT, bytes }
+    fn heard(from: &str, bytes: Vec<u8>) -> HeardAdvert {
+        HeardAdvert { from: ip(from), hops: HOP_LIMIT, bytes }
     }
 
     /// Takes in a good advertisement.
@@ -217,7 +215,7 @@ mod tests {
         let good = heard("fe80::1", advert(0, 0, &[]));
         for (bad, why) in [
             (heard("fe80::1", vec![0; 3]), AdvertError::Short { found: 3 }),
-            (Heard { hops: 254, ..good.clone() }, AdvertError::Hops { hops: 254 }),
+            (HeardAdvert { hops: 254, ..good.clone() }, AdvertError::Hops { hops: 254 }),
             (heard("2001:db8::1", good.bytes.clone()), AdvertError::Sender),
         ] {
             assert_eq!(routers.on_advert(&bad, 93_000), Err(why));
@@ -251,7 +249,7 @@ mod tests {
         // The router says good-bye.
         hear(&mut routers, "fe80::1", &advert(0, 0, &[]), 2000);
         hear(&mut routers, "fe80::2", &advert(0, 0, &[]), 2000);
-        assert_eq!(routers.view(2000), View::default());
+        assert_eq!(routers.view(2000), RouterView::default());
     }
 
     #[test]

@@ -19,14 +19,14 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// A system call on the socket failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("router discovery {call}: {}", errno.desc())]
-pub struct SocketError {
+pub struct RouterSocketError {
     pub call: &'static str,
     pub errno: Errno,
 }
 
 /// A message that has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct HeardAdvert {
     pub from: Ipv6Addr,
     /// Hop limit of its packet; see [`HOP_LIMIT`].
     pub hops: i32,
@@ -41,12 +41,12 @@ pub struct RouterSocket {
 
 impl RouterSocket {
     /// Opens the socket on the link.
-    pub fn open(index: u32, name: &str) -> Result<Self, SocketError> {
+    pub fn open(index: u32, name: &str) -> Result<Self, RouterSocketError> {
         let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: plain integers; the new descriptor is owned by nobody else.
         let fd = unsafe {
             let fd = libc::socket(libc::AF_INET6, flags, libc::IPPROTO_ICMPV6);
-            OwnedFd::from_raw_fd(Errno::result(fd).map_err(|errno| SocketError { call: "socket", errno })?)
+            OwnedFd::from_raw_fd(Errno::result(fd).map_err(|errno| RouterSocketError { call: "socket", errno })?)
         };
         // A set bit keeps the type out.
         let mut filter = [u32::MAX; 8];
@@ -62,14 +62,14 @@ impl RouterSocket {
     }
 
     /// Sends a solicitation to all routers of the link.
-    pub fn solicit(&self, message: &[u8]) -> Result<(), SocketError> {
+    pub fn solicit(&self, message: &[u8]) -> Result<(), RouterSocketError> {
         let to = SockaddrIn6::from(SocketAddrV6::new(ALL_ROUTERS, 0, 0, self.index));
         let sent = nix::sys::socket::sendto(self.fd.as_raw_fd(), message, &to, MsgFlags::empty());
-        sent.map(drop).map_err(|errno| SocketError { call: "send", errno })
+        sent.map(drop).map_err(|errno| RouterSocketError { call: "send", errno })
     }
 
     /// The next message on this link; `None` when there is none now.
-    pub fn receive(&self) -> Result<Option<Heard>, SocketError> {
+    pub fn receive(&self) -> Result<Option<HeardAdvert>, RouterSocketError> {
         let mut buffer = vec![0; 2048];
         loop {
             let mut control = nix::cmsg_space!(i32);
@@ -87,11 +87,11 @@ impl RouterSocket {
                     let (Some(hops), Some(from)) = (hops, from) else { continue };
                     let length = message.bytes;
                     buffer.truncate(length);
-                    return Ok(Some(Heard { from, hops, bytes: buffer }));
+                    return Ok(Some(HeardAdvert { from, hops, bytes: buffer }));
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(SocketError { call: "receive", errno }),
+                Err(errno) => return Err(RouterSocketError { call: "receive", errno }),
             }
         }
     }
@@ -103,8 +103,8 @@ impl AsFd for RouterSocket {
     }
 }
 
-fn set(fd: &OwnedFd, call: &'static str, level: i32, option: i32, value: &[u8]) -> Result<(), SocketError> {
+fn set(fd: &OwnedFd, call: &'static str, level: i32, option: i32, value: &[u8]) -> Result<(), RouterSocketError> {
     // SAFETY: the value is valid for its length, which no option's value exceeds.
     let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), socklen(value.len())) };
-    Errno::result(done).map(drop).map_err(|errno| SocketError { call, errno })
+    Errno::result(done).map(drop).map_err(|errno| RouterSocketError { call, errno })
 }

@@ -2,16 +2,16 @@
 //! modprobe.d. Exit status: 0 done or already so, 1 not.
 
 use crate::base::words::words;
-use crate::modules::{self, Index, Loader};
+use crate::modules::{self, ModuleIndex, ModuleLoader};
 use bootwright_base::cmdline::{Cmdline, kernel_cmdline};
-use bootwright_base::sys::{Real, Sys};
+use bootwright_base::sys::{RealSys, Sys};
 use bootwright_contract::modalias::kernel_name;
 use nix::errno::Errno;
 use std::ffi::OsString;
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq)]
-struct Request {
+struct ModprobeRequest {
     quiet: bool,
     remove: bool,
     dry_run: bool,
@@ -31,9 +31,9 @@ pub fn run(args: &[OsString]) -> u8 {
     };
     let request = parse_args(&args);
     let cmdline = kernel_cmdline().unwrap_or_default();
-    let outcome = Index::load(&modules::folder(&modules::running_release()))
+    let outcome = ModuleIndex::load(&modules::folder(&modules::running_release()))
         .map_err(|e| vec![e.to_string()])
-        .and_then(|index| carry_out(&Real, &index, &with_options(cmdline, &request), &request));
+        .and_then(|index| carry_out(&RealSys, &index, &with_options(cmdline, &request), &request));
     let Err(errors) = outcome else { return 0 };
     if !request.quiet {
         errors.iter().for_each(|error| eprintln!("modprobe: {error}"));
@@ -42,8 +42,8 @@ pub fn run(args: &[OsString]) -> u8 {
 }
 
 /// Options that change nothing here are passed over, so that no caller fails because of one.
-fn parse_args(args: &[&str]) -> Request {
-    let mut request = Request::default();
+fn parse_args(args: &[&str]) -> ModprobeRequest {
+    let mut request = ModprobeRequest::default();
     let mut only_words = false;
     let mut skip = false;
     for arg in args {
@@ -72,12 +72,12 @@ fn parse_args(args: &[&str]) -> Request {
     request
 }
 
-fn names(request: &Request) -> &[String] {
+fn names(request: &ModprobeRequest) -> &[String] {
     if request.all || request.remove { &request.words } else { &request.words[..request.words.len().min(1)] }
 }
 
 /// `modprobe nbd nbds_max=0`: words after the module are its options, which come as on the kernel's command line.
-fn with_options(mut cmdline: Cmdline, request: &Request) -> Cmdline {
+fn with_options(mut cmdline: Cmdline, request: &ModprobeRequest) -> Cmdline {
     if let ([name], false) = (names(request), request.remove) {
         for option in &request.words[1..] {
             cmdline.append(&format!("{name}.{option}"));
@@ -86,14 +86,19 @@ fn with_options(mut cmdline: Cmdline, request: &Request) -> Cmdline {
     cmdline
 }
 
-fn carry_out(sys: &dyn Sys, index: &Index, cmdline: &Cmdline, request: &Request) -> Result<(), Vec<String>> {
+fn carry_out(
+    sys: &dyn Sys,
+    index: &ModuleIndex,
+    cmdline: &Cmdline,
+    request: &ModprobeRequest,
+) -> Result<(), Vec<String>> {
     let mut errors = Vec::new();
     for word in names(request) {
         for name in resolve(index, word) {
             let outcome = match (request.dry_run, request.remove) {
                 (true, _) => check_known(index, &name),
                 (_, true) => remove(sys, index, &name),
-                _ => Loader::new(sys, index, cmdline).load(&name).map_err(|e| e.to_string()),
+                _ => ModuleLoader::new(sys, index, cmdline).load(&name).map_err(|e| e.to_string()),
             };
             errors.extend(outcome.err());
         }
@@ -102,7 +107,7 @@ fn carry_out(sys: &dyn Sys, index: &Index, cmdline: &Cmdline, request: &Request)
 }
 
 /// The module itself, else what its alias stands for. What is neither stays as it is, to be an error.
-fn resolve(index: &Index, word: &str) -> Vec<String> {
+fn resolve(index: &ModuleIndex, word: &str) -> Vec<String> {
     let name = kernel_name(word);
     if index.file(&name).is_some() || index.is_builtin(&name) {
         return vec![name];
@@ -113,7 +118,7 @@ fn resolve(index: &Index, word: &str) -> Vec<String> {
     }
 }
 
-fn check_known(index: &Index, name: &str) -> Result<(), String> {
+fn check_known(index: &ModuleIndex, name: &str) -> Result<(), String> {
     match index.file(name).is_some() || index.is_builtin(name) {
         true => Ok(()),
         false => Err(format!("module `{name}` is not in the image")),
@@ -121,7 +126,7 @@ fn check_known(index: &Index, name: &str) -> Result<(), String> {
 }
 
 /// Removes a module, then what it needed and nobody uses any more.
-fn remove(sys: &dyn Sys, index: &Index, name: &str) -> Result<(), String> {
+fn remove(sys: &dyn Sys, index: &ModuleIndex, name: &str) -> Result<(), String> {
     if !sys.has_module(name) {
         return Ok(());
     }
@@ -139,14 +144,14 @@ fn remove(sys: &dyn Sys, index: &Index, name: &str) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::modules::tests::index;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
 
     fn modprobe(line: &str) -> (Result<(), Vec<String>>, Vec<String>) {
         let dep = "k/ip_vs.ko.xz: k/nf.ko\nk/nf.ko:\nk/there.ko: k/nf.ko\n";
         let index = index(dep, "alias net-pf-10-proto-* ip_vs\n", "", "k/ipv6.ko\n");
         let args: Vec<&str> = line.split_whitespace().collect();
         let request = parse_args(&args);
-        let fake = Fake::default();
+        let fake = FakeSys::default();
         let cmdline = with_options(Cmdline::default(), &request);
         (carry_out(&fake, &index, &cmdline, &request), fake.calls())
     }
@@ -183,6 +188,6 @@ mod tests {
     fn options_are_sorted() {
         let words = |list: &[&str]| list.iter().map(|w| w.to_string()).collect::<Vec<_>>();
         let request = parse_args(&["-qb", "-C", "/x", "--show-depends", "--", "-a"]);
-        assert_eq!(request, Request { quiet: true, words: words(&["-a"]), ..Request::default() });
+        assert_eq!(request, ModprobeRequest { quiet: true, words: words(&["-a"]), ..ModprobeRequest::default() });
     }
 }

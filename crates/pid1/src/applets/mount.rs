@@ -1,9 +1,9 @@
 //! `mount`, as kubelet, CNI plugins and people call it: mount(8) without fstab and without helpers.
 //! Exit status as mount(8): 0 done, 1 wrong usage, 32 the mount failed.
 
-use crate::base::words::{NotText, word};
-use bootwright_base::mount_options::{Flags, parse_options, propagation};
-use bootwright_base::sys::{Mount, Real, Sys};
+use crate::base::words::{ArgumentNotText, word};
+use bootwright_base::mount_options::{MountFlags, parse_options, propagation};
+use bootwright_base::sys::{Mount, RealSys, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ const MOUNTS: &str = "/proc/mounts";
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq)]
-struct Request {
+struct MountRequest {
     fstype: String,
     options: Vec<String>,
     /// Propagation by `--make-...`.
@@ -26,11 +26,11 @@ struct Request {
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
-enum UsageError {
+enum MountUsageError {
     #[error("option `{0}` needs a value")]
     NoValue(String),
     #[error(transparent)]
-    NotText(#[from] NotText),
+    NotText(#[from] ArgumentNotText),
     #[error("option `{0}` is not known")]
     Unknown(String),
     #[error("expected a source and a target, found {0} of them")]
@@ -61,7 +61,7 @@ pub fn run(args: &[OsString]) -> u8 {
             }
         };
     }
-    match carry_out(&Real, &request) {
+    match carry_out(&RealSys, &request) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("mount: {error}");
@@ -83,8 +83,8 @@ fn list(mounts: &[u8]) -> Vec<u8> {
     mounts.split(|byte| *byte == b'\n').filter_map(line).flatten().collect()
 }
 
-fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
-    let mut request = Request::default();
+fn parse_args(args: &[OsString]) -> Result<MountRequest, MountUsageError> {
+    let mut request = MountRequest::default();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if !arg.as_encoded_bytes().starts_with(b"-") {
@@ -94,7 +94,7 @@ fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
         let arg = word(arg)?;
         let mut value = || match args.next() {
             Some(value) => Ok(word(value)?.into()),
-            None => Err(UsageError::NoValue(arg.into())),
+            None => Err(MountUsageError::NoValue(arg.into())),
         };
         match arg {
             "-t" | "--types" => request.fstype = value()?,
@@ -111,9 +111,9 @@ fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
                 Some((Joined::Type, value)) => request.fstype = value.into(),
                 Some((Joined::Options, value)) => request.options.push(value.into()),
                 Some((Joined::Make, value)) => {
-                    request.make = Some(propagation(value).ok_or_else(|| UsageError::Unknown(arg.into()))?);
+                    request.make = Some(propagation(value).ok_or_else(|| MountUsageError::Unknown(arg.into()))?);
                 }
-                None if arg.len() > 1 && arg.starts_with('-') => return Err(UsageError::Unknown(arg.into())),
+                None if arg.len() > 1 && arg.starts_with('-') => return Err(MountUsageError::Unknown(arg.into())),
                 None => request.places.push(arg.into()),
             },
         }
@@ -138,20 +138,20 @@ fn long_or_joined(arg: &str) -> Option<(Joined, &str)> {
 #[derive(Debug, thiserror::Error)]
 enum MountError {
     #[error("{0}")]
-    Usage(#[from] UsageError),
+    Usage(#[from] MountUsageError),
     // The errno's text as mount(8) has it: callers look for it.
     #[error("{}: {}", target.display(), source.desc())]
     Mount { target: PathBuf, source: Errno },
 }
 
-fn carry_out(sys: &dyn Sys, request: &Request) -> Result<(), MountError> {
+fn carry_out(sys: &dyn Sys, request: &MountRequest) -> Result<(), MountError> {
     let (mut flags, data) = parse_options(&request.options);
     flags.propagation |= request.make.unwrap_or(MsFlags::empty());
     let changes_only = flags.set.contains(MsFlags::MS_REMOUNT) || !flags.propagation.is_empty();
     let (source, target) = match &request.places[..] {
         [target] if changes_only => (Path::new("none"), target),
         [source, target] => (source.as_path(), target),
-        other => return Err(UsageError::Places(other.len()).into()),
+        other => return Err(MountUsageError::Places(other.len()).into()),
     };
     let failed = |source| MountError::Mount { target: target.into(), source };
     let call = |flags, data: &str| {
@@ -166,7 +166,7 @@ fn carry_out(sys: &dyn Sys, request: &Request) -> Result<(), MountError> {
 
 /// Bind ignores all other flags, so these take a second call, as mount(8) does it.
 fn mount_itself(
-    flags: Flags,
+    flags: MountFlags,
     data: &str,
     call: &dyn Fn(MsFlags, &str) -> Result<(), MountError>,
 ) -> Result<(), MountError> {
@@ -193,8 +193,8 @@ fn flags_need_no_type(flags: MsFlags) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::Real;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::RealSys;
+    use bootwright_base::sys::fake::FakeSys;
     use bootwright_base::testing::{in_own_root, mounted_at};
     use std::os::unix::ffi::OsStringExt;
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn real(line: &str) -> Result<(), String> {
-        mount(line, &Real)
+        mount(line, &RealSys)
     }
 
     /// What the kernel then says of the mounts, for lines as kubelet, containerd and people write them.
@@ -272,8 +272,8 @@ mod tests {
             ("a b c", "expected a source and a target, found 3 of them"),
         ];
         for (line, expected) in cases {
-            assert_eq!(mount(line, &Fake::default()).unwrap_err(), expected, "{line}");
+            assert_eq!(mount(line, &FakeSys::default()).unwrap_err(), expected, "{line}");
         }
-        assert_eq!(mount("a /b", &Fake::failing(&["mount"])).unwrap_err(), "/b: Operation not permitted");
+        assert_eq!(mount("a /b", &FakeSys::failing(&["mount"])).unwrap_err(), "/b: Operation not permitted");
     }
 }

@@ -1,8 +1,8 @@
 //! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
 
-use crate::base::words::{NotText, word};
+use crate::base::words::{ArgumentNotText, word};
 use bootwright_base::mounts::mount_points;
-use bootwright_base::sys::{Real, Sys};
+use bootwright_base::sys::{RealSys, Sys};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ const FAILED: u8 = 32;
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
-struct Request {
+struct UmountRequest {
     flags: MntFlags,
     /// With all mounts below.
     recursive: bool,
@@ -21,9 +21,9 @@ struct Request {
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
-enum UsageError {
+enum UmountUsageError {
     #[error(transparent)]
-    NotText(#[from] NotText),
+    NotText(#[from] ArgumentNotText),
     #[error("option `{0}` is not known")]
     Unknown(String),
     #[error("expected a path")]
@@ -48,7 +48,7 @@ pub fn run(args: &[OsString]) -> u8 {
         }
     };
     let mut code = 0;
-    for (target, errno) in carry_out(&Real, &request, &mounted) {
+    for (target, errno) in carry_out(&RealSys, &request, &mounted) {
         // umount(8)'s words: kubelet unmounts a plain folder once and looks for them.
         let text = if errno == Errno::EINVAL { "not mounted" } else { errno.desc() };
         eprintln!("umount: {}: {text}", target.display());
@@ -57,8 +57,8 @@ pub fn run(args: &[OsString]) -> u8 {
     code
 }
 
-fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
-    let mut request = Request { flags: MntFlags::empty(), recursive: false, targets: Vec::new() };
+fn parse_args(args: &[OsString]) -> Result<UmountRequest, UmountUsageError> {
+    let mut request = UmountRequest { flags: MntFlags::empty(), recursive: false, targets: Vec::new() };
     let mut only_targets = false;
     for arg in args {
         if only_targets || arg == "-" || !arg.as_encoded_bytes().starts_with(b"-") {
@@ -71,26 +71,26 @@ fn parse_args(args: &[OsString]) -> Result<Request, UsageError> {
             short => request.take_short(short)?,
         }
     }
-    if request.targets.is_empty() { Err(UsageError::NoTarget) } else { Ok(request) }
+    if request.targets.is_empty() { Err(UmountUsageError::NoTarget) } else { Ok(request) }
 }
 
-impl Request {
-    fn take_long(&mut self, option: &str) -> Result<(), UsageError> {
+impl UmountRequest {
+    fn take_long(&mut self, option: &str) -> Result<(), UmountUsageError> {
         let letter = match option {
             "--lazy" => 'l',
             "--force" => 'f',
             "--recursive" => 'R',
             "--no-mtab" | "--no-canonicalize" | "--internal-only" | "--verbose" | "--quiet" => 'n',
-            other => return Err(UsageError::Unknown(other.into())),
+            other => return Err(UmountUsageError::Unknown(other.into())),
         };
         self.take_letter(letter);
         Ok(())
     }
 
-    fn take_short(&mut self, options: &str) -> Result<(), UsageError> {
+    fn take_short(&mut self, options: &str) -> Result<(), UmountUsageError> {
         match options[1..].chars().all(|c| "lfRncivq".contains(c)) {
             true => options[1..].chars().for_each(|c| self.take_letter(c)),
-            false => return Err(UsageError::Unknown(options.into())),
+            false => return Err(UmountUsageError::Unknown(options.into())),
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Request {
 }
 
 /// Gives the targets that failed, and why.
-fn carry_out(sys: &dyn Sys, request: &Request, mounted: &[PathBuf]) -> Vec<(PathBuf, Errno)> {
+fn carry_out(sys: &dyn Sys, request: &UmountRequest, mounted: &[PathBuf]) -> Vec<(PathBuf, Errno)> {
     let mut failed = Vec::new();
     for target in &request.targets {
         let mut paths = vec![target.clone()];
@@ -126,8 +126,8 @@ fn carry_out(sys: &dyn Sys, request: &Request, mounted: &[PathBuf]) -> Vec<(Path
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
-    use bootwright_base::sys::{Mount, Real};
+    use bootwright_base::sys::fake::FakeSys;
+    use bootwright_base::sys::{Mount, RealSys};
     use bootwright_base::testing::{in_own_root, mounted_at};
     use std::os::unix::ffi::OsStringExt;
     use std::path::Path;
@@ -149,16 +149,16 @@ mod tests {
                 std::fs::create_dir_all(path).unwrap();
                 let target = Path::new(path);
                 let flags = nix::mount::MsFlags::empty();
-                Real.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: "" }).unwrap();
+                RealSys.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: "" }).unwrap();
             };
             let gone = |line: &str, paths: &[&str]| {
-                umount(line, &Real).unwrap_or_else(|error| panic!("{line}: {error}"));
+                umount(line, &RealSys).unwrap_or_else(|error| panic!("{line}: {error}"));
                 paths.iter().for_each(|path| assert_eq!(mounted_at(path), None, "{line}"));
             };
             mount("/x");
             gone("/x", &["/x"]);
             ["/a", "/a/b", "/ab"].into_iter().for_each(mount);
-            assert_eq!(umount("/a", &Real).unwrap_err(), "/a EBUSY");
+            assert_eq!(umount("/a", &RealSys).unwrap_err(), "/a EBUSY");
             gone("-R /a", &["/a", "/a/b"]);
             assert!(mounted_at("/ab").is_some(), "its name only begins so");
             ["/a", "/a/b", "/-x"].into_iter().for_each(mount);
@@ -173,14 +173,14 @@ mod tests {
         let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
         let request = parse_args(&[odd(b"/a\xff"), "--".into(), odd(b"-\xff")]).unwrap();
         assert_eq!(request.targets, [odd(b"/a\xff"), odd(b"-\xff")].map(PathBuf::from));
-        assert!(matches!(parse_args(&[odd(b"-\xff")]), Err(UsageError::NotText(_))));
+        assert!(matches!(parse_args(&[odd(b"-\xff")]), Err(UmountUsageError::NotText(_))));
     }
 
     #[test]
     fn bad_usage_and_failures() {
-        assert_eq!(umount("-l", &Fake::default()).unwrap_err(), "expected a path");
-        assert_eq!(umount("-z /x", &Fake::default()).unwrap_err(), "option `-z` is not known");
-        assert_eq!(umount("--all /x", &Fake::default()).unwrap_err(), "option `--all` is not known");
-        assert_eq!(umount("/x", &Fake::failing(&["unmount"])).unwrap_err(), "/x EPERM");
+        assert_eq!(umount("-l", &FakeSys::default()).unwrap_err(), "expected a path");
+        assert_eq!(umount("-z /x", &FakeSys::default()).unwrap_err(), "option `-z` is not known");
+        assert_eq!(umount("--all /x", &FakeSys::default()).unwrap_err(), "option `--all` is not known");
+        assert_eq!(umount("/x", &FakeSys::failing(&["unmount"])).unwrap_err(), "/x EPERM");
     }
 }

@@ -28,15 +28,15 @@ fn enable_offered(sys: &dyn Sys, group: &Path, controllers: &[&str], offered: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
 
     #[test]
     fn all_controllers_that_are_there_and_one_by_one_when_that_fails() {
         let group = Path::new("/sys/fs/cgroup");
-        let fake = Fake::default();
+        let fake = FakeSys::default();
         assert!(enable_offered(&fake, group, &["cpu", "cpuset", "memory", "io"], "cpuset cpu io misc\n").is_empty());
         assert_eq!(fake.calls(), ["write /sys/fs/cgroup/cgroup.subtree_control +cpu +cpuset +io"]);
-        let fake = Fake::failing(&["write /sys/fs/cgroup/cgroup.subtree_control +cpu"]);
+        let fake = FakeSys::failing(&["write /sys/fs/cgroup/cgroup.subtree_control +cpu"]);
         let notes = enable_offered(&fake, group, &["cpu", "io"], "cpu io");
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].starts_with("no cgroup controller cpu: "), "{notes:?}");

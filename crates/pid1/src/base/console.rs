@@ -48,18 +48,18 @@ pub trait Screen: Send {
 /// The console, else the kernel's log, by a thread that starts with the first line.
 #[derive(Default)]
 pub struct Console {
-    queue: Arc<Queue>,
+    queue: Arc<ConsoleQueue>,
     has_thread: bool,
 }
 
 #[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct ConsoleQueue {
+    state: Mutex<ConsoleState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ConsoleState {
     waiting: Backlog,
     /// The thread has taken something that it has not written yet.
     is_writing: bool,
@@ -92,8 +92,8 @@ impl Screen for Console {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ConsoleQueue {
+    fn lock(&self) -> MutexGuard<'_, ConsoleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,7 +101,7 @@ impl Queue {
     fn write(&self) {
         let mut terminal = None;
         loop {
-            let empty = |state: &mut State| state.waiting.is_empty();
+            let empty = |state: &mut ConsoleState| state.waiting.is_empty();
             let state = self.changed.wait_while(self.lock(), empty);
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
             let Backlog { bytes, lost } = std::mem::take(&mut state.waiting);

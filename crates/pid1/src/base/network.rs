@@ -3,7 +3,7 @@
 use crate::base::node::Node;
 use bootwright_base::wake::{Sleeper, Waker};
 use bootwright_contract::paths;
-use bootwright_netconf::setup::{self, Facts, Places};
+use bootwright_netconf::setup::{self, NetworkFacts, NetworkFiles};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ pub struct NetState {
     pub time_over: bool,
     /// A link is set up now.
     pub up: bool,
-    pub facts: Facts,
+    pub facts: NetworkFacts,
 }
 
 /// The running network thread, as the main loop sees it.
@@ -79,6 +79,6 @@ impl NetWatch {
 }
 
 /// Where the network's files are.
-pub fn places() -> Places {
-    Places { etc: "/etc".into(), run: Path::new(paths::RUN).into() }
+pub fn places() -> NetworkFiles {
+    NetworkFiles { etc: "/etc".into(), run: Path::new(paths::RUN).into() }
 }

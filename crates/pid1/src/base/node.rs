@@ -5,7 +5,7 @@ use bootwright_base::cmdline::Cmdline;
 use bootwright_base::gate::Gate;
 use bootwright_base::sys::Sys;
 use bootwright_contract::BootConfig;
-use bootwright_roots::{Journal, Keepers, RootPlan, StatusBoard};
+use bootwright_roots::{Attachments, Journal, RootPlan, RootStatuses};
 use std::sync::Arc;
 
 /// What everything from phase `verify` on is given; shared by all threads, never changed.
@@ -17,9 +17,9 @@ pub struct Node {
     pub timeline: Arc<Timeline>,
     pub sys: &'static dyn Sys,
     /// Network root and volumes, as they are.
-    pub board: Arc<StatusBoard>,
+    pub statuses: Arc<RootStatuses>,
     /// Who keeps them.
-    pub keepers: Keepers,
+    pub attachments: Attachments,
     /// Opens when the clock is as right as it will get for now.
     pub time: Gate,
 }
@@ -27,9 +27,9 @@ pub struct Node {
 impl Node {
     pub fn new(config: BootConfig, cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Node {
         let plan = RootPlan::resolve(&config, &cmdline);
-        let board = Arc::new(StatusBoard::new(timeline.clone()));
-        let (keepers, time) = (Keepers::default(), Gate::default());
-        Node { config, cmdline, plan, timeline, sys, board, keepers, time }
+        let statuses = Arc::new(RootStatuses::new(timeline.clone()));
+        let (attachments, time) = (Attachments::default(), Gate::default());
+        Node { config, cmdline, plan, timeline, sys, statuses, attachments, time }
     }
 }
 

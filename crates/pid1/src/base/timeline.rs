@@ -30,16 +30,16 @@ const MOST_UNSERVED: usize = 200;
 
 /// Recorder of phases and services.
 pub struct Timeline {
-    shared: Arc<Shared>,
+    shared: Arc<SharedTimeline>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct SharedTimeline {
+    state: Mutex<TimelineState>,
     /// There is something for the thread that writes.
     changed: Condvar,
 }
 
-struct State {
+struct TimelineState {
     record: console::Timeline,
     /// Phases that must be over before "phases done".
     pending: Vec<String>,
@@ -60,7 +60,7 @@ struct State {
 impl Timeline {
     /// A timeline that says "phases done" once each of `phases` is over.
     pub fn new(phases: &[&str], screen: Box<dyn Screen>) -> Timeline {
-        let state = State {
+        let state = TimelineState {
             record: console::Timeline { version: 1, ..Default::default() },
             pending: phases.iter().map(|p| p.to_string()).collect(),
             screen,
@@ -71,7 +71,7 @@ impl Timeline {
             written: 0,
             has_thread: false,
         };
-        Timeline { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
+        Timeline { shared: Arc::new(SharedTimeline { state: Mutex::new(state), changed: Condvar::new() }) }
     }
 
     /// Names the image in the JSON.
@@ -112,7 +112,7 @@ impl Timeline {
         }
     }
 
-    fn publish(&self, state: &mut State) {
+    fn publish(&self, state: &mut TimelineState) {
         state.changes += 1;
         self.shared.changed.notify_one();
     }
@@ -278,20 +278,20 @@ impl Timeline {
         self.lock().record.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TimelineState> {
         self.shared.lock()
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedTimeline {
+    fn lock(&self) -> MutexGuard<'_, TimelineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The thread that writes, for good.
     fn write_changes(&self) {
         loop {
-            let is_written = |state: &mut State| state.written == state.changes;
+            let is_written = |state: &mut TimelineState| state.written == state.changes;
             let state = self.changed.wait_while(self.lock(), is_written).unwrap_or_else(PoisonError::into_inner);
             write_record(self, state);
             thread::sleep(BETWEEN_WRITES);
@@ -300,7 +300,7 @@ impl Shared {
 }
 
 /// Writes the record as it is. The record is a convenience: a full `/run` or a dead serial line changes nothing else.
-fn write_record(shared: &Shared, mut state: MutexGuard<'_, State>) {
+fn write_record(shared: &SharedTimeline, mut state: MutexGuard<'_, TimelineState>) {
     state.written = state.changes;
     let Ok(mut json) = serde_json::to_vec(&state.record) else { return };
     let (run_mounted, device) = (state.run_mounted, state.device.take());
@@ -331,7 +331,7 @@ fn begin_phase(phases: &mut Vec<PhaseRecord>, name: &str, now: f64) {
     phases.push(PhaseRecord { name, start_s, tries, end_s: None, waited_s: 0.0, outcome: None });
 }
 
-impl State {
+impl TimelineState {
     fn say(&mut self, uptime_s: f64, event: Event) {
         let line = Line { uptime_s, event };
         self.screen.say([printable(&line.to_string()).as_str(), "\n"].concat().as_bytes());

@@ -7,6 +7,7 @@
 use crate::base::timeline::Timeline;
 use bootwright_base::background;
 use bootwright_base::sys;
+use bootwright_base::sys::Millis;
 use bootwright_contract::Watchdog as Config;
 use nix::libc::c_int;
 use std::fs::{File, OpenOptions};
@@ -16,9 +17,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Milliseconds since the kernel started.
-type Millis = u64;
 
 /// Between two attempts to open a device that is not there (yet): during the boot, when its driver may come any moment,
 /// and later.
@@ -38,11 +36,11 @@ nix::ioctl_readwrite!(
 );
 
 /// The watchdog of this machine: there is one, whoever waits. Until it is configured it does nothing.
-pub static WATCHDOG: Watchdog = Watchdog(Mutex::new(None));
+pub static WATCHDOG: HardwareWatchdog = HardwareWatchdog(Mutex::new(None));
 
-pub struct Watchdog(Mutex<Option<State>>);
+pub struct HardwareWatchdog(Mutex<Option<WatchdogState>>);
 
-struct State {
+struct WatchdogState {
     config: Config,
     timeline: Arc<Timeline>,
     device: Option<File>,
@@ -53,10 +51,10 @@ struct State {
     tells: bool,
 }
 
-impl Watchdog {
+impl HardwareWatchdog {
     /// Keeps the configuration, and opens the device if it is there; a second call changes nothing.
     pub fn configure(&self, config: &Config, timeline: &Arc<Timeline>) {
-        self.lock().get_or_insert_with(|| State::new(config.clone(), timeline.clone()));
+        self.lock().get_or_insert_with(|| WatchdogState::new(config.clone(), timeline.clone()));
         self.tick(now());
     }
 
@@ -76,7 +74,7 @@ impl Watchdog {
         }
     }
 
-    /// When [`Watchdog::tick`] wants to be called at the latest.
+    /// When [`HardwareWatchdog::tick`] wants to be called at the latest.
     pub fn deadline(&self) -> Option<Millis> {
         self.lock().as_ref().map(|state| state.next)
     }
@@ -127,14 +125,14 @@ impl Watchdog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+    fn lock(&self) -> MutexGuard<'_, Option<WatchdogState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn new(config: Config, timeline: Arc<Timeline>) -> State {
-        State { config, timeline, device: None, every_ms: TRY_SOON_MS, next: 0, tells: false }
+impl WatchdogState {
+    fn new(config: Config, timeline: Arc<Timeline>) -> WatchdogState {
+        WatchdogState { config, timeline, device: None, every_ms: TRY_SOON_MS, next: 0, tells: false }
     }
 
     fn tick(&mut self, now: Millis) {
@@ -196,9 +194,9 @@ mod tests {
         std::env::temp_dir().join(format!("bootwright-{name}-{}", std::process::id()))
     }
 
-    fn state(path: &std::path::Path, lines: &Lines) -> State {
+    fn state(path: &std::path::Path, lines: &Lines) -> WatchdogState {
         let config = Config { device: path.display().to_string(), timeout_s: 30, disarm: true };
-        State::new(config, Arc::new(Timeline::new(&[], Box::new(lines.clone()))))
+        WatchdogState::new(config, Arc::new(Timeline::new(&[], Box::new(lines.clone()))))
     }
 
     /// A plain file takes the bytes; it refuses the ioctl, as a driver with a fixed timeout does.
@@ -212,7 +210,7 @@ mod tests {
             assert_eq!(std::fs::read(&path).unwrap(), vec![0; written], "{now}");
         }
         assert_eq!(state.next, 35_000);
-        let watchdog = Watchdog(Mutex::new(Some(state)));
+        let watchdog = HardwareWatchdog(Mutex::new(Some(state)));
         watchdog.disarm();
         watchdog.tick(99_000);
         assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\0V", "and no sign after it");
@@ -222,7 +220,7 @@ mod tests {
     #[test]
     fn a_device_that_comes_late_is_opened_then_and_missed_only_once_it_is_expected() {
         let (path, lines) = (place("late"), Lines::default());
-        let watchdog = Watchdog(Mutex::new(Some(state(&path, &lines))));
+        let watchdog = HardwareWatchdog(Mutex::new(Some(state(&path, &lines))));
         watchdog.tick(0);
         assert_eq!((lines.text(), watchdog.deadline()), (String::new(), Some(TRY_SOON_MS)));
         watchdog.expect();
@@ -236,7 +234,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"\0");
         assert!(lines.text().contains("resets after 30 s of silence"), "{}", lines.text());
         std::fs::remove_file(path).unwrap();
-        let none = Watchdog(Mutex::new(None));
+        let none = HardwareWatchdog(Mutex::new(None));
         none.tick(99_999);
         assert_eq!(none.deadline(), None);
     }
@@ -247,7 +245,7 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let mut often = state(&path, &Lines::default());
         often.config.timeout_s = 1;
-        let watchdog = Watchdog(Mutex::new(Some(often)));
+        let watchdog = HardwareWatchdog(Mutex::new(Some(often)));
         // At least one a second.
         let signs = |what: &str, wait: &dyn Fn()| {
             let before = std::fs::read(&path).unwrap().len();

@@ -3,7 +3,7 @@
 use crate::base::shell::run_shell;
 use crate::base::timeline::Timeline;
 use crate::base::watchdog::WATCHDOG;
-use crate::boot::policy::{Step, next_step};
+use crate::boot::policy::{NextStep, next_step};
 use crate::run::power;
 use bootwright_base::Failure;
 use bootwright_base::sys::Sys;
@@ -30,18 +30,18 @@ impl Attempts {
             timeline.phase_end(name, outcome.as_ref().map(|_| ()).map_err(|reason| reason.as_str()));
             let Err(reason) = outcome else { break };
             match next_step(&self.policy, failures) {
-                Step::Again { after_s } => WATCHDOG.sleep(Duration::from_secs(after_s)),
-                Step::GoOn => {
+                NextStep::Again { after_s } => WATCHDOG.sleep(Duration::from_secs(after_s)),
+                NextStep::GoOn => {
                     timeline.phase_over(name);
                     return false;
                 }
-                Step::Shell => {
+                NextStep::Shell => {
                     timeline.fatal(name, &reason);
                     if !run_shell() {
                         power::keep_explaining(timeline, name, &reason);
                     }
                 }
-                Step::Reboot { after_s } => {
+                NextStep::Reboot { after_s } => {
                     timeline.fatal(name, &reason);
                     power::reboot_after(self.sys, timeline, after_s);
                 }
@@ -63,7 +63,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
     use std::io::Write;
     use std::sync::Mutex;
 
@@ -89,7 +89,8 @@ mod tests {
     fn run(policy: Policy, outcomes: &[Result<(), &'static str>]) -> (bool, Vec<String>) {
         let screen = Screen::default();
         let timeline = Arc::new(Timeline::new(&["clock"], Box::new(screen.clone())));
-        let attempts = Attempts { phase: PhaseId::Clock, policy, sys: Box::leak(Box::new(Fake::default())), timeline };
+        let attempts =
+            Attempts { phase: PhaseId::Clock, policy, sys: Box::leak(Box::new(FakeSys::default())), timeline };
         let mut outcomes = outcomes.iter();
         let mut attempt = || Ok(outcomes.next().expect("as many attempts as outcomes").map_err(WatchWord)?);
         let done = attempts.run(&mut attempt);

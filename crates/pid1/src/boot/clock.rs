@@ -31,16 +31,16 @@ fn raise(sys: &dyn Sys, floor_s: u64) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
 
     #[test]
     fn only_forward() {
         // The fake's clock stands at 1000.
         for (floor, calls) in [(999, vec![]), (1000, vec![]), (1001, vec!["set_clock 1001"])] {
-            let fake = Fake::default();
+            let fake = FakeSys::default();
             assert_eq!(raise(&fake, floor), Ok(!calls.is_empty()));
             assert_eq!(fake.calls(), calls);
         }
-        assert_eq!(raise(&Fake::failing(&["set_clock"]), 2000), Err(Errno::EPERM));
+        assert_eq!(raise(&FakeSys::failing(&["set_clock"]), 2000), Err(Errno::EPERM));
     }
 }

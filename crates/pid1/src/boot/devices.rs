@@ -2,7 +2,7 @@
 //! the recipe names, and kernel parameters, of which some are a module's.
 
 use crate::base::node::Node;
-use crate::modules::{self, Devices, Index, Loader};
+use crate::modules::{self, ModuleIndex, ModuleLoader, SeenDevices};
 use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::identity;
@@ -27,7 +27,7 @@ struct Incomplete(Vec<String>);
 /// Phase `devices`. Everything is tried; what failed is told together. A root on a server has its drivers already: then
 /// phase `modules` tells it, as what comes before waits for the server. `seen`: the machine's devices as phase `early` saw
 /// them.
-pub fn prepare(node: &Arc<Node>, seen: Option<Devices>) -> (Option<Loading>, Result<(), Failure>) {
+pub fn prepare(node: &Arc<Node>, seen: Option<SeenDevices>) -> (Option<Loading>, Result<(), Failure>) {
     let wanted = &node.config.modules;
     let mut failed = Vec::new();
     let mut found = None;
@@ -64,11 +64,11 @@ fn told_together(failed: Vec<String>) -> Result<(), Failure> {
 }
 
 /// Loads modules in a thread: only the services need the recipe's. `early`: what was seen of the machine's devices before.
-fn load_modules(node: &Arc<Node>, early: Option<Devices>) -> io::Result<Loading> {
+fn load_modules(node: &Arc<Node>, early: Option<SeenDevices>) -> io::Result<Loading> {
     let (done, wait) = mpsc::channel();
     let node = node.clone();
     let work = move || {
-        let index = match Index::load(&modules::folder(&node.config.modules.release)) {
+        let index = match ModuleIndex::load(&modules::folder(&node.config.modules.release)) {
             Ok(index) => Arc::new(index),
             Err(error) => return drop(done.send(vec![error.to_string()])),
         };
@@ -83,11 +83,11 @@ fn load_modules(node: &Arc<Node>, early: Option<Devices>) -> io::Result<Loading>
 }
 
 /// Modules for the machine's devices, those that come later too, and swap. Gives what went wrong.
-fn load_for_machine(node: &Arc<Node>, index: &Arc<Index>, early: Option<Devices>) -> Vec<String> {
+fn load_for_machine(node: &Arc<Node>, index: &Arc<ModuleIndex>, early: Option<SeenDevices>) -> Vec<String> {
     let mut failed = Vec::new();
-    let mut loader = Loader::new(node.sys, index, &node.cmdline);
+    let mut loader = ModuleLoader::new(node.sys, index, &node.cmdline);
     if node.config.modules.coldplug {
-        match early.map_or_else(Devices::find, Ok) {
+        match early.map_or_else(SeenDevices::find, Ok) {
             Err(error) => failed.push(["no modules for the machine's devices: ", &error.to_string()].concat()),
             Ok(devices) => {
                 failed.extend(modules::load_for_devices(&mut loader, &devices));
@@ -104,8 +104,8 @@ fn load_for_machine(node: &Arc<Node>, index: &Arc<Index>, early: Option<Devices>
 }
 
 /// Loads the modules that the recipe names. Gives what went wrong.
-fn load_named(node: &Node, index: &Index) -> Vec<String> {
-    let mut loader = Loader::new(node.sys, index, &node.cmdline);
+fn load_named(node: &Node, index: &ModuleIndex) -> Vec<String> {
+    let mut loader = ModuleLoader::new(node.sys, index, &node.cmdline);
     let names = node.config.modules.load.iter();
     names.filter_map(|name| loader.load(name).err()).map(|e| e.to_string()).collect()
 }

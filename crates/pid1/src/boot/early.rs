@@ -3,7 +3,7 @@
 
 use crate::base::node::Node;
 use crate::boot::root;
-use crate::modules::{self, Devices, Index, Loader, Uevents};
+use crate::modules::{self, ModuleIndex, ModuleLoader, SeenDevices, Uevents};
 use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::gate::Gate;
@@ -24,7 +24,7 @@ struct OtherKernel {
 /// What was found for later phases.
 pub struct Early {
     /// The devices that were there, if they were looked for.
-    pub seen: Option<Devices>,
+    pub seen: Option<SeenDevices>,
     /// Opens when all modules were tried that are loaded while the network comes up.
     pub ahead: Arc<Gate>,
 }
@@ -41,21 +41,21 @@ pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> R
     if wanted.early.is_empty() && !over_network {
         return Ok(found);
     }
-    let index = Arc::new(Index::load(&modules::folder(&wanted.release))?);
-    let mut loader = Loader::new(sys, &index, &node.cmdline);
+    let index = Arc::new(ModuleIndex::load(&modules::folder(&wanted.release))?);
+    let mut loader = ModuleLoader::new(sys, &index, &node.cmdline);
     let waits = |name: &&String| over_network && root::MODULES.contains(&name.as_str());
     for name in wanted.early.iter().filter(|name| !waits(name)) {
         loader.load(name)?;
     }
     if over_network {
         let later = Uevents::open()?;
-        let devices = Devices::find()?;
+        let devices = SeenDevices::find()?;
         for failed in modules::load_for_devices(&mut loader, &devices) {
             node.timeline.note(&failed);
         }
         drop(loader);
         // The root's modules are for the same devices, and for those that come meanwhile: nobody has to walk again.
-        found.seen = Some(Devices { modaliases: devices.modaliases, events: later });
+        found.seen = Some(SeenDevices { modaliases: devices.modaliases, events: later });
         found.ahead = load_ahead(node, index.clone())?;
         modules::follow(node, index, devices.events, over)?;
     }
@@ -63,11 +63,11 @@ pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> R
 }
 
 /// Loads in a thread what the root needs beside the network. What fails fails again where it is needed, and is told there.
-fn load_ahead(node: &Arc<Node>, index: Arc<Index>) -> io::Result<Arc<Gate>> {
+fn load_ahead(node: &Arc<Node>, index: Arc<ModuleIndex>) -> io::Result<Arc<Gate>> {
     let gate = Arc::new(Gate::default());
     let (node, ahead) = (node.clone(), gate.clone());
     let work = move || {
-        let mut loader = Loader::new(node.sys, &index, &node.cmdline);
+        let mut loader = ModuleLoader::new(node.sys, &index, &node.cmdline);
         for (name, options) in node.plan.modules() {
             let _ = loader.load_with(name, options);
         }

@@ -5,9 +5,9 @@ use crate::base::node::Node;
 use crate::base::timeline::Timeline;
 use crate::boot::devices::Loading;
 use crate::boot::early::Early;
-use crate::boot::servers::Servers;
-use crate::boot::verify::Check;
-use crate::modules::Devices;
+use crate::boot::server_access::ServerAccess;
+use crate::boot::verify::ContentCheck;
+use crate::modules::SeenDevices;
 use crate::run::power;
 use bootwright_base::Failure;
 use bootwright_base::cmdline::Cmdline;
@@ -32,9 +32,9 @@ pub struct Findings {
     pub node: Option<Arc<Node>>,
     pub network: Option<NetHandle>,
     /// The images of the root, whose contents are compared before the services start.
-    pub images: Vec<Check>,
+    pub images: Vec<ContentCheck>,
     /// What phase `early` has seen of the machine's devices.
-    pub seen: Option<Devices>,
+    pub seen: Option<SeenDevices>,
     /// Opens when the modules are there that are loaded while the network comes up.
     pub ahead: Arc<Gate>,
     /// Set when the files of the initramfs have gone.
@@ -44,36 +44,36 @@ pub struct Findings {
 }
 
 /// What one attempt at a phase has found.
-pub enum Found {
+pub enum Finding {
     Nothing,
     Cmdline(Cmdline),
     Node(Arc<Node>),
-    Images(Vec<Check>),
+    Images(Vec<ContentCheck>),
     Early(Early),
     Loading(Loading),
 }
 
 /// How an attempt ended. One that failed may have found something all the same.
-pub struct Ended {
-    pub found: Found,
+pub struct AttemptEnd {
+    pub found: Finding,
     pub outcome: Result<(), Failure>,
 }
 
 /// The work of one attempt, with all that it needs.
-pub type Work = Box<dyn FnOnce() -> Ended + Send>;
+pub type AttemptWork = Box<dyn FnOnce() -> AttemptEnd + Send>;
 
-impl Ended {
+impl AttemptEnd {
     /// An attempt that finds something or fails.
-    pub fn with<T>(outcome: Result<T, Failure>, found: fn(T) -> Found) -> Ended {
+    pub fn with<T>(outcome: Result<T, Failure>, found: fn(T) -> Finding) -> AttemptEnd {
         match outcome {
-            Ok(value) => Ended { found: found(value), outcome: Ok(()) },
-            Err(failure) => Ended { found: Found::Nothing, outcome: Err(failure) },
+            Ok(value) => AttemptEnd { found: found(value), outcome: Ok(()) },
+            Err(failure) => AttemptEnd { found: Finding::Nothing, outcome: Err(failure) },
         }
     }
 
     /// An attempt that finds nothing for others.
-    pub fn of(outcome: Result<(), Failure>) -> Ended {
-        Ended { found: Found::Nothing, outcome }
+    pub fn of(outcome: Result<(), Failure>) -> AttemptEnd {
+        AttemptEnd { found: Finding::Nothing, outcome }
     }
 }
 
@@ -94,14 +94,14 @@ impl Findings {
     }
 
     /// Takes in what a phase has found.
-    pub fn keep(&mut self, found: Found) {
+    pub fn keep(&mut self, found: Finding) {
         match found {
-            Found::Nothing => {}
-            Found::Cmdline(cmdline) => self.cmdline = cmdline,
-            Found::Node(node) => self.node = Some(node),
-            Found::Images(images) => self.images = images,
-            Found::Early(Early { seen, ahead }) => (self.seen, self.ahead) = (seen, ahead),
-            Found::Loading(loading) => self.loading = Some(loading),
+            Finding::Nothing => {}
+            Finding::Cmdline(cmdline) => self.cmdline = cmdline,
+            Finding::Node(node) => self.node = Some(node),
+            Finding::Images(images) => self.images = images,
+            Finding::Early(Early { seen, ahead }) => (self.seen, self.ahead) = (seen, ahead),
+            Finding::Loading(loading) => self.loading = Some(loading),
         }
     }
 
@@ -119,8 +119,8 @@ impl Findings {
     }
 
     /// The way to servers, for an attempt at that phase.
-    pub fn servers(&self, phase: PhaseId, sys: Arc<dyn Sys>) -> Result<Servers, NoConfig> {
+    pub fn servers(&self, phase: PhaseId, sys: Arc<dyn Sys>) -> Result<ServerAccess, NoConfig> {
         let network = self.network.as_ref().map(NetHandle::watch);
-        Ok(Servers { node: self.node()?, sys, phase, network, ahead: self.ahead.clone() })
+        Ok(ServerAccess { node: self.node()?, sys, phase, network, ahead: self.ahead.clone() })
     }
 }

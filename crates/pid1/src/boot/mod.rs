@@ -13,7 +13,7 @@ mod network;
 mod policy;
 mod root;
 pub mod sequence;
-mod servers;
+mod server_access;
 mod state;
 mod switch;
 mod time;
@@ -25,7 +25,7 @@ use bootwright_base::Failure;
 use bootwright_base::sys::Sys;
 use bootwright_contract::{PhaseId, Policy};
 use bootwright_roots::RootPlan;
-use findings::{Ended, Findings, Found, Work};
+use findings::{AttemptEnd, AttemptWork, Finding, Findings};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ struct Phase {
 }
 
 /// Makes the work of one attempt from what was found so far; the given [`Sys`] is the attempt's own.
-type Begin = fn(&mut Findings, Arc<dyn Sys>) -> Result<Work, Failure>;
+type Begin = fn(&mut Findings, Arc<dyn Sys>) -> Result<AttemptWork, Failure>;
 
 /// How a phase is run.
 #[derive(Clone, Copy)]
@@ -158,46 +158,48 @@ fn last_before_network(plan: Option<&RootPlan>) -> PhaseId {
     if plan.is_some_and(root_is_served) { PhaseId::Early } else { PhaseId::Switch }
 }
 
-fn mounts(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn mounts(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (node_sys, timeline) = (findings.sys, findings.timeline.clone());
     let work = move || mounts::mount_kernel_filesystems(&*sys, node_sys, &timeline);
-    Ok(Box::new(move || Ended::with(work(), Found::Cmdline)))
+    Ok(Box::new(move || AttemptEnd::with(work(), Finding::Cmdline)))
 }
 
-fn console(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn console(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (cmdline, timeline) = (findings.cmdline.clone(), findings.timeline.clone());
-    Ok(Box::new(move || Ended::of(console::take_console(&cmdline, &timeline))))
+    Ok(Box::new(move || AttemptEnd::of(console::take_console(&cmdline, &timeline))))
 }
 
-fn config(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn config(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (cmdline, timeline, sys) = (findings.cmdline.clone(), findings.timeline.clone(), findings.sys);
     let work = move || config::load_boot_config(cmdline, timeline, sys).map(Arc::new);
-    Ok(Box::new(move || Ended::with(work(), Found::Node)))
+    Ok(Box::new(move || AttemptEnd::with(work(), Finding::Node)))
 }
 
-fn verify(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn verify(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let node = findings.node()?;
-    Ok(Box::new(move || Ended::with(verify::check_segments(&node), Found::Images)))
+    Ok(Box::new(move || AttemptEnd::with(verify::check_segments(&node), Finding::Images)))
 }
 
-fn clock(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn clock(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let node = findings.node()?;
-    Ok(Box::new(move || Ended::of(clock::raise_to_floor(&*sys, &node))))
+    Ok(Box::new(move || AttemptEnd::of(clock::raise_to_floor(&*sys, &node))))
 }
 
-fn early(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn early(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (node, over) = (findings.node()?, findings.initramfs_over.clone());
-    Ok(Box::new(move || Ended::with(early::load_modules(&*sys, &node, over), Found::Early)))
+    Ok(Box::new(move || AttemptEnd::with(early::load_modules(&*sys, &node, over), Finding::Early)))
 }
 
-fn root(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn root(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (servers, images) = (findings.servers(PhaseId::Root, sys)?, findings.images.clone());
-    Ok(Box::new(move || Ended::with(root::assemble(&servers, images), Found::Images)))
+    Ok(Box::new(move || AttemptEnd::with(root::assemble(&servers, images), Finding::Images)))
 }
 
-fn switch(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn switch(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (servers, over) = (findings.servers(PhaseId::Switch, sys)?, findings.initramfs_over.clone());
-    Ok(Box::new(move || Ended::of(switch::switch_root(&*servers.sys, &servers.node, servers.network.as_ref(), &over))))
+    Ok(Box::new(move || {
+        AttemptEnd::of(switch::switch_root(&*servers.sys, &servers.node, servers.network.as_ref(), &over))
+    }))
 }
 
 /// The network, and the reports that need it. With a root or a volume on a server PID1 gets ready to live without it.
@@ -217,27 +219,27 @@ fn start_time(findings: &mut Findings, attempts: Attempts) {
     }
 }
 
-fn devices(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn devices(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (node, seen) = (findings.node()?, findings.seen.take());
     Ok(Box::new(move || {
         let (loading, outcome) = devices::prepare(&node, seen);
-        Ended { found: loading.map_or(Found::Nothing, Found::Loading), outcome }
+        AttemptEnd { found: loading.map_or(Finding::Nothing, Finding::Loading), outcome }
     }))
 }
 
-fn state(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn state(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let servers = findings.servers(PhaseId::State, sys)?;
-    Ok(Box::new(move || Ended::of(state::mount_all(&servers))))
+    Ok(Box::new(move || AttemptEnd::of(state::mount_all(&servers))))
 }
 
-fn image(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn image(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let images = findings.images.clone();
-    Ok(Box::new(move || Ended::of(verify::check_images(&images))))
+    Ok(Box::new(move || AttemptEnd::of(verify::check_images(&images))))
 }
 
-fn modules(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<Work, Failure> {
+fn modules(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (node, loading) = (findings.node()?, findings.loading.take());
-    Ok(Box::new(move || Ended::of(devices::finish(&*sys, &node, loading))))
+    Ok(Box::new(move || AttemptEnd::of(devices::finish(&*sys, &node, loading))))
 }
 
 #[cfg(test)]

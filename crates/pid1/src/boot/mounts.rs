@@ -13,7 +13,7 @@ use std::sync::Arc;
 mod cgroup;
 
 /// A mount of the table.
-struct Row {
+struct MountRow {
     target: &'static str,
     fstype: &'static str,
     flags: MsFlags,
@@ -27,31 +27,31 @@ const KERNEL: MsFlags = NOSUID_NOEXEC.union(MsFlags::MS_NODEV);
 const MEMORY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// In order. Options: proc(5), Documentation/filesystems/{devpts,tmpfs}.rst, Documentation/admin-guide/cgroup-v2.rst.
-const TABLE: &[Row] = &[
-    Row { target: "/proc", fstype: "proc", flags: KERNEL, data: "", required: true },
-    Row { target: "/sys", fstype: "sysfs", flags: KERNEL, data: "", required: true },
-    Row { target: "/dev", fstype: "devtmpfs", flags: NOSUID_NOEXEC, data: "mode=0755", required: true },
-    Row { target: "/run", fstype: "tmpfs", flags: MEMORY, data: "mode=0755,size=20%", required: true },
-    Row {
+const TABLE: &[MountRow] = &[
+    MountRow { target: "/proc", fstype: "proc", flags: KERNEL, data: "", required: true },
+    MountRow { target: "/sys", fstype: "sysfs", flags: KERNEL, data: "", required: true },
+    MountRow { target: "/dev", fstype: "devtmpfs", flags: NOSUID_NOEXEC, data: "mode=0755", required: true },
+    MountRow { target: "/run", fstype: "tmpfs", flags: MEMORY, data: "mode=0755,size=20%", required: true },
+    MountRow {
         target: "/dev/pts",
         fstype: "devpts",
         flags: NOSUID_NOEXEC,
         data: "gid=5,mode=620,ptmxmode=666",
         required: false,
     },
-    Row { target: "/dev/shm", fstype: "tmpfs", flags: MEMORY, data: "mode=1777", required: false },
-    Row { target: "/dev/mqueue", fstype: "mqueue", flags: KERNEL, data: "", required: false },
-    Row { target: "/dev/hugepages", fstype: "hugetlbfs", flags: MEMORY, data: "", required: false },
-    Row {
+    MountRow { target: "/dev/shm", fstype: "tmpfs", flags: MEMORY, data: "mode=1777", required: false },
+    MountRow { target: "/dev/mqueue", fstype: "mqueue", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/dev/hugepages", fstype: "hugetlbfs", flags: MEMORY, data: "", required: false },
+    MountRow {
         target: "/sys/fs/cgroup",
         fstype: "cgroup2",
         flags: KERNEL,
         data: "nsdelegate,memory_recursiveprot",
         required: false,
     },
-    Row { target: "/sys/fs/bpf", fstype: "bpf", flags: KERNEL, data: "mode=0700", required: false },
-    Row { target: "/sys/kernel/security", fstype: "securityfs", flags: KERNEL, data: "", required: false },
-    Row { target: "/sys/kernel/tracing", fstype: "tracefs", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/sys/fs/bpf", fstype: "bpf", flags: KERNEL, data: "mode=0700", required: false },
+    MountRow { target: "/sys/kernel/security", fstype: "securityfs", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/sys/kernel/tracing", fstype: "tracefs", flags: KERNEL, data: "", required: false },
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ pub fn mount_kernel_filesystems(
 /// Mounts the rows; gives what the kernel would not and that can be missed.
 fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
     let mut missing = Vec::new();
-    for &Row { target, fstype, flags, data, required } in TABLE {
+    for &MountRow { target, fstype, flags, data, required } in TABLE {
         let mount = Mount { source: Path::new(fstype), target: Path::new(target), fstype, flags, data };
         match sys.make_dir(mount.target).and_then(|()| sys.mount(mount)) {
             // EBUSY: the kernel did it (CONFIG_DEVTMPFS_MOUNT).
@@ -96,11 +96,11 @@ fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
 
     #[test]
     fn proc_comes_first_and_a_missing_kind_is_passed_over() {
-        let fake = Fake::failing(&["mount mqueue", "make_dir /sys/fs/bpf"]);
+        let fake = FakeSys::failing(&["mount mqueue", "make_dir /sys/fs/bpf"]);
         let missing = mount_table(&fake).unwrap();
         let texts: Vec<String> = missing.iter().map(|m| m.to_string()).collect();
         assert_eq!(texts.len(), 2, "{texts:?}");
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn without_run_there_is_no_boot() {
-        let error = mount_table(&Fake::failing(&["mount tmpfs /run"])).map(|_| ()).unwrap_err();
+        let error = mount_table(&FakeSys::failing(&["mount tmpfs /run"])).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("`/run`"), "{error}");
     }
 }

@@ -9,10 +9,10 @@ use bootwright_base::background;
 use bootwright_base::identity;
 use bootwright_base::wake;
 use bootwright_iscsi::ibft;
-use bootwright_netconf::dhcp::Client;
-use bootwright_netconf::engine::{Engine, Millis, Outcome, Report};
+use bootwright_netconf::dhcp::DhcpClient;
+use bootwright_netconf::engine::{Engine, EngineReport, Millis, NetworkOutcome};
 use bootwright_netconf::plan::Plan;
-use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::NetworkFacts;
 use bootwright_netconf::{files, plan, setup};
 use bootwright_roots::{iscsi, survival};
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ const IP_OF_FIRMWARE: &str = "ibft";
 /// to watch how long a server stays lost. By PID1's first thread, before it starts others.
 pub fn outlive_servers(node: &Node) {
     survival::prepare(node.sys, &*node.timeline);
-    if let Err(error) = node.board.enforce(node.config.root.lost, node.sys) {
+    if let Err(error) = node.statuses.enforce(node.config.root.lost, node.sys) {
         node.timeline.note(&["nobody will reboot when a server stays lost: ", &error.to_string()].concat());
     }
 }
@@ -44,7 +44,7 @@ pub fn start(node: &Arc<Node>, attempts: Attempts) -> NetHandle {
     let network = NetHandle::new(pair.ok());
     let attempts = Arc::new(attempts);
     let reporter = Reporter {
-        boot: node.clone(),
+        node: node.clone(),
         network: network.watch(),
         attempts: attempts.clone(),
         plan: Mutex::new(None),
@@ -59,12 +59,12 @@ pub fn start(node: &Arc<Node>, attempts: Attempts) -> NetHandle {
 
 /// The thread's side: tells the timeline, the main loop and the files.
 struct Reporter {
-    boot: Arc<Node>,
+    node: Arc<Node>,
     network: NetWatch,
     attempts: Arc<Attempts>,
     plan: Mutex<Option<Plan>>,
     /// Who writes the files where writing may take as long as a server is away.
-    writer: OnceLock<Sender<Facts>>,
+    writer: OnceLock<Sender<NetworkFacts>>,
 }
 
 impl Reporter {
@@ -89,7 +89,7 @@ impl Reporter {
 
     /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
     fn start(&self) -> Result<Engine<'_>, Failure> {
-        let mut cmdline = self.boot.cmdline.clone();
+        let mut cmdline = self.node.cmdline.clone();
         if cmdline.values("ip").any(|value| value == IP_OF_FIRMWARE) {
             match self.ip_of_firmware() {
                 Ok(ip) => {
@@ -100,32 +100,36 @@ impl Reporter {
                 Err(error) => self.note(&error.to_string()),
             }
         }
-        let mut plan = plan::plan(&self.boot.config.network, &cmdline)?;
-        plan.keep = self.boot.plan.needs_servers();
-        plan.need_v6 = self.boot.plan.needs_ipv6();
+        let mut plan = plan::plan(&self.node.config.network, &cmdline)?;
+        plan.keep = self.node.plan.needs_servers();
+        plan.need_v6 = self.node.plan.needs_ipv6();
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
         for note in &plan.notes {
             self.note(note);
         }
         let uuid = identity::firmware_uuid(Path::new("/sys"));
-        let hostname = self.boot.cmdline.value("bw.hostname").map(String::from);
-        let hostname = hostname.or_else(|| self.boot.config.hostname.fallback.clone());
-        let client = Client { mac: [0; 6], uuid: uuid.map(|uuid| uuid.wire()), hostname };
+        let hostname = self.node.cmdline.value("bw.hostname").map(String::from);
+        let hostname = hostname.or_else(|| self.node.config.hostname.fallback.clone());
+        let client = DhcpClient { mac: [0; 6], uuid: uuid.map(|uuid| uuid.wire()), hostname };
         let engine = Engine::new(plan.clone(), client, self, now)?;
-        self.publish(&Outcome { link: None, setups: vec![], own: 0, up: false }, engine.any_mac().as_ref(), &plan);
+        self.publish(
+            &NetworkOutcome { link: None, setups: vec![], own: 0, up: false },
+            engine.any_mac().as_ref(),
+            &plan,
+        );
         Ok(engine)
     }
 
     /// What the firmware's iSCSI table says of the card, as `ip=` has it.
     fn ip_of_firmware(&self) -> Result<String, Failure> {
-        modules::load_named(self.boot.sys, &self.boot, &[iscsi::IBFT_MODULE])?;
+        modules::load_named(self.node.sys, &self.node, &[iscsi::IBFT_MODULE])?;
         Ok(ibft::ip_param(Path::new(iscsi::IBFT))?)
     }
 
     /// Hostname, files and facts for what is set up; trouble with them is said and stops nothing.
-    fn publish(&self, outcome: &Outcome<'_>, mac: Option<&[u8; 6]>, plan: &Plan) {
-        let config = &self.boot.config.hostname;
-        let given = self.boot.cmdline.value("bw.hostname");
+    fn publish(&self, outcome: &NetworkOutcome<'_>, mac: Option<&[u8; 6]>, plan: &Plan) {
+        let config = &self.node.config.hostname;
+        let given = self.node.cmdline.value("bw.hostname");
         let from_dhcp = outcome.setups[..outcome.own].iter().find_map(|setup| setup.hostname.as_deref());
         let name = files::choose_hostname(given, plan.hostname.as_deref(), from_dhcp, config, mac);
         if let Err(errno) = nix::unistd::sethostname(&name.text) {
@@ -146,10 +150,10 @@ impl Reporter {
 
     /// Writes the files in another thread: `/etc` is on the root, and as long as its server is away this thread must go
     /// on renewing the lease.
-    fn write_beside(&self, facts: Facts) {
+    fn write_beside(&self, facts: NetworkFacts) {
         let writer = self.writer.get_or_init(|| {
-            let (sender, receiver) = mpsc::channel::<Facts>();
-            let timeline = self.boot.timeline.clone();
+            let (sender, receiver) = mpsc::channel::<NetworkFacts>();
+            let timeline = self.node.timeline.clone();
             let write = move || {
                 while let Ok(first) = receiver.recv() {
                     let facts = receiver.try_iter().last().unwrap_or(first);
@@ -168,12 +172,12 @@ impl Reporter {
     }
 }
 
-impl Report for Reporter {
+impl EngineReport for Reporter {
     fn note(&self, text: &str) {
-        self.boot.timeline.note(&["network: ", text].concat());
+        self.node.timeline.note(&["network: ", text].concat());
     }
 
-    fn changed(&self, outcome: &Outcome<'_>) {
+    fn changed(&self, outcome: &NetworkOutcome<'_>) {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(plan) = plan else { return };
         // What was known stays known while the address is gone.
@@ -190,7 +194,7 @@ impl Report for Reporter {
     }
 
     fn load_module(&self, name: &str, options: &str) -> Result<(), String> {
-        modules::load_named(self.boot.sys, &self.boot, &[(name, options)]).map_err(|error| error.to_string())
+        modules::load_named(self.node.sys, &self.node, &[(name, options)]).map_err(|error| error.to_string())
     }
 }
 

@@ -26,7 +26,7 @@ pub fn parse_policy(text: &str) -> Option<Policy> {
 
 /// What comes after a failure.
 #[derive(Debug, PartialEq)]
-pub enum Step {
+pub enum NextStep {
     Again { after_s: u64 },
     GoOn,
     Shell,
@@ -34,13 +34,13 @@ pub enum Step {
 }
 
 /// Decides from the policy and the number of failures so far (at least 1).
-pub fn next_step(policy: &Policy, failures: u32) -> Step {
+pub fn next_step(policy: &Policy, failures: u32) -> NextStep {
     match policy {
-        Policy::Degrade => Step::GoOn,
-        Policy::Shell => Step::Shell,
-        Policy::Reboot { after_s } => Step::Reboot { after_s: *after_s },
+        Policy::Degrade => NextStep::GoOn,
+        Policy::Shell => NextStep::Shell,
+        Policy::Reboot { after_s } => NextStep::Reboot { after_s: *after_s },
         Policy::Retry { times, .. } if *times == 0 || failures <= *times => {
-            Step::Again { after_s: u64::from(failures.min(10)) }
+            NextStep::Again { after_s: u64::from(failures.min(10)) }
         }
         Policy::Retry { times, then } => next_step(then, failures - times),
     }
@@ -95,13 +95,13 @@ mod tests {
     fn steps_follow_the_policy() {
         let thrice = retry(2, retry(1, Policy::Reboot { after_s: 9 }));
         let cases = [
-            (Policy::Degrade, 1, Step::GoOn),
-            (Policy::Shell, 4, Step::Shell),
-            (thrice.clone(), 1, Step::Again { after_s: 1 }),
-            (thrice.clone(), 2, Step::Again { after_s: 2 }),
-            (thrice.clone(), 3, Step::Again { after_s: 1 }),
-            (thrice, 4, Step::Reboot { after_s: 9 }),
-            (retry(0, Policy::Degrade), 1000, Step::Again { after_s: 10 }),
+            (Policy::Degrade, 1, NextStep::GoOn),
+            (Policy::Shell, 4, NextStep::Shell),
+            (thrice.clone(), 1, NextStep::Again { after_s: 1 }),
+            (thrice.clone(), 2, NextStep::Again { after_s: 2 }),
+            (thrice.clone(), 3, NextStep::Again { after_s: 1 }),
+            (thrice, 4, NextStep::Reboot { after_s: 9 }),
+            (retry(0, Policy::Degrade), 1000, NextStep::Again { after_s: 10 }),
         ];
         for (policy, failures, expected) in cases {
             assert_eq!(next_step(&policy, failures), expected, "{policy:?} after {failures}");

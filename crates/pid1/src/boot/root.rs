@@ -1,14 +1,14 @@
 //! Phase `root`: the image below an overlay in memory, or the unpacked files; then the config segment's files over it.
 
-use crate::boot::servers::Servers;
-use crate::boot::verify::{self, Check};
+use crate::boot::server_access::ServerAccess;
+use crate::boot::verify::{self, ContentCheck};
 use bootwright_base::Failure;
 use bootwright_base::sys::{Mount, Sys};
 use bootwright_contract::{BootConfig, Root, RootImage, paths};
-use bootwright_roots::Owner;
-use bootwright_roots::nfs::Use;
+use bootwright_roots::NodeControl;
+use bootwright_roots::nfs::MountUse;
 use bootwright_roots::source::{Http, Nfs, Source, SourceError, Wanted};
-use bootwright_roots::{self as netroot, Attached};
+use bootwright_roots::{self as netroot, AttachedDevice};
 use copy::{CopyError, copy_tree};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -52,7 +52,7 @@ pub fn modules(config: &BootConfig) -> impl Iterator<Item = &str> {
 
 /// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted. `images` came with the
 /// initramfs; gives those of the root that was found, to be compared later.
-pub fn assemble(servers: &Servers, images: Vec<Check>) -> Result<Vec<Check>, Failure> {
+pub fn assemble(servers: &ServerAccess, images: Vec<ContentCheck>) -> Result<Vec<ContentCheck>, Failure> {
     let (node, sys) = (&servers.node, &*servers.sys);
     // An attempt that was given up may have left mounts.
     undo(sys);
@@ -85,7 +85,7 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn of(servers: &'a Servers) -> Result<Assembly<'a>, Failure> {
+    fn of(servers: &'a ServerAccess) -> Result<Assembly<'a>, Failure> {
         let node = &servers.node;
         if node.plan.root_is_served() {
             let wanted: Vec<_> = self::modules(&node.config).map(|name| (name, "")).collect();
@@ -158,7 +158,11 @@ impl<'a> Assembly<'a> {
     }
 }
 
-fn mount_wanted(servers: &Servers, wanted: &Wanted, images: &[Check]) -> Result<Vec<Check>, Failure> {
+fn mount_wanted(
+    servers: &ServerAccess,
+    wanted: &Wanted,
+    images: &[ContentCheck],
+) -> Result<Vec<ContentCheck>, Failure> {
     let context = servers.context();
     let source = netroot::resolve(&context, wanted)?;
     match &source {
@@ -170,7 +174,7 @@ fn mount_wanted(servers: &Servers, wanted: &Wanted, images: &[Check]) -> Result<
 }
 
 /// What came with the initramfs.
-fn mount_ram(servers: &Servers, images: &[Check]) -> Result<Vec<Check>, Failure> {
+fn mount_ram(servers: &ServerAccess, images: &[ContentCheck]) -> Result<Vec<ContentCheck>, Failure> {
     let config = &servers.node.config;
     if let Err(error) = Assembly::of(servers)?.mount_root() {
         undo(&*servers.sys);
@@ -185,7 +189,7 @@ fn mount_ram(servers: &Servers, images: &[Check]) -> Result<Vec<Check>, Failure>
 }
 
 /// The image from a web server, which stays in memory. It was hashed as it came.
-fn mount_fetched(servers: &Servers, http: &Http) -> Result<Vec<Check>, Failure> {
+fn mount_fetched(servers: &ServerAccess, http: &Http) -> Result<Vec<ContentCheck>, Failure> {
     let fetched = netroot::fetch(&servers.context(), http)?;
     Assembly::of(servers)?.mount_image(&fetched.image(), fetched.kind)?;
     if servers.node.config.zram.is_some() && fetched.swappable {
@@ -195,14 +199,14 @@ fn mount_fetched(servers: &Servers, http: &Http) -> Result<Vec<Check>, Failure> 
 }
 
 /// The files themselves: below an overlay, or with `rw` as they are on the server.
-fn mount_nfs(servers: &Servers, nfs: &Nfs, source: &str) -> Result<Vec<Check>, Failure> {
+fn mount_nfs(servers: &ServerAccess, nfs: &Nfs, source: &str) -> Result<Vec<ContentCheck>, Failure> {
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
-    let (target, used) = if writable { (NEW_ROOT, Use::WritableRoot) } else { (LOWER, Use::Root) };
+    let (target, used) = if writable { (NEW_ROOT, MountUse::WritableRoot) } else { (LOWER, MountUse::Root) };
     let target = Path::new(target);
     let context = servers.context();
-    let site = netroot::site(&context, &nfs.host, source)?;
+    let attach = netroot::attach_context(&context, &nfs.host, source)?;
     servers.ahead.pass();
-    let keeper = netroot::nfs::mount(&site, nfs, target, used)?;
+    let attachment = netroot::nfs::mount(&attach, nfs, target, used)?;
     let assembly = Assembly::of(servers)?;
     let checked = verify::check_tree(servers, target, source, writable);
     let mounted = checked.and_then(|images| {
@@ -213,15 +217,15 @@ fn mount_nfs(servers: &Servers, nfs: &Nfs, source: &str) -> Result<Vec<Check>, F
         Ok(images)
     });
     if mounted.is_ok() {
-        servers.node.keepers.add(keeper);
+        servers.node.attachments.add(attachment);
         return mounted;
     }
     undo(&*servers.sys);
-    keeper.detach(DETACH_WAIT).and(mounted)
+    attachment.detach(DETACH_WAIT).and(mounted)
 }
 
-/// The image on a block device, whose keeper is kept if it is a good one.
-fn mount_attached(servers: &Servers, attached: Attached) -> Result<Vec<Check>, Failure> {
+/// Mounts the image on an attached block device. The device stays attached when that works, and is detached otherwise.
+fn mount_attached(servers: &ServerAccess, attached: AttachedDevice) -> Result<Vec<ContentCheck>, Failure> {
     let node = &servers.node;
     let assembly = Assembly::of(servers)?;
     let mut images = Vec::new();
@@ -231,14 +235,14 @@ fn mount_attached(servers: &Servers, attached: Attached) -> Result<Vec<Check>, F
         Ok(mount(&assembly, &attached.device, disk.image)?)
     });
     let Err(error) = mounted else {
-        node.keepers.add(attached.keeper);
+        node.attachments.add(attached.attachment);
         return Ok(images);
     };
     undo(&*servers.sys);
     let damaged = verify::check_images(&images);
     // They hold the device open.
     drop(images);
-    if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
+    if let Err(error) = attached.attachment.detach(DETACH_WAIT) {
         node.timeline.note(&error.to_string());
     }
     damaged?;
@@ -246,7 +250,7 @@ fn mount_attached(servers: &Servers, attached: Attached) -> Result<Vec<Check>, F
 }
 
 /// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
-fn pin_image(servers: &Servers, image: &Path) {
+fn pin_image(servers: &ServerAccess, image: &Path) {
     if let Err(errno) = servers.sys.pin(image) {
         servers.node.timeline.note(&format!("the root image may be swapped out: {errno}"));
     }
@@ -288,8 +292,8 @@ fn mount(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::Real;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::RealSys;
+    use bootwright_base::sys::fake::FakeSys;
     use bootwright_base::testing::{in_own_root, mounted_at};
     use bootwright_contract::fixture::boot_config;
 
@@ -299,7 +303,7 @@ mod tests {
             std::fs::create_dir_all("/bootwright/root/etc").unwrap();
             std::fs::write("/bootwright/root/etc/motd", "unpacked").unwrap();
             let root = Root { image: RootImage::Cpio, ..boot_config().root };
-            Assembly { sys: &Real, root: &root, node: false }.mount_root().unwrap();
+            Assembly { sys: &RealSys, root: &root, node: false }.mount_root().unwrap();
             assert_eq!(std::fs::read_to_string(Path::new(NEW_ROOT).join("etc/motd")).unwrap(), "unpacked");
             assert!(mounted_at(NEW_ROOT).is_some(), "it is a mount, which can be moved over the first root");
         });
@@ -309,7 +313,7 @@ mod tests {
     fn failures_name_what_and_where() {
         let root = boot_config().root;
         let error = |what| {
-            let fake = Fake::failing(&[what]);
+            let fake = FakeSys::failing(&[what]);
             Assembly { sys: &fake, root: &root, node: true }.mount_root().unwrap_err().to_string()
         };
         let error_of_overlay = error("mount overlay");

@@ -7,7 +7,7 @@ use crate::base::watchdog::WATCHDOG;
 use crate::boot::attempts::Attempts;
 use crate::boot::findings::Findings;
 use crate::boot::policy::policy_for;
-use crate::boot::worker::{Bench, Worker};
+use crate::boot::worker::{PhaseAttempts, Worker};
 use crate::boot::{Begin, Phase, Runs, TABLE};
 use crate::run::{main_loop, power};
 use bootwright_base::Failure;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 const LAST: PhaseId = PhaseId::Services;
 
 /// Runs the whole table; comes back when the machine is to go down.
-pub fn run_table(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> (Arc<Node>, power::Ending) {
+pub fn run_table(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> (Arc<Node>, power::Shutdown) {
     let mut sequence = Sequence { findings: Findings::new(sys, timeline), worker: None };
     for phase in TABLE {
         match phase.runs {
@@ -56,7 +56,7 @@ impl Sequence {
         let deadline = phase.deadline.limit(self.findings.node.as_ref().map(|node| &node.plan));
         let (findings, timeline) = (&mut self.findings, attempts.timeline.clone());
         let slow = || timeline.phase_is_slow(phase.id.name());
-        let mut bench = Bench { sys: attempts.sys, worker: &mut self.worker, deadline, given_up: None };
+        let mut bench = PhaseAttempts { sys: attempts.sys, worker: &mut self.worker, deadline, given_up: None };
         attempts.run(&mut || {
             let ended = bench.attempt::<Failure>(&mut |sys| begin(findings, sys), &slow)?;
             findings.keep(ended.found);
@@ -95,7 +95,7 @@ impl Sequence {
     }
 
     /// Hands over to the main loop, for good.
-    fn supervise(self) -> (Arc<Node>, power::Ending) {
+    fn supervise(self) -> (Arc<Node>, power::Shutdown) {
         let node = self.findings.node_or_die();
         if let Some(after_s) = node.cmdline.value("bw.poweroff_after_s").and_then(|s| s.parse().ok()) {
             power::power_off_later(after_s);

@@ -6,15 +6,15 @@
 
 mod format;
 
-use crate::boot::servers::Servers;
+use crate::boot::server_access::ServerAccess;
 use crate::run::service::substitute;
 use bootwright_base::Failure;
 use bootwright_base::identity;
 use bootwright_base::mounts::{TableError, mount_points};
 use bootwright_base::sys::{Mount, Sys};
-use bootwright_contract::{State, StatePlace};
+use bootwright_contract::{StateFolder, StatePlace};
 use bootwright_roots::source::{Source, parse_source};
-use bootwright_roots::{self as netroot, Owner, nfs};
+use bootwright_roots::{self as netroot, NodeControl, nfs};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ enum StateError {
 }
 
 /// Phase `state`. What an earlier attempt has mounted stays as it is.
-pub fn mount_all(servers: &Servers) -> Result<(), Failure> {
+pub fn mount_all(servers: &ServerAccess) -> Result<(), Failure> {
     let (node, sys) = (&servers.node, &*servers.sys);
     let entries = &node.config.state;
     if entries.is_empty() {
@@ -76,7 +76,13 @@ fn is_mounted(path: &Path) -> Result<bool, TableError> {
     Ok(mount_points()?.iter().any(|mounted| mounted == path))
 }
 
-fn mount_tmpfs(sys: &dyn Sys, entry: &State, number: usize, size: &str, mode: &str) -> Result<PathBuf, StateError> {
+fn mount_tmpfs(
+    sys: &dyn Sys,
+    entry: &StateFolder,
+    number: usize,
+    size: &str,
+    mode: &str,
+) -> Result<PathBuf, StateError> {
     let place = place_of(number);
     make_folder(sys, entry, &place)?;
     let data = ["size=", size, ",mode=", mode].concat();
@@ -86,7 +92,7 @@ fn mount_tmpfs(sys: &dyn Sys, entry: &State, number: usize, size: &str, mode: &s
 }
 
 /// Shows the place at the entry's path.
-fn show(sys: &dyn Sys, entry: &State, place: &Path) -> Result<(), StateError> {
+fn show(sys: &dyn Sys, entry: &StateFolder, place: &Path) -> Result<(), StateError> {
     let target = Path::new(&entry.path);
     make_folder(sys, entry, target)?;
     if !entry.overlay {
@@ -105,14 +111,14 @@ fn show(sys: &dyn Sys, entry: &State, place: &Path) -> Result<(), StateError> {
     )
 }
 
-fn make_folder(sys: &dyn Sys, entry: &State, folder: &Path) -> Result<(), StateError> {
+fn make_folder(sys: &dyn Sys, entry: &StateFolder, folder: &Path) -> Result<(), StateError> {
     sys.make_dir(folder).map_err(|source| {
         let (path, folder) = (entry.path.clone(), folder.to_path_buf());
         StateError::Folder { path, folder, source }
     })
 }
 
-fn mount(sys: &dyn Sys, entry: &State, mount: Mount) -> Result<(), StateError> {
+fn mount(sys: &dyn Sys, entry: &StateFolder, mount: Mount) -> Result<(), StateError> {
     sys.mount(mount).map_err(|source| {
         let what = [&mount.source.to_string_lossy(), " ", mount.data].concat();
         StateError::Mount { path: entry.path.clone(), what, target: mount.target.into(), source }
@@ -120,9 +126,9 @@ fn mount(sys: &dyn Sys, entry: &State, mount: Mount) -> Result<(), StateError> {
 }
 
 /// Attaches and mounts the volume unless an earlier entry did; gives where.
-fn mount_volume(servers: &Servers, entry: &State, source: &str) -> Result<PathBuf, Failure> {
+fn mount_volume(servers: &ServerAccess, entry: &StateFolder, source: &str) -> Result<PathBuf, Failure> {
     let (node, context) = (&servers.node, servers.context());
-    let same = |other: &State| matches!(&other.place, StatePlace::Volume { source: s, .. } if s == source);
+    let same = |other: &StateFolder| matches!(&other.place, StatePlace::Volume { source: s, .. } if s == source);
     let number = node.config.state.iter().position(same).unwrap_or_default();
     let place = place_of(number);
     if is_mounted(&place)? {
@@ -134,21 +140,21 @@ fn mount_volume(servers: &Servers, entry: &State, source: &str) -> Result<PathBu
     let volume = parse_source(&text)?;
     let attached = match &volume {
         Source::Nfs(nfs) => {
-            let site = netroot::site(&context, &nfs.host, &volume.to_string())?;
-            let keeper =
-                nfs::mount(&site, nfs, &place, nfs::Use::Volume).map_err(|error| volume_error(entry, &error))?;
-            node.keepers.add(keeper);
+            let attach = netroot::attach_context(&context, &nfs.host, &volume.to_string())?;
+            let attachment =
+                nfs::mount(&attach, nfs, &place, nfs::MountUse::Volume).map_err(|error| volume_error(entry, &error))?;
+            node.attachments.add(attachment);
             return Ok(place);
         }
         _ => netroot::attach(&context, &volume, false).map_err(|error| volume_error(entry, &error))?,
     };
     match prepare(servers, entry, &attached.device, &place) {
         Ok(()) => {
-            node.keepers.add(attached.keeper);
+            node.attachments.add(attached.attachment);
             Ok(place)
         }
         Err(error) => {
-            if let Err(error) = attached.keeper.detach(DETACH_WAIT) {
+            if let Err(error) = attached.attachment.detach(DETACH_WAIT) {
                 node.timeline.note(&error.to_string());
             }
             Err(error)
@@ -157,7 +163,7 @@ fn mount_volume(servers: &Servers, entry: &State, source: &str) -> Result<PathBu
 }
 
 /// Makes the file system if there is nothing and the recipe says so, and mounts what is there.
-fn prepare(servers: &Servers, entry: &State, device: &Path, place: &Path) -> Result<(), Failure> {
+fn prepare(servers: &ServerAccess, entry: &StateFolder, device: &Path, place: &Path) -> Result<(), Failure> {
     let StatePlace::Volume { format, .. } = &entry.place else { return Ok(()) };
     let fstype = format::ensure(&servers.node.timeline, device, format.as_deref())
         .map_err(|error| volume_error(entry, &error))?;
@@ -166,12 +172,12 @@ fn prepare(servers: &Servers, entry: &State, device: &Path, place: &Path) -> Res
     Ok(())
 }
 
-fn volume_error(entry: &State, error: &dyn std::fmt::Display) -> StateError {
+fn volume_error(entry: &StateFolder, error: &dyn std::fmt::Display) -> StateError {
     StateError::Volume { path: entry.path.clone(), reason: error.to_string() }
 }
 
 /// What an earlier boot has left in `/etc` on a volume hides what this boot wrote before.
-fn write_etc_again(servers: &Servers) {
+fn write_etc_again(servers: &ServerAccess) {
     if let Some(network) = &servers.network {
         network.write_files_again(&servers.node);
     }
@@ -183,27 +189,27 @@ fn write_etc_again(servers: &Servers) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::Real;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::RealSys;
+    use bootwright_base::sys::fake::FakeSys;
     use bootwright_base::testing::{in_own_root, mounted_at};
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 
-    fn entry(path: &str, overlay: bool) -> State {
-        State { path: path.into(), overlay, place: StatePlace::Tmpfs { size: "1M".into(), mode: "0711".into() } }
+    fn entry(path: &str, overlay: bool) -> StateFolder {
+        StateFolder { path: path.into(), overlay, place: StatePlace::Tmpfs { size: "1M".into(), mode: "0711".into() } }
     }
 
     #[test]
     fn a_tmpfs_shows_at_its_path_with_its_size_and_mode() {
         in_own_root(|| {
             let entry = entry("/var/lib/x", false);
-            let place = mount_tmpfs(&Real, &entry, 3, "1M", "0711").unwrap();
-            show(&Real, &entry, &place).unwrap();
+            let place = mount_tmpfs(&RealSys, &entry, 3, "1M", "0711").unwrap();
+            show(&RealSys, &entry, &place).unwrap();
             let line = mounted_at("/var/lib/x").expect("it is mounted");
             assert!(line.contains("nosuid,nodev") && line.contains("size=1024k"), "{line}");
             assert_eq!(fs::metadata("/var/lib/x").unwrap().mode() & 0o7777, 0o711);
             // As in the end of the phase: the place goes, and what it holds stays.
-            Real.unmount(&place, MntFlags::MNT_DETACH).unwrap();
+            RealSys.unmount(&place, MntFlags::MNT_DETACH).unwrap();
             fs::write("/var/lib/x/kept", vec![0; 500_000]).unwrap();
             let error = fs::write("/var/lib/x/too-much", vec![0; 700_000]).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
@@ -216,7 +222,7 @@ mod tests {
             let place = Path::new("/run/place");
             fs::create_dir_all("/etc").unwrap();
             fs::write("/etc/old", "the root's").unwrap();
-            show(&Real, &entry("/etc", true), place).unwrap();
+            show(&RealSys, &entry("/etc", true), place).unwrap();
             assert_eq!(fs::read_to_string("/etc/old").unwrap(), "the root's");
             fs::write("/etc/new", "written").unwrap();
             assert_eq!(fs::read_to_string(place.join("upper/new")).unwrap(), "written");
@@ -225,9 +231,10 @@ mod tests {
 
     #[test]
     fn failures_name_the_entry() {
-        let error = show(&Fake::failing(&["mount"]), &entry("/var/x", false), Path::new("/p")).unwrap_err().to_string();
+        let error =
+            show(&FakeSys::failing(&["mount"]), &entry("/var/x", false), Path::new("/p")).unwrap_err().to_string();
         assert_eq!(error, "`/var/x`: cannot mount /p  on `/var/x`: EPERM: Operation not permitted");
-        let error = show(&Fake::failing(&["make_dir"]), &entry("/var/x", false), Path::new("/p")).unwrap_err();
+        let error = show(&FakeSys::failing(&["make_dir"]), &entry("/var/x", false), Path::new("/p")).unwrap_err();
         assert!(error.to_string().starts_with("`/var/x`: cannot make `/var/x`: EPERM"), "{error}");
     }
 }

@@ -153,8 +153,8 @@ fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::Real;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::RealSys;
+    use bootwright_base::sys::fake::FakeSys;
     use bootwright_base::testing::{in_own_root, mounted_at};
 
     /// A container runtime does the last of it: a mount namespace of its own, and a pivot in there.
@@ -163,13 +163,13 @@ mod tests {
         in_own_root(|| {
             let new = Path::new(NEW_ROOT);
             fs::create_dir_all(new).unwrap();
-            Real.mount(tmpfs_at(new)).unwrap();
+            RealSys.mount(tmpfs_at(new)).unwrap();
             for name in MOVED {
                 fs::create_dir(new.join(name)).unwrap();
             }
             fs::write("/run/kept", "").unwrap();
             fs::write(new.join("new"), "").unwrap();
-            cover_root(&Real).unwrap();
+            cover_root(&RealSys).unwrap();
 
             assert!(Path::new("/new").exists() && !Path::new("/bootwright").exists(), "the new root is at `/`");
             assert!(Path::new("/run/kept").exists() && Path::new("/dev/null").exists(), "mounts came along");
@@ -181,12 +181,12 @@ mod tests {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
             let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
             let target = Path::new("/");
-            Real.mount(Mount { source: Path::new(""), target, fstype: "", flags: private, data: "" }).unwrap();
+            RealSys.mount(Mount { source: Path::new(""), target, fstype: "", flags: private, data: "" }).unwrap();
             let inner = Path::new("/container");
             fs::create_dir(inner).unwrap();
-            Real.mount(tmpfs_at(inner)).unwrap();
+            RealSys.mount(tmpfs_at(inner)).unwrap();
             fs::create_dir(inner.join("old")).unwrap();
-            Real.pivot_root(inner, &inner.join("old")).unwrap();
+            RealSys.pivot_root(inner, &inner.join("old")).unwrap();
             assert!(Path::new("/old/new").exists());
         });
     }
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_move_that_fails_is_named() {
-        let error = cover_root(&Fake::failing(&["mount ."])).unwrap_err();
+        let error = cover_root(&FakeSys::failing(&["mount ."])).unwrap_err();
         assert!(error.to_string().starts_with("cannot move `.` to `/`"), "{error}");
     }
 
@@ -209,14 +209,14 @@ mod tests {
             table.lines().filter(|line| line.split(' ').nth(4) == Some(path)).count()
         };
         in_own_root(move || {
-            mount_tmpfs(&Real, &[tmpfs("/var/lib/containerd")]).unwrap();
+            mount_tmpfs(&RealSys, &[tmpfs("/var/lib/containerd")]).unwrap();
             let line = mounted_at("/var/lib/containerd").expect("it is mounted");
             assert!(line.contains("nosuid,nodev") && line.contains("size=8192k"), "{line}");
             assert!(mounted_at("/tmp").expect("it is mounted by default").contains("nosuid,nodev"));
             assert_eq!(fs::metadata("/tmp").unwrap().mode() & 0o7777, 0o1777);
         });
         in_own_root(move || {
-            mount_tmpfs(&Real, &[tmpfs("/tmp")]).unwrap();
+            mount_tmpfs(&RealSys, &[tmpfs("/tmp")]).unwrap();
             assert!(mounted_at("/tmp").expect("it is mounted").contains("size=8192k"));
             assert_eq!(mounts_of("/tmp"), 1, "once");
         });

@@ -7,7 +7,7 @@ use crate::boot::attempts::Attempts;
 use bootwright_base::Failure;
 use bootwright_base::background;
 use bootwright_base::sys::Sys;
-use bootwright_netconf::dns::Servers;
+use bootwright_netconf::dns::NameServers;
 use bootwright_netconf::sntp::{self, Sample, SntpError, format_offset};
 use std::sync::Arc;
 use std::thread;
@@ -42,22 +42,22 @@ fn end(node: &Node, network: &NetWatch) {
     network.update(|state| state.time_over = true);
 }
 
-fn run(boot: &Node, network: &NetWatch, attempts: &Attempts) {
+fn run(node: &Node, network: &NetWatch, attempts: &Attempts) {
     let state = await_network(network);
-    attempts.run(&mut || set_first(boot, &state));
-    end(boot, network);
+    attempts.run(&mut || set_first(node, &state));
+    end(node, network);
     let mut wait_s = SHORTEST_S;
     loop {
         thread::sleep(Duration::from_secs(wait_s));
-        wait_s = match ask(boot, &network.state()) {
+        wait_s = match ask(node, &network.state()) {
             Ok(sample) => {
-                follow(boot, &sample, wait_s);
+                follow(node, &sample, wait_s);
                 (wait_s * 2).min(LONGEST_S)
             }
             // Silence is normal, as while a cable is out; servers that refuse must not be flooded.
             Err(SntpError::NoServer | SntpError::NoAnswer(_)) => LONGEST_S.min(wait_s * 2),
             Err(error) => {
-                boot.timeline.note(&["time: ", &error.to_string()].concat());
+                node.timeline.note(&["time: ", &error.to_string()].concat());
                 LONGEST_S
             }
         };
@@ -75,14 +75,14 @@ fn await_network(network: &NetWatch) -> NetState {
 }
 
 /// Sets the clock. Without any server there is nothing to do.
-fn set_first(boot: &Node, state: &NetState) -> Result<(), Failure> {
+fn set_first(node: &Node, state: &NetState) -> Result<(), Failure> {
     for attempt in 1.. {
-        match ask(boot, state) {
+        match ask(node, state) {
             Ok(sample) => {
-                step(boot.sys, sample.offset_ns)?;
+                step(node.sys, sample.offset_ns)?;
                 let text = ["time: the clock was ", &format_offset(-sample.offset_ns), " off: set"].concat();
                 if sample.offset_ns.abs() >= NANOS / 10 {
-                    boot.timeline.note(&text);
+                    node.timeline.note(&text);
                 }
                 break;
             }
@@ -94,35 +94,35 @@ fn set_first(boot: &Node, state: &NetState) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ask(boot: &Node, state: &NetState) -> Result<Sample, SntpError> {
-    let servers = servers(boot, state);
-    sntp::ask(&servers, &Servers::from_facts(&state.facts), boot.config.clock_floor, ANSWER)
+fn ask(node: &Node, state: &NetState) -> Result<Sample, SntpError> {
+    let servers = servers(node, state);
+    sntp::ask(&servers, &NameServers::from_facts(&state.facts), node.config.clock_floor, ANSWER)
 }
 
 /// `bw.time=` (commas divide), the recipe's, DHCP's. No others: an image asks nobody whom its owner has not named.
-fn servers(boot: &Node, state: &NetState) -> Vec<String> {
-    let mut servers: Vec<String> = match boot.cmdline.stated("bw.time") {
+fn servers(node: &Node, state: &NetState) -> Vec<String> {
+    let mut servers: Vec<String> = match node.cmdline.stated("bw.time") {
         Some(list) => list.split(',').filter(|name| !name.is_empty()).map(String::from).collect(),
-        None => boot.config.time.servers.clone(),
+        None => node.config.time.servers.clone(),
     };
-    if boot.cmdline.stated("bw.time").is_none() {
+    if node.cmdline.stated("bw.time").is_none() {
         servers.extend(state.facts.ntp.iter().map(|ip| ip.to_string()));
     }
     servers
 }
 
 /// A clock that runs is slewed, so that no time comes twice; one that is far off is set.
-fn follow(boot: &Node, sample: &Sample, wait_s: u64) {
+fn follow(node: &Node, sample: &Sample, wait_s: u64) {
     let offset_ns = sample.offset_ns;
     let done = match offset_ns.abs() > MOST_SLEWED_NS {
         true => {
-            boot.timeline.note(&["time: the clock was ", &format_offset(-offset_ns), " off: set"].concat());
-            step(boot.sys, offset_ns)
+            node.timeline.note(&["time: the clock was ", &format_offset(-offset_ns), " off: set"].concat());
+            step(node.sys, offset_ns)
         }
-        false => boot.sys.slew_clock(to_i64(offset_ns), wait_s).map_err(SetClock),
+        false => node.sys.slew_clock(to_i64(offset_ns), wait_s).map_err(SetClock),
     };
     if let Err(error) = done {
-        boot.timeline.note(&["time: ", &error.to_string()].concat());
+        node.timeline.note(&["time: ", &error.to_string()].concat());
     }
 }
 
@@ -145,10 +145,10 @@ mod tests {
     use super::*;
     use crate::base::timeline::Timeline;
     use bootwright_base::cmdline::parse_cmdline;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
     use bootwright_contract::fixture::boot_config;
 
-    fn boot(fake: &'static Fake, cmdline: &str) -> Node {
+    fn node(fake: &'static FakeSys, cmdline: &str) -> Node {
         let mut config = boot_config();
         config.time.servers = vec!["ntp.lab".into()];
         let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
@@ -157,20 +157,20 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_who_was_not_named() {
-        let fake: &'static Fake = Box::leak(Box::default());
+        let fake: &'static FakeSys = Box::leak(Box::default());
         let mut state = NetState::default();
         state.facts.ntp = vec![[10, 0, 0, 1].into()];
-        assert_eq!(servers(&boot(fake, ""), &state), ["ntp.lab", "10.0.0.1"]);
-        assert_eq!(servers(&boot(fake, "bw.time=a,10.0.0.2"), &state), ["a", "10.0.0.2"]);
-        assert!(servers(&boot(fake, "bw.time="), &state).is_empty());
+        assert_eq!(servers(&node(fake, ""), &state), ["ntp.lab", "10.0.0.1"]);
+        assert_eq!(servers(&node(fake, "bw.time=a,10.0.0.2"), &state), ["a", "10.0.0.2"]);
+        assert!(servers(&node(fake, "bw.time="), &state).is_empty());
     }
 
     #[test]
     fn small_errors_are_slewed_and_large_ones_set() {
-        let fake: &'static Fake = Box::leak(Box::default());
-        let boot = boot(fake, "");
+        let fake: &'static FakeSys = Box::leak(Box::default());
+        let node = node(fake, "");
         for offset_ns in [5_000_000, -9 * NANOS, 11 * NANOS, -11 * NANOS - 1] {
-            follow(&boot, &Sample { offset_ns, error_ns: 0 }, 64);
+            follow(&node, &Sample { offset_ns, error_ns: 0 }, 64);
         }
         let calls =
             ["slew_clock 5000000 64", "slew_clock -9000000000 64", "step_clock 11 0", "step_clock -12 999999999"];

@@ -64,12 +64,12 @@ fn node_segment(sums_sha256: Option<&str>) -> Option<SegmentSums> {
 
 /// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes. What came with the initramfs is compared by XXH64,
 /// with `bw.verify=sha256` by SHA-256. Gives the images, which are compared later.
-pub fn check_segments(boot: &Node) -> Result<Vec<Check>, Failure> {
+pub fn check_segments(node: &Node) -> Result<Vec<ContentCheck>, Failure> {
     let root = Path::new("/");
-    let mut segments = boot.config.segments.clone();
-    segments.extend(node_segment(boot.cmdline.value(NODE_KEY)));
-    if boot.cmdline.value(NODE_KEY).is_none() && root.join(&paths::NODE_TREE[1..]).exists() {
-        boot.timeline.note("the node's own segment is not used: no bw.node on the kernel command line");
+    let mut segments = node.config.segments.clone();
+    segments.extend(node_segment(node.cmdline.value(NODE_KEY)));
+    if node.cmdline.value(NODE_KEY).is_none() && root.join(&paths::NODE_TREE[1..]).exists() {
+        node.timeline.note("the node's own segment is not used: no bw.node on the kernel command line");
     }
     let mut listed = Vec::new();
     for segment in segments {
@@ -78,11 +78,11 @@ pub fn check_segments(boot: &Node) -> Result<Vec<Check>, Failure> {
     for (sums, segment) in &listed {
         sums.iter().try_for_each(|sum| check_size(root, &segment.name, sum))?;
     }
-    let mut checks: Vec<Check> = Vec::new();
-    if !compares(&boot.cmdline) {
+    let mut checks: Vec<ContentCheck> = Vec::new();
+    if !compares(&node.cmdline) {
         return Ok(checks);
     }
-    let xxh64 = |segment: &SegmentSums| segment.xxh64.clone().filter(|_| !wants_sha256(boot));
+    let xxh64 = |segment: &SegmentSums| segment.xxh64.clone().filter(|_| !wants_sha256(node));
     let (images, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(sums, _)| is_image(sums));
     for (sums, segment) in images {
         for sum in sums {
@@ -105,17 +105,17 @@ fn is_image(sums: &[Sum]) -> bool {
     matches!(sums, [sum] if sum.path == paths::ROOT_IMAGE)
 }
 
-fn wants_sha256(boot: &Node) -> bool {
-    boot.cmdline.value("bw.verify") == Some("sha256")
+fn wants_sha256(node: &Node) -> bool {
+    node.cmdline.value("bw.verify") == Some("sha256")
 }
 
 /// Phase `image`: all images are what was built.
-pub fn check_images(images: &[Check]) -> Result<(), Failure> {
+pub fn check_images(images: &[ContentCheck]) -> Result<(), Failure> {
     images.iter().try_for_each(|check| Ok(check()?))
 }
 
 /// Compares an image, or the files of a root, with what was built. It can be done again, and holds open what it compares.
-pub type Check = Arc<dyn Fn() -> Result<(), ContentError> + Send + Sync>;
+pub type ContentCheck = Arc<dyn Fn() -> Result<(), ContentError> + Send + Sync>;
 
 fn load_sums(root: &Path, segment: &SegmentSums) -> Result<Vec<Sum>, VerifyError> {
     let path = format!("{}/{}", paths::SUMS, segment.name);

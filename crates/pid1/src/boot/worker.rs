@@ -1,7 +1,7 @@
 //! Does the work of phases in a thread that can be left behind: a system call that hangs cannot be interrupted.
 
 use crate::base::watchdog::WATCHDOG;
-use crate::boot::findings::{Ended, Work};
+use crate::boot::findings::{AttemptEnd, AttemptWork};
 use bootwright_base::background;
 use bootwright_base::sys::{Fence, Fenced, Sys};
 use std::io;
@@ -23,18 +23,18 @@ pub enum WorkerError {
 }
 
 /// A thread that does one piece of work after another, while all goes well.
-pub struct Worker(mpsc::Sender<background::Work>);
+pub struct Worker(mpsc::Sender<background::ThreadBody>);
 
 impl Worker {
     fn start() -> io::Result<Worker> {
-        let (phases, wait) = mpsc::channel::<background::Work>();
+        let (phases, wait) = mpsc::channel::<background::ThreadBody>();
         background::spawn("phases", Box::new(move || wait.iter().for_each(|phase| phase())))?;
         Ok(Worker(phases))
     }
 }
 
 /// The attempts at one phase, of which one at a time changes the machine.
-pub struct Bench<'a> {
+pub struct PhaseAttempts<'a> {
     pub sys: &'static dyn Sys,
     /// Serves all phases, until one hangs.
     pub worker: &'a mut Option<Worker>,
@@ -46,19 +46,19 @@ pub struct Bench<'a> {
 
 /// An attempt past its deadline: it cannot change anything any more but by the call that it hangs in.
 pub struct GivenUp {
-    ended: Receiver<Ended>,
+    ended: Receiver<AttemptEnd>,
     fence: Fence,
 }
 
-impl Bench<'_> {
+impl PhaseAttempts<'_> {
     /// One attempt: `begin` makes its work, which may change the machine by the given [`Sys`] until the deadline. `slow` is
     /// called when it takes its time. An attempt that was given up before is waited for first: the call that it hangs in may
     /// still change the machine.
     pub fn attempt<E>(
         &mut self,
-        begin: &mut dyn FnMut(Arc<dyn Sys>) -> Result<Work, E>,
+        begin: &mut dyn FnMut(Arc<dyn Sys>) -> Result<AttemptWork, E>,
         slow: &dyn Fn(),
-    ) -> Result<Ended, E>
+    ) -> Result<AttemptEnd, E>
     where
         E: From<WorkerError>,
     {
@@ -88,7 +88,7 @@ impl Bench<'_> {
     }
 
     /// Waits for an attempt that was given up. What it has done counts if nothing was kept from it.
-    fn await_given_up(&mut self, slow: &dyn Fn()) -> Result<Option<Ended>, WorkerError> {
+    fn await_given_up(&mut self, slow: &dyn Fn()) -> Result<Option<AttemptEnd>, WorkerError> {
         let Some(GivenUp { ended, fence }) = self.given_up.take() else { return Ok(None) };
         match self.receive(&ended, slow) {
             Ok(late) => Ok(Some(late).filter(|late| late.outcome.is_ok() && !fence.has_refused())),
@@ -100,7 +100,7 @@ impl Bench<'_> {
         }
     }
 
-    fn receive(&self, wait: &Receiver<Ended>, slow: &dyn Fn()) -> Result<Ended, RecvTimeoutError> {
+    fn receive(&self, wait: &Receiver<AttemptEnd>, slow: &dyn Fn()) -> Result<AttemptEnd, RecvTimeoutError> {
         let soon = self.deadline.min(SOON);
         let ended = WATCHDOG.receive(wait, soon);
         if !matches!(ended, Err(RecvTimeoutError::Timeout)) {
@@ -115,18 +115,18 @@ impl Bench<'_> {
 mod tests {
     use super::*;
     use bootwright_base::Failure;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
     use nix::errno::Errno;
     use std::path::Path;
 
     const BRIEF: Duration = Duration::from_millis(50);
 
-    fn bench<'a>(fake: &'static Fake, worker: &'a mut Option<Worker>) -> Bench<'a> {
-        Bench { sys: fake, worker, deadline: BRIEF, given_up: None }
+    fn bench<'a>(fake: &'static FakeSys, worker: &'a mut Option<Worker>) -> PhaseAttempts<'a> {
+        PhaseAttempts { sys: fake, worker, deadline: BRIEF, given_up: None }
     }
 
     /// An attempt that makes a folder, waits at `gate`, and makes another one.
-    fn attempt(bench: &mut Bench, name: &'static str, gate: Receiver<()>) -> Result<(), String> {
+    fn attempt(bench: &mut PhaseAttempts, name: &'static str, gate: Receiver<()>) -> Result<(), String> {
         let mut gate = Some(gate);
         let begun = bench.attempt::<Failure>(
             &mut |sys| {
@@ -135,7 +135,7 @@ mod tests {
                     let make = |step: &str| sys.make_dir(Path::new(&[name, step].concat()));
                     let first = make("/first");
                     let _ = gate.recv();
-                    Ended::of(first.and_then(|()| make("/second")).map_err(Failure::from))
+                    AttemptEnd::of(first.and_then(|()| make("/second")).map_err(Failure::from))
                 }))
             },
             &|| (),
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_was_given_up_changes_nothing_any_more() {
-        let (fake, mut worker): (&'static Fake, _) = (Box::leak(Box::default()), None);
+        let (fake, mut worker): (&'static FakeSys, _) = (Box::leak(Box::default()), None);
         let mut bench = bench(fake, &mut worker);
         let (release, gate) = mpsc::channel();
         assert_eq!(attempt(&mut bench, "/one", gate), Err("not done after 0 s".into()));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_was_done_late_and_whole_is_not_done_again() {
-        let (fake, mut worker): (&'static Fake, _) = (Box::leak(Box::default()), None);
+        let (fake, mut worker): (&'static FakeSys, _) = (Box::leak(Box::default()), None);
         let mut bench = bench(fake, &mut worker);
         let (release, gate) = mpsc::channel::<()>();
         let mut gate = Some(gate);
@@ -176,7 +176,7 @@ mod tests {
                 Ok(Box::new(move || {
                     let made = sys.make_dir(Path::new("/late"));
                     let _ = gate.recv();
-                    Ended::of(made.map_err(Failure::from))
+                    AttemptEnd::of(made.map_err(Failure::from))
                 }))
             },
             &|| (),
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn one_worker_does_all_until_it_hangs() {
-        let (fake, mut worker): (&'static Fake, _) = (Box::leak(Box::default()), None);
+        let (fake, mut worker): (&'static FakeSys, _) = (Box::leak(Box::default()), None);
         let mut first = bench(fake, &mut worker);
         first.deadline = Duration::from_secs(60);
         assert_eq!(attempt(&mut first, "/a", open()), Ok(()));

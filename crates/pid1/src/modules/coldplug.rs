@@ -1,6 +1,6 @@
 //! Modules for the devices that are there, and for those that come later.
 
-use super::{Index, Loader, Uevents};
+use super::{ModuleIndex, ModuleLoader, Uevents};
 use crate::base::node::Node;
 use bootwright_base::background;
 use bootwright_base::order;
@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const CLASSES: [&str; 2] = ["dmi", "input"];
 
 /// The devices that were there at one time, and the events of those that came since.
-pub struct Devices {
+pub struct SeenDevices {
     pub modaliases: Vec<String>,
     pub events: Uevents,
 }
 
-impl Devices {
-    pub fn find() -> io::Result<Devices> {
+impl SeenDevices {
+    pub fn find() -> io::Result<SeenDevices> {
         // Before the walk: a device that appears meanwhile is told by an event.
         let events = Uevents::open()?;
-        Ok(Devices { modaliases: walk(), events })
+        Ok(SeenDevices { modaliases: walk(), events })
     }
 }
 
@@ -33,7 +33,7 @@ fn walk() -> Vec<String> {
 }
 
 /// Loads what serves the devices, and those that this brings: a bus's driver finds devices. Gives what went wrong, in words.
-pub fn load_for_devices(loader: &mut Loader, devices: &Devices) -> Vec<String> {
+pub fn load_for_devices(loader: &mut ModuleLoader, devices: &SeenDevices) -> Vec<String> {
     let mut known = HashSet::new();
     let mut failed = Vec::new();
     let mut found = devices.modaliases.clone();
@@ -49,7 +49,7 @@ pub fn load_for_devices(loader: &mut Loader, devices: &Devices) -> Vec<String> {
 }
 
 /// Modaliases below `sys` of devices without a driver that no module of the image serves; sorted, each once.
-pub fn unserved(sys: &Path, index: &Index) -> Vec<String> {
+pub fn unserved(sys: &Path, index: &ModuleIndex) -> Vec<String> {
     let devices = entries(&sys.join("bus")).into_iter().flat_map(|bus| entries(&bus.join("devices")));
     // What is built into the kernel has its driver, and so has what the initramfs brought.
     let without_driver = devices.filter(|device| !device.join("driver").exists());
@@ -98,18 +98,18 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Loads modules for devices that are added from now on, in a thread, until the next event after it is `over`.
-pub fn follow(boot: &Arc<Node>, index: Arc<Index>, events: Uevents, over: Arc<AtomicBool>) -> io::Result<()> {
-    let boot = boot.clone();
+pub fn follow(node: &Arc<Node>, index: Arc<ModuleIndex>, events: Uevents, over: Arc<AtomicBool>) -> io::Result<()> {
+    let node = node.clone();
     let work = move || {
         loop {
             let alias = match events.next() {
                 _ if over.load(Ordering::Relaxed) => return,
                 Ok(Some(alias)) => alias,
                 Ok(None) => continue,
-                Err(errno) => return boot.timeline.note(&format!("no modules for new devices any more: {errno}")),
+                Err(errno) => return node.timeline.note(&format!("no modules for new devices any more: {errno}")),
             };
-            if let Err(error) = Loader::new(boot.sys, &index, &boot.cmdline).load_serving(&alias) {
-                boot.timeline.note(&format!("new device: {error}"));
+            if let Err(error) = ModuleLoader::new(node.sys, &index, &node.cmdline).load_serving(&alias) {
+                node.timeline.note(&format!("new device: {error}"));
             }
         }
     };

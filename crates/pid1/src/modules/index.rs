@@ -12,11 +12,11 @@ use std::sync::OnceLock;
 
 /// The five files, parsed.
 #[derive(Debug, Default, PartialEq)]
-pub struct Index {
+pub struct ModuleIndex {
     folder: PathBuf,
     /// Name -> file below the folder, and the names that it needs.
     modules: HashMap<String, (String, Vec<String>)>,
-    aliases: Aliases,
+    aliases: AliasTable,
     /// Name -> (pre, post).
     soft: HashMap<String, (Vec<String>, Vec<String>)>,
     /// modules.builtin, a file a line.
@@ -33,18 +33,18 @@ pub enum IndexError {
     Line { path: PathBuf, line: usize },
 }
 
-impl Index {
+impl ModuleIndex {
     /// Reads the folder's files; only modules.dep has to be there.
-    pub fn load(folder: &Path) -> Result<Index, IndexError> {
+    pub fn load(folder: &Path) -> Result<ModuleIndex, IndexError> {
         let path = |name: &str| folder.join(name);
         let dep = fs::read_to_string(path("modules.dep"))
             .map_err(|source| IndexError::Read { path: path("modules.dep"), source })?;
         let line = |name: &'static str| move |line| IndexError::Line { path: path(name), line };
         let optional = |name| fs::read_to_string(path(name)).unwrap_or_default();
-        Ok(Index {
+        Ok(ModuleIndex {
             folder: folder.into(),
             modules: parse_dep(&dep).map_err(line("modules.dep"))?,
-            aliases: Aliases { text: optional("modules.alias"), by_start: OnceLock::new() },
+            aliases: AliasTable { text: optional("modules.alias"), by_start: OnceLock::new() },
             soft: parse_softdep(&optional("modules.softdep")),
             builtin: kernel_name(&optional("modules.builtin")),
             sums: optional(MODULE_SUMS),
@@ -91,17 +91,17 @@ impl Index {
 
 /// `alias PATTERN NAME` a line; there are thousands, of which few are looked at.
 #[derive(Debug, Default, PartialEq)]
-struct Aliases {
+struct AliasTable {
     text: String,
     /// How a pattern begins -> where its lines are. Made when the first alias is looked for.
-    by_start: OnceLock<HashMap<Start, Vec<Range<usize>>>>,
+    by_start: OnceLock<HashMap<AliasStart, Vec<Range<usize>>>>,
 }
 
 /// Enough of a pattern to tell buses apart: `pci`, `acpi`, `usb`. All blanks for one that begins with a wildcard.
-type Start = [u8; 3];
-const ANY: Start = *b"   ";
+type AliasStart = [u8; 3];
+const ANY: AliasStart = *b"   ";
 
-impl Aliases {
+impl AliasTable {
     /// Lines whose pattern may match, in the file's order, but those that begin with a wildcard last.
     fn possible(&self, alias: &str) -> impl Iterator<Item = &str> {
         let by_start = self.by_start.get_or_init(|| group_by_start(&self.text));
@@ -111,8 +111,8 @@ impl Aliases {
     }
 }
 
-fn group_by_start(text: &str) -> HashMap<Start, Vec<Range<usize>>> {
-    let mut groups: HashMap<Start, Vec<Range<usize>>> = HashMap::new();
+fn group_by_start(text: &str) -> HashMap<AliasStart, Vec<Range<usize>>> {
+    let mut groups: HashMap<AliasStart, Vec<Range<usize>>> = HashMap::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let at = start..start + line.trim_end().len();
@@ -124,7 +124,7 @@ fn group_by_start(text: &str) -> HashMap<Start, Vec<Range<usize>>> {
     groups
 }
 
-fn start_of(pattern: &str) -> Start {
+fn start_of(pattern: &str) -> AliasStart {
     let Some(start) = pattern.as_bytes().first_chunk() else { return ANY };
     match start.iter().any(|b| b" *?[".contains(b)) {
         true => ANY,
@@ -181,11 +181,11 @@ pub mod tests {
     use proptest::prelude::*;
 
     /// An index as if read from `/m`.
-    pub fn index(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Index {
-        Index {
+    pub fn index(dep: &str, alias: &str, softdep: &str, builtin: &str) -> ModuleIndex {
+        ModuleIndex {
             folder: "/m".into(),
             modules: parse_dep(dep).unwrap(),
-            aliases: Aliases { text: alias.into(), by_start: OnceLock::new() },
+            aliases: AliasTable { text: alias.into(), by_start: OnceLock::new() },
             soft: parse_softdep(softdep),
             builtin: kernel_name(builtin),
             sums: String::new(),

@@ -1,6 +1,6 @@
 //! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
 
-use super::index::Index;
+use super::index::ModuleIndex;
 use crate::base::contents::{ContentError, check_module, compares};
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::Sys;
@@ -23,18 +23,18 @@ pub enum LoadError {
 }
 
 /// Loads modules of one index, each once.
-pub struct Loader<'a> {
+pub struct ModuleLoader<'a> {
     sys: &'a dyn Sys,
-    index: &'a Index,
+    index: &'a ModuleIndex,
     cmdline: &'a Cmdline,
     /// Asked for already: loaded, being loaded, or failed.
     seen: HashSet<String>,
 }
 
-impl<'a> Loader<'a> {
+impl<'a> ModuleLoader<'a> {
     /// Options come from `<module>.<option>=<value>` on the command line, as for built-in code.
-    pub fn new(sys: &'a dyn Sys, index: &'a Index, cmdline: &'a Cmdline) -> Loader<'a> {
-        Loader { sys, index, cmdline, seen: HashSet::new() }
+    pub fn new(sys: &'a dyn Sys, index: &'a ModuleIndex, cmdline: &'a Cmdline) -> ModuleLoader<'a> {
+        ModuleLoader { sys, index, cmdline, seen: HashSet::new() }
     }
 
     /// Loads a module by name, with what it needs. One that is loaded or built in is fine.
@@ -119,23 +119,23 @@ mod tests {
     use super::super::index::tests::index;
     use super::*;
     use bootwright_base::cmdline::parse_cmdline;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
 
     const DEP: &str = "k/erofs.ko.xz: k/libcrc32c.ko.xz\nk/libcrc32c.ko.xz:\nk/crc32c_generic.ko:\nk/nbd.ko:\nk/loop.ko:\n\
                        k/bad.ko: k/absent.ko\nk/ring-a.ko: k/ring-b.ko\nk/ring-b.ko: k/ring-a.ko\n";
     const SOFT: &str = "softdep libcrc32c pre: crc32c_generic crc32c-vpmsum\nsoftdep erofs post: loop\n";
 
-    fn load(names: &[&str], cmdline: &str, fake: &Fake) -> (Vec<Result<(), String>>, Vec<String>) {
+    fn load(names: &[&str], cmdline: &str, fake: &FakeSys) -> (Vec<Result<(), String>>, Vec<String>) {
         let index = index(DEP, "alias fs-erofs erofs\nalias b* nbd\nalias b* bad\n", SOFT, "k/ext4.ko\n");
         let cmdline = parse_cmdline(cmdline);
-        let mut loader = Loader::new(fake, &index, &cmdline);
+        let mut loader = ModuleLoader::new(fake, &index, &cmdline);
         let results = names.iter().map(|n| loader.load(n).map_err(|e| e.to_string())).collect();
         (results, fake.calls())
     }
 
     #[test]
     fn softdeps_dependencies_itself() {
-        let (results, calls) = load(&["erofs", "erofs", "ext4"], "", &Fake::default());
+        let (results, calls) = load(&["erofs", "erofs", "ext4"], "", &FakeSys::default());
         assert_eq!(results, [Ok(()), Ok(()), Ok(())]);
         let expected = [
             "load_module /m/k/crc32c_generic.ko  false",
@@ -151,8 +151,8 @@ mod tests {
         let dep = "k/libcrc32c.ko:\nk/crc32c-intel.ko:\nk/crc32c_generic.ko:\n";
         let alias = "alias crc32c crc32c_intel\nalias crc32c crc32c_generic\n";
         let index = index(dep, alias, "softdep libcrc32c pre: crc32c nothing\n", "");
-        let (fake, cmdline) = (Fake::failing(&["load_module /m/k/crc32c-intel.ko"]), Cmdline::default());
-        assert!(Loader::new(&fake, &index, &cmdline).load("libcrc32c").is_ok());
+        let (fake, cmdline) = (FakeSys::failing(&["load_module /m/k/crc32c-intel.ko"]), Cmdline::default());
+        assert!(ModuleLoader::new(&fake, &index, &cmdline).load("libcrc32c").is_ok());
         let expected = ["crc32c-intel", "crc32c_generic", "libcrc32c"];
         assert_eq!(fake.calls(), expected.map(|name| format!("load_module /m/k/{name}.ko  false")));
     }
@@ -166,8 +166,9 @@ mod tests {
         std::fs::write(folder.join("modules.dep"), "k/a.ko:\nk/new.ko:\n").unwrap();
         let load = |xxh64: &str, name: &str, cmdline: &str| {
             std::fs::write(folder.join("modules.sums"), format!("{xxh64} k/a.ko\n")).unwrap();
-            let (index, cmdline, fake) = (Index::load(&folder).unwrap(), parse_cmdline(cmdline), Fake::default());
-            let outcome = Loader::new(&fake, &index, &cmdline).load(name).map_err(|e| e.to_string());
+            let (index, cmdline, fake) =
+                (ModuleIndex::load(&folder).unwrap(), parse_cmdline(cmdline), FakeSys::default());
+            let outcome = ModuleLoader::new(&fake, &index, &cmdline).load(name).map_err(|e| e.to_string());
             (outcome, fake.calls().len())
         };
         // What `xxhsum -H64` prints for `hello`.
@@ -183,25 +184,25 @@ mod tests {
 
     #[test]
     fn options_come_from_the_command_line() {
-        let (_, calls) = load(&["nbd"], "nbd.nbds_max=0 other.x=1 nbd.flag", &Fake::default());
+        let (_, calls) = load(&["nbd"], "nbd.nbds_max=0 other.x=1 nbd.flag", &FakeSys::default());
         assert_eq!(calls, ["load_module /m/k/nbd.ko nbds_max=0 flag false"]);
     }
 
     #[test]
     fn what_is_missing_is_an_error_and_rings_end() {
-        let (results, calls) = load(&["bad", "ring-a"], "", &Fake::default());
+        let (results, calls) = load(&["bad", "ring-a"], "", &FakeSys::default());
         assert_eq!(results[0], Err("module `absent` is not in the image".into()));
         assert_eq!(results[1], Ok(()));
         assert_eq!(calls.len(), 2, "{calls:?}");
-        let (results, _) = load(&["loop"], "", &Fake::failing(&["load_module"]));
+        let (results, _) = load(&["loop"], "", &FakeSys::failing(&["load_module"]));
         assert!(results[0].as_ref().unwrap_err().starts_with("cannot load module `loop` from `/m/k/loop.ko`: EPERM"));
     }
 
     #[test]
     fn aliases_honour_the_blacklist_and_try_all() {
         let index = index(DEP, "alias b* bad\nalias b* nbd\nalias b* loop\n", "", "");
-        let (fake, cmdline) = (Fake::default(), parse_cmdline("modprobe.blacklist=loop,x"));
-        let outcome = Loader::new(&fake, &index, &cmdline).load_serving("b1");
+        let (fake, cmdline) = (FakeSys::default(), parse_cmdline("modprobe.blacklist=loop,x"));
+        let outcome = ModuleLoader::new(&fake, &index, &cmdline).load_serving("b1");
         assert!(outcome.is_err());
         assert_eq!(fake.calls(), ["load_module /m/k/nbd.ko  false"]);
     }

@@ -5,11 +5,11 @@ mod index;
 mod loader;
 mod uevent;
 
-pub use coldplug::{Devices, follow, hardware, load_for_devices, unserved};
-pub use index::Index;
+pub use coldplug::{SeenDevices, follow, hardware, load_for_devices, unserved};
+pub use index::ModuleIndex;
 #[cfg(test)]
 pub use index::tests;
-pub use loader::{LoadError, Loader};
+pub use loader::{LoadError, ModuleLoader};
 pub use uevent::Uevents;
 
 use crate::base::node::Node;
@@ -36,8 +36,8 @@ pub fn load_named(sys: &dyn Sys, node: &Node, wanted: &[(&str, &str)]) -> Result
     if wanted.iter().all(|(name, _)| sys.has_module(&kernel_name(name))) {
         return Ok(());
     }
-    let index = Index::load(&folder(&node.config.modules.release))?;
-    let mut loader = Loader::new(sys, &index, &node.cmdline);
+    let index = ModuleIndex::load(&folder(&node.config.modules.release))?;
+    let mut loader = ModuleLoader::new(sys, &index, &node.cmdline);
     for (name, options) in wanted {
         loader.load_with(name, options)?;
     }

@@ -8,9 +8,9 @@ pub mod signals;
 use crate::base::network::NetHandle;
 use crate::base::node::Node;
 use crate::base::watchdog::WATCHDOG;
-use crate::run::ctl::server::{Asked, Server};
-use crate::run::power::{Ending, How};
-use crate::run::service::{Millis, Paths, Supervisor};
+use crate::run::ctl::server::{ControlServer, PowerRequest};
+use crate::run::power::{PowerAction, Shutdown};
+use crate::run::service::{Millis, ServicePaths, Supervisor};
 use bootwright_base::children;
 use bootwright_base::sys;
 use bootwright_base::wake::{self, Sleeper};
@@ -35,57 +35,57 @@ enum LoopError {
 
 /// All that the loop waits for.
 struct MainLoop {
-    boot: Arc<Node>,
+    node: Arc<Node>,
     net: NetHandle,
     supervisor: Supervisor,
     signals: SignalFd,
     /// Readable when a child has ended or a probe has an answer.
     news: Sleeper,
-    server: Option<Server>,
+    server: Option<ControlServer>,
     buttons: Buttons,
     /// How the machine goes down, and when it does so regardless of services.
-    going: Option<(Ending, Millis)>,
+    going: Option<(Shutdown, Millis)>,
     settled: bool,
 }
 
 /// Supervises until the machine is told to go down and its services have stopped. The phase `services`, which the
 /// caller has started, ends once all services have been started.
-pub fn run(boot: Arc<Node>, net: NetHandle) -> Ending {
-    match MainLoop::new(boot.clone(), net) {
+pub fn run(node: Arc<Node>, net: NetHandle) -> Shutdown {
+    match MainLoop::new(node.clone(), net) {
         Ok(main_loop) => main_loop.run(),
         Err(error) => {
             // Without signals and wake-ups there is no supervision: a reboot is all that can help.
-            boot.timeline.fatal("services", &error.to_string());
-            Ending::new(How::Reboot, Duration::from_secs(boot.config.shutdown_timeout_s.into()))
+            node.timeline.fatal("services", &error.to_string());
+            Shutdown::new(PowerAction::Reboot, Duration::from_secs(node.config.shutdown_timeout_s.into()))
         }
     }
 }
 
 impl MainLoop {
-    fn new(boot: Arc<Node>, net: NetHandle) -> Result<MainLoop, LoopError> {
+    fn new(node: Arc<Node>, net: NetHandle) -> Result<MainLoop, LoopError> {
         let signals = signals::open().map_err(LoopError::Signals)?;
         let (waker, news) = wake::pair().map_err(LoopError::Wake)?;
         children::wake(waker.clone());
         if let Err(errno) = set_cad_enabled(false) {
-            boot.timeline.note(&["Ctrl-Alt-Del resets at once: ", errno.desc()].concat());
+            node.timeline.note(&["Ctrl-Alt-Del resets at once: ", errno.desc()].concat());
         }
-        let (timeline, services) = (boot.timeline.clone(), &boot.config.services);
+        let (timeline, services) = (node.timeline.clone(), &node.config.services);
         let mut settled = false;
-        let supervisor = match Supervisor::new(services, Paths::node(), timeline.clone(), waker.clone()) {
+        let supervisor = match Supervisor::new(services, ServicePaths::node(), timeline.clone(), waker.clone()) {
             Ok(supervisor) => supervisor,
             Err(error) => {
-                end_phase(&boot, Err(&error.to_string()));
+                end_phase(&node, Err(&error.to_string()));
                 settled = true;
-                Supervisor::without_services(Paths::node(), timeline, waker)
+                Supervisor::without_services(ServicePaths::node(), timeline, waker)
             }
         };
-        let server =
-            Server::open().map_err(|error| boot.timeline.note(&["no control socket: ", &error.to_string()].concat()));
+        let server = ControlServer::open()
+            .map_err(|error| node.timeline.note(&["no control socket: ", &error.to_string()].concat()));
         let server = server.ok();
-        Ok(MainLoop { boot, net, supervisor, signals, news, server, buttons: Buttons::open(), going: None, settled })
+        Ok(MainLoop { node, net, supervisor, signals, news, server, buttons: Buttons::open(), going: None, settled })
     }
 
-    fn run(mut self) -> Ending {
+    fn run(mut self) -> Shutdown {
         self.supervisor.set_network(self.net.state());
         WATCHDOG.expect();
         loop {
@@ -93,7 +93,7 @@ impl MainLoop {
             WATCHDOG.tick(now());
             if !self.settled && self.supervisor.is_settled() {
                 self.settled = true;
-                end_phase(&self.boot, Ok(()));
+                end_phase(&self.node, Ok(()));
             }
             if let Some((ending, deadline)) = self.going
                 && (self.supervisor.is_down() || deadline <= now())
@@ -111,7 +111,7 @@ impl MainLoop {
     fn wait(&self) {
         let now = now();
         let watchdog = WATCHDOG.deadline();
-        let clients = self.server.as_ref().and_then(Server::deadline);
+        let clients = self.server.as_ref().and_then(ControlServer::deadline);
         let others = self.going.map(|(_, at)| at).into_iter().chain(watchdog).chain(clients);
         let deadline = self.supervisor.deadline(now).into_iter().chain(others).min();
         let timeout = match deadline {
@@ -126,7 +126,7 @@ impl MainLoop {
             .chain(self.buttons.fds())
             .chain(self.supervisor.fds())
             .map(|fd| (fd, PollFlags::POLLIN))
-            .chain(self.server.iter().flat_map(Server::fds));
+            .chain(self.server.iter().flat_map(ControlServer::fds));
         let mut fds: Vec<PollFd> = fds.map(|(fd, wanted)| PollFd::new(fd, wanted)).collect();
         // Interrupted or not: everything is looked at now, and nothing of that blocks.
         let _ = poll(&mut fds, timeout);
@@ -144,7 +144,7 @@ impl MainLoop {
             self.go_down(how, signal.as_str());
         }
         if self.buttons.read() {
-            self.go_down(How::PowerOff, "power button");
+            self.go_down(PowerAction::PowerOff, "power button");
         }
         self.serve();
     }
@@ -152,32 +152,32 @@ impl MainLoop {
     fn serve(&mut self) {
         let Some(server) = &mut self.server else { return };
         let network = self.net.state();
-        if let Some(Asked(how)) = server.serve(&self.boot, &mut self.supervisor, &network, now()) {
+        if let Some(PowerRequest(how)) = server.serve(&self.node, &mut self.supervisor, &network, now()) {
             self.go_down(how, "command");
         }
     }
 
-    fn go_down(&mut self, how: How, why: &str) {
+    fn go_down(&mut self, how: PowerAction, why: &str) {
         if self.going.is_some() {
             return;
         }
-        self.boot.timeline.note(&[how.word(), " asked for by ", why].concat());
-        let timeout = Duration::from_secs(self.boot.config.shutdown_timeout_s.into());
-        let services_until = now() + sys::millis(Ending::services_until(timeout));
-        self.going = Some((Ending::new(how, timeout), services_until));
+        self.node.timeline.note(&[how.word(), " asked for by ", why].concat());
+        let timeout = Duration::from_secs(self.node.config.shutdown_timeout_s.into());
+        let services_until = now() + sys::millis(Shutdown::services_until(timeout));
+        self.going = Some((Shutdown::new(how, timeout), services_until));
         self.supervisor.begin_shutdown();
     }
 
     fn say_what_is_left(&self) {
         for service in self.supervisor.status(now()).iter().filter(|service| service.state == "stopping") {
-            self.boot.timeline.note(&["service ", &service.name, " did not stop in time"].concat());
+            self.node.timeline.note(&["service ", &service.name, " did not stop in time"].concat());
         }
     }
 }
 
-fn end_phase(boot: &Node, outcome: Result<(), &str>) {
-    boot.timeline.phase_end("services", outcome);
-    boot.timeline.phase_over("services");
+fn end_phase(node: &Node, outcome: Result<(), &str>) {
+    node.timeline.phase_end("services", outcome);
+    node.timeline.phase_over("services");
 }
 
 fn now() -> Millis {

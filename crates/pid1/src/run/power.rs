@@ -7,7 +7,7 @@ use crate::base::timeline::Timeline;
 use crate::base::watchdog::WATCHDOG;
 use bootwright_base::background;
 use bootwright_base::children;
-use bootwright_base::sys::{RebootHow, Sys};
+use bootwright_base::sys::{RebootCommand, Sys};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,27 +17,27 @@ use std::time::{Duration, Instant};
 
 /// How the machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum PowerAction {
     PowerOff,
     Reboot,
     Halt,
 }
 
-impl How {
+impl PowerAction {
     /// The word on the console and on the control socket.
     pub fn word(self) -> &'static str {
         match self {
-            How::PowerOff => "poweroff",
-            How::Reboot => "reboot",
-            How::Halt => "halt",
+            PowerAction::PowerOff => "poweroff",
+            PowerAction::Reboot => "reboot",
+            PowerAction::Halt => "halt",
         }
     }
 
-    fn system_call(self) -> RebootHow {
+    fn system_call(self) -> RebootCommand {
         match self {
-            How::PowerOff => RebootHow::PowerOff,
-            How::Reboot => RebootHow::Restart,
-            How::Halt => RebootHow::Halt,
+            PowerAction::PowerOff => RebootCommand::PowerOff,
+            PowerAction::Reboot => RebootCommand::Restart,
+            PowerAction::Halt => RebootCommand::Halt,
         }
     }
 }
@@ -54,15 +54,15 @@ const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
 
 /// How the machine goes down, and by when.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending {
-    pub how: How,
+pub struct Shutdown {
+    pub how: PowerAction,
     pub until: Instant,
 }
 
-impl Ending {
+impl Shutdown {
     /// One that begins now and may take `timeout`.
-    pub fn new(how: How, timeout: Duration) -> Ending {
-        Ending { how, until: Instant::now() + timeout }
+    pub fn new(how: PowerAction, timeout: Duration) -> Shutdown {
+        Shutdown { how, until: Instant::now() + timeout }
     }
 
     /// When services have had their time: the rest of the way down needs some too.
@@ -72,17 +72,17 @@ impl Ending {
 }
 
 /// Takes the machine down; services have been stopped already.
-pub fn go_down(boot: &Arc<Node>, ending: Ending) -> ! {
-    let Ending { how, until } = ending;
+pub fn go_down(node: &Arc<Node>, ending: Shutdown) -> ! {
+    let Shutdown { how, until } = ending;
     WATCHDOG.keep_alive(until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
-    end_processes(boot.sys, until);
-    close::close_all(boot, boot.plan.root_is_served(), until);
-    boot.timeline.down(how.word());
-    if how != How::Reboot {
+    end_processes(node.sys, until);
+    close::close_all(node, node.plan.root_is_served(), until);
+    node.timeline.down(how.word());
+    if how != PowerAction::Reboot {
         WATCHDOG.disarm();
     }
-    let errno = boot.sys.reboot(how.system_call());
-    halt_and_explain(&boot.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
+    let errno = node.sys.reboot(how.system_call());
+    halt_and_explain(&node.timeline, "down", &format!("the kernel refused to {}: {errno}", how.word()))
 }
 
 fn end_processes(sys: &dyn Sys, until: Instant) {
@@ -121,8 +121,8 @@ pub fn reboot_after(sys: &dyn Sys, timeline: &Timeline, after_s: u32) -> ! {
     timeline.note(&format!("reboot in {after_s} s"));
     WATCHDOG.sleep(Duration::from_secs(u64::from(after_s)));
     sys.sync();
-    timeline.down(How::Reboot.word());
-    let errno = sys.reboot(RebootHow::Restart);
+    timeline.down(PowerAction::Reboot.word());
+    let errno = sys.reboot(RebootCommand::Restart);
     halt_and_explain(timeline, "down", &format!("the kernel refused to reboot: {errno}"))
 }
 
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn services_leave_time_for_the_rest() {
         for (timeout, services) in [(60, 42), (30, 20), (3, 2), (0, 0)] {
-            let left = Ending::services_until(Duration::from_secs(timeout));
+            let left = Shutdown::services_until(Duration::from_secs(timeout));
             assert_eq!(left, Duration::from_secs(services), "{timeout}");
         }
     }

@@ -5,9 +5,9 @@ use crate::base::network::NetWatch;
 use crate::base::node::Node;
 use bootwright_base::background;
 use bootwright_base::firmware_uuid::FirmwareUuid;
-use bootwright_contract::report::{NetworkReport, REPORT_VERSION, Report};
+use bootwright_contract::report::{BootReport, NetworkReport, REPORT_VERSION};
 use bootwright_netconf::dns::{self, DnsError};
-use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::NetworkFacts;
 use bootwright_roots::http::message::format_post;
 use bootwright_roots::http::{self, HttpError};
 use bootwright_roots::source::{Host, Http, Source, parse_source};
@@ -45,16 +45,16 @@ enum ReportError {
 }
 
 /// Starts reporting, if somebody wants reports.
-pub fn spawn(boot: &Arc<Node>, network: NetWatch) {
-    let asked = boot.cmdline.value("bw.report").or(boot.config.report.as_deref());
+pub fn spawn(node: &Arc<Node>, network: NetWatch) {
+    let asked = node.cmdline.value("bw.report").or(node.config.report.as_deref());
     let Some(url) = asked.filter(|url| *url != "0").map(String::from) else { return };
-    let say = |reason: &str| boot.timeline.note(&["no reports to `", &url, "`: ", reason].concat());
+    let say = |reason: &str| node.timeline.note(&["no reports to `", &url, "`: ", reason].concat());
     let target = match parse_source(&url) {
         Ok(Source::Http(target)) if !target.tls => target,
         Ok(_) => return say(&ReportError::NotHttp.to_string()),
         Err(error) => return say(&error.to_string()),
     };
-    let for_thread = boot.clone();
+    let for_thread = node.clone();
     if let Err(error) = background::spawn_small("report", STACK, Box::new(move || run(&for_thread, &network, &target)))
     {
         say(&error.to_string());
@@ -62,22 +62,22 @@ pub fn spawn(boot: &Arc<Node>, network: NetWatch) {
 }
 
 /// For as long as the machine runs.
-fn run(boot: &Node, network: &NetWatch, target: &Http) {
+fn run(node: &Node, network: &NetWatch, target: &Http) {
     let uuid = fs::read_to_string("/sys/class/dmi/id/product_uuid").ok();
     let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| FirmwareUuid::parse(text).is_some());
     let (mut sent, mut at, mut failures) = (None, Instant::now(), 0u32);
     loop {
         sleep(if sent.is_some() { LOOK } else { FIRST_LOOK });
         let state = network.state();
-        let changes = boot.timeline.changes();
+        let changes = node.timeline.changes();
         if !state.up || (sent == Some(changes) && at.elapsed() < HEARTBEAT) {
             continue;
         }
-        let report = Report {
+        let report = BootReport {
             version: REPORT_VERSION,
             uuid: uuid.clone(),
             network: Some(network_report(&state.facts)),
-            timeline: boot.timeline.snapshot(),
+            timeline: node.timeline.snapshot(),
         };
         let Ok(body) = serde_json::to_string(&report) else { return };
         at = Instant::now();
@@ -85,7 +85,7 @@ fn run(boot: &Node, network: &NetWatch, target: &Http) {
             Ok(()) => (sent, failures) = (Some(changes), 0),
             Err(error) => {
                 if failures == 0 {
-                    boot.timeline.note(&["cannot report how far the boot is: ", &error.to_string()].concat());
+                    node.timeline.note(&["cannot report how far the boot is: ", &error.to_string()].concat());
                 }
                 failures = failures.saturating_add(1);
                 sleep(pause(failures));
@@ -99,7 +99,7 @@ fn pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }
 
-fn network_report(facts: &Facts) -> NetworkReport {
+fn network_report(facts: &NetworkFacts) -> NetworkReport {
     NetworkReport {
         hostname: facts.hostname.clone(),
         interface: facts.interface.clone(),
@@ -108,7 +108,7 @@ fn network_report(facts: &Facts) -> NetworkReport {
     }
 }
 
-fn send(target: &Http, facts: &Facts, body: &str) -> Result<(), ReportError> {
+fn send(target: &Http, facts: &NetworkFacts, body: &str) -> Result<(), ReportError> {
     let host = match &target.host {
         Host::Address(ip) => ip.to_string(),
         Host::Name(name) => name.clone(),
@@ -159,7 +159,7 @@ mod tests {
         let (port, thread) = server("HTTP/1.1 204 No Content\r\n\r\n");
         let url = ["http://:", &port.to_string(), "/report"].concat();
         let Ok(Source::Http(target)) = parse_source(&url) else { panic!("{url}") };
-        let facts = Facts { boot_server: Some("127.0.0.1".into()), ..Facts::default() };
+        let facts = NetworkFacts { boot_server: Some("127.0.0.1".into()), ..NetworkFacts::default() };
         send(&target, &facts, "{}").expect("it is taken");
         let asked = thread.join().expect("served");
         let head = format!("POST /report HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
@@ -167,7 +167,7 @@ mod tests {
             asked.starts_with(&head) && asked.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"),
             "{asked}"
         );
-        assert!(matches!(send(&target, &Facts::default(), "{}"), Err(ReportError::NoBootServer)));
+        assert!(matches!(send(&target, &NetworkFacts::default(), "{}"), Err(ReportError::NoBootServer)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One response on one connection: its head, then its body in pieces.
 
 use super::HttpError;
-use super::message::{Head, parse_chunk_size, parse_head};
+use super::message::{ResponseHead, parse_chunk_size, parse_head};
 use super::pace::Pace;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ enum Framing {
 }
 
 /// A connection whose request has been sent.
-pub struct Connection {
+pub struct HttpConnection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     /// What of the buffer has not been used yet.
@@ -37,12 +37,16 @@ pub struct Connection {
     pace: Rc<Pace>,
 }
 
-impl Connection {
+impl HttpConnection {
     /// Sends the request and reads the head of the answer. What comes in is counted by `pace`, and ends when that says so.
-    pub fn ask(mut stream: Box<dyn Stream>, request: &str, pace: Rc<Pace>) -> Result<(Head, Connection), HttpError> {
+    pub fn ask(
+        mut stream: Box<dyn Stream>,
+        request: &str,
+        pace: Rc<Pace>,
+    ) -> Result<(ResponseHead, HttpConnection), HttpError> {
         stream.write_all(request.as_bytes()).map_err(HttpError::Broken)?;
         let mut connection =
-            Connection { stream, buffer: vec![0; BUFFER], unused: 0..0, framing: Framing::Close, pace };
+            HttpConnection { stream, buffer: vec![0; BUFFER], unused: 0..0, framing: Framing::Close, pace };
         let head = loop {
             let text = connection.read_until(b"\r\n\r\n", LONGEST_HEAD)?;
             let head = parse_head(&text)?;
@@ -52,8 +56,8 @@ impl Connection {
             }
         };
         connection.framing = match head {
-            Head { chunked: true, .. } => Framing::Chunked { left: 0, first: true },
-            Head { length: Some(length), .. } => Framing::Length(length),
+            ResponseHead { chunked: true, .. } => Framing::Chunked { left: 0, first: true },
+            ResponseHead { length: Some(length), .. } => Framing::Length(length),
             _ => Framing::Close,
         };
         Ok((head, connection))

@@ -1,9 +1,9 @@
 //! A file from a web server, through broken connections and servers that come and go.
 
-use super::connection::{Connection, Stream};
-use super::message::{Head, format_request};
+use super::connection::{HttpConnection, Stream};
+use super::message::{ResponseHead, format_request};
 use super::pace::Pace;
-use super::{HttpError, Web};
+use super::{HttpConnector, HttpError};
 use crate::source::{Http, Source, parse_source};
 use std::io;
 use std::rc::Rc;
@@ -38,16 +38,16 @@ impl Sink for Vec<u8> {
 
 /// How large the file may be.
 #[derive(Debug, Clone, Copy)]
-pub enum Size {
+pub enum ExpectedSize {
     Exactly(u64),
     AtMost(u64),
 }
 
 /// A download under way.
 struct Download<'a> {
-    web: &'a dyn Web,
+    web: &'a dyn HttpConnector,
     source: &'a Http,
-    size: Size,
+    size: ExpectedSize,
     sink: &'a mut dyn Sink,
     /// Bytes that are in the sink.
     got: u64,
@@ -58,7 +58,7 @@ struct Download<'a> {
 
 /// Gets the whole file. Comes back with an error when the server says that there is none such or says nothing for 90 s, and,
 /// if there is another place, when it sends so slowly that nobody would wait for the end.
-pub fn get(web: &dyn Web, source: &Http, size: Size, sink: &mut dyn Sink) -> Result<(), HttpError> {
+pub fn get(web: &dyn HttpConnector, source: &Http, size: ExpectedSize, sink: &mut dyn Sink) -> Result<(), HttpError> {
     let pace = Rc::new(Pace::new(web.least_rate()));
     let mut download = Download { web, source, size, sink, got: 0, validator: None, pace };
     let mut last_progress = Instant::now();
@@ -106,12 +106,12 @@ impl Download<'_> {
     }
 
     /// Asks for what is still missing, following redirects.
-    fn ask(&mut self) -> Result<(Head, Connection), HttpError> {
+    fn ask(&mut self) -> Result<(ResponseHead, HttpConnection), HttpError> {
         let mut place = self.source.clone();
         for _ in 0..=MOST_REDIRECTS {
             let stream: Box<dyn Stream> = self.web.open(&place)?;
             let request = format_request(&host_header(&place), &place.path, self.got, self.validator.as_deref());
-            let (head, connection) = Connection::ask(stream, &request, self.pace.clone())?;
+            let (head, connection) = HttpConnection::ask(stream, &request, self.pace.clone())?;
             match (head.status, &head.location) {
                 (301 | 302 | 303 | 307 | 308, Some(location)) => place = redirect(&place, location)?,
                 _ => return Ok((head, connection)),
@@ -121,7 +121,7 @@ impl Download<'_> {
     }
 
     /// A part: it must begin where ours ends, and be of the same whole.
-    fn check_part(&mut self, head: &Head) -> Result<u64, HttpError> {
+    fn check_part(&mut self, head: &ResponseHead) -> Result<u64, HttpError> {
         let (first, _, total) = head.range.ok_or(HttpError::Range)?;
         let same = self.validator.is_none() || head.validator.is_none() || head.validator == self.validator;
         if first != self.got || !same {
@@ -136,7 +136,7 @@ impl Download<'_> {
 
     /// The whole: from a server that knows no ranges, or one that has another version by now. Gives how much of it is
     /// here already.
-    fn check_whole(&mut self, head: &Head) -> Result<u64, HttpError> {
+    fn check_whole(&mut self, head: &ResponseHead) -> Result<u64, HttpError> {
         if let Some(length) = head.length.filter(|_| !head.chunked) {
             self.check_size(length)?;
         }
@@ -150,14 +150,14 @@ impl Download<'_> {
 
     fn check_size(&self, found: u64) -> Result<(), HttpError> {
         match self.size {
-            Size::Exactly(expected) if found != expected => Err(HttpError::Size { expected, found }),
-            Size::AtMost(most) if found > most => Err(HttpError::TooLarge { most }),
+            ExpectedSize::Exactly(expected) if found != expected => Err(HttpError::Size { expected, found }),
+            ExpectedSize::AtMost(most) if found > most => Err(HttpError::TooLarge { most }),
             _ => Ok(()),
         }
     }
 
     /// Takes the body in, but for its first `skip` bytes.
-    fn receive(&mut self, mut connection: Connection, mut skip: u64) -> Result<(), HttpError> {
+    fn receive(&mut self, mut connection: HttpConnection, mut skip: u64) -> Result<(), HttpError> {
         loop {
             let piece = connection.next_piece()?;
             if piece.is_empty() {
@@ -167,7 +167,7 @@ impl Download<'_> {
             skip -= known as u64;
             let new = piece.get(known..).unwrap_or_default();
             let most = match self.size {
-                Size::Exactly(size) | Size::AtMost(size) => size,
+                ExpectedSize::Exactly(size) | ExpectedSize::AtMost(size) => size,
             };
             if new.len() as u64 > most - self.got {
                 return Err(HttpError::TooLarge { most });
@@ -176,7 +176,7 @@ impl Download<'_> {
             self.got += new.len() as u64;
         }
         match self.size {
-            Size::Exactly(expected) if self.got < expected => Err(HttpError::Closed),
+            ExpectedSize::Exactly(expected) if self.got < expected => Err(HttpError::Closed),
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 /// The head of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct ResponseHead {
     pub status: u16,
     /// Content-Length.
     pub length: Option<u64>,
@@ -58,12 +58,14 @@ pub fn format_post(host: &str, path: &str, json: &str) -> String {
 }
 
 /// Reads a head up to its empty line, which may be there or not.
-pub fn parse_head(bytes: &[u8]) -> Result<Head, HeadError> {
+pub fn parse_head(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
     // Names and what we use of the values are ASCII; anything else may stand in the rest.
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n");
-    let mut head =
-        Head { status: parse_status(lines.next().unwrap_or("")).ok_or(HeadError::NotHttp)?, ..Head::default() };
+    let mut head = ResponseHead {
+        status: parse_status(lines.next().unwrap_or("")).ok_or(HeadError::NotHttp)?,
+        ..ResponseHead::default()
+    };
     let (mut etag, mut modified) = (None, None);
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').ok_or(HeadError::NotHttp)?;
@@ -136,12 +138,12 @@ mod tests {
         let good = head(
             "HTTP/1.1 206 Partial Content\r\ncontent-LENGTH:  5 \r\nContent-Range: bytes 5-9/10\r\nETag: \"e\"\r\nLast-Modified: then\r\n\r\nX: y",
         );
-        let expected = Head {
+        let expected = ResponseHead {
             status: 206,
             length: Some(5),
             range: Some((5, 9, Some(10))),
             validator: Some("\"e\"".into()),
-            ..Head::default()
+            ..ResponseHead::default()
         };
         assert_eq!(good, Ok(expected));
         let weak = head("HTTP/1.0 200\r\nETag: W/\"e\"\r\nLast-Modified: then\r\nTransfer-Encoding: chunked\r\n")

@@ -1,5 +1,5 @@
 use super::connection::Stream;
-use super::download::{Size, get};
+use super::download::{ExpectedSize, get};
 use super::*;
 use crate::source::parse_source;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ struct Lab(SocketAddr);
 /// The same, and there is another place.
 struct OneOfTwo(SocketAddr);
 
-impl Web for OneOfTwo {
+impl HttpConnector for OneOfTwo {
     fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError> {
         Lab(self.0).open(place)
     }
@@ -28,7 +28,7 @@ impl Web for OneOfTwo {
     }
 }
 
-impl Web for Lab {
+impl HttpConnector for Lab {
     fn open(&self, _: &Http) -> Result<Box<dyn Stream>, HttpError> {
         Ok(Box::new(connect(self.0, CONNECT_TIMEOUT, SILENCE)?))
     }
@@ -68,7 +68,7 @@ fn serve(answers: Vec<Vec<u8>>) -> (SocketAddr, mpsc::Receiver<String>) {
     (address, requests)
 }
 
-fn fetch(answers: &[&str], size: Size) -> (Result<Vec<u8>, HttpError>, Vec<String>) {
+fn fetch(answers: &[&str], size: ExpectedSize) -> (Result<Vec<u8>, HttpError>, Vec<String>) {
     let (address, requests) = serve(answers.iter().map(|a| a.as_bytes().to_vec()).collect());
     let mut sink = Vec::new();
     let outcome = get(&Lab(address), &place("http://server/root.img"), size, &mut sink).map(|()| sink);
@@ -111,14 +111,14 @@ fn every_framing_and_every_way_to_go_on() {
         (vec![HALF, past, WHOLE], "0123456789"),
         (vec![moved, HALF, moved, REST], "0123456789"),
     ] {
-        let (outcome, _) = fetch(&answers, Size::Exactly(10));
+        let (outcome, _) = fetch(&answers, ExpectedSize::Exactly(10));
         assert_eq!(outcome.map(|b| String::from_utf8(b).expect("ASCII")).expect(answers[0]), expected, "{answers:?}");
     }
 }
 
 #[test]
 fn what_is_missing_is_asked_for_of_the_same_version() {
-    let (_, requests) = fetch(&[HALF, REST], Size::Exactly(10));
+    let (_, requests) = fetch(&[HALF, REST], ExpectedSize::Exactly(10));
     assert!(!requests[0].contains("Range"));
     assert!(requests[1].contains("\r\nRange: bytes=5-\r\nIf-Range: \"a\"\r\n"), "{}", requests[1]);
 }
@@ -139,12 +139,12 @@ fn failures_name_the_cause() {
         (vec![HALF], "cannot reach 127.0.0.1:"),
         (vec!["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"; 9], "the server's chunks make no sense"),
     ] {
-        let error = fetch(&answers, Size::Exactly(10)).0.expect_err(message).to_string();
+        let error = fetch(&answers, ExpectedSize::Exactly(10)).0.expect_err(message).to_string();
         assert!(error.contains(message), "{error}, expected {message}");
     }
-    let error = fetch(&[WHOLE], Size::AtMost(4)).0.expect_err("too large").to_string();
+    let error = fetch(&[WHOLE], ExpectedSize::AtMost(4)).0.expect_err("too large").to_string();
     assert_eq!(error, "the file has more than 4 bytes");
-    assert_eq!(fetch(&[WHOLE], Size::AtMost(10)).0.expect("small enough").len(), 10);
+    assert_eq!(fetch(&[WHOLE], ExpectedSize::AtMost(10)).0.expect("small enough").len(), 10);
 }
 
 /// Answers with these pieces, one each 50 ms, and does so on each connection.
@@ -175,15 +175,15 @@ fn a_place_that_drips_is_left_if_there_is_another_one() {
     for pieces in [slow.clone(), slow_head, slow_chunks.concat(), cut] {
         let begun = std::time::Instant::now();
         let mut sink = Vec::new();
-        let error = get(&OneOfTwo(drip(pieces)), &place("http://server/x"), Size::Exactly(40), &mut sink);
+        let error = get(&OneOfTwo(drip(pieces)), &place("http://server/x"), ExpectedSize::Exactly(40), &mut sink);
         assert!(matches!(error, Err(HttpError::Slow { .. })), "{error:?}");
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
     // Without another place it comes as it comes, and what is fast enough is not left.
     let mut sink = Vec::new();
-    get(&Lab(drip(slow)), &place("http://server/x"), Size::Exactly(40), &mut sink).expect("all of it");
+    get(&Lab(drip(slow)), &place("http://server/x"), ExpectedSize::Exactly(40), &mut sink).expect("all of it");
     let fast = [vec![head], body(20)].concat();
-    get(&OneOfTwo(drip(fast)), &place("http://server/x"), Size::Exactly(40), &mut sink).expect("all of it");
+    get(&OneOfTwo(drip(fast)), &place("http://server/x"), ExpectedSize::Exactly(40), &mut sink).expect("all of it");
     assert_eq!(sink.len(), 80);
 }
 
@@ -208,7 +208,7 @@ proptest! {
         }
         let (address, _requests) = serve(answers);
         let mut sink = Vec::new();
-        get(&Lab(address), &place("http://server/x"), Size::Exactly(size as u64), &mut sink).unwrap();
+        get(&Lab(address), &place("http://server/x"), ExpectedSize::Exactly(size as u64), &mut sink).unwrap();
         prop_assert_eq!(sink, file);
     }
 }

@@ -1,8 +1,8 @@
 //! The kernel's side of NBD: generic netlink family `nbd` (include/uapi/linux/nbd-netlink.h).
 
 use bootwright_netconf::netlink::NetlinkError;
-use bootwright_netconf::netlink::generic::{Family, Generic, GenericError};
-use bootwright_netconf::netlink::message::{Builder, nested, u32_at};
+use bootwright_netconf::netlink::generic::{Family, GenericError, GenericSocket};
+use bootwright_netconf::netlink::message::{MessageBuilder, nested, u32_at};
 use nix::errno::Errno;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
@@ -36,7 +36,7 @@ pub const REQUEST_TIMEOUT_S: u64 = 1;
 const DEAD_CONN_TIMEOUT_S: u64 = 10 * 365 * 24 * 3600;
 
 /// A device to be.
-pub struct Device<'a> {
+pub struct NbdDevice<'a> {
     pub socket: &'a TcpStream,
     pub size: u64,
     pub block_size: u32,
@@ -44,24 +44,24 @@ pub struct Device<'a> {
 }
 
 /// An open control socket.
-pub struct Control {
-    generic: Generic,
+pub struct NbdControl {
+    generic: GenericSocket,
     family: Family,
 }
 
-impl Control {
+impl NbdControl {
     /// Opens it; with `events` it also hears of dead connections.
-    pub fn open(events: bool) -> Result<Control, GenericError> {
-        let mut generic = Generic::open()?;
+    pub fn open(events: bool) -> Result<NbdControl, GenericError> {
+        let mut generic = GenericSocket::open()?;
         let family = generic.family(FAMILY, GROUP)?;
         if events {
             generic.join(family.group)?;
         }
-        Ok(Control { generic, family })
+        Ok(NbdControl { generic, family })
     }
 
     /// Makes a device of a connection; gives its number.
-    pub fn connect(&mut self, device: &Device) -> Result<u32, NetlinkError> {
+    pub fn connect(&mut self, device: &NbdDevice) -> Result<u32, NetlinkError> {
         let builder = self
             .generic
             .message(self.family.id, CONNECT)
@@ -108,19 +108,19 @@ impl Control {
     }
 
     /// Readable when there is an event.
-    pub fn socket(&self) -> &bootwright_netconf::netlink::socket::Socket {
+    pub fn socket(&self) -> &bootwright_netconf::netlink::socket::NetlinkSocket {
         self.generic.socket()
     }
 }
 
-fn with_socket(builder: Builder, socket: &TcpStream) -> Builder {
+fn with_socket(builder: MessageBuilder, socket: &TcpStream) -> MessageBuilder {
     let fd = (socket.as_raw_fd() as u32).to_ne_bytes();
     builder.attribute(nested(SOCKETS), &attribute(nested(SOCKET_ITEM), &attribute(SOCKET_FD, &fd)))
 }
 
 /// One attribute as the value of another.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    Builder::new(0, 0, &[]).attribute(kind, value).into_payload()
+    MessageBuilder::new(0, 0, &[]).attribute(kind, value).into_payload()
 }
 
 #[cfg(test)]

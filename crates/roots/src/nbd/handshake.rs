@@ -130,9 +130,9 @@ fn read_go_replies(stream: &mut impl Read) -> Result<Option<Export>, HandshakeEr
                 return Ok(Some(Export { size, flags, block_size }));
             }
             INFO => match parse_info(&data).ok_or(HandshakeError::Garbled)? {
-                Info::Export { size, flags } => found = Some((size, flags)),
-                Info::BlockSize(size) => block_size = size,
-                Info::Other => {}
+                ExportInfo::Export { size, flags } => found = Some((size, flags)),
+                ExportInfo::BlockSize(size) => block_size = size,
+                ExportInfo::Other => {}
             },
             UNSUPPORTED => return Ok(None),
             kind if kind & ERROR != 0 => return Err(refusal(kind, &data)),
@@ -155,24 +155,24 @@ fn read_reply(stream: &mut impl Read, option: u32) -> Result<(u32, Vec<u8>), Han
 }
 
 /// Payload of an [`INFO`] reply.
-enum Info {
+enum ExportInfo {
     Export { size: u64, flags: u16 },
     BlockSize(u32),
     Other,
 }
 
-fn parse_info(data: &[u8]) -> Option<Info> {
+fn parse_info(data: &[u8]) -> Option<ExportInfo> {
     let (kind, rest) = data.split_first_chunk()?;
     Some(match u16::from_be_bytes(*kind) {
         INFO_EXPORT => {
             let (size, flags) = rest.split_first_chunk()?;
-            Info::Export { size: u64::from_be_bytes(*size), flags: u16::from_be_bytes(*flags.first_chunk()?) }
+            ExportInfo::Export { size: u64::from_be_bytes(*size), flags: u16::from_be_bytes(*flags.first_chunk()?) }
         }
         INFO_BLOCK_SIZE => {
             let least = u32::from_be_bytes(*rest.first_chunk()?);
-            Info::BlockSize(Some(least).filter(|least| least.is_power_of_two())?)
+            ExportInfo::BlockSize(Some(least).filter(|least| least.is_power_of_two())?)
         }
-        _ => Info::Other,
+        _ => ExportInfo::Other,
     })
 }
 

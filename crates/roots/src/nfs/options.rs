@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 /// A protocol version, as `vers=` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct NfsVersion {
     pub major: u32,
     text: &'static str,
 }
 
-impl Version {
+impl NfsVersion {
     /// The file system's name.
     pub fn fstype(self) -> &'static str {
         if self.major == 3 { "nfs" } else { "nfs4" }
@@ -20,7 +20,7 @@ impl Version {
 
 /// What is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum MountUse {
     /// A root's files, which nobody changes.
     Root,
     /// A root's files, which only this machine changes.
@@ -35,11 +35,11 @@ const BELIEVED: &str = "1000000";
 
 /// Those that are tried unless one is named, then those that are not. Of version 4.2 a root needs nothing, and Linux reads
 /// by its READ_PLUS (CONFIG_NFS_V4_2_READ_PLUS), which nfs-ganesha 4.3 answers with no data and "end of file": zeros.
-const VERSIONS: &[Version] = &[
-    Version { major: 4, text: "4.1" },
-    Version { major: 4, text: "4.0" },
-    Version { major: 3, text: "3" },
-    Version { major: 4, text: "4.2" },
+const VERSIONS: &[NfsVersion] = &[
+    NfsVersion { major: 4, text: "4.1" },
+    NfsVersion { major: 4, text: "4.0" },
+    NfsVersion { major: 3, text: "3" },
+    NfsVersion { major: 4, text: "4.2" },
 ];
 const TRIED: usize = 3;
 /// `vers=4`: any of them.
@@ -47,7 +47,7 @@ const FOURS: usize = 2;
 
 /// Versions to be tried in turn: the one that the options name (`vers=`, `nfsvers=`, `v3`), else all. The error is the
 /// option that cannot be read.
-pub fn versions(options: &[String]) -> Result<&'static [Version], String> {
+pub fn versions(options: &[String]) -> Result<&'static [NfsVersion], String> {
     let Some((option, value)) = words(options).filter_map(|o| Some((o, version_of(o)?))).last() else {
         return Ok(VERSIONS.get(..TRIED).unwrap_or_default());
     };
@@ -86,8 +86,8 @@ pub fn mount_data(
     given: &[String],
     server: IpAddr,
     port: Option<u16>,
-    version: Version,
-    used: Use,
+    version: NfsVersion,
+    used: MountUse,
 ) -> (MsFlags, String) {
     let ours = |word: &&str| version_of(word).is_some() || matches!(*word, "ro" | "rw");
     let others: Vec<String> = words(given).filter(|word| !ours(word)).map(String::from).collect();
@@ -115,14 +115,14 @@ pub fn mount_data(
         add("port", &port.to_string());
     }
     let attributes = ["actimeo", "noac", "acregmin", "acregmax", "acdirmin", "acdirmax"];
-    if used != Use::Volume && !attributes.iter().any(|key| has(key)) {
+    if used != MountUse::Volume && !attributes.iter().any(|key| has(key)) {
         add("actimeo", BELIEVED);
         add("nocto", "");
     }
     if !others.is_empty() {
         data.push(others);
     }
-    let read_only = if used == Use::Root { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let read_only = if used == MountUse::Root { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     (flags.set | read_only, data.join(","))
 }
 
@@ -165,31 +165,31 @@ mod tests {
         assert_eq!(texts(&["v5"]), Err("v5".into()));
     }
 
-    fn data(options: &[&str], server: IpAddr, port: Option<u16>, used: Use) -> (MsFlags, String) {
+    fn data(options: &[&str], server: IpAddr, port: Option<u16>, used: MountUse) -> (MsFlags, String) {
         let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
         mount_data(&options, server, port, versions(&options).unwrap()[0], used)
     }
 
     #[test]
     fn defaults_give_way_to_what_is_given() {
-        let (flags, text) = data(&[], V4, None, Use::Volume);
+        let (flags, text) = data(&[], V4, None, MountUse::Volume);
         assert_eq!((flags, &text[..]), (MsFlags::empty(), "vers=4.1,addr=10.0.2.2,proto=tcp,hard"));
-        let (_, text) = data(&["vers=3"], V4, Some(12049), Use::Volume);
+        let (_, text) = data(&["vers=3"], V4, Some(12049), MountUse::Volume);
         assert_eq!(text, "vers=3,addr=10.0.2.2,proto=tcp,hard,mountproto=tcp,nolock,port=12049");
-        let (_, text) = data(&["v3,soft,lock", "mountport=9", "proto=udp"], V4, None, Use::Volume);
+        let (_, text) = data(&["v3,soft,lock", "mountport=9", "proto=udp"], V4, None, MountUse::Volume);
         assert_eq!(text, "vers=3,addr=10.0.2.2,mountproto=tcp,soft,lock,mountport=9,proto=udp");
-        let (flags, text) = data(&["noatime", "rsize=65536"], "fd00::2".parse().unwrap(), None, Use::Volume);
+        let (flags, text) = data(&["noatime", "rsize=65536"], "fd00::2".parse().unwrap(), None, MountUse::Volume);
         assert_eq!(flags, MsFlags::MS_NOATIME);
         assert_eq!(text, "vers=4.1,addr=fd00::2,proto=tcp6,hard,rsize=65536");
     }
 
     #[test]
     fn a_roots_attributes_are_believed() {
-        let (flags, text) = data(&[], V4, None, Use::Root);
+        let (flags, text) = data(&[], V4, None, MountUse::Root);
         let expected = "vers=4.1,addr=10.0.2.2,proto=tcp,hard,actimeo=1000000,nocto";
         assert_eq!((flags, &text[..]), (MsFlags::MS_RDONLY, expected));
-        assert_eq!(data(&["rw"], V4, None, Use::WritableRoot), (MsFlags::empty(), expected.into()));
-        let (_, text) = data(&["acdirmax=5"], V4, None, Use::Root);
+        assert_eq!(data(&["rw"], V4, None, MountUse::WritableRoot), (MsFlags::empty(), expected.into()));
+        let (_, text) = data(&["acdirmax=5"], V4, None, MountUse::Root);
         assert_eq!(text, "vers=4.1,addr=10.0.2.2,proto=tcp,hard,acdirmax=5");
     }
 
@@ -211,7 +211,7 @@ mod tests {
         fn no_option_panics(words in proptest::collection::vec("[a-z0-9=.,\"]{0,12}", 0..4)) {
             if let Ok(versions) = versions(&words) {
                 for version in versions {
-                    let (_, text) = mount_data(&words, V4, None, *version, Use::Root);
+                    let (_, text) = mount_data(&words, V4, None, *version, MountUse::Root);
                     prop_assert!(text.starts_with("vers="));
                 }
             }

@@ -6,7 +6,7 @@ use crate::recipe::file::{StateFile, WatchdogFile};
 use crate::recipe::node::{At, Entry, Node};
 use crate::recipe::problem::Problem;
 use crate::recipe::{Root, RootMode};
-use bootwright_contract::{RootImage, Service, State, StatePlace, Tmpfs, Watchdog};
+use bootwright_contract::{RootImage, Service, StateFolder, StatePlace, Tmpfs, Watchdog};
 
 /// Its snapshots are overlays.
 const CONTAINERD: &str = "/var/lib/containerd";
@@ -25,7 +25,7 @@ enum Scheme {
 
 /// A checked entry with the places that problems are pointed at.
 struct Checked {
-    state: State,
+    state: StateFolder,
     at: At,
     key_at: At,
     scheme: Option<Scheme>,
@@ -33,7 +33,7 @@ struct Checked {
 
 impl Check<'_> {
     /// All entries, parents first, and the kernel modules that they need.
-    pub(super) fn state(&mut self, tree: &Node) -> (Vec<State>, Vec<ModuleRequest>) {
+    pub(super) fn state(&mut self, tree: &Node) -> (Vec<StateFolder>, Vec<ModuleRequest>) {
         let entries = tree.get("state").map_or(&[][..], Node::entries);
         let mut all: Vec<Checked> = entries.iter().filter_map(|entry| self.state_entry(entry)).collect();
         all.sort_by(|a, b| a.state.path.cmp(&b.state.path));
@@ -65,7 +65,7 @@ impl Check<'_> {
             "tmpfs" => (self.state_tmpfs(node, &file)?, None),
             _ => self.state_volume(node, &file)?,
         };
-        let one = Checked { state: State { path, overlay, place }, at: node.at, key_at: entry.key_at, scheme };
+        let one = Checked { state: StateFolder { path, overlay, place }, at: node.at, key_at: entry.key_at, scheme };
         self.check_usable(node, &one);
         Some(one)
     }
@@ -173,7 +173,7 @@ impl Check<'_> {
     }
 
     /// containerd on a root that is an overlay (any image, any network root) needs a place of its own.
-    pub(super) fn check_containerd(&mut self, tree: &Node, root: &Root, state: &[State], services: &[Service]) {
+    pub(super) fn check_containerd(&mut self, tree: &Node, root: &Root, state: &[StateFolder], services: &[Service]) {
         if root.mode == RootMode::Ram && root.image == RootImage::Cpio {
             return;
         }

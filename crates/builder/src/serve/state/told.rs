@@ -4,7 +4,7 @@ use super::view::{PhaseView, ServiceView};
 use crate::nodes::{Mac, parse_mac, parse_uuid};
 use crate::serve::text::shown;
 use bootwright_contract::console::{PhaseRecord, ServiceRecord, Timeline};
-use bootwright_contract::report::{REPORT_VERSION, Report};
+use bootwright_contract::report::{BootReport, REPORT_VERSION};
 
 /// Phases of a node: PID1 has less than half as many.
 const MOST_PHASES: usize = 32;
@@ -53,7 +53,7 @@ impl Told {
     /// # Errors
     /// What is no report of this version.
     pub fn parse(body: &[u8]) -> Result<Self, BadReport> {
-        let report: Report = serde_json::from_slice(body)?;
+        let report: BootReport = serde_json::from_slice(body)?;
         if report.version != REPORT_VERSION {
             return Err(BadReport::Version { found: report.version });
         }

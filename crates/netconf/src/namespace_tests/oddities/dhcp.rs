@@ -229,7 +229,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// The answer to a request.
-fn answer(row: &Row, request: &Packet, kind: u8) -> Vec<u8> {
+fn answer(row: &Row, request: &DhcpPacket, kind: u8) -> Vec<u8> {
     let mut options = vec![
         (53, vec![kind]),
         (54, SERVER.octets().to_vec()),
@@ -256,7 +256,7 @@ fn answer(row: &Row, request: &Packet, kind: u8) -> Vec<u8> {
         Play::OtherNode => (request.xid, [2, 9, 9, 9, 9, 9]),
         _ => (request.xid, request.mac),
     };
-    let reply = Packet {
+    let reply = DhcpPacket {
         op: 2,
         xid,
         mac,

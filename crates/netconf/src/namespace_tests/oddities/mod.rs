@@ -8,7 +8,7 @@ mod words;
 
 use super::*;
 use crate::files::Name;
-use crate::setup::{Facts, Places, facts, write_files};
+use crate::setup::{NetworkFacts, NetworkFiles, facts, write_files};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -39,15 +39,15 @@ struct Node {
     heard: Heard,
     plan: Plan,
     folder: PathBuf,
-    facts: Mutex<Facts>,
+    facts: Mutex<NetworkFacts>,
 }
 
-impl Report for Node {
+impl EngineReport for Node {
     fn note(&self, text: &str) {
         self.heard.note(text);
     }
 
-    fn changed(&self, outcome: &Outcome<'_>) {
+    fn changed(&self, outcome: &NetworkOutcome<'_>) {
         self.heard.changed(outcome);
         let name = Name { text: "node".into(), given: false };
         let found = facts(outcome.link, outcome.own, &outcome.setups, &self.plan, name);
@@ -71,15 +71,15 @@ impl Node {
         node
     }
 
-    fn places(&self) -> Places {
-        Places { etc: self.folder.join("etc"), run: self.folder.join("run") }
+    fn places(&self) -> NetworkFiles {
+        NetworkFiles { etc: self.folder.join("etc"), run: self.folder.join("run") }
     }
 
     fn engine(&self) -> Engine<'_> {
         Engine::new(self.plan.clone(), client(), self, clock).expect("an engine")
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> NetworkFacts {
         self.facts.lock().expect("no panic").clone()
     }
 

@@ -35,13 +35,13 @@ fn path_of(key: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
 
     #[test]
     fn names_become_paths_and_failures_are_told() {
         let values = [("kernel.panic", "10"), ("net.ipv4.conf.eth0/1.forwarding", "1")];
         let values: BTreeMap<String, String> = values.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let fake = Fake::failing(&["write /proc/sys/kernel"]);
+        let fake = FakeSys::failing(&["write /proc/sys/kernel"]);
         let failed = set_all(&fake, &values);
         assert_eq!(
             fake.calls(),

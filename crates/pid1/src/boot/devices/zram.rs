@@ -1,6 +1,6 @@
 //! Swap on compressed memory (Documentation/admin-guide/blockdev/zram.rst).
 
-use crate::modules::{LoadError, Loader};
+use crate::modules::{LoadError, ModuleLoader};
 use bootwright_base::sys::Sys;
 use bootwright_contract::Zram;
 use nix::errno::Errno;
@@ -26,7 +26,7 @@ pub enum ZramError {
 }
 
 /// Loads the module, sizes the device, and swaps on it.
-pub fn start(sys: &dyn Sys, loader: &mut Loader, zram: &Zram) -> Result<(), ZramError> {
+pub fn start(sys: &dyn Sys, loader: &mut ModuleLoader, zram: &Zram) -> Result<(), ZramError> {
     loader.load("zram")?;
     let knob = |knob: &'static str, value: String| {
         sys.write(&Path::new(KNOBS).join(knob), &value).map_err(|source| ZramError::Knob { knob, value, source })

@@ -38,14 +38,14 @@ fn move_to_leaf(sys: &dyn Sys) -> SysResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::fake::FakeSys;
     use nix::errno::Errno;
 
     #[test]
     fn pid1_has_a_leaf_of_its_own() {
-        let fake = Fake::default();
+        let fake = FakeSys::default();
         move_to_leaf(&fake).unwrap();
         assert_eq!(fake.calls(), ["make_dir /sys/fs/cgroup/init", "write /sys/fs/cgroup/init/cgroup.procs 1"]);
-        assert_eq!(move_to_leaf(&Fake::failing(&["make_dir"])), Err(Errno::EPERM), "there is no cgroup2");
+        assert_eq!(move_to_leaf(&FakeSys::failing(&["make_dir"])), Err(Errno::EPERM), "there is no cgroup2");
     }
 }

@@ -19,13 +19,13 @@ pub struct CopyError {
 /// Copies what is below `from` over `to`; a `from` that is not there is an empty one. Files and links replace what
 /// they meet; folders are merged. Links in `to` are not followed out of it: `etc -> /x` is an error, not a way out.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), CopyError> {
-    copy_below(from, to, &mut Names::new())
+    copy_below(from, to, &mut FolderNames::new())
 }
 
 /// Device and inode of a file with several names -> where the first one was copied to.
-type Names = BTreeMap<(u64, u64), PathBuf>;
+type FolderNames = BTreeMap<(u64, u64), PathBuf>;
 
-fn copy_below(from: &Path, to: &Path, names: &mut Names) -> Result<(), CopyError> {
+fn copy_below(from: &Path, to: &Path, names: &mut FolderNames) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
     let entries = match fs::read_dir(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -38,7 +38,7 @@ fn copy_below(from: &Path, to: &Path, names: &mut Names) -> Result<(), CopyError
     Ok(())
 }
 
-fn copy_entry(from: &Path, to: &Path, names: &mut Names) -> Result<(), CopyError> {
+fn copy_entry(from: &Path, to: &Path, names: &mut FolderNames) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
     let meta = fs::symlink_metadata(from).map_err(failed)?;
     if meta.is_dir() {

@@ -1,9 +1,9 @@
 //! A root on a server: what is the right one has its size, or all its files theirs. Contents are left to phase `image`.
 
-use super::{Check, VerifyError, below, wants_sha256};
+use super::{ContentCheck, VerifyError, below, wants_sha256};
 use crate::base::contents::{ContentError, check_files, check_image, compares, not_read, open_below};
 use crate::base::node::Node;
-use crate::boot::servers::Servers;
+use crate::boot::server_access::ServerAccess;
 use bootwright_base::Failure;
 use bootwright_base::memory;
 use bootwright_contract::sums::{Sum, parse_sums};
@@ -28,17 +28,17 @@ const READ_AHEAD_KIB: &str = "1024";
 const LOOPS: &str = "/dev/loop-control";
 
 /// A root image on a block device.
-pub struct Disk {
+pub struct ImageDevice {
     pub image: RootImage,
     /// It is read through the page cache, where what is hashed stays for those who mount it by a loop device.
     pub cached: bool,
     /// Compares its content; absent: that is not wanted.
-    pub check: Option<Check>,
+    pub check: Option<ContentCheck>,
 }
 
 /// Checks the size of a root image on a block device; its content is left to [`check_images`](super::check_images). The device
 /// may be larger than the image: disks come in whole sectors, or more.
-pub fn check_device(servers: &Servers, device: &Path) -> Result<Disk, Failure> {
+pub fn check_device(servers: &ServerAccess, device: &Path) -> Result<ImageDevice, Failure> {
     let node = &servers.node;
     let path = device.to_string_lossy().into_owned();
     let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(&servers.context())?;
@@ -55,12 +55,12 @@ pub fn check_device(servers: &Servers, device: &Path) -> Result<Disk, Failure> {
     }
     let (sum, xxh64) = (Sum { path, size, sha256 }, node.config.root.xxh64.clone().filter(|_| !wants_proof(node)));
     let check = move || check_image(&file, &sum, xxh64.as_deref());
-    Ok(Disk { image, cached, check: hashes.then(|| Arc::new(check) as Check) })
+    Ok(ImageDevice { image, cached, check: hashes.then(|| Arc::new(check) as ContentCheck) })
 }
 
 /// Of a root on a server: with a key, malice counts too, and another root than that of the build may be the right one.
-fn wants_proof(boot: &Node) -> bool {
-    wants_sha256(boot) || boot.config.root.trust.is_some()
+fn wants_proof(node: &Node) -> bool {
+    wants_sha256(node) || node.config.root.trust.is_some()
 }
 
 /// Whether so many bytes may stay in the page cache without taking the place of what the node reads.
@@ -70,7 +70,12 @@ fn fits(bytes: u64) -> bool {
 
 /// Checks that an exported tree mounted on `top` is the right one and that all its files have their sizes; their contents
 /// are left to [`check_images`](super::check_images). One that is `written` to changes: there the sums file alone says what it is.
-pub fn check_tree(servers: &Servers, top: &Path, export: &str, written: bool) -> Result<Vec<Check>, Failure> {
+pub fn check_tree(
+    servers: &ServerAccess,
+    top: &Path,
+    export: &str,
+    written: bool,
+) -> Result<Vec<ContentCheck>, Failure> {
     let node = &servers.node;
     let expected = trust::facts_elsewhere(&servers.context())?.tree_sums_sha256;
     let sums = load_export(top, export, &expected)?;

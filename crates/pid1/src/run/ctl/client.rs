@@ -1,7 +1,7 @@
 //! The commands' side: `bootwright-ctl`, `poweroff`, `reboot`, `halt`, and the login shell of an image without a shell.
 
 use super::logs::{self, parse_logs_args};
-use super::{COMMANDS, Reply, Request, host_key};
+use super::{COMMANDS, ControlReply, ControlRequest, host_key};
 use crate::base::timeline::printable;
 use crate::base::words::words;
 use crate::modules::hardware;
@@ -97,16 +97,18 @@ fn run_words(words: &[&str]) -> Option<u8> {
 }
 
 /// Reads a command that PID1 carries out.
-fn parse_request(words: &[&str]) -> Result<Request, String> {
+fn parse_request(words: &[&str]) -> Result<ControlRequest, String> {
     let (name, rest) = words.split_first().map_or(("", words), |(name, rest)| (*name, rest));
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return Err(["unknown command `", name, "`"].concat());
     };
-    let request = Request { command: name.into(), ..Request::default() };
+    let request = ControlRequest { command: name.into(), ..ControlRequest::default() };
     match (command.argument, rest) {
         (_, []) if command.argument != "NAME" => Ok(request),
-        ("[--json]", ["--json"]) => Ok(Request { json: true, ..request }),
-        ("NAME", [service]) if !service.starts_with('-') => Ok(Request { name: Some((*service).into()), ..request }),
+        ("[--json]", ["--json"]) => Ok(ControlRequest { json: true, ..request }),
+        ("NAME", [service]) if !service.starts_with('-') => {
+            Ok(ControlRequest { name: Some((*service).into()), ..request })
+        }
         ("NAME", []) => Err(["`", name, "` wants the name of a service"].concat()),
         (_, rest) => Err(["`", name, "` does not know `", &rest.join(" "), "`"].concat()),
     }
@@ -135,13 +137,13 @@ fn show_logs(args: &[&str]) -> u8 {
 }
 
 /// Sends the request and prints the answer.
-fn ask(socket: &Path, request: &Request) -> u8 {
+fn ask(socket: &Path, request: &ControlRequest) -> u8 {
     match exchange(socket, request) {
-        Ok(Reply { exit: 0, text }) => {
+        Ok(ControlReply { exit: 0, text }) => {
             say(&text);
             0
         }
-        Ok(Reply { exit, text }) => complain(text.trim_end(), exit),
+        Ok(ControlReply { exit, text }) => complain(text.trim_end(), exit),
         Err(error) => {
             let path = socket.to_string_lossy();
             complain(&["cannot ask PID1 at `", &path, "`: ", &error.to_string()].concat(), REFUSED)
@@ -149,7 +151,7 @@ fn ask(socket: &Path, request: &Request) -> u8 {
     }
 }
 
-pub(super) fn exchange(socket: &Path, request: &Request) -> io::Result<Reply> {
+pub(super) fn exchange(socket: &Path, request: &ControlRequest) -> io::Result<ControlReply> {
     let mut stream = UnixStream::connect(socket)?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn requests() {
         let request = |command: &str, name: Option<&str>, json| {
-            Ok(Request { command: command.into(), name: name.map(String::from), json })
+            Ok(ControlRequest { command: command.into(), name: name.map(String::from), json })
         };
         for (line, expected) in [
             ("status", request("status", None, false)),

@@ -1,6 +1,6 @@
 //! Control commands: PID1 answers on a unix socket, and the same binary under other names asks.
 //!
-//! A request is one line of JSON ([`Request`]), the answer another ([`Reply`]); then PID1 closes the connection.
+//! A request is one line of JSON ([`ControlRequest`]), the answer another ([`ControlReply`]); then PID1 closes the connection.
 
 mod client;
 mod host_key;
@@ -18,7 +18,7 @@ use serde::Serialize;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-struct Request {
+struct ControlRequest {
     /// One of [`COMMANDS`].
     command: String,
     /// The service, where the command wants one.
@@ -29,29 +29,29 @@ struct Request {
 
 /// What PID1 answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Reply {
+struct ControlReply {
     /// Exit status of the client: 0 done, 1 refused, 2 not understood.
     exit: u8,
     /// For standard output, or for standard error when it was refused.
     text: String,
 }
 
-record!(Request { command, name, json });
-record!(Reply { exit, text });
+record!(ControlRequest { command, name, json });
+record!(ControlReply { exit, text });
 
 /// A command, its argument and what it does, for `help`.
-struct Command {
+struct ControlCommand {
     name: &'static str,
     argument: &'static str,
     help: &'static str,
 }
 
-const fn command(name: &'static str, argument: &'static str, help: &'static str) -> Command {
-    Command { name, argument, help }
+const fn command(name: &'static str, argument: &'static str, help: &'static str) -> ControlCommand {
+    ControlCommand { name, argument, help }
 }
 
 /// All commands.
-const COMMANDS: &[Command] = &[
+const COMMANDS: &[ControlCommand] = &[
     command("status", "[--json]", "services, memory, network, image"),
     command("timeline", "[--json]", "what happened since the kernel started"),
     command("hardware", "", "what the devices ask for, for `[kernel] modaliases`"),

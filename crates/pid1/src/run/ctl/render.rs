@@ -5,13 +5,13 @@ use crate::base::node::Node;
 use crate::run::service::{Millis, ServiceStatus};
 use bootwright_base::memory::value;
 use bootwright_contract::console::Timeline;
-use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::NetworkFacts;
 use bootwright_roots::RootStatus;
 use serde::Serialize;
 
 /// The whole `status`, JSON layout 1.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub struct NodeStatus {
     /// Layout of this document; 1.
     version: u32,
     recipe: String,
@@ -21,25 +21,25 @@ pub struct Status {
     memory_total_kib: u64,
     memory_available_kib: u64,
     network_up: bool,
-    network: Facts,
+    network: NetworkFacts,
     /// Network root and volumes.
     roots: Vec<RootStatus>,
     services: Vec<ServiceStatus>,
 }
 
 /// Gathers the status.
-pub fn status(boot: &Node, services: Vec<ServiceStatus>, network: &NetState, now: Millis) -> Status {
+pub fn status(node: &Node, services: Vec<ServiceStatus>, network: &NetState, now: Millis) -> NodeStatus {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    Status {
+    NodeStatus {
         version: 1,
-        recipe: boot.config.recipe.clone(),
-        image_id: boot.config.image_id.clone(),
+        recipe: node.config.recipe.clone(),
+        image_id: node.config.image_id.clone(),
         uptime_s: now / 1000,
         memory_total_kib: value(&memory, "MemTotal:").unwrap_or(0),
         memory_available_kib: value(&memory, "MemAvailable:").unwrap_or(0),
         network_up: network.up,
         network: network.facts.clone(),
-        roots: boot.board.entries(),
+        roots: node.statuses.entries(),
         services,
     }
 }
@@ -53,7 +53,7 @@ pub fn json<T: Serialize>(value: &T) -> String {
 }
 
 /// `status` for people.
-pub fn status_table(status: &Status) -> String {
+pub fn status_table(status: &NodeStatus) -> String {
     let network = &status.network;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text.push_str(&[name, value, "\n"].concat());
@@ -72,7 +72,7 @@ pub fn status_table(status: &Status) -> String {
     text
 }
 
-fn network_line(up: bool, network: &Facts) -> String {
+fn network_line(up: bool, network: &NetworkFacts) -> String {
     let (Some(interface), Some(ip)) = (&network.interface, network.ip) else { return "down".into() };
     let mut text = [interface, " ", &ip.to_string(), "/", &network.prefix.to_string()].concat();
     if let Some(gateway) = network.gateway {
@@ -192,7 +192,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::service::Usage;
+    use crate::run::service::CgroupUsage;
     use bootwright_contract::console::{PhaseRecord, ServiceRecord};
     use bootwright_roots::ConnectionState;
 
@@ -204,7 +204,7 @@ mod tests {
             pid,
             restarts: 2,
             uptime_s: pid.map(|_| 185),
-            usage: Usage {
+            usage: CgroupUsage {
                 memory: pid.map(|_| 45 << 20),
                 memory_max: pid.map(|_| 64 << 20),
                 tasks: pid.map(|_| 12),
@@ -212,16 +212,16 @@ mod tests {
             },
             detail: detail.into(),
         };
-        let network = Facts {
+        let network = NetworkFacts {
             interface: Some("eth0".into()),
             ip: Some([10, 0, 2, 15].into()),
             prefix: 24,
             gateway: Some([10, 0, 2, 2].into()),
             mac: Some("52:54:00:12:34:56".into()),
             hostname: "node-123456".into(),
-            ..Facts::default()
+            ..NetworkFacts::default()
         };
-        let status = Status {
+        let status = NodeStatus {
             version: 1,
             recipe: "worker".into(),
             image_id: "0123456789abcdef".into(),

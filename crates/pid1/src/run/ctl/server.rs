@@ -1,10 +1,10 @@
 //! PID1's side of the control socket. It belongs to the main loop, and no client can hold that up.
 
-use super::{Reply, Request, render};
+use super::{ControlReply, ControlRequest, render};
 use crate::base::network::NetState;
 use crate::base::node::Node;
-use crate::run::power::How;
-use crate::run::service::{CommandError, Millis, Next, Supervisor};
+use crate::run::power::PowerAction;
+use crate::run::service::{AfterStop, CommandError, Millis, Supervisor};
 use bootwright_contract::json;
 use bootwright_contract::paths;
 use nix::poll::PollFlags;
@@ -24,17 +24,17 @@ const MOST_CLIENTS: usize = 32;
 const CLIENT_LIMIT_MS: Millis = 10_000;
 
 /// A client asked for the machine to go down.
-pub struct Asked(pub How);
+pub struct PowerRequest(pub PowerAction);
 
 /// The socket and its clients.
-pub struct Server {
+pub struct ControlServer {
     listener: UnixListener,
     /// Those that came first are first.
-    clients: Vec<Client>,
+    clients: Vec<ControlClient>,
 }
 
 /// A client that has not got all of its answer.
-struct Client {
+struct ControlClient {
     stream: UnixStream,
     request: Vec<u8>,
     /// What is left of the answer, once there is one.
@@ -42,13 +42,13 @@ struct Client {
     until: Millis,
 }
 
-impl Server {
+impl ControlServer {
     /// Listens on [`paths::CONTROL_SOCKET`], for root only.
-    pub fn open() -> io::Result<Server> {
-        Server::open_at(Path::new(paths::CONTROL_SOCKET))
+    pub fn open() -> io::Result<ControlServer> {
+        ControlServer::open_at(Path::new(paths::CONTROL_SOCKET))
     }
 
-    pub(super) fn open_at(path: &Path) -> io::Result<Server> {
+    pub(super) fn open_at(path: &Path) -> io::Result<ControlServer> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -56,7 +56,7 @@ impl Server {
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        Ok(Server { listener, clients: Vec::new() })
+        Ok(ControlServer { listener, clients: Vec::new() })
     }
 
     /// What to poll, and for what.
@@ -68,7 +68,7 @@ impl Server {
         clients.chain([(self.listener.as_fd(), PollFlags::POLLIN)])
     }
 
-    /// When [`Server::serve`] wants to be called at the latest.
+    /// When [`ControlServer::serve`] wants to be called at the latest.
     pub fn deadline(&self) -> Option<Millis> {
         self.clients.iter().map(|client| client.until).min()
     }
@@ -76,14 +76,14 @@ impl Server {
     /// Takes in clients and answers those that have asked.
     pub fn serve(
         &mut self,
-        boot: &Node,
+        node: &Node,
         supervisor: &mut Supervisor,
         network: &NetState,
         now: Millis,
-    ) -> Option<Asked> {
+    ) -> Option<PowerRequest> {
         let mut asked = None;
         let mut answer = |request: &[u8]| {
-            let (reply, how) = answer(request, boot, supervisor, network, now);
+            let (reply, how) = answer(request, node, supervisor, network, now);
             asked = asked.take().or(how);
             reply
         };
@@ -95,7 +95,7 @@ impl Server {
                 continue;
             }
             let until = now + CLIENT_LIMIT_MS;
-            let mut client = Client { stream, request: Vec::new(), answer: None, until };
+            let mut client = ControlClient { stream, request: Vec::new(), answer: None, until };
             if !client.go_on(now, &mut answer) {
                 continue;
             }
@@ -108,9 +108,9 @@ impl Server {
     }
 }
 
-impl Client {
+impl ControlClient {
     /// Reads, answers and writes as far as that goes without waiting; false when the client is done with.
-    fn go_on(&mut self, now: Millis, answer: &mut dyn FnMut(&[u8]) -> Reply) -> bool {
+    fn go_on(&mut self, now: Millis, answer: &mut dyn FnMut(&[u8]) -> ControlReply) -> bool {
         if self.answer.is_none() && self.read() {
             let reply = answer(&self.request);
             let mut bytes = serde_json::to_vec(&reply).unwrap_or_default();
@@ -156,37 +156,38 @@ impl Client {
 /// Carries out one request.
 fn answer(
     line: &[u8],
-    boot: &Node,
+    node: &Node,
     supervisor: &mut Supervisor,
     network: &NetState,
     now: Millis,
-) -> (Reply, Option<Asked>) {
-    let Ok(request) = json::from_slice::<Request>(line) else {
+) -> (ControlReply, Option<PowerRequest>) {
+    let Ok(request) = json::from_slice::<ControlRequest>(line) else {
         return (refuse(2, "the request is no line of JSON that PID1 knows"), None);
     };
-    let down = |how: How| (done(&[how.word(), ": services are being stopped\n"].concat()), Some(Asked(how)));
+    let down =
+        |how: PowerAction| (done(&[how.word(), ": services are being stopped\n"].concat()), Some(PowerRequest(how)));
     let reply = match &request.command[..] {
         "status" => {
-            let status = render::status(boot, supervisor.status(now), network, now);
+            let status = render::status(node, supervisor.status(now), network, now);
             done(&if request.json { render::json(&status) } else { render::status_table(&status) })
         }
         "timeline" => {
-            let timeline = boot.timeline.snapshot();
+            let timeline = node.timeline.snapshot();
             done(&if request.json { render::json(&timeline) } else { render::timeline_table(&timeline) })
         }
         "start" => service(&request, "being started", |name| supervisor.start(name, now)),
-        "stop" => service(&request, "being stopped", |name| supervisor.command(name, Next::Stay, now)),
+        "stop" => service(&request, "being stopped", |name| supervisor.command(name, AfterStop::Stay, now)),
         "kill" => service(&request, "being killed", |name| supervisor.kill(name, now)),
-        "restart" => service(&request, "being restarted", |name| supervisor.command(name, Next::Start, now)),
-        "reboot" => return down(How::Reboot),
-        "poweroff" => return down(How::PowerOff),
-        "halt" => return down(How::Halt),
+        "restart" => service(&request, "being restarted", |name| supervisor.command(name, AfterStop::Start, now)),
+        "reboot" => return down(PowerAction::Reboot),
+        "poweroff" => return down(PowerAction::PowerOff),
+        "halt" => return down(PowerAction::Halt),
         other => refuse(2, &["unknown command `", other, "`"].concat()),
     };
     (reply, None)
 }
 
-fn service(request: &Request, what: &str, act: impl FnOnce(&str) -> Result<(), CommandError>) -> Reply {
+fn service(request: &ControlRequest, what: &str, act: impl FnOnce(&str) -> Result<(), CommandError>) -> ControlReply {
     let Some(name) = &request.name else {
         return refuse(2, &["`", &request.command, "` wants the name of a service"].concat());
     };
@@ -196,12 +197,12 @@ fn service(request: &Request, what: &str, act: impl FnOnce(&str) -> Result<(), C
     }
 }
 
-fn done(text: &str) -> Reply {
-    Reply { exit: 0, text: text.into() }
+fn done(text: &str) -> ControlReply {
+    ControlReply { exit: 0, text: text.into() }
 }
 
-fn refuse(exit: u8, text: &str) -> Reply {
-    Reply { exit, text: [text, "\n"].concat() }
+fn refuse(exit: u8, text: &str) -> ControlReply {
+    ControlReply { exit, text: [text, "\n"].concat() }
 }
 
 #[cfg(test)]
@@ -210,15 +211,15 @@ mod tests {
     use nix::sys::socket::{setsockopt, sockopt};
 
     /// A client, its other end, and a server's side that takes little at once.
-    fn client() -> (Client, UnixStream) {
+    fn client() -> (ControlClient, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         setsockopt(&ours, sockopt::SndBuf, &4096).expect("a small buffer");
         ours.set_nonblocking(true).expect("ours");
-        (Client { stream: ours, request: Vec::new(), answer: None, until: 1000 }, theirs)
+        (ControlClient { stream: ours, request: Vec::new(), answer: None, until: 1000 }, theirs)
     }
 
-    fn long_answer(_: &[u8]) -> Reply {
-        Reply { exit: 0, text: "y".repeat(1 << 20) }
+    fn long_answer(_: &[u8]) -> ControlReply {
+        ControlReply { exit: 0, text: "y".repeat(1 << 20) }
     }
 
     #[test]

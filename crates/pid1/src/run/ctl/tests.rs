@@ -1,14 +1,14 @@
 //! Client and server over a real socket.
 
-use super::server::{Asked, Server};
-use super::{Reply, Request, client};
+use super::server::{ControlServer, PowerRequest};
+use super::{ControlReply, ControlRequest, client};
 use crate::base::network::NetState;
 use crate::base::node::Node;
 use crate::base::timeline::Timeline;
-use crate::run::power::How;
-use crate::run::service::{Paths, Supervisor};
+use crate::run::power::PowerAction;
+use crate::run::service::{ServicePaths, Supervisor};
 use bootwright_base::cmdline::Cmdline;
-use bootwright_base::sys::Real;
+use bootwright_base::sys::RealSys;
 use bootwright_base::wake;
 use bootwright_contract::fixture::boot_config;
 use bootwright_contract::json;
@@ -21,16 +21,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Serves one client that runs in a thread, as the main loop would.
-fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send + 'static) -> (T, Option<How>) {
+fn serve<T: Send + 'static>(
+    name: &str,
+    client: impl FnOnce(PathBuf) -> T + Send + 'static,
+) -> (T, Option<PowerAction>) {
     let path = std::env::temp_dir().join(format!("bootwright-ctl-{name}-{}.sock", std::process::id()));
-    let mut server = Server::open_at(&path).expect("a free path");
+    let mut server = ControlServer::open_at(&path).expect("a free path");
     let mode = std::fs::metadata(&path).expect("the socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "for root only");
     let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
     let (waker, _) = wake::pair().expect("a socket pair");
-    let paths = Paths { cgroups: None, logs: std::env::temp_dir() };
+    let paths = ServicePaths { cgroups: None, logs: std::env::temp_dir() };
     let mut supervisor = Supervisor::without_services(paths, timeline.clone(), waker);
-    let boot = Node::new(boot_config(), Cmdline::default(), timeline, &Real);
+    let node = Node::new(boot_config(), Cmdline::default(), timeline, &RealSys);
     let thread = std::thread::spawn({
         let path = path.clone();
         move || client(path)
@@ -42,7 +45,7 @@ fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send
         drop(fds);
         let since = Instant::now();
         let now = 5000 + began.elapsed().as_millis() as u64;
-        if let Some(Asked(how)) = server.serve(&boot, &mut supervisor, &NetState::default(), now) {
+        if let Some(PowerRequest(how)) = server.serve(&node, &mut supervisor, &NetState::default(), now) {
             asked = Some(how);
         }
         longest = longest.max(since.elapsed());
@@ -52,8 +55,8 @@ fn serve<T: Send + 'static>(name: &str, client: impl FnOnce(PathBuf) -> T + Send
     (thread.join().expect("the client"), asked)
 }
 
-fn request(command: &str, name: Option<&str>) -> Request {
-    Request { command: command.into(), name: name.map(String::from), json: command == "status" }
+fn request(command: &str, name: Option<&str>) -> ControlRequest {
+    ControlRequest { command: command.into(), name: name.map(String::from), json: command == "status" }
 }
 
 #[test]
@@ -61,8 +64,8 @@ fn what_is_asked_is_answered() {
     for (command, name, exit, text, how) in [
         ("status", None, 0, "\"uptime_s\":5,", None),
         ("timeline", None, 0, "START  TOOK", None),
-        ("reboot", None, 0, "reboot: services are being stopped", Some(How::Reboot)),
-        ("poweroff", None, 0, "poweroff: ", Some(How::PowerOff)),
+        ("reboot", None, 0, "reboot: services are being stopped", Some(PowerAction::Reboot)),
+        ("poweroff", None, 0, "poweroff: ", Some(PowerAction::PowerOff)),
         ("restart", Some("x"), 1, "no service `x`: there are none", None),
         ("kill", Some("x"), 1, "no service `x`: there are none", None),
         ("restart", None, 2, "wants the name of a service", None),
@@ -87,7 +90,7 @@ fn rubbish_is_refused_and_hurts_nobody() {
             stream.write_all(&bytes).expect("a reader");
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).expect("an answer");
-            json::from_slice::<Reply>(&answer).expect("a reply")
+            json::from_slice::<ControlReply>(&answer).expect("a reply")
         });
         assert_eq!((answer.exit, how), (2, None), "{name}");
     }
@@ -142,7 +145,7 @@ fn clients_that_do_not_go_on_hold_up_nobody() {
         let halves = half(500);
         let silent: Vec<UnixStream> = (0..500).map(|_| connect()).collect();
         let begin = Instant::now();
-        let replies: Vec<Reply> =
+        let replies: Vec<ControlReply> =
             (0..5).map(|_| client::exchange(&path, &request("status", None)).expect("an answer")).collect();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         drop((deaf, halves, silent));

@@ -1,17 +1,17 @@
 //! Signals that ask PID1 to go down.
 
-use crate::run::power::How;
+use crate::run::power::PowerAction;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What each signal asks for, as busybox's init has it; Ctrl-Alt-Del arrives as SIGINT.
-const MEANINGS: &[(Signal, How)] = &[
-    (Signal::SIGTERM, How::PowerOff),
-    (Signal::SIGPWR, How::PowerOff),
-    (Signal::SIGUSR2, How::PowerOff),
-    (Signal::SIGUSR1, How::Halt),
-    (Signal::SIGINT, How::Reboot),
+const MEANINGS: &[(Signal, PowerAction)] = &[
+    (Signal::SIGTERM, PowerAction::PowerOff),
+    (Signal::SIGPWR, PowerAction::PowerOff),
+    (Signal::SIGUSR2, PowerAction::PowerOff),
+    (Signal::SIGUSR1, PowerAction::Halt),
+    (Signal::SIGINT, PowerAction::Reboot),
 ];
 
 fn handled() -> SigSet {
@@ -36,7 +36,7 @@ pub fn open() -> Result<SignalFd, Errno> {
 }
 
 /// Takes in all signals; tells how the machine shall go down when one of them says so.
-pub fn read(signals: &SignalFd) -> Option<(Signal, How)> {
+pub fn read(signals: &SignalFd) -> Option<(Signal, PowerAction)> {
     let mut asked = None;
     while let Ok(Some(info)) = signals.read_signal() {
         let found = MEANINGS.iter().find(|(signal, _)| *signal as u32 == info.ssi_signo);

@@ -26,32 +26,32 @@ const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
 const ISLAND: &str = "/run/bootwright/island";
 
 /// Caches written, swap off, everything unmounted, connections ended; by `until` at the latest.
-pub fn close_all(boot: &Arc<Node>, over_network: bool, until: Instant) {
-    let note = |text: &str| boot.timeline.note(text);
-    if !within(boot, SYNC_WAIT, until, write_caches) {
+pub fn close_all(node: &Arc<Node>, over_network: bool, until: Instant) {
+    let note = |text: &str| node.timeline.note(text);
+    if !within(node, SYNC_WAIT, until, write_caches) {
         note("caches were not written in time; going on without");
     }
-    if !within(boot, UNMOUNT_WAIT, until, |boot| unmount_all(boot.sys, &mounts(boot), MntFlags::empty())) {
+    if !within(node, UNMOUNT_WAIT, until, |node| unmount_all(node.sys, &mounts(node), MntFlags::empty())) {
         note("file systems did not close in time; they are given up");
         let force = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
-        within(boot, FORCE_WAIT, until, move |boot| unmount_all(boot.sys, &mounts(boot), force));
+        within(node, FORCE_WAIT, until, move |node| unmount_all(node.sys, &mounts(node), force));
     }
-    let leave = |boot: &Node| {
-        if let Err(errno) = leave_root(boot.sys) {
-            boot.timeline.note(&["the root stays mounted: ", errno.desc()].concat());
+    let leave = |node: &Node| {
+        if let Err(errno) = leave_root(node.sys) {
+            node.timeline.note(&["the root stays mounted: ", errno.desc()].concat());
         }
     };
-    if over_network && !within(boot, FORCE_WAIT, until, leave) {
+    if over_network && !within(node, FORCE_WAIT, until, leave) {
         note("the root did not close in time");
     }
-    detach_all(boot, until);
-    within(boot, SYNC_WAIT, until, |boot| boot.sys.sync());
+    detach_all(node, until);
+    within(node, SYNC_WAIT, until, |node| node.sys.sync());
 }
 
 /// Runs a step in a thread; false when it has not ended after `limit`, or at `until`.
-fn within(boot: &Arc<Node>, limit: Duration, until: Instant, step: impl FnOnce(&Node) + Send + 'static) -> bool {
+fn within(node: &Arc<Node>, limit: Duration, until: Instant, step: impl FnOnce(&Node) + Send + 'static) -> bool {
     let (done, wait) = mpsc::channel();
-    let worker = boot.clone();
+    let worker = node.clone();
     let work = move || {
         step(&worker);
         // Nobody waits any more when the limit is over.
@@ -61,27 +61,27 @@ fn within(boot: &Arc<Node>, limit: Duration, until: Instant, step: impl FnOnce(&
     started && wait.recv_timeout(limit.min(until.saturating_duration_since(Instant::now()))).is_ok()
 }
 
-fn write_caches(boot: &Node) {
-    boot.sys.sync();
+fn write_caches(node: &Node) {
+    node.sys.sync();
     let swaps = mounts::swaps().unwrap_or_else(|error| {
-        boot.timeline.note(&["swap stays on: ", &error.to_string()].concat());
+        node.timeline.note(&["swap stays on: ", &error.to_string()].concat());
         Vec::new()
     });
     for device in swaps {
         // What is still swapped out is lost with the memory anyway.
-        let _ = boot.sys.swap_off(&device);
+        let _ = node.sys.swap_off(&device);
     }
 }
 
 /// All mounts. If the kernel's list cannot be read, those that PID1 has made of volumes: below them a disk would go away.
-fn mounts(boot: &Node) -> Vec<PathBuf> {
-    mounts_or_own(mounts::mount_points(), boot)
+fn mounts(node: &Node) -> Vec<PathBuf> {
+    mounts_or_own(mounts::mount_points(), node)
 }
 
-fn mounts_or_own(listed: Result<Vec<PathBuf>, TableError>, boot: &Node) -> Vec<PathBuf> {
+fn mounts_or_own(listed: Result<Vec<PathBuf>, TableError>, node: &Node) -> Vec<PathBuf> {
     listed.unwrap_or_else(|error| {
-        boot.timeline.note(&["only the folders of `[state]` are unmounted: ", &error.to_string()].concat());
-        boot.config.state.iter().map(|entry| PathBuf::from(&entry.path)).collect()
+        node.timeline.note(&["only the folders of `[state]` are unmounted: ", &error.to_string()].concat());
+        node.config.state.iter().map(|entry| PathBuf::from(&entry.path)).collect()
     })
 }
 
@@ -125,16 +125,16 @@ fn leave_root(sys: &dyn Sys) -> Result<(), nix::errno::Errno> {
 }
 
 /// Ends the connections of network root and volumes; nothing is mounted from them any more.
-fn detach_all(boot: &Arc<Node>, until: Instant) {
-    for keeper in boot.keepers.take() {
-        let what = keeper.describe();
-        let detach = move |boot: &Node| {
-            if let Err(error) = keeper.detach(DETACH_WAIT) {
-                boot.timeline.note(&[&what[..], " did not end in order: ", &error.to_string()].concat());
+fn detach_all(node: &Arc<Node>, until: Instant) {
+    for attachment in node.attachments.take() {
+        let what = attachment.describe();
+        let detach = move |node: &Node| {
+            if let Err(error) = attachment.detach(DETACH_WAIT) {
+                node.timeline.note(&[&what[..], " did not end in order: ", &error.to_string()].concat());
             }
         };
-        // The keeper has the same limit; this one is for what it cannot bound.
-        within(boot, DETACH_WAIT + Duration::from_millis(500), until, detach);
+        // `detach` has the same limit. This one is for system calls that it cannot interrupt.
+        within(node, DETACH_WAIT + Duration::from_millis(500), until, detach);
     }
 }
 
@@ -143,8 +143,8 @@ mod tests {
     use super::*;
     use crate::base::timeline::Timeline;
     use bootwright_base::cmdline::Cmdline;
-    use bootwright_base::sys::Real;
-    use bootwright_base::sys::fake::Fake;
+    use bootwright_base::sys::RealSys;
+    use bootwright_base::sys::fake::FakeSys;
     use bootwright_base::testing::{in_own_root, mounted_at};
     use bootwright_contract::fixture::boot_config;
     use std::thread;
@@ -158,7 +158,7 @@ mod tests {
             let busy = std::fs::File::create("/busy/open").unwrap();
             let mounts: Vec<PathBuf> =
                 ["/", "/proc", "/run", "/dev", "/srv", "/srv/below", "/busy"].iter().map(PathBuf::from).collect();
-            unmount_all(&Real, &mounts, MntFlags::empty());
+            unmount_all(&RealSys, &mounts, MntFlags::empty());
             for path in ["/srv", "/srv/below", "/busy"] {
                 assert_eq!(mounted_at(path), None, "{path}");
             }
@@ -175,7 +175,7 @@ mod tests {
         std::fs::create_dir_all(path).unwrap();
         let target = Path::new(path);
         let flags = MsFlags::empty();
-        Real.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: "" }).unwrap();
+        RealSys.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: "" }).unwrap();
     }
 
     /// With a file of the root open it is detached, and else it is really gone: its device could be taken away.
@@ -185,7 +185,7 @@ mod tests {
             in_own_root(move || {
                 std::fs::create_dir("/root-file").unwrap();
                 let held = open.then(|| std::fs::File::open("/root-file").unwrap());
-                leave_root(&Real).unwrap();
+                leave_root(&RealSys).unwrap();
                 assert!(!Path::new("/root-file").exists() && Path::new("/dev/null").exists());
                 let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
                 let mounted: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn what_hangs_is_left_behind() {
         let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
-        let sys: &'static dyn Sys = Box::leak(Box::new(Fake::default()));
-        let boot = Arc::new(Node::new(boot_config(), Cmdline::default(), timeline, sys));
+        let sys: &'static dyn Sys = Box::leak(Box::new(FakeSys::default()));
+        let node = Arc::new(Node::new(boot_config(), Cmdline::default(), timeline, sys));
         let now = Instant::now();
         let far = now + Duration::from_secs(600);
         let hang = |_: &Node| {
@@ -207,8 +207,8 @@ mod tests {
                 thread::park();
             }
         };
-        assert!(!within(&boot, Duration::from_millis(10), far, hang));
-        assert!(!within(&boot, Duration::from_secs(600), now, hang));
-        assert!(within(&boot, Duration::from_secs(600), far, |_| {}));
+        assert!(!within(&node, Duration::from_millis(10), far, hang));
+        assert!(!within(&node, Duration::from_secs(600), now, hang));
+        assert!(within(&node, Duration::from_secs(600), far, |_| {}));
     }
 }

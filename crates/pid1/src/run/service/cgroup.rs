@@ -1,7 +1,7 @@
 //! cgroup2 folders (Documentation/admin-guide/cgroup-v2.rst): what a group may take, who is in it, and how it is emptied.
 
 use crate::base::cgroup::enable;
-use bootwright_base::sys::Real;
+use bootwright_base::sys::RealSys;
 use bootwright_contract::{Limits, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,7 +20,7 @@ pub fn prepare(groups: &Path, services: &[Service]) -> Vec<String> {
     if let Err(error) = fs::create_dir_all(groups) {
         return vec![["services have no cgroups: ", &error.to_string()].concat()];
     }
-    let mut problems = enable(&Real, groups, CONTROLLERS);
+    let mut problems = enable(&RealSys, groups, CONTROLLERS);
     // The kernel keeps no more for a group than for the group above it.
     let memory_min_mib = services.iter().map(|service| service.limits.memory_min_mib).sum();
     let all = Limits { memory_min_mib, memory_max_mib: 0, tasks_max: Some(0), cpu_weight: 100 };
@@ -73,7 +73,7 @@ fn share_of_tasks() -> Option<u64> {
 
 /// What a group uses, and of how much. `None` where the kernel does not count it, or sets no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Usage {
+pub struct CgroupUsage {
     /// Bytes, caches included.
     pub memory: Option<u64>,
     pub memory_max: Option<u64>,
@@ -83,9 +83,9 @@ pub struct Usage {
 }
 
 /// Reads what the group and those below it use.
-pub fn usage(group: &Path) -> Usage {
+pub fn usage(group: &Path) -> CgroupUsage {
     let read = |file: &str| number(&group.join(file));
-    Usage {
+    CgroupUsage {
         memory: read("memory.current"),
         memory_max: read("memory.max"),
         tasks: read("pids.current"),
@@ -177,7 +177,7 @@ mod tests {
         for (file, text) in [("memory.current", "4096\n"), ("memory.max", "max\n"), ("pids.current", "3\n")] {
             fs::write(folder.0.join(file), text).expect("writable");
         }
-        let expected = Usage { memory: Some(4096), tasks: Some(3), ..Usage::default() };
+        let expected = CgroupUsage { memory: Some(4096), tasks: Some(3), ..CgroupUsage::default() };
         assert_eq!(usage(&folder.0), expected);
         fs::write(folder.0.join("pids.max"), "9\n").expect("writable");
         assert_eq!(usage(&folder.0).tasks_max, Some(9));

@@ -7,16 +7,16 @@ use std::sync::Arc;
 const LONGEST_LINE: usize = 1024;
 
 /// Copies what one service writes.
-pub struct Copy {
+pub struct ConsoleCopy {
     prefix: Vec<u8>,
     /// An unfinished line.
     line: Vec<u8>,
     timeline: Arc<Timeline>,
 }
 
-impl Copy {
-    pub fn new(service: &str, timeline: Arc<Timeline>) -> Copy {
-        Copy { prefix: [service, ": "].concat().into(), line: Vec::new(), timeline }
+impl ConsoleCopy {
+    pub fn new(service: &str, timeline: Arc<Timeline>) -> ConsoleCopy {
+        ConsoleCopy { prefix: [service, ": "].concat().into(), line: Vec::new(), timeline }
     }
 
     /// Adds output. Lines that the console does not take in time are lost.
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn the_console_gets_whole_lines_with_the_name() {
         let lines = Lines::default();
-        let mut copy = Copy::new("s", Arc::new(Timeline::new(&[], Box::new(lines.clone()))));
+        let mut copy = ConsoleCopy::new("s", Arc::new(Timeline::new(&[], Box::new(lines.clone()))));
         for part in ["a", "b\nc", "d\n"] {
             copy.write(part.as_bytes());
         }

@@ -5,7 +5,7 @@
 
 use crate::base::backlog::Backlog;
 use crate::base::timeline::Timeline;
-use crate::run::service::copy::Copy;
+use crate::run::service::copy::ConsoleCopy;
 use bootwright_base::background;
 use bootwright_contract::Service;
 use std::fs::{self, File, OpenOptions};
@@ -23,20 +23,20 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The logs of all services, in the order of the services. Nothing here waits for a file.
 #[derive(Default)]
-pub struct Logs {
-    queue: Arc<Queue>,
+pub struct ServiceLogs {
+    queue: Arc<LogQueue>,
     /// For those that are wanted on the console too.
-    copies: Vec<Option<Copy>>,
+    copies: Vec<Option<ConsoleCopy>>,
 }
 
 #[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct LogQueue {
+    state: Mutex<LogState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct LogState {
     /// For each service, what the thread has not got yet.
     pending: Vec<Backlog>,
     is_closing: bool,
@@ -44,17 +44,17 @@ struct State {
     is_closed: bool,
 }
 
-impl Logs {
+impl ServiceLogs {
     /// Starts the thread.
-    pub fn start(folder: &Path, services: &[Service], timeline: Arc<Timeline>) -> Logs {
+    pub fn start(folder: &Path, services: &[Service], timeline: Arc<Timeline>) -> ServiceLogs {
         if services.is_empty() {
-            return Logs::default();
+            return ServiceLogs::default();
         }
-        let copy = |service: &Service| service.console.then(|| Copy::new(&service.name, timeline.clone()));
-        let logs = Logs { queue: Arc::default(), copies: services.iter().map(copy).collect() };
+        let copy = |service: &Service| service.console.then(|| ConsoleCopy::new(&service.name, timeline.clone()));
+        let logs = ServiceLogs { queue: Arc::default(), copies: services.iter().map(copy).collect() };
         logs.queue.lock().pending.resize_with(services.len(), Backlog::default);
-        let open = |service: &Service| Log::new(folder, &service.name, u64::from(service.log_kib) * 1024);
-        let mut files: Vec<Log> = services.iter().map(open).collect();
+        let open = |service: &Service| LogFile::new(folder, &service.name, u64::from(service.log_kib) * 1024);
+        let mut files: Vec<LogFile> = services.iter().map(open).collect();
         let queue = logs.queue.clone();
         let work = move || {
             queue.write_to(&mut files);
@@ -84,19 +84,19 @@ impl Logs {
         let mut state = self.queue.lock();
         state.is_closing = true;
         self.queue.changed.notify_all();
-        let is_open = |state: &mut State| !state.is_closed && !state.pending.is_empty();
+        let is_open = |state: &mut LogState| !state.is_closed && !state.pending.is_empty();
         // What is not written by then hangs.
         drop(self.queue.changed.wait_timeout_while(state, CLOSE_WAIT, is_open));
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LogQueue {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The thread's work.
-    fn write_to(&self, files: &mut [Log]) {
+    fn write_to(&self, files: &mut [LogFile]) {
         let mut state = self.lock();
         loop {
             let next = state.pending.iter_mut().zip(&mut *files).find(|(pending, _)| !pending.is_empty());
@@ -117,7 +117,7 @@ impl Queue {
 }
 
 /// Writes `<name>.log`; when that would pass the bound it becomes `<name>.log.1`.
-struct Log {
+struct LogFile {
     path: PathBuf,
     limit: u64,
     file: Option<File>,
@@ -126,10 +126,10 @@ struct Log {
     lost: u64,
 }
 
-impl Log {
+impl LogFile {
     /// The log of a service, at most `limit` bytes a file.
-    fn new(folder: &Path, name: &str, limit: u64) -> Log {
-        Log { path: log_path(folder, name), limit, file: None, size: 0, lost: 0 }
+    fn new(folder: &Path, name: &str, limit: u64) -> LogFile {
+        LogFile { path: log_path(folder, name), limit, file: None, size: 0, lost: 0 }
     }
 
     /// Adds output. What cannot be written (a full `/var/log`) is lost, and that is said as soon as something can be.
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn both_files_stay_below_the_bound_and_the_newest_lines_are_kept() {
         let folder = Folder::new("log");
-        let mut log = Log::new(&folder.0, "s", 1000);
+        let mut log = LogFile::new(&folder.0, "s", 1000);
         for i in 0..500 {
             log.write(format!("line {i}\n").as_bytes());
         }
@@ -255,13 +255,13 @@ mod tests {
     #[test]
     fn one_endless_line_is_bounded_too() {
         let folder = Folder::new("long");
-        let mut log = Log::new(&folder.0, "s", 1000);
+        let mut log = LogFile::new(&folder.0, "s", 1000);
         log.write(&[b'x'; 10_500]);
         let path = log_path(&folder.0, "s");
         assert_eq!(fs::metadata(&path).expect("log").len(), 500);
         assert_eq!(fs::metadata(predecessor(&path)).expect("predecessor").len(), 1000);
         // A new PID1 goes on where the file ends.
-        let mut log = Log::new(&folder.0, "s", 1000);
+        let mut log = LogFile::new(&folder.0, "s", 1000);
         log.write(&[b'y'; 600]);
         assert_eq!(fs::metadata(&path).expect("log").len(), 600);
     }
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_counted() {
         let folder = Folder::new("lost");
-        let mut log = Log::new(&folder.0.join("sub"), "s", 1000);
+        let mut log = LogFile::new(&folder.0.join("sub"), "s", 1000);
         // A file in place of the folder.
         fs::write(folder.0.join("sub"), "").expect("writable");
         log.write(b"abc\n");
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&text), "\nbootwright: 7 bytes of output were lost here\nf\ng\n");
     }
 
-    fn fill(logs: &mut Logs, service: usize, count: usize) {
+    fn fill(logs: &mut ServiceLogs, service: usize, count: usize) {
         for _ in 0..count {
             logs.take(service, &[b'x'; 1024]);
         }
@@ -296,7 +296,7 @@ mod tests {
         let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
         let mut logged = service("s", &["/bin/true"]);
         logged.log_kib = 1000;
-        let mut logs = Logs::start(&folder.0, &[logged], timeline);
+        let mut logs = ServiceLogs::start(&folder.0, &[logged], timeline);
         let begin = Instant::now();
         logs.take(0, b"first\n");
         fill(&mut logs, 0, 200);
@@ -320,13 +320,13 @@ mod tests {
         let folder = Folder::new("down-hangs");
         nix::unistd::mkfifo(&log_path(&folder.0, "s"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         let timeline = Arc::new(Timeline::new(&[], Box::new(std::io::sink())));
-        let mut logs = Logs::start(&folder.0, &[service("s", &["/bin/true"])], timeline);
+        let mut logs = ServiceLogs::start(&folder.0, &[service("s", &["/bin/true"])], timeline);
         logs.take(0, b"x\n");
         let begin = Instant::now();
         logs.close();
         assert!(begin.elapsed() >= CLOSE_WAIT && begin.elapsed() < 10 * CLOSE_WAIT, "{:?}", begin.elapsed());
         let begin = Instant::now();
-        Logs::default().close();
+        ServiceLogs::default().close();
         assert!(begin.elapsed() < CLOSE_WAIT, "there is nothing to close");
     }
 }

@@ -14,31 +14,29 @@ mod supervisor;
 #[cfg(test)]
 pub mod tests;
 
+pub use bootwright_base::sys::Millis;
 #[cfg(test)]
-pub use cgroup::Usage;
+pub use cgroup::CgroupUsage;
 pub use log::{log_path, tail};
 pub use process::substitute;
-pub use status::{Next, ServiceStatus};
+pub use status::{AfterStop, ServiceStatus};
 pub use supervisor::{CommandError, Supervisor};
 
 use std::path::PathBuf;
 
-/// Milliseconds since the kernel started.
-pub type Millis = u64;
-
 /// Where services leave their traces; a test has its own places.
 #[derive(Debug, Clone)]
-pub struct Paths {
+pub struct ServicePaths {
     /// Folder of the cgroup2 tree; `None` runs services in PID1's own cgroup.
     pub cgroups: Option<PathBuf>,
     /// Folder of the log files.
     pub logs: PathBuf,
 }
 
-impl Paths {
+impl ServicePaths {
     /// The node's own.
-    pub fn node() -> Paths {
-        Paths { cgroups: Some("/sys/fs/cgroup".into()), logs: "/var/log".into() }
+    pub fn node() -> ServicePaths {
+        ServicePaths { cgroups: Some("/sys/fs/cgroup".into()), logs: "/var/log".into() }
     }
 
     /// The cgroup of a service.

@@ -21,17 +21,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks for one service, in a thread while there is something to ask. The thread may hang on a file or socket of the root:
 /// then it is asked again when that is over, and never is there a second one.
-pub struct Probe(Arc<Question>);
+pub struct Probe(Arc<ProbeShared>);
 
-struct Question {
+struct ProbeShared {
     ready: Ready,
     results: Sender<u64>,
     waker: Waker,
-    asked: Mutex<Asked>,
+    asked: Mutex<ProbeTask>,
 }
 
 #[derive(Default)]
-struct Asked {
+struct ProbeTask {
     /// Which start of the service is to be asked about.
     ticket: Option<u64>,
     has_thread: bool,
@@ -41,7 +41,7 @@ impl Probe {
     /// Sends the ticket that was asked about to `results` when the service is ready, and wakes the main loop.
     pub fn new(ready: &Ready, results: &Sender<u64>, waker: &Waker) -> Probe {
         let (ready, results, waker) = (ready.clone(), results.clone(), waker.clone());
-        Probe(Arc::new(Question { ready, results, waker, asked: Mutex::default() }))
+        Probe(Arc::new(ProbeShared { ready, results, waker, asked: Mutex::default() }))
     }
 
     /// Asks until the service is ready, another start is asked about, or [`Probe::stop`].
@@ -67,7 +67,7 @@ impl Drop for Probe {
     }
 }
 
-impl Question {
+impl ProbeShared {
     fn run(&self) {
         while let Some(ticket) = self.next() {
             if !is_ready(&self.ready) {
@@ -92,7 +92,7 @@ impl Question {
         asked.ticket
     }
 
-    fn asked(&self) -> MutexGuard<'_, Asked> {
+    fn asked(&self) -> MutexGuard<'_, ProbeTask> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,10 @@
 //! Starting one process of a service.
 
-use super::{Millis, Paths};
+use super::{Millis, ServicePaths};
 use bootwright_base::children::Child;
 use bootwright_base::spawn::{Launch, Program, launch};
 use bootwright_contract::{Ready, Service};
-use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::NetworkFacts;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::io::{self, PipeReader};
@@ -30,7 +30,7 @@ pub enum StartError {
 }
 
 /// A process, which may still have to read its program.
-pub struct Running {
+pub struct ServiceProcess {
     pub launch: Launch,
     /// Since when the program runs, or since when it is to.
     pub since: Millis,
@@ -49,7 +49,7 @@ pub enum ProgramState {
     Failed(Errno),
 }
 
-impl Running {
+impl ServiceProcess {
     pub fn child(&self) -> &Child {
         &self.launch.child
     }
@@ -69,7 +69,7 @@ impl Running {
 }
 
 /// Replaces `${ip}`, `${hostname}`, `${mac}` and `${gateway}`. The error names the first that is not known (yet).
-pub fn substitute(text: &str, facts: &Facts) -> Result<String, StartError> {
+pub fn substitute(text: &str, facts: &NetworkFacts) -> Result<String, StartError> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -92,7 +92,12 @@ pub fn substitute(text: &str, facts: &Facts) -> Result<String, StartError> {
 }
 
 /// Begins to start the service's program: a cgroup of its own, no input, output to a pipe. Waits for nothing.
-pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Result<Running, StartError> {
+pub fn start(
+    service: &Service,
+    facts: &NetworkFacts,
+    paths: &ServicePaths,
+    now: Millis,
+) -> Result<ServiceProcess, StartError> {
     let argv: Vec<String> = service.exec.iter().map(|arg| substitute(arg, facts)).collect::<Result<_, _>>()?;
     let mut env = default_env();
     for (key, value) in &service.env {
@@ -120,7 +125,12 @@ pub fn start(service: &Service, facts: &Facts, paths: &Paths, now: Millis) -> Re
         oom_score_adj: service.oom_score_adj,
         ..Program::default()
     };
-    Ok(Running { launch: launch_named(&program)?, since: now, program: ProgramState::Awaited, output: Some(output) })
+    Ok(ServiceProcess {
+        launch: launch_named(&program)?,
+        since: now,
+        program: ProgramState::Awaited,
+        output: Some(output),
+    })
 }
 
 /// Begins to start a probe's command, which the service's limits count for too.
@@ -154,11 +164,11 @@ mod tests {
 
     #[test]
     fn facts_are_filled_in() {
-        let facts = Facts {
+        let facts = NetworkFacts {
             ip: Some([10, 0, 2, 15].into()),
             mac: Some("52:54:00:12:34:56".into()),
             hostname: "n1".into(),
-            ..Facts::default()
+            ..NetworkFacts::default()
         };
         for (text, expected) in [
             ("--node-ip=${ip}", Ok("--node-ip=10.0.2.15")),

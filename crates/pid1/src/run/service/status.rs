@@ -1,12 +1,12 @@
 //! The states of a service, and how they are told to people and programs.
 
 use super::Millis;
-use super::cgroup::Usage;
+use super::cgroup::CgroupUsage;
 use serde::Serialize;
 
 /// Where a service is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum ServiceState {
     /// For what it comes after, or for facts about the network that its command names.
     Waiting,
     /// Runs and has not become ready yet.
@@ -23,7 +23,7 @@ pub enum State {
     /// Has got its stop signal; SIGKILL follows at that time.
     Stopping {
         kill_at: Millis,
-        next: Next,
+        next: AfterStop,
     },
     /// Ended; its `stop_cgroups` are being emptied, by force at that time.
     Emptying {
@@ -36,7 +36,7 @@ pub enum State {
 
 /// What follows a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum AfterStop {
     /// Stays stopped.
     Stay,
     /// A restart on request.
@@ -47,18 +47,18 @@ pub enum Next {
     Down,
 }
 
-impl State {
+impl ServiceState {
     /// One word for the state.
     pub fn word(self) -> &'static str {
         match self {
-            State::Waiting => "waiting",
-            State::Starting => "starting",
-            State::Ready => "ready",
-            State::Done => "done",
-            State::Backoff { .. } => "backoff",
-            State::Failed => "failed",
-            State::Stopping { .. } | State::Emptying { .. } => "stopping",
-            State::Stopped => "stopped",
+            ServiceState::Waiting => "waiting",
+            ServiceState::Starting => "starting",
+            ServiceState::Ready => "ready",
+            ServiceState::Done => "done",
+            ServiceState::Backoff { .. } => "backoff",
+            ServiceState::Failed => "failed",
+            ServiceState::Stopping { .. } | ServiceState::Emptying { .. } => "stopping",
+            ServiceState::Stopped => "stopped",
         }
     }
 }
@@ -75,7 +75,7 @@ pub struct ServiceStatus {
     pub uptime_s: Option<u64>,
     /// What its cgroup uses, and of how much.
     #[serde(flatten)]
-    pub usage: Usage,
+    pub usage: CgroupUsage,
     /// What it waits for, or how its last run ended.
     pub detail: String,
 }

@@ -5,10 +5,10 @@
 //! machine goes down they are ended too.
 
 use super::Millis;
-use super::cgroup::{self, Usage};
+use super::cgroup::{self, CgroupUsage};
 use super::process::{ProgramState, parse_signal};
-use super::status::{Next, State};
-use super::supervisor::{CommandError, Managed, Supervisor};
+use super::status::{AfterStop, ServiceState};
+use super::supervisor::{CommandError, ManagedService, Supervisor};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 
@@ -23,11 +23,11 @@ impl Supervisor {
 
     /// Whether every service has ended and what it left behind too.
     pub fn is_down(&self) -> bool {
-        self.services.iter().all(|service| service.state == State::Stopped)
+        self.services.iter().all(|service| service.state == ServiceState::Stopped)
     }
 
     /// Sends the stop signal.
-    pub(super) fn begin_stop(&mut self, at: usize, next: Next, now: Millis) {
+    pub(super) fn begin_stop(&mut self, at: usize, next: AfterStop, now: Millis) {
         let service = &mut self.services[at];
         let Some(running) = &service.running else { return };
         let signal = match running.program {
@@ -37,7 +37,7 @@ impl Supervisor {
         };
         running.child().signal(signal);
         let kill_at = now + u64::from(service.config.stop_timeout_s) * 1000;
-        service.state = State::Stopping { kill_at, next };
+        service.state = ServiceState::Stopping { kill_at, next };
     }
 
     /// `kill NAME`: ends all its processes at once, those that it left behind too; it stays stopped.
@@ -49,7 +49,7 @@ impl Supervisor {
         let group = self.paths.service_cgroup(name);
         let service = &mut self.services[at];
         let is_left = group.as_deref().is_some_and(|group| !cgroup::processes(group).is_empty());
-        let may_start = matches!(service.state, State::Waiting | State::Backoff { .. });
+        let may_start = matches!(service.state, ServiceState::Waiting | ServiceState::Backoff { .. });
         if service.running.is_none() && !is_left && !may_start {
             return Err(CommandError::Already { name: name.into(), state: service.state.word() });
         }
@@ -58,19 +58,19 @@ impl Supervisor {
         }
         if let Some(running) = &service.running {
             running.child().signal(Signal::SIGKILL);
-            service.state = State::Stopping { kill_at: now + KILLED_MS, next: Next::Stay };
+            service.state = ServiceState::Stopping { kill_at: now + KILLED_MS, next: AfterStop::Stay };
         } else if may_start {
-            service.state = State::Stopped;
+            service.state = ServiceState::Stopped;
         }
         Ok(())
     }
 
-    pub(super) fn usage(&self, service: &Managed) -> Usage {
+    pub(super) fn usage(&self, service: &ManagedService) -> CgroupUsage {
         self.paths.service_cgroup(&service.config.name).map(|group| cgroup::usage(&group)).unwrap_or_default()
     }
 
     /// What there is to say of it, and what a service that has ended left behind.
-    pub(super) fn detail(&self, service: &Managed, now: Millis) -> String {
+    pub(super) fn detail(&self, service: &ManagedService, now: Millis) -> String {
         let group = self.paths.service_cgroup(&service.config.name).filter(|_| service.running.is_none());
         let left = group.map_or(0, |group| cgroup::processes(&group).len());
         let mut detail = service.detail(now);
@@ -84,34 +84,36 @@ impl Supervisor {
     }
 
     /// The stop signal did not help.
-    pub(super) fn kill_stopping(&mut self, at: usize, next: Next, now: Millis) {
+    pub(super) fn kill_stopping(&mut self, at: usize, next: AfterStop, now: Millis) {
         let group = self.paths.service_cgroup(&self.services[at].config.name);
         let service = &mut self.services[at];
         let Some(running) = &service.running else { return };
-        if next == Next::Down
+        if next == AfterStop::Down
             && let Some(group) = group
         {
             cgroup::kill_all(&group);
         }
         running.child().signal(Signal::SIGKILL);
-        service.state = State::Stopping { kill_at: now + KILLED_MS, next };
+        service.state = ServiceState::Stopping { kill_at: now + KILLED_MS, next };
     }
 
     /// Stops every service that no other running one needs any more.
     pub(super) fn stop_in_order(&mut self, now: Millis) {
         for at in 0..self.services.len() {
             let name = &self.services[at].config.name;
-            let is_needed =
-                self.services.iter().any(|other| other.state != State::Stopped && other.config.after.contains(name));
+            let is_needed = self
+                .services
+                .iter()
+                .any(|other| other.state != ServiceState::Stopped && other.config.after.contains(name));
             if is_needed {
                 continue;
             }
             match self.services[at].state {
-                State::Starting | State::Ready => self.begin_stop(at, Next::Down, now),
-                State::Stopping { kill_at, next } if next != Next::Down => {
-                    self.services[at].state = State::Stopping { kill_at, next: Next::Down };
+                ServiceState::Starting | ServiceState::Ready => self.begin_stop(at, AfterStop::Down, now),
+                ServiceState::Stopping { kill_at, next } if next != AfterStop::Down => {
+                    self.services[at].state = ServiceState::Stopping { kill_at, next: AfterStop::Down };
                 }
-                State::Stopping { .. } | State::Emptying { .. } | State::Stopped => {}
+                ServiceState::Stopping { .. } | ServiceState::Emptying { .. } | ServiceState::Stopped => {}
                 _ => self.main_process_is_down(at, now),
             }
         }
@@ -126,21 +128,21 @@ impl Supervisor {
             cgroup::signal_all(&group, Signal::SIGTERM);
         }
         let kill_at = now + u64::from(self.services[at].config.stop_timeout_s) * 1000;
-        self.services[at].state = State::Emptying { kill_at, killed: false };
+        self.services[at].state = ServiceState::Emptying { kill_at, killed: false };
         self.empty_cgroups(at, now);
     }
 
     /// Are they empty? By force when it is time.
     pub(super) fn empty_cgroups(&mut self, at: usize, now: Millis) {
-        let State::Emptying { kill_at, killed } = self.services[at].state else { return };
+        let ServiceState::Emptying { kill_at, killed } = self.services[at].state else { return };
         let groups = self.stop_cgroups(at);
         let is_empty = groups.iter().all(|group| cgroup::processes(group).is_empty());
         let is_due = kill_at <= now;
         if is_empty || killed && is_due {
-            self.services[at].state = State::Stopped;
+            self.services[at].state = ServiceState::Stopped;
         } else if is_due {
             groups.iter().for_each(|group| cgroup::kill_all(group));
-            self.services[at].state = State::Emptying { kill_at: now + KILLED_MS, killed: true };
+            self.services[at].state = ServiceState::Emptying { kill_at: now + KILLED_MS, killed: true };
         }
     }
 

@@ -1,12 +1,12 @@
 //! All services and what happens to them. The main loop owns it: nothing in here blocks.
 
 use super::backoff::Backoff;
-use super::log::Logs;
+use super::log::ServiceLogs;
 use super::order::{NETWORK, OrderError, TIME, check_order};
 use super::probe::{INTERVAL_MS, Probe};
-use super::process::{self, ProgramState, Running, StartError};
-use super::status::{Next, ServiceStatus, State};
-use super::{Millis, Paths, cgroup};
+use super::process::{self, ProgramState, ServiceProcess, StartError};
+use super::status::{AfterStop, ServiceState, ServiceStatus};
+use super::{Millis, ServicePaths, cgroup};
 use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
 use bootwright_base::children::End;
@@ -25,10 +25,10 @@ const PROBE_TIMEOUT_MS: Millis = 5000;
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// A service with its state.
-pub(super) struct Managed {
+pub(super) struct ManagedService {
     pub config: Service,
-    pub state: State,
-    pub running: Option<Running>,
+    pub state: ServiceState,
+    pub running: Option<ServiceProcess>,
     /// Was it ever started? Then it no longer keeps "phases done" back.
     started: bool,
     restarts: u32,
@@ -64,14 +64,14 @@ pub enum CommandError {
 
 /// The services of this node.
 pub struct Supervisor {
-    pub(super) services: Vec<Managed>,
-    pub(super) paths: Paths,
+    pub(super) services: Vec<ManagedService>,
+    pub(super) paths: ServicePaths,
     timeline: Arc<Timeline>,
     network: NetState,
     results: (Sender<u64>, Receiver<u64>),
     waker: Waker,
     next_ticket: u64,
-    logs: Logs,
+    logs: ServiceLogs,
     pub(super) going_down: bool,
 }
 
@@ -79,7 +79,7 @@ impl Supervisor {
     /// Checks the order; nothing is started before [`Supervisor::tick`].
     pub fn new(
         services: &[Service],
-        paths: Paths,
+        paths: ServicePaths,
         timeline: Arc<Timeline>,
         waker: Waker,
     ) -> Result<Supervisor, OrderError> {
@@ -89,12 +89,12 @@ impl Supervisor {
                 timeline.note(&problem);
             }
         }
-        let logs = Logs::start(&paths.logs, services, timeline.clone());
+        let logs = ServiceLogs::start(&paths.logs, services, timeline.clone());
         Ok(Supervisor { services: managed(services), logs, ..Supervisor::without_services(paths, timeline, waker) })
     }
 
     /// When the services cannot be used: control commands are answered all the same.
-    pub fn without_services(paths: Paths, timeline: Arc<Timeline>, waker: Waker) -> Supervisor {
+    pub fn without_services(paths: ServicePaths, timeline: Arc<Timeline>, waker: Waker) -> Supervisor {
         Supervisor {
             services: Vec::new(),
             paths,
@@ -103,7 +103,7 @@ impl Supervisor {
             results: channel(),
             waker,
             next_ticket: 0,
-            logs: Logs::default(),
+            logs: ServiceLogs::default(),
             going_down: false,
         }
     }
@@ -119,7 +119,8 @@ impl Supervisor {
             self.look_at_processes(at, now);
         }
         while let Ok(ticket) = self.results.1.try_recv() {
-            if let Some(at) = self.services.iter().position(|s| s.ticket == ticket && s.state == State::Starting) {
+            if let Some(at) = self.services.iter().position(|s| s.ticket == ticket && s.state == ServiceState::Starting)
+            {
                 self.became_ready(at);
             }
         }
@@ -145,20 +146,22 @@ impl Supervisor {
         self.network.over
             && self.services.iter().all(|service| {
                 service.started
-                    || service.state != State::Waiting
+                    || service.state != ServiceState::Waiting
                     || self.waits_for(service).is_none()
                     || service.config.after.iter().any(|after| self.has_failed(after))
             })
     }
 
     fn has_failed(&self, name: &str) -> bool {
-        self.services.iter().any(|s| s.config.name == name && matches!(s.state, State::Failed | State::Stopped))
+        self.services
+            .iter()
+            .any(|s| s.config.name == name && matches!(s.state, ServiceState::Failed | ServiceState::Stopped))
     }
 
     /// The first dependency that is not ready.
-    fn waits_for<'a>(&self, service: &'a Managed) -> Option<&'a str> {
+    fn waits_for<'a>(&self, service: &'a ManagedService) -> Option<&'a str> {
         let is_met = |after: &str| match self.services.iter().find(|s| s.config.name == after) {
-            Some(other) => matches!(other.state, State::Ready | State::Done),
+            Some(other) => matches!(other.state, ServiceState::Ready | ServiceState::Done),
             None => after == NETWORK && self.network.over || after == TIME && self.network.time_over,
         };
         service.config.after.iter().map(String::as_str).find(|after| !is_met(after))
@@ -166,8 +169,8 @@ impl Supervisor {
 
     fn start_when_possible(&mut self, at: usize, now: Millis) {
         match self.services[at].state {
-            State::Waiting => {}
-            State::Backoff { until } if until <= now => {}
+            ServiceState::Waiting => {}
+            ServiceState::Backoff { until } if until <= now => {}
             _ => return,
         }
         if let Some(after) = self.waits_for(&self.services[at]) {
@@ -184,7 +187,7 @@ impl Supervisor {
             Ok(running) => running,
             Err(error @ StartError::Unknown(_)) => {
                 // The facts come with the network; until then this is no failure.
-                service.state = State::Waiting;
+                service.state = ServiceState::Waiting;
                 service.detail = error.to_string();
                 return;
             }
@@ -199,7 +202,7 @@ impl Supervisor {
         }
         service.started = true;
         service.running = Some(running);
-        service.state = State::Starting;
+        service.state = ServiceState::Starting;
         service.detail.clear();
         self.next_ticket += 1;
         service.ticket = self.next_ticket;
@@ -224,7 +227,7 @@ impl Supervisor {
 
     fn became_ready(&mut self, at: usize) {
         let service = &mut self.services[at];
-        service.state = State::Ready;
+        service.state = ServiceState::Ready;
         service.stop_asking();
         self.timeline.service_ready(&service.config.name);
     }
@@ -235,7 +238,7 @@ impl Supervisor {
         if let Some(running) = &mut service.running {
             // In this order: of a process that has ended it is known how far it came.
             let end = running.child().end();
-            if running.has_begun(now) && service.state == State::Starting {
+            if running.has_begun(now) && service.state == ServiceState::Starting {
                 self.program_runs(at);
             }
             if let Some(end) = end {
@@ -253,7 +256,7 @@ impl Supervisor {
             service.detail = ["cannot ask whether it is ready: ", errno.desc()].concat();
         }
         service.probe_command = ProbeCommand::Next(now + INTERVAL_MS);
-        if end == End::Exited(0) && service.state == State::Starting {
+        if end == End::Exited(0) && service.state == ServiceState::Starting {
             self.became_ready(at);
         }
     }
@@ -261,16 +264,16 @@ impl Supervisor {
     /// Time limits of one service: readiness, the probe's command, SIGKILL.
     fn check_limits(&mut self, at: usize, now: Millis) {
         match self.services[at].state {
-            State::Starting if self.services[at].ready_limit().is_some_and(|limit| limit <= now) => {
+            ServiceState::Starting if self.services[at].ready_limit().is_some_and(|limit| limit <= now) => {
                 let limit_s = self.services[at].config.ready_timeout_s;
                 let reason = format!("not ready within {limit_s} s");
                 self.timeline.service_failed(&self.services[at].config.name, &reason);
                 self.services[at].detail = reason;
-                self.begin_stop(at, Next::Policy, now);
+                self.begin_stop(at, AfterStop::Policy, now);
             }
-            State::Starting => self.run_probe_command(at, now),
-            State::Stopping { kill_at, next } if kill_at <= now => self.kill_stopping(at, next, now),
-            State::Emptying { .. } => self.empty_cgroups(at, now),
+            ServiceState::Starting => self.run_probe_command(at, now),
+            ServiceState::Stopping { kill_at, next } if kill_at <= now => self.kill_stopping(at, next, now),
+            ServiceState::Emptying { .. } => self.empty_cgroups(at, now),
             _ => {}
         }
     }
@@ -315,25 +318,25 @@ impl Supervisor {
             _ => end.to_string(),
         };
         match service.state {
-            State::Stopping { next: Next::Stay, .. } => {
+            ServiceState::Stopping { next: AfterStop::Stay, .. } => {
                 service.detail = reason;
-                service.state = State::Stopped;
+                service.state = ServiceState::Stopped;
             }
-            State::Stopping { next: Next::Start, .. } => service.state = State::Waiting,
-            State::Stopping { next: Next::Policy, .. } => self.apply_policy(at, false, ran, now),
-            State::Stopping { next: Next::Down, .. } => {
+            ServiceState::Stopping { next: AfterStop::Start, .. } => service.state = ServiceState::Waiting,
+            ServiceState::Stopping { next: AfterStop::Policy, .. } => self.apply_policy(at, false, ran, now),
+            ServiceState::Stopping { next: AfterStop::Down, .. } => {
                 service.detail = reason;
                 self.main_process_is_down(at, now);
             }
-            State::Starting if success && service.config.ready == Ready::Exited => {
+            ServiceState::Starting if success && service.config.ready == Ready::Exited => {
                 self.became_ready(at);
-                self.services[at].state = State::Done;
+                self.services[at].state = ServiceState::Done;
             }
-            State::Ready if success && service.config.restart != Restart::Always => {
+            ServiceState::Ready if success && service.config.restart != Restart::Always => {
                 service.detail = reason;
-                service.state = State::Done;
+                service.state = ServiceState::Done;
             }
-            State::Starting if success => self.failed(at, "ended before it was ready", ran, now),
+            ServiceState::Starting if success => self.failed(at, "ended before it was ready", ran, now),
             _ => self.failed(at, &reason, ran, now),
         }
     }
@@ -352,11 +355,11 @@ impl Supervisor {
             Restart::Never => false,
         };
         service.state = if self.going_down {
-            State::Stopped
+            ServiceState::Stopped
         } else if again {
-            State::Backoff { until: now + service.backoff.delay(ran) }
+            ServiceState::Backoff { until: now + service.backoff.delay(ran) }
         } else {
-            State::Failed
+            ServiceState::Failed
         };
     }
 
@@ -374,7 +377,7 @@ impl Supervisor {
     }
 
     fn read_output(&mut self, at: usize) {
-        let Some(Running { output: Some(output), .. }) = &mut self.services[at].running else { return };
+        let Some(ServiceProcess { output: Some(output), .. }) = &mut self.services[at].running else { return };
         let mut buffer = [0; 4096];
         let mut total = 0;
         let is_open = loop {
@@ -403,7 +406,7 @@ impl Supervisor {
 
     /// All services for people and programs.
     pub fn status(&self, now: Millis) -> Vec<ServiceStatus> {
-        let of = |service: &Managed| ServiceStatus {
+        let of = |service: &ManagedService| ServiceStatus {
             usage: self.usage(service),
             name: service.config.name.clone(),
             state: service.state.word(),
@@ -416,21 +419,23 @@ impl Supervisor {
     }
 
     /// `start NAME`, `stop NAME` and `restart NAME` of the control socket.
-    pub fn command(&mut self, name: &str, next: Next, now: Millis) -> Result<(), CommandError> {
+    pub fn command(&mut self, name: &str, next: AfterStop, now: Millis) -> Result<(), CommandError> {
         if self.going_down {
             return Err(CommandError::GoingDown);
         }
         let at = self.find(name)?;
         let state = self.services[at].state;
         let already = || CommandError::Already { name: name.into(), state: state.word() };
-        let restart = next == Next::Start;
+        let restart = next == AfterStop::Start;
         match state {
-            State::Starting | State::Ready => self.begin_stop(at, next, now),
-            State::Stopping { kill_at, .. } => self.services[at].state = State::Stopping { kill_at, next },
-            State::Emptying { .. } => return Err(CommandError::GoingDown),
-            _ if restart => self.services[at].state = State::Waiting,
-            State::Stopped | State::Done | State::Failed => return Err(already()),
-            State::Waiting | State::Backoff { .. } => self.services[at].state = State::Stopped,
+            ServiceState::Starting | ServiceState::Ready => self.begin_stop(at, next, now),
+            ServiceState::Stopping { kill_at, .. } => {
+                self.services[at].state = ServiceState::Stopping { kill_at, next }
+            }
+            ServiceState::Emptying { .. } => return Err(CommandError::GoingDown),
+            _ if restart => self.services[at].state = ServiceState::Waiting,
+            ServiceState::Stopped | ServiceState::Done | ServiceState::Failed => return Err(already()),
+            ServiceState::Waiting | ServiceState::Backoff { .. } => self.services[at].state = ServiceState::Stopped,
         }
         Ok(())
     }
@@ -438,10 +443,10 @@ impl Supervisor {
     /// `start NAME`: refused when it runs.
     pub fn start(&mut self, name: &str, now: Millis) -> Result<(), CommandError> {
         let state = self.services[self.find(name)?].state;
-        if matches!(state, State::Starting | State::Ready) {
+        if matches!(state, ServiceState::Starting | ServiceState::Ready) {
             return Err(CommandError::Already { name: name.into(), state: state.word() });
         }
-        self.command(name, Next::Start, now)
+        self.command(name, AfterStop::Start, now)
     }
 
     /// Whether there is such a service.
@@ -454,10 +459,10 @@ impl Supervisor {
     }
 }
 
-fn managed(services: &[Service]) -> Vec<Managed> {
-    let of = |config: &Service| Managed {
+fn managed(services: &[Service]) -> Vec<ManagedService> {
+    let of = |config: &Service| ManagedService {
         config: config.clone(),
-        state: State::Waiting,
+        state: ServiceState::Waiting,
         running: None,
         started: false,
         restarts: 0,
@@ -470,7 +475,7 @@ fn managed(services: &[Service]) -> Vec<Managed> {
     services.iter().map(of).collect()
 }
 
-impl Managed {
+impl ManagedService {
     /// Whether its program runs, not only a process that is still to become it.
     pub(super) fn runs(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.program == ProgramState::Runs)
@@ -486,7 +491,7 @@ impl Managed {
         self.probe.iter().for_each(Probe::stop);
     }
 
-    /// [`Managed::detail`], or that the program is still being read, once that takes its time.
+    /// [`ManagedService::detail`], or that the program is still being read, once that takes its time.
     pub(super) fn detail(&self, now: Millis) -> String {
         let awaited = self.running.as_ref().filter(|running| running.program == ProgramState::Awaited);
         match awaited.map(|running| now.saturating_sub(running.since) / 1000) {
@@ -497,16 +502,16 @@ impl Managed {
 
     fn deadline(&self, now: Millis) -> Option<Millis> {
         match self.state {
-            State::Starting => {
+            ServiceState::Starting => {
                 let command = match (&self.config.ready, &self.probe_command) {
                     (Ready::Exec { .. }, ProbeCommand::Next(at) | ProbeCommand::Runs { until: at, .. }) => Some(*at),
                     _ => None,
                 };
                 command.filter(|_| self.runs()).into_iter().chain(self.ready_limit()).min()
             }
-            State::Backoff { until } => Some(until),
-            State::Stopping { kill_at, .. } => Some(kill_at),
-            State::Emptying { .. } => Some(now + INTERVAL_MS),
+            ServiceState::Backoff { until } => Some(until),
+            ServiceState::Stopping { kill_at, .. } => Some(kill_at),
+            ServiceState::Emptying { .. } => Some(now + INTERVAL_MS),
             _ => None,
         }
     }

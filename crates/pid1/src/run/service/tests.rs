@@ -1,6 +1,6 @@
 //! The supervisor with real processes.
 
-use super::status::Next;
+use super::status::AfterStop;
 use super::*;
 use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
@@ -92,7 +92,7 @@ impl World {
         let lines = Lines::default();
         let timeline = Arc::new(Timeline::new(&[], Box::new(lines.clone())));
         let (waker, _) = wake::pair().expect("a socket pair");
-        let paths = Paths { cgroups: None, logs: folder.0.join("log") };
+        let paths = ServicePaths { cgroups: None, logs: folder.0.join("log") };
         let mut supervisor = Supervisor::new(&services, paths, timeline, waker).expect("a good order");
         supervisor.set_network(NetState { over: true, ..NetState::default() });
         World { supervisor, lines, folder, began: Instant::now() }
@@ -240,13 +240,13 @@ fn commands_by_hand() {
     let now = world.now();
     assert_eq!(world.supervisor.start("s", now).expect_err("it runs").to_string(), "`s` is ready already");
     assert_eq!(
-        world.supervisor.command("x", Next::Stay, now).expect_err("unknown").to_string(),
+        world.supervisor.command("x", AfterStop::Stay, now).expect_err("unknown").to_string(),
         "no service `x`: there are s"
     );
-    world.supervisor.command("s", Next::Start, now).expect("a restart");
+    world.supervisor.command("s", AfterStop::Start, now).expect("a restart");
     world.until("a new process", |world| world.state("s") == "ready" && world.status("s").pid != first);
     assert_eq!(world.status("s").restarts, 1);
-    world.supervisor.command("s", Next::Stay, now).expect("a stop");
+    world.supervisor.command("s", AfterStop::Stay, now).expect("a stop");
     world.until_state("s", "stopped");
     world.supervisor.start("s", now).expect("a start");
     world.until_state("s", "ready");
@@ -299,9 +299,9 @@ fn a_program_that_cannot_be_read_is_awaited_and_told_and_can_be_stopped() {
     let first = world.status("late");
     assert_eq!((first.state, first.restarts), ("starting", 0));
     let now = world.now();
-    world.supervisor.command("late", Next::Start, now).expect("a restart");
+    world.supervisor.command("late", AfterStop::Start, now).expect("a restart");
     world.until("another process", |world| world.state("late") == "starting" && world.status("late").pid != first.pid);
-    world.supervisor.command("late", Next::Stay, now).expect("a stop");
+    world.supervisor.command("late", AfterStop::Stay, now).expect("a stop");
     world.until_state("late", "stopped");
     world.supervisor.start("late", now).expect("a start");
     world.until_state("late", "starting");

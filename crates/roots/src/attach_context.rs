@@ -1,11 +1,11 @@
 //! Where a server is: its addresses, once the network is up.
 
-use super::board::StatusHandle;
-use super::context::{Context, NetworkView};
+use super::context::{NetworkView, RootContext};
 use super::source::Host;
+use super::statuses::StatusHandle;
 use bootwright_base::Failure;
 use bootwright_netconf::dns::{self, DnsError};
-use bootwright_netconf::setup::Facts;
+use bootwright_netconf::setup::NetworkFacts;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOOK_UP_WAIT: Duration = Duration::from_secs(20);
 
 /// What an attach function is given beside the source.
-pub struct Site<'a> {
-    pub context: &'a Context<'a>,
+pub struct AttachContext<'a> {
+    pub context: &'a RootContext<'a>,
     /// Addresses of the source's host, tried in turn; never empty.
     pub addresses: Vec<IpAddr>,
     /// The node's name, if it was given one.
     pub name: Option<String>,
-    /// Where the keeper says how the connection is.
-    pub watch: StatusHandle,
+    /// Takes the state of the connection, for status output and console.
+    pub status: StatusHandle,
 }
 
 /// Why there is no way to a root or a volume.
@@ -50,21 +50,21 @@ pub enum NetrootError {
 }
 
 /// What an attach function needs for a source on `host`; `root` is the source in words.
-pub fn site<'a>(context: &'a Context<'a>, host: &Host, root: &str) -> Result<Site<'a>, Failure> {
+pub fn attach_context<'a>(context: &'a RootContext<'a>, host: &Host, root: &str) -> Result<AttachContext<'a>, Failure> {
     let addresses = addresses(context, host, root)?;
-    let facts = context.owner.network().facts;
+    let facts = context.node.network().facts;
     let name = Some(facts.hostname).filter(|_| facts.named);
-    Ok(Site { context, addresses, name, watch: StatusHandle::new(context.board, root) })
+    Ok(AttachContext { context, addresses, name, status: StatusHandle::new(context.statuses, root) })
 }
 
 /// Waits until the network is up; fails when its phase was given up.
-pub fn await_network(context: &Context, root: &str) -> Result<Facts, NetrootError> {
+pub fn await_network(context: &RootContext, root: &str) -> Result<NetworkFacts, NetrootError> {
     context.wait(|| look_for_network(context, root))
 }
 
-fn look_for_network(context: &Context, root: &str) -> Result<Facts, NetrootError> {
+fn look_for_network(context: &RootContext, root: &str) -> Result<NetworkFacts, NetrootError> {
     loop {
-        let NetworkView { up, over, facts } = context.owner.network();
+        let NetworkView { up, over, facts } = context.node.network();
         if up {
             return Ok(facts);
         }
@@ -76,7 +76,7 @@ fn look_for_network(context: &Context, root: &str) -> Result<Facts, NetrootError
 }
 
 /// Addresses of the host, once the network is up.
-pub fn addresses(context: &Context, host: &Host, root: &str) -> Result<Vec<IpAddr>, NetrootError> {
+pub fn addresses(context: &RootContext, host: &Host, root: &str) -> Result<Vec<IpAddr>, NetrootError> {
     let facts = await_network(context, root)?;
     match host {
         Host::Address(address) => Ok(vec![*address]),
@@ -98,6 +98,6 @@ pub fn own_address(server: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-fn look_up(context: &Context, name: &str, facts: &Facts) -> Result<Vec<IpAddr>, NetrootError> {
+fn look_up(context: &RootContext, name: &str, facts: &NetworkFacts) -> Result<Vec<IpAddr>, NetrootError> {
     Ok(context.wait(|| dns::resolve(name, facts, LOOK_UP_WAIT))?)
 }

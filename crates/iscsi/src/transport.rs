@@ -2,11 +2,11 @@
 //! ([`super::session`]).
 
 use super::kernel::KernelError;
-use super::login::Wire;
+use super::login::Transport;
 use super::message::error_words;
 use super::pdu::{
-    DATA_LIMIT, HEADER, Header, LoginRequest, LoginResponse, NO_TAG, Numbers, PduError, Response, additional_length,
-    data_length, encode_pong, padding, parse_response,
+    DATA_LIMIT, HEADER, LoginRequest, LoginResponse, NO_TAG, PduError, PduHeader, Response, SequenceNumbers,
+    additional_length, data_length, encode_pong, padding, parse_response,
 };
 use super::text::TEXT_LIMIT;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Why a PDU did not come through.
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub enum TransportError {
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
     #[error("the target closed the connection")]
@@ -34,41 +34,41 @@ pub enum WireError {
     Kernel(#[from] KernelError),
 }
 
-impl From<io::Error> for WireError {
-    fn from(error: io::Error) -> WireError {
+impl From<io::Error> for TransportError {
+    fn from(error: io::Error) -> TransportError {
         match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => WireError::Closed,
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => WireError::Timeout,
-            _ => WireError::Io(error),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => TransportError::Closed,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => TransportError::Timeout,
+            _ => TransportError::Io(error),
         }
     }
 }
 
 /// Connects, without Nagle's delay: every PDU is waited for.
-pub fn connect(portal: SocketAddr, patience: Duration) -> Result<TcpStream, WireError> {
-    let stream = TcpStream::connect_timeout(&portal, patience).map_err(WireError::Connect)?;
-    stream.set_nodelay(true).map_err(WireError::Connect)?;
+pub fn connect(portal: SocketAddr, patience: Duration) -> Result<TcpStream, TransportError> {
+    let stream = TcpStream::connect_timeout(&portal, patience).map_err(TransportError::Connect)?;
+    stream.set_nodelay(true).map_err(TransportError::Connect)?;
     Ok(stream)
 }
 
 /// A connection on which we speak ourselves.
-pub struct TcpWire<S> {
+pub struct TcpTransport<S> {
     pub stream: S,
 }
 
-impl TcpWire<TcpStream> {
+impl TcpTransport<TcpStream> {
     /// `patience` holds for the connection and for each read.
-    pub fn connect(portal: SocketAddr, patience: Duration) -> Result<Self, WireError> {
+    pub fn connect(portal: SocketAddr, patience: Duration) -> Result<Self, TransportError> {
         let stream = connect(portal, patience)?;
-        stream.set_read_timeout(Some(patience)).map_err(WireError::Connect)?;
-        stream.set_write_timeout(Some(patience)).map_err(WireError::Connect)?;
-        Ok(TcpWire { stream })
+        stream.set_read_timeout(Some(patience)).map_err(TransportError::Connect)?;
+        stream.set_write_timeout(Some(patience)).map_err(TransportError::Connect)?;
+        Ok(TcpTransport { stream })
     }
 }
 
-impl<S: Read + Write> TcpWire<S> {
+impl<S: Read + Write> TcpTransport<S> {
     /// Sends a PDU in one write.
-    pub fn send(&mut self, header: &Header, data: &[u8]) -> Result<(), WireError> {
+    pub fn send(&mut self, header: &PduHeader, data: &[u8]) -> Result<(), TransportError> {
         let mut bytes = Vec::with_capacity(HEADER + data.len() + 3);
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(data);
@@ -77,7 +77,7 @@ impl<S: Read + Write> TcpWire<S> {
     }
 
     /// The next PDU that is no ping; pings are answered.
-    pub fn receive(&mut self, numbers: Numbers) -> Result<(Response, Vec<u8>), WireError> {
+    pub fn receive(&mut self, numbers: SequenceNumbers) -> Result<(Response, Vec<u8>), TransportError> {
         loop {
             let (header, data) = self.read()?;
             match parse_response(&header)? {
@@ -89,7 +89,7 @@ impl<S: Read + Write> TcpWire<S> {
         }
     }
 
-    fn read(&mut self) -> Result<(Header, Vec<u8>), WireError> {
+    fn read(&mut self) -> Result<(PduHeader, Vec<u8>), TransportError> {
         let mut header = [0; HEADER];
         self.stream.read_exact(&mut header)?;
         let (extra, length) = (additional_length(&header), data_length(&header));
@@ -104,13 +104,13 @@ impl<S: Read + Write> TcpWire<S> {
     }
 }
 
-impl<S: Read + Write> Wire for TcpWire<S> {
-    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), WireError> {
+impl<S: Read + Write> Transport for TcpTransport<S> {
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), TransportError> {
         if text.len() > DATA_LIMIT {
             return Err(PduError::TooLong(text.len()).into());
         }
         self.send(&request.encode(text.len()), text)?;
-        match self.receive(Numbers::default())? {
+        match self.receive(SequenceNumbers::default())? {
             (Response::Login(response), data) => Ok((response, data)),
             _ => Err(PduError::Unexpected(0).into()),
         }
@@ -124,12 +124,12 @@ pub mod tests {
 
     /// What a target sends, and what it got.
     #[derive(Default)]
-    pub struct Pipe {
+    pub struct FakeStream {
         pub from_target: VecDeque<u8>,
         pub to_target: Vec<u8>,
     }
 
-    impl Pipe {
+    impl FakeStream {
         /// Queues a PDU with the opcode, flags and data.
         pub fn push(&mut self, opcode: u8, flags: u8, target_tag: u32, data: &[u8]) {
             let mut header = [0; HEADER];
@@ -142,13 +142,13 @@ pub mod tests {
         }
     }
 
-    impl Read for Pipe {
+    impl Read for FakeStream {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             self.from_target.read(buffer)
         }
     }
 
-    impl Write for Pipe {
+    impl Write for FakeStream {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.to_target.write(bytes)
         }
@@ -158,40 +158,46 @@ pub mod tests {
         }
     }
 
-    pub fn wire(pipe: Pipe) -> TcpWire<Pipe> {
-        TcpWire { stream: pipe }
+    pub fn transport(pipe: FakeStream) -> TcpTransport<FakeStream> {
+        TcpTransport { stream: pipe }
     }
 
-    pub fn written(wire: &TcpWire<Pipe>) -> &[u8] {
-        &wire.stream.to_target
+    pub fn written(transport: &TcpTransport<FakeStream>) -> &[u8] {
+        &transport.stream.to_target
     }
 
     #[test]
     fn pdus_are_padded_and_pings_answered() {
-        let mut pipe = Pipe::default();
+        let mut pipe = FakeStream::default();
         pipe.push(0x20, 0x80, NO_TAG, b"");
         pipe.push(0x20, 0x80, 77, b"ping!");
         pipe.push(0x24, 0x80, NO_TAG, b"a=b\0c");
-        let mut wire = wire(pipe);
-        wire.send(&[1; HEADER], b"xyzzy").unwrap();
-        let (response, data) = wire.receive(Numbers::default()).unwrap();
+        let mut transport = transport(pipe);
+        transport.send(&[1; HEADER], b"xyzzy").unwrap();
+        let (response, data) = transport.receive(SequenceNumbers::default()).unwrap();
         assert!(matches!(response, Response::Text { last: true, .. }));
         assert_eq!(data, b"a=b\0c");
-        let sent = written(&wire);
+        let sent = written(&transport);
         assert_eq!(sent[48..56], *b"xyzzy\0\0\0");
         assert_eq!((sent[56], sent[56 + 23], sent.len()), (0x40, 77, 104));
-        assert!(matches!(wire.receive(Numbers::default()), Err(WireError::Closed)));
+        assert!(matches!(transport.receive(SequenceNumbers::default()), Err(TransportError::Closed)));
     }
 
     #[test]
     fn too_much_data_and_rejects_are_errors() {
-        let mut pipe = Pipe::default();
+        let mut pipe = FakeStream::default();
         pipe.push(0x3f, 0x80, NO_TAG, &[0; 48]);
         let mut header = [0; HEADER];
         (header[0], header[5]) = (0x24, 0xff);
         pipe.from_target.extend(header);
-        let mut wire = wire(pipe);
-        assert!(matches!(wire.receive(Numbers::default()), Err(WireError::Pdu(PduError::Rejected(0)))));
-        assert!(matches!(wire.receive(Numbers::default()), Err(WireError::Pdu(PduError::TooLong(_)))));
+        let mut transport = transport(pipe);
+        assert!(matches!(
+            transport.receive(SequenceNumbers::default()),
+            Err(TransportError::Pdu(PduError::Rejected(0)))
+        ));
+        assert!(matches!(
+            transport.receive(SequenceNumbers::default()),
+            Err(TransportError::Pdu(PduError::TooLong(_)))
+        ));
     }
 }

@@ -5,9 +5,9 @@
 //! waits for a lock of the connection (`XPRT_LOCKED`). So a thread of its own writes, and nobody waits for that thread.
 
 use super::rpc::{Caller, RpcError};
-use crate::board::{ConnectionState, StatusHandle};
-use crate::keeper::Keeper;
-use crate::site::Site;
+use crate::attach_context::AttachContext;
+use crate::attachment::Attachment;
+use crate::statuses::{ConnectionState, StatusHandle};
 use crate::survival;
 use bootwright_base::Failure;
 use std::fs;
@@ -27,19 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SWITCHES: &str = "/sys/kernel/sunrpc/xprt-switches";
 
 /// Keeps an eye on a mount, which the kernel keeps.
-pub struct NfsKeeper {
+pub struct NfsAttachment {
     server: SocketAddr,
-    watch: StatusHandle,
+    status: StatusHandle,
     /// Its end ends the thread.
     stop: Sender<()>,
 }
 
-impl NfsKeeper {
-    pub fn start(site: &Site, server: SocketAddr, major: u32) -> io::Result<NfsKeeper> {
+impl NfsAttachment {
+    pub fn start(attach: &AttachContext, server: SocketAddr, major: u32) -> io::Result<NfsAttachment> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let watch = site.watch.clone();
-        watch.set(ConnectionState::Up, "");
-        let told = watch.clone();
+        let status = attach.status.clone();
+        status.set(ConnectionState::Up, "");
+        let told = status.clone();
         let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
         let (poke, poked) = mpsc::channel::<()>();
         survival::spawn("nfs-connect", move || {
@@ -48,15 +48,15 @@ impl NfsKeeper {
             }
         })?;
         survival::spawn("nfs", move || follow(server, major, &told, &poke, &pause))?;
-        Ok(NfsKeeper { server, watch, stop })
+        Ok(NfsAttachment { server, status, stop })
     }
 }
 
-impl Keeper for NfsKeeper {
+impl Attachment for NfsAttachment {
     fn detach(self: Box<Self>, _deadline: Duration) -> Result<(), Failure> {
         // The connection is the kernel's and ended with the last unmount.
         drop(self.stop);
-        self.watch.set(ConnectionState::Gone, "");
+        self.status.set(ConnectionState::Gone, "");
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Keeper for NfsKeeper {
 }
 
 /// Follows the connection until `pause` says that it is over. A message on `poke` makes the kernel connect.
-fn follow(server: SocketAddr, major: u32, watch: &StatusHandle, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
+fn follow(server: SocketAddr, major: u32, status: &StatusHandle, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
     let mut caller = None;
     let mut lost: Option<Instant> = None;
     loop {
@@ -75,7 +75,7 @@ fn follow(server: SocketAddr, major: u32, watch: &StatusHandle, poke: &Sender<()
             Ok(()) => {
                 if lost.take().is_some() {
                     let _ = poke.send(());
-                    watch.set(ConnectionState::Up, "");
+                    status.set(ConnectionState::Up, "");
                 }
             }
             Err(error) => {
@@ -83,7 +83,7 @@ fn follow(server: SocketAddr, major: u32, watch: &StatusHandle, poke: &Sender<()
                 // A connection that the server closed says nothing yet: the next one does.
                 if fresh {
                     lost.get_or_insert_with(Instant::now);
-                    watch.set(ConnectionState::Lost, &error.to_string());
+                    status.set(ConnectionState::Lost, &error.to_string());
                 }
             }
         }

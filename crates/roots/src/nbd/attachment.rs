@@ -1,10 +1,10 @@
 //! Keeps an NBD device connected.
 
-use super::control::{Control, REQUEST_TIMEOUT_S};
+use super::control::{NbdControl, REQUEST_TIMEOUT_S};
 use super::handshake::Export;
-use super::{ANSWER_TIMEOUT, Connection, NbdError, Place};
-use crate::board::{ConnectionState, StatusHandle};
-use crate::keeper::Keeper;
+use super::{ANSWER_TIMEOUT, ExportAddress, NbdConnection, NbdError};
+use crate::attachment::Attachment;
+use crate::statuses::{ConnectionState, StatusHandle};
 use crate::survival;
 use bootwright_base::Failure;
 use bootwright_base::wake::{self, Sleeper, Waker};
@@ -20,9 +20,9 @@ const LONGEST_TIMEOUT_S: u64 = 24;
 const LATE: Duration = Duration::from_secs(2);
 
 /// The main side of a device's recovery thread.
-pub struct NbdKeeper {
+pub struct NbdAttachment {
     index: u32,
-    watch: StatusHandle,
+    status: StatusHandle,
     describe: String,
     /// Dropped or used, it ends the thread.
     stop: Waker,
@@ -31,10 +31,10 @@ pub struct NbdKeeper {
 }
 
 /// The recovery thread.
-struct Recovery {
-    control: Control,
+struct NbdRecovery {
+    control: NbdControl,
     index: u32,
-    place: Place,
+    place: ExportAddress,
     export: Export,
     mark: Option<Vec<u8>>,
     /// For requests on this connection, and since when there is this connection.
@@ -42,7 +42,7 @@ struct Recovery {
     connected: Instant,
     /// Between two words of the next handshake.
     patience: Duration,
-    watch: StatusHandle,
+    status: StatusHandle,
     stop: Sleeper,
 }
 
@@ -54,20 +54,20 @@ enum DetachError {
     Thread(#[source] io::Error),
 }
 
-impl NbdKeeper {
+impl NbdAttachment {
     pub fn start(
-        control: Control,
+        control: NbdControl,
         index: u32,
-        place: Place,
-        connection: Connection,
-        watch: StatusHandle,
+        place: ExportAddress,
+        connection: NbdConnection,
+        status: StatusHandle,
         describe: String,
-    ) -> io::Result<NbdKeeper> {
+    ) -> io::Result<NbdAttachment> {
         let (stop, sleeper) = wake::pair()?;
         let (ending, ended) = mpsc::channel();
-        let Connection { export, mark, .. } = connection;
+        let NbdConnection { export, mark, .. } = connection;
         let timeout_s = REQUEST_TIMEOUT_S;
-        let recovery = Recovery {
+        let recovery = NbdRecovery {
             control,
             index,
             place,
@@ -76,19 +76,19 @@ impl NbdKeeper {
             timeout_s,
             connected: Instant::now(),
             patience: survival::FIRST_PATIENCE,
-            watch: watch.clone(),
+            status: status.clone(),
             stop: sleeper,
         };
         survival::spawn("nbd", move || {
             recovery.run();
-            // The keeper may be gone: then nobody waits.
+            // Nobody waits when the attachment was dropped.
             let _ = ending.send(());
         })?;
-        Ok(NbdKeeper { index, watch, describe, stop, ended })
+        Ok(NbdAttachment { index, status, describe, stop, ended })
     }
 }
 
-impl Keeper for NbdKeeper {
+impl Attachment for NbdAttachment {
     fn detach(self: Box<Self>, deadline: Duration) -> Result<(), Failure> {
         let until = Instant::now() + deadline;
         self.stop.wake();
@@ -98,7 +98,7 @@ impl Keeper for NbdKeeper {
         let index = self.index;
         // In a thread: saying goodbye to a server that is gone can hang.
         survival::spawn("nbd-detach", move || {
-            let outcome = Control::open(false).map_err(NbdError::from);
+            let outcome = NbdControl::open(false).map_err(NbdError::from);
             let _ = done.send(outcome.and_then(|mut control| Ok(control.disconnect(index)?)));
         })
         .map_err(DetachError::Thread)?;
@@ -106,7 +106,7 @@ impl Keeper for NbdKeeper {
             Ok(outcome) => outcome?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(DetachError::Deadline.into()),
         }
-        self.watch.set(ConnectionState::Gone, "");
+        self.status.set(ConnectionState::Gone, "");
         Ok(())
     }
 
@@ -134,20 +134,20 @@ fn next_timeout_s(timeout_s: u64, connected: Duration) -> u64 {
     }
 }
 
-impl Recovery {
+impl NbdRecovery {
     fn run(mut self) {
         while !self.sleep(None) {
             match self.control.is_dead(self.index) {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.watch.set(ConnectionState::Lost, "the connection broke; what needs it waits");
+                    self.status.set(ConnectionState::Lost, "the connection broke; what needs it waits");
                     match self.reconnect(next_timeout_s(self.timeout_s, self.connected.elapsed())) {
-                        Ok(address) => self.watch.set(ConnectionState::Up, &address),
+                        Ok(address) => self.status.set(ConnectionState::Up, &address),
                         Err(_) if !self.repair() => return,
                         Err(_) => {}
                     }
                 }
-                Err(error) => self.watch.note(&error.to_string()),
+                Err(error) => self.status.note(&error.to_string()),
             }
         }
     }
@@ -169,14 +169,14 @@ impl Recovery {
     /// Tries until the device is connected again; false when all is over.
     fn repair(&mut self) -> bool {
         let lost = Instant::now();
-        let mut reasons = survival::Reasons::default();
+        let mut reasons = survival::FailureReasons::default();
         loop {
             match self.reconnect(REQUEST_TIMEOUT_S) {
                 Ok(address) => {
-                    self.watch.set(ConnectionState::Up, &address);
+                    self.status.set(ConnectionState::Up, &address);
                     return true;
                 }
-                Err(error) => reasons.tell(&self.watch, error.to_string()),
+                Err(error) => reasons.tell(&self.status, error.to_string()),
             }
             if self.sleep(Some(survival::pause(lost.elapsed()))) {
                 return false;
@@ -199,7 +199,7 @@ impl Recovery {
         if let Some(what) = connection.differs(&self.export, self.mark.as_deref()) {
             return Err(NbdError::Changed { export: self.place.export.clone(), address, what });
         }
-        self.watch.set(ConnectionState::Repairing, "");
+        self.status.set(ConnectionState::Repairing, "");
         let changed = (timeout_s != self.timeout_s).then_some(timeout_s);
         self.control.reconnect(self.index, &connection.stream, changed)?;
         (self.timeout_s, self.connected) = (timeout_s, Instant::now());

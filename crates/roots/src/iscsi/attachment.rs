@@ -1,14 +1,14 @@
 //! Keeps a session: a thread that waits for the kernel's events, logs in again when the connection is lost, and ends the
 //! session when the machine goes down. It touches no file of the root and asks for no name.
 
-use crate::board::{ConnectionState, StatusHandle};
-use crate::keeper::Keeper;
+use crate::attachment::Attachment;
+use crate::statuses::{ConnectionState, StatusHandle};
 use crate::survival;
 use bootwright_base::Failure;
 use bootwright_base::wake::{self, Sleeper, Waker};
 use bootwright_iscsi::kernel::KernelError;
-use bootwright_iscsi::message::{Stop, error_words};
-use bootwright_iscsi::session::{ANSWER_PATIENCE, Happened, PortalError, Session};
+use bootwright_iscsi::message::{StopReason, error_words};
+use bootwright_iscsi::session::{ANSWER_PATIENCE, PortalError, Session, SessionEvent};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
@@ -22,17 +22,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a target may take for the answer to a logout that it asked for.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a keeper does not work.
+/// Why a session is not kept alive, or not ended.
 #[derive(Debug, thiserror::Error)]
-enum KeepError {
-    #[error("no thread for the keeper: {0}")]
+enum AttachmentError {
+    #[error("no thread to keep the session alive: {0}")]
     Thread(#[source] io::Error),
-    #[error("the keeper did not end within {0} s")]
+    #[error("the session did not end within {0} s")]
     Deadline(u64),
 }
 
 /// The handle of the thread.
-pub struct IscsiKeeper {
+pub struct IscsiAttachment {
     name: String,
     waker: Waker,
     given_up: Arc<AtomicBool>,
@@ -43,26 +43,26 @@ pub struct IscsiKeeper {
 /// Starts to keep a session that is logged in.
 pub fn keep(
     session: Session,
-    watch: StatusHandle,
+    status: StatusHandle,
     given_up: Arc<AtomicBool>,
     name: String,
-) -> Result<IscsiKeeper, Failure> {
-    let (waker, sleeper) = wake::pair().map_err(KeepError::Thread)?;
+) -> Result<IscsiAttachment, Failure> {
+    let (waker, sleeper) = wake::pair().map_err(AttachmentError::Thread)?;
     let (report, done) = mpsc::channel();
     let until = Arc::new(Mutex::new(Instant::now()));
     let deadline = until.clone();
-    let mut work = Work { session, watch, sleeper, up: true };
+    let mut work = IscsiRecovery { session, status, sleeper, up: true };
     let run = move || {
         work.run();
         work.end(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
         // Nobody waits any more when the deadline is over.
         let _ = report.send(());
     };
-    survival::spawn("iscsi", run).map_err(KeepError::Thread)?;
-    Ok(IscsiKeeper { name, waker, given_up, done, until })
+    survival::spawn("iscsi", run).map_err(AttachmentError::Thread)?;
+    Ok(IscsiAttachment { name, waker, given_up, done, until })
 }
 
-impl Keeper for IscsiKeeper {
+impl Attachment for IscsiAttachment {
     fn detach(self: Box<Self>, deadline: Duration) -> Result<(), Failure> {
         let until = Instant::now() + deadline;
         // Half of it for the target to answer, so that there is time to end without it.
@@ -70,7 +70,7 @@ impl Keeper for IscsiKeeper {
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();
         let ended = self.done.recv_timeout(until.saturating_duration_since(Instant::now()));
-        Ok(ended.map_err(|_| KeepError::Deadline(deadline.as_secs()))?)
+        Ok(ended.map_err(|_| AttachmentError::Deadline(deadline.as_secs()))?)
     }
 
     fn describe(&self) -> String {
@@ -79,15 +79,15 @@ impl Keeper for IscsiKeeper {
 }
 
 /// The thread's side.
-struct Work {
+struct IscsiRecovery {
     session: Session,
-    watch: StatusHandle,
+    status: StatusHandle,
     sleeper: Sleeper,
     /// The session is logged in, as far as is known.
     up: bool,
 }
 
-impl Work {
+impl IscsiRecovery {
     /// Until the connection is not wanted any more.
     fn run(&mut self) {
         while !self.session.is_given_up() {
@@ -102,7 +102,7 @@ impl Work {
                     Ok(None) => break,
                     Err(KernelError::Overrun) => self.recover("events of the kernel were lost", Duration::ZERO),
                     Err(error) => {
-                        self.watch.note(&error.to_string());
+                        self.status.note(&error.to_string());
                         self.sleep(Some(PAUSE));
                         break;
                     }
@@ -114,21 +114,21 @@ impl Work {
         }
     }
 
-    fn deal_with(&mut self, happened: Happened) {
+    fn deal_with(&mut self, happened: SessionEvent) {
         match happened {
-            Happened::Lost { error } => self.recover(error_words(error), self.usual_wait()),
-            Happened::Dropped { wait_s } => {
+            SessionEvent::Lost { error } => self.recover(error_words(error), self.usual_wait()),
+            SessionEvent::Dropped { wait_s } => {
                 self.recover("the target drops the connection", Duration::from_secs(wait_s.into()));
             }
-            Happened::AskedOut => {
-                self.watch.note("the target asks for a new login");
+            SessionEvent::AskedOut => {
+                self.status.note("the target asks for a new login");
                 if self.session.send_logout().is_ok() {
                     // A target that does not answer is left all the same.
-                    let _ = self.session.await_happened(Happened::LoggedOut, Instant::now() + LOGOUT_PATIENCE);
+                    let _ = self.session.await_happened(SessionEvent::LoggedOut, Instant::now() + LOGOUT_PATIENCE);
                 }
                 self.recover("logged out as the target asked", Duration::ZERO);
             }
-            Happened::Nothing | Happened::Unbound | Happened::LoggedOut => {}
+            SessionEvent::Nothing | SessionEvent::Unbound | SessionEvent::LoggedOut => {}
         }
     }
 
@@ -140,12 +140,12 @@ impl Work {
     /// Logs in again, for as long as it takes. I/O waits, and goes on after that.
     fn recover(&mut self, why: &str, wait: Duration) {
         self.up = false;
-        self.watch.set(ConnectionState::Lost, why);
-        if let Err(error) = self.session.stop(Stop::Recover) {
-            self.watch.note(&error.to_string());
+        self.status.set(ConnectionState::Lost, why);
+        if let Err(error) = self.session.stop(StopReason::Recover) {
+            self.status.note(&error.to_string());
         }
         let lost = Instant::now();
-        let mut reasons = survival::Reasons::default();
+        let mut reasons = survival::FailureReasons::default();
         self.session.patience = survival::FIRST_PATIENCE;
         // A server that went down on purpose is often back at once: the wait is only for those that agreed on one.
         self.sleep(Some(wait));
@@ -153,14 +153,14 @@ impl Work {
             match self.try_portals() {
                 Ok(()) => {
                     self.up = true;
-                    return self.watch.set(ConnectionState::Up, "");
+                    return self.status.set(ConnectionState::Up, "");
                 }
                 Err(PortalError::GivenUp) => return,
                 Err(error) => {
                     if matches!(error, PortalError::Login { .. }) {
                         self.session.patience = (self.session.patience * 2).min(ANSWER_PATIENCE);
                     }
-                    reasons.tell(&self.watch, error.to_string());
+                    reasons.tell(&self.status, error.to_string());
                 }
             }
             self.sleep(Some(survival::pause(lost.elapsed())));
@@ -168,13 +168,13 @@ impl Work {
     }
 
     fn try_portals(&mut self) -> Result<(), PortalError> {
-        let watch = self.watch.clone();
+        let status = self.status.clone();
         let mut outcome = Err(PortalError::GivenUp);
         for portal in self.session.peer.portals.clone() {
             if self.session.is_given_up() {
                 break;
             }
-            outcome = self.session.connect(portal, &|| watch.set(ConnectionState::Repairing, ""));
+            outcome = self.session.connect(portal, &|| status.set(ConnectionState::Repairing, ""));
             if outcome.is_ok() {
                 break;
             }
@@ -206,6 +206,6 @@ impl Work {
             false => self.session.destroy(),
         };
         let why = ended.map_or_else(|error| error.to_string(), |()| String::new());
-        self.watch.set(ConnectionState::Gone, &why);
+        self.status.set(ConnectionState::Gone, &why);
     }
 }

@@ -3,7 +3,7 @@
 
 use bootwright_base::background;
 use bootwright_base::files::replace_file;
-use bootwright_base::sys::{self, RebootHow, Sys};
+use bootwright_base::sys::{self, RebootCommand, Sys};
 use bootwright_contract::{Lost, paths};
 use serde::Serialize;
 use std::path::Path;
@@ -56,21 +56,21 @@ pub struct RootStatus {
 }
 
 /// All of them.
-pub struct StatusBoard {
+pub struct RootStatuses {
     journal: Arc<dyn Journal>,
     entries: Mutex<Vec<RootStatus>>,
 }
 
-/// What a keeper tells the state of its connection with.
+/// Through this an attachment tells the state of its connection.
 #[derive(Clone)]
 pub struct StatusHandle {
-    board: Arc<StatusBoard>,
+    statuses: Arc<RootStatuses>,
     at: usize,
 }
 
-impl StatusBoard {
-    pub fn new(journal: Arc<dyn Journal>) -> StatusBoard {
-        StatusBoard { journal, entries: Mutex::default() }
+impl RootStatuses {
+    pub fn new(journal: Arc<dyn Journal>) -> RootStatuses {
+        RootStatuses { journal, entries: Mutex::default() }
     }
 
     /// All entries as they are now.
@@ -83,19 +83,19 @@ impl StatusBoard {
     }
 
     /// Reboots when one has been lost for too long: for `lost = reboot`, a thread that never ends.
-    pub fn enforce(self: &Arc<StatusBoard>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
+    pub fn enforce(self: &Arc<RootStatuses>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
         let Lost::Reboot { after_s } = lost else { return Ok(()) };
-        let board = self.clone();
+        let statuses = self.clone();
         let work = move || {
             loop {
                 thread::sleep(Duration::from_secs(1));
-                let entries = board.entries();
+                let entries = statuses.entries();
                 let Some(entry) = overdue(&entries, uptime_s(), after_s) else { continue };
-                board.journal.note(&["`", &entry.source, "` stays lost; rebooting"].concat());
-                board.journal.down("reboot");
+                statuses.journal.note(&["`", &entry.source, "` stays lost; rebooting"].concat());
+                statuses.journal.down("reboot");
                 // Without sync: what is not written has nowhere to go, and waiting for it would hang.
-                let errno = sys.reboot(RebootHow::Restart);
-                board.journal.note(&["the kernel refused to reboot: ", errno.desc()].concat());
+                let errno = sys.reboot(RebootCommand::Restart);
+                statuses.journal.note(&["the kernel refused to reboot: ", errno.desc()].concat());
             }
         };
         background::spawn_small("patience", 64 << 10, Box::new(work))
@@ -110,22 +110,22 @@ fn overdue(entries: &[RootStatus], now_s: f64, after_s: u32) -> Option<&RootStat
 
 impl StatusHandle {
     /// A new entry for a source that is up from now on, or one that was there and has gone.
-    pub fn new(board: &Arc<StatusBoard>, source: &str) -> StatusHandle {
-        let mut entries = board.lock();
+    pub fn new(statuses: &Arc<RootStatuses>, source: &str) -> StatusHandle {
+        let mut entries = statuses.lock();
         let fresh = RootStatus { source: source.into(), state: ConnectionState::Gone, since_s: uptime_s(), losses: 0 };
         let at =
             entries.iter().position(|e| e.source == source && e.state == ConnectionState::Gone).unwrap_or_else(|| {
                 entries.push(fresh);
                 entries.len() - 1
             });
-        StatusHandle { board: board.clone(), at }
+        StatusHandle { statuses: statuses.clone(), at }
     }
 
     /// The connection is so now; `why` is for people, and may be empty. Saying it again changes nothing.
     #[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest number")]
     pub fn set(&self, state: ConnectionState, why: &str) {
         let now_s = uptime_s();
-        let mut entries = self.board.lock();
+        let mut entries = self.statuses.lock();
         let Some(entry) = entries.get_mut(self.at) else { return };
         let before = entry.state;
         if before == state {
@@ -154,13 +154,13 @@ impl StatusHandle {
         let line = ["`", &entry.source, "`", &said, colon, why].concat();
         write(&entries);
         drop(entries);
-        self.board.journal.note(&line);
+        self.statuses.journal.note(&line);
     }
 
     /// A line for people about this connection.
     pub fn note(&self, text: &str) {
-        let source = self.board.lock().get(self.at).map(|entry| entry.source.clone()).unwrap_or_default();
-        self.board.journal.note(&["`", &source, "`: ", text].concat());
+        let source = self.statuses.lock().get(self.at).map(|entry| entry.source.clone()).unwrap_or_default();
+        self.statuses.journal.note(&["`", &source, "`: ", text].concat());
     }
 }
 
@@ -180,14 +180,14 @@ fn uptime_s() -> f64 {
 mod tests {
     use super::*;
 
-    fn board() -> Arc<StatusBoard> {
-        Arc::new(StatusBoard::new(Arc::new(crate::fake::Silent)))
+    fn statuses() -> Arc<RootStatuses> {
+        Arc::new(RootStatuses::new(Arc::new(crate::fake::Silent)))
     }
 
     #[test]
     fn losses_are_counted_and_repair_is_part_of_a_loss() {
-        let board = board();
-        let watch = StatusHandle::new(&board, "nbd://a/x");
+        let statuses = statuses();
+        let status = StatusHandle::new(&statuses, "nbd://a/x");
         for (state, losses) in [
             (ConnectionState::Up, 0),
             (ConnectionState::Lost, 1),
@@ -198,16 +198,16 @@ mod tests {
             (ConnectionState::Lost, 2),
             (ConnectionState::Gone, 2),
         ] {
-            let before = board.entries()[0].clone();
-            watch.set(state, "");
-            let entry = &board.entries()[0];
+            let before = statuses.entries()[0].clone();
+            status.set(state, "");
+            let entry = &statuses.entries()[0];
             assert_eq!((entry.state, entry.losses), (state, losses));
             let repairing = before.state == ConnectionState::Repairing && state == ConnectionState::Lost;
             assert!(!repairing || entry.since_s == before.since_s, "the loss goes on");
         }
-        StatusHandle::new(&board, "nbd://a/x").set(ConnectionState::Up, "");
-        StatusHandle::new(&board, "nbd://b/x").set(ConnectionState::Up, "");
-        assert_eq!(board.entries().len(), 2, "one that has gone is used again");
+        StatusHandle::new(&statuses, "nbd://a/x").set(ConnectionState::Up, "");
+        StatusHandle::new(&statuses, "nbd://b/x").set(ConnectionState::Up, "");
+        assert_eq!(statuses.entries().len(), 2, "one that has gone is used again");
     }
 
     #[test]

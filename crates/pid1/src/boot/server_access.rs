@@ -7,12 +7,12 @@ use bootwright_base::Failure;
 use bootwright_base::gate::Gate;
 use bootwright_base::sys::Sys;
 use bootwright_contract::PhaseId;
-use bootwright_roots::{Context, NetworkView, Owner};
+use bootwright_roots::{NetworkView, NodeControl, RootContext};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The way to servers, for one attempt at a phase.
-pub struct Servers {
+pub struct ServerAccess {
     pub node: Arc<Node>,
     /// The attempt's own: closed when it is given up.
     pub sys: Arc<dyn Sys>,
@@ -24,16 +24,16 @@ pub struct Servers {
     pub ahead: Arc<Gate>,
 }
 
-impl Servers {
+impl ServerAccess {
     /// The machine as roots need to know it.
-    pub fn context(&self) -> Context<'_> {
-        let Node { config, cmdline, board, timeline, plan, .. } = &*self.node;
+    pub fn context(&self) -> RootContext<'_> {
+        let Node { config, cmdline, statuses, timeline, plan, .. } = &*self.node;
         let elsewhere = plan.sources.as_ref().is_ok_and(|sources| sources.len() > 1);
-        Context { config, cmdline, sys: &self.sys, journal: &**timeline, board, owner: self, elsewhere }
+        RootContext { config, cmdline, sys: &self.sys, journal: &**timeline, statuses, node: self, elsewhere }
     }
 }
 
-impl Owner for Servers {
+impl NodeControl for ServerAccess {
     fn waited(&self, seconds: f64) {
         self.node.timeline.waited(self.phase.name(), seconds);
     }
