@@ -1,7 +1,11 @@
 //! Builds PID1 (`crates/pid1`, static musl) in its two shapes and embeds them, each with its names and lines in a file of its
-//! own, so that one binary makes images and explains what their consoles show.
+//! own, so that one binary makes images and explains what their consoles show. What goes into images ends in the table of
+//! PID1's panics (`bootwright_contract::panic_sites`).
 //!
 //! Without the musl target the tool still builds, and says at run time what is missing: `doctor` must work everywhere.
+
+#[path = "build/panic_table.rs"]
+mod panic_table;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -11,7 +15,7 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 fn main() {
-    for watched in ["../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
+    for watched in ["build.rs", "build", "../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={watched}");
     }
     // All other crates are rooms of PID1 and of what it stands on.
@@ -72,6 +76,9 @@ fn build_pid1(out: &Path, features: &[&str]) -> Result<PathBuf, String> {
 /// What goes into images, and what names its addresses. Both carry the same build id.
 fn split(built: &Path, stripped: &Path, debug: &Path) -> Result<(), Box<dyn Error>> {
     objcopy(&["--strip-all"], built, stripped)?;
+    let mut program = std::fs::read(stripped)?;
+    program.extend(panic_table::of(built)?);
+    std::fs::write(stripped, program)?;
     objcopy(&["--only-keep-debug", "--compress-debug-sections=zlib"], built, debug)
 }
 

@@ -1,4 +1,4 @@
-//! Links PID1 without tables for unwinding: it aborts on a panic and prints no stack (see `src/unwind.rs`).
+//! Links PID1 without tables for unwinding: a panic ends in one instruction, and nothing prints a stack (`src/base/panic.rs`).
 
 use std::env;
 

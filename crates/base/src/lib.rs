@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 pub mod background;
+pub mod channel;
 pub mod children;
 pub mod cmdline;
 pub mod failure;

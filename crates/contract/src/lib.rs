@@ -14,6 +14,7 @@ pub mod json;
 pub mod manifest;
 pub mod modalias;
 pub mod mountinfo;
+pub mod panic_sites;
 pub mod paths;
 pub mod report;
 pub mod sums;

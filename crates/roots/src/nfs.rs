@@ -15,6 +15,7 @@ use super::context::RootContext;
 use super::source::Nfs;
 use super::survival;
 use attachment::NfsAttachment;
+use bootwright_base::channel::channel;
 use bootwright_base::identity;
 use bootwright_base::sys::Mount;
 use nix::errno::Errno;
@@ -24,7 +25,6 @@ use rpc::{ReplyError, RpcError};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// The kernel's mount gives up by itself only after minutes.
@@ -188,7 +188,7 @@ struct MountRequest {
 
 /// Mounts in a thread, which is left behind when it hangs; `None` then.
 fn mount_bounded(context: &RootContext, request: MountRequest) -> Result<Option<Result<(), Errno>>, NfsError> {
-    let (done, wait) = mpsc::channel();
+    let (done, wait) = channel();
     let sys = context.sys.clone();
     let work = move || {
         let MountRequest { source, target, fstype, flags, data } = &request;

@@ -96,13 +96,13 @@ fn touch_stack() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use bootwright_base::channel::channel;
     use std::thread;
     use std::time::Duration;
 
     #[test]
     fn recovery_threads_run_on_their_small_stack() {
-        let (done, wait) = mpsc::channel();
+        let (done, wait) = channel();
         spawn("t", move || done.send(thread::current().name().map(String::from)).expect("the test waits"))
             .expect("a thread");
         assert_eq!(wait.recv_timeout(Duration::from_secs(10)).expect("it ran").as_deref(), Some("t"));

@@ -3,6 +3,7 @@
 use super::errno;
 use super::{LoopDevice, Mount, RebootCommand, Sys, SysResult};
 use crate::background;
+use crate::channel::channel;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MntFlags, mount, umount2};
@@ -16,7 +17,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 mod loops;
@@ -195,7 +195,7 @@ impl Sys for RealSys {
 
 /// Runs a system call in a thread of its own; none when it has not come back by then. Without a thread it is not bounded.
 fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + Clone + 'static) -> Option<T> {
-    let (done, wait) = mpsc::channel();
+    let (done, wait) = channel();
     let work = call.clone();
     match background::spawn("call", Box::new(move || drop(done.send(work())))) {
         Ok(_) => wait.recv_timeout(limit).ok(),

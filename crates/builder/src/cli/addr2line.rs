@@ -22,7 +22,7 @@ pub struct Addr2lineArgs {
     pub out: OutArgs,
 }
 
-const AFTER_HELP: &str = "A console that shows `bug in PID1: SIGILL at 0x3f21c, build 5d0c7a19...` is asked about by\n\
+const AFTER_HELP: &str = "A console that shows `bug in PID1: SIGSEGV at 0x3f21c, build 5d0c7a19...` is asked about by\n\
 `bootwright addr2line 5d0c7a19 0x3f21c`. Names and lines come from the PID1 in this binary, and from the file `init.debug` of\n\
 the images in the folder of --out.";
 

@@ -156,7 +156,7 @@ impl DebugFile {
         let mut found = Vec::new();
         while let Some(frame) = frames.next().map_err(|e| failed(e.to_string()))? {
             let name = frame.function.as_ref().and_then(|name| name.demangle().ok()).map(|name| name.into_owned());
-            let (file, line) = frame.location.map_or((None, None), |place| (place.file.map(String::from), place.line));
+            let (file, line) = frame.location.map_or((None, None), |place| (place.file.map(below_project), place.line));
             found.push(Frame { function: name, file, line });
         }
         if found.is_empty()
@@ -167,6 +167,11 @@ impl DebugFile {
         }
         Ok(found)
     }
+}
+
+/// The compiler writes `./crates/pid1/src/main.rs`.
+fn below_project(file: &str) -> String {
+    file.strip_prefix("./").unwrap_or(file).to_string()
 }
 
 #[cfg(test)]

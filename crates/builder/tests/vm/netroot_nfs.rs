@@ -195,7 +195,7 @@ fn what_is_wrong_is_told() {
     let port = server.server.port;
     // Tried in turn, so one boot tells what is wrong with each; the last one can be mounted.
     let cases = [
-        (port, "/nothing", "the server exports no such path ("),
+        (port, "/nothing", "the server exports no such path (ENOENT"),
         (port, "/short?vers=3", "it does not speak NFS version 3: it speaks 4 to 4"),
         (port, "/short", "is truncated: found 4096 of "),
         (port, "/missing", "`/usr/bin/busybox` is not in the export"),

@@ -132,7 +132,7 @@ fn a_root_from_a_server_that_has_only_ipv6() {
     // Each server is understood in what it answers; the last one has the root.
     let sources = [
         ("http", web.port, "missing.img", "the server answered 404 (not found)"),
-        ("nfs", nfs.server.port, "nothing", "the server exports no such path ("),
+        ("nfs", nfs.server.port, "nothing", "the server exports no such path (ENOENT"),
         ("iscsi", tgt.port(), "iqn.2024-07.internal.bootwright:other", "the target was not found (class 2, detail 3)"),
         ("nbd", nbd.port, "root", "/root` is attached"),
     ];

@@ -1,11 +1,13 @@
 //! A bug in PID1: says so and restarts the machine. Ending would only make the kernel panic, which may hang.
 //!
 //! PID1 is built so that a panic is an instruction which the processor refuses (`pid1.toml`): a panic and a wild pointer
-//! both come here as a signal, whose handler tells the address and the build, for `bootwright addr2line`. The thread that it
-//! hits may hold any lock, so the handler only makes system calls, on memory that is there already.
+//! both come here as a signal. The handler says the line of a panic, from the table at the end of PID1's own file, and the
+//! address and the build of anything else, for `bootwright addr2line`. The thread that it hits may hold any lock, so the
+//! handler only makes system calls, on memory that is there already.
 
 use bootwright_base::sys::uptime_ms;
 use bootwright_contract::console::PREFIX;
+use bootwright_contract::panic_sites::{self, Site};
 use nix::libc;
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt::{self, Arguments, Write};
@@ -50,7 +52,13 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             return;
         }
         let at = (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
-        say(format_args!("fatal panic: bug in PID1: {name} at {:#x}, {BuildId}", at.wrapping_sub(program_start())));
+        let address = at.wrapping_sub(program_start());
+        match own_file().and_then(|program| panic_sites::find(program, address as u64)) {
+            Some(Site { file, line, message, .. }) => say(format_args!(
+                "fatal panic: bug in PID1: {file}:{line}: {message} ({name} at {address:#x}, {BuildId})"
+            )),
+            None => say(format_args!("fatal panic: bug in PID1: {name} at {address:#x}, {BuildId}")),
+        }
         // Both in a child: a disk whose server is gone may hold them for ever.
         in_child(|| libc::sync());
         libc::sleep(PAUSE_S);
@@ -82,6 +90,21 @@ fn say(event: Arguments<'_>) {
     for device in [c"/dev/console", c"/dev/kmsg"] {
         // SAFETY: a path that ends in NUL.
         unsafe { write_to(device, message.line()) };
+    }
+}
+
+/// The file that runs. PID1 never leaves the initrd's, which is in memory.
+unsafe fn own_file() -> Option<&'static [u8]> {
+    // SAFETY: system calls on valid strings and structs. The mapping is as long as the file, which nobody writes: the kernel
+    // refuses that for a program that runs (execve(2), ETXTBSY).
+    unsafe {
+        // Before /proc is there, the first one is not.
+        let paths = [c"/proc/self/exe", c"/init"];
+        let file =
+            paths.iter().map(|path| libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)).find(|f| *f >= 0)?;
+        let size = usize::try_from(libc::lseek(file, 0, libc::SEEK_END)).ok()?;
+        let start = libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ, libc::MAP_PRIVATE, file, 0);
+        (start != libc::MAP_FAILED).then(|| std::slice::from_raw_parts(start.cast_const().cast(), size))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::base::timeline::Timeline;
 use bootwright_base::background;
+use bootwright_base::channel::{Receiver, RecvError};
 use bootwright_base::sys;
 use bootwright_base::sys::Millis;
 use bootwright_contract::Watchdog as Config;
@@ -13,7 +14,6 @@ use nix::libc::c_int;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,13 +93,13 @@ impl HardwareWatchdog {
     }
 
     /// Receiver::recv_timeout, with signs of life.
-    pub fn receive<T>(&self, wait: &Receiver<T>, limit: Duration) -> Result<T, RecvTimeoutError> {
+    pub fn receive<T>(&self, wait: &Receiver<T>, limit: Duration) -> Result<T, RecvError> {
         let until = Instant::now() + limit;
         loop {
             self.tick(now());
             let left = until.saturating_duration_since(Instant::now());
             match wait.recv_timeout(left.min(STEP)) {
-                Err(RecvTimeoutError::Timeout) if left > STEP => {}
+                Err(RecvError::Timeout) if left > STEP => {}
                 received => return received,
             }
         }
@@ -187,8 +187,8 @@ fn open(config: &Config) -> io::Result<(File, u64)> {
 mod tests {
     use super::*;
     use crate::run::service::tests::Lines;
+    use bootwright_base::channel::channel;
     use std::path::PathBuf;
-    use std::sync::mpsc;
 
     fn place(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("bootwright-{name}-{}", std::process::id()))
@@ -254,16 +254,16 @@ mod tests {
             eprintln!("{what}: {signs} signs");
             signs
         };
-        let (send, wait) = mpsc::channel();
+        let (send, wait) = channel();
         assert!(signs("sleep", &|| watchdog.sleep(Duration::from_millis(2500))) >= 2);
         let limit = Duration::from_millis(2500);
-        let timeout = || assert_eq!(watchdog.receive(&wait, limit), Err(RecvTimeoutError::Timeout));
+        let timeout = || assert_eq!(watchdog.receive(&wait, limit), Err(RecvError::Timeout));
         assert!(signs("receive", &timeout) >= 2);
         assert_eq!(signs("hang", &|| thread::sleep(limit)), 0);
         send.send(7).unwrap();
         assert_eq!(watchdog.receive(&wait, Duration::from_secs(u32::MAX.into())), Ok(7));
         drop(send);
-        assert_eq!(watchdog.receive(&wait, limit), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(watchdog.receive(&wait, limit), Err(RecvError::Disconnected));
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -5,12 +5,12 @@ use crate::base::node::Node;
 use crate::modules::{self, ModuleIndex, ModuleLoader, SeenDevices};
 use bootwright_base::Failure;
 use bootwright_base::background;
+use bootwright_base::channel::{Receiver, channel};
 use bootwright_base::identity;
 use bootwright_base::sys::Sys;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 
 mod sysctl;
 mod zram;
@@ -65,7 +65,7 @@ fn told_together(failed: Vec<String>) -> Result<(), Failure> {
 
 /// Loads modules in a thread: only the services need the recipe's. `early`: what was seen of the machine's devices before.
 fn load_modules(node: &Arc<Node>, early: Option<SeenDevices>) -> io::Result<Loading> {
-    let (done, wait) = mpsc::channel();
+    let (done, wait) = channel();
     let node = node.clone();
     let work = move || {
         let index = match ModuleIndex::load(&modules::folder(&node.config.modules.release)) {

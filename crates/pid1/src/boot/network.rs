@@ -6,6 +6,7 @@ use crate::boot::attempts::Attempts;
 use crate::modules;
 use bootwright_base::Failure;
 use bootwright_base::background;
+use bootwright_base::channel::{Sender, channel};
 use bootwright_base::identity;
 use bootwright_base::wake;
 use bootwright_iscsi::ibft;
@@ -17,7 +18,6 @@ use bootwright_netconf::{files, plan, setup};
 use bootwright_roots::{iscsi, survival};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Between attempts when the kernel refuses even a netlink socket.
@@ -152,7 +152,7 @@ impl Reporter {
     /// on renewing the lease.
     fn write_beside(&self, facts: NetworkFacts) {
         let writer = self.writer.get_or_init(|| {
-            let (sender, receiver) = mpsc::channel::<NetworkFacts>();
+            let (sender, receiver) = channel::<NetworkFacts>();
             let timeline = self.node.timeline.clone();
             let write = move || {
                 while let Ok(first) = receiver.recv() {

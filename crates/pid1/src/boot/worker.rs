@@ -3,10 +3,10 @@
 use crate::base::watchdog::WATCHDOG;
 use crate::boot::findings::{AttemptEnd, AttemptWork};
 use bootwright_base::background;
+use bootwright_base::channel::{Receiver, RecvError, Sender, channel};
 use bootwright_base::sys::{Fence, Fenced, Sys};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// After so long a console shows what it is that hangs.
@@ -23,11 +23,11 @@ pub enum WorkerError {
 }
 
 /// A thread that does one piece of work after another, while all goes well.
-pub struct Worker(mpsc::Sender<background::ThreadBody>);
+pub struct Worker(Sender<background::ThreadBody>);
 
 impl Worker {
     fn start() -> io::Result<Worker> {
-        let (phases, wait) = mpsc::channel::<background::ThreadBody>();
+        let (phases, wait) = channel::<background::ThreadBody>();
         background::spawn("phases", Box::new(move || wait.iter().for_each(|phase| phase())))?;
         Ok(Worker(phases))
     }
@@ -67,7 +67,7 @@ impl PhaseAttempts<'_> {
         }
         let fence = Fence::default();
         let work = begin(Arc::new(Fenced { sys: self.sys, fence: fence.clone() }))?;
-        let (done, wait) = mpsc::channel();
+        let (done, wait) = channel();
         let worker = match self.worker.take() {
             Some(worker) => worker,
             None => Worker::start().map_err(WorkerError::Thread)?,
@@ -92,18 +92,18 @@ impl PhaseAttempts<'_> {
         let Some(GivenUp { ended, fence }) = self.given_up.take() else { return Ok(None) };
         match self.receive(&ended, slow) {
             Ok(late) => Ok(Some(late).filter(|late| late.outcome.is_ok() && !fence.has_refused())),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => {
+            Err(RecvError::Disconnected) => Ok(None),
+            Err(RecvError::Timeout) => {
                 self.given_up = Some(GivenUp { ended, fence });
                 Err(WorkerError::Hangs { deadline_s: self.deadline.as_secs() })
             }
         }
     }
 
-    fn receive(&self, wait: &Receiver<AttemptEnd>, slow: &dyn Fn()) -> Result<AttemptEnd, RecvTimeoutError> {
+    fn receive(&self, wait: &Receiver<AttemptEnd>, slow: &dyn Fn()) -> Result<AttemptEnd, RecvError> {
         let soon = self.deadline.min(SOON);
         let ended = WATCHDOG.receive(wait, soon);
-        if !matches!(ended, Err(RecvTimeoutError::Timeout)) {
+        if !matches!(ended, Err(RecvError::Timeout)) {
             return ended;
         }
         slow();
@@ -144,14 +144,14 @@ mod tests {
     }
 
     fn open() -> Receiver<()> {
-        mpsc::channel().1
+        channel().1
     }
 
     #[test]
     fn an_attempt_that_was_given_up_changes_nothing_any_more() {
         let (fake, mut worker): (&'static FakeSys, _) = (Box::leak(Box::default()), None);
         let mut bench = bench(fake, &mut worker);
-        let (release, gate) = mpsc::channel();
+        let (release, gate) = channel();
         assert_eq!(attempt(&mut bench, "/one", gate), Err("not done after 0 s".into()));
         assert_eq!(attempt(&mut bench, "/two", open()), Err("the attempt before still hangs after another 0 s".into()));
         assert_eq!(
@@ -168,7 +168,7 @@ mod tests {
     fn what_was_done_late_and_whole_is_not_done_again() {
         let (fake, mut worker): (&'static FakeSys, _) = (Box::leak(Box::default()), None);
         let mut bench = bench(fake, &mut worker);
-        let (release, gate) = mpsc::channel::<()>();
+        let (release, gate) = channel::<()>();
         let mut gate = Some(gate);
         let late = bench.attempt::<Failure>(
             &mut |sys| {
@@ -194,7 +194,7 @@ mod tests {
         first.deadline = Duration::from_secs(60);
         assert_eq!(attempt(&mut first, "/a", open()), Ok(()));
         assert!(worker.is_some(), "it waits for the next phase");
-        let (_never, gate) = mpsc::channel();
+        let (_never, gate) = channel();
         assert!(attempt(&mut bench(fake, &mut worker), "/b", gate).is_err());
         assert!(worker.is_none(), "its thread hangs");
     }

@@ -2,11 +2,11 @@ use super::connection::Stream;
 use super::download::{ExpectedSize, get};
 use super::*;
 use crate::source::parse_source;
+use bootwright_base::channel::{Receiver, channel};
 use proptest::prelude::*;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpListener;
-use std::sync::mpsc;
 use std::thread;
 
 /// The way to one server, whatever the URL says; there is no other place.
@@ -48,10 +48,10 @@ fn place(text: &str) -> Http {
 }
 
 /// Answers one connection after the other with what it is given, then no more; gives what was asked.
-fn serve(answers: Vec<Vec<u8>>) -> (SocketAddr, mpsc::Receiver<String>) {
+fn serve(answers: Vec<Vec<u8>>) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let (asked, requests) = mpsc::channel();
+    let (asked, requests) = channel();
     thread::spawn(move || {
         for answer in answers {
             let Ok((mut stream, _)) = listener.accept() else { return };

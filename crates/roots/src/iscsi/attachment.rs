@@ -5,6 +5,7 @@ use crate::attachment::Attachment;
 use crate::statuses::{ConnectionState, StatusHandle};
 use crate::survival;
 use bootwright_base::Failure;
+use bootwright_base::channel::{Receiver, channel};
 use bootwright_base::wake::{self, Sleeper, Waker};
 use bootwright_iscsi::kernel::KernelError;
 use bootwright_iscsi::message::{StopReason, error_words};
@@ -13,7 +14,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub fn keep(
     name: String,
 ) -> Result<IscsiAttachment, Failure> {
     let (waker, sleeper) = wake::pair().map_err(AttachmentError::Thread)?;
-    let (report, done) = mpsc::channel();
+    let (report, done) = channel();
     let until = Arc::new(Mutex::new(Instant::now()));
     let deadline = until.clone();
     let mut work = IscsiRecovery { session, status, sleeper, up: true };

@@ -7,11 +7,11 @@ use crate::attachment::Attachment;
 use crate::statuses::{ConnectionState, StatusHandle};
 use crate::survival;
 use bootwright_base::Failure;
+use bootwright_base::channel::{Receiver, RecvError, channel};
 use bootwright_base::wake::{self, Sleeper, Waker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// A server that needs longer than this for one request is not waited for.
@@ -27,7 +27,7 @@ pub struct NbdAttachment {
     /// Dropped or used, it ends the thread.
     stop: Waker,
     /// Says that the thread has ended.
-    ended: mpsc::Receiver<()>,
+    ended: Receiver<()>,
 }
 
 /// The recovery thread.
@@ -64,7 +64,7 @@ impl NbdAttachment {
         describe: String,
     ) -> io::Result<NbdAttachment> {
         let (stop, sleeper) = wake::pair()?;
-        let (ending, ended) = mpsc::channel();
+        let (ending, ended) = channel();
         let NbdConnection { export, mark, .. } = connection;
         let timeout_s = REQUEST_TIMEOUT_S;
         let recovery = NbdRecovery {
@@ -94,7 +94,7 @@ impl Attachment for NbdAttachment {
         self.stop.wake();
         // Without the recovery thread nobody connects again what is being disconnected.
         let _ = self.ended.recv_timeout(deadline);
-        let (done, wait) = mpsc::channel();
+        let (done, wait) = channel();
         let index = self.index;
         // In a thread: saying goodbye to a server that is gone can hang.
         survival::spawn("nbd-detach", move || {
@@ -104,7 +104,7 @@ impl Attachment for NbdAttachment {
         .map_err(DetachError::Thread)?;
         match wait.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(outcome) => outcome?,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(DetachError::Deadline.into()),
+            Err(RecvError::Timeout | RecvError::Disconnected) => return Err(DetachError::Deadline.into()),
         }
         self.status.set(ConnectionState::Gone, "");
         Ok(())

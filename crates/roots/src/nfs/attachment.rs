@@ -10,11 +10,11 @@ use crate::attachment::Attachment;
 use crate::statuses::{ConnectionState, StatusHandle};
 use crate::survival;
 use bootwright_base::Failure;
+use bootwright_base::channel::{RecvError, Sender, channel};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// Between two looks at the connection.
@@ -36,12 +36,12 @@ pub struct NfsAttachment {
 
 impl NfsAttachment {
     pub fn start(attach: &AttachContext, server: SocketAddr, major: u32) -> io::Result<NfsAttachment> {
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (stop, stopped) = channel::<()>();
         let status = attach.status.clone();
         status.set(ConnectionState::Up, "");
         let told = status.clone();
-        let pause = move |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
-        let (poke, poked) = mpsc::channel::<()>();
+        let pause = move |time| stopped.recv_timeout(time) == Err(RecvError::Timeout);
+        let (poke, poked) = channel::<()>();
         survival::spawn("nfs-connect", move || {
             while poked.recv().is_ok() {
                 reconnect(Path::new(SWITCHES), server);

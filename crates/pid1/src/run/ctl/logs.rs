@@ -69,7 +69,7 @@ pub fn show(folder: &Path, args: &LogsArgs, out: &mut dyn Write) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::{Sender, channel};
+    use bootwright_base::channel::{Sender, channel};
 
     /// Takes what is written until a word comes; says when the first bytes came.
     struct Until<'a>(Vec<u8>, &'a [u8], Sender<()>);

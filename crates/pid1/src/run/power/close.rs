@@ -3,11 +3,12 @@
 
 use crate::base::node::Node;
 use bootwright_base::background;
+use bootwright_base::channel::channel;
 use bootwright_base::mounts::{self, TableError};
 use bootwright_base::sys::{Mount, Sys};
 use nix::mount::{MntFlags, MsFlags};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long caches may take to be written.
@@ -50,7 +51,7 @@ pub fn close_all(node: &Arc<Node>, over_network: bool, until: Instant) {
 
 /// Runs a step in a thread; false when it has not ended after `limit`, or at `until`.
 fn within(node: &Arc<Node>, limit: Duration, until: Instant, step: impl FnOnce(&Node) + Send + 'static) -> bool {
-    let (done, wait) = mpsc::channel();
+    let (done, wait) = channel();
     let worker = node.clone();
     let work = move || {
         step(&worker);

@@ -2,6 +2,7 @@
 
 use super::Millis;
 use bootwright_base::background;
+use bootwright_base::channel::Sender;
 use bootwright_base::wake::Waker;
 use bootwright_contract::Ready;
 use bootwright_roots::http;
@@ -10,7 +11,6 @@ use nix::errno::Errno;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

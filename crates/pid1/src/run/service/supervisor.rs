@@ -9,6 +9,7 @@ use super::status::{AfterStop, ServiceState, ServiceStatus};
 use super::{Millis, ServicePaths, cgroup};
 use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
+use bootwright_base::channel::{Receiver, Sender, channel};
 use bootwright_base::children::End;
 use bootwright_base::spawn::Launch;
 use bootwright_base::wake::Waker;
@@ -17,7 +18,6 @@ use nix::sys::signal::Signal;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A probe's command that runs longer is ended and asked again.
 const PROBE_TIMEOUT_MS: Millis = 5000;
