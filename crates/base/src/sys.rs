@@ -2,8 +2,13 @@
 //! knobs that a phase depends on. Whoever needs them is given a [`Sys`], so that the order of what PID1 does can be tested
 //! on the host with a recording fake, and so that a phase that was given up can be stopped ([`Fence`]).
 //!
-//! It does not hold everything: sockets and netlink are in the crates that speak over them, files are written by those who
-//! own them, and the knobs of a single device or cgroup are written where that is made.
+//! These changes of the machine do not go through a [`Sys`]:
+//! - sockets and netlink: the crates that speak over them own them;
+//! - the host name and the files of the network: the thread `network` lives as long as PID1 and is no attempt at a phase;
+//! - cgroups, logs and the control socket: the main loop and its threads, which begin when all phases are over;
+//! - knobs of one device that only speed or a repair depends on: read-ahead, the scan for an iSCSI disk, an NFS address;
+//! - properties of PID1 itself: prctl(2), mlock(2), Ctrl-Alt-Del;
+//! - copies of whole trees and new file systems: they ask [`Sys::may_change`] before each change.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -55,6 +60,10 @@ pub struct LoopDevice {
 
 /// System calls that need privileges. Plain reads of `/proc` and `/sys` do not go through here.
 pub trait Sys: Send + Sync {
+    /// Asked by those who change files on their own, before each change. ECANCELED behind a closed [`Fence`].
+    fn may_change(&self) -> SysResult<()> {
+        Ok(())
+    }
     /// mount(2).
     fn mount(&self, mount: Mount) -> SysResult<()>;
     /// umount2(2).

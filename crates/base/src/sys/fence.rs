@@ -45,6 +45,10 @@ pub struct Fenced {
 }
 
 impl Sys for Fenced {
+    fn may_change(&self) -> SysResult<()> {
+        self.fence.check()
+    }
+
     fn mount(&self, mount: Mount) -> SysResult<()> {
         self.fence.check().and_then(|()| self.sys.mount(mount))
     }

@@ -35,7 +35,11 @@ nix::ioctl_readwrite!(
     c_int
 );
 
-/// The watchdog of this machine: there is one, whoever waits. Until it is configured it does nothing.
+/// The watchdog of this machine. Until it is configured it does nothing.
+///
+/// It is global on purpose: there is one device, and every wait of the first thread has to show signs of life, in the rescue
+/// shell and in `power::halt_and_explain` too, which run when there is no boot config and no `Node`
+/// that could own it.
 pub static WATCHDOG: HardwareWatchdog = HardwareWatchdog(Mutex::new(None));
 
 pub struct HardwareWatchdog(Mutex<Option<WatchdogState>>);

@@ -125,9 +125,9 @@ impl<'a> Assembly<'a> {
 
     /// The files of the config segment, then the node's own.
     fn lay_files(&self, over: &Path) -> Result<(), CopyError> {
-        copy_tree(Path::new(paths::CONFIG_TREE), over)?;
+        copy_tree(self.sys, Path::new(paths::CONFIG_TREE), over)?;
         match self.node {
-            true => copy_tree(Path::new(paths::NODE_TREE), over),
+            true => copy_tree(self.sys, Path::new(paths::NODE_TREE), over),
             false => Ok(()),
         }
     }

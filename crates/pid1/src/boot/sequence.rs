@@ -102,7 +102,7 @@ impl Sequence {
         }
         let network = self.findings.network.unwrap_or_default();
         node.timeline.phase_start(LAST.name());
-        let ending = main_loop::run(node.clone(), network);
+        let ending = main_loop::run(node.clone(), network, LAST);
         (node, ending)
     }
 }

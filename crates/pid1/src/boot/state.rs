@@ -165,7 +165,7 @@ fn mount_volume(servers: &ServerAccess, entry: &StateFolder, source: &str) -> Re
 /// Makes the file system if there is nothing and the recipe says so, and mounts what is there.
 fn prepare(servers: &ServerAccess, entry: &StateFolder, device: &Path, place: &Path) -> Result<(), Failure> {
     let StatePlace::Volume { format, .. } = &entry.place else { return Ok(()) };
-    let fstype = format::ensure(&servers.node.timeline, device, format.as_deref())
+    let fstype = format::ensure(&*servers.sys, &servers.node.timeline, device, format.as_deref())
         .map_err(|error| volume_error(entry, &error))?;
     servers.load_modules(&[(fstype, "")])?;
     mount(&*servers.sys, entry, Mount { source: device, target: place, fstype, flags: MsFlags::empty(), data: "" })?;

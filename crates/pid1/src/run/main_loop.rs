@@ -14,6 +14,7 @@ use crate::run::service::{Millis, ServicePaths, Supervisor};
 use bootwright_base::children;
 use bootwright_base::sys;
 use bootwright_base::wake::{self, Sleeper};
+use bootwright_contract::PhaseId;
 use button::Buttons;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -37,6 +38,8 @@ enum LoopError {
 struct MainLoop {
     node: Arc<Node>,
     net: NetHandle,
+    /// The phase that ends when all services have been started.
+    phase: PhaseId,
     supervisor: Supervisor,
     signals: SignalFd,
     /// Readable when a child has ended or a probe has an answer.
@@ -48,21 +51,21 @@ struct MainLoop {
     settled: bool,
 }
 
-/// Supervises until the machine is told to go down and its services have stopped. The phase `services`, which the
-/// caller has started, ends once all services have been started.
-pub fn run(node: Arc<Node>, net: NetHandle) -> Shutdown {
-    match MainLoop::new(node.clone(), net) {
+/// Supervises until the machine is told to go down and its services have stopped. `phase` is the last row of the boot table,
+/// which the caller has started: it ends when all services have been started.
+pub fn run(node: Arc<Node>, net: NetHandle, phase: PhaseId) -> Shutdown {
+    match MainLoop::new(node.clone(), net, phase) {
         Ok(main_loop) => main_loop.run(),
         Err(error) => {
             // Without signals and wake-ups there is no supervision: a reboot is all that can help.
-            node.timeline.fatal("services", &error.to_string());
+            node.timeline.fatal(phase.name(), &error.to_string());
             Shutdown::new(PowerAction::Reboot, Duration::from_secs(node.config.shutdown_timeout_s.into()))
         }
     }
 }
 
 impl MainLoop {
-    fn new(node: Arc<Node>, net: NetHandle) -> Result<MainLoop, LoopError> {
+    fn new(node: Arc<Node>, net: NetHandle, phase: PhaseId) -> Result<MainLoop, LoopError> {
         let signals = signals::open().map_err(LoopError::Signals)?;
         let (waker, news) = wake::pair().map_err(LoopError::Wake)?;
         children::wake(waker.clone());
@@ -74,7 +77,7 @@ impl MainLoop {
         let supervisor = match Supervisor::new(services, ServicePaths::node(), timeline.clone(), waker.clone()) {
             Ok(supervisor) => supervisor,
             Err(error) => {
-                end_phase(&node, Err(&error.to_string()));
+                end_phase(&node, phase, Err(&error.to_string()));
                 settled = true;
                 Supervisor::without_services(ServicePaths::node(), timeline, waker)
             }
@@ -82,7 +85,18 @@ impl MainLoop {
         let server = ControlServer::open()
             .map_err(|error| node.timeline.note(&["no control socket: ", &error.to_string()].concat()));
         let server = server.ok();
-        Ok(MainLoop { node, net, supervisor, signals, news, server, buttons: Buttons::open(), going: None, settled })
+        Ok(MainLoop {
+            node,
+            net,
+            phase,
+            supervisor,
+            signals,
+            news,
+            server,
+            buttons: Buttons::open(),
+            going: None,
+            settled,
+        })
     }
 
     fn run(mut self) -> Shutdown {
@@ -93,7 +107,7 @@ impl MainLoop {
             WATCHDOG.tick(now());
             if !self.settled && self.supervisor.is_settled() {
                 self.settled = true;
-                end_phase(&self.node, Ok(()));
+                end_phase(&self.node, self.phase, Ok(()));
             }
             if let Some((ending, deadline)) = self.going
                 && (self.supervisor.is_down() || deadline <= now())
@@ -175,9 +189,9 @@ impl MainLoop {
     }
 }
 
-fn end_phase(node: &Node, outcome: Result<(), &str>) {
-    node.timeline.phase_end("services", outcome);
-    node.timeline.phase_over("services");
+fn end_phase(node: &Node, phase: PhaseId, outcome: Result<(), &str>) {
+    node.timeline.phase_end(phase.name(), outcome);
+    node.timeline.phase_over(phase.name());
 }
 
 fn now() -> Millis {

@@ -34,6 +34,7 @@ pub fn start(sys: &dyn Sys, loader: &mut ModuleLoader, zram: &Zram) -> Result<()
     // The order is the kernel's: the algorithm cannot change once there is a size.
     knob("comp_algorithm", zram.algorithm.clone())?;
     knob("disksize", format!("{}M", zram.size_mib))?;
+    // `Sys::write` takes text, and the header is bytes. Nobody but this function knows the device before swapon(2).
     std::fs::write(DEVICE, swap_header(zram.size_mib)).map_err(ZramError::Header)?;
     sys.swap_on(Path::new(DEVICE), PRIORITY).map_err(ZramError::SwapOn)?;
     let (name, value) = ("vm.swappiness", zram.swappiness.to_string());

@@ -1,5 +1,6 @@
 //! Lays one tree over another with modes, owners and links: the config segment's files over the root.
 
+use bootwright_base::sys::Sys;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata, Permissions};
@@ -16,16 +17,17 @@ pub struct CopyError {
     source: io::Error,
 }
 
-/// Copies what is below `from` over `to`; a `from` that is not there is an empty one. Files and links replace what
-/// they meet; folders are merged. Links in `to` are not followed out of it: `etc -> /x` is an error, not a way out.
-pub fn copy_tree(from: &Path, to: &Path) -> Result<(), CopyError> {
-    copy_below(from, to, &mut FolderNames::new())
+/// Copies all entries below the folder `from` to the folder `to`. A `from` that does not exist counts as empty. Files and
+/// links replace what is there; folders are merged. A link in `to` where `from` has a folder is an error: nothing is written
+/// outside of `to`. Each entry is copied only while `sys` allows changes: an attempt that was given up ends in the middle.
+pub fn copy_tree(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), CopyError> {
+    copy_below(sys, from, to, &mut FirstNames::new())
 }
 
 /// Device and inode of a file with several names -> where the first one was copied to.
-type FolderNames = BTreeMap<(u64, u64), PathBuf>;
+type FirstNames = BTreeMap<(u64, u64), PathBuf>;
 
-fn copy_below(from: &Path, to: &Path, names: &mut FolderNames) -> Result<(), CopyError> {
+fn copy_below(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
     let entries = match fs::read_dir(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -33,17 +35,18 @@ fn copy_below(from: &Path, to: &Path, names: &mut FolderNames) -> Result<(), Cop
     };
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        copy_entry(&from.join(&name), &to.join(&name), names)?;
+        copy_entry(sys, &from.join(&name), &to.join(&name), names)?;
     }
     Ok(())
 }
 
-fn copy_entry(from: &Path, to: &Path, names: &mut FolderNames) -> Result<(), CopyError> {
+fn copy_entry(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
+    sys.may_change().map_err(|errno| failed(errno.into()))?;
     let meta = fs::symlink_metadata(from).map_err(failed)?;
     if meta.is_dir() {
         make_folder(to, &meta).map_err(failed)?;
-        return copy_below(from, to, names);
+        return copy_below(sys, from, to, names);
     }
     remove_old(to).map_err(failed)?;
     if meta.is_symlink() {
@@ -90,6 +93,7 @@ fn remove_old(to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootwright_base::sys::{Fence, Fenced, RealSys};
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().mode() & 0o7777
@@ -108,18 +112,38 @@ mod tests {
         symlink("/nowhere", to.join("etc/link")).unwrap();
         fs::write(to.join("etc/other"), "kept").unwrap();
         fs::hard_link(from.join("etc/ssh/key"), from.join("etc/name")).unwrap();
-        copy_tree(&from, &to).unwrap();
+        copy_tree(&RealSys, &from, &to).unwrap();
         let inode = |path: &str| fs::metadata(to.join(path)).unwrap().ino();
         assert_eq!(inode("etc/ssh/key"), inode("etc/name"), "two names of one file");
         assert_eq!(fs::read_to_string(to.join("etc/ssh/key")).unwrap(), "secret");
         assert_eq!((mode(&to.join("etc/ssh/key")), mode(&to.join("etc/ssh"))), (0o600, 0o700));
         assert_eq!(fs::read_link(to.join("etc/link")).unwrap(), Path::new("ssh/key"));
         assert_eq!(fs::read_to_string(to.join("etc/other")).unwrap(), "kept");
-        copy_tree(&base.join("absent"), &to).unwrap();
+        copy_tree(&RealSys, &base.join("absent"), &to).unwrap();
         // A folder of the config that meets a link is refused.
         fs::remove_dir_all(to.join("etc")).unwrap();
         symlink(&base, to.join("etc")).unwrap();
-        assert!(copy_tree(&from, &to).unwrap_err().to_string().contains("ENOTDIR") || !base.join("ssh").exists());
+        assert!(
+            copy_tree(&RealSys, &from, &to).unwrap_err().to_string().contains("ENOTDIR") || !base.join("ssh").exists()
+        );
+        fs::remove_dir_all(base).unwrap();
+    }
+
+    /// A kernel that takes changes away while a tree is copied, as when the deadline of an attempt passes.
+    #[test]
+    fn a_copy_ends_where_changes_are_no_longer_allowed() {
+        let base = std::env::temp_dir().join(format!("bootwright-copy-fence-{}", std::process::id()));
+        let (from, to) = (base.join("from"), base.join("to"));
+        fs::create_dir_all(from.join("etc")).unwrap();
+        fs::create_dir_all(&to).unwrap();
+        fs::write(from.join("etc/key"), "secret").unwrap();
+        let fence = Fence::default();
+        let sys = Fenced { sys: &RealSys, fence: fence.clone() };
+        fence.close();
+        let error = copy_tree(&sys, &from, &to).unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(Errno::ECANCELED as i32));
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0, "nothing is written any more");
+        assert!(fence.has_refused(), "the attempt counts as one that did not do its work");
         fs::remove_dir_all(base).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use crate::base::timeline::Timeline;
 use bootwright_base::children::End;
 use bootwright_base::spawn::{Program, spawn};
+use bootwright_base::sys::Sys;
 use bootwright_contract::paths::MKE2FS;
 use bootwright_roots::content::{Content, read_content};
 use nix::errno::Errno;
@@ -35,13 +36,19 @@ pub enum FormatError {
 }
 
 /// The file system on the device, made now if there is nothing and `format` says so.
-pub fn ensure(timeline: &Timeline, device: &Path, format: Option<&str>) -> Result<&'static str, FormatError> {
+pub fn ensure(
+    sys: &dyn Sys,
+    timeline: &Timeline,
+    device: &Path,
+    format: Option<&str>,
+) -> Result<&'static str, FormatError> {
     match look(device)? {
         Content::FileSystem(name) => Ok(name),
         Content::Other(what) => Err(FormatError::Occupied(what)),
         Content::Nothing => {
             let Some(format) = format else { return Err(FormatError::Empty) };
             timeline.note(&["makes ", format, " on the empty volume ", &device.to_string_lossy()].concat());
+            sys.may_change().map_err(FormatError::Run)?;
             run(&command(format, device))?;
             match look(device)? {
                 Content::FileSystem(name) => Ok(name),
@@ -89,6 +96,7 @@ fn run(argv: &[String]) -> Result<(), FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootwright_base::sys::{Fence, Fenced, RealSys};
 
     #[test]
     fn a_program_that_fails_says_why() {
@@ -97,6 +105,20 @@ mod tests {
         let error = run(&argv("echo 'no such'; echo device >&2; exit 3")).unwrap_err().to_string();
         assert_eq!(error, "`/usr/sbin/mke2fs` failed with status 3: no such; device");
         assert!(matches!(run(&["/nowhere/mke2fs".into()]), Err(FormatError::Run(Errno::ENOENT))));
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_up_makes_no_file_system() {
+        let device = std::env::temp_dir().join(format!("bootwright-format-{}", std::process::id()));
+        std::fs::write(&device, vec![0; 1 << 20]).unwrap();
+        let timeline = Timeline::new(&[], Box::new(io::sink()));
+        let fence = Fence::default();
+        let sys = Fenced { sys: &RealSys, fence: fence.clone() };
+        fence.close();
+        let refused = ensure(&sys, &timeline, &device, Some("ext4"));
+        assert!(matches!(refused, Err(FormatError::Run(Errno::ECANCELED))), "{refused:?}");
+        assert!(std::fs::read(&device).unwrap().iter().all(|byte| *byte == 0));
+        std::fs::remove_file(device).unwrap();
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn with_read_ahead<T>(top: &File, cached: bool, read: impl FnOnce() -> T) -> T {
     let numbers = [&major(device).to_string(), ":", &minor(device).to_string()].concat();
     let knob = ["/sys/class/bdi/", &numbers, "/read_ahead_kb"].concat();
     let before = fs::read_to_string(&knob).unwrap_or_default();
-    // Only speed depends on it.
+    // Only speed depends on the knob. It is not written by way of `Sys`: a check is made in one phase and run in another.
     let _ = cached.then(|| fs::write(&knob, READ_AHEAD_KIB));
     let outcome = read();
     let _ = cached.then(|| fs::write(&knob, before));

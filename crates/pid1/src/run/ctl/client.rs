@@ -1,6 +1,6 @@
 //! The commands' side: `bootwright-ctl`, `poweroff`, `reboot`, `halt`, and the login shell of an image without a shell.
 
-use super::logs::{self, parse_logs_args};
+use super::logs::{self, TerminalWriter, parse_logs_args};
 use super::{COMMANDS, ControlReply, ControlRequest, host_key};
 use crate::base::timeline::printable;
 use crate::base::words::words;
@@ -126,7 +126,12 @@ pub(super) fn help() -> String {
 
 fn show_logs(args: &[&str]) -> u8 {
     let Some(args) = parse_logs_args(args) else { return complain("usage: logs NAME [-f] [-n N]", USAGE) };
-    match logs::show(Path::new(LOGS), &args, &mut io::stdout()) {
+    let stdout = io::stdout();
+    let shown = match stdout.is_terminal() {
+        true => logs::show(Path::new(LOGS), &args, &mut TerminalWriter::new(stdout)),
+        false => logs::show(Path::new(LOGS), &args, &mut io::stdout()),
+    };
+    match shown {
         Ok(()) => 0,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -1,5 +1,6 @@
 //! `logs NAME`: reads the files that PID1 writes; following them needs no help from PID1.
 
+use crate::base::timeline::printable;
 use crate::run::service::{log_path, tail};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -36,6 +37,36 @@ pub fn parse_logs_args(args: &[&str]) -> Option<LogsArgs> {
         }
     }
     (!found.name.is_empty()).then_some(found)
+}
+
+/// Writes to a terminal nothing that it would obey: services write what others have sent them. Bytes that are not UTF-8
+/// become U+FFFD.
+pub struct TerminalWriter<W: Write> {
+    out: W,
+    /// The beginning of a character whose other bytes come with the next write.
+    rest: Vec<u8>,
+}
+
+impl<W: Write> TerminalWriter<W> {
+    pub fn new(out: W) -> TerminalWriter<W> {
+        TerminalWriter { out, rest: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for TerminalWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        let last = self.rest.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+        let is_cut = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
+        let whole = self.rest.len() - if is_cut { last.len() } else { 0 };
+        let text: Vec<u8> = self.rest.drain(..whole).collect();
+        self.out.write_all(printable(&String::from_utf8_lossy(&text)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Writes the last lines, and with `-f` all that follows until the reader is gone.
@@ -116,6 +147,20 @@ mod tests {
         assert_eq!(end, Err(io::ErrorKind::BrokenPipe));
         assert_eq!(text, b"b\nc\nend\n");
         std::fs::remove_dir_all(folder).expect("ours");
+    }
+
+    #[test]
+    fn a_terminal_is_given_nothing_to_obey_wherever_a_read_ends() {
+        let log = "a\tä\u{1b}]0;title\u{7}\u{9b}2J\r\n€\n".as_bytes();
+        let bytes = [log, b"\xff\xe2\x82\n"].concat();
+        let shown = "a\tä\\u001b]0;title\\u0007\\u009b2J\\u000d\n€\n\u{fffd}\u{fffd}\n";
+        for step in 1..=bytes.len() {
+            let mut out = TerminalWriter::new(Vec::new());
+            for part in bytes.chunks(step) {
+                out.write_all(part).expect("a vector takes all");
+            }
+            assert_eq!(String::from_utf8(out.out).expect("text"), shown, "{step} bytes at a time");
+        }
     }
 
     #[test]

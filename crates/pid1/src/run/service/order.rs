@@ -1,10 +1,10 @@
 //! Dependencies between services.
 
-use bootwright_contract::Service;
+use bootwright_contract::{PhaseId, Service};
 
-/// The built-in targets: the phases of these names are over.
-pub const NETWORK: &str = "network";
-pub const TIME: &str = "time";
+/// The built-in targets of `after`: a service that names one is started when the phase of that name is over.
+pub const NETWORK: &str = PhaseId::Network.name();
+pub const TIME: &str = PhaseId::Time.name();
 
 /// What is wrong with the services of a boot config.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
