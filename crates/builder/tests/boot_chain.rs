@@ -145,6 +145,33 @@ fn every_file_is_there_and_a_second_run_gives_the_same() {
     assert_eq!(files(), first);
 }
 
+/// Loaders of PXELINUX lie in `out/boot/`, as docs/boot-chain.md says. Generated files of the run before go.
+#[test]
+fn what_its_owner_puts_into_the_folder_stays() {
+    let lab = Lab::new("");
+    lab.tool(&[]).assert().success();
+    std::fs::write(lab.path("pxelinux.0"), "loader").unwrap();
+    std::fs::create_dir(lab.path("bios")).unwrap();
+    std::fs::write(lab.path("bios/menu.c32"), "module").unwrap();
+    std::os::unix::fs::symlink("pxelinux.0", lab.path("lpxelinux.0")).unwrap();
+    std::fs::write(lab.path("menu.ipxe"), "somebody's").unwrap();
+    // A run that was killed between the exchange of the folders and the move of what stays.
+    let killed = lab.dir.path().join("out/.boot.new");
+    std::fs::create_dir(&killed).unwrap();
+    std::fs::write(killed.join("ldlinux.c32"), "module").unwrap();
+    for _ in 0..2 {
+        lab.tool(&[]).assert().success();
+        assert_eq!((lab.text("pxelinux.0").as_str(), lab.text("bios/menu.c32").as_str()), ("loader", "module"));
+        assert_eq!(lab.text("ldlinux.c32"), "module");
+        assert_eq!(std::fs::read_link(lab.path("lpxelinux.0")).unwrap(), PathBuf::from("pxelinux.0"));
+        assert!(lab.text("menu.ipxe").starts_with("#!ipxe"), "what is generated is written anew");
+    }
+    let nodes = std::fs::read_to_string(lab.dir.path().join("nodes.toml")).unwrap();
+    std::fs::write(lab.dir.path().join("nodes.toml"), nodes.replace("name = \"n2\"", "name = \"n3\"")).unwrap();
+    lab.tool(&[]).assert().success();
+    assert!(!lab.path("nodes/n2.ipxe").exists() && lab.path("pxelinux.0").exists());
+}
+
 #[test]
 fn dnsmasq_takes_its_configuration() {
     if !have(&["dnsmasq"]) {

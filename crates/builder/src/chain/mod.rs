@@ -32,10 +32,11 @@ pub use images::{BootImage, load_images};
 pub use plan::{NodeEntry, Plan};
 pub use sign::Signer;
 
-use crate::emit::{Readers, Staging};
+use crate::emit::{FolderKind, Readers, Staging};
 use crate::nodes::Nodes;
 use crate::ui::Ui;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ use std::path::{Path, PathBuf};
 pub const FOLDER: &str = "boot";
 /// Its own account.
 pub const INDEX: &str = "chain.json";
+/// What is not written here stays when the folder is written anew: loaders such as `pxelinux.0`.
+const KIND: FolderKind = FolderKind { marker: INDEX, outlives: |name| !is_written_here(name) };
 /// Layout of [`Index`].
 pub const SCHEMA: u32 = 1;
 
@@ -85,7 +88,7 @@ pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) 
     let images = load_images(out)?;
     let plan = Plan::new(nodes, &images, signer.is_some())?;
     let readers = if nodes.hold_secrets() { Readers::Group } else { Readers::All };
-    let staging = Staging::start(out, FOLDER, INDEX, readers)?;
+    let staging = Staging::start(out, FOLDER, KIND, readers)?;
     let index = Index { schema: SCHEMA, nodes: plan.nodes.iter().map(index_node).collect(), report: plan.report_url() };
     for allowed in plan.nodes.iter().filter_map(NodeEntry::secrets) {
         ui.say(allowed);
@@ -97,6 +100,12 @@ pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) 
     staging.finish()?;
     let dir = staging.target().to_path_buf();
     Ok(Written { dir, index, images })
+}
+
+/// Whether an entry of `out/boot/` is one that [`write_chain`] makes, in this or another run.
+fn is_written_here(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| write::FILES.contains(&name) || write::FOLDERS.contains(&name) || name == sign::FOLDER)
 }
 
 fn index_node(entry: &NodeEntry<'_>) -> IndexNode {

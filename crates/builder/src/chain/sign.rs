@@ -5,6 +5,8 @@ use super::{ChainError, Plan};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Folder of the signatures of images, below `out/boot/`.
+pub const FOLDER: &str = "signatures";
 /// What is signed of an image.
 const FILES: [&str; 2] = ["vmlinuz", "initrd.img"];
 
@@ -17,7 +19,7 @@ pub struct Signer {
 
 /// Signs kernel and initrd of every image, and every node's own segment, into the folder `dir`.
 pub fn sign_all(plan: &Plan<'_>, signer: &Signer, out: &Path, dir: &Path) -> Result<(), ChainError> {
-    let signatures = dir.join("signatures");
+    let signatures = dir.join(FOLDER);
     make_folder(&signatures)?;
     for image in plan.images {
         let folder = signatures.join(&image.name);

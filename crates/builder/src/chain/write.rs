@@ -7,7 +7,15 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-const FOLDERS: [&str; 8] =
+/// Files directly in the folder.
+pub const FILES: [&str; 5] = [ENTRY, MENU, GRUB, DNSMASQ, INDEX];
+const ENTRY: &str = "boot.ipxe";
+const MENU: &str = "menu.ipxe";
+const GRUB: &str = "grub.cfg";
+const DNSMASQ: &str = "dnsmasq.conf";
+
+/// Folders, also those in others.
+pub const FOLDERS: [&str; 8] =
     ["nodes", "by-mac", "by-uuid", "pxelinux.cfg", grub::MODULES, "matchbox", "matchbox/groups", "matchbox/profiles"];
 
 /// Writes everything; the folder must be empty.
@@ -16,15 +24,15 @@ pub fn write_all(plan: &Plan<'_>, index: &Index, dir: &Path) -> Result<(), Chain
         make_folder(&dir.join(folder))?;
     }
     let put = |name: &str, bytes: &[u8]| write_file(&dir.join(name), bytes);
-    put("boot.ipxe", ipxe::entry_script(plan).as_bytes())?;
-    put("menu.ipxe", ipxe::menu_script(plan).as_bytes())?;
+    put(ENTRY, ipxe::entry_script(plan).as_bytes())?;
+    put(MENU, ipxe::menu_script(plan).as_bytes())?;
     put("pxelinux.cfg/default", pxelinux::default_config(plan).as_bytes())?;
-    put("grub.cfg", grub::config(plan).as_bytes())?;
+    put(GRUB, grub::config(plan).as_bytes())?;
     for list in grub::LISTS {
         put(&format!("{}/{list}", grub::MODULES), b"")?;
     }
     if let Some(config) = dnsmasq::config(plan) {
-        put("dnsmasq.conf", config.as_bytes())?;
+        put(DNSMASQ, config.as_bytes())?;
     }
     for entry in &plan.nodes {
         let node = entry.node;

@@ -15,7 +15,7 @@ mod write;
 
 pub use error::EmitError;
 pub use ipxe::MANIFEST_WORD;
-pub(crate) use staging::{Readers, Staging};
+pub(crate) use staging::{FolderKind, Readers, Staging};
 pub(crate) use write::write_file;
 
 use crate::budget::{self, BudgetReport, Sizes};
@@ -95,7 +95,7 @@ const SUMS: &str = "SHA256SUMS";
 /// [`EmitError`]; what was there before is then still there.
 pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, EmitError> {
     let readers = if image.secrets.is_empty() { Readers::All } else { Readers::Group };
-    let staging = Staging::start(out, &image.recipe.image_name(), MANIFEST, readers)?;
+    let staging = Staging::start(out, &image.recipe.image_name(), staging::IMAGE_FOLDER, readers)?;
     staging.make_folder("segments")?;
     let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
     let dir = staging.dir();

@@ -3,10 +3,12 @@
 //! `<out>/.<name>.new` is filled, then exchanged with `<out>/<name>` by one renameat2(2). After that it holds the
 //! old image and is removed. Whoever holds the lock `<out>/.lock` owns both names, so what a killed build left is
 //! removed by the next one. `smoke/` moves from the old folder to the new one; if a build is killed between
-//! the exchange and that move, the next one makes up for it.
+//! the exchange and that move, the next one makes up for it. What a boot server's owner has put into `boot/` moves along in
+//! the same way.
 
 use super::EmitError;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,6 +16,18 @@ use std::path::{Path, PathBuf};
 
 /// Logs of smoke tests, which outlive a rebuild.
 const SMOKE: &str = "smoke";
+
+/// What a kind of folder is recognised by, and what of it outlives its replacement.
+#[derive(Debug, Clone, Copy)]
+pub struct FolderKind {
+    /// A file that every folder of this kind holds, so that nothing else is replaced.
+    pub marker: &'static str,
+    /// Whether the entry of this name directly in the folder moves on to the new folder, unless that has one of the name.
+    pub outlives: fn(&OsStr) -> bool,
+}
+
+/// The folder of an image.
+pub const IMAGE_FOLDER: FolderKind = FolderKind { marker: super::MANIFEST, outlives: |name| name == SMOKE };
 
 /// Who may read what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +43,29 @@ pub struct Staging {
     out: PathBuf,
     dir: PathBuf,
     target: PathBuf,
+    kind: FolderKind,
     _lock: File,
 }
 
 impl Staging {
-    /// Starts the folder `name` of `out`. `marker`: a file that every folder of that kind holds, so that nothing else is replaced.
-    pub fn start(out: &Path, name: &str, marker: &str, readers: Readers) -> Result<Self, EmitError> {
+    /// Starts the folder `name` of `out`, and waits while another build has the lock of `out`.
+    ///
+    /// # Errors
+    /// [`EmitError::NotOurs`] when there is a folder of that name and of another kind; [`EmitError::Io`].
+    pub fn start(out: &Path, name: &str, kind: FolderKind, readers: Readers) -> Result<Self, EmitError> {
         std::fs::create_dir_all(out).map_err(EmitError::io("make", out))?;
         let path = out.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(EmitError::io("write", &path))?;
         lock.lock().map_err(EmitError::io("lock", &path))?;
         let (dir, target) = (out.join(format!(".{name}.new")), out.join(name));
-        check_ours(&target, marker)?;
-        remove_leftover(&dir, &target)?;
+        check_ours(&target, kind.marker)?;
+        remove_leftover(&dir, &target, kind)?;
         make_dir(&dir)?;
         if readers == Readers::Group {
             close(&dir, &target)?;
         }
-        Ok(Self { out: out.into(), dir, target, _lock: lock })
+        Ok(Self { out: out.into(), dir, target, kind, _lock: lock })
     }
 
     /// Where the new image is written.
@@ -70,7 +88,7 @@ impl Staging {
         sync_folders(&self.dir, 2)?;
         if self.target.exists() {
             exchange(&self.dir, &self.target)?;
-            keep_smoke(&self.dir, &self.target)?;
+            keep(self.kind, &self.dir, &self.target)?;
         } else {
             std::fs::rename(&self.dir, &self.target).map_err(EmitError::io("make", &self.target))?;
         }
@@ -119,32 +137,35 @@ fn check_ours(target: &Path, marker: &str) -> Result<(), EmitError> {
     }
 }
 
-fn remove_leftover(dir: &Path, target: &Path) -> Result<(), EmitError> {
+fn remove_leftover(dir: &Path, target: &Path, kind: FolderKind) -> Result<(), EmitError> {
     let aside = aside(dir);
     if aside.exists() && !target.exists() {
         // Killed between the two renames of a file system that cannot exchange.
         std::fs::rename(&aside, target).map_err(EmitError::io("restore", target))?;
     }
-    remove_image(&aside, target)?;
-    remove_image(dir, target)
+    remove_old(&aside, target, kind)?;
+    remove_old(dir, target, kind)
 }
 
-/// Removes an image's folder that is no longer wanted, but for its smoke logs.
-fn remove_image(dir: &Path, target: &Path) -> Result<(), EmitError> {
+/// Removes a folder that a killed build left, but for what outlives it.
+fn remove_old(dir: &Path, target: &Path, kind: FolderKind) -> Result<(), EmitError> {
     if !dir.exists() {
         return Ok(());
     }
     if target.exists() {
-        keep_smoke(dir, target)?;
+        keep(kind, dir, target)?;
     }
     std::fs::remove_dir_all(dir).map_err(EmitError::io("remove", dir))
 }
 
-/// Moves the smoke logs of the folder that goes to the one that stays.
-fn keep_smoke(from: &Path, to: &Path) -> Result<(), EmitError> {
-    let (from, to) = (from.join(SMOKE), to.join(SMOKE));
-    if from.exists() && !to.exists() {
-        std::fs::rename(&from, &to).map_err(EmitError::io("make", &to))?;
+/// Moves what outlives the folder that goes to the one that stays.
+fn keep(kind: FolderKind, from: &Path, to: &Path) -> Result<(), EmitError> {
+    for entry in std::fs::read_dir(from).map_err(EmitError::io("read", from))? {
+        let name = entry.map_err(EmitError::io("read", from))?.file_name();
+        let kept = to.join(&name);
+        if (kind.outlives)(&name) && kept.symlink_metadata().is_err() {
+            std::fs::rename(from.join(&name), &kept).map_err(EmitError::io("make", &kept))?;
+        }
     }
     Ok(())
 }

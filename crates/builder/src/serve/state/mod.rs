@@ -267,6 +267,23 @@ mod tests {
         assert!(state.views(now).len() <= MOST_STRANGERS + 1);
     }
 
+    #[test]
+    fn the_note_of_a_service_is_shown_and_steers_nothing() {
+        let (mut state, now) = (state(), Instant::now());
+        let long = "x".repeat(1000);
+        let services = json!([
+            { "name": "ssh-host-key", "start_s": 2.0, "ready_s": 3.0, "restarts": 0, "note": "host key SHA256:QkZ1" },
+            { "name": "odd", "start_s": 2.0, "ready_s": null, "restarts": 0, "note": format!("a\u{202e}b{long}") },
+            { "name": "kubelet", "start_s": 2.0, "ready_s": null, "restarts": 0 },
+        ]);
+        state.reported(report("52:54:00:00:00:01", json!([]), services), IP.parse().unwrap(), now).unwrap();
+        let shown = serde_json::to_value(&state.views(now)[0].services).unwrap();
+        assert_eq!(shown[0]["note"], "host key SHA256:QkZ1");
+        let odd = shown[1]["note"].as_str().unwrap();
+        assert!(odd.starts_with("a\u{fffd}bx") && odd.chars().count() == 257, "{odd}");
+        assert_eq!(shown[2]["note"], serde_json::Value::Null);
+    }
+
     fn told(mac: &str) -> Told {
         report(mac, json!([]), json!([]))
     }

@@ -16,6 +16,8 @@ const MOST_BYTES: usize = 8 << 10;
 const NAME: usize = 64;
 /// Characters of a reason.
 const REASON: usize = 200;
+/// Characters of a service's note; PID1 takes no more bytes of one.
+const NOTE: usize = 256;
 /// Seconds since the kernel started that a phase may have taken: 30 years.
 const LONGEST_S: f64 = 1e9;
 
@@ -79,7 +81,9 @@ impl Told {
 
     fn count(&self) -> usize {
         let phase = |p: &PhaseView| size_of::<PhaseView>() + p.name.len() + p.outcome.as_ref().map_or(0, String::len);
-        let service = |service: &ServiceView| size_of::<ServiceView>() + service.name.len();
+        let service = |service: &ServiceView| {
+            size_of::<ServiceView>() + service.name.len() + service.note.as_ref().map_or(0, String::len)
+        };
         size_of::<Self>()
             + self.hostname.as_ref().map_or(0, String::len)
             + self.recipe.len()
@@ -115,5 +119,6 @@ fn service(record: &ServiceRecord) -> ServiceView {
         name: shown(&record.name, NAME).into_owned(),
         ready: record.ready_s.is_some(),
         restarts: record.restarts,
+        note: record.note.as_deref().map(|note| shown(note, NOTE).into_owned()),
     }
 }

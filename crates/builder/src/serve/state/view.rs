@@ -63,6 +63,8 @@ pub struct ServiceView {
     pub name: String,
     pub ready: bool,
     pub restarts: u32,
+    /// The line that the service left for people, such as the fingerprint of sshd's host key.
+    pub note: Option<String>,
 }
 
 impl NodeView {
