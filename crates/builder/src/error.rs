@@ -35,18 +35,3 @@ impl fmt::Display for Failure {
         }
     }
 }
-
-impl From<crate::source::SourceError> for Failure {
-    fn from(e: crate::source::SourceError) -> Self {
-        match e {
-            crate::source::SourceError::Cache(e) => e.into(),
-            e => Self { exit: Exit::Source, message: e.to_string(), help: Some(e.help()) },
-        }
-    }
-}
-
-impl From<crate::cache::CacheError> for Failure {
-    fn from(e: crate::cache::CacheError) -> Self {
-        Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help()) }
-    }
-}

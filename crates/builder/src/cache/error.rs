@@ -1,6 +1,7 @@
 //! What can go wrong in the cache.
 
 use crate::entry::Sha256;
+use crate::error::{Exit, Failure};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -46,5 +47,11 @@ impl CacheError {
     pub(crate) fn is_read_only(&self) -> bool {
         matches!(self, Self::Io { cause, .. }
             if matches!(cause.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied))
+    }
+}
+
+impl From<CacheError> for Failure {
+    fn from(e: CacheError) -> Self {
+        Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help()) }
     }
 }

@@ -15,9 +15,9 @@ pub mod smoke;
 
 use crate::cache::Cache;
 use crate::error::{Exit, Failure};
+use crate::fetch::Settings;
 use crate::pipeline::Options;
 use crate::recipe::RootMode;
-use crate::source::Settings;
 use crate::ui::{Ui, Verbosity, printable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;

@@ -1,10 +1,10 @@
 //! One attempt to bring a body from one place into its partial file.
 
 use super::pace::{Paced, is_too_slow};
+use super::{Context, FetchError};
 use super::{Patience, Request, http};
 use crate::cache::CacheError;
 use crate::entry::Sha256;
-use crate::source::{Context, SourceError};
 use crate::ui::Task;
 use sha2::{Digest, Sha256 as Hasher};
 use std::fs::File;
@@ -17,11 +17,11 @@ pub enum Attempt {
     /// The partial file is whole and right.
     Done,
     /// The place may do better next time.
-    Again(SourceError),
+    Again(FetchError),
     /// Too slow, and there are other places.
-    Slow(SourceError),
+    Slow(FetchError),
     /// The place does not have it.
-    Never(SourceError),
+    Never(FetchError),
 }
 
 /// Resumes (or starts) the download from `url`. An error is one that no other place could mend, such as a full disk.
@@ -32,7 +32,7 @@ pub fn attempt(
     patience: Patience,
     has_others: bool,
     task: &Task,
-) -> Result<Attempt, SourceError> {
+) -> Result<Attempt, FetchError> {
     let mut partial = Partial::open(&cx.cache.partial(&request.sha256)?, request.size)?;
     let resumed = partial.size > 0;
     if partial.size < request.size || request.size == 0 {
@@ -54,7 +54,7 @@ pub fn attempt(
         return Ok(Attempt::Done);
     }
     partial.discard()?;
-    let error = SourceError::WrongHash { name: request.name.into(), expected: request.sha256, got };
+    let error = FetchError::WrongHash { name: request.name.into(), expected: request.sha256, got };
     // What was there before may have been wrong: then the same place can still serve the right body.
     Ok(if resumed { Attempt::Again(error) } else { Attempt::Never(error) })
 }
@@ -67,7 +67,7 @@ fn take_body(
     partial: &mut Partial,
     pace: Option<Patience>,
     task: &Task,
-) -> Result<Option<Attempt>, SourceError> {
+) -> Result<Option<Attempt>, FetchError> {
     let again = |cause: String| Ok(Some(Attempt::Again(http::failure(request.name, url, cause))));
     match answer.status().as_u16() {
         206 if content_start(&answer) == Some(partial.size) => {}
@@ -109,10 +109,10 @@ fn take_body(
     }
 }
 
-fn wrong_size(request: &Request<'_>, partial: &mut Partial, got: u64) -> Result<Option<Attempt>, SourceError> {
+fn wrong_size(request: &Request<'_>, partial: &mut Partial, got: u64) -> Result<Option<Attempt>, FetchError> {
     partial.discard()?;
     let name = request.name.into();
-    Ok(Some(Attempt::Never(SourceError::WrongSize { name, expected: request.size, got })))
+    Ok(Some(Attempt::Never(FetchError::WrongSize { name, expected: request.size, got })))
 }
 
 /// First byte of a 206 answer: `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110 section 14.4).

@@ -1,7 +1,7 @@
 //! One GET: agents, proxies, certificates, and what an answer's status means.
 
+use super::FetchError;
 use super::{Patience, Via};
-use crate::source::SourceError;
 use std::sync::OnceLock;
 use ureq::http::Response;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
@@ -23,10 +23,10 @@ impl Refusal {
         matches!(self, Self::Status(status) if !matches!(status, 408 | 425 | 429 | 500..))
     }
 
-    pub fn to_error(&self, name: &str, version: &str, url: &str) -> SourceError {
+    pub fn to_error(&self, name: &str, version: &str, url: &str) -> FetchError {
         match self {
             Self::Status(404 | 410) => {
-                SourceError::Gone { name: name.into(), version: version.into(), place: redact(url) }
+                FetchError::Gone { name: name.into(), version: version.into(), place: redact(url) }
             }
             Self::Status(status) => failure(name, url, format_args!("answers with status {status}")),
             Self::Transport(cause) => failure(name, url, cause),
@@ -34,8 +34,8 @@ impl Refusal {
     }
 }
 
-pub fn failure(name: &str, url: &str, cause: impl std::fmt::Display) -> SourceError {
-    SourceError::Fetch { name: name.into(), cause: format!("{}: {cause}", redact(url)) }
+pub fn failure(name: &str, url: &str, cause: impl std::fmt::Display) -> FetchError {
+    FetchError::Failed { name: name.into(), cause: format!("{}: {cause}", redact(url)) }
 }
 
 /// GETs `url`, from byte `from` on if given. Answers other than 200, 206 and 416 are refusals.
@@ -45,7 +45,7 @@ pub fn get(
     headers: &[(String, String)],
     from: Option<u64>,
     patience: Patience,
-) -> Result<Result<Response<Body>, Refusal>, SourceError> {
+) -> Result<Result<Response<Body>, Refusal>, FetchError> {
     let mut request = agent(url)?.get(url);
     request = match via {
         Via::Environment => request,
@@ -81,23 +81,23 @@ pub fn get(
 /// another host.
 ///
 /// # Errors
-/// [`SourceError::BadInput`] for a proxy variable or certificate file that cannot be used.
-pub fn agent(url: &str) -> Result<&'static Agent, SourceError> {
+/// [`FetchError::Unusable`] for a proxy variable or certificate file that cannot be used.
+pub fn agent(url: &str) -> Result<&'static Agent, FetchError> {
     static HTTP: OnceLock<Result<Agent, Unusable>> = OnceLock::new();
     static HTTPS: OnceLock<Result<Agent, Unusable>> = OnceLock::new();
     let env = |name: &str| std::env::var(name).ok();
     let https = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
     let made =
         if https { HTTPS.get_or_init(|| new_agent("https", env)) } else { HTTP.get_or_init(|| new_agent("http", env)) };
-    made.as_ref().map_err(|unusable| SourceError::BadInput {
+    made.as_ref().map_err(|unusable| FetchError::Unusable {
         subject: unusable.variable.clone(),
         problem: unusable.problem.clone(),
         help: format!("correct or unset `{}`", unusable.variable),
     })
 }
 
-fn bad_proxy(address: &str) -> SourceError {
-    SourceError::BadInput {
+fn bad_proxy(address: &str) -> FetchError {
+    FetchError::Unusable {
         subject: redact(address),
         problem: "it is no proxy address".into(),
         help: "correct the proxy in the configuration of the host's package manager".into(),

@@ -1,16 +1,20 @@
 //! Brings bodies into the cache by HTTP: from several places in turn, resumed where they were cut short, and verified
 //! by size and SHA-256 before they count.
 
+mod context;
 mod download;
+mod error;
 mod http;
 mod pace;
 
+pub use context::{Context, Refreshed, Settings};
+pub use error::FetchError;
 pub use http::{agent, redact};
 
 use crate::cache::damage::Held;
 use crate::cache::fetch_key;
 use crate::entry::Sha256;
-use crate::source::{Context, SourceError};
+
 use download::{Attempt, attempt};
 use pace::Paced;
 use std::io::Read;
@@ -80,19 +84,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// The body's place in the cache; fetched unless it is there.
 ///
 /// # Errors
-/// [`SourceError::Gone`] when every place says that it is not there (404, 410), [`SourceError::Offline`],
-/// [`SourceError::WrongHash`], [`SourceError::WrongSize`], [`SourceError::Fetch`] with the last failure of each place.
-pub fn fetch_to_cache(request: &Request<'_>, cx: &Context<'_>) -> Result<PathBuf, SourceError> {
+/// [`FetchError::Gone`] when every place says that it is not there (404, 410), [`FetchError::Offline`],
+/// [`FetchError::WrongHash`], [`FetchError::WrongSize`], [`FetchError::Failed`] with the last failure of each place.
+pub fn fetch_to_cache(request: &Request<'_>, cx: &Context<'_>) -> Result<PathBuf, FetchError> {
     fetch_patiently(request, cx, Patience::default())
 }
 
 /// [`fetch_to_cache`] with other times.
-pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patience) -> Result<PathBuf, SourceError> {
+pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patience) -> Result<PathBuf, FetchError> {
     if let Some(path) = held(request.name, request.sha256, request.size, cx)? {
         return Ok(path);
     }
     if cx.settings.offline {
-        return Err(SourceError::Offline { name: request.name.into() });
+        return Err(FetchError::Offline { name: request.name.into() });
     }
     let wait = || cx.ui.say(format_args!("waiting for another build that fetches {}", request.name));
     let _lock = cx.cache.lock_or_wait(&fetch_key(&request.sha256.to_string()), wait)?;
@@ -118,12 +122,12 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
 /// Where the cache holds a body of `size` bytes. One that is damaged is discarded with a line: then there is none.
 ///
 /// # Errors
-/// [`SourceError::WrongSize`] when the body is right and `size` is not.
-pub fn held(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<Option<PathBuf>, SourceError> {
+/// [`FetchError::WrongSize`] when the body is right and `size` is not.
+pub fn held(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<Option<PathBuf>, FetchError> {
     match cx.cache.held_blob(&sha256, size)? {
         Held::Absent => Ok(None),
         Held::Whole(path) => Ok(Some(path)),
-        Held::OtherSize(got) => Err(SourceError::WrongSize { name: name.into(), expected: size, got }),
+        Held::OtherSize(got) => Err(FetchError::WrongSize { name: name.into(), expected: size, got }),
         Held::Discarded(path) => {
             cx.ui.say(format_args!("`{}` in the cache is damaged: {name} is fetched anew", path.display()));
             Ok(None)
@@ -134,14 +138,14 @@ pub fn held(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<O
 /// A small text (index, manifest) from the first place that answers, at most `limit` bytes.
 ///
 /// # Errors
-/// As [`fetch_to_cache`]; [`SourceError::BadInput`] when it is larger than `limit`.
+/// As [`fetch_to_cache`]; [`FetchError::Unusable`] when it is larger than `limit`.
 pub fn fetch_small(
     name: &str,
     urls: &[String],
     headers: &[(String, String)],
     limit: u64,
     cx: &Context<'_>,
-) -> Result<Vec<u8>, SourceError> {
+) -> Result<Vec<u8>, FetchError> {
     ask_places(name, urls, headers, cx, |url, answer, pace| {
         let mut bytes = Vec::new();
         let body = Paced::new(answer.into_body().into_with_config().limit(u64::MAX).reader(), pace);
@@ -156,9 +160,9 @@ pub fn fetch_small(
 /// Why an answer was of no use.
 enum Unread {
     /// Asking this place again may help.
-    Now(SourceError),
+    Now(FetchError),
     /// No place helps.
-    Anywhere(SourceError),
+    Anywhere(FetchError),
 }
 
 /// Asks one place after the other until `read` makes something of an answer with status 200.
@@ -168,9 +172,9 @@ fn ask_places<T>(
     headers: &[(String, String)],
     cx: &Context<'_>,
     read: impl Fn(&str, Response<Body>, Option<Patience>) -> Result<T, Unread>,
-) -> Result<T, SourceError> {
+) -> Result<T, FetchError> {
     if cx.settings.offline {
-        return Err(SourceError::Offline { name: name.into() });
+        return Err(FetchError::Offline { name: name.into() });
     }
     let patience = Patience::default();
     let mut places = Places::new(urls);
@@ -196,8 +200,8 @@ fn ask_places<T>(
     Err(places.into_error(name, ""))
 }
 
-fn too_large(url: &str, limit: u64) -> SourceError {
-    SourceError::BadInput {
+fn too_large(url: &str, limit: u64) -> FetchError {
+    FetchError::Unusable {
         subject: redact(url),
         problem: format!("larger than {limit} bytes, which is too much for what it should be"),
         help: "check the address".into(),
@@ -207,7 +211,7 @@ fn too_large(url: &str, limit: u64) -> SourceError {
 /// The places of a body: which comes next, and what went wrong at each.
 struct Places<'a> {
     urls: &'a [String],
-    last: Vec<Option<SourceError>>,
+    last: Vec<Option<FetchError>>,
     dead: Vec<bool>,
     /// Were given up because they were slow.
     slow: Vec<bool>,
@@ -246,32 +250,32 @@ impl<'a> Places<'a> {
         None
     }
 
-    fn failed(&mut self, place: usize, failure: SourceError, never_again: bool, cx: &Context<'_>) {
+    fn failed(&mut self, place: usize, failure: FetchError, never_again: bool, cx: &Context<'_>) {
         cx.ui.detail(&failure);
         self.last[place] = Some(failure);
         self.dead[place] |= never_again;
     }
 
     /// The most telling of the failures.
-    fn into_error(self, name: &str, version: &str) -> SourceError {
-        let mut failures: Vec<SourceError> = self.last.into_iter().flatten().collect();
-        if !failures.is_empty() && failures.iter().all(|e| matches!(e, SourceError::Gone { .. })) {
+    fn into_error(self, name: &str, version: &str) -> FetchError {
+        let mut failures: Vec<FetchError> = self.last.into_iter().flatten().collect();
+        if !failures.is_empty() && failures.iter().all(|e| matches!(e, FetchError::Gone { .. })) {
             let place = self.urls.iter().map(|url| redact(url)).collect::<Vec<_>>().join(", ");
-            return SourceError::Gone { name: name.into(), version: version.into(), place };
+            return FetchError::Gone { name: name.into(), version: version.into(), place };
         }
-        let wrong = |e: &SourceError| matches!(e, SourceError::WrongHash { .. } | SourceError::WrongSize { .. });
+        let wrong = |e: &FetchError| matches!(e, FetchError::WrongHash { .. } | FetchError::WrongSize { .. });
         if let Some(i) = failures.iter().position(wrong) {
             return failures.swap_remove(i);
         }
         let causes: Vec<String> = failures
             .into_iter()
             .map(|e| match e {
-                SourceError::Gone { place, .. } => format!("{place}: not there"),
-                SourceError::Fetch { cause, .. } => cause,
+                FetchError::Gone { place, .. } => format!("{place}: not there"),
+                FetchError::Failed { cause, .. } => cause,
                 e => e.to_string(),
             })
             .collect();
         let cause = if causes.is_empty() { "no address is known".into() } else { causes.join("; ") };
-        SourceError::Fetch { name: name.into(), cause }
+        FetchError::Failed { name: name.into(), cause }
     }
 }

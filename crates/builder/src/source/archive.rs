@@ -8,6 +8,7 @@ use super::SourceError;
 use crate::cache::unpacked::{Head, MemberKind, Unpacked, Unpacker, open_unpacked};
 use crate::cache::{Cache, Hashed, read_blob};
 use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Sha256, Xattrs};
+use crate::fetch::FetchError;
 use sparse::Sparse;
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
@@ -47,7 +48,7 @@ pub fn open_tar(
     jobs: usize,
 ) -> Result<Unpacked, SourceError> {
     open_unpacked(cache, &format!("tar-{sha256}"), |into| {
-        let path = cache.blob(sha256).ok_or_else(|| SourceError::Offline { name: name.into() })?;
+        let path = cache.blob(sha256).ok_or_else(|| SourceError::Fetch(FetchError::Offline { name: name.into() }))?;
         read_blob(&path, sha256, |blob| {
             let cut = |cause: io::Error| bad(name, "", format!("cannot be read: {cause}"));
             let mut stream = Hashed::new(decompress(blob, jobs).map_err(cut)?);

@@ -5,55 +5,19 @@
 
 pub mod archive;
 pub mod deb;
+mod error;
 pub mod go;
 pub mod oci;
 pub mod path;
 pub mod url;
 
-use crate::cache::Cache;
+pub use error::SourceError;
+
 use crate::entry::{Entry, Sha256};
+use crate::fetch::Context;
 use crate::recipe::SourceSpec;
-use crate::ui::Ui;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What every source may use.
-pub struct Context<'a> {
-    pub cache: &'a Cache,
-    pub ui: &'a Ui,
-    pub settings: &'a Settings,
-    /// Folder of the recipe file: relative paths in a spec start here.
-    pub recipe_dir: &'a Path,
-}
-
-/// Choices of the user that are no part of a recipe.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Use only what the cache holds.
-    pub offline: bool,
-    /// Debian mirrors (`http://host/debian`), tried in turn; empty: those of the host's apt configuration.
-    pub mirrors: Vec<String>,
-    /// Parallel jobs, at least 1.
-    pub jobs: usize,
-    /// What this run has refreshed already; shared by clones.
-    pub refreshed: Refreshed,
-}
-
-/// Metadata (package lists) in the cache that was brought up to date by this run: once is enough.
-#[derive(Debug, Clone, Default)]
-pub struct Refreshed(Arc<Mutex<BTreeSet<PathBuf>>>);
-
-impl Refreshed {
-    pub fn holds(&self, place: &Path) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(place)
-    }
-
-    pub fn add(&self, place: &Path) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.into());
-    }
-}
+use std::collections::BTreeMap;
 
 /// One pinned thing: an entry of the lock file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,7 +85,7 @@ pub trait Source {
     /// the metadata carries size and hash.
     fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError>;
 
-    /// Brings every pinned body into the cache, verified. [`SourceError::Gone`] when a pinned thing is no longer there,
+    /// Brings every pinned body into the cache, verified. [`FetchError::Gone`](crate::fetch::FetchError::Gone) when a pinned thing is no longer there,
     /// [`SourceError::OtherToolchain`] when what builds it is not.
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError>;
 
@@ -143,63 +107,5 @@ pub fn source_of(spec: &SourceSpec) -> Box<dyn Source + Send + Sync + '_> {
         SourceSpec::Go(spec) => Box::new(go::Go { spec }),
         SourceSpec::Oci(spec) => Box::new(oci::Oci { spec }),
         SourceSpec::Path(spec) => Box::new(path::LocalPath { spec }),
-    }
-}
-
-/// What can go wrong in a source. Exit code 3.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    #[error("{} is gone from {place}", format!("`{name}` {version}").trim_end())]
-    Gone { name: String, version: String, place: String },
-    #[error("`{name}` has the wrong hash: expected {expected}, got {got}")]
-    WrongHash { name: String, expected: Sha256, got: Sha256 },
-    #[error("`{name}` has the wrong size: expected {expected} bytes, got {got}")]
-    WrongSize { name: String, expected: u64, got: u64 },
-    #[error("cannot fetch `{name}`: {cause}")]
-    Fetch { name: String, cause: String },
-    #[error("`{name}` is not in the cache and --offline is set")]
-    Offline { name: String },
-    #[error("`{tool}` is missing, which {needed_for} needs")]
-    MissingTool { tool: String, needed_for: String, install: String },
-    #[error("the programs are pinned to be built by {pinned}, and this machine has {found}")]
-    OtherToolchain { pinned: String, found: String, install: &'static str },
-    #[error("`{command}` failed ({status}): {stderr}")]
-    Command { command: String, status: String, stderr: String },
-    #[error("`{archive}`: {problem} at `{entry}`")]
-    BadArchive { archive: String, entry: String, problem: String },
-    #[error("`{subject}`: {problem}")]
-    BadInput { subject: String, problem: String, help: String },
-    #[error("cannot {action} `{}`: {cause}", path.display())]
-    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
-    /// Exit code of the cache's own errors.
-    #[error(transparent)]
-    Cache(#[from] crate::cache::CacheError),
-}
-
-impl SourceError {
-    /// What was pinned is no longer to be had: pinning it anew may help.
-    pub fn is_outdated_pin(&self) -> bool {
-        matches!(self, Self::Gone { .. } | Self::OtherToolchain { .. })
-    }
-
-    /// The `help:` line.
-    pub fn help(&self) -> String {
-        match self {
-            Self::Gone { .. } => "renew the pins with `bootwright lock`, or name a mirror that still has it with --mirror".into(),
-            Self::WrongHash { .. } | Self::WrongSize { .. } => {
-                "the place served something else: try again, name another mirror, or renew the pin if upstream really changed it".into()
-            }
-            Self::Fetch { .. } => "check the network, the proxy variables and the mirror, then run the command again: it resumes".into(),
-            Self::Offline { .. } => "run once without --offline to fill the cache".into(),
-            Self::MissingTool { install, .. } => install.clone(),
-            Self::OtherToolchain { pinned, install, .. } => {
-                format!("install {pinned} by {install}; or renew the pins with `bootwright lock`, look at the difference and commit it")
-            }
-            Self::Command { .. } => "run it by hand to see more, or with -v".into(),
-            Self::BadArchive { .. } => "the archive is damaged or not meant for an image; nothing of it was used".into(),
-            Self::BadInput { help, .. } => help.clone(),
-            Self::Io { .. } => "check the path, its permissions and the free space".into(),
-            Self::Cache(cause) => cause.help(),
-        }
     }
 }

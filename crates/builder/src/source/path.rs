@@ -1,7 +1,8 @@
 //! A local file or folder, read in place. The lock holds a hash over all of it, so that a build knows when it changed.
 
-use super::{Context, Pin, Pool, Source, SourceError};
+use super::{Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, parse_entry_path};
+use crate::fetch::Context;
 use crate::local::{Local, LocalError, Modes, Stated};
 use crate::recipe::PathSpec;
 use sha2::{Digest, Sha256 as Hasher};
@@ -266,7 +267,7 @@ mod tests {
     fn a_changed_file_is_noticed_before_it_is_used() {
         let dir = tree(0o022);
         let cache = Cache::open(&dir.path().join("cache")).unwrap();
-        let (ui, settings) = (crate::ui::Ui::default(), super::super::Settings::default());
+        let (ui, settings) = (crate::ui::Ui::default(), crate::fetch::Settings::default());
         let cx = Context { cache: &cache, ui: &ui, settings: &settings, recipe_dir: dir.path() };
         let spec = PathSpec { path: "t".into(), to: String::new(), modes: Modes::new() };
         let source = LocalPath { spec: &spec };

@@ -2,9 +2,9 @@
 
 use super::archive::rootfs::{Contents, Manner, Rootfs};
 use super::archive::{Limits, open_tar};
-use super::{Context, Flaw, FlawKind, PackageFacts, Pin, Pool, Source, SourceError};
+use super::{Flaw, FlawKind, PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
-use crate::fetch::{Request, Via, fetch_to_cache, redact};
+use crate::fetch::{Context, FetchError, Request, Via, fetch_to_cache, redact};
 use crate::recipe::UrlSpec;
 use std::collections::{BTreeMap, HashMap};
 
@@ -48,7 +48,7 @@ impl Source for Url<'_> {
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let mut pool = Pool::default();
         for pin in pins {
-            let offline = || SourceError::Offline { name: pin.name.clone() };
+            let offline = || SourceError::Fetch(FetchError::Offline { name: pin.name.clone() });
             let file = cx.cache.blob(&pin.sha256).ok_or_else(offline)?;
             if self.spec.unpack {
                 let unpacked = open_tar(cx.cache, &pin.sha256, &pin.name, Limits::default(), cx.settings.jobs)?;

@@ -3,12 +3,13 @@
 use crate::corpus::{Ours, Verdict, archive, compare, list_disk, ours};
 use bootwright::cache::Cache;
 use bootwright::entry::Sha256;
+use bootwright::fetch::{Context, Settings};
 use bootwright::recipe::OciSpec;
+use bootwright::source::Source;
 use bootwright::source::archive::rootfs::Manner;
 use bootwright::source::oci::Oci;
 use bootwright::source::oci::manifest::{Document, candidates, parse_document};
 use bootwright::source::oci::platform::Platform;
-use bootwright::source::{Context, Settings, Source};
 use bootwright::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
 use std::io::Write;

@@ -2,11 +2,12 @@
 
 use crate::lab::Lab;
 use bootwright::entry::Sha256;
+use bootwright::fetch::{FetchError, Settings};
 use bootwright::recipe::DebSpec;
 use bootwright::source::deb::apt::Trust;
 use bootwright::source::deb::mirror::Mirror;
 use bootwright::source::deb::{Deb, resolve_at};
-use bootwright::source::{Pin, Settings, Source, SourceError};
+use bootwright::source::{Pin, Source, SourceError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use testkit::http::Step;
@@ -90,7 +91,7 @@ fn lists_are_fetched_once_a_run_and_shared() {
     assert_eq!(later.resolved(&spec(&["helper-data"]), &mirrors), ["helper-data 1 debian"]);
     assert_eq!(lab.server.asked().len(), asked, "--offline went to the network");
     let error = later.resolve(&spec(&["app"]), &[lab.mirror("stranger")]).unwrap_err();
-    assert!(matches!(error, SourceError::Offline { .. }), "{error}");
+    assert!(matches!(error, SourceError::Fetch(FetchError::Offline { .. })), "{error}");
 }
 
 #[test]
@@ -149,5 +150,8 @@ fn packages_come_from_the_first_mirror_that_has_them() {
     assert_eq!(asked, ["/one/pool/a_1%2b2_all.deb", "/two/pool/b_1%2b2_all.deb"]);
 
     let error = Deb { spec: &spec }.fetch(&[pin("c", b"body c")], &lab.context()).unwrap_err();
-    assert!(matches!(&error, SourceError::Gone { name, version, .. } if name == "c" && version == "1+2"), "{error}");
+    assert!(
+        matches!(&error, SourceError::Fetch(FetchError::Gone { name, version, .. }) if name == "c" && version == "1+2"),
+        "{error}"
+    );
 }

@@ -4,20 +4,20 @@ use crate::lab::Lab;
 use bootwright::cache::Cache;
 use bootwright::entry::{Kind, Sha256};
 use bootwright::error::{Exit, Failure};
-use bootwright::fetch::{Patience, Request, Via, fetch_patiently, fetch_small};
+use bootwright::fetch::{Context, FetchError, Patience, Request, Via, fetch_patiently, fetch_small};
 use bootwright::recipe::UrlSpec;
+use bootwright::source::Source;
 use bootwright::source::url::Url;
-use bootwright::source::{Context, Source, SourceError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use testkit::http::{Asked, Step};
 
 impl Lab {
-    fn fetch(&self, urls: &[String], body: &[u8]) -> Result<PathBuf, SourceError> {
+    fn fetch(&self, urls: &[String], body: &[u8]) -> Result<PathBuf, FetchError> {
         self.fetch_patiently(urls, body, patience())
     }
 
-    fn fetch_patiently(&self, urls: &[String], body: &[u8], patience: Patience) -> Result<PathBuf, SourceError> {
+    fn fetch_patiently(&self, urls: &[String], body: &[u8], patience: Patience) -> Result<PathBuf, FetchError> {
         let (sha256, size) = (Sha256::of(body), body.len() as u64);
         let request = Request { name: "tool", version: "1", urls, sha256, size, headers: &[], via: Via::Environment };
         fetch_patiently(&request, &self.context(), patience)
@@ -52,10 +52,10 @@ fn a_proxy_is_asked_to_connect() {
         let request = Request { name: "tool", version: "1", urls: &urls, sha256, size: 1, headers: &[], via };
         fetch_patiently(&request, &lab.context(), patience()).unwrap_err()
     };
-    assert!(matches!(fetch(Via::Proxy("no address")), SourceError::BadInput { .. }));
-    assert!(matches!(fetch(Via::Direct), SourceError::Fetch { .. }));
+    assert!(matches!(fetch(Via::Proxy("no address")), FetchError::Unusable { .. }));
+    assert!(matches!(fetch(Via::Direct), FetchError::Failed { .. }));
     assert!(lab.server.asked().is_empty());
-    assert!(matches!(fetch(Via::Proxy(&proxy)), SourceError::Fetch { .. }));
+    assert!(matches!(fetch(Via::Proxy(&proxy)), FetchError::Failed { .. }));
     assert_eq!(lab.server.asked()[0].path, "far.invalid:80");
 }
 
@@ -203,11 +203,11 @@ fn gone_means_gone_from_every_place() {
     let lab = Lab::new();
     let gone = [lab.server.page("/a", b"", &[Step::Status(404)]), lab.server.page("/b", b"", &[Step::Status(410)])];
     let error = lab.fetch(&gone, b"body").unwrap_err();
-    assert!(matches!(&error, SourceError::Gone { name, version, .. } if name == "tool" && version == "1"), "{error}");
+    assert!(matches!(&error, FetchError::Gone { name, version, .. } if name == "tool" && version == "1"), "{error}");
     assert_eq!(lab.server.asked().len(), 2, "asked again although it is gone");
     let unsure = [gone[0].clone(), lab.server.page("/c", b"", &[Step::Status(503)])];
     let error = lab.fetch(&unsure, b"body").unwrap_err();
-    assert!(matches!(error, SourceError::Fetch { .. }), "{error}");
+    assert!(matches!(error, FetchError::Failed { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("/a: not there; ") && text.ends_with("/c: answers with status 503"), "{text}");
     assert_eq!(Failure::from(error).exit, Exit::Source);
@@ -233,7 +233,7 @@ fn a_server_that_sends_too_much_is_cut() {
     let body = body();
     let url = lab.server.page("/tool", &body, &[Step::TooMuch(5_000_000)]);
     let error = lab.fetch(&[url], &body).unwrap_err();
-    let SourceError::WrongSize { expected, got, .. } = error else { panic!("{error}") };
+    let FetchError::WrongSize { expected, got, .. } = error else { panic!("{error}") };
     assert_eq!((expected, got), (1_200_000, 1_200_001));
     assert!(!lab.partial(&body).exists());
 }
@@ -244,7 +244,7 @@ fn a_truncated_download_is_named_and_kept_for_later() {
     let body = body();
     let url = lab.server.page("/tool", &body, &[Step::StopAfter(700_000), Step::Status(503)]);
     let error = lab.fetch(&[url], &body).unwrap_err();
-    assert!(matches!(error, SourceError::Fetch { .. }), "{error}");
+    assert!(matches!(error, FetchError::Failed { .. }), "{error}");
     assert!(error.help().contains("it resumes"));
     let kept = std::fs::read(lab.partial(&body)).unwrap();
     assert!(kept.len() >= 500_000 && body.starts_with(&kept));

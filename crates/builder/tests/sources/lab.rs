@@ -1,7 +1,7 @@
 //! A cache, settings and a server of a test's own.
 
 use bootwright::cache::Cache;
-use bootwright::source::{Context, Settings};
+use bootwright::fetch::{Context, Settings};
 use bootwright::ui::{Ui, Verbosity};
 use testkit::http::Server;
 

@@ -2,9 +2,10 @@
 
 use bootwright::cache::Cache;
 use bootwright::entry::Sha256;
+use bootwright::fetch::{Context, FetchError, Settings};
 use bootwright::recipe::OciSpec;
 use bootwright::source::oci::Oci;
-use bootwright::source::{Context, Pin, Pool, Settings, Source, SourceError};
+use bootwright::source::{Pin, Pool, Source, SourceError};
 use bootwright::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -113,7 +114,7 @@ fn an_image_is_pinned_and_pulled_by_digest() {
 
     let empty = tempfile::tempdir().unwrap();
     let error = pull(empty.path(), true, &spec, &pins).unwrap_err();
-    assert!(matches!(error, SourceError::Offline { .. }), "{error}");
+    assert!(matches!(error, SourceError::Fetch(FetchError::Offline { .. })), "{error}");
     let by_digest = OciSpec { image: spec.image.as_ref().map(|i| format!("{i}@sha256:{}", pins[2].sha256)), ..spec };
     assert_eq!(lock(empty.path(), &by_digest).unwrap(), pins);
 }
@@ -128,11 +129,11 @@ fn what_a_registry_does_not_have() {
     assert!(error.to_string().ends_with("is not for `linux/riscv64` but for linux/amd64"), "{error}");
     let other = OciSpec { image: Some(format!("{}/{REPOSITORY}:v2", registry.address)), ..spec.clone() };
     let error = lock(cache.path(), &other).unwrap_err();
-    assert!(matches!(error, SourceError::Gone { .. }), "{error}");
+    assert!(matches!(error, SourceError::Fetch(FetchError::Gone { .. })), "{error}");
     let mut pins = lock(cache.path(), &spec).unwrap();
     pins[0].sha256 = Sha256::of(b"never pushed");
     let error = pull(cache.path(), false, &spec, &pins).unwrap_err();
-    assert!(matches!(error, SourceError::Gone { .. }), "{error}");
+    assert!(matches!(error, SourceError::Fetch(FetchError::Gone { .. })), "{error}");
 }
 
 #[test]

@@ -8,8 +8,9 @@ use super::mirror::Mirror;
 use super::resolve::{compile_globs, parse_print_uris, prune};
 use crate::cache::CacheLock;
 use crate::entry::Sha256;
+use crate::fetch::{Context, FetchError};
 use crate::recipe::DebSpec;
-use crate::source::{Context, Pin, SourceError};
+use crate::source::{Pin, SourceError};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -106,7 +107,11 @@ impl<'a> Apt<'a> {
         if self.cx.settings.offline {
             // Written below after the first whole update.
             let name = || format!("the package lists of {}", self.spec.suite);
-            return if fetched.exists() { Ok(()) } else { Err(SourceError::Offline { name: name() }) };
+            return if fetched.exists() {
+                Ok(())
+            } else {
+                Err(SourceError::Fetch(FetchError::Offline { name: name() }))
+            };
         }
         if self.cx.settings.refreshed.holds(&self.lists) {
             return Ok(());

@@ -2,7 +2,8 @@
 
 use super::host::{HostApt, load_host_apt};
 use super::resolve::{MAIN, SECURITY};
-use crate::source::{Settings, SourceError};
+use crate::fetch::Settings;
+use crate::source::SourceError;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

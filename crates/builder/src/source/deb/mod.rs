@@ -15,11 +15,11 @@ mod tests;
 
 use super::archive::Limits;
 use super::archive::rootfs::{Contents, Manner, Rootfs};
-use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::cache::read_blob;
 use crate::cache::unpacked::open_unpacked;
 use crate::entry::{Body, BodyAt, Entry, Kind};
-use crate::fetch::{Request, fetch_to_cache};
+use crate::fetch::{Context, FetchError, Request, fetch_to_cache};
 use crate::recipe::DebSpec;
 use apt::{Apt, Trust, load_trust};
 use host::{load_kept_options, via_of};
@@ -48,7 +48,7 @@ impl Source for Deb<'_> {
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
         let missing: Vec<&Pin> = pins.iter().filter(|pin| cx.cache.blob(&pin.sha256).is_none()).collect();
         if let Some(pin) = missing.first().filter(|_| cx.settings.offline) {
-            return Err(SourceError::Offline { name: pin.name.clone() });
+            return Err(SourceError::Fetch(FetchError::Offline { name: pin.name.clone() }));
         }
         if missing.is_empty() {
             return Ok(());
@@ -139,9 +139,9 @@ fn fetch_package(
         match (fetch_to_cache(&request, cx), &failure) {
             (Ok(_), _) => return Ok(()),
             // Mirrors that are reached in another way may still have it; it is gone when all of them say so.
-            (Err(SourceError::Gone { .. }), Some(_)) => {}
-            (Err(e @ (SourceError::Gone { .. } | SourceError::Fetch { .. })), _) => failure = Some(e),
-            (Err(e), _) => return Err(e),
+            (Err(FetchError::Gone { .. }), Some(_)) => {}
+            (Err(e @ (FetchError::Gone { .. } | FetchError::Failed { .. })), _) => failure = Some(e.into()),
+            (Err(e), _) => return Err(e.into()),
         }
     }
     Err(failure.unwrap_or_else(|| bad_pin("there is no mirror to fetch it from")))
@@ -151,7 +151,10 @@ fn fetch_package(
 fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Contents, SourceError> {
     let archive = format!("{} {}", pin.name, pin.version);
     let unpacked = open_unpacked(cx.cache, &format!("deb-{}", pin.sha256), |into| {
-        let path = cx.cache.blob(&pin.sha256).ok_or_else(|| SourceError::Offline { name: pin.name.clone() })?;
+        let path = cx
+            .cache
+            .blob(&pin.sha256)
+            .ok_or_else(|| SourceError::Fetch(FetchError::Offline { name: pin.name.clone() }))?;
         let read = |blob: &mut dyn Read| read_deb(blob, &archive, Limits::default(), cx.settings.jobs, into);
         let control = read_blob(&path, &pin.sha256, read)?;
         if (&control.package, &control.version) == (&pin.name, &pin.version) {

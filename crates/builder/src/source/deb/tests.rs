@@ -4,7 +4,7 @@ use super::*;
 use crate::cache::Cache;
 use crate::cache::unpacked::Unpacker;
 use crate::entry::Sha256;
-use crate::source::Settings;
+use crate::fetch::{FetchError, Settings};
 use crate::ui::{Ui, Verbosity};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -214,7 +214,7 @@ fn nothing_is_asked_for_when_the_cache_has_it() {
     });
     with_cache(Settings { offline: true, ..Settings::default() }, |cx| {
         let error = Deb { spec: &spec() }.fetch(&[pin_of(&deb)], cx).unwrap_err();
-        assert!(matches!(error, SourceError::Offline { .. }), "{error}");
+        assert!(matches!(error, SourceError::Fetch(FetchError::Offline { .. })), "{error}");
     });
 }
 

@@ -1,9 +1,10 @@
 //! Runs `go build`, and reads what the programs say of their modules.
 
-use super::super::{Context, SourceError};
+use super::super::SourceError;
 use super::toolchain::Toolchain;
 use super::workspace::{Workspace, make_dir, write};
 use crate::entry::Sha256;
+use crate::fetch::Context;
 use crate::recipe::GoSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -17,8 +17,9 @@ mod workspace;
 
 pub use toolchain::{Toolchain, parse_go_version};
 
-use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
+use crate::fetch::{Context, FetchError};
 use crate::recipe::GoSpec;
 use build::Built;
 use modules::Modules;
@@ -52,7 +53,7 @@ impl Source for Go<'_> {
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let key = self.key(pins);
         let Some(dir) = cx.cache.derived(KIND, &key) else {
-            return Err(SourceError::Offline { name: self.programs() });
+            return Err(SourceError::Fetch(FetchError::Offline { name: self.programs() }));
         };
         let built = Built::load(&dir)?;
         let mut entries = self.entries(&built, &dir)?;

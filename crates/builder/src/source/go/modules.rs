@@ -1,9 +1,10 @@
 //! Modules: pinned by version and checksum, and brought into Go's module cache.
 
-use super::super::{Context, Pin, SourceError};
+use super::super::{Pin, SourceError};
 use super::gomod::{GoMod, read_go_mod};
 use super::toolchain::{Toolchain, at_least};
 use crate::entry::Sha256;
+use crate::fetch::{Context, FetchError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
@@ -149,12 +150,12 @@ fn explain(failed: &Downloaded) -> SourceError {
     let (name, version, cause) = (failed.path.clone(), failed.version.clone(), failed.error.clone());
     let any = |texts: &[&str]| texts.iter().any(|text| cause.contains(text));
     if any(&["GOPROXY=off"]) {
-        return SourceError::Offline { name: format!("{name} {version}") };
+        return SourceError::Fetch(FetchError::Offline { name: format!("{name} {version}") });
     }
     if any(&["not found", "404", "410", "unknown revision", "no matching versions", "no such file", "does not exist"]) {
-        return SourceError::Gone { name, version, place: "the Go module proxy".into() };
+        return SourceError::Fetch(FetchError::Gone { name, version, place: "the Go module proxy".into() });
     }
-    SourceError::Fetch { name: format!("{name} {version}"), cause }
+    SourceError::Fetch(FetchError::Failed { name: format!("{name} {version}"), cause })
 }
 
 fn pin(found: &Downloaded) -> Result<Pin, SourceError> {
@@ -180,7 +181,7 @@ fn check_sum(found: &Downloaded, expected: &str) -> Result<(), SourceError> {
     }
     let name = format!("{} {}", found.path, found.version);
     match (parse_sum(expected), parse_sum(&found.sum)) {
-        (Some(expected), Some(got)) => Err(SourceError::WrongHash { name, expected, got }),
+        (Some(expected), Some(got)) => Err(SourceError::Fetch(FetchError::WrongHash { name, expected, got })),
         _ => Err(SourceError::BadInput {
             subject: name,
             problem: format!("has no checksum to compare with `{}`", found.sum),

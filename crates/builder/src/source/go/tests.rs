@@ -3,8 +3,8 @@
 use super::toolchain::at_least;
 use super::*;
 use crate::cache::Cache;
+use crate::fetch::{FetchError, Settings};
 use crate::recipe::Edit;
-use crate::source::Settings;
 use crate::ui::{Ui, Verbosity};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -295,7 +295,10 @@ fn a_checksum_that_go_sum_does_not_list() {
     world.write("prog/go.mod", "module example/prog\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n");
     world.write("prog/go.sum", &format!("example.com/lib v1.0.0 {}\n", checksum(&[])));
     let error = world.lock(&dir_spec()).unwrap_err();
-    assert!(matches!(&error, SourceError::WrongHash { name, .. } if name == "example.com/lib v1.0.0"), "{error}");
+    assert!(
+        matches!(&error, SourceError::Fetch(FetchError::WrongHash { name, .. }) if name == "example.com/lib v1.0.0"),
+        "{error}"
+    );
     world.write("prog/go.sum", "");
     let error = world.lock(&dir_spec()).unwrap_err().to_string();
     assert!(error.starts_with("`example.com/lib v1.0.0`: has no checksum to compare with `h1:"), "{error}");

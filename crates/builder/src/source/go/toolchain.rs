@@ -1,6 +1,7 @@
 //! The `go` command: where it is, how old it is, and how it is called.
 
 use super::super::SourceError;
+use crate::fetch::FetchError;
 use crate::interrupt::Group;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -222,7 +223,9 @@ fn explain_failure(stderr: &str, go: &Toolchain) -> Option<SourceError> {
         );
     }
     let offline = line_with("module lookup disabled by GOPROXY=off");
-    offline.map(|line| SourceError::Offline { name: line.split(": ").next().unwrap_or(line).trim().into() })
+    offline.map(|line| {
+        SourceError::Fetch(FetchError::Offline { name: line.split(": ").next().unwrap_or(line).trim().into() })
+    })
 }
 
 /// Go versions in Go's order: `1.26` (the language) < `1.26rc1` < `1.26.0` (https://go.dev/doc/toolchain, "Go versions").

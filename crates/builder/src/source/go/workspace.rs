@@ -1,8 +1,9 @@
 //! The folder that a build runs in: a main module with `go.mod` and `go.sum`, below the cache's `tmp/`.
 
-use super::super::{Context, SourceError};
+use super::super::SourceError;
 use super::gomod::{GoMod, Replace, Require, write_go_mod};
 use super::modules::{Downloaded, files_of, load_go_mod};
+use crate::fetch::Context;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 

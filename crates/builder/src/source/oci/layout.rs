@@ -1,9 +1,9 @@
 //! An OCI layout directory (image-spec, image-layout.md).
 
-use super::super::{Context, SourceError};
+use super::super::SourceError;
 use super::manifest::{Document, parse_document};
 use crate::entry::Sha256;
-use crate::fetch::held;
+use crate::fetch::{Context, FetchError, held};
 use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndex, OciLayout};
 use sha2::{Digest, Sha256 as Hasher};
 use std::io::{Read, Write};
@@ -95,10 +95,10 @@ fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
 /// Compares (hash, size in bytes) of a body with what was said of it.
 pub fn check(name: &str, expected: (Sha256, u64), got: (Sha256, u64)) -> Result<(), SourceError> {
     if expected.1 != got.1 {
-        return Err(SourceError::WrongSize { name: name.into(), expected: expected.1, got: got.1 });
+        return Err(SourceError::Fetch(FetchError::WrongSize { name: name.into(), expected: expected.1, got: got.1 }));
     }
     if expected.0 != got.0 {
-        return Err(SourceError::WrongHash { name: name.into(), expected: expected.0, got: got.0 });
+        return Err(SourceError::Fetch(FetchError::WrongHash { name: name.into(), expected: expected.0, got: got.0 }));
     }
     Ok(())
 }

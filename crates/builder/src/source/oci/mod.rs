@@ -14,11 +14,11 @@ mod tests;
 
 use super::archive::rootfs::{Contents, Manner, Rootfs};
 use super::archive::{Limits, open_tar};
-use super::{Context, PackageFacts, Pin, Pool, Source, SourceError};
+use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::cache::read_blob;
 use crate::cache::unpacked::{Member, MemberKind};
 use crate::entry::{Body, BodyAt, Sha256, Xattrs, parse_entry_path};
-use crate::fetch::held;
+use crate::fetch::{Context, FetchError, held};
 use crate::recipe::OciSpec;
 use layout::{Layout, check};
 use manifest::{
@@ -161,7 +161,8 @@ impl Oci<'_> {
 
     /// A small body of the cache.
     fn load(&self, sha256: &Sha256, cx: &Context<'_>) -> Result<Vec<u8>, SourceError> {
-        let path = cx.cache.blob(sha256).ok_or_else(|| SourceError::Offline { name: self.subject() })?;
+        let path =
+            cx.cache.blob(sha256).ok_or_else(|| SourceError::Fetch(FetchError::Offline { name: self.subject() }))?;
         read_blob(&path, sha256, |blob| {
             let mut bytes = Vec::new();
             let failed = |cause| SourceError::Io { action: "read", path: path.clone(), cause };
@@ -317,7 +318,7 @@ impl Oci<'_> {
     /// A body of the cache, of that many bytes.
     fn body(&self, sha256: &Sha256, size: u64, cx: &Context<'_>) -> Result<PathBuf, SourceError> {
         let name = format!("{} {sha256}", self.subject());
-        held(&name, *sha256, size, cx)?.ok_or_else(|| SourceError::Offline { name: self.subject() })
+        held(&name, *sha256, size, cx)?.ok_or_else(|| SourceError::Fetch(FetchError::Offline { name: self.subject() }))
     }
 
     /// The path of an artifact's file.

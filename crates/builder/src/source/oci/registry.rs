@@ -1,11 +1,11 @@
 //! A registry (OCI distribution-spec): manifests and blobs by digest over HTTP.
 
-use super::super::{Context, SourceError};
+use super::super::SourceError;
 use super::challenge::{Challenge, basic, config_path, credentials, parse_challenges, parse_token, token_url};
 use super::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use crate::entry::Sha256;
-use crate::fetch::{Patience, Request, Via, agent, fetch_small, fetch_to_cache, held};
+use crate::fetch::{Context, FetchError, Patience, Request, Via, agent, fetch_small, fetch_to_cache, held};
 use std::time::Duration;
 
 /// Manifests and configurations are small; registries refuse more than 4 MiB (distribution-spec, "Pushing Manifests").
@@ -62,7 +62,7 @@ impl Registry {
     /// The headers that the registry wants before it answers to `url`.
     fn headers(&self, url: &str, cx: &Context<'_>) -> Result<Headers, SourceError> {
         if cx.settings.offline {
-            return Err(SourceError::Offline { name: self.image.clone() });
+            return Err(SourceError::Fetch(FetchError::Offline { name: self.image.clone() }));
         }
         let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, "*/*;q=0.1"].join(", ");
         let mut headers = vec![("Accept".to_string(), accept)];
@@ -147,12 +147,12 @@ impl Registry {
     }
 
     /// 401 and 403 are a matter of the login, not of the network.
-    fn refused(&self, error: SourceError) -> SourceError {
+    fn refused(&self, error: FetchError) -> SourceError {
         match &error {
-            SourceError::Fetch { cause, .. } if cause.ends_with("status 401") || cause.ends_with("status 403") => {
+            FetchError::Failed { cause, .. } if cause.ends_with("status 401") || cause.ends_with("status 403") => {
                 self.denied("refuses access")
             }
-            _ => error,
+            _ => error.into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::Cache;
 use crate::entry::Kind;
-use crate::source::Settings;
+use crate::fetch::Settings;
 use crate::ui::{Ui, Verbosity};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -1,0 +1,51 @@
+//! What can go wrong between a place that has a body and the cache.
+
+use crate::cache::CacheError;
+use crate::entry::Sha256;
+use crate::error::{Exit, Failure};
+
+/// Why a body is not in the cache. Exit code 3, but for errors of the cache.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("{} is gone from {place}", format!("`{name}` {version}").trim_end())]
+    Gone { name: String, version: String, place: String },
+    #[error("`{name}` has the wrong hash: expected {expected}, got {got}")]
+    WrongHash { name: String, expected: Sha256, got: Sha256 },
+    #[error("`{name}` has the wrong size: expected {expected} bytes, got {got}")]
+    WrongSize { name: String, expected: u64, got: u64 },
+    #[error("cannot fetch `{name}`: {cause}")]
+    Failed { name: String, cause: String },
+    #[error("`{name}` is not in the cache and --offline is set")]
+    Offline { name: String },
+    /// An address, a variable or a file of the user.
+    #[error("`{subject}`: {problem}")]
+    Unusable { subject: String, problem: String, help: String },
+    /// Exit code of the cache's own errors.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+impl FetchError {
+    /// The `help:` line.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Gone { .. } => "renew the pins with `bootwright lock`, or name a mirror that still has it with --mirror".into(),
+            Self::WrongHash { .. } | Self::WrongSize { .. } => {
+                "the place served something else: try again, name another mirror, or renew the pin if upstream really changed it".into()
+            }
+            Self::Failed { .. } => "check the network, the proxy variables and the mirror, then run the command again: it resumes".into(),
+            Self::Offline { .. } => "run once without --offline to fill the cache".into(),
+            Self::Unusable { help, .. } => help.clone(),
+            Self::Cache(cause) => cause.help(),
+        }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(e: FetchError) -> Self {
+        match e {
+            FetchError::Cache(e) => e.into(),
+            e => Self { exit: Exit::Source, message: e.to_string(), help: Some(e.help()) },
+        }
+    }
+}
