@@ -4,6 +4,7 @@
 //! the variables and returns a [`CheckedRecipe`]. It never touches the network.
 
 mod check;
+mod component;
 pub mod file;
 mod fleet;
 mod load;
@@ -16,6 +17,7 @@ mod schema;
 pub mod sources;
 mod vars;
 
+pub use component::{Component, DebSpec, Edit, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
 pub use problem::RecipeErrors;
 pub use root_mode::{RootMode, default_place, default_source, image_name, iscsi_target};
@@ -143,34 +145,6 @@ pub enum Firmware {
     Declared,
 }
 
-/// A component: files that come from one source.
-#[derive(Debug, Clone)]
-pub struct Component {
-    pub name: String,
-    pub origin: Origin,
-    /// Its `when` holds. Components that are switched off are pinned in the lock too, but no part of the image.
-    pub enabled: bool,
-    pub source: SourceSpec,
-    /// Globs over the source's files (no leading `/`): what is wanted from it. The rest can still be drawn in by a
-    /// dependency (library, module, firmware). Empty: everything, unless `only_needed`. A pattern without wildcards that
-    /// names a folder takes all below it; `*` and `?` do not cross `/`, `**` does.
-    pub paths: Vec<String>,
-    /// `paths = []` is written out: nothing by itself, only what others draw in (libraries, firmware).
-    pub only_needed: bool,
-    /// Globs never taken, not even by a dependency.
-    pub exclude: Vec<String>,
-    /// More libraries to take with their dependencies (dlopen, NSS): file names such as `libnss_files.so.2`.
-    pub libraries: Vec<String>,
-    /// Renames, source path -> path in the image (no leading `/`).
-    pub rename: BTreeMap<String, String>,
-    /// Path in the image (no leading `/`) of one file that the contents of the wanted files become, in the order of their
-    /// paths, each ended by a line's end.
-    pub join: Option<String>,
-    pub segment: SegmentName,
-    /// Why secrets are allowed in it.
-    pub secrets: Option<String>,
-}
-
 /// The segment that something goes to.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
@@ -183,113 +157,6 @@ pub enum SegmentName {
     Root,
     /// Configs and overlays laid over the root by PID1. Last.
     Config,
-}
-
-/// Exactly one source. Each variant's fields are all that decides what is fetched: they are kept in the lock.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceSpec {
-    Deb(DebSpec),
-    Url(UrlSpec),
-    Go(GoSpec),
-    Oci(OciSpec),
-    Path(PathSpec),
-}
-
-impl SourceSpec {
-    /// The key that stands for it in a recipe.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Deb(_) => "deb",
-            Self::Url(_) => "url",
-            Self::Go(_) => "go",
-            Self::Oci(_) => "oci",
-            Self::Path(_) => "path",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct DebSpec {
-    /// `trixie`; its `-updates` and `-security` suites are used too unless `security = false`.
-    pub suite: String,
-    /// Packages; dependencies are resolved by apt, all of them usable for ELF closure.
-    pub packages: Vec<String>,
-    /// Package names (globs) that the resolution leaves out.
-    pub without: Vec<String>,
-    /// Archive areas: `main`, `contrib`, `non-free-firmware`, ...
-    pub areas: Vec<String>,
-    pub security: bool,
-    /// Follow Depends; false: just the packages named.
-    pub depends: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct UrlSpec {
-    /// The same file from several places, tried in turn.
-    pub urls: Vec<String>,
-    /// Lower-case hex.
-    pub sha256: String,
-    /// Bytes.
-    pub size: u64,
-    /// Unpack a tar (plain, gzip, xz, zstd) or keep the file as it is, under `name`.
-    pub unpack: bool,
-    /// Leading path components dropped when unpacking.
-    pub strip: u32,
-    /// Path (no leading `/`) of a file that is not unpacked.
-    pub name: String,
-    /// Octal permissions of a file that is not unpacked, `0755`.
-    pub mode: String,
-}
-
-/// Programs built from Go modules.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct GoSpec {
-    /// Module path and version (`k8s.io/kubernetes`, `v1.36.3`), or
-    pub module: String,
-    pub version: String,
-    /// a folder with a main module of our own (go.mod and go.sum pin the rest); relative to the recipe. One of both.
-    pub dir: Option<PathBuf>,
-    /// Go package -> path in the image (no leading `/`).
-    pub packages: BTreeMap<String, String>,
-    pub tags: Vec<String>,
-    pub ldflags: String,
-    /// `[pattern=]flags` each (`go help build`): the last one whose pattern matches a package counts.
-    pub gcflags: Vec<String>,
-    /// Edits of source files of other people's packages for this build.
-    pub edits: Vec<Edit>,
-}
-
-/// One textual edit of a Go source file; `find` must be there exactly once.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Edit {
-    /// Import path and file name: `text/template/exec.go`, `github.com/owner/module/package/file.go`.
-    pub file: String,
-    pub find: String,
-    pub replace: String,
-}
-
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct OciSpec {
-    /// `registry/repository:tag` or `@sha256:...`; or
-    pub image: Option<String>,
-    /// an OCI layout directory, relative to the recipe, with an optional `:ref`.
-    pub layout: Option<PathBuf>,
-    /// `linux/amd64`
-    pub platform: String,
-    /// Speak plain HTTP to the registry (loopback, lab).
-    pub plain_http: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct PathSpec {
-    /// File or directory, relative to the recipe.
-    pub path: PathBuf,
-    /// Path in the image (no leading `/`) of the file, or the folder that the directory becomes.
-    pub to: String,
-    /// Permissions and owners that are not the usual ones.
-    #[serde(default, skip_serializing_if = "Modes::is_empty")]
-    pub modes: Modes,
 }
 
 /// A folder of files laid into the image.

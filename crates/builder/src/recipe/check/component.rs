@@ -1,8 +1,7 @@
 //! `[[component]]`.
 
 use super::Check;
-use crate::recipe::Component;
-use crate::recipe::file::ComponentFile;
+use crate::recipe::component::{Component, ComponentFile};
 use crate::recipe::node::Node;
 use crate::recipe::problem::Problem;
 

@@ -27,7 +27,7 @@ impl Check<'_> {
     }
 
     /// Permissions and owners by path below a folder.
-    pub(super) fn modes(&mut self, node: &Node) -> Modes {
+    pub(in crate::recipe) fn modes(&mut self, node: &Node) -> Modes {
         let mut modes = Modes::new();
         for entry in node.get("modes").map_or(&[][..], Node::entries) {
             let inner = self.image_file(entry.key_at, &entry.key);

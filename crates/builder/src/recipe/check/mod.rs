@@ -7,7 +7,6 @@ mod kernel;
 mod network;
 mod secrets;
 mod service;
-mod source;
 mod state;
 mod system;
 #[cfg(test)]
@@ -31,13 +30,13 @@ pub struct Check<'a> {
     /// The recipe's own file.
     path: PathBuf,
     /// Look for the files and folders that the recipe names.
-    on_disk: bool,
+    pub(super) on_disk: bool,
     /// Asked for instead of the recipe's own.
     root_mode: Option<RootMode>,
     vars: Vars,
     declared: Vec<String>,
     /// Places of problems that are known before the checks: their values are not looked at again.
-    flawed: HashSet<At>,
+    pub(super) flawed: HashSet<At>,
 }
 
 impl<'a> Check<'a> {
@@ -152,7 +151,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn report(&mut self, at: At, problem: Problem) {
+    pub(super) fn report(&mut self, at: At, problem: Problem) {
         self.problems.push(Found { at, problem });
     }
 
@@ -161,7 +160,7 @@ impl<'a> Check<'a> {
     }
 
     /// The typed form of a part of the recipe; `None` when there is none, or it has problems that are known already.
-    fn read<T: DeserializeOwned>(&mut self, node: Option<&Node>) -> Option<T> {
+    pub(super) fn read<T: DeserializeOwned>(&mut self, node: Option<&Node>) -> Option<T> {
         node?.to_typed(&self.flawed).unwrap_or_else(|found| {
             self.problems.push(found);
             None
@@ -177,7 +176,7 @@ impl<'a> Check<'a> {
     }
 
     /// The text of a key that must be there.
-    fn need<T>(&mut self, value: Option<T>, key: &str, node: &Node, place: &str) -> Option<T> {
+    pub(super) fn need<T>(&mut self, value: Option<T>, key: &str, node: &Node, place: &str) -> Option<T> {
         if value.is_none() && !node.has_flaw(&self.flawed) {
             self.report(node.at, Problem::MissingKey { key: key.into(), place: place.into() });
         }
@@ -185,7 +184,7 @@ impl<'a> Check<'a> {
     }
 
     /// Exactly one of `choices` must be written. Returns it.
-    fn exactly_one(&mut self, node: &Node, choices: &[&'static str], place: &str) -> Option<&'static str> {
+    pub(super) fn exactly_one(&mut self, node: &Node, choices: &[&'static str], place: &str) -> Option<&'static str> {
         let off = |n: &Node| n.value == Value::Bool(false);
         let found: Vec<&'static str> =
             choices.iter().copied().filter(|c| node.get(c).is_some_and(|n| !off(n))).collect();
@@ -213,7 +212,7 @@ impl<'a> Check<'a> {
     }
 
     /// A path inside the image, in plain form; empty when it is bad.
-    fn image_path(&mut self, at: At, raw: &str) -> String {
+    pub(super) fn image_path(&mut self, at: At, raw: &str) -> String {
         parse_entry_path(raw).unwrap_or_else(|cause| {
             self.report(at, Problem::BadPath { path: raw.into(), cause });
             String::new()
@@ -221,7 +220,7 @@ impl<'a> Check<'a> {
     }
 
     /// The same for one that may not be the root itself.
-    fn image_file(&mut self, at: At, raw: &str) -> String {
+    pub(super) fn image_file(&mut self, at: At, raw: &str) -> String {
         let path = self.image_path(at, raw);
         if path.is_empty() && parse_entry_path(raw).is_ok() {
             let expected = "the path of a file in the image";
@@ -231,7 +230,7 @@ impl<'a> Check<'a> {
     }
 
     /// Octal permission bits.
-    fn mode(&mut self, at: At, text: &str) -> u32 {
+    pub(super) fn mode(&mut self, at: At, text: &str) -> u32 {
         let digits = text.len() <= 5 && !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
         let mode = u32::from_str_radix(text, 8).ok().filter(|m| digits && *m <= 0o7777);
         mode.unwrap_or_else(|| {
@@ -241,7 +240,7 @@ impl<'a> Check<'a> {
         })
     }
 
-    fn globs(&mut self, node: &Node, key: &str) {
+    pub(super) fn globs(&mut self, node: &Node, key: &str) {
         for item in node.get(key).map_or(&[][..], Node::items) {
             let Some(pattern) = item.text() else { continue };
             if let Err(e) = globset::GlobBuilder::new(pattern).literal_separator(true).build() {
@@ -251,12 +250,12 @@ impl<'a> Check<'a> {
     }
 
     /// A path of this machine that was written at `at`: absolute, without `.` and `..`.
-    fn host_path(&self, at: At, raw: &str) -> PathBuf {
+    pub(super) fn host_path(&self, at: At, raw: &str) -> PathBuf {
         plain(&self.sources.dir(at).join(raw))
     }
 
     /// The same relative to the recipe's own folder, so that no path of a machine gets into the lock.
-    fn recipe_path(&self, at: At, raw: &str) -> PathBuf {
+    pub(super) fn recipe_path(&self, at: At, raw: &str) -> PathBuf {
         if Path::new(raw).is_absolute() {
             return raw.into();
         }
@@ -264,7 +263,7 @@ impl<'a> Check<'a> {
         relative(&plain(dir), &self.host_path(at, raw))
     }
 
-    fn check_there(&mut self, at: At, what: &'static str, path: &Path, there: impl Fn(&Path) -> bool) {
+    pub(super) fn check_there(&mut self, at: At, what: &'static str, path: &Path, there: impl Fn(&Path) -> bool) {
         if self.on_disk && !there(path) {
             self.report(at, Problem::MissingPath { what, path: path.into() });
         }

@@ -2,18 +2,17 @@
 //! schema, so that both always say the same. What must be there is checked once `extends` has been merged: a file may
 //! hold just the keys that it changes.
 
-mod component;
 mod image;
 mod network;
 mod state;
 mod system;
 
-pub use component::*;
 pub use image::*;
 pub use network::*;
 pub use state::*;
 pub use system::*;
 
+use super::component::ComponentFile;
 use super::{Firmware, SegmentName};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -225,10 +224,10 @@ fn config_segment() -> SegmentName {
     SegmentName::Config
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 
-fn program_mode() -> String {
+pub(super) fn program_mode() -> String {
     "0755".into()
 }
