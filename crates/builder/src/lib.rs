@@ -27,5 +27,6 @@ pub mod serve;
 pub mod signing;
 pub mod smoke;
 pub mod source;
+pub mod tool;
 pub mod tree;
 pub mod ui;

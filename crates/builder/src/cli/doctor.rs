@@ -5,6 +5,7 @@ use crate::doctor::{self, Asked, Diagnosis, ThisHost};
 use crate::error::{Exit, Failure};
 use crate::lock::load_lock;
 use crate::recipe::load_recipe;
+use crate::tool::Needs;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -60,7 +61,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     })
 }
 
-fn needs(recipe: &str, sets: &[(String, String)]) -> Result<doctor::Needs, Failure> {
+fn needs(recipe: &str, sets: &[(String, String)]) -> Result<Needs, Failure> {
     let recipe = load_recipe(recipe, sets, None)?;
     let lock = load_lock(&recipe.lock_path)?;
     Ok(doctor::needs_of(&recipe, lock.as_ref()))

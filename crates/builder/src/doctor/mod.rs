@@ -1,44 +1,28 @@
 //! Which host tools recipes need, which are missing, and the command that installs them.
 
-mod tool;
+mod find;
 
-pub use tool::{Found, Host, ThisHost, Tool};
+pub use find::{Found, Host, ThisHost};
 
 use crate::lock::{Lock, LockedComponent};
-use crate::recipe::{CheckedRecipe, SourceSpec};
-use crate::source::go::{parse_go_version, pinned_toolchain};
+use crate::recipe::CheckedRecipe;
+use crate::source::go::parse_go_version;
+use crate::source::source_of;
+use crate::tool::{Needs, Tool};
 use bootwright_contract::RootImage;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
-/// What a recipe asks of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Needs {
-    /// Without these it cannot be built.
-    pub build: BTreeSet<Tool>,
-    /// Without these its image cannot be tried here.
-    pub smoke: BTreeSet<Tool>,
-    /// The Go that the lock pins: `1.26.8`. An older one cannot build it, a newer one not as it is locked.
-    pub go: Option<String>,
-}
-
-/// Reads the needs off a checked recipe. apt is only needed for components that the lock does not pin as the recipe asks.
+/// Reads the needs off a checked recipe. A source may need less once the lock pins it as the recipe asks.
 pub fn needs_of(recipe: &CheckedRecipe, lock: Option<&Lock>) -> Needs {
     let mut build = BTreeSet::from([Tool::Pid1]);
     let mut go = None;
     for component in recipe.components.iter().filter(|c| c.enabled) {
         let is_it = |c: &&LockedComponent| c.name == component.name && c.spec == component.source;
         let locked = lock.and_then(|lock| lock.components.iter().find(is_it));
-        match &component.source {
-            SourceSpec::Deb(_) if locked.is_none() => build.extend([Tool::AptGet, Tool::DebianKeyring]),
-            SourceSpec::Deb(_) => {}
-            SourceSpec::Go(_) => {
-                build.insert(Tool::Go);
-                let pinned = locked.and_then(|c| pinned_toolchain(&c.pins)).map(|v| v.trim_start_matches("go"));
-                go = later(go, pinned.map(String::from));
-            }
-            SourceSpec::Url(_) | SourceSpec::Oci(_) | SourceSpec::Path(_) => {}
-        }
+        let needs = source_of(&component.source).needs(locked.map(|c| c.pins.as_slice()));
+        build.extend(needs.build);
+        go = later(go, needs.go);
     }
     match recipe.root.image {
         RootImage::Squashfs => build.insert(Tool::Mksquashfs),

@@ -8,7 +8,7 @@ use crate::entry::{Body, Sha256};
 use crate::error::{Exit, Failure};
 use crate::kmod::Unserved;
 use crate::lock::Lock;
-use crate::recipe::{CheckedRecipe, SourceSpec};
+use crate::recipe::CheckedRecipe;
 use crate::secrets::Allowance;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
@@ -97,13 +97,8 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     }
     let recipe_dir = recipe.path.parent().expect("a recipe file lies in a folder");
     for component in recipe.components.iter().filter(|c| c.enabled) {
-        let local = match &component.source {
-            SourceSpec::Path(spec) => Some(&spec.path),
-            SourceSpec::Go(spec) => spec.dir.as_ref(),
-            SourceSpec::Oci(spec) => spec.layout.as_ref(),
-            SourceSpec::Deb(_) | SourceSpec::Url(_) => None,
-        };
-        for path in local.map(|p| files_below(&recipe_dir.join(p))).transpose()?.unwrap_or_default() {
+        for path in component.source.local().map(|p| files_below(&recipe_dir.join(p))).transpose()?.unwrap_or_default()
+        {
             add(&path.to_string_lossy(), stamp(&path)?.as_bytes());
         }
     }

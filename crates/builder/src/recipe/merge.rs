@@ -4,6 +4,7 @@
 //! `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them merge, lists
 //! and scalars are replaced. `remove = true` takes the earlier item out.
 
+use super::component::SourceSpec;
 use super::node::{Entry, Node, Value};
 use super::problem::{Found, Problem};
 use super::sources::Sources;
@@ -11,8 +12,8 @@ use crate::entry::parse_entry_path;
 
 /// Lists of tables whose items have a name: list, key of the name.
 const NAMED: [(&str, &str); 4] = [("component", "name"), ("service", "name"), ("file", "path"), ("tmpfs", "path")];
-/// Of these keys of an item one at most is written: a later one takes the place of the other.
-const SOURCES: [&str; 5] = ["deb", "url", "go", "oci", "path"];
+/// Of these keys of a file, and of those of a component that are sources, one at most is written: a later one takes the place
+/// of the other.
 const BODIES: [&str; 4] = ["content", "link", "dir", "init"];
 /// Tables that are one value: replaced as a whole.
 const WHOLE: [&str; 1] = ["ready"];
@@ -123,7 +124,7 @@ impl Merge<'_> {
 /// mode that belonged to it.
 fn drop_rivals(merged: &mut Vec<Entry>, over: &Entry, within: Within) {
     let rivals: &[&str] = match within {
-        Within::Component => &SOURCES,
+        Within::Component => SourceSpec::KEYS,
         Within::File => &BODIES,
         Within::Section | Within::Item => &[],
     };

@@ -4,7 +4,7 @@ use super::{Allowance, Author, LOOKED_AT, in_file};
 use crate::entry::Kind;
 use crate::error::{Exit, Failure};
 use crate::parallel;
-use crate::recipe::{CheckedRecipe, Origin, SegmentName, SourceSpec};
+use crate::recipe::{CheckedRecipe, Origin, SegmentName};
 use crate::tree::{Owner, Tree, TreeEntry};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -113,10 +113,6 @@ fn source_of<'a>(recipe: &'a CheckedRecipe, entry: &TreeEntry) -> Option<Source<
         return Some(Source { place: format!("overlay `{name}`"), author: Author::Own, allowed });
     }
     let component = recipe.components.iter().find(|component| component.name == entry.component)?;
-    let author = match component.source {
-        SourceSpec::Path(_) => Author::Own,
-        _ => Author::Others,
-    };
-    let place = format!("component `{}`", component.name);
+    let (place, author) = (format!("component `{}`", component.name), component.source.author());
     Some(Source { place, author, allowed: component.secrets.as_deref() })
 }

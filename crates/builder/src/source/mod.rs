@@ -16,6 +16,7 @@ pub use error::SourceError;
 use crate::entry::{Entry, Sha256};
 use crate::fetch::Context;
 use crate::recipe::SourceSpec;
+use crate::tool::Needs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,6 +94,11 @@ pub trait Source {
     /// nothing but those files: it is asked in every build.
     fn is_current(&self, _pins: &[Pin], _cx: &Context<'_>) -> Result<bool, SourceError> {
         Ok(true)
+    }
+
+    /// What it asks of the host. `pins`: those of the lock, where it pins what the recipe asks for.
+    fn needs(&self, _pins: Option<&[Pin]>) -> Needs {
+        Needs::default()
     }
 
     /// Lists the files of fetched bodies.

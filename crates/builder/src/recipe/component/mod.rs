@@ -17,9 +17,11 @@ use super::check::Check;
 use super::file::SecretsWord;
 use super::node::Node;
 use super::{Origin, SegmentName};
+use crate::secrets::Author;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Exactly one of `deb`, `url`, `go`, `oci` and `path`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -89,45 +91,97 @@ pub struct Component {
     pub secrets: Option<String>,
 }
 
-/// Exactly one source. Each variant's fields are all that decides what is fetched: they are kept in the lock.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceSpec {
-    Deb(DebSpec),
-    Url(UrlSpec),
-    Go(GoSpec),
-    Oci(OciSpec),
-    Path(PathSpec),
+/// The kinds of sources: the key in a recipe, what its table is once checked, the check.
+macro_rules! kinds {
+    ($($key:literal => $kind:ident($spec:ty, $check:ident)),* $(,)?) => {
+        /// Exactly one source. Each variant's fields are all that decides what is fetched: they are kept in the lock.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum SourceSpec {
+            $(#[serde(rename = $key)] $kind($spec)),*
+        }
+
+        impl SourceSpec {
+            /// The keys of a component that stand for a source, of which it has exactly one.
+            pub const KEYS: &[&'static str] = &[$($key),*];
+
+            /// The key that stands for it in a recipe.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => $key),*
+                }
+            }
+        }
+
+        impl Check<'_> {
+            /// `place`: the table's, for messages.
+            fn source_of_kind(&mut self, kind: &str, table: &Node, place: &str) -> Option<SourceSpec> {
+                match kind {
+                    $($key => self.$check(table, place).map(SourceSpec::$kind),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    "deb" => Deb(DebSpec, deb),
+    "url" => Url(UrlSpec, url),
+    "go" => Go(GoSpec, go),
+    "oci" => Oci(OciSpec, oci),
+    "path" => Path(PathSpec, local),
 }
 
 impl SourceSpec {
-    /// The key that stands for it in a recipe.
-    pub fn kind(&self) -> &'static str {
+    /// The file or folder of this machine that it is made from, relative to the recipe's folder: when that changes, the image does.
+    pub fn local(&self) -> Option<&Path> {
         match self {
-            Self::Deb(_) => "deb",
-            Self::Url(_) => "url",
-            Self::Go(_) => "go",
-            Self::Oci(_) => "oci",
-            Self::Path(_) => "path",
+            Self::Path(spec) => Some(&spec.path),
+            Self::Go(spec) => spec.dir.as_deref(),
+            Self::Oci(spec) => spec.layout.as_deref(),
+            Self::Deb(_) | Self::Url(_) => None,
+        }
+    }
+
+    /// Who wrote its files: what may be a secret in them is judged by that.
+    pub fn author(&self) -> Author {
+        match self {
+            Self::Path(_) => Author::Own,
+            Self::Deb(_) | Self::Url(_) | Self::Go(_) | Self::Oci(_) => Author::Others,
         }
     }
 }
 
 impl Check<'_> {
+    /// The one source of a component.
     pub(super) fn source(&mut self, node: &Node) -> Option<SourceSpec> {
         let place = format!("component `{}`", node.text_of("name").unwrap_or_default());
-        let kind = self.exactly_one(node, &["deb", "url", "go", "oci", "path"], &place)?;
+        let kind = self.exactly_one(node, SourceSpec::KEYS, &place)?;
         let source = node.get(kind)?;
         if self.flawed.contains(&source.at) {
             return None;
         }
-        let place = format!("the `{kind}` of {place}");
-        match kind {
-            "deb" => self.deb(source, &place).map(SourceSpec::Deb),
-            "url" => self.url(source, &place).map(SourceSpec::Url),
-            "go" => self.go(source, &place).map(SourceSpec::Go),
-            "oci" => self.oci(source, &place).map(SourceSpec::Oci),
-            _ => self.local(source, &place).map(SourceSpec::Path),
-        }
+        self.source_of_kind(kind, source, &format!("the `{kind}` of {place}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kinds_of_sources_are_those_that_a_component_can_have() {
+        let schema = schemars::schema_for!(ComponentFile).to_value();
+        let is_table = |schema: &serde_json::Value| {
+            let one_of = schema["anyOf"].as_array().into_iter().flatten();
+            one_of.filter_map(|one| one["$ref"].as_str()).any(|name| name.ends_with("File"))
+        };
+        let properties = schema["properties"].as_object().unwrap();
+        let tables: Vec<&str> = properties.iter().filter(|(_, s)| is_table(s)).map(|(key, _)| key.as_str()).collect();
+        let mut kinds = SourceSpec::KEYS.to_vec();
+        kinds.sort_unstable();
+        assert_eq!(tables, kinds, "keys of `ComponentFile`, and those of `kinds!`");
+        let description = schema["description"].as_str().unwrap();
+        assert!(kinds.iter().all(|kind| description.contains(&format!("`{kind}`"))), "{description}");
     }
 }

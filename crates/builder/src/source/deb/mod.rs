@@ -21,6 +21,7 @@ use crate::cache::unpacked::open_unpacked;
 use crate::entry::{Body, BodyAt, Entry, Kind};
 use crate::fetch::{Context, FetchError, Request, fetch_to_cache};
 use crate::recipe::DebSpec;
+use crate::tool::{Needs, Tool};
 use apt::{Apt, Trust, load_trust};
 use host::{load_kept_options, via_of};
 use mirror::{Mirror, load_mirrors};
@@ -71,6 +72,12 @@ impl Source for Deb<'_> {
                 .collect();
             results.into_iter().collect()
         })
+    }
+
+    /// apt resolves; what is pinned is fetched without it.
+    fn needs(&self, pins: Option<&[Pin]>) -> Needs {
+        let build: &[Tool] = if pins.is_some() { &[] } else { &[Tool::AptGet, Tool::DebianKeyring] };
+        Needs { build: build.iter().copied().collect(), ..Needs::default() }
     }
 
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {

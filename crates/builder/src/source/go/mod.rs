@@ -21,6 +21,7 @@ use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
 use crate::fetch::{Context, FetchError};
 use crate::recipe::GoSpec;
+use crate::tool::{Needs, Tool};
 use build::Built;
 use modules::Modules;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,11 @@ impl Source for Go<'_> {
 
     fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
         self.dir(cx).map_or(Ok(true), |dir| modules::is_pinned(&dir, pins))
+    }
+
+    fn needs(&self, pins: Option<&[Pin]>) -> Needs {
+        let go = pins.and_then(pinned_toolchain).map(|version| version.trim_start_matches("go").to_string());
+        Needs { build: [Tool::Go].into(), go, ..Needs::default() }
     }
 
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
@@ -163,7 +169,7 @@ impl Go<'_> {
 }
 
 /// The version that the pins of a component name: `go1.26.8`.
-pub fn pinned_toolchain(pins: &[Pin]) -> Option<&str> {
+fn pinned_toolchain(pins: &[Pin]) -> Option<&str> {
     pins.iter().find_map(|pin| pin.detail.get("toolchain")).map(String::as_str)
 }
 
