@@ -1,25 +1,26 @@
-//! Threads that nobody waits for. One function for all of them: the library's own is compiled anew for each closure.
+//! Starts threads that nobody joins. All of them go through this one function: `std::thread::spawn` would be compiled
+//! again for each closure.
 
 #[cfg(target_env = "musl")]
 use nix::libc;
 use std::io;
 use std::thread;
 
-/// What a thread does.
+/// The body of a thread.
 pub type ThreadBody = Box<dyn FnOnce() + Send>;
 
-/// Starts a thread with the library's stack of 2 MiB, of which memory is taken as it is used.
+/// Starts a thread with std's default stack of 2 MiB. The kernel takes memory only for the pages that are touched.
 pub fn spawn(name: &str, work: ThreadBody) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(work).map(drop)
 }
 
-/// Starts a thread with a stack of so many bytes.
+/// Starts a thread with a stack of `stack` bytes.
 pub fn spawn_small(name: &str, stack: usize, work: ThreadBody) -> io::Result<()> {
     thread::Builder::new().name(name.into()).stack_size(stack).spawn(work).map(drop)
 }
 
-/// What std names a thread with. libc's own would bring its printf along, floating point and all: 10 kB. Linked first,
-/// this one keeps it out.
+/// std calls this function to name a thread. The implementation of musl formats a path with printf, which costs 10 kB
+/// with its floating point code. The linker takes this one because it comes first.
 // SAFETY: name and signature are libc's (pthread_setname_np(3)); std calls it for the calling thread alone.
 #[cfg(target_env = "musl")]
 #[unsafe(no_mangle)]

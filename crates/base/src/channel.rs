@@ -1,26 +1,26 @@
-//! A queue from many threads to one, without a bound. It has the names of std's `mpsc`, whose three kinds of queue, chosen
-//! at run time, would be 28 kB more of PID1, for an answer or a piece of work now and then.
+//! An unbounded queue from many threads to one, with the names of std's `mpsc`. std chooses between three kinds of
+//! queue at run time, which would add 28 kB to PID1.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Hands values over. A clone hands them to the same receiver.
+/// The sending end. Clones send to the same receiver.
 pub struct Sender<T>(Arc<Queue<T>>);
 
-/// Takes values in the order in which they were handed over.
+/// The receiving end. Values come in the order in which they were sent.
 pub struct Receiver<T>(Arc<Queue<T>>);
 
-/// Nobody receives any more; the value is dropped.
+/// The receiver is gone; the value was dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SendError;
 
-/// Why there is no value.
+/// Why no value was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvError {
-    /// None came in the time that was given.
+    /// No value came in the given time.
     Timeout,
-    /// All senders are gone, and what they sent was taken.
+    /// All senders are gone, and all values were received.
     Disconnected,
 }
 
@@ -44,7 +44,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Queue<T> {
-    /// No thread panics while it holds the lock: the code below cannot.
+    /// The lock cannot be poisoned: no code below panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Ends<T>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +81,7 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Drop for Receiver<T> {
-    /// Values that nobody took are dropped after the lock is free: dropping one may send through this queue.
+    /// Drops the remaining values after the lock is free, because dropping a value may send through this queue.
     fn drop(&mut self) {
         let mut ends = self.0.lock();
         ends.is_received = false;
@@ -105,24 +105,24 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`RecvError`]
     pub fn recv_timeout(&self, time: Duration) -> Result<T, RecvError> {
-        // A time beyond all clocks is no limit.
+        // A time that no clock can show counts as no limit.
         self.next(Instant::now().checked_add(time))
     }
 
-    /// Takes a value that is there already.
+    /// Receives a value if there is one now.
     ///
     /// # Errors
-    /// [`RecvError`], of which `Timeout` says that there is none yet.
+    /// [`RecvError::Timeout`] when there is none yet, [`RecvError::Disconnected`].
     pub fn try_recv(&self) -> Result<T, RecvError> {
         self.recv_timeout(Duration::ZERO)
     }
 
-    /// All values, until the last sender is gone.
+    /// Iterates over all values; ends when the last sender is gone.
     pub fn iter(&self) -> impl Iterator<Item = T> {
         std::iter::from_fn(|| self.recv().ok())
     }
 
-    /// The values that are there already.
+    /// Iterates over the values that are there now.
     pub fn try_iter(&self) -> impl Iterator<Item = T> {
         std::iter::from_fn(|| self.try_recv().ok())
     }

@@ -1,5 +1,5 @@
-//! Children of PID1: one thread waits for all of them, adopted orphans included, from the first second on. It keeps how
-//! those ended that were started here, for whoever started them.
+//! Children of PID1. One thread reaps all of them from the first second on, adopted orphans included. For children that
+//! were started here, it keeps how they ended until their owner asks.
 
 use crate::background;
 use crate::wake::Waker;
@@ -16,18 +16,19 @@ use std::time::{Duration, Instant};
 
 /// Stack of the thread, in bytes.
 const STACK: usize = 32 << 10;
-/// Between two looks of [`Child::wait`].
+/// Pause between two looks in [`Child::wait`].
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The kernel has one list of children for the whole program, and so has this.
+/// Global, because the kernel keeps one list of children for the whole process.
 static TABLE: Mutex<ChildTable> = Mutex::new(ChildTable { started: Vec::new(), waker: None, is_reaped: false });
 
 struct ChildTable {
-    /// Children with an owner, and how they ended once they have.
+    /// Children with an owner, and how each ended if it has.
     started: Vec<(Pid, Option<End>)>,
-    /// Wakes the main loop when one of them has ended.
+    /// Wakes the main loop when a child with an owner has ended.
     waker: Option<Waker>,
-    /// The thread runs. Without it (in tests, whose process has other children too) each owner asks for its own.
+    /// Whether the thread runs. In tests it does not, because the test process has other children too: there each
+    /// [`Child`] reaps itself.
     is_reaped: bool,
 }
 
@@ -35,22 +36,24 @@ struct ChildTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Exited(c_int),
-    /// By a signal, which may be one without a name (signal(7), real-time signals).
+    /// Number of the signal. Real-time signals have numbers without a name (signal(7)).
     Killed(c_int),
 }
 
-/// A child that was started here. Dropped, the child goes on and nobody is told of its end.
+/// A child that was started here. When this is dropped, the child goes on, and its end is reaped without being told to
+/// anybody.
 #[derive(Debug)]
 pub struct Child(Pid);
 
-/// Starts the thread. SIGCHLD must be blocked in every thread, so that this one can wait for it (sigwait(3)).
+/// Starts the thread that reaps. The caller has blocked SIGCHLD in every thread, so that this one can wait for it with
+/// sigwait(3).
 pub fn reap_from_now_on() -> io::Result<()> {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGCHLD);
     let work = move || {
         loop {
             reap();
-            // It fails only for a set that is no set.
+            // Fails only when the set of signals is invalid, which it is not.
             let _ = ends.wait();
         }
     };
@@ -58,19 +61,19 @@ pub fn reap_from_now_on() -> io::Result<()> {
     background::spawn_small("children", STACK, Box::new(work)).inspect_err(|_| lock().is_reaped = false)
 }
 
-/// From now on the main loop is woken whenever a child with an owner has ended.
+/// Has the main loop woken whenever a child with an owner ends.
 pub fn wake(waker: Waker) {
     lock().waker = Some(waker);
 }
 
-/// Whether there is no child at all any more, adopted ones included.
+/// Whether PID1 has no children left, adopted ones included.
 pub fn none_left() -> bool {
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::All, look) == Err(Errno::ECHILD)
 }
 
-/// Runs `fork`, which gives the pid of a new child. Nothing is reaped meanwhile, so that a child that ends at once is not
-/// missed either.
+/// Runs `fork`, which returns the pid of a new child, while nothing is reaped: so the end of a child that ends at once
+/// is kept too.
 pub fn adopt(fork: impl FnOnce() -> Result<Pid, Errno>) -> Result<Child, Errno> {
     let mut table = lock();
     let pid = fork()?;
@@ -83,10 +86,11 @@ fn reap() {
 }
 
 impl ChildTable {
-    /// Takes in the end of a child by its pid, or of any by -1 (waitpid(2)); false when none has ended.
+    /// Reaps the child `pid`, or any child if `pid` is -1 (waitpid(2)). Returns false when none has ended.
     fn reap(&mut self, pid: libc::pid_t) -> bool {
         let mut status = 0;
-        // SAFETY: the kernel writes one int. Not by nix: a signal that it does not know would be an error, and the end lost.
+        // SAFETY: the kernel writes one int. nix's waitpid is not used: it fails for signals that it has no name for,
+        // and the end would be lost.
         let ended = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
         let end = match libc::WIFEXITED(status) {
             true => End::Exited(libc::WEXITSTATUS(status)),
@@ -109,7 +113,7 @@ impl Child {
         self.0.as_raw()
     }
 
-    /// How it ended, once it has.
+    /// How the child ended; `None` while it runs.
     pub fn end(&self) -> Option<End> {
         let mut table = lock();
         if !table.is_reaped && table.end(self).is_none() {
@@ -118,7 +122,7 @@ impl Child {
         table.end(self)
     }
 
-    /// Waits for its end until then, or for ever; `None`: it still runs.
+    /// Waits for the end of the child, at most until `until`. Returns `None` when the child still runs then.
     pub fn wait(&self, until: Option<Instant>) -> Option<End> {
         loop {
             let end = self.end();
@@ -129,11 +133,11 @@ impl Child {
         }
     }
 
-    /// Sends it a signal, unless it has ended: another process may have its pid by then.
+    /// Sends a signal to the child unless it has ended. After its end another process may have the same pid.
     pub fn signal(&self, signal: Signal) {
         let table = lock();
         if table.end(self).is_none() {
-            // One that has ended and is not reaped yet takes it too.
+            // A child that has ended but is not reaped yet still has its pid, and ignores the signal.
             let _ = kill(self.0, signal);
         }
     }

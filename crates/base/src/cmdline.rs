@@ -1,8 +1,9 @@
-//! The kernel command line (Documentation/admin-guide/kernel-parameters.rst): words, `key=value`, double quotes.
+//! The kernel command line (Documentation/admin-guide/kernel-parameters.rst): words and `key=value` pairs, separated by
+//! blanks, with double quotes.
 
 use bootwright_contract::PhaseId;
 
-/// Keys that PID1 reads beside the kernel's own (`BOOTIF`, `ip`); docs/pid1.md tells what they do.
+/// Keys that PID1 reads, beside `BOOTIF` and `ip`, which it shares with the kernel. docs/pid1.md describes them.
 const KNOWN: &[&str] = &[
     "bw.debug",
     "bw.hostname",
@@ -27,12 +28,13 @@ pub struct Cmdline {
     words: Vec<(String, Option<String>)>,
 }
 
-/// The kernel's command line. A loader may have laid any bytes there: what is not UTF-8 is replaced.
+/// Reads `/proc/cmdline`. Boot loaders may put any bytes there: sequences that are not UTF-8 become U+FFFD.
 pub fn kernel_cmdline() -> std::io::Result<Cmdline> {
     Ok(parse_cmdline(&String::from_utf8_lossy(&std::fs::read("/proc/cmdline")?)))
 }
 
-/// Splits as the kernel's `next_arg` does: blanks separate, double quotes protect and are removed.
+/// Splits a command line as the kernel's `next_arg` does: blanks separate words, double quotes protect blanks and are
+/// removed.
 pub fn parse_cmdline(text: &str) -> Cmdline {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -69,51 +71,52 @@ fn split_word(word: &str) -> (String, Option<String>) {
 }
 
 impl Cmdline {
-    /// Value of the last `key=value`. An empty one counts as none: a boot script whose variable is not set writes it.
+    /// Value of the last `key=value`. An empty value counts as none, because boot scripts write `key=` when their
+    /// variable is not set.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.words.iter().rev().filter(|(k, _)| k == key).find_map(|(_, v)| v.as_deref().filter(|v| !v.is_empty()))
     }
 
-    /// All values of `key=` that are not empty, in order.
+    /// All values of `key=` that are not empty, in their order.
     pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         let values = self.words.iter().filter(move |(k, _)| k == key).filter_map(|(_, v)| v.as_deref());
         values.filter(|value| !value.is_empty())
     }
 
-    /// Value of the last `key=value` where an empty one means something.
+    /// Value of the last `key=value`, which may be empty.
     pub fn stated(&self, key: &str) -> Option<&str> {
         self.words.iter().rev().find(|(k, v)| k == key && v.is_some())?.1.as_deref()
     }
 
-    /// `key` alone, or `key=1`; `key=0` switches off again.
+    /// Whether `key` or `key=1` is there and no `key=0` comes after it.
     pub fn flag(&self, key: &str) -> bool {
         self.words.iter().rev().find(|(k, _)| k == key).is_some_and(|(_, v)| v.as_deref().is_none_or(|v| v != "0"))
     }
 
-    /// Adds a word at the end.
+    /// Appends a word.
     pub fn append(&mut self, word: &str) {
         self.words.push(split_word(word));
     }
 
-    /// Puts another value in the place of `key=value`, wherever that stands.
+    /// Replaces each `key=value` by `key=by`.
     pub fn replace(&mut self, key: &str, value: &str, by: &str) {
         for (_, found) in self.words.iter_mut().filter(|(k, v)| k == key && v.as_deref() == Some(value)) {
             *found = Some(by.into());
         }
     }
 
-    /// All words: key, and value if there is one.
+    /// All words as key and value; the value is `None` for a word without `=`.
     pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words.iter().map(|(k, v)| (k.as_str(), v.as_deref()))
     }
 
-    /// Keys that begin so and have a value.
+    /// Keys that begin with a prefix and have a value.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
         self.words().filter_map(|(k, v)| Some((k, v?))).filter(move |(k, _)| k.starts_with(prefix))
     }
 }
 
-/// Keys that begin with `bw.` and that nobody reads.
+/// Keys that begin with `bw.` and that PID1 does not know.
 pub fn unknown_keys(cmdline: &Cmdline) -> Vec<&str> {
     let policy = |key: &str| key.strip_prefix("bw.policy.").is_some_and(|name| PhaseId::of(name).is_some());
     let keys = cmdline.words().map(|(key, _)| key).filter(|key| key.starts_with("bw."));

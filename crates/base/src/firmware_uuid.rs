@@ -1,10 +1,11 @@
-//! The UUID that the firmware gives the machine (SMBIOS type 1), and what is none although it looks like one.
+//! The UUID that the firmware gives the machine (SMBIOS type 1), and how to recognise placeholders, which many machines
+//! share.
 
-/// A machine's own UUID, as the firmware's tables have it in text.
+/// The machine's UUID, 16 bytes in the order of its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirmwareUuid([u8; 16]);
 
-/// UUIDs that boards and firmware kits were shipped with by the thousand and that no rule of [`is_placeholder`] covers:
+/// Placeholders that boards and firmware kits were shipped with and that [`is_placeholder`] does not cover by a rule.
 /// FreeBSD's libexec/rc/rc.d/hostid and osquery's osquery/core/system.cpp keep such lists.
 const SHIPPED: &[&str] = &[
     "07090201-0103-0301-0807-060504030201",
@@ -18,12 +19,12 @@ const SHIPPED: &[&str] = &[
     "dc698397-fa54-4cf2-82c8-b1b5307a6a7f",
     "deadbeef-dead-beef-dead-beefdeadbeef",
 ];
-/// Dell's UUIDs: `LLED`, and at the end the last letters of the service tag.
+/// Dell builds UUIDs from the letters `LLED` and the service tag.
 const DELL: &[u8] = b"LLED";
 const BLANK_TAG: &[u8] = b"   ";
 
 impl FirmwareUuid {
-    /// Reads `/sys/class/dmi/id/product_uuid`; `None` as well where it is a placeholder, which other machines have too.
+    /// Parses the text of `/sys/class/dmi/id/product_uuid`. Returns `None` for other text and for placeholders.
     pub fn parse(text: &str) -> Option<FirmwareUuid> {
         let bytes = parse_hex(text)?;
         let shipped = SHIPPED.iter().any(|known| parse_hex(known) == Some(bytes));
@@ -35,13 +36,14 @@ impl FirmwareUuid {
         self.0
     }
 
-    /// The bytes as DHCP option 97 carries them (RFC 4578 section 2.3 with the byte order of SMBIOS 2.6 section 7.2.1).
+    /// The bytes in the order of DHCP option 97 (RFC 4578 section 2.3; SMBIOS 2.6 section 7.2.1 swaps the first three
+    /// fields).
     pub fn wire(&self) -> [u8; 16] {
         swapped(self.0)
     }
 }
 
-/// 32 hex digits, hyphens anywhere between them.
+/// Parses 32 hex digits; hyphens may stand anywhere between them.
 fn parse_hex(text: &str) -> Option<[u8; 16]> {
     let digits: Vec<u8> = text.trim().bytes().filter(|byte| *byte != b'-').collect();
     let mut bytes = [0; 16];
@@ -54,7 +56,7 @@ fn parse_hex(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
-/// The first three fields in the other byte order.
+/// Swaps the byte order of the first three fields.
 fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes[0..4].reverse();
     bytes[4..6].reverse();
@@ -62,10 +64,10 @@ fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes
 }
 
-/// Whether the bytes follow a pattern of firmware that nobody told its UUID.
+/// Whether the bytes look like those of firmware that was never given a UUID.
 fn is_placeholder(bytes: &[u8; 16]) -> bool {
     let all_the_same = bytes.iter().all(|byte| *byte == bytes[0]);
-    // 03000200-0400-0500-0006-000700080009 and its like, in either byte order.
+    // Counting patterns such as 03000200-0400-0500-0006-000700080009, in either byte order.
     let counts_up = |bytes: &[u8; 16]| {
         let numbers: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
         numbers.windows(2).all(|pair| pair[0].checked_add(1) == Some(pair[1]))

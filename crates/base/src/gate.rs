@@ -1,9 +1,9 @@
-//! Something that others wait for, once.
+//! A condition that becomes true once, and that threads can wait for.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Closed until it is opened, then open for good.
+/// Closed at first; once opened it stays open.
 #[derive(Default)]
 pub struct Gate {
     open: Mutex<bool>,
@@ -11,24 +11,24 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// One that nobody has to wait at.
+    /// A gate that is open from the start.
     pub fn opened() -> Gate {
         Gate { open: Mutex::new(true), opened: Condvar::new() }
     }
 
-    /// Lets everybody pass, now and later.
+    /// Opens the gate: nobody waits at it any more.
     pub fn open(&self) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.opened.notify_all();
     }
 
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     pub fn pass(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.opened.wait_while(open, |open| !*open));
     }
 
-    /// Waits at most `limit`; true if it is open.
+    /// Waits until the gate is open, at most for `limit`. Returns whether it is open.
     pub fn wait(&self, limit: Duration) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.opened.wait_timeout_while(open, limit, |open| !*open);

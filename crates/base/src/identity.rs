@@ -1,4 +1,5 @@
-//! Files that a node must have and an image cannot: the machine id, and hosts and resolv.conf if the image has none.
+//! The machine id, and files that every node needs and few images have: `/etc/machine-id`, `/etc/hosts`,
+//! `/etc/resolv.conf`.
 
 use crate::firmware_uuid::FirmwareUuid;
 use bootwright_contract::hex;
@@ -17,16 +18,16 @@ pub struct WriteError {
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
-/// Writes what is missing.
+/// Writes those of the three files that are missing. Returns one error for each that could not be written.
 pub fn write_missing_files() -> Vec<WriteError> {
-    // Empty counts as missing for the machine id: machine-id(5) ships it so.
+    // Images ship an empty machine id (machine-id(5)), so an empty file counts as missing.
     let has_id = fs::read_to_string("/etc/machine-id").is_ok_and(|t| is_machine_id(t.trim()));
     let id = if has_id { None } else { Some(format!("{}\n", machine_id(Path::new("/sys")))) };
     let absent = |path: &str| fs::symlink_metadata(path).is_err();
     let files = [
         ("/etc/machine-id", id),
         ("/etc/hosts", absent("/etc/hosts").then(|| HOSTS.into())),
-        // Container runtimes want it to be there, even empty; the network fills it.
+        // Container runtimes fail without this file. The network fills it later.
         ("/etc/resolv.conf", absent("/etc/resolv.conf").then(String::new)),
     ];
     let write = |(path, text): (&str, Option<String>)| {
@@ -36,7 +37,8 @@ pub fn write_missing_files() -> Vec<WriteError> {
     files.into_iter().filter_map(write).collect()
 }
 
-/// 32 hex digits (machine-id(5)), the same at each boot: the firmware's UUID, else from the first MAC address, else random.
+/// The machine id: 32 hex digits (machine-id(5)), the same at each boot. Taken from the firmware's UUID, else from the
+/// lowest MAC address, else random. `sys` is `/sys`.
 pub fn machine_id(sys: &Path) -> String {
     match firmware_uuid(sys) {
         Some(uuid) => hex::encode(&uuid.bytes()),
@@ -44,14 +46,14 @@ pub fn machine_id(sys: &Path) -> String {
     }
 }
 
-/// 32 hex digits that no other machine has even if a careless firmware gives many of them one UUID that is not known to
-/// be a placeholder: of the machine id and the first MAC address. Another network card makes it another one.
+/// 32 hex digits for what must not be shared by two machines, such as an NFS client id: a digest of the machine id and
+/// the lowest MAC address. Two machines with the same firmware UUID differ in it; another network card changes it.
 pub fn unshared_id(sys: &Path) -> String {
     let mac = first_mac(&sys.join("class/net")).unwrap_or_default();
     digest([machine_id(sys), mac].concat().as_bytes())
 }
 
-/// The machine's own UUID, if its firmware was told one.
+/// The firmware's UUID; `None` if there is none or it is a placeholder. `sys` is `/sys`.
 pub fn firmware_uuid(sys: &Path) -> Option<FirmwareUuid> {
     FirmwareUuid::parse(&fs::read_to_string(sys.join("class/dmi/id/product_uuid")).ok()?)
 }
@@ -60,14 +62,14 @@ fn digest(seed: &[u8]) -> String {
     hex::encode(&Sha256::digest([b"bootwright machine id ", seed].concat())[..16])
 }
 
-/// Not all digits the same: an image's file that says nothing.
+/// 32 hex digits that are not all the same.
 fn is_machine_id(text: &str) -> bool {
     let first = text.bytes().next();
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| Some(b) != first)
 }
 
-/// The lowest MAC address of an Ethernet interface that is a device, not software. One that is in a bond has that of the
-/// bond for as long as it is, and keeps its own beside it.
+/// The lowest MAC address of the Ethernet interfaces that belong to a device. A member of a bond shows the bond's
+/// address, and its own one as `bonding_slave/perm_hwaddr`: the latter counts.
 fn first_mac(net: &Path) -> Option<String> {
     let interfaces = fs::read_dir(net).ok()?.filter_map(|e| e.ok()).map(|e| e.path());
     let devices = interfaces.filter(|p| p.join("device").exists());
@@ -76,14 +78,14 @@ fn first_mac(net: &Path) -> Option<String> {
     devices.filter_map(own).filter(|mac| mac.bytes().any(|b| !b"0:".contains(&b))).min()
 }
 
-/// What tells the machine from others: its lowest MAC address, else its id.
+/// The lowest MAC address, else the machine id.
 pub fn first_mac_or_id(sys: &Path) -> String {
     first_mac(&sys.join("class/net")).unwrap_or_else(|| machine_id(sys))
 }
 
 fn random_bytes() -> Vec<u8> {
     let mut bytes = vec![0; 16];
-    // Without a random device the id is the digest of zeros: better than none.
+    // Without `/dev/urandom` the id is the digest of zeros.
     let _ = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     bytes
 }

@@ -1,5 +1,5 @@
-//! What every part of PID1 stands on: the system calls that change the machine behind a trait, threads that nobody waits
-//! for, wake-ups, short sorts, the kernel command line. It knows no phase, no service and no protocol.
+//! What all rooms of PID1 stand on: system calls that change the machine behind a trait, starting and reaping
+//! processes, threads, wake-ups, the kernel command line. Nothing here knows phases, services or protocols.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 

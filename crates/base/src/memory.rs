@@ -2,12 +2,12 @@
 
 use std::fs;
 
-/// `MemAvailable`, in KiB; without it (before Linux 3.14) there is no limit.
+/// `MemAvailable` in KiB. Without that line (before Linux 3.14) it is the largest number: no limit.
 pub fn available_kib() -> u64 {
     value(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:").unwrap_or(u64::MAX)
 }
 
-/// A value of `/proc/meminfo` in KiB, by its key with the colon.
+/// A value of `/proc/meminfo` in KiB; `key` ends with the colon.
 pub fn value(meminfo: &str, key: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,12 +1,12 @@
-//! Mount options as mount(8) takes them: flags of mount(2), the rest is data for the file system.
+//! Mount options as mount(8) takes them. Some are flags of mount(2), the others are passed to the file system as data.
 
 use nix::mount::MsFlags;
 
-/// An option list, sorted into what mount(2) takes.
+/// The flags that an option list stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountFlags {
     pub set: MsFlags,
-    /// Propagation, which takes a call of its own.
+    /// MS_SHARED and its like, which need a mount(2) of their own.
     pub propagation: MsFlags,
 }
 
@@ -50,11 +50,11 @@ const PROPAGATION: &[(&str, MsFlags)] = &[
     ("private", MsFlags::MS_PRIVATE),
     ("unbindable", MsFlags::MS_UNBINDABLE),
 ];
-/// Words for fstab and for mount(8) itself.
+/// Words that only fstab(5) and mount(8) use.
 const IGNORED: &[&str] =
     &["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev"];
 
-/// Sorts options; gives the flags and the data for the file system.
+/// Sorts comma-separated options into flags and the data string for the file system.
 pub fn parse_options(lists: &[String]) -> (MountFlags, String) {
     let mut flags = MountFlags { set: MsFlags::empty(), propagation: MsFlags::empty() };
     let mut data: Vec<&str> = Vec::new();
@@ -72,7 +72,7 @@ pub fn parse_options(lists: &[String]) -> (MountFlags, String) {
     (flags, data.join(","))
 }
 
-/// `rshared` is `shared` for all below too.
+/// The propagation flag of an option; `rshared` is `shared` for all mounts below too.
 pub fn propagation(option: &str) -> Option<MsFlags> {
     let recursive = option.strip_prefix('r').and_then(|o| find(PROPAGATION, o)).map(|f| f | MsFlags::MS_REC);
     find(PROPAGATION, option).or(recursive)
@@ -82,7 +82,7 @@ fn find(table: &[(&str, MsFlags)], option: &str) -> Option<MsFlags> {
     table.iter().find(|(name, _)| *name == option).map(|(_, flag)| *flag)
 }
 
-/// Splits at commas, but for those in double quotes (SELinux contexts have them).
+/// Splits at commas that are not inside double quotes (SELinux contexts contain commas).
 fn split_list(list: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut quoted) = (0, false);

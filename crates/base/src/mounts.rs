@@ -1,12 +1,12 @@
-//! What is mounted, and what is swapped to. A table that cannot be read is an error, never an empty one: who believes that
-//! nothing is mounted pulls disks away from under file systems.
+//! Reads the tables of mounts and swap devices. A table that cannot be read is an error and never an empty table:
+//! whoever believes that nothing is mounted detaches disks under mounted file systems.
 
 use bootwright_contract::mountinfo::{parse_mount_points, parse_swaps};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-/// The tables cannot be read.
+/// A table cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read `{path}`: {source}")]
 pub struct TableError {
@@ -19,7 +19,7 @@ pub fn mount_points() -> Result<Vec<PathBuf>, TableError> {
     read("/proc/self/mountinfo").map(|table| parse_mount_points(&table))
 }
 
-/// Devices that memory is swapped to.
+/// Paths of the active swap devices.
 pub fn swaps() -> Result<Vec<PathBuf>, TableError> {
     read("/proc/swaps").map(|table| parse_swaps(&table))
 }

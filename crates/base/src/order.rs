@@ -1,7 +1,7 @@
-//! Sorts short lists. The standard library's sort is 5 kB of PID1 for each type that it sorts; here nothing is longer than
-//! the devices of a machine.
+//! Insertion sort for short lists. std's sort adds 5 kB to PID1 for each type that it sorts, and no list here is longer
+//! than the devices of a machine.
 
-/// Sorts by a key; what has the same key stays in order.
+/// Sorts by a key. Stable: entries with equal keys keep their order.
 pub fn sort_by_key<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
     for end in 1..list.len() {
         let mut at = end;
@@ -12,7 +12,7 @@ pub fn sort_by_key<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
     }
 }
 
-/// Sorts texts and takes out what is there twice.
+/// Sorts texts and removes duplicates.
 pub fn sort_and_dedup(list: &mut Vec<String>) {
     for end in 1..list.len() {
         let mut at = end;

@@ -1,9 +1,9 @@
 //! Starts programs: fork(2) or clone3(2), a few system calls, execve(2).
 //!
-//! A program is read from the root, whose server may be away: then the child waits in execve(2), for hours if need be. The
-//! parent never waits along unless it asks to; a pipe tells it when the program runs, or why it does not.
+//! The program is read from the root. While the root's server is away, the child waits in execve(2), perhaps for hours.
+//! The parent does not wait with it unless it asks to: a pipe tells whether the program runs, or why it does not.
 //!
-//! Not by `std::process::Command`: it waits for exec to be over, and it costs 25 kB.
+//! `std::process::Command` is not used: it waits until exec is over, and it costs 25 kB.
 
 use crate::children::{self, Child};
 use crate::order::sort_by_key;
@@ -18,36 +18,36 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-/// linux/prctl.h, since Linux 5.6: a thread that the kernel does not make wait for I/O to find memory. Programs that are
-/// started drop it.
+/// linux/prctl.h, since Linux 5.6. A thread with this flag never waits for I/O when it allocates memory. Started
+/// programs lose the flag.
 pub const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
-/// What to start, and with what around it. The process gets a session of its own, no blocked signals, and `/` as its
-/// folder.
+/// A program to start, and its surroundings. The process gets its own session, no blocked signals, and `/` as its
+/// working directory.
 #[derive(Default)]
 pub struct Program<'a> {
-    /// Absolute path of the program, and its arguments.
+    /// Absolute path of the program, then its arguments.
     pub argv: &'a [String],
-    /// `KEY=value`; nothing else is inherited.
+    /// `KEY=value`; the process inherits no other variables.
     pub env: Vec<String>,
-    /// Becomes standard input; else that is empty.
+    /// Becomes standard input. Default: `/dev/null`.
     pub input: Option<BorrowedFd<'a>>,
-    /// Takes standard output and error. With neither this nor `terminal` output is lost.
+    /// Becomes standard output and standard error. Default: the terminal if there is one, else `/dev/null`.
     pub output: Option<BorrowedFd<'a>>,
     /// Becomes the controlling terminal and all three standard streams.
     pub terminal: Option<&'a Path>,
-    /// A file that is removed before the program starts, if it is there.
+    /// A file that is removed before the program starts, if it exists.
     pub remove: Option<&'a Path>,
-    /// Folder of the cgroup to enter.
+    /// Folder of the cgroup that the process is started in.
     pub cgroup: Option<&'a Path>,
-    /// `/proc/self/oom_score_adj`, -1000 to 1000.
+    /// Value for `/proc/self/oom_score_adj`, -1000 to 1000.
     pub oom_score_adj: i32,
 }
 
-/// An argument of prctl(2), as wide as the kernel reads it.
+/// A zero as an argument of prctl(2), which reads unsigned longs.
 const ZERO: libc::c_ulong = 0;
 
-/// All that the child needs, made before the fork: between fork and exec nothing may be allocated.
+/// All that the child needs, made before the fork: between fork and exec nothing may allocate memory.
 struct Prepared {
     argv: Vec<CString>,
     env: Vec<CString>,
@@ -60,26 +60,26 @@ struct Prepared {
     is_terminal: bool,
 }
 
-/// A program that is being started: the child is there, its program may still have to be read.
+/// A program that is being started. The child exists, but may still be reading its program.
 #[derive(Debug)]
 pub struct Launch {
     pub child: Child,
     report: OwnedFd,
 }
 
-/// Starts the program and waits until it runs: for threads that may wait for the root.
+/// Starts the program and waits until it runs. Only for threads that may wait for the root.
 pub fn spawn(program: &Program) -> Result<Child, Errno> {
     let launch = launch(program)?;
     loop {
         if let Some(outcome) = launch.outcome() {
             return outcome.map(|()| launch.child);
         }
-        // Interrupted or not: it is looked at again.
+        // When the poll was interrupted, the loop asks again.
         let _ = poll(&mut [PollFd::new(launch.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
     }
 }
 
-/// Starts the program and waits for nothing.
+/// Starts the program and returns at once.
 pub fn launch(program: &Program) -> Result<Launch, Errno> {
     let prepared = Prepared::new(program)?;
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
@@ -87,7 +87,8 @@ pub fn launch(program: &Program) -> Result<Launch, Errno> {
     };
     let (argv, env) = (pointers(&prepared.argv), pointers(&prepared.env));
     let mut result = None;
-    // The pipe's other end is open here only while no other child can be made, which would keep it open until its exec.
+    // No other child can be made while the write end of the pipe is open here: it would inherit that end and hold it
+    // until its own exec.
     let child = children::adopt(|| {
         let (ours, report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let unwanted = prepared.all_but_needed(report.as_raw_fd());
@@ -104,25 +105,25 @@ pub fn launch(program: &Program) -> Result<Launch, Errno> {
         result = Some(ours);
         Errno::result(pid).map(Pid::from_raw)
     })?;
-    // It was made with the child.
+    // `result` is set whenever a child was made.
     Ok(Launch { child, report: result.ok_or(Errno::EIO)? })
 }
 
 impl Launch {
-    /// Whether the program runs, or why it does not; `None`: neither is known yet. One that was killed on its way counts as
-    /// running: its end tells the rest. To be asked until there is an answer.
+    /// Whether the program runs, or the errno of why it does not; `None` while neither is known. A child that was
+    /// killed before its exec counts as running: its end tells the rest. After an answer it must not be called again.
     pub fn outcome(&self) -> Option<Result<(), Errno>> {
         let mut errno = [0; size_of::<i32>()];
         match read(&self.report, &mut errno) {
             Err(Errno::EAGAIN | Errno::EINTR) => None,
-            // Closed by exec.
+            // exec has closed the pipe.
             Ok(0) | Err(_) => Some(Ok(())),
             Ok(_) => Some(Err(Errno::from_raw(i32::from_ne_bytes(errno)))),
         }
     }
 }
 
-/// Readable once there is an outcome.
+/// Readable as soon as [`Launch::outcome`] has an answer.
 impl AsFd for Launch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.report.as_fd()
@@ -150,7 +151,7 @@ impl Prepared {
         })
     }
 
-    /// The descriptors from 3 on that the child has no use for, as ranges for close_range(2).
+    /// Ranges of descriptors from 3 on that the child does not need, for close_range(2). `report` is kept.
     fn all_but_needed(&self, report: RawFd) -> Vec<(libc::c_uint, libc::c_uint)> {
         let needed = [Some(report), self.stdin, self.output].into_iter().flatten();
         let mut needed: Vec<libc::c_uint> = needed.filter_map(|fd| fd.try_into().ok()).filter(|fd| *fd > 2).collect();
@@ -160,7 +161,7 @@ impl Prepared {
         firsts.zip(lasts).filter(|(first, last)| first <= last).collect()
     }
 
-    /// In the child. Comes back only when something failed, with its errno.
+    /// Runs in the child. Returns only when a step failed; errno says why.
     fn become_program(
         &self,
         argv: &[*const libc::c_char],
@@ -169,8 +170,8 @@ impl Prepared {
     ) -> i32 {
         // SAFETY: plain system calls; every pointer is to a NUL-terminated string or a list that ends in NULL.
         unsafe {
-            // At once: what waits for the end of a connection of PID1's must not wait for this child's exec. A kernel
-            // before 5.9 does not know the call: then that is so.
+            // First of all: clients wait for the end of their connection to PID1, which must not be held open until
+            // this child's exec. Kernels before 5.9 lack the call, and then clients do wait.
             for (first, last) in unwanted {
                 libc::syscall(libc::SYS_close_range, *first, *last, 0);
             }
@@ -178,7 +179,7 @@ impl Prepared {
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            // std ignores it in PID1; a program expects that a broken pipe ends it.
+            // std ignores SIGPIPE in PID1. Programs expect that a broken pipe ends them.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             let input = libc::open(self.input.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
             if input < 0 {
@@ -199,11 +200,11 @@ impl Prepared {
                 return Errno::last_raw();
             }
             if let Some(path) = &self.remove {
-                // Usually it is not there.
+                // Usually the file does not exist, so the result is ignored.
                 libc::unlink(path.as_ptr());
             }
-            // PID1 may be one for its network root; a program that is one could use up the last memory. Fails where
-            // it is not allowed, and then PID1 is none either.
+            // PID1 has this flag while its root is on the network. A program with it could use up the last memory. The
+            // call fails where the flag is not allowed, and then PID1 does not have it either.
             libc::prctl(PR_SET_IO_FLUSHER, ZERO, ZERO, ZERO, ZERO);
             libc::chdir(c"/".as_ptr());
             libc::execve(argv[0], argv.as_ptr(), env.as_ptr());
@@ -212,20 +213,21 @@ impl Prepared {
     }
 }
 
-/// fork(2); into the cgroup whose folder is given, at once: to enter it later takes the kernel a RCU grace period, for which
-/// the program would wait.
+/// fork(2), directly into the cgroup of the given folder. Entering a cgroup later waits for an RCU grace period of the
+/// kernel, which would delay the program.
 ///
 /// # Safety
 /// As for fork(2): the child may only make system calls.
 unsafe fn fork(cgroup: Option<&File>) -> libc::pid_t {
     let Some(cgroup) = cgroup else {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises it.
         return unsafe { libc::fork() };
     };
     let exit_signal = libc::SIGCHLD as u64;
     let args =
         CloneArgs { flags: CLONE_INTO_CGROUP, exit_signal, cgroup: cgroup.as_raw_fd() as u64, ..Default::default() };
-    // SAFETY: a valid structure of that size; without a stack of its own the child goes on here, as after fork.
+    // SAFETY: a valid structure of that size. Without a stack of its own the child goes on on a copy of this one, as
+    // after fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     libc::pid_t::try_from(pid).unwrap_or(-1)
 }
@@ -250,7 +252,7 @@ struct CloneArgs {
 /// Of linux/sched.h.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// Writes a whole small file with system calls only; `errno` says what failed.
+/// Writes a whole small file with system calls only. Returns false with errno set when that fails.
 fn write_file(path: &CStr, text: &CStr) -> bool {
     // SAFETY: both are NUL-terminated, and the length is that of the text.
     unsafe {
@@ -259,7 +261,7 @@ fn write_file(path: &CStr, text: &CStr) -> bool {
             return false;
         }
         let length = text.count_bytes();
-        // The descriptor goes with exec or _exit.
+        // The descriptor is closed by exec or _exit.
         libc::write(fd, text.as_ptr().cast(), length) == length as isize
     }
 }

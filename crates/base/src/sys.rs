@@ -1,6 +1,6 @@
-//! System calls that change the machine as a whole: mounts, modules, the clock, swap, power, and writes to the kernel's
-//! knobs that a phase depends on. Whoever needs them is given a [`Sys`], so that the order of what PID1 does can be tested
-//! on the host with a recording fake, and so that a phase that was given up can be stopped ([`Fence`]).
+//! System calls that change the machine as a whole: mounts, modules, the clock, swap, power, and kernel parameters that
+//! a phase depends on. They go through the trait [`Sys`], so that tests can record them and so that an attempt at a
+//! phase that was given up can be kept from making more of them ([`Fence`]).
 //!
 //! These changes of the machine do not go through a [`Sys`]:
 //! - sockets and netlink: the crates that speak over them own them;
@@ -31,7 +31,7 @@ pub mod fake;
 /// Result of a system call.
 pub type SysResult<T> = Result<T, Errno>;
 
-/// What `reboot(2)` is asked for.
+/// The command of reboot(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebootCommand {
     PowerOff,
@@ -39,7 +39,7 @@ pub enum RebootCommand {
     Halt,
 }
 
-/// One `mount(2)`.
+/// Arguments of one mount(2).
 #[derive(Debug, Clone, Copy)]
 pub struct Mount<'a> {
     /// A device, a folder, or a word such as `tmpfs`.
@@ -54,13 +54,15 @@ pub struct Mount<'a> {
 /// An attached loop device.
 pub struct LoopDevice {
     pub path: PathBuf,
-    /// The device opened: it detaches itself after the last close or unmount, so this is kept until it is mounted.
+    /// The open device. Keep it until the device is mounted: the device detaches itself after its last close or
+    /// unmount.
     pub held: Option<File>,
 }
 
-/// System calls that need privileges. Plain reads of `/proc` and `/sys` do not go through here.
+/// System calls that need privileges and change the machine. Reads of `/proc` and `/sys` do not go through this trait.
 pub trait Sys: Send + Sync {
-    /// Asked by those who change files on their own, before each change. ECANCELED behind a closed [`Fence`].
+    /// Whether changes are still allowed; ECANCELED behind a closed [`Fence`]. Code that changes files by itself asks
+    /// before each change.
     fn may_change(&self) -> SysResult<()> {
         Ok(())
     }
@@ -68,9 +70,9 @@ pub trait Sys: Send + Sync {
     fn mount(&self, mount: Mount) -> SysResult<()>;
     /// umount2(2).
     fn unmount(&self, target: &Path, flags: MntFlags) -> SysResult<()>;
-    /// mkdir(2) with missing parents; a folder that is there is fine.
+    /// Makes a folder and its missing parents (mkdir(2)). A folder that exists is no error.
     fn make_dir(&self, path: &Path) -> SysResult<()>;
-    /// Writes a whole file of procfs, sysfs or cgroupfs, or makes a small one.
+    /// Writes a whole file: of procfs, sysfs or cgroupfs, or a small one of its own.
     fn write(&self, path: &Path, text: &str) -> SysResult<()>;
     /// chdir(2).
     fn chdir(&self, path: &Path) -> SysResult<()>;
@@ -80,14 +82,14 @@ pub trait Sys: Send + Sync {
     fn chroot(&self, path: &Path) -> SysResult<()>;
     /// Attaches a file read-only to a free loop device.
     fn attach_loop(&self, file: &Path) -> SysResult<LoopDevice>;
-    /// Sets a block device's read-ahead in KiB (BLKRASET of linux/fs.h). Its file in sysfs would stop the device's queue first,
-    /// which takes a RCU grace period.
+    /// Sets the read-ahead of a block device in KiB (BLKRASET of linux/fs.h). The file in sysfs would first stop the
+    /// device's queue, which takes an RCU grace period.
     fn set_read_ahead(&self, device: &Path, kib: u32) -> SysResult<()>;
-    /// Keeps a file's pages in memory for good: mmap(2) and mlock(2).
+    /// Keeps all pages of a file in memory for good (mmap(2) and mlock(2)).
     fn pin(&self, file: &Path) -> SysResult<()>;
-    /// finit_module(2); `compressed` sets MODULE_INIT_COMPRESSED_FILE.
+    /// Loads a module (finit_module(2)); `compressed` sets MODULE_INIT_COMPRESSED_FILE.
     fn load_module(&self, file: &Path, options: &str, compressed: bool) -> SysResult<()>;
-    /// True when the module is loaded or loading; `name` with `_` for `-`.
+    /// Whether the module is loaded or being loaded; `name` is written with `_` in place of `-`.
     fn has_module(&self, name: &str) -> bool;
     /// delete_module(2).
     fn unload_module(&self, name: &str) -> SysResult<()>;
@@ -95,23 +97,23 @@ pub trait Sys: Send + Sync {
     fn clock_s(&self) -> u64;
     /// clock_settime(2).
     fn set_clock_s(&self, seconds: u64) -> SysResult<()>;
-    /// Sets the clock by so much: seconds, and 0 to 999999999 nanoseconds more (adjtimex(2), ADJ_SETOFFSET).
+    /// Steps the clock by `seconds` and 0 to 999999999 `nanos` more (adjtimex(2), ADJ_SETOFFSET).
     fn step_clock(&self, seconds: i64, nanos: i64) -> SysResult<()>;
-    /// Lets the clock run faster or slower until it is right; the next correction comes in about `interval_s`.
+    /// Corrects the clock by `offset_ns` slowly, by its rate. The next correction comes in about `interval_s`.
     fn slew_clock(&self, offset_ns: i64, interval_s: u64) -> SysResult<()>;
     /// swapon(2) with a priority.
     fn swap_on(&self, device: &Path, priority: u16) -> SysResult<()>;
     /// swapoff(2).
     fn swap_off(&self, device: &Path) -> SysResult<()>;
-    /// kill(2) of every process but PID1.
+    /// Sends a signal to every process but PID1 (kill(2)).
     fn kill_all(&self, signal: Signal) -> SysResult<()>;
     /// sync(2).
     fn sync(&self);
-    /// reboot(2): comes back only when it has failed.
+    /// reboot(2). Returns only when it has failed.
     fn reboot(&self, how: RebootCommand) -> Errno;
 }
 
-/// What the kernel said; an error of the library's own is EIO.
+/// The errno of an I/O error; EIO when std made the error itself.
 pub fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
@@ -124,17 +126,17 @@ pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// The same in milliseconds.
+/// [`uptime`] in milliseconds.
 pub fn uptime_ms() -> u64 {
     millis(uptime())
 }
 
-/// Whole milliseconds; what no `u64` holds is the largest number.
+/// Whole milliseconds, at most `u64::MAX`.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The length of what a system call of sockets is given; no such thing has 4 GiB.
+/// A length for socket calls. No buffer here has 4 GiB, so nothing is cut off.
 pub fn socklen(length: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(length).unwrap_or(libc::socklen_t::MAX)
 }
@@ -145,10 +147,10 @@ pub fn clock_ns() -> i128 {
     now.as_nanos() as i128
 }
 
-/// Random bytes (getrandom(2)). Early in the boot they may be less random, but the call does not wait.
+/// Random bytes (getrandom(2)). The call never waits: early in the boot the bytes may be predictable.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // SAFETY: the buffer is valid for its length. GRND_INSECURE: never waits, and cannot fail for so few bytes.
+    // SAFETY: the buffer is valid for its length. With GRND_INSECURE the call neither waits nor fails for so few bytes.
     unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, libc::GRND_INSECURE) };
     bytes
 }

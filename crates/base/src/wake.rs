@@ -1,22 +1,22 @@
-//! Wakes a thread that sleeps in `poll(2)`: one end for each side of a socket pair.
+//! Wakes a thread that sleeps in poll(2), through a socket pair.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-/// The side that wakes; clones wake the same sleeper.
+/// The end that wakes. Clones wake the same sleeper.
 #[derive(Clone)]
 pub struct Waker(Arc<UnixStream>);
 
-/// The side that is polled. It keeps a waker of its own: once the last one is gone the socket would be at its end, which
-/// counts as readable, and who polls it would never sleep again.
+/// The end that is polled. It holds a waker itself: when the last waker is gone, the socket is at its end and stays
+/// readable, and poll(2) would never sleep again.
 pub struct Sleeper {
     socket: UnixStream,
     _waker: Waker,
 }
 
-/// A connected pair.
+/// Makes a connected pair.
 pub fn pair() -> std::io::Result<(Waker, Sleeper)> {
     let (waker, sleeper) = UnixStream::pair()?;
     waker.set_nonblocking(true)?;
@@ -26,14 +26,14 @@ pub fn pair() -> std::io::Result<(Waker, Sleeper)> {
 }
 
 impl Waker {
-    /// Makes the sleeper readable. A full buffer means that it is readable already.
+    /// Makes the sleeper readable. A full buffer means that it is readable already, so errors are ignored.
     pub fn wake(&self) {
         let _ = (&*self.0).write(&[1]);
     }
 }
 
 impl Sleeper {
-    /// Takes in all that woke it.
+    /// Reads all wake-ups, so that the sleeper is no longer readable.
     pub fn clear(&mut self) {
         let mut buffer = [0; 64];
         while self.socket.read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}

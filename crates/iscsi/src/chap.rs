@@ -1,4 +1,5 @@
-//! CHAP (RFC 7143 section 12.1, RFC 1994): R = H(identifier, secret, challenge), one way or both.
+//! CHAP authentication (RFC 7143 section 12.1, RFC 1994), one way or mutual. A response is H(identifier, secret,
+//! challenge).
 
 use super::target::{Auth, Credentials};
 use super::text::{Text, TextError, encode_hex};
@@ -8,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 /// Longest challenge and response in bytes (RFC 7143 section 12.1.3).
 const BINARY_LIMIT: usize = 1024;
-/// Secrets below 96 bits can be guessed from what is seen on the wire (RFC 7143 section 9.2.1).
+/// A secret below 96 bits can be guessed from an intercepted exchange (RFC 7143 section 9.2.1).
 pub const SHORT_SECRET: usize = 12;
-/// Our challenge: identifier and bytes.
+/// A challenge of ours: the identifier, then 16 bytes.
 pub type Challenge = [u8; 17];
 
 /// Hash algorithms by their number in `CHAP_A` (IANA "PPP Authentication Algorithms", RFC 7143 section 12.1.3).
@@ -21,7 +22,7 @@ enum Algorithm {
     Sha256 = 7,
 }
 
-/// Strongest first; and without SHA256, whose number means SHA1 to some targets (tgt, IET).
+/// Strongest first. The second list leaves out SHA256, whose number means SHA1 to some targets (tgt, IET).
 const OFFER: &str = "7,6,5";
 const OLD_OFFER: &str = "6,5";
 
@@ -43,7 +44,7 @@ impl Algorithm {
     }
 }
 
-/// Why the authentication cannot go on.
+/// Why the authentication failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChapError {
     #[error("the target asks for CHAP, and no user and secret are given")]
@@ -70,32 +71,32 @@ pub enum ChapError {
     Text(#[from] TextError),
 }
 
-/// What has been said.
+/// How far the exchange is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChapState {
-    /// Methods were offered.
+    /// We have offered methods.
     Offered,
-    /// Algorithms were offered.
+    /// We have offered algorithms.
     Algorithms,
-    /// We have answered, and wait for the target's proof.
+    /// We have answered the target's challenge, and wait for the answer to ours.
     Answered(Algorithm),
-    /// Nothing is left to be said.
+    /// The exchange is over.
     Done,
 }
 
-/// Our side of the security stage.
+/// The initiator's side of the security stage.
 pub struct Chap<'a> {
     auth: &'a Auth,
-    /// Random; used for mutual CHAP only.
+    /// Random; sent only with mutual CHAP.
     challenge: Challenge,
     offer: &'static str,
     state: ChapState,
-    /// The target chose SHA256, or what it takes for that number.
+    /// Whether the target chose number 7, which is SHA256 or what the target takes it for.
     sha256: bool,
 }
 
 impl<'a> Chap<'a> {
-    /// `challenge` has to be random and used once. `old`: offer no SHA256.
+    /// `challenge` must be random and used once. `old`: offer no SHA256.
     pub fn new(auth: &'a Auth, challenge: Challenge, old: bool) -> Result<Chap<'a>, ChapError> {
         if let (Some(ours), Some(theirs)) = (&auth.ours, &auth.theirs)
             && ours.secret == theirs.secret
@@ -106,7 +107,8 @@ impl<'a> Chap<'a> {
         Ok(Chap { auth, challenge, offer, state: ChapState::Offered, sha256: false })
     }
 
-    /// The methods that we offer. A target that need not know who we are may say so, unless it is to prove who it is.
+    /// The methods to offer. `None` is among them unless the target has to prove its identity: then it may let us in
+    /// without a login.
     pub fn methods(&self) -> &'static str {
         match (&self.auth.ours, &self.auth.theirs) {
             (None, _) => "None",
@@ -120,17 +122,22 @@ impl<'a> Chap<'a> {
         self.sha256
     }
 
-    /// True when nothing is left to be said.
+    /// Whether the exchange is over.
     pub fn is_done(&self) -> bool {
         self.state == ChapState::Done
     }
 
-    /// True when all of ours is said: the target may let us in, once it has given its own proof.
+    /// Whether we have sent all of our part. The target may then go to the next stage, with its own proof if there is
+    /// one to give.
     pub fn may_go_on(&self) -> bool {
         matches!(self.state, ChapState::Answered(_) | ChapState::Done)
     }
 
-    /// Takes what the target said and gives what to say next.
+    /// Takes the target's text, and returns the text to send next.
+    ///
+    /// # Errors
+    ///
+    /// [`ChapError`]
     pub fn answer(&mut self, said: &Text) -> Result<Text, ChapError> {
         let mut reply = Text::default();
         match self.state {
@@ -140,7 +147,7 @@ impl<'a> Chap<'a> {
                     reply.push("CHAP_A", self.offer);
                     self.state = ChapState::Algorithms;
                 }
-                // A target that has nothing to say about it wants none.
+                // A target that answers nothing about methods wants none.
                 Some("None") | None if self.auth.theirs.is_none() => self.state = ChapState::Done,
                 Some("None") | None => return Err(ChapError::NotMutual),
                 Some(other) => return Err(ChapError::Method(other.into())),
@@ -200,13 +207,13 @@ fn binary(said: &Text, key: &'static str) -> Result<Vec<u8>, ChapError> {
     }
 }
 
-/// Random bytes for a challenge of ours, if there is to be one: early in a boot they are waited for.
+/// Random bytes for our challenge, when mutual CHAP needs one. Waits for entropy early in the boot.
 pub fn new_challenge(auth: &Auth) -> Challenge {
     let mut challenge = [0; 17];
     if auth.theirs.is_none() {
         return challenge;
     }
-    // Fails only in a kernel without the call; a challenge that can be guessed proves less, and nothing else.
+    // Fails only on kernels without the call. A predictable challenge weakens the target's proof and nothing else.
     // SAFETY: the buffer is as long as it says.
     let _ = unsafe { nix::libc::getrandom(challenge.as_mut_ptr().cast(), challenge.len(), 0) };
     challenge

@@ -1,4 +1,4 @@
-//! SendTargets (RFC 7143 appendix C): asks a portal which targets there are, in a discovery session of our own.
+//! SendTargets (RFC 7143 appendix C): logs in at a portal in a discovery session and asks for its targets.
 
 use super::login::{Login, LoginError, LoginOutcome, log_in};
 use super::pdu::{NO_TAG, PduError, Response, SequenceNumbers, encode_logout, encode_text};
@@ -8,20 +8,20 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Text requests of one list; a target sends at least a few hundred bytes in each answer.
+/// At most so many requests for one list: each answer of a real target has some hundred bytes at least.
 const MOST_REQUESTS: u32 = 256;
-/// Redirections.
+/// At most so many redirections.
 const MOST_MOVES: usize = 4;
 
-/// A target and where it says that it is.
+/// A target, as a portal describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveredTarget {
     pub name: String,
-    /// `host:port`, IPv6 in brackets; empty: where it was asked.
+    /// `host:port`, IPv6 in brackets. Empty when the target is at the portal that was asked.
     pub addresses: Vec<String>,
 }
 
-/// Why there is no list.
+/// Why discovery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
     #[error("cannot ask iscsi portal {portal} for its targets: {cause}")]
@@ -61,7 +61,11 @@ pub fn discover(
     Err(DiscoveryError::Restless(first))
 }
 
-/// Asks for all targets, and logs out.
+/// Asks for the list of all targets, then logs out. `expected_status` is the ExpStatSN after the login.
+///
+/// # Errors
+///
+/// [`LoginError`]
 pub fn send_targets<S: Read + Write>(
     transport: &mut TcpTransport<S>,
     expected_status: u32,
@@ -86,19 +90,19 @@ pub fn send_targets<S: Read + Write>(
         };
         if last {
             let found = parse_targets(&parse_text(&bytes)?);
-            // The list is complete; a target that does not see the end of the session will find out.
+            // The list is complete. A target that does not read the logout notices the end of the connection.
             let _ = transport
                 .send(&encode_logout(task + 1, numbers), &[])
                 .and_then(|()| transport.receive(numbers).map(drop));
             return Ok(found);
         }
-        // An empty request with the target's tag asks for the rest.
+        // An empty request with the target's tag asks for the next part.
         (ask, tag) = (Vec::new(), target_tag);
     }
     Err(LoginError::Endless)
 }
 
-/// `TargetName` begins a target, its `TargetAddress`es follow: `host[:port],group`.
+/// `TargetName` begins a target. Its `TargetAddress`es follow, as `host[:port],group`.
 fn parse_targets(text: &Text) -> Vec<DiscoveredTarget> {
     let mut all: Vec<DiscoveredTarget> = Vec::new();
     for (key, value) in text.pairs() {
@@ -113,9 +117,9 @@ fn parse_targets(text: &Text) -> Vec<DiscoveredTarget> {
     all
 }
 
-/// Portals of a target in the order in which they are tried. Where it was asked comes first if it is among them or
-/// none is named, else last: behind a translated address a target knows only its own side. Addresses that lead nowhere
-/// from here (loopback, none) and names are left out.
+/// The portals of a target in the order in which they are tried. The portal that was asked comes first when it is
+/// listed or the list is empty, else last: behind address translation a target lists addresses that only it can reach.
+/// Loopback and unspecified addresses and names are left out.
 pub fn portals(asked: SocketAddr, found: &DiscoveredTarget) -> Vec<SocketAddr> {
     let usable = |portal: &SocketAddr| {
         let ip = portal.ip();

@@ -1,4 +1,4 @@
-//! The disk of a session: the kernel is told to look for it, and it shows in sysfs once its driver has it.
+//! Finds the disk of a session in sysfs, after telling the kernel to scan for it.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks: a disk takes some milliseconds.
+/// Pause between two looks. A disk appears within milliseconds.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Why there is no disk.
@@ -20,15 +20,16 @@ pub enum DiskError {
     NoDisk { target: String, found: String },
 }
 
-/// A logical unit of the session.
+/// A logical unit of the session's target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LogicalUnit {
     lun: u64,
-    /// Name of its block device, once there is one.
+    /// Name of its block device, when the driver has made it.
     block: Option<String>,
 }
 
-/// Finds the disk: that of `lun`, else the one with the lowest. `system` is `/sys`, `devices` is `/dev`.
+/// The search for the disk with number `lun`, else for the one with the lowest number. `system` is `/sys`, `devices` is
+/// `/dev`.
 pub struct DiskSearch<'a> {
     pub system: &'a Path,
     pub devices: &'a Path,
@@ -39,7 +40,12 @@ pub struct DiskSearch<'a> {
 }
 
 impl DiskSearch<'_> {
-    /// Scans and waits for the disk. The scan goes on in a thread of its own: on a target that falls silent it hangs.
+    /// Scans and waits for the disk, at most for `patience`. Returns its path below `/dev`. The scan runs in its own
+    /// thread, which hangs when the target stops answering.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`]
     pub fn run(&self, patience: Duration) -> Result<PathBuf, DiskError> {
         let knob = self.system.join("class/scsi_host").join(["host", &self.host.to_string()].concat()).join("scan");
         let what = self.lun.map_or_else(|| "- - -".into(), |lun| ["0 0 ", &lun.to_string()].concat());
@@ -56,7 +62,8 @@ impl DiskSearch<'_> {
             return Err(failed(source));
         }
         loop {
-            // The scan has seen all units, but drivers take them one by one: the lowest may not be the first.
+            // After the scan all units are known, but their drivers start one by one: the first device need not be the
+            // lowest.
             let units = self.units();
             let settled = units.iter().all(|unit| unit.block.is_some() || !self.may_be_disk(unit.lun));
             if let Some(disk) = pick(&units, self.lun).filter(|_| settled || self.lun.is_some())
@@ -71,7 +78,7 @@ impl DiskSearch<'_> {
         }
     }
 
-    /// `device/target*/H:C:T:L` of the session.
+    /// Units are the folders `device/target*/H:C:T:L` of the session.
     fn units(&self) -> Vec<LogicalUnit> {
         let session = ["session", &self.session.to_string()].concat();
         let device = self.system.join("class/iscsi_session").join(session).join("device");
@@ -89,7 +96,8 @@ impl DiskSearch<'_> {
         units
     }
 
-    /// Peripheral device type 0, a disk (SPC-4 section 6.4.2); controllers and tapes never get a block device.
+    /// Whether the unit's peripheral device type is 0, a disk (SPC-4 section 6.4.2). Controllers and tapes never get a
+    /// block device.
     fn may_be_disk(&self, lun: u64) -> bool {
         let address = [&self.host.to_string(), ":0:0:", &lun.to_string()].concat();
         let kind = self.system.join("class/scsi_device").join(address).join("device/type");
@@ -114,7 +122,8 @@ impl DiskSearch<'_> {
     }
 }
 
-/// The disk that is wanted: this LUN, as it is or in flat addressing (SAM-5 section 4.7.7), else the lowest.
+/// The block device of the wanted unit, whose number may be in flat addressing (SAM-5 section 4.7.7); without `lun`
+/// that of the lowest.
 fn pick(units: &[LogicalUnit], lun: Option<u16>) -> Option<&str> {
     let fits = |unit: &&LogicalUnit| match lun {
         Some(lun) => unit.lun == u64::from(lun) || unit.lun == 0x4000 | u64::from(lun),
@@ -123,7 +132,7 @@ fn pick(units: &[LogicalUnit], lun: Option<u16>) -> Option<&str> {
     units.iter().filter(fits).find_map(|unit| unit.block.as_deref())
 }
 
-/// LUN of `host:channel:target:lun`.
+/// The LUN in `host:channel:target:lun`.
 fn parse_address(name: &str) -> Option<u64> {
     let mut numbers = name.split(':').map(str::parse);
     let [Some(Ok(_)), Some(Ok(_)), Some(Ok(_)), Some(Ok(lun)), None] = std::array::from_fn(|_| numbers.next()) else {

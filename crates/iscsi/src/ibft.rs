@@ -1,11 +1,11 @@
-//! What the boot loader left in the iSCSI Boot Firmware Table, as the module `iscsi_ibft` shows it below
+//! The iSCSI Boot Firmware Table, in which a boot loader leaves its connection. The module `iscsi_ibft` shows it below
 //! `/sys/firmware/ibft` (Documentation/ABI/testing/sysfs-ibft).
 
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Bit of `flags`: the firmware booted from this one (iBFT specification, "Block valid" is bit 0).
+/// Bit 1 of `flags`: the firmware booted from this entry (iBFT specification; bit 0 is "block valid").
 const SELECTED: u32 = 2;
 
 /// What is wrong with the table.
@@ -29,19 +29,23 @@ pub struct FirmwareTarget {
     pub address: IpAddr,
     pub port: u16,
     pub name: Option<String>,
-    /// Only who takes it needs to know that it is bad.
+    /// An error here matters only to those who use the LUN.
     pub lun: Result<u64, IbftError>,
-    /// CHAP name and secret with which the firmware proved who it was.
+    /// CHAP name and secret of the firmware.
     pub user: Option<String>,
     pub secret: Option<String>,
-    /// CHAP name and secret with which the target had to prove who it was.
+    /// CHAP name and secret of the target, for mutual CHAP.
     pub user_in: Option<String>,
     pub secret_in: Option<String>,
-    /// Address of the card that the target was reached by.
+    /// MAC of the network card to the target.
     pub mac: Option<String>,
 }
 
 /// Reads the target that the firmware booted from. `table` is `/sys/firmware/ibft`.
+///
+/// # Errors
+///
+/// [`IbftError`]
 pub fn read_target(table: &Path) -> Result<FirmwareTarget, IbftError> {
     if !table.is_dir() {
         return Err(IbftError::NoTable);
@@ -70,13 +74,17 @@ pub fn read_target(table: &Path) -> Result<FirmwareTarget, IbftError> {
     })
 }
 
-/// The name that the firmware logged in with.
+/// The initiator name of the firmware.
 pub fn initiator(table: &Path) -> Option<String> {
     read(&table.join("initiator"), "initiator-name")
 }
 
-/// How the card was set up that the firmware booted from, in the kernel's form of `ip=` with the card's MAC as the device. Where the firmware
-/// had asked a DHCP server, so shall we: nobody else renews the lease.
+/// The configuration of the network card that the firmware booted from, as the kernel's form of `ip=` with the MAC as
+/// the device. When the firmware used DHCP, the result asks for DHCP: nobody else would renew the lease.
+///
+/// # Errors
+///
+/// [`IbftError`]
 pub fn ip_param(table: &Path) -> Result<String, IbftError> {
     let nic = selected(table, "ethernet").ok_or(IbftError::NoTable)?;
     let read = |key| read(&nic, key).filter(|text| !matches!(text.as_str(), "0" | "0.0.0.0")).unwrap_or_default();
@@ -85,7 +93,7 @@ pub fn ip_param(table: &Path) -> Result<String, IbftError> {
         return Err(IbftError::Vlan(vlan));
     }
     let device = read("mac").replace(':', "-");
-    // The values of `origin` are those of NL_PREFIX_ORIGIN: 3 is DHCP.
+    // `origin` has the values of NL_PREFIX_ORIGIN; 3 is DHCP.
     if !read("dhcp").is_empty() || read("origin") == "3" {
         return Ok([&device, ":dhcp"].concat());
     }
@@ -111,7 +119,7 @@ pub fn ip_param(table: &Path) -> Result<String, IbftError> {
     Ok(fields.join(":"))
 }
 
-/// The folder of that kind that the firmware booted from, else the first.
+/// The entry of a kind (such as `target`) that the firmware booted from, else the first.
 fn selected(table: &Path, kind: &str) -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(table).ok()?.flatten().map(|entry| entry.path()).collect();
     found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind)));
@@ -121,14 +129,14 @@ fn selected(table: &Path, kind: &str) -> Option<PathBuf> {
     found.into_iter().nth(at)
 }
 
-/// A value that is not empty.
+/// A value that is there and not empty.
 fn read(folder: &Path, key: &str) -> Option<String> {
     let text = fs::read_to_string(folder.join(key)).ok()?;
     Some(text.trim_matches(['\n', '\0', ' ']).to_string()).filter(|text| !text.is_empty())
 }
 
-/// The kernel prints the eight bytes of the LUN one after the other as hex without leading zeros
-/// (`ibft_attr_show_target`): what is behind the second byte are six zeros, unless it is no LUN of one level.
+/// The kernel prints the eight bytes of a LUN in hex without leading zeros, one after the other
+/// (`ibft_attr_show_target`). For a LUN of one level, six zeros follow the first two bytes.
 fn parse_lun(text: &str) -> Option<u64> {
     let digits = text.strip_suffix("000000")?;
     let (high, low) = digits.split_at_checked(if digits.starts_with('0') { 1 } else { 2 })?;
@@ -136,7 +144,7 @@ fn parse_lun(text: &str) -> Option<u64> {
         return None;
     }
     let (high, low) = (u64::from_str_radix(high, 16).ok()?, u64::from_str_radix(low, 16).ok()?);
-    // The two bits above say how it is addressed: as it is, or flat (SAM-5 section 4.7).
+    // The two highest bits say whether the number is in peripheral or flat addressing (SAM-5 section 4.7).
     (high < 0x80 && low < 0x100).then_some((high & 0x3f) << 8 | low)
 }
 

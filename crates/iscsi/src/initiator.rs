@@ -1,18 +1,23 @@
-//! Our own name and session identifiers.
+//! The initiator's name and session identifiers.
 
 use super::pdu::Isid;
 use super::target::{NameError, check_name};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// What names are made from when nobody gives one. The domain `internal` is nobody's, and has been kept for private use
-/// since that month; the builder names targets in the same way.
+/// Prefix of initiator names that are made here. The domain `internal` is reserved for private use since July 2024. The
+/// builder makes target names with the same prefix.
 const PREFIX: &str = "iqn.2024-07.internal.bootwright:";
-/// `T` = random (RFC 7143 section 11.12.5): what follows is ours to choose.
+/// Type `T` = random (RFC 7143 section 11.12.5): the other five bytes are free.
 const RANDOM: u8 = 0x80;
 
 static SESSIONS: AtomicU16 = AtomicU16::new(1);
 
-/// The first name that is given, else one made from the machine: its MAC, or what else tells it apart.
+/// The first name that is given, else one made from `machine`, which tells this machine from others (its lowest MAC
+/// address).
+///
+/// # Errors
+///
+/// [`NameError`]
 pub fn choose_name(given: &[Option<&str>], machine: &str) -> Result<String, NameError> {
     match given.iter().flatten().next() {
         Some(name) => check_name(name),
@@ -23,14 +28,14 @@ pub fn choose_name(given: &[Option<&str>], machine: &str) -> Result<String, Name
     }
 }
 
-/// An identifier for the next session: the same at each boot, so that a target ends what a crashed machine left; and
-/// another one for each session of this boot, so that none of them ends another.
+/// An identifier for the next session. It is the same at each boot, so that a target ends the session that a crashed
+/// machine has left, and different for each session of one boot, so that no session ends another.
 pub fn next_isid(machine: &str) -> Isid {
     isid(machine, SESSIONS.fetch_add(1, Ordering::Relaxed))
 }
 
 fn isid(machine: &str, number: u16) -> Isid {
-    // FNV-1a, for a spread over 24 bits.
+    // FNV-1a, spread over 24 bits.
     let hash = machine.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [a, b, c, _] = (hash ^ hash << 8).to_be_bytes();
     let [high, low] = number.to_be_bytes();

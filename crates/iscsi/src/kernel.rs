@@ -1,4 +1,4 @@
-//! The kernel's side of iSCSI: requests on a NETLINK_ISCSI socket, and the events that come between their answers.
+//! The kernel's side of iSCSI: requests on a NETLINK_ISCSI socket, and the events that arrive between the answers.
 
 use super::message::{KernelEvent, KernelMessage, KernelRequest, ShortMessage, parse_message};
 use nix::errno::Errno;
@@ -8,18 +8,18 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// `ISCSI_NL_GRP_ISCSID` as a bit mask: PDUs and errors of all sessions.
+/// `ISCSI_NL_GRP_ISCSID` as a bit mask: PDUs and connection errors of all sessions.
 const GROUP: u32 = 1;
-/// The transport of iscsi_tcp.
+/// The handle of the transport `tcp`, a number.
 const HANDLE: &str = "/sys/class/iscsi_transport/tcp/handle";
-/// Room for a PDU of the largest size that a login or text response has, and for what is around it.
+/// Room for the largest PDU of a login or text response and the headers around it, in bytes.
 const BUFFER: usize = 80 << 10;
-/// Events of a login that nobody has read yet; far more than there are.
+/// Receive buffer of the socket in bytes: far more than the events of a login need.
 const QUEUE: usize = 1 << 20;
-/// The kernel answers at once, unless it is destroying something that is busy.
+/// The kernel answers at once, except while it ends a session that is in use.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Why the kernel does not do it.
+/// Why the kernel did not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     #[error("the kernel has no iscsi over tcp: is the module iscsi_tcp there?")]
@@ -30,14 +30,15 @@ pub enum KernelError {
     Refused { request: &'static str, errno: Errno },
     #[error("the kernel did not answer when asked to {request}")]
     Silent { request: &'static str },
-    /// Events were lost: what state the connection is in is not known.
+    /// Events were lost, so the state of the connection is unknown.
     #[error("events of the kernel were lost")]
     Overrun,
     #[error(transparent)]
     Short(#[from] ShortMessage),
 }
 
-/// The socket. Each session has one of its own: events of all sessions arrive on each, replies only where they belong.
+/// A NETLINK_ISCSI socket. Each session has its own: every socket gets the events of all sessions, and the answers to
+/// its own requests.
 pub struct KernelSocket {
     fd: OwnedFd,
     transport: u64,
@@ -52,13 +53,17 @@ impl KernelSocket {
         let flags = SockFlag::SOCK_CLOEXEC;
         let fd = socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkISCSI)
             .map_err(failed("socket"))?;
-        // A smaller queue does as well, mostly.
+        // When this is refused, the default size usually suffices.
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &QUEUE);
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUP)).map_err(failed("bind"))?;
         Ok(KernelSocket { fd, transport, events: VecDeque::new() })
     }
 
-    /// Asks, and waits for the answer: two words that depend on the request.
+    /// Sends a request and waits for the answer: two words whose meaning depends on the request.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError`]
     pub fn ask(&mut self, request: &KernelRequest) -> Result<[u32; 2], KernelError> {
         let words = request.words();
         let bytes = request.encode(self.transport);
@@ -74,14 +79,14 @@ impl KernelSocket {
                     Some(Err(errno)) => {
                         return Err(KernelError::Refused { request: words, errno: Errno::from_raw(errno) });
                     }
-                    // Late, from a request that was given up.
+                    // The late answer to a request that was given up.
                     None => {}
                 },
             }
         }
     }
 
-    /// The next event, or `None` when there was none until then.
+    /// The next event; `None` when there is none before `until`.
     pub fn event(&mut self, until: Instant) -> Result<Option<KernelEvent>, KernelError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -95,12 +100,12 @@ impl KernelSocket {
         }
     }
 
-    /// Whether [`KernelSocket::event`] has something although the descriptor may not be readable.
+    /// Whether [`KernelSocket::event`] has a kept event. The descriptor need not be readable then.
     pub fn has_event(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// Forgets what was said of a connection that is over.
+    /// Drops the events of a connection that has ended.
     pub fn drop_events(&mut self) -> Result<(), KernelError> {
         self.events.clear();
         loop {
@@ -127,7 +132,7 @@ impl KernelSocket {
                 return Ok(None);
             }
             let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-            // Rounded up, so that the last millisecond is slept too; an interruption is looked at above.
+            // Rounded up, so that the rest of a millisecond is waited too. An interrupted poll is repeated by the loop.
             let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
             let _ = poll(&mut fds, left);
         }

@@ -1,11 +1,11 @@
-//! An iSCSI initiator (RFC 7143) as far as a disk needs one: discovery, login with CHAP, and a session of the kernel's
-//! iscsi_tcp by NETLINK_ISCSI, with no other program. Who uses it decides when to log in again.
+//! An iSCSI initiator (RFC 7143) for disks: discovery, login with CHAP, and a session of the kernel's iscsi_tcp through
+//! NETLINK_ISCSI, without other programs. The caller decides when a lost session logs in again.
 //!
-//! What a target sends is read by pure functions; [`login`] and [`discovery`] speak over anything that can be read and
-//! written.
+//! What a target sends is parsed by pure functions. [`login`] and [`discovery`] work over any connection that can be
+//! read and written.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
-// What comes from the network is no index.
+// Data from the network must not be able to cause a panic by an index.
 #![deny(clippy::indexing_slicing)]
 
 pub mod chap;
@@ -23,5 +23,5 @@ pub mod target;
 pub mod text;
 pub mod transport;
 
-/// The port that IANA gave to iSCSI (RFC 7143 section 4.2.3).
+/// The port of iSCSI (IANA; RFC 7143 section 4.2.3).
 pub const PORT: u16 = 3260;

@@ -1,4 +1,5 @@
-//! A login (RFC 7143 sections 6 and 11.12): the security stage, then the operational one, over whatever carries PDUs.
+//! The login (RFC 7143 sections 6 and 11.12): the security stage, then the operational stage, over any [`Transport`] of
+//! PDUs.
 
 use super::chap::{Challenge, Chap, ChapError};
 use super::negotiate::{Agreed, NegotiateError, offer};
@@ -7,14 +8,14 @@ use super::target::Auth;
 use super::text::{TEXT_LIMIT, Text, TextError, parse_text};
 use super::transport::TransportError;
 
-/// Requests after which a target that never comes to an end is given up.
+/// A login that needs more requests is given up.
 const MOST_REQUESTS: usize = 24;
 
-/// Who logs in where.
+/// The parameters of a login.
 #[derive(Debug, Clone, Copy)]
 pub struct Login<'a> {
     pub initiator: &'a str,
-    /// None: a discovery session.
+    /// Name of the target; `None` for a discovery session.
     pub target: Option<&'a str>,
     pub isid: Isid,
     pub auth: &'a Auth,
@@ -24,23 +25,23 @@ pub struct Login<'a> {
     pub old_chap: bool,
 }
 
-/// Carries one request there and its response back.
+/// Sends a request and receives its response.
 pub trait Transport {
     fn exchange(&mut self, request: &LoginRequest, text: &[u8]) -> Result<(LoginResponse, Vec<u8>), TransportError>;
 }
 
-/// How a login ended well.
+/// The outcome of a login that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginOutcome {
     LoggedIn(LoggedIn),
-    /// The target is elsewhere: `host:port`, IPv6 in brackets.
+    /// The target is at another address: `host:port`, IPv6 in brackets.
     Moved {
         address: String,
         permanent: bool,
     },
 }
 
-/// A session after its login.
+/// A session that is logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedIn {
     pub agreed: Agreed,
@@ -56,7 +57,7 @@ pub enum LoginError {
     #[error("{} (class {}, detail {})", status.meaning(), status.class, status.detail)]
     Refused {
         status: LoginStatus,
-        /// It was refused after an answer by SHA256: a target that takes its number for SHA1 would do so.
+        /// The refusal followed an answer by SHA256. Targets that take the number of SHA256 for SHA1 refuse it.
         sha256: bool,
     },
     #[error(transparent)]
@@ -78,6 +79,10 @@ pub enum LoginError {
 }
 
 /// Logs in.
+///
+/// # Errors
+///
+/// [`LoginError`]
 pub fn log_in(transport: &mut dyn Transport, login: &Login) -> Result<LoginOutcome, LoginError> {
     let mut talk = LoginExchange { transport, isid: login.isid, status_number: None, expected_command: 0, requests: 0 };
     match security(&mut talk, login).and_then(|agreed| operational(&mut talk, login, agreed)) {
@@ -91,13 +96,13 @@ pub fn log_in(transport: &mut dyn Transport, login: &Login) -> Result<LoginOutco
 }
 
 impl LoginError {
-    /// Whether it is worth another attempt without SHA256.
+    /// Whether another attempt without SHA256 may succeed.
     pub fn asks_for_old_chap(&self) -> bool {
         matches!(self, LoginError::Refused { sha256: true, .. })
     }
 }
 
-/// Why the dialogue ends early.
+/// Why a login ends before the full feature phase.
 enum LoginEnd {
     Moved { address: String, permanent: bool },
     Failed(LoginError),
@@ -109,7 +114,7 @@ impl<E: Into<LoginError>> From<E> for LoginEnd {
     }
 }
 
-/// Up to the operational stage: names and CHAP.
+/// The security stage: names and CHAP. Ends in the operational stage.
 fn security(talk: &mut LoginExchange, login: &Login) -> Result<Agreed, LoginEnd> {
     let mut chap = Chap::new(login.auth, login.challenge, login.old_chap)?;
     let mut agreed = Agreed::default();
@@ -123,7 +128,7 @@ fn security(talk: &mut LoginExchange, login: &Login) -> Result<Agreed, LoginEnd>
         None => text.push("SessionType", "Discovery"),
     }
     text.push("AuthMethod", chap.methods());
-    // With methods to choose from, the target's choice comes first.
+    // With methods on offer, the target chooses one before the stage ends.
     let mut next = if login.auth.ours.is_none() { LoginStage::Operational } else { LoginStage::Security };
     loop {
         let said = match talk.say(LoginStage::Security, next, &text) {
@@ -144,7 +149,7 @@ fn security(talk: &mut LoginExchange, login: &Login) -> Result<Agreed, LoginEnd>
     }
 }
 
-/// Up to the full feature phase: parameters.
+/// The operational stage: parameters. Ends in the full feature phase.
 fn operational(talk: &mut LoginExchange, login: &Login, mut agreed: Agreed) -> Result<Agreed, LoginEnd> {
     let offered = offer(login.target.is_none());
     let mut text = offered.clone();
@@ -159,7 +164,7 @@ fn operational(talk: &mut LoginExchange, login: &Login, mut agreed: Agreed) -> R
     }
 }
 
-/// The dialogue.
+/// The requests and responses of one login.
 struct LoginExchange<'a> {
     transport: &'a mut dyn Transport,
     isid: Isid,
@@ -168,7 +173,7 @@ struct LoginExchange<'a> {
     requests: usize,
 }
 
-/// What the target said, over however many PDUs.
+/// A text of the target, which may have taken several PDUs.
 struct LoginAnswer {
     text: Text,
     next: Option<LoginStage>,
@@ -178,7 +183,7 @@ impl LoginExchange<'_> {
     fn say(&mut self, stage: LoginStage, next: LoginStage, text: &Text) -> Result<LoginAnswer, LoginEnd> {
         let (mut response, mut bytes) = self.exchange(stage, next, &text.encode())?;
         while response.goes_on {
-            // An empty request asks for the rest (RFC 7143 section 6.2).
+            // An empty request asks for the next part (RFC 7143 section 6.2).
             let (following, more) = self.exchange(stage, stage, &[])?;
             bytes.extend_from_slice(&more);
             if bytes.len() > TEXT_LIMIT {
@@ -192,7 +197,7 @@ impl LoginExchange<'_> {
             1 => {
                 let text = text?;
                 let address = text.value("TargetAddress").ok_or(LoginError::NoAddress)?;
-                // A portal group may follow, behind a comma.
+                // A comma and a portal group may follow.
                 let address = address.split(',').next().unwrap_or_default().into();
                 Err(LoginEnd::Moved { address, permanent: response.status.detail == 2 })
             }

@@ -1,14 +1,14 @@
-//! Operational parameters of a session (RFC 7143 section 13): what we offer, and what comes out of the target's answers.
+//! The operational parameters of a session (RFC 7143 section 13): our offer, and what the target's answers make of it.
 
 use super::text::{Text, TextError, parse_flag, parse_number};
 
-/// Data that we take in one PDU.
+/// Bytes of data that we accept in one PDU.
 const OUR_SEGMENT: u32 = 256 << 10;
-/// Unsolicited data, and data of one sequence, that we offer to send.
+/// Bytes of unsolicited data, and of one sequence, that we offer to send.
 const FIRST_BURST: u32 = 256 << 10;
 const MAX_BURST: u32 = 1 << 20;
 
-/// Both sides cannot agree.
+/// Why initiator and target cannot agree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NegotiateError {
     #[error("the target rejected `{key}={value}`")]
@@ -19,7 +19,7 @@ pub enum NegotiateError {
     Text(#[from] TextError),
 }
 
-/// What was agreed; at first the defaults of RFC 7143 section 13.
+/// The parameters that are in effect; at first the defaults of RFC 7143 section 13.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreed {
     pub header_digest: bool,
@@ -28,10 +28,10 @@ pub struct Agreed {
     pub immediate_data: bool,
     pub max_burst: u32,
     pub first_burst: u32,
-    /// Data that the target takes in one PDU.
+    /// Bytes of data that the target accepts in one PDU.
     pub their_segment: u32,
     pub our_segment: u32,
-    /// Seconds to wait before a login after a lost connection.
+    /// Seconds to wait before a new login after a lost connection.
     pub wait_s: u32,
     pub portal_group: Option<u32>,
 }
@@ -53,7 +53,7 @@ impl Default for Agreed {
     }
 }
 
-/// What we offer. A discovery session has no commands, so only its PDUs matter.
+/// The offer. A discovery session sends no commands, so only the size of PDUs matters.
 pub fn offer(discovery: bool) -> Text {
     let mut text = Text::default();
     let segment = OUR_SEGMENT.to_string();
@@ -85,18 +85,22 @@ pub fn offer(discovery: bool) -> Text {
 }
 
 impl Agreed {
-    /// Takes what the target said; gives the answers that it waits for.
+    /// Takes the target's text, and returns the answers that it expects.
+    ///
+    /// # Errors
+    ///
+    /// [`NegotiateError`]
     pub fn take(&mut self, said: &Text, offered: &Text) -> Result<Text, NegotiateError> {
         let mut answers = Text::default();
         for (key, value) in said.pairs() {
             match value {
                 "Reject" => return Err(NegotiateError::Rejected { key: key.into(), value: our_value(offered, key) }),
-                // The default holds.
+                // The default stays in effect.
                 "NotUnderstood" | "Irrelevant" => {}
                 _ => self.take_one(key, value, &mut answers)?,
             }
         }
-        // Not more than what the whole sequence may have (section 13.14).
+        // Unsolicited data must not exceed the data of a whole sequence (section 13.14).
         self.first_burst = self.first_burst.min(self.max_burst);
         Ok(answers)
     }
@@ -118,7 +122,7 @@ impl Agreed {
             "MaxRecvDataSegmentLength" => self.their_segment = length()?.min(0xff_ffff),
             "DefaultTime2Wait" => self.wait_s = number()?.min(3600),
             "TargetPortalGroupTag" => self.portal_group = Some(number()?),
-            // What we offered is the lowest, or the only thing that we can do.
+            // We have offered the lowest value, or the only one that we support.
             "DataPDUInOrder" | "DataSequenceInOrder" if value == "Yes" => {}
             "ErrorRecoveryLevel" | "DefaultTime2Retain" if value == "0" => {}
             "MaxOutstandingR2T" | "MaxConnections" if value == "1" => {}
@@ -129,7 +133,7 @@ impl Agreed {
             | "MaxConnections" => {
                 return Err(insists());
             }
-            // Declared, or of the stage before.
+            // Declarations, or keys of the security stage.
             "TargetAlias" | "TargetAddress" | "AuthMethod" | "DefaultTime2Retain" => {}
             _ => answers.push(key, "NotUnderstood"),
         }

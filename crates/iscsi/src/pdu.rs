@@ -1,16 +1,16 @@
-//! PDUs as bytes: the basic header segment of each kind that an initiator's control path sends or gets
-//! (RFC 7143 section 11). All numbers are big-endian.
+//! PDUs as bytes: the basic header segment of each type that the control path of an initiator sends or receives (RFC
+//! 7143 section 11). All numbers are big-endian.
 
 /// Size of the basic header segment.
 pub const HEADER: usize = 48;
 /// A basic header segment.
 pub type PduHeader = [u8; HEADER];
-/// Longest data segment of one login or text PDU before anything else is agreed (RFC 7143 section 13.12).
+/// Longest data segment of a login or text PDU before another length is negotiated (RFC 7143 section 13.12), in bytes.
 pub const DATA_LIMIT: usize = 8192;
 /// "No tag" in the initiator's and the target's task tag.
 pub const NO_TAG: u32 = u32::MAX;
 
-/// Opcodes (RFC 7143 section 11.2.1.2). `IMMEDIATE` is the flag beside them.
+/// Opcodes (RFC 7143 section 11.2.1.2). `IMMEDIATE` is a flag in the same byte.
 const IMMEDIATE: u8 = 0x40;
 const NOP_OUT: u8 = 0x00;
 const LOGIN_REQUEST: u8 = 0x03;
@@ -23,7 +23,7 @@ const LOGOUT_RESPONSE: u8 = 0x26;
 const ASYNC_MESSAGE: u8 = 0x32;
 const REJECT: u8 = 0x3f;
 
-/// First flag of login (T) and text (F) PDUs, and the second (C: the text goes on in the next PDU).
+/// Flags of login and text PDUs: T or F, and C, which says that the text continues in the next PDU.
 const FINAL: u8 = 0x80;
 const CONTINUE: u8 = 0x40;
 
@@ -59,13 +59,13 @@ impl LoginStage {
     }
 }
 
-/// Session identifier of the initiator's making (RFC 7143 section 11.12.5).
+/// An initiator's session identifier (RFC 7143 section 11.12.5).
 pub type Isid = [u8; 6];
 
 /// A login request (RFC 7143 section 11.12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginRequest {
-    /// The stage, and the one to go to; the same one: stay.
+    /// The current stage, and the stage to go to. The same value twice means to stay.
     pub stage: LoginStage,
     pub next: LoginStage,
     pub isid: Isid,
@@ -86,7 +86,7 @@ impl LoginRequest {
     }
 }
 
-/// A text request (RFC 7143 section 11.10): all of its text is in one PDU.
+/// A text request whose whole text is in this PDU (RFC 7143 section 11.10).
 pub fn encode_text(data_length: usize, task_tag: u32, target_tag: u32, numbers: SequenceNumbers) -> PduHeader {
     let mut header = request(TEXT_REQUEST, data_length, task_tag);
     header[1] = FINAL;
@@ -115,7 +115,7 @@ pub fn encode_pong(target_tag: u32, numbers: SequenceNumbers) -> PduHeader {
     header
 }
 
-/// CmdSN and ExpStatSN.
+/// CmdSN and ExpStatSN of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SequenceNumbers {
     pub command: u32,
@@ -125,7 +125,7 @@ pub struct SequenceNumbers {
 fn request(opcode: u8, data_length: usize, task_tag: u32) -> PduHeader {
     let mut header = [0; HEADER];
     header[0] = opcode;
-    // Three bytes; no caller has more than 8 KiB.
+    // The length field has three bytes; no caller has more than 8 KiB.
     let [_, length @ ..] = u32::try_from(data_length).unwrap_or(u32::MAX).to_be_bytes();
     header[5..8].copy_from_slice(&length);
     put(&mut header, 16, task_tag);
@@ -138,7 +138,7 @@ fn put(header: &mut PduHeader, at: usize, value: u32) {
     }
 }
 
-/// The word at that place of the header, which all callers know to be in it.
+/// The word at an offset that is inside the header.
 fn word(header: &PduHeader, at: usize) -> u32 {
     header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
@@ -147,7 +147,7 @@ fn half(header: &PduHeader, at: usize) -> u16 {
     header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_be_bytes(*bytes))
 }
 
-/// Bytes of the data segment, without padding.
+/// Bytes of the data segment without its padding.
 pub fn data_length(header: &PduHeader) -> usize {
     word(header, 4) as usize & 0xff_ffff
 }
@@ -157,16 +157,16 @@ pub fn additional_length(header: &PduHeader) -> usize {
     usize::from(header[4]) * 4
 }
 
-/// Bytes after which the next PDU is aligned again.
+/// Bytes of padding after `length` bytes, to a multiple of 4.
 pub fn padding(length: usize) -> usize {
     length.wrapping_neg() & 3
 }
 
-/// What a target sends.
+/// A PDU from a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Response {
     Login(LoginResponse),
-    /// `last`: the target has nothing more to say; `goes_on`: this text ends in the middle.
+    /// `last`: the target has finished; `goes_on`: the text continues in the next PDU.
     Text {
         last: bool,
         goes_on: bool,
@@ -182,7 +182,7 @@ pub enum Response {
     Reject {
         reason: u8,
     },
-    /// A ping that wants an answer, unless its tag is [`NO_TAG`].
+    /// A ping. It wants an answer unless its tag is [`NO_TAG`].
     NopIn {
         target_tag: u32,
     },
@@ -191,16 +191,16 @@ pub enum Response {
 /// A login response (RFC 7143 section 11.13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginResponse {
-    /// The target agrees to go to this stage.
+    /// The stage that the target agrees to go to.
     pub next: Option<LoginStage>,
-    /// The text goes on in the next response.
+    /// The text continues in the next response.
     pub goes_on: bool,
     pub status_number: u32,
     pub expected_command: u32,
     pub status: LoginStatus,
 }
 
-/// Class and detail (RFC 7143 section 11.13.5).
+/// Class and detail of a login response (RFC 7143 section 11.13.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginStatus {
     pub class: u8,
@@ -210,17 +210,21 @@ pub struct LoginStatus {
 /// An asynchronous message (RFC 7143 section 11.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsyncMessage {
-    /// SCSI sense data, or the target's own: nothing for us.
+    /// SCSI sense data or a vendor's message, which need no action.
     Other,
-    /// The target asks for a logout within so many seconds.
+    /// The target asks for a logout within this time.
     Logout { within_s: u16 },
-    /// The target drops this connection, or all of them; wait at least so many seconds before the next login.
+    /// The target drops this connection or all connections. The next login has to wait for `wait_s` seconds.
     Dropped { wait_s: u16 },
     /// The target wants to negotiate again.
     Renegotiate,
 }
 
-/// Reads the header of a PDU that a target sent.
+/// Parses the header of a PDU that a target sent.
+///
+/// # Errors
+///
+/// [`PduError`]
 pub fn parse_response(header: &PduHeader) -> Result<Response, PduError> {
     let flags = header[1];
     match header[0] & 0x3f {
@@ -254,7 +258,7 @@ pub fn parse_response(header: &PduHeader) -> Result<Response, PduError> {
 }
 
 impl LoginStatus {
-    /// What the status says (RFC 7143 section 11.13.5).
+    /// The status in words (RFC 7143 section 11.13.5).
     pub fn meaning(self) -> &'static str {
         match (self.class, self.detail) {
             (0, _) => "success",

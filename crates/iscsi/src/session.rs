@@ -1,6 +1,6 @@
-//! A session with the kernel's initiator: it is made once, and its connection is made again each time it was lost.
-//! I/O waits meanwhile. The order of requests is open-iscsi's; a login goes through the kernel, which alone knows the
-//! session's CmdSN.
+//! A session of the kernel's initiator. It is created once; its connection is made again each time it was lost, and I/O
+//! waits meanwhile. Requests come in the order of open-iscsi. Logins go through the kernel, because only the kernel
+//! knows the CmdSN of the session.
 
 use super::chap::new_challenge;
 use super::kernel::{KernelError, KernelSocket};
@@ -21,34 +21,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a target may take for one answer.
+/// How long a target may take to answer.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// How often a wait looks whether it is still wanted.
+/// Waits look at least this often whether the session was given up.
 const SLICE: Duration = Duration::from_millis(200);
-/// Before a PDU is sent again that the kernel was not ready for.
+/// Pause before a PDU is sent again that the kernel was not ready for.
 const BUSY: Duration = Duration::from_millis(1);
-/// Redirections from one portal.
+/// At most so many redirections from one portal.
 const MOST_MOVES: usize = 4;
-/// Commands at once for a session and for a disk; open-iscsi's.
+/// Commands in flight for a session and for a disk, as open-iscsi has them.
 const COMMANDS: u16 = 128;
 const QUEUE_DEPTH: u16 = 32;
 
-/// What to log in to, and as whom.
+/// The target to log in to, and the initiator's identity.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub initiator: String,
     pub isid: Isid,
     pub target: String,
     pub auth: Auth,
-    /// The target knows no SHA256, as an attempt has shown.
+    /// An attempt has shown that the target does not support SHA256.
     pub old_chap: bool,
-    /// Tried in turn.
+    /// Tried in their order.
     pub portals: Vec<SocketAddr>,
-    /// For one attempt to connect.
+    /// Limit for one attempt to connect.
     pub connect_wait: Duration,
 }
 
-/// Why a portal would not do.
+/// Why a portal did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum PortalError {
     #[error("cannot reach iscsi portal {portal}: {cause}")]
@@ -71,16 +71,16 @@ pub enum PortalError {
 pub struct Session {
     pub kernel: KernelSocket,
     pub peer: Peer,
-    /// The kernel's number for it.
+    /// Number of the session in the kernel.
     pub number: u32,
-    /// The SCSI host that was made for it.
+    /// Number of its SCSI host.
     pub host: u32,
     pub agreed: Agreed,
-    /// The portal of the last login.
+    /// The portal of the last successful login.
     pub portal: Option<SocketAddr>,
-    /// For an answer to a login's PDU.
+    /// Limit for each answer to a login PDU.
     pub patience: Duration,
-    /// Set when nobody wants the connection any more.
+    /// Set when the session is to end: all waits end soon after.
     given_up: Arc<AtomicBool>,
 }
 
@@ -88,24 +88,28 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEvent {
     Nothing,
-    /// The connection is gone: `enum iscsi_err`.
+    /// The connection is lost. `error` is of `enum iscsi_err`.
     Lost {
         error: u32,
     },
-    /// The target drops the connection; wait before the next login.
+    /// The target drops the connection. `wait_s`: seconds to wait before the next login.
     Dropped {
         wait_s: u16,
     },
-    /// The target asks for a logout, or for new parameters, which a new login gives.
+    /// The target asks for a logout or for new parameters; both are done by a new login.
     AskedOut,
-    /// The disks are gone.
+    /// The disks of the session are removed.
     Unbound,
-    /// The target has seen our logout.
+    /// The target has answered our logout.
     LoggedOut,
 }
 
 impl Session {
-    /// Makes a session and its connection, not logged in yet.
+    /// Creates a session and its connection, without a login.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError`]
     pub fn create(peer: Peer, given_up: Arc<AtomicBool>) -> Result<Session, KernelError> {
         let mut kernel = KernelSocket::open()?;
         let create = KernelRequest::CreateSession { first_command: 1, commands: COMMANDS, queue_depth: QUEUE_DEPTH };
@@ -119,7 +123,11 @@ impl Session {
         Ok(session)
     }
 
-    /// Logs in at a portal, following it where it sends us. `reached` is called once a server has answered.
+    /// Logs in at a portal and follows redirections. Calls `reached` once a server has answered.
+    ///
+    /// # Errors
+    ///
+    /// [`PortalError`]
     pub fn connect(&mut self, first: SocketAddr, reached: &dyn Fn()) -> Result<(), PortalError> {
         let mut portal = first;
         for _ in 0..=MOST_MOVES {
@@ -129,7 +137,7 @@ impl Session {
             {
                 self.peer.old_chap = true;
                 outcome = self.connect_once(portal, reached);
-                // Something else was wrong.
+                // Without SHA256 it fails too, so SHA256 was not the cause.
                 self.peer.old_chap = outcome.is_ok();
             }
             match outcome? {
@@ -157,11 +165,11 @@ impl Session {
         let kernel = |cause| PortalError::Kernel { portal, cause };
         self.kernel.drop_events().map_err(kernel)?;
         self.ask(&KernelRequest::Bind { session: self.number, fd: stream.as_raw_fd() }).map_err(kernel)?;
-        // The kernel has its own reference now.
+        // The kernel has its own reference to the socket now.
         drop(stream);
         let outcome = self.log_in(portal);
         if !matches!(outcome, Ok(LoginOutcome::LoggedIn(_))) {
-            // Without this the next socket would be refused. What went wrong above is what counts.
+            // Otherwise the kernel would refuse the next socket. The first error is the one that is reported.
             let _ = self.stop(StopReason::Recover);
         }
         outcome
@@ -202,13 +210,14 @@ impl Session {
             (Parameter::TargetName, &target),
             (Parameter::PersistentAddress, &portal.ip().to_string()),
             (Parameter::PersistentPort, &portal.port().to_string()),
-            // Never: how long a server may stay away is decided elsewhere, and a detach ends the wait.
+            // The kernel never gives up: `[root] lost` decides how long a server may stay away, and a detach ends the
+            // wait.
             (Parameter::RecoveryTimeout, "-1"),
             (Parameter::FastAbort, "1"),
             (Parameter::AbortTimeout, "15"),
             (Parameter::UnitResetTimeout, "30"),
             (Parameter::TargetResetTimeout, "30"),
-            // Pings after 5 s of silence, and 5 s for the answer.
+            // A ping after 5 s of silence, and 5 s for its answer.
             (Parameter::PingTimeout, "5"),
             (Parameter::ReceiveTimeout, "5"),
             (Parameter::InitiatorName, &initiator),
@@ -254,13 +263,13 @@ impl Session {
         self.ask(&KernelRequest::Stop { session: self.number, how })
     }
 
-    /// Asks the target for the end of the session; the answer comes as an event.
+    /// Sends a logout. The answer comes as [`SessionEvent::LoggedOut`].
     pub fn send_logout(&mut self) -> Result<(), KernelError> {
         let header = encode_logout(1, SequenceNumbers::default());
         self.ask(&KernelRequest::SendPdu { session: self.number, header: &header, data: &[] })
     }
 
-    /// What an event means for this session.
+    /// What a message of the kernel means for this session.
     pub fn read(&self, event: &KernelEvent) -> SessionEvent {
         match event {
             KernelEvent::ConnectionError { session, error } if *session == self.number => {
@@ -277,7 +286,7 @@ impl Session {
         }
     }
 
-    /// Waits for what matters, at most until then. A lost connection is news in any case.
+    /// Waits for `wanted`, at most until `until`. Ends early when the connection is lost.
     pub fn await_happened(&mut self, wanted: SessionEvent, until: Instant) -> Result<SessionEvent, KernelError> {
         loop {
             let Some(event) = self.kernel.event(until)? else { return Ok(SessionEvent::Nothing) };
@@ -289,11 +298,11 @@ impl Session {
         }
     }
 
-    /// Ends the session in order: disks, logout, connection, session. Nothing may use a disk any more.
+    /// Ends the session in order: disks, logout, connection, session. Nothing may use a disk of it any more.
     pub fn log_out(&mut self, until: Instant) -> Result<(), KernelError> {
         self.set_all(&[(Parameter::RecoveryTimeout, "1")])?;
         self.ask(&KernelRequest::Unbind { session: self.number })?;
-        // A target that is gone now only costs time: what follows ends the session without it.
+        // When the target is gone, this only costs time: the steps below work without it.
         let unbound = self.await_happened(SessionEvent::Unbound, until)?;
         if unbound == SessionEvent::Unbound && self.send_logout().is_ok() {
             self.await_happened(SessionEvent::LoggedOut, until.min(Instant::now() + Duration::from_secs(2)))?;
@@ -301,22 +310,22 @@ impl Session {
         self.destroy()
     }
 
-    /// Ends the session without the target: what waits fails.
+    /// Ends the session without the target. I/O that waits fails.
     pub fn destroy(&mut self) -> Result<(), KernelError> {
         let session = self.number;
-        // Each is tried, whatever became of the one before; the last one is what counts.
+        // Each step is tried whatever became of the one before. Only the last one decides about success.
         let _ = self.stop(StopReason::Terminate);
         let _ = self.ask(&KernelRequest::DestroyConnection { session });
         self.ask(&KernelRequest::DestroySession { session })
     }
 
-    /// True once nobody wants the connection any more.
+    /// Whether the session is to end.
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 }
 
-/// Login PDUs by way of the kernel.
+/// Carries login PDUs through the kernel.
 struct KernelTransport<'a> {
     kernel: &'a mut KernelSocket,
     session: u32,
@@ -329,7 +338,7 @@ impl Transport for KernelTransport<'_> {
         let header = request.encode(text.len());
         let until = Instant::now() + self.patience;
         let send = KernelRequest::SendPdu { session: self.session, header: &header, data: text };
-        // The kernel tells of a response a moment before it is done with the request, and has one at a time.
+        // The kernel handles one request at a time, and reports a response a moment before it is done with the request.
         while let Err(error) = self.kernel.ask(&send) {
             if !matches!(error, KernelError::Refused { errno: Errno::EPERM, .. }) || Instant::now() >= until {
                 return Err(error.into());

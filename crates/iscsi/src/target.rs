@@ -1,11 +1,11 @@
-//! What a disk on an iSCSI target is reached by, once names are looked up: portals, target, LUN, credentials.
+//! The parameters of an iSCSI disk: portals, target name, LUN, credentials.
 
 use std::fmt;
 
 /// Longest name of a target or initiator in bytes (RFC 7143 section 4.2.7.1).
 const NAME_LIMIT: usize = 223;
 
-/// A secret that is never printed.
+/// A secret. Its `Debug` prints no part of it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
@@ -32,21 +32,22 @@ pub struct Credentials {
     pub secret: Secret,
 }
 
-/// Who proves to whom that they know a secret.
+/// The credentials of both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Auth {
-    /// Ours, for the target.
+    /// With which we prove our identity to the target.
     pub ours: Option<Credentials>,
-    /// The target's, for us: mutual CHAP, only together with `ours`. An empty name: any name will do.
+    /// With which the target proves its identity to us (mutual CHAP); only together with `ours`. An empty name accepts
+    /// any name.
     pub theirs: Option<Credentials>,
 }
 
-/// The name is no iSCSI name.
+/// Not a valid iSCSI name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no iscsi name: iqn.YYYY-MM.DOMAIN:NAME, eui.16HEX or naa.16HEX")]
 pub struct NameError(String);
 
-/// An iSCSI name as it is compared: in lower case (RFC 7143 section 4.2.7, RFC 3722).
+/// An iSCSI name in the form in which names are compared: lower case (RFC 7143 section 4.2.7, RFC 3722).
 pub fn check_name(name: &str) -> Result<String, NameError> {
     let lower = name.to_ascii_lowercase();
     let hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,13 +1,13 @@
-//! Text of login and text PDUs: `key=value` pairs, each ended by a NUL (RFC 7143 section 6.1).
+//! The text of login and text PDUs: `key=value` pairs, each ended by a NUL byte (RFC 7143 section 6.1).
 
 use bootwright_contract::hex;
 
 /// Longest key name (RFC 7143 section 6.1).
 const KEY_LIMIT: usize = 63;
-/// Longest text that is collected over several PDUs. A login's is at most 8192 bytes; a list of targets can be longer.
+/// Longest text over several PDUs, in bytes. A login's text has at most 8192; lists of targets can be longer.
 pub const TEXT_LIMIT: usize = 64 << 10;
 
-/// What is wrong with a text.
+/// Why a text is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     #[error("a key is not text")]
@@ -20,11 +20,15 @@ pub enum TextError {
     TooLong,
 }
 
-/// Keys and values in order.
+/// Keys and values in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Text(Vec<(String, String)>);
 
-/// Reads a text. Empty pairs are passed over: some targets pad with NULs.
+/// Parses a text. Empty pairs are skipped, because some targets pad with NUL bytes.
+///
+/// # Errors
+///
+/// [`TextError`]
 pub fn parse_text(bytes: &[u8]) -> Result<Text, TextError> {
     let mut pairs = Vec::new();
     for pair in bytes.split(|byte| *byte == 0).filter(|pair| !pair.is_empty()) {
@@ -53,23 +57,31 @@ impl Text {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Value of the first such key.
+    /// Value of the first pair with this key.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.pairs().find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
-    /// Its number, if the key is there.
+    /// The value as a number; `None` when the key is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`TextError`] when it is no number.
     pub fn number(&self, key: &str) -> Result<Option<u32>, TextError> {
         self.value(key).map(|value| parse_number(key, value)).transpose()
     }
 
-    /// Its binary value, if the key is there.
+    /// The value as bytes; `None` when the key is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`TextError`] when it is no binary value.
     pub fn binary(&self, key: &str) -> Result<Option<Vec<u8>>, TextError> {
         let read = |value| parse_binary(value).ok_or_else(|| bad_value(key, "binary value", value));
         self.value(key).map(read).transpose()
     }
 
-    /// The bytes as they are sent, without padding.
+    /// The bytes to send, without padding.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (key, value) in &self.0 {
@@ -86,7 +98,7 @@ fn bad_value(key: &str, expected: &'static str, value: &str) -> TextError {
     TextError::Value { key: key.into(), expected, value: value.chars().take(KEY_LIMIT).collect() }
 }
 
-/// A numerical value: decimal, or hex behind `0x`.
+/// Parses a number: decimal, or hex behind `0x`.
 pub fn parse_number(key: &str, value: &str) -> Result<u32, TextError> {
     let number = match strip_either(value, "0x", "0X") {
         Some(digits) => u32::from_str_radix(digits, 16),
@@ -95,7 +107,7 @@ pub fn parse_number(key: &str, value: &str) -> Result<u32, TextError> {
     number.ok().filter(|_| !value.contains('+')).ok_or_else(|| bad_value(key, "number", value))
 }
 
-/// `Yes` or `No`.
+/// Parses `Yes` or `No`.
 pub fn parse_flag(key: &str, value: &str) -> Result<bool, TextError> {
     match value {
         "Yes" => Ok(true),
@@ -108,7 +120,7 @@ fn strip_either<'a>(value: &'a str, lower: &str, upper: &str) -> Option<&'a str>
     value.strip_prefix(lower).or_else(|| value.strip_prefix(upper))
 }
 
-/// A binary value: hex behind `0x`, base64 behind `0b`.
+/// Parses a binary value: hex behind `0x`, or base64 behind `0b`.
 pub fn parse_binary(value: &str) -> Option<Vec<u8>> {
     match strip_either(value, "0x", "0X") {
         Some(digits) => parse_hex(digits.as_bytes()),
@@ -123,7 +135,7 @@ fn parse_hex(digits: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// RFC 4648 section 4, without the padding at the end.
+/// Decodes base64 (RFC 4648 section 4) whose padding at the end may be missing.
 fn parse_base64(digits: &[u8]) -> Option<Vec<u8>> {
     if digits.len() % 4 == 1 {
         return None;
@@ -150,7 +162,7 @@ fn parse_base64(digits: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A binary value as we send it.
+/// Encodes a binary value as hex behind `0x`.
 pub fn encode_hex(bytes: &[u8]) -> String {
     ["0x", &hex::encode(bytes)].concat()
 }

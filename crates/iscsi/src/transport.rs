@@ -1,5 +1,4 @@
-//! PDUs over a TCP connection of our own, as a discovery session has them. Sessions with disks use the kernel's
-//! ([`super::session`]).
+//! PDUs over a TCP connection, for discovery sessions. Sessions with disks go through the kernel ([`super::session`]).
 
 use super::kernel::KernelError;
 use super::login::Transport;
@@ -13,7 +12,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Why a PDU did not come through.
+/// Why a PDU was not sent or received.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     #[error("cannot connect: {0}")]
@@ -44,20 +43,20 @@ impl From<io::Error> for TransportError {
     }
 }
 
-/// Connects, without Nagle's delay: every PDU is waited for.
+/// Connects. Nagle's algorithm is off, because every PDU is waited for.
 pub fn connect(portal: SocketAddr, patience: Duration) -> Result<TcpStream, TransportError> {
     let stream = TcpStream::connect_timeout(&portal, patience).map_err(TransportError::Connect)?;
     stream.set_nodelay(true).map_err(TransportError::Connect)?;
     Ok(stream)
 }
 
-/// A connection on which we speak ourselves.
+/// A connection that carries PDUs.
 pub struct TcpTransport<S> {
     pub stream: S,
 }
 
 impl TcpTransport<TcpStream> {
-    /// `patience` holds for the connection and for each read.
+    /// Connects. `patience` limits the connection attempt and each read.
     pub fn connect(portal: SocketAddr, patience: Duration) -> Result<Self, TransportError> {
         let stream = connect(portal, patience)?;
         stream.set_read_timeout(Some(patience)).map_err(TransportError::Connect)?;
@@ -76,7 +75,7 @@ impl<S: Read + Write> TcpTransport<S> {
         Ok(self.stream.write_all(&bytes)?)
     }
 
-    /// The next PDU that is no ping; pings are answered.
+    /// The next PDU that is no ping. Pings are answered.
     pub fn receive(&mut self, numbers: SequenceNumbers) -> Result<(Response, Vec<u8>), TransportError> {
         loop {
             let (header, data) = self.read()?;

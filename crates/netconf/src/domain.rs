@@ -1,14 +1,15 @@
-//! Domain names as bytes (RFC 1035 section 3.1): labels with a length before each, ended by a length of zero.
+//! Domain names as bytes (RFC 1035 section 3.1): labels with their length in front, ended by a length of zero.
 
 /// Longest name in text form (RFC 1035 section 3.1: 255 bytes on the wire).
 const LONGEST: usize = 253;
 
-/// The name at `start`, labels joined by dots, and the offset behind it. Compression (RFC 1035 section 4.1.4) is
-/// followed backwards only, so that it ends. `None` when malformed or when a label holds a dot.
+/// Reads the name at `start`. Returns its labels joined by dots, and the offset behind it. Compression pointers (RFC
+/// 1035 section 4.1.4) may only lead backwards, so that reading ends. `None` when malformed or when a label holds a
+/// dot.
 pub fn read_name(bytes: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     let mut name = Vec::new();
     let mut at = start;
-    // Where the last jump went: the next one must go further back.
+    // Target of the last pointer: the next one must lead to before it.
     let mut floor = start;
     let mut behind = None;
     loop {
@@ -39,7 +40,7 @@ pub fn read_name(bytes: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// The bytes of a name; `None` when a label is empty or too long. One dot at the end is dropped.
+/// Writes a name; `None` when a label is empty or too long. One dot at the end is dropped.
 pub fn write_name(name: &str) -> Option<Vec<u8>> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut bytes = Vec::with_capacity(name.len() + 2);
@@ -52,8 +53,8 @@ pub fn write_name(name: &str) -> Option<Vec<u8>> {
     (name.len() <= LONGEST).then_some(bytes)
 }
 
-/// A list of names one after another, such as a search list; each must be a host name, empty ones are dropped.
-/// `None` when malformed.
+/// Reads names one after another, such as a search list. Each must be a host name; empty names are dropped. `None` when
+/// malformed.
 pub fn parse_name_list(bytes: &[u8]) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut at = 0;

@@ -1,4 +1,5 @@
-//! The files that tell programs about the network: `resolv.conf(5)`, `hosts(5)`, the lease for commands on the node.
+//! The files from which programs learn about the network: resolv.conf(5), hosts(5), and the lease for commands on the
+//! node.
 
 use super::dhcp::options::parse_host_name;
 use std::fs;
@@ -6,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-/// Ends each line of `/etc/hosts` that is ours, so that lines from the image stay.
+/// Ends each line of `/etc/hosts` that was written here; other lines are the image's and stay.
 const MARK: &str = "# bootwright";
 
 /// A file could not be written.
@@ -17,7 +18,7 @@ pub struct FileError {
     pub cause: io::Error,
 }
 
-/// Text of `/etc/resolv.conf`. Never empty of meaning to a reader: without servers it says so. Link-local servers are on
+/// The text of `/etc/resolv.conf`. Without name servers it says so in a comment. Link-local servers get the zone
 /// `link`.
 pub fn format_resolv_conf(dns: &[IpAddr], search: &[String], link: Option<&str>) -> String {
     let mut text = String::new();
@@ -43,7 +44,7 @@ pub fn format_resolv_conf(dns: &[IpAddr], search: &[String], link: Option<&str>)
     text
 }
 
-/// Text of `/etc/hosts`: the image's own lines, then ours in place of those of an earlier lease.
+/// The text of `/etc/hosts`: the lines of `present` that are not ours, then ours.
 pub fn format_hosts(present: &str, address: Option<IpAddr>, hostname: &str) -> String {
     let mut text = String::new();
     let mut localhost = false;
@@ -59,22 +60,23 @@ pub fn format_hosts(present: &str, address: Option<IpAddr>, hostname: &str) -> S
         add("127.0.0.1", "localhost");
         add("::1", "localhost ip6-localhost");
     }
-    // The name must resolve without a network too: Debian's own choice for that is 127.0.1.1.
+    // The name must resolve without a network too. Debian uses 127.0.1.1 for that.
     let address = address.unwrap_or(Ipv4Addr::new(127, 0, 1, 1).into()).to_string();
     let short = hostname.split('.').next().unwrap_or(hostname);
     add(&address, &if short == hostname { hostname.to_string() } else { [hostname, " ", short].concat() });
     text
 }
 
-/// What a node is called.
+/// The node's host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     pub text: String,
-    /// Somebody gave it; it is not made of the MAC.
+    /// Whether it was given to the node, and not made from the MAC.
     pub given: bool,
 }
 
-/// The node's name: `bw.hostname`, `ip=`, DHCP (when the config lets it), the config's fallback, `node-` and the MAC's end.
+/// Chooses the host name. The first of these counts: `bw.hostname`, `ip=`, DHCP (when the config allows it), the
+/// config's own name, `node-` with the end of the MAC.
 pub fn choose_hostname(
     from_cmdline: Option<&str>,
     from_ip_param: Option<&str>,
@@ -95,8 +97,8 @@ pub fn choose_hostname(
     Name { text, given: false }
 }
 
-/// Writes beside the file, then renames: a reader sees the old or the new one, whole. All of this is in memory, so that
-/// there is nothing to sync.
+/// Writes a temporary file beside `path` and renames it: a reader sees the old or the new file, never a part. Nothing
+/// is synced, because `/etc` and `/run` are in memory.
 pub fn replace_file(path: &Path, text: &str) -> Result<(), FileError> {
     let failed = |cause| FileError { path: path.into(), cause };
     if let Some(folder) = path.parent() {

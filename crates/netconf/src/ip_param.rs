@@ -1,9 +1,9 @@
-//! `ip=` of the kernel command line, and MACs.
+//! Parses `ip=` of the kernel command line, and MAC addresses.
 //!
 //! Forms of `ip=`: the kernel's (Documentation/admin-guide/nfs/nfsroot.rst)
-//! `<client>:<server>:<gateway>:<mask>:<hostname>:<device>:<autoconf>:<dns0>:<dns1>:<ntp0>`, one autoconf word alone, and
-//! dracut.cmdline(7)'s `<device>:<autoconf>[:[<mtu>][:<mac>]]`, IPv6 addresses in brackets, and several autoconf words
-//! divided by commas, as dracut and nm-initrd-generator(8) take them.
+//! `<client>:<server>:<gateway>:<mask>:<hostname>:<device>:<autoconf>:<dns0>:<dns1>:<ntp0>`; one autoconf word alone;
+//! and dracut.cmdline(7)'s `<device>:<autoconf>[:[<mtu>][:<mac>]]`. IPv6 addresses stand in brackets. Several autoconf
+//! words are divided by commas, as in dracut and nm-initrd-generator(8).
 
 use super::dhcp::options::{class_prefix, parse_host_name, parse_mask};
 use super::netlink::address::Cidr;
@@ -13,17 +13,17 @@ use std::net::{IpAddr, Ipv4Addr};
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a MAC as text.
+/// Length of a MAC address as text.
 const MAC_LENGTH: usize = 17;
 
-/// What one `ip=` says.
+/// The content of one `ip=`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpParam {
     pub methods: Methods,
     /// A static address.
     pub address: Option<Cidr>,
     pub gateway: Option<IpAddr>,
-    /// The kernel's "server": where an NFS root would be.
+    /// The kernel's field "server": the server of an NFS root.
     pub server: Option<IpAddr>,
     pub hostname: Option<String>,
     /// A name or a MAC.
@@ -31,27 +31,28 @@ pub struct IpParam {
     pub dns: Vec<IpAddr>,
     pub ntp: Vec<IpAddr>,
     pub mtu: Option<u32>,
-    /// What else is in it and not understood: the rest holds without that.
+    /// Fields that were not understood. The others count all the same.
     pub left_out: Vec<IpParamError>,
 }
 
-/// How addresses are found, family by family; neither: not at all.
+/// How addresses are found. When nothing is set, none are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Methods {
     /// DHCPv4.
     pub dhcp: bool,
-    /// `None`: nothing is said of IPv6.
+    /// `None` when the words say nothing about IPv6.
     pub v6: Option<V6Method>,
 }
 
-/// How IPv6 addresses are found. Where several are named the greatest holds: it does what the others do, and more.
+/// How IPv6 addresses are found. Of several words the greatest counts, because each does what the ones before it do,
+/// and more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum V6Method {
     /// As the recipe says.
     AsRecipe,
     /// Only the link-local address.
     LinkLocal,
-    /// From routers, and by DHCPv6 when they say so.
+    /// From routers, and by DHCPv6 when routers say so.
     Auto,
     /// By DHCPv6, whatever routers say.
     Dhcp,
@@ -69,13 +70,17 @@ pub enum IpParamError {
 }
 
 impl IpParam {
-    /// Keeps a field that is no condition for the others; a bad one is left out.
+    /// The value of an optional field. One that cannot be parsed is put into `left_out`.
     fn keep<T>(&mut self, parsed: Option<Result<T, IpParamError>>) -> Option<T> {
         parsed?.map_err(|error| self.left_out.push(error)).ok()
     }
 }
 
-/// Reads the value of `ip=`.
+/// Parses the value of `ip=`.
+///
+/// # Errors
+///
+/// [`IpParamError`] for a field without which the others mean nothing.
 pub fn parse_ip_param(value: &str) -> Result<IpParam, IpParamError> {
     let fields = split_fields(value);
     let field = |at: usize| fields.get(at).copied().filter(|text| !text.is_empty());
@@ -109,7 +114,7 @@ pub fn parse_ip_param(value: &str) -> Result<IpParam, IpParamError> {
     Ok(param)
 }
 
-/// The last fields: two name servers and a time server, or dracut's MTU and MAC in their place.
+/// The last fields: two name servers and a time server, or dracut's MTU and MAC instead.
 fn read_servers(param: &mut IpParam, [first, second, third]: [Option<&str>; 3]) {
     let mtu = first.filter(|text| !is_address(text) && !text.contains('.'));
     if mtu.is_some() || first.is_none() && second.is_some_and(|text| parse_mac(text).is_some()) {
@@ -124,13 +129,13 @@ fn read_servers(param: &mut IpParam, [first, second, third]: [Option<&str>; 3]) 
     param.ntp.extend(server);
 }
 
-/// Splits at colons that are in no brackets, which are taken off, and in no MAC.
+/// Splits at colons that are neither in brackets nor in a MAC. Brackets are removed.
 fn split_fields(value: &str) -> Vec<&str> {
     let mut fields = Vec::new();
     let mut rest = value;
     loop {
         let (field, behind) = match rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-            // `[2001:db8::7]/64` keeps its prefix length: a slash is in no other field.
+            // `[2001:db8::7]/64` keeps its prefix length. No other field has a slash.
             Some((address, behind)) if behind.is_empty() || behind.starts_with(':') => (address, behind),
             _ => {
                 let start =
@@ -146,7 +151,7 @@ fn split_fields(value: &str) -> Vec<&str> {
     }
 }
 
-/// Bytes of the MAC that the text begins with; 0 without one.
+/// Length of the MAC that the text begins with; 0 when it begins with none.
 fn mac_length(text: &str) -> usize {
     let mac = text.get(..MAC_LENGTH).filter(|mac| parse_mac(mac).is_some());
     let ends = matches!(text.as_bytes().get(MAC_LENGTH), None | Some(b':'));
@@ -157,7 +162,7 @@ fn is_address(text: &str) -> bool {
     parse_address("", text).is_ok() || parse_cidr(text).is_some()
 }
 
-/// Methods divided by commas. Those that are not known are left out as long as there is one that is.
+/// Parses methods divided by commas. Unknown ones are left out when at least one is known.
 fn parse_methods(text: &str, left_out: &mut Vec<IpParamError>) -> Result<Methods, IpParamError> {
     let mut methods = Methods::default();
     let mut known = false;
@@ -182,7 +187,7 @@ fn parse_method(text: &str) -> Option<Methods> {
     let only = |method| Methods { dhcp: false, v6: Some(method) };
     let with_dhcp = |method| Methods { dhcp: true, v6: Some(method) };
     match text {
-        // DHCP servers answer what BOOTP and RARP were for.
+        // BOOTP and RARP are answered by DHCP servers.
         "dhcp" | "on" | "any" | "both" | "bootp" | "rarp" | "dhcp4" | "single-dhcp" | "" => {
             Some(with_dhcp(V6Method::AsRecipe))
         }
@@ -211,8 +216,8 @@ fn parse_mtu(text: &str) -> Result<u32, IpParamError> {
     text.parse().map_err(|_| bad("MTU", text))
 }
 
-/// The address with its mask, which is dotted, a prefix length, or behind a slash of the address. Without one it is that of
-/// the address's class, as the kernel has it (net/ipv4/ipconfig.c), and 64 for IPv6.
+/// Parses an address with its mask, which is dotted, a prefix length, or follows the address behind a slash. Without a
+/// mask it is that of the address's class, as in the kernel (net/ipv4/ipconfig.c), or 64 for IPv6.
 fn parse_client(text: &str, mask: Option<&str>) -> Result<Cidr, IpParamError> {
     if text.contains('/') {
         return parse_cidr(text).ok_or_else(|| bad("address", text));
@@ -229,7 +234,7 @@ fn parse_client(text: &str, mask: Option<&str>) -> Result<Cidr, IpParamError> {
     Ok((address, prefix.ok_or_else(|| bad("net mask", mask.unwrap_or_default()))?))
 }
 
-/// `192.0.2.7/24`, `2001:db8::7/64`, also `[2001:db8::7]/64`.
+/// Parses `192.0.2.7/24`, `2001:db8::7/64` and `[2001:db8::7]/64`.
 pub fn parse_cidr(text: &str) -> Option<Cidr> {
     let (address, prefix) = text.split_once('/')?;
     let address: IpAddr = address.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
@@ -240,7 +245,7 @@ fn longest_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// `aa:bb:cc:dd:ee:ff` or with hyphens, and pxelinux's `BOOTIF` form with the hardware type `01-` before it.
+/// Parses `aa:bb:cc:dd:ee:ff`, also with hyphens, and pxelinux's `BOOTIF`, which has the hardware type `01-` in front.
 pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let parts: Vec<&str> = text.split([':', '-']).collect();
     let parts = match &parts[..] {
@@ -256,7 +261,7 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     Some(mac)
 }
 
-/// A MAC as people write it.
+/// A MAC as `aa:bb:cc:dd:ee:ff`.
 pub fn format_mac(mac: &[u8; 6]) -> String {
     mac.map(|byte| hex::encode(&[byte])).join(":")
 }

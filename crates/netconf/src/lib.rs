@@ -1,11 +1,11 @@
 //! Sets up a machine's network and keeps it up: links, bonds and VLANs by netlink, IPv4 by DHCP, IPv6 by router
 //! advertisements and DHCPv6, names by DNS, the time by SNTP.
 //!
-//! The protocols are state machines that are given bytes and the time. [`engine::Engine`] runs them on real links and
-//! tells its owner by [`engine::EngineReport`]; it knows nothing of PID1, and needs no other program.
+//! Each protocol is a state machine that is given bytes and the time. [`engine::Engine`] runs them on real links and
+//! reports through [`engine::EngineReport`]. The crate can be used without PID1 and needs no other program.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
-// What comes from the network is no index.
+// Data from the network must not be able to cause a panic by an index.
 #![deny(clippy::indexing_slicing)]
 
 pub mod dhcp;

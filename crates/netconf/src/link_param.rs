@@ -1,4 +1,4 @@
-//! `vlan=`, `bond=`, `ifname=` and `rd.route=` of dracut.cmdline(7), and the links that they ask for.
+//! Parses `vlan=`, `bond=`, `ifname=` and `rd.route=` (dracut.cmdline(7)).
 
 use super::ip_param::{parse_cidr, parse_mac};
 use super::netlink::address::RouteTo;
@@ -11,7 +11,7 @@ const LONGEST_NAME: usize = 15;
 /// dracut's `bond=` without a value.
 const DEFAULT_BOND: &str = "bond0:eth0,eth1:mode=balance-rr";
 
-/// A link that is made here.
+/// A link that the engine makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualLink {
     pub name: String,
@@ -19,12 +19,12 @@ pub struct VirtualLink {
     pub mtu: Option<u32>,
 }
 
-/// What kind of link.
+/// The kind of a virtual link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VirtualLinkKind {
-    /// Tagged packets of a lower link, given by name or MAC.
+    /// A VLAN with its number, on a lower link that is given by name or MAC.
     Vlan { lower: String, id: u16 },
-    /// Several links, given by name or MAC, as one; options as the kernel names them.
+    /// A bond of links that are given by name or MAC. The options are named as in the kernel.
     Bond { members: Vec<String>, options: Vec<(String, String)> },
 }
 
@@ -37,7 +37,7 @@ pub struct LinkParamError {
     pub expected: &'static str,
 }
 
-/// `vlan=<name>:<link>`; the number is at the end of the name: `vlan0005`, `vlan5`, `eth0.0005`, `eth0.5`.
+/// Parses `vlan=<name>:<link>`. The number is the end of the name: `vlan0005`, `vlan5`, `eth0.0005`, `eth0.5`.
 pub fn parse_vlan(value: &str) -> Result<VirtualLink, LinkParamError> {
     let bad = || LinkParamError { key: "vlan", found: value.into(), expected: "`vlan=eth0.5:eth0`" };
     let (name, lower) = value.split_once(':').ok_or_else(bad)?;
@@ -47,7 +47,7 @@ pub fn parse_vlan(value: &str) -> Result<VirtualLink, LinkParamError> {
     Ok(VirtualLink { name: name.into(), how: VirtualLinkKind::Vlan { lower: lower.into(), id }, mtu: None })
 }
 
-/// `bond=<name>[:<links>[:<options>[:<mtu>]]]`, links and options divided by commas.
+/// Parses `bond=<name>[:<links>[:<options>[:<mtu>]]]`; links and options are divided by commas.
 pub fn parse_bond(value: &str) -> Result<VirtualLink, LinkParamError> {
     let expected = "`bond=bond0:eth0,eth1:mode=active-backup,miimon=100`";
     let bad = || LinkParamError { key: "bond", found: value.into(), expected };
@@ -69,7 +69,7 @@ pub fn parse_bond(value: &str) -> Result<VirtualLink, LinkParamError> {
     Ok(VirtualLink { name: name.to_string(), how: VirtualLinkKind::Bond { members, options }, mtu })
 }
 
-/// `ifname=<name>:<mac>`.
+/// Parses `ifname=<name>:<mac>`.
 pub fn parse_ifname(value: &str) -> Result<(String, [u8; 6]), LinkParamError> {
     let read = || {
         let (name, mac) = value.split_once(':')?;
@@ -82,7 +82,8 @@ pub fn parse_ifname(value: &str) -> Result<(String, [u8; 6]), LinkParamError> {
     })
 }
 
-/// `rd.route=<net>/<prefix>:<gateway>[:<device>]`, IPv6 in brackets; an empty gateway is the link itself.
+/// Parses `rd.route=<net>/<prefix>:<gateway>[:<device>]`. IPv6 addresses stand in brackets; without a gateway the
+/// destination is on the link.
 pub fn parse_route(value: &str) -> Result<(RouteTo, Option<String>), LinkParamError> {
     let read = || {
         let (net, rest) = split_bracket(value)?;
@@ -97,7 +98,7 @@ pub fn parse_route(value: &str) -> Result<(RouteTo, Option<String>), LinkParamEr
     read().ok_or_else(|| LinkParamError { key: "rd.route", found: value.into(), expected })
 }
 
-/// The text before the next colon that is in no brackets (without them), and what is behind it.
+/// The text before the next colon outside of brackets (brackets removed), and the text behind it.
 fn split_bracket(text: &str) -> Option<(String, &str)> {
     let start = if text.starts_with('[') { text.find(']')? } else { 0 };
     let end = text[start..].find(':').map_or(text.len(), |at| start + at);
@@ -108,7 +109,7 @@ fn is_link(text: &str) -> bool {
     is_link_name(text) || parse_mac(text).is_some()
 }
 
-/// What the kernel takes as an interface's name (`dev_valid_name`).
+/// Whether the kernel takes the text as the name of an interface (`dev_valid_name`).
 pub fn is_link_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
     !name.is_empty() && name.len() <= LONGEST_NAME && name != "." && name != ".." && name.bytes().all(good)

@@ -1,4 +1,4 @@
-//! What the network shall be: the boot config with the command line over it.
+//! What the network shall be: the boot config, changed by the command line.
 
 use super::dhcp::lease::is_usable;
 use super::ip_param::{IpParam, IpParamError, V6Method, format_mac, parse_cidr, parse_ip_param, parse_mac};
@@ -15,62 +15,62 @@ use std::net::IpAddr;
 #[cfg(test)]
 mod tests;
 
-/// The whole plan.
+/// The plan for all interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The first is the node's: the phase waits for it, and the default route goes out of it.
+    /// The first one is the node's own: the phase `network` waits for it, and the default route goes through it.
     pub interfaces: Vec<Interface>,
-    /// Links that are made here, lower ones first.
+    /// Links to be made, lower ones first.
     pub made: Vec<VirtualLink>,
-    /// New names by MAC.
+    /// Names to be given to links, by MAC.
     pub names: Vec<(String, [u8; 6])>,
-    /// From `ip=`.
+    /// The host name from `ip=`.
     pub hostname: Option<String>,
-    /// Come before the lease's when not empty.
+    /// Name servers; when there are any, they come before those of the lease.
     pub dns: Vec<IpAddr>,
     pub search: Vec<String>,
     pub ntp: Vec<IpAddr>,
-    /// Servers' name servers are used too.
+    /// Whether name servers from DHCP and routers are used too.
     pub peer_dns: bool,
-    /// Where an NFS root would be, from `ip=`.
+    /// The server of an NFS root, from `ip=`.
     pub server: Option<IpAddr>,
     pub timeout_s: u32,
-    /// The network is up only with an IPv6 address: the root's server has one.
+    /// Whether the network counts as up only with an IPv6 address, because the root's server has one.
     pub need_v6: bool,
-    /// No address is ever taken away: the root comes over it.
+    /// Whether addresses are kept after their lease, because the root is reached through them.
     pub keep: bool,
-    /// What on the command line is not understood, and what holds in its place: lines for people.
+    /// Lines about words of the command line that were not understood, and what is used instead.
     pub notes: Vec<String>,
 }
 
-/// One interface. Beside what is here, IPv6 addresses come from routers as `ipv6` says.
+/// An interface of the plan. Its IPv6 addresses from routers follow `ipv6`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     pub select: InterfaceChoice,
-    /// A DHCPv4 server is asked.
+    /// Whether a DHCPv4 server is asked.
     pub dhcp: bool,
     /// Static addresses of both families.
     pub addresses: Vec<Cidr>,
-    /// Default gateways beside them; the first of a family counts.
+    /// Default gateways for the static addresses. The first of each family counts.
     pub gateways: Vec<IpAddr>,
     pub ipv6: Ipv6Mode,
-    /// It is wanted although nothing is asked for: for its link-local address.
+    /// Whether the interface is set up for its link-local address alone.
     pub link_local: bool,
     pub mtu: Option<u32>,
-    /// Added to what servers say.
+    /// Routes beside those from servers.
     pub routes: Vec<RouteTo>,
 }
 
-/// Which link is meant.
+/// Which link an interface uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InterfaceChoice {
     Mac([u8; 6]),
     Name(String),
-    /// One of these (names or MACs), the first one preferred; none: any with a carrier.
+    /// One of these names or MACs, the first one preferred. An empty list means any link with a carrier.
     Any(Vec<String>),
 }
 
-/// What the plan cannot be made from.
+/// Why no plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error("boot config: `{key}` is no {expected}: `{found}`")]
@@ -92,7 +92,7 @@ enum WordError {
     NameServer(String),
 }
 
-/// Reads words of the command line, and keeps a line for each that is not understood.
+/// Parses words of the command line, and keeps a line for each that is not understood.
 #[derive(Default)]
 struct WordReader {
     notes: Vec<String>,
@@ -103,7 +103,7 @@ impl WordReader {
         parsed.map_err(|error| self.notes.push([&error.into().to_string(), ": left out"].concat())).ok()
     }
 
-    /// All `ip=` that say something.
+    /// All `ip=` that are not empty.
     fn ip_params(&mut self, cmdline: &Cmdline) -> Vec<IpParam> {
         let mut params = Vec::new();
         let mut bad = false;
@@ -123,15 +123,19 @@ impl WordReader {
     }
 }
 
-/// All `ip=` of one device; without one it is the node's own.
+/// All `ip=` with the same device, or all without one.
 struct Group {
     device: Option<String>,
     select: Option<InterfaceChoice>,
     params: Vec<IpParam>,
 }
 
-/// Puts the command line over the boot config. Words that are not understood are left out, each with a line in
-/// [`Plan::notes`].
+/// Makes the plan from the boot config and the command line. Words that are not understood are left out, each with a
+/// line in [`Plan::notes`].
+///
+/// # Errors
+///
+/// [`PlanError`] when the boot config itself is wrong.
 pub fn plan(config: &Network, cmdline: &Cmdline) -> Result<Plan, PlanError> {
     let mut reader = WordReader::default();
     let mut made = made(config);
@@ -185,9 +189,9 @@ fn name_server(text: &str) -> Result<IpAddr, WordError> {
     plain.parse().map_err(|_| WordError::NameServer(text.into()))
 }
 
-/// Puts all `ip=` of one device together, so that two of them can give it an address of each family. Those without a
-/// device are the node's own interface's: that is the one of `bootdev=` if it is named, else the first that is. The
-/// node's own comes first.
+/// Groups all `ip=` by device, so that two of them can give one interface an address of each family. Those without a
+/// device belong to the node's own interface, which is that of `bootdev=`, else the first that is named. The node's own
+/// group comes first.
 fn groups(params: Vec<IpParam>, bootdev: Option<&str>) -> Vec<Group> {
     let bootdev = bootdev.filter(|name| params.iter().any(|param| param.select() == Some(select_one(name))));
     let own = bootdev.map(String::from).or_else(|| params.iter().find_map(|param| param.device.clone()));
@@ -227,7 +231,7 @@ fn primary(
     let device = group.and_then(|group| group.device.as_deref()).or(cmdline.value("bootdev"));
     let is_made = |name: &str| made.iter().any(|made| made.name == name);
     let select = match (boot_if, device, &config.interfaces[..]) {
-        // The interface that the firmware booted from is below the one that is meant.
+        // The firmware booted from a lower link of the named bond or VLAN.
         (_, Some(name), _) if is_made(name) => InterfaceChoice::Name(name.into()),
         (_, None, [name, ..]) if is_made(name) => InterfaceChoice::Name(name.clone()),
         (Some(mac), ..) => InterfaceChoice::Mac(mac),
@@ -250,8 +254,8 @@ fn primary(
     Ok(interface)
 }
 
-/// What all `ip=` of one device say together. The last one that says how IPv4 is had decides between DHCP and static
-/// addresses, as with the kernel; what is static is all there is of its family unless a method is named for it.
+/// Makes an interface from all `ip=` of one device. As in the kernel, the last one with an IPv4 method decides between
+/// DHCP and static addresses. A family with a static address has no other, unless a method for it is named.
 fn from_params(params: &[IpParam], select: InterfaceChoice, baked: Ipv6Mode, notes: &mut Vec<String>) -> Interface {
     let mut interface = Interface::off(select);
     let mut v6 = None;
@@ -292,7 +296,7 @@ fn from_extra(extra: &ExtraInterface) -> Result<Interface, PlanError> {
     Ok(interface)
 }
 
-/// One of `rd.route=`: without a device it belongs to the first interface.
+/// Adds a `rd.route=`. Without a device the route belongs to the first interface.
 fn add_route(interfaces: &mut [Interface], route: RouteTo, device: Option<&str>) {
     let meant = |interface: &Interface| device.is_some_and(|name| interface.select == select_one(name));
     let at = interfaces.iter().position(meant).unwrap_or(0);
@@ -330,7 +334,7 @@ fn bad(key: &'static str, expected: &'static str, found: &str) -> PlanError {
 }
 
 impl Interface {
-    /// One on which nothing is to be set up.
+    /// An interface on which nothing is set up.
     pub fn off(select: InterfaceChoice) -> Interface {
         Interface {
             select,
@@ -344,7 +348,7 @@ impl Interface {
         }
     }
 
-    /// The mode of the boot config; `key` is that of its addresses.
+    /// Sets the mode of the boot config; `key` names the key of its addresses in errors.
     fn set_mode(&mut self, key: &'static str, mode: NetworkMode, texts: &[String]) -> Result<(), PlanError> {
         self.dhcp = mode == NetworkMode::Dhcp;
         if mode != NetworkMode::Static {
@@ -360,20 +364,20 @@ impl Interface {
         if self.addresses.is_empty() { Err(PlanError::NoAddress) } else { Ok(()) }
     }
 
-    /// Whether it has static addresses of that family.
+    /// Whether the interface has static addresses of that family.
     pub fn has_fixed(&self, v4: bool) -> bool {
         self.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4)
     }
 
-    /// Nothing is to be set up.
+    /// Whether nothing is to be set up on the interface.
     pub fn is_off(&self) -> bool {
         !self.dhcp && self.addresses.is_empty() && self.ipv6 == Ipv6Mode::Off && !self.link_local
     }
 }
 
 impl InterfaceChoice {
-    /// The link's place in the order of preference, the smaller the better; `None`: it may not be used. Where nothing
-    /// else decides the MAC does: it stays the same from boot to boot, names and numbers do not.
+    /// The rank of a link, smaller is better; `None` when the interface may not use it. Where nothing else decides, the
+    /// lower MAC goes first: unlike names and indexes it is the same at each boot.
     pub fn rank(&self, link: &Link) -> Option<(usize, [u8; 6])> {
         let place = match self {
             _ if link.loopback || link.has_master => None,
@@ -385,7 +389,7 @@ impl InterfaceChoice {
         Some((place?, link.mac))
     }
 
-    /// In words, for "no network interface ...".
+    /// The choice in words, for "no network interface ...".
     pub fn describe(&self) -> String {
         match self {
             InterfaceChoice::Mac(mac) => ["with the MAC ", &format_mac(mac)].concat(),
@@ -396,7 +400,7 @@ impl InterfaceChoice {
     }
 }
 
-/// Whether a name or MAC means the link.
+/// Whether the link has this name or MAC.
 pub fn is_named(link: &Link, name: &str) -> bool {
     match parse_mac(name) {
         Some(mac) => has_mac(link, &mac) && !link.made_by_software,

@@ -1,4 +1,4 @@
-//! What a link shall have, and putting it there: rtnetlink requests in order, then the files and the hostname.
+//! The configuration of a link, how it is applied by rtnetlink, and the files that describe the network.
 
 use super::dhcp::Lease;
 use super::dhcp6::Lease6;
@@ -15,16 +15,16 @@ use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-/// RFC 791: what every host takes in; a smaller MTU from a server is a mistake or an attack.
+/// RFC 791: every host accepts packets of this size. A smaller MTU from a server is a mistake or an attack.
 const SMALLEST_MTU: u32 = 576;
-/// RFC 8200 section 5: on a link with less the kernel takes all IPv6 addresses away.
+/// RFC 8200 section 5. Below this MTU the kernel removes all IPv6 addresses of the link.
 const SMALLEST_IPV6_MTU: u32 = 1280;
 
-/// What services may use; `None` as long as it is not known.
+/// What is known of the network, for services and commands. `None`: not known yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct NetworkFacts {
     pub interface: Option<String>,
-    /// The node's address: the IPv4 one if there is one.
+    /// The node's address, IPv4 if it has one.
     pub ip: Option<IpAddr>,
     pub prefix: u8,
     /// The node's IPv6 address, also when `ip` is IPv4.
@@ -32,34 +32,34 @@ pub struct NetworkFacts {
     pub mac: Option<String>,
     pub gateway: Option<IpAddr>,
     pub hostname: String,
-    /// Somebody gave the name; it is not made of the MAC.
+    /// Whether the name was given to the node, and not made from the MAC.
     #[serde(skip)]
     pub named: bool,
     pub dns: Vec<IpAddr>,
     pub search: Vec<String>,
     pub ntp: Vec<IpAddr>,
-    /// The DHCP server and the length of its lease in seconds; `None` when static.
+    /// The DHCP server; `None` with static addresses. The length of its lease is in seconds.
     pub server: Option<IpAddr>,
     pub lease_s: Option<u32>,
-    /// The server to boot from, an address or a name (DHCP's next server or option 66).
+    /// The server to boot from: an address or a name, from DHCP (next server or option 66).
     pub boot_server: Option<String>,
     /// DHCP option 17.
     pub root_path: Option<String>,
 }
 
 impl NetworkFacts {
-    /// The host that a root without one comes from: the boot server, else the DHCP server.
+    /// The host of a root whose source names none: the boot server, else the DHCP server.
     pub fn boot_host(&self) -> Option<String> {
         self.boot_server.clone().or_else(|| self.server.map(|server| server.to_string()))
     }
 }
 
-/// What a link shall have from one source.
+/// The configuration of a link from one source, such as a lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkSetup {
-    /// The first is the node's.
+    /// Addresses; the first one is the node's.
     pub addresses: Vec<Address>,
-    /// In the order in which they are added.
+    /// Routes in the order in which they are added.
     pub routes: Vec<RouteTo>,
     pub gateway: Option<IpAddr>,
     pub mtu: Option<u32>,
@@ -73,7 +73,7 @@ pub struct NetworkSetup {
     pub lease_s: Option<u32>,
 }
 
-/// Where the files go; a test has its own.
+/// The folders of the files; tests have their own.
 #[derive(Debug, Clone)]
 pub struct NetworkFiles {
     pub etc: PathBuf,
@@ -81,7 +81,7 @@ pub struct NetworkFiles {
 }
 
 impl NetworkSetup {
-    /// What a lease says. Only the node's `first` interface takes a default route.
+    /// The configuration from a lease. Only the node's own (`first`) interface takes default routes.
     pub fn from_lease(lease: &Lease, interface: &Interface, first: bool) -> NetworkSetup {
         let address = (lease.address.into(), lease.prefix);
         let to_route = |to: Ipv4Addr, prefix, via: Ipv4Addr| {
@@ -125,8 +125,8 @@ impl NetworkSetup {
         }
     }
 
-    /// What routers and DHCPv6 servers say; `elapsed_s` of the lease's times are over. Its address has no network of its
-    /// own: routers tell what is on the link.
+    /// The configuration from routers and DHCPv6 servers; `elapsed_s` seconds of the lease have passed. A DHCPv6
+    /// address has the prefix length 128, because routers say what is on the link.
     pub fn from_v6(
         view: RouterView,
         lease: Option<(&Lease6, u32)>,
@@ -160,8 +160,8 @@ impl NetworkSetup {
     }
 }
 
-/// Routes on the link first, and a host route to each gateway that no address's network holds (as with /32 leases):
-/// the kernel refuses a gateway that it cannot reach. Link-local gateways are always on the link.
+/// Puts on-link routes first, and adds a host route to each gateway outside of all networks (as with /32 leases): the
+/// kernel refuses gateways that it cannot reach. Link-local gateways are always reachable.
 fn reachable(addresses: &[Cidr], routes: Vec<RouteTo>) -> Vec<RouteTo> {
     let (mut ordered, far): (Vec<RouteTo>, Vec<RouteTo>) = routes.into_iter().partition(|route| route.via.is_none());
     for gateway in far.iter().filter_map(|route| route.via) {
@@ -192,14 +192,15 @@ pub fn lease_mtu(mtu: u32, interface: &Interface) -> u32 {
     mtu.max(if has_v6 { SMALLEST_IPV6_MTU } else { SMALLEST_MTU })
 }
 
-/// The MTU to set, if any: within what the device says and not below [`SMALLEST_MTU`].
+/// The MTU to set, within the limits of the device and at least [`SMALLEST_MTU`]; `None` when it stays.
 pub fn choose_mtu(link: &Link, wanted: Option<u32>) -> Option<u32> {
     let largest = if link.max_mtu == 0 { u32::MAX } else { link.max_mtu };
     let mtu = wanted?.clamp(SMALLEST_MTU.max(link.min_mtu).min(largest), largest);
     (mtu != link.mtu).then_some(mtu)
 }
 
-/// Sets up the link, and gives what the kernel said to routes that it does not take. Adding what is there already renews it.
+/// Applies a configuration. Existing addresses and routes are renewed. Returns lines about routes that the kernel
+/// refused.
 pub fn apply(route: &mut Route, link: &Link, setup: &NetworkSetup) -> Result<Vec<NetlinkError>, NetlinkError> {
     if let Some(mtu) = choose_mtu(link, setup.mtu) {
         route.set_mtu(link.index, mtu)?;
@@ -207,14 +208,14 @@ pub fn apply(route: &mut Route, link: &Link, setup: &NetworkSetup) -> Result<Vec
     for address in &setup.addresses {
         route.add_address(link.index, address)?;
     }
-    // The kernel takes no IPv6 address as a route's source before it knows that no other node has it; it chooses well.
+    // The kernel refuses an IPv6 source address during duplicate address detection, and chooses well by itself.
     let source = setup.addresses.first().map(|address| address.ip).filter(IpAddr::is_ipv4);
     let add = |to| route.add_route(link.index, to, source).err();
     Ok(setup.routes.iter().filter_map(add).collect())
 }
 
-/// What services and commands on the node are told: from the first of `setups` that has it, the node's own interface
-/// coming first, IPv4 before IPv6. `own` says how many of them belong to that interface.
+/// Facts for services and commands. Each comes from the first of `setups` that has it: the node's own interface first,
+/// IPv4 before IPv6. The first `own` setups are those of that interface.
 pub fn facts(link: Option<&Link>, own: usize, setups: &[&NetworkSetup], plan: &Plan, name: Name) -> NetworkFacts {
     let mine = setups.get(..own).unwrap_or(setups);
     let first = mine.iter().find_map(|setup| setup.addresses.first());
@@ -251,7 +252,7 @@ pub fn facts(link: Option<&Link>, own: usize, setups: &[&NetworkSetup], plan: &P
     }
 }
 
-/// Writes `resolv.conf`, `hosts` and `lease.json`. Without any name server an image's own `resolv.conf` stays.
+/// Writes `resolv.conf`, `hosts` and `lease.json`. Without name servers an image's own `resolv.conf` stays.
 pub fn write_files(places: &NetworkFiles, facts: &NetworkFacts) -> Result<(), FileError> {
     let resolv_conf = places.etc.join("resolv.conf");
     if !facts.dns.is_empty() || !resolv_conf.exists() {

@@ -1,4 +1,4 @@
-//! SNTP (RFC 5905 section 14, RFC 4330): asks several servers at once and says by how much the clock is wrong.
+//! SNTP (RFC 5905 section 14, RFC 4330): asks several servers at once by how much the clock is wrong.
 
 use super::dns::NameServers;
 use nix::errno::Errno;
@@ -13,24 +13,24 @@ mod tests;
 
 const PORT: u16 = 123;
 const LENGTH: usize = 48;
-/// Seconds from 1900, where NTP begins, to 1970.
+/// Seconds between 1900, where NTP time begins, and 1970.
 const NTP_TO_UNIX_S: u64 = 2_208_988_800;
 const NANOS: i128 = 1_000_000_000;
-/// Servers that are asked at the same time.
+/// At most so many servers are asked.
 const MOST_SERVERS: usize = 6;
-/// RFC 5905 appendix A.5.1.1: what is further than this from the true time is of no use (MAXDIST).
+/// Samples that may be wrong by more are not used (MAXDIST of RFC 5905 appendix A.5.1.1).
 const LONGEST_DISTANCE_NS: i128 = 1_500_000_000;
 
-/// One server's word.
+/// What one server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// What has to be added to the clock, in nanoseconds.
+    /// Nanoseconds to be added to the clock.
     pub offset_ns: i128,
-    /// How far that may be from the truth: half of the way there and back, and what the server says of itself.
+    /// How wrong the offset may be, in nanoseconds: half of the round trip, and what the server says of its own error.
     pub error_ns: i128,
 }
 
-/// Why a packet is no answer that may be used.
+/// Why a packet is no usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
     #[error("the packet has only {found} bytes")]
@@ -41,7 +41,7 @@ pub enum SampleError {
     Origin,
     #[error("the server's own clock is not set")]
     NotSet,
-    /// Four letters (RFC 5905 section 7.4).
+    /// A code of four letters (RFC 5905 section 7.4).
     #[error("the server refuses: {}", String::from_utf8_lossy(.0))]
     Refused([u8; 4]),
     #[error("the answer took too long, or its times make no sense")]
@@ -50,7 +50,7 @@ pub enum SampleError {
     BeforeImage,
 }
 
-/// Why no server helped.
+/// Why no server could be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SntpError {
     #[error("no time server is known")]
@@ -61,18 +61,19 @@ pub enum SntpError {
     Disagree(Vec<String>),
 }
 
-/// A question with a number that only its answer can know. All else is left out, the time too: a server needs none of it
-/// (RFC 9109 for ports, draft-ietf-ntp-data-minimization for the rest).
+/// A question with a random number in place of the transmit time, which only its answer can repeat. All other fields
+/// are zero, so that the question tells nothing of this machine (RFC 9109, draft-ietf-ntp-data-minimization).
 fn write_question(cookie: u64) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
-    // No leap, version 4, mode 3 (client).
+    // No leap second, version 4, mode 3 (client).
     bytes[0] = 0b00_100_011;
     bytes[40..].copy_from_slice(&cookie.to_be_bytes());
     bytes
 }
 
-/// Reads an answer that came at `received_ns` to a question that left at `sent_ns`, both nanoseconds since 1970 by our
-/// clock. `floor_s`: no time before that is believed; it also tells which of NTP's 136 years are meant.
+/// Reads an answer that was received at `received_ns` to a question that was sent at `sent_ns`, in nanoseconds since
+/// 1970 by our clock. Times before `floor_s` are refused; `floor_s` also decides which of NTP's eras of 136 years is
+/// meant.
 pub fn parse_answer(
     bytes: &[u8],
     cookie: u64,
@@ -81,7 +82,7 @@ pub fn parse_answer(
     floor_s: u64,
 ) -> Result<Sample, SampleError> {
     let packet = bytes.first_chunk::<LENGTH>().ok_or(SampleError::Short { found: bytes.len() })?;
-    // A big-endian number of that place.
+    // The big-endian number in these bytes.
     let number = |place: std::ops::Range<usize>| {
         packet.get(place).unwrap_or_default().iter().fold(0u64, |all, byte| all << 8 | u64::from(*byte))
     };
@@ -104,7 +105,7 @@ pub fn parse_answer(
         return Err(SampleError::BeforeImage);
     }
     let delay_ns = (received_ns - sent_ns) - (given_ns - taken_ns);
-    // Root delay and root dispersion: 16 bits of seconds and 16 of their fraction.
+    // Root delay and root dispersion are 16 bits of seconds and 16 bits of fraction.
     let own_ns = (i128::from(number(4..8)) / 2 + i128::from(number(8..12))) * NANOS / 65_536;
     let error_ns = delay_ns / 2 + own_ns;
     if delay_ns < 0 || given_ns < taken_ns || error_ns > LONGEST_DISTANCE_NS {
@@ -113,7 +114,7 @@ pub fn parse_answer(
     Ok(Sample { offset_ns: ((taken_ns - sent_ns) + (given_ns - received_ns)) / 2, error_ns })
 }
 
-/// Nanoseconds since 1970: the first time of that number that is not before 68 years before the floor.
+/// A time in nanoseconds since 1970, from the era in which it is not earlier than 68 years before the floor.
 fn unix_ns(stamp: u64, floor_s: u64) -> i128 {
     const ERA_S: u64 = 1 << 32;
     let (seconds, fraction) = (stamp >> 32, stamp & 0xffff_ffff);
@@ -123,8 +124,8 @@ fn unix_ns(stamp: u64, floor_s: u64) -> i128 {
     seconds * NANOS + ((i128::from(fraction) * NANOS) >> 32)
 }
 
-/// The best sample of the largest group that agrees: each of its members may be right together with the best one. Two
-/// servers that contradict each other, or a larger group without majority, decide nothing.
+/// The best sample of the largest group in which each sample agrees with the best one. `None` without a majority: two
+/// servers that contradict each other decide nothing.
 pub fn choose(samples: &[Sample]) -> Option<Sample> {
     let agree = |a: &Sample, b: &Sample| (a.offset_ns - b.offset_ns).abs() <= a.error_ns + b.error_ns;
     let votes = |a: &Sample| samples.iter().filter(|b| agree(a, b)).count();
@@ -132,7 +133,7 @@ pub fn choose(samples: &[Sample]) -> Option<Sample> {
     (votes(best) * 2 > samples.len()).then_some(*best)
 }
 
-/// A server that was asked.
+/// A server and the question that it was sent.
 struct SntpQuery {
     name: String,
     socket: UdpSocket,
@@ -147,7 +148,11 @@ impl SntpQuery {
     }
 }
 
-/// Asks all servers (addresses or names) at once and waits for their answers, at most `limit`.
+/// Asks all servers (addresses or names) at once and waits for answers, at most for `limit`.
+///
+/// # Errors
+///
+/// [`SntpError`]
 pub fn ask(servers: &[String], dns: &NameServers, floor_s: u64, limit: Duration) -> Result<Sample, SntpError> {
     ask_at(servers, dns, PORT, floor_s, limit)
 }
@@ -221,7 +226,7 @@ fn receive(asked: &mut [SntpQuery], floor_s: u64, until: Instant) {
             let mut buffer = [0; 512];
             match one.socket.recv(&mut buffer) {
                 Ok(length) => match one.read(buffer.get(..length).unwrap_or_default(), floor_s) {
-                    // Somebody else's guess: the true answer may still come.
+                    // A forged or damaged packet: the true answer may still come.
                     Err(SampleError::Origin | SampleError::Mode | SampleError::Short { .. }) => {}
                     outcome => one.outcome = Some(outcome.map_err(|error| error.to_string())),
                 },

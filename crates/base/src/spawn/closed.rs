@@ -1,4 +1,4 @@
-//! A program for tests that cannot be started for now, as one on a root whose server is away.
+//! For tests: a program that cannot be started for now, like one on a root whose server is away.
 
 #![expect(clippy::expect_used, reason = "only tests use it")]
 
@@ -9,8 +9,9 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// A program that no process can open, and thereby none can start, until it is opened up: it has a lease (fcntl(2),
-/// F_SETLEASE), which the kernel waits for, as it waits for a server that is away. It breaks a lease after 45 s.
+/// A program that no process can open, and so none can start, until [`Closed::open`]. It has a lease (fcntl(2),
+/// F_SETLEASE), for which the kernel lets open(2) wait as it waits for a server. The kernel breaks the lease after 45
+/// s.
 pub struct Closed {
     file: File,
     pub path: String,
@@ -21,10 +22,11 @@ impl Closed {
         let path = std::env::temp_dir().join(format!("bootwright-closed-{name}-{}", std::process::id()));
         std::fs::copy("/bin/sleep", &path).expect("a program");
         let file = File::open(&path).expect("it was made");
-        // SAFETY: nothing is called. The holder of a lease is sent SIGIO when somebody waits for it.
+        // SAFETY: no handler is called. The kernel sends SIGIO to the holder of the lease when a process waits for it.
         unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.expect("a signal that can be ignored");
         let closed = Closed { file, path: path.display().to_string() };
-        // Another test may fork while the copy is open for writing, and hold it so until its exec.
+        // Fails while the copy is open for writing in a child that another test has just forked and that has not
+        // reached its exec.
         while closed.set_lease(libc::F_WRLCK).is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }

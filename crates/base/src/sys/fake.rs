@@ -1,4 +1,4 @@
-//! A kernel that only writes down what it is asked for, one line a call.
+//! For tests: a kernel that only records what it is asked for, one line for each call.
 
 #![expect(clippy::expect_used, reason = "only tests use it")]
 
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
-/// The recording; calls that start with one of `failing` are recorded and answered with EPERM.
+/// The recording. Calls whose line starts with an entry of `failing` are recorded and answered with EPERM.
 #[derive(Default)]
 pub struct FakeSys {
     calls: Mutex<Vec<String>>,

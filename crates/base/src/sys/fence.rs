@@ -1,4 +1,4 @@
-//! A [`Sys`] that can be taken away: what was given up may not go on changing the machine.
+//! A [`Sys`] that can be closed, so that an attempt that was given up cannot go on changing the machine.
 
 use super::{LoopDevice, Mount, RebootCommand, Sys, SysResult};
 use nix::errno::Errno;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Closes the way to the kernel for whoever was given the [`Fenced`] of it.
+/// Closes the [`Fenced`] that it was made with. Clones close the same one.
 #[derive(Clone, Default)]
 pub struct Fence(Arc<FenceState>);
 
@@ -19,12 +19,12 @@ struct FenceState {
 }
 
 impl Fence {
-    /// From now on every change is refused with ECANCELED. A call that the kernel has begun goes on.
+    /// Refuses every change from now on with ECANCELED. A system call that has begun is not interrupted.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
     }
 
-    /// Whether a change was refused.
+    /// Whether a change has been refused.
     pub fn has_refused(&self) -> bool {
         self.0.refused.load(Ordering::Acquire)
     }
@@ -38,7 +38,7 @@ impl Fence {
     }
 }
 
-/// The kernel behind a [`Fence`].
+/// A [`Sys`] behind a [`Fence`].
 pub struct Fenced {
     pub sys: &'static dyn Sys,
     pub fence: Fence,

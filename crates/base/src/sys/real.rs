@@ -21,9 +21,9 @@ use std::time::Duration;
 
 mod loops;
 
-/// How long file systems may take to write what they hold.
+/// How long sync(2) may take.
 const SYNC_WAIT: Duration = Duration::from_secs(10);
-/// How long the kernel may take to go down: its drivers shut their devices down before.
+/// How long reboot(2) may take: drivers shut their devices down first.
 const REBOOT_WAIT: Duration = Duration::from_secs(20);
 
 /// `BLKRASET` of linux/fs.h, `_IO(0x12, 98)`: in sectors of 512 bytes.
@@ -100,7 +100,7 @@ impl Sys for RealSys {
     }
 
     fn has_module(&self, name: &str) -> bool {
-        // Built-in code has a folder too, but no state.
+        // Built-in modules have a folder too, but no `initstate`.
         Path::new("/sys/module").join(name).join("initstate").exists()
     }
 
@@ -134,11 +134,11 @@ impl Sys for RealSys {
         // SAFETY: as above.
         let mut timex: libc::timex = unsafe { std::mem::zeroed() };
         if offset_ns.abs() < LARGEST_LOOP_NS {
-            // The kernel's loop also learns how fast the clock runs by itself.
+            // The kernel's loop (ADJ_STATUS with STA_PLL) also learns the rate of the clock's own error.
             timex.modes = libc::ADJ_OFFSET | libc::ADJ_NANO | libc::ADJ_TIMECONST | libc::ADJ_STATUS;
             timex.offset = offset_ns;
             timex.status = libc::STA_PLL;
-            // adjtimex(2): the logarithm of the interval, less 4.
+            // The time constant is the logarithm of the interval, less 4 (adjtimex(2)).
             timex.constant = i64::from(interval_s.max(16).ilog2()) - 4;
         } else {
             timex.modes = libc::ADJ_OFFSET_SINGLESHOT;
@@ -168,7 +168,7 @@ impl Sys for RealSys {
     }
 
     fn sync(&self) {
-        // What a server that is gone has not written by then, it never will.
+        // Data that a server has not taken by then is lost.
         let _ = within(SYNC_WAIT, nix::unistd::sync);
     }
 
@@ -185,7 +185,8 @@ impl Sys for RealSys {
         match asked {
             Some(errno) => errno,
             None => {
-                // The kernel waits for a disk whose server is gone: this resets the machine at once (sysrq.rst).
+                // The kernel may wait for a disk whose server is gone. This resets the machine at once
+                // (Documentation/admin-guide/sysrq.rst).
                 let _ = fs::write("/proc/sysrq-trigger", "b");
                 Errno::EBUSY
             }
@@ -193,7 +194,8 @@ impl Sys for RealSys {
     }
 }
 
-/// Runs a system call in a thread of its own; none when it has not come back by then. Without a thread it is not bounded.
+/// Runs a system call in its own thread; returns `None` when the call has not returned within `limit`. When no thread
+/// can be made, the call is made here, without a limit.
 fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + Clone + 'static) -> Option<T> {
     let (done, wait) = channel();
     let work = call.clone();
@@ -208,7 +210,7 @@ fn c_path(path: &Path) -> SysResult<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
 }
 
-/// The kernel's phase-locked loop takes no more (`MAXPHASE`).
+/// Largest offset that the kernel's phase-locked loop takes (`MAXPHASE` of linux/timex.h).
 const LARGEST_LOOP_NS: i64 = 500_000_000;
 
 fn adjust(timex: &mut libc::timex) -> SysResult<()> {
@@ -216,8 +218,8 @@ fn adjust(timex: &mut libc::timex) -> SysResult<()> {
     Errno::result(unsafe { libc::adjtimex(timex) }).map(drop)
 }
 
-/// Tells the kernel that the clock is right: it then keeps the hardware clock so as well (rtc(4)), and programs that ask
-/// are told so.
+/// Tells the kernel that its clock is right. The kernel then also sets the hardware clock now and then (rtc(4)), and
+/// tells programs that ask.
 fn mark_synchronised() -> SysResult<()> {
     // SAFETY: plain data, for which zeros are valid.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };

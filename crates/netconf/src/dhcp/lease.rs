@@ -1,4 +1,4 @@
-//! What a DHCPACK says, checked.
+//! Reads and checks the lease in a DHCPOFFER or DHCPACK.
 
 use super::options::{self, StaticRoute};
 use super::packet::DhcpPacket;
@@ -6,16 +6,16 @@ use crate::domain::parse_name_list;
 use crate::netlink::address::mask;
 use std::net::Ipv4Addr;
 
-/// What the lease of a server that names no time is taken for: udhcpc's choice too.
+/// Length of a lease when the server names none; udhcpc assumes the same.
 const USUAL_LEASE_S: u32 = 3600;
-/// A shorter lease is taken for one of that length, so that renewing it is no flood.
+/// Shorter leases are used as if they had this length, so that renewals do not flood the server.
 const SHORTEST_LEASE_S: u32 = 10;
-/// RFC 2131 section 4.4.5 has a minute between two requests for more time.
+/// RFC 2131 section 4.4.5 asks for at least a minute between two renewal requests.
 const SHORTEST_RENEWAL_S: u32 = 60;
 /// RFC 2132 section 5.1.
 const SMALLEST_MTU: u16 = 68;
 
-/// A lease. Times are seconds from when it was asked for.
+/// A lease. Times are in seconds from the request for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub address: Ipv4Addr,
@@ -33,13 +33,13 @@ pub struct Lease {
     pub server: Ipv4Addr,
     /// The server to boot from: `siaddr`, else option 66 (an address or a name).
     pub boot_server: Option<String>,
-    /// Option 17, in whatever form the boot loader of the day wants.
+    /// Option 17 as the server sent it. Boot loaders disagree on its form.
     pub root_path: Option<String>,
-    /// `u32::MAX` is for ever (RFC 2131 section 3.3).
+    /// `u32::MAX` means for ever (RFC 2131 section 3.3).
     pub lease_s: u32,
     pub renew_s: u32,
     pub rebind_s: u32,
-    /// What of the answer is not used as it is, in words.
+    /// Lines about parts of the answer that were corrected or left out.
     pub odd: Vec<String>,
 }
 
@@ -66,6 +66,11 @@ pub fn is_usable(address: Ipv4Addr) -> bool {
 }
 
 /// Reads a DHCPOFFER or DHCPACK.
+///
+/// # Errors
+///
+/// [`LeaseError`] when the address cannot be used or an option that RFC 2131 demands is missing. Other bad options are
+/// left out, with a line in [`Lease::odd`].
 pub fn parse_lease(packet: &DhcpPacket) -> Result<Lease, LeaseError> {
     let mut reader = OptionReader { packet, odd: Vec::new(), own: (packet.yiaddr, 32) };
     let server = packet.option(54).and_then(options::parse_address).ok_or(LeaseError::Option { code: 54 })?;
@@ -73,7 +78,7 @@ pub fn parse_lease(packet: &DhcpPacket) -> Result<Lease, LeaseError> {
     reader.own = (packet.yiaddr, prefix);
     check_address(packet.yiaddr, prefix, server)?;
     let routes = reader.routes();
-    // RFC 3442: with option 121 there, option 3 is not looked at.
+    // RFC 3442: option 3 is ignored when option 121 is there.
     let gateway = if routes.is_empty() { reader.hosts(3).first().copied() } else { None };
     let lease_s = reader.lease_time();
     let (renew_s, rebind_s) = reader.renewal_times(lease_s);
@@ -98,7 +103,7 @@ pub fn parse_lease(packet: &DhcpPacket) -> Result<Lease, LeaseError> {
 }
 
 impl Lease {
-    /// The gateway of the default route, from whichever option it came.
+    /// The gateway of the default route, from option 121 or option 3.
     pub fn default_gateway(&self) -> Option<Ipv4Addr> {
         let classless = self.routes.iter().find(|r| r.prefix == 0 && !r.gateway.is_unspecified());
         classless.map(|r| r.gateway).or(self.gateway)
@@ -117,14 +122,14 @@ fn check_address(address: Ipv4Addr, prefix: u8, server: Ipv4Addr) -> Result<(), 
     }
 }
 
-/// Whether an address is the first or the last one of a network, which no node may have; networks of one or two addresses
-/// have no such ones (RFC 3021).
+/// Whether an address is the first or last one of its network, which no node may have. Networks of one or two addresses
+/// have no such addresses (RFC 3021).
 fn is_edge((own, prefix): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
     let mask = mask(prefix);
     prefix < 31 && address & mask == own & mask && (address & !mask == !mask || (address & !mask).is_unspecified())
 }
 
-/// Reads the options of an answer, and keeps a line for each that cannot be used as it is.
+/// Reads options, and keeps a line about each that cannot be used as it is.
 struct OptionReader<'a> {
     packet: &'a DhcpPacket,
     odd: Vec<String>,
@@ -137,7 +142,8 @@ impl OptionReader<'_> {
         self.odd.push(["DHCP option ", &code.to_string(), ": ", what].concat());
     }
 
-    /// The prefix length of the net mask; without a good one that of the address's class, as dhcpcd and the kernel have it.
+    /// The prefix length of option 1. Without a valid mask it is that of the address's class, as in dhcpcd and the
+    /// kernel.
     fn prefix(&mut self) -> u8 {
         let class = options::class_prefix(self.packet.yiaddr);
         let Some(value) = self.packet.option(1) else { return class };
@@ -149,7 +155,7 @@ impl OptionReader<'_> {
         class
     }
 
-    /// Addresses of other nodes. What no other node can have is left out.
+    /// The addresses of an option that another node can have. Others are left out with a line.
     fn hosts(&mut self, code: u8) -> Vec<Ipv4Addr> {
         let Some(value) = self.packet.option(code) else { return Vec::new() };
         let mut hosts = options::parse_addresses(value);
@@ -164,7 +170,7 @@ impl OptionReader<'_> {
         good
     }
 
-    /// The routes of option 121; without a good one option 3 counts.
+    /// The routes of option 121. If none of them is valid, the list is empty and option 3 counts.
     fn routes(&mut self) -> Vec<StaticRoute> {
         let Some(value) = self.packet.option(121) else { return Vec::new() };
         let Some(routes) = options::parse_classless_routes(value) else {
@@ -184,7 +190,7 @@ impl OptionReader<'_> {
                     &["the route to ", &to, "/", &route.prefix.to_string(), " by ", &via, " is left out"].concat(),
                 );
             } else if !good.iter().any(|known| (known.destination, known.prefix) == to) {
-                // Of several to one destination the first counts: the kernel has room for one.
+                // The first of several routes to one destination counts: the kernel takes only one.
                 good.push(route);
             }
         }
@@ -210,8 +216,8 @@ impl OptionReader<'_> {
         }
     }
 
-    /// T1 and T2 (options 58 and 59), else half and seven eighths of the lease (RFC 2131 section 4.4.5); always
-    /// T1 <= T2 <= lease, and T1 not so soon that the server is asked all the time.
+    /// T1 and T2 (options 58 and 59), else half and seven eighths of the lease (RFC 2131 section 4.4.5). The result has
+    /// T1 <= T2 <= lease, and T1 is at least [`SHORTEST_RENEWAL_S`] where the lease allows it.
     fn renewal_times(&mut self, lease_s: u32) -> (u32, u32) {
         let floor = SHORTEST_RENEWAL_S.min(lease_s / 2);
         let mut time = |code, usual| match self.packet.option(code).map(options::parse_u32) {
@@ -262,7 +268,7 @@ impl OptionReader<'_> {
         self.text(66, options::parse_host_name)
     }
 
-    /// The search list: option 119, else the domain, which many servers use for several, divided by blanks.
+    /// The search list of option 119, else of option 15, in which many servers put several domains divided by blanks.
     fn search(&mut self) -> Vec<String> {
         if let Some(value) = self.packet.option(119) {
             match parse_name_list(value) {
@@ -283,7 +289,7 @@ impl OptionReader<'_> {
     }
 }
 
-/// Whether another node on the Internet or on our link can have this address.
+/// Whether another node of the Internet or of our link can have this address.
 fn is_host(own: (Ipv4Addr, u8), host: Ipv4Addr) -> bool {
     let first = host.octets()[0];
     first != 0 && first < 224 && !host.is_loopback() && host != own.0 && !is_edge(own, host)

@@ -1,4 +1,5 @@
-//! The DHCP client's state machine (RFC 2131 figure 5) without clock and socket: events go in, actions come out.
+//! The state machine of a DHCP client (RFC 2131 figure 5). It has neither clock nor socket: events go in, actions come
+//! out.
 
 use super::lease::{Lease, is_usable, parse_lease};
 use super::packet::{DhcpPacket, parse_packet};
@@ -12,24 +13,24 @@ pub const REQUEST: u8 = 3;
 pub const ACK: u8 = 5;
 pub const NAK: u8 = 6;
 
-/// First wait for an answer; it doubles to [`LONGEST_WAIT_MS`].
+/// First wait for an answer. The wait doubles up to [`LONGEST_WAIT_MS`].
 const FIRST_WAIT_MS: Millis = 1000;
-/// Short, as a switch that has just learnt of the cable lets nothing through for up to 50 s (spanning tree).
+/// Short, because a switch with spanning tree passes nothing for up to 50 s after the cable is plugged in.
 const LONGEST_WAIT_MS: Millis = 8_000;
-/// Requests without an answer before the client discovers again.
+/// Requests that stay without an answer before the client discovers again.
 const REQUESTS: u32 = 4;
-/// How long an offer is taken for good while another interface may have a better one.
+/// How long an offer may be kept while another interface may get a better one.
 const OFFER_STANDS_MS: Millis = 15_000;
 /// RFC 2131 section 4.4.5: at least 60 s between renewals that got no answer.
 const SHORTEST_RENEWAL_MS: Millis = 60_000;
-/// After a NAK: RFC 2131 section 3.1 only says "restart"; a server that always refuses must not be flooded. It doubles with
-/// each one.
+/// Pause after a NAK. RFC 2131 section 3.1 says only "restart", but a server that always refuses must not be flooded.
+/// The pause doubles with each NAK in a row.
 const PAUSE_AFTER_NAK_MS: Millis = 1000;
 const LONGEST_PAUSE_MS: Millis = 32_000;
-/// DISCOVERs to which a server that has just refused is passed over, as long as another one may answer.
+/// So many DISCOVERs ignore offers of a server that has just refused, so that another server can answer.
 const SHUNNED_TRIES: u32 = 1;
 
-/// Who asks.
+/// Who the client says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DhcpClient {
     pub mac: [u8; 6],
@@ -46,17 +47,17 @@ pub enum DhcpAction {
     Broadcast(Vec<u8>),
     /// Send this UDP payload from our address to the server.
     Unicast { to: Ipv4Addr, from: Ipv4Addr, payload: Vec<u8> },
-    /// There is an offer: [`DhcpMachine::accept`] takes it.
+    /// An offer has come. The caller takes it with [`DhcpMachine::accept`].
     Offered,
-    /// We have this lease: configure it, or nothing when it is the same as before.
+    /// A lease has come. The caller configures it; the lease may be the same as before.
     Bound(Box<Lease>),
-    /// What was offered is not to be had after all.
+    /// The server does not give what it offered. The caller waits for the next [`DhcpAction::Offered`].
     Refused,
-    /// The lease is over: take the address away.
+    /// The lease has ended. The caller removes the address.
     Lost(Ipv4Addr),
-    /// Something for the log.
+    /// A line for the log.
     Note(String),
-    /// Something for the log that will come again and again, and is worth one line.
+    /// A line for the log that would be repeated with every answer: to be logged once.
     Odd(String),
 }
 
@@ -70,26 +71,27 @@ enum DhcpState {
     Rebinding { lease: Box<Lease>, asked_at: Millis },
 }
 
-/// One client on one interface.
+/// A DHCP client on one interface.
 pub struct DhcpMachine {
     client: DhcpClient,
     state: DhcpState,
     random: u64,
     xid: u32,
-    /// When the first message of this exchange left; what `secs` counts from.
+    /// When the first message of this exchange was sent; `secs` counts from then.
     began_at: Millis,
-    /// When the message that a lease's times count from left.
+    /// When the message was sent from which the times of the lease count.
     sent_at: Millis,
     wait: Millis,
     tries: u32,
     next_at: Millis,
-    /// How often in a row what was offered was not to be had, and whose offer that was.
+    /// Refusals in a row, and the server of the last one.
     refusals: u32,
     shunned: Option<Ipv4Addr>,
 }
 
 impl DhcpMachine {
-    /// A client that discovers at once: call [`DhcpMachine::on_time`]. `seed` makes it differ from its neighbours.
+    /// Makes a client that discovers on the first [`DhcpMachine::on_time`]. `seed` spreads the messages of clients that
+    /// start together.
     pub fn new(client: DhcpClient, seed: u64, now: Millis) -> Self {
         let mut machine = DhcpMachine {
             client,
@@ -108,19 +110,19 @@ impl DhcpMachine {
         machine
     }
 
-    /// When [`DhcpMachine::on_time`] wants to be called; `None`: the lease is for ever.
+    /// When to call [`DhcpMachine::on_time`]. `None` when the lease is for ever.
     pub fn deadline(&self) -> Option<Millis> {
         (self.next_at != Millis::MAX).then_some(self.next_at)
     }
 
-    /// Renews at once, as after the cable was out: the node may be on another network now.
+    /// The link has a carrier again: renews at once, because the node may be on another network now.
     pub fn on_carrier(&mut self, now: Millis) {
         if matches!(self.state, DhcpState::Bound { .. }) {
             self.next_at = now;
         }
     }
 
-    /// The deadline has come.
+    /// To be called at [`DhcpMachine::deadline`].
     pub fn on_time(&mut self, now: Millis) -> Vec<DhcpAction> {
         if now < self.next_at {
             return Vec::new();
@@ -158,7 +160,7 @@ impl DhcpMachine {
                 let payload = self.renewal(&lease, now, rebind_at);
                 match is_usable(lease.server) {
                     true => vec![DhcpAction::Unicast { to: lease.server, from: lease.address, payload }],
-                    // It calls itself by an address that nobody can send to.
+                    // The server's identifier is no address that can be sent to.
                     false => vec![DhcpAction::Broadcast(payload)],
                 }
             }
@@ -174,7 +176,7 @@ impl DhcpMachine {
         }
     }
 
-    /// Requests what was offered; without an offer nothing happens.
+    /// Requests what was offered. Does nothing when there is no offer.
     pub fn accept(&mut self, now: Millis) -> Vec<DhcpAction> {
         let DhcpState::Offered(offer) = self.state.clone() else { return Vec::new() };
         self.wait = FIRST_WAIT_MS;
@@ -183,7 +185,7 @@ impl DhcpMachine {
         vec![request]
     }
 
-    /// A UDP payload has come. What is not for us is passed over.
+    /// Takes a UDP payload that came to port 68. Messages for other clients are ignored.
     pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<DhcpAction> {
         let packet = match parse_packet(payload) {
             Ok(packet) => packet,
@@ -212,7 +214,7 @@ impl DhcpMachine {
                 self.refused(Some(offer.server), now);
                 vec![DhcpAction::Odd("the server refused the request".into()), DhcpAction::Refused]
             }
-            // Another server has no say while ours is asked; a renewal that goes to everybody any of them may refuse.
+            // A NAK of another server counts only when the renewal was sent to all servers.
             (Some(NAK), DhcpState::Renewing { lease, .. })
                 if packet.option(54).is_some() && !from_server(&packet, lease.server) =>
             {
@@ -257,7 +259,7 @@ impl DhcpMachine {
         self.next_at = now;
     }
 
-    /// Starts over after a pause; the server that offered what is not to be had comes last then.
+    /// Starts over after a pause. The server whose offer was refused is passed over at first.
     fn refused(&mut self, server: Option<Ipv4Addr>, now: Millis) {
         self.discover_again(now);
         self.shunned = server;
@@ -271,7 +273,7 @@ impl DhcpMachine {
         (self.wait, self.tries) = (FIRST_WAIT_MS, 0);
     }
 
-    /// xorshift64: only to keep neighbours that boot together from sending together.
+    /// xorshift64. It only spreads the messages of neighbours that boot together.
     fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -279,7 +281,7 @@ impl DhcpMachine {
         self.random
     }
 
-    /// Doubles the wait; RFC 2131 section 4.1 spreads it by a second, here by a quarter of the first second.
+    /// Doubles the wait. RFC 2131 section 4.1 spreads it by a second; here it is a quarter of a second.
     fn wait_longer(&mut self, now: Millis) {
         self.next_at = now + self.wait + self.next_random() % (FIRST_WAIT_MS / 4);
         self.wait = (self.wait * 2).min(LONGEST_WAIT_MS);
@@ -295,28 +297,29 @@ impl DhcpMachine {
         DhcpAction::Broadcast(message.to_bytes())
     }
 
-    /// A request for more time; the next one comes after half of what is left until `end`.
+    /// A renewal request. The next one is due after half of the time that is left until `end`.
     fn renewal(&mut self, lease: &Lease, now: Millis, end: Millis) -> Vec<u8> {
         let mut message = self.message(REQUEST, now);
         message.ciaddr = lease.address;
         message.broadcast = false;
         self.sent_at = now;
-        // A lease shorter than the pauses is still asked for several times.
+        // Short leases allow shorter pauses, so that there are still several tries.
         let shortest = SHORTEST_RENEWAL_MS.min(u64::from(lease.lease_s) * 1000 / 8);
         self.next_at = (now + ((end - now) / 2).max(shortest)).min(end);
         message.to_bytes()
     }
 
-    /// What all our messages hold. The first try of an exchange asks for a unicast answer, later ones for a broadcast.
+    /// The fields that all messages share. The first try of an exchange asks for a unicast answer, later ones for a
+    /// broadcast.
     fn message(&self, kind: u8, now: Millis) -> DhcpPacket {
         let mut client_id = vec![1];
         client_id.extend_from_slice(&self.client.mac);
         let mut options = vec![
             (53, vec![kind]),
             (61, client_id),
-            // The longest message that we take: what fits an Ethernet frame.
+            // Option 57: the longest message that we take, which fits an Ethernet frame.
             (57, 1472u16.to_be_bytes().to_vec()),
-            // RFC 3442: 121 comes before 3.
+            // Option 55: the options that we ask for. RFC 3442 demands 121 before 3.
             (55, vec![1, 121, 3, 6, 12, 15, 17, 26, 42, 51, 54, 58, 59, 66, 119]),
         ];
         if let Some(uuid) = &self.client.uuid {
@@ -339,17 +342,17 @@ impl DhcpMachine {
     }
 }
 
-/// `seconds` after `start`; never for an endless lease.
+/// The time `seconds` after `start`; [`Millis::MAX`] for an endless lease.
 fn after(start: Millis, seconds: u32) -> Millis {
     if seconds >= u32::MAX / 2 { Millis::MAX } else { start + u64::from(seconds) * 1000 }
 }
 
-/// A NAK must name the server that we asked (RFC 2131 table 3 demands option 54).
+/// Whether the message names `server` in option 54, which RFC 2131 table 3 demands of a NAK.
 fn from_server(packet: &DhcpPacket, server: Ipv4Addr) -> bool {
     packet.option(54) == Some(&server.octets()[..])
 }
 
-/// Whether bytes that are no good message say that they answer ours.
+/// Whether bytes that could not be parsed claim to be an answer to our message.
 fn is_answer(bytes: &[u8], xid: u32, mac: &[u8; 6]) -> bool {
     bytes.first() == Some(&2) && bytes.get(4..8) == Some(&xid.to_be_bytes()) && bytes.get(28..34) == Some(mac)
 }

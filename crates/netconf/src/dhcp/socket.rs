@@ -1,4 +1,4 @@
-//! The sockets under DHCP: a packet socket while there is no address, a UDP socket for renewals.
+//! The sockets of a DHCP client: a packet socket, which works without an address, and a UDP socket for renewals.
 
 use super::packet::{CLIENT_PORT, SERVER_PORT, unwrap_udp, wrap_udp};
 use bootwright_base::sys::{errno, socklen};
@@ -20,14 +20,14 @@ pub struct PacketSocketError {
     pub errno: Errno,
 }
 
-/// Sees every UDP packet to port 68 on one link, whatever address it is for (packet(7)).
+/// Receives every UDP packet to port 68 on one link, to whatever address (packet(7)).
 pub struct PacketSocket {
     fd: OwnedFd,
     index: u32,
 }
 
-/// `ldb`/`ldh`/`jset`/`ldxb`/`jeq`/`ret` over an IPv4 packet: UDP, not a fragment, destination port 68
-/// (Documentation/networking/filter.rst). Without it every packet of the node would wake PID1.
+/// A filter for IPv4 packets (Documentation/networking/filter.rst): UDP, not a fragment, destination port 68. Without
+/// it every packet of the node would wake PID1.
 const FILTER: [libc::sock_filter; 9] = [
     statement(0x30, 9),
     jump(0x15, 17, 0, 5),
@@ -51,7 +51,7 @@ const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 impl PacketSocket {
     /// Opens the socket on the link with this index.
     pub fn open(index: u32) -> Result<Self, PacketSocketError> {
-        // Protocol 0: nothing arrives before the filter and the link are set.
+        // With protocol 0 nothing arrives before filter and link are set.
         let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: plain integers; the new descriptor is owned by nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(check("socket", libc::socket(libc::AF_PACKET, flags, 0))?) };
@@ -77,7 +77,7 @@ impl PacketSocket {
         Ok(PacketSocket { fd, index })
     }
 
-    /// Sends a DHCP message to everybody on the link, from no address.
+    /// Sends a DHCP message from 0.0.0.0 to everybody on the link.
     pub fn broadcast(&self, payload: &[u8]) -> Result<(), PacketSocketError> {
         let packet = wrap_udp(payload, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
         let address = link_address(self.index);
@@ -95,7 +95,7 @@ impl PacketSocket {
         Errno::result(sent).map(drop).map_err(|errno| PacketSocketError { call: "send", errno })
     }
 
-    /// The DHCP message of the next packet; `None` when there is none now. Foreign packets are passed over.
+    /// The next DHCP message; `None` when there is none now. Other packets are skipped.
     pub fn receive(&self) -> Result<Option<Vec<u8>>, PacketSocketError> {
         let mut buffer = vec![0; 2048];
         loop {
@@ -135,8 +135,8 @@ fn check(call: &'static str, done: i32) -> Result<i32, PacketSocketError> {
     Errno::result(done).map_err(|errno| PacketSocketError { call, errno })
 }
 
-/// Sends a renewal from our address to the server, so that the kernel finds the way. The answer comes in on the packet
-/// socket; this one is given back so that the kernel does not refuse the answer as long as it is kept.
+/// Sends a renewal from our address to the server, by the kernel's routes. The answer comes in on the packet socket.
+/// The caller keeps the returned socket: without it the kernel would answer the server with "port unreachable".
 pub fn send_renewal(
     interface: &str,
     from: Ipv4Addr,

@@ -1,4 +1,5 @@
-//! The DHCPv6 client's state machine (RFC 8415 section 18.2) without clock and socket: events go in, actions come out.
+//! The state machine of a DHCPv6 client (RFC 8415 section 18.2). It has neither clock nor socket: events go in, actions
+//! come out.
 
 use super::message::{ClientMessage, Dhcp6Facts, MessageType, ServerMessage, parse_answer, status_name};
 pub use bootwright_base::sys::Millis;
@@ -10,24 +11,25 @@ mod tests;
 /// First waits (RFC 8415 section 7.6): SOL_TIMEOUT, REQ_TIMEOUT and INF_TIMEOUT; REN_TIMEOUT and REB_TIMEOUT.
 const FIRST_WAIT_MS: Millis = 1_000;
 const FIRST_RENEWAL_WAIT_MS: Millis = 10_000;
-/// The RFC lets solicitations go down to one an hour; a node that boots must find a late server sooner.
+/// The RFC lets the pauses between solicitations grow to an hour. A node that boots must find a late server sooner.
 const LONGEST_WAIT_MS: Millis = 30_000;
 const LONGEST_RENEWAL_WAIT_MS: Millis = 600_000;
 /// REQ_MAX_RC.
 const REQUESTS: u32 = 10;
-/// How long advertisements with a preference below 255 wait for better ones is the first wait; we take the first after it.
+/// An advertisement with this preference is taken at once. Others are collected during the first wait; after that the
+/// first one is taken.
 const BEST_PREFERENCE: u8 = 255;
 /// IRT_DEFAULT and IRT_MINIMUM (RFC 8415 section 7.6), in seconds.
 const REFRESH_S: u32 = 86_400;
 const SHORTEST_REFRESH_S: u32 = 600;
-/// A lease of less is taken for one of that length, and is not renewed sooner than after a minute if it is longer than two:
-/// a server must not be asked all the time because it says so.
+/// Shorter leases are used as if they had this length, and leases above two minutes are renewed after a minute at the
+/// earliest, so that the server is not asked all the time.
 const SHORTEST_LEASE_S: u32 = 10;
 const SHORTEST_RENEWAL_S: u32 = 60;
-/// After the first refusal; it doubles with each.
+/// Pause after the first refusal; it doubles with each refusal in a row.
 const PAUSE_MS: Millis = 1_000;
 
-/// An address with its times, in seconds from when it was asked for.
+/// An address with its lifetimes, in seconds from the request for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease6 {
     pub ip: Ipv6Addr,
@@ -43,13 +45,13 @@ pub struct Lease6 {
 pub enum Dhcp6Action {
     /// Send this UDP payload to all servers of the link.
     Send(Vec<u8>),
-    /// We have this lease and these facts; only facts when addresses come otherwise.
+    /// A lease, and what the server said beside addresses. Without a lease the node has its addresses from routers.
     Bound(Option<Lease6>, Dhcp6Facts),
-    /// The lease is over.
+    /// The lease has ended. The caller removes the address.
     Lost(Ipv6Addr),
-    /// Something for the log.
+    /// A line for the log.
     Note(String),
-    /// Something for the log that will come again and again, and is worth one line.
+    /// A line for the log that would be repeated with every answer: to be logged once.
     Odd(String),
 }
 
@@ -64,7 +66,7 @@ enum Dhcp6State {
     Informed,
 }
 
-/// One client on one link.
+/// A DHCPv6 client on one link.
 pub struct Dhcp6Machine {
     client: Vec<u8>,
     association: u32,
@@ -75,13 +77,13 @@ pub struct Dhcp6Machine {
     wait: Millis,
     tries: u32,
     next_at: Millis,
-    /// Leases in a row that were not to be had.
+    /// Refusals in a row.
     refusals: u32,
 }
 
 impl Dhcp6Machine {
-    /// A client that asks at once: for an address, or without `managed` only for facts. `seed` makes it differ from its
-    /// neighbours.
+    /// Makes a client. It asks for an address, or without `managed` only for other facts. `client` is its DUID; `seed`
+    /// spreads the messages of clients that start together.
     pub fn new(client: Vec<u8>, mac: &[u8; 6], managed: bool, seed: u64, now: Millis) -> Self {
         let mut machine = Dhcp6Machine {
             client,
@@ -99,26 +101,26 @@ impl Dhcp6Machine {
         machine
     }
 
-    /// When [`Dhcp6Machine::on_time`] wants to be called; `None`: the lease is for ever.
+    /// When to call [`Dhcp6Machine::on_time`]. `None` when the lease is for ever.
     pub fn deadline(&self) -> Option<Millis> {
         (self.next_at != Millis::MAX).then_some(self.next_at)
     }
 
-    /// Asks for addresses from now on, because a router says so.
+    /// A router says that addresses come by DHCPv6: asks for one from now on.
     pub fn become_managed(&mut self, now: Millis) {
         if matches!(self.state, Dhcp6State::Asking | Dhcp6State::Informed) {
             self.begin(Dhcp6State::Soliciting { best: None }, now);
         }
     }
 
-    /// Renews at once, as after the cable was out.
+    /// The link has a carrier again: renews at once.
     pub fn on_carrier(&mut self, now: Millis) {
         if matches!(self.state, Dhcp6State::Bound { .. } | Dhcp6State::Informed) {
             self.next_at = now;
         }
     }
 
-    /// The deadline has come.
+    /// To be called at [`Dhcp6Machine::deadline`].
     pub fn on_time(&mut self, now: Millis) -> Vec<Dhcp6Action> {
         if now < self.next_at {
             return Vec::new();
@@ -167,7 +169,7 @@ impl Dhcp6Machine {
         }
     }
 
-    /// A UDP payload has come. What is not for us is passed over.
+    /// Takes a UDP payload that came to port 546. Messages for other clients are ignored.
     pub fn on_packet(&mut self, payload: &[u8], now: Millis) -> Vec<Dhcp6Action> {
         let Ok(answer) = parse_answer(payload, self.xid, &self.client, self.association) else { return Vec::new() };
         match self.state.clone() {
@@ -187,7 +189,8 @@ impl Dhcp6Machine {
         }
     }
 
-    /// RFC 8415 section 18.2.1: until the first wait is over a better offer may come; later the first one is taken.
+    /// RFC 8415 section 18.2.1: until the first wait is over, a better offer may come. After that the first one is
+    /// taken.
     fn on_offer(&mut self, best: Option<Box<ServerMessage>>, offer: ServerMessage, now: Millis) -> Vec<Dhcp6Action> {
         if offer.addresses.is_empty() {
             let why = offer.status.map_or("no address in it", status_name);
@@ -212,7 +215,7 @@ impl Dhcp6Machine {
         let Some((ip, preferred_s, valid_s)) = kept.or(answer.addresses.first()).copied() else {
             let why = answer.status.map_or("no address in it", status_name);
             let note = Dhcp6Action::Odd(["DHCPv6 lease refused: ", why].concat());
-            // A server that knows of no association wants to be asked anew (RFC 8415 section 18.2.10.1).
+            // A server that has lost the association wants a new exchange (RFC 8415 section 18.2.10.1).
             self.begin(Dhcp6State::Soliciting { best: None }, now);
             self.next_at = now + (PAUSE_MS << self.refusals.min(8)).min(LONGEST_WAIT_MS);
             self.refusals += 1;
@@ -227,7 +230,8 @@ impl Dhcp6Machine {
             actions.push(Dhcp6Action::Odd(text));
         }
         let valid_s = valid_s.max(SHORTEST_LEASE_S);
-        // RFC 8415 section 14.2: half and four fifths of the preferred lifetime when the server leaves it to us.
+        // RFC 8415 section 14.2: half and four fifths of the preferred lifetime, when the server leaves T1 and T2 to
+        // us.
         let span = if preferred_s == 0 { valid_s } else { preferred_s.max(SHORTEST_LEASE_S).min(valid_s) };
         let or = |server_s: u32, fraction: u32| if server_s > 0 { server_s } else { fraction };
         let floor = SHORTEST_RENEWAL_S.min(span / 2);
@@ -249,12 +253,12 @@ impl Dhcp6Machine {
     }
 
     fn not_after(&mut self, end: Millis, now: Millis) {
-        // A lease that is shorter than the waits is still asked for several times.
+        // Short leases allow shorter pauses, so that there are still several tries.
         let half = now + (end.saturating_sub(now) / 2).max(FIRST_WAIT_MS);
         self.next_at = self.next_at.min(half).min(end);
     }
 
-    /// RFC 8415 section 15: the wait doubles, spread by a tenth.
+    /// Makes a message and sets the next deadline. The wait doubles and is spread by a tenth (RFC 8415 section 15).
     fn send(
         &mut self,
         kind: MessageType,
@@ -275,7 +279,7 @@ impl Dhcp6Machine {
         Dhcp6Action::Send(message.to_bytes())
     }
 
-    /// xorshift64: only to keep neighbours that boot together from sending together.
+    /// xorshift64. It only spreads the messages of neighbours that boot together.
     fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -284,7 +288,7 @@ impl Dhcp6Machine {
     }
 }
 
-/// `seconds` after `start`; never for an endless lease.
+/// The time `seconds` after `start`; [`Millis::MAX`] for an endless lease.
 fn after(start: Millis, seconds: u32) -> Millis {
     if seconds == u32::MAX { Millis::MAX } else { start + u64::from(seconds) * 1000 }
 }

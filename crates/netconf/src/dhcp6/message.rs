@@ -22,10 +22,10 @@ const SEARCH: u16 = 24;
 const SNTP: u16 = 31;
 const REFRESH: u16 = 32;
 const NTP: u16 = 56;
-/// Longer DUIDs do not exist (RFC 8415 section 11.1).
+/// RFC 8415 section 11.1 allows no longer DUIDs.
 const LONGEST_DUID: usize = 130;
 
-/// Message types.
+/// Message types (RFC 8415 section 7.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageType {
     Solicit = 1,
@@ -37,49 +37,49 @@ pub enum MessageType {
     InformationRequest = 11,
 }
 
-/// What we send.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientMessage {
     pub kind: MessageType,
     /// 24 bits.
     pub xid: u32,
-    /// Since the first message of this exchange, in hundredths of a second.
+    /// Time since the first message of this exchange, in hundredths of a second.
     pub elapsed: u16,
     pub client: Vec<u8>,
     pub server: Option<Vec<u8>>,
-    /// Identity association with the addresses that we have or want; not in an information request.
+    /// The identity association (IA_NA) with the addresses that we have or ask for. `None` in an information request.
     pub association: Option<(u32, Vec<Ipv6Addr>)>,
 }
 
-/// What a server sends.
+/// A message of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerMessage {
     pub advertise: bool,
     pub rapid_commit: bool,
     pub server: Vec<u8>,
-    /// 255: take it at once.
+    /// 255: the client takes this offer at once.
     pub preference: u8,
-    /// T1 and T2 in seconds, 0: we choose.
+    /// T1 and T2 in seconds; 0 leaves the choice to the client.
     pub renew_s: u32,
     pub rebind_s: u32,
     /// Address, preferred and valid lifetime in seconds.
     pub addresses: Vec<(Ipv6Addr, u32, u32)>,
-    /// The first status code that is not success, of the message or of the association.
+    /// The first status code other than success, of the message or of the association.
     pub status: Option<u16>,
     pub facts: Dhcp6Facts,
 }
 
-/// What a server tells beside addresses.
+/// What a server says beside addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dhcp6Facts {
     pub dns: Vec<Ipv6Addr>,
     pub search: Vec<String>,
     pub ntp: Vec<Ipv6Addr>,
-    /// Seconds until facts without addresses should be asked for again.
+    /// Seconds after which facts without addresses should be asked for again.
     pub refresh_s: Option<u32>,
 }
 
-/// Why bytes are no answer.
+/// Why bytes are no message to this client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Dhcp6MessageError {
     #[error("the message has only {found} bytes")]
@@ -95,7 +95,7 @@ pub enum Dhcp6MessageError {
 }
 
 impl ClientMessage {
-    /// The bytes of a UDP payload.
+    /// The bytes of the UDP payload.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = (u32::from(self.kind as u8) << 24 | self.xid & 0xff_ffff).to_be_bytes().to_vec();
         push(&mut bytes, CLIENT_ID, &self.client);
@@ -106,7 +106,7 @@ impl ClientMessage {
         let mut wanted = vec![DNS, SEARCH, SNTP, NTP];
         match &self.association {
             Some((id, addresses)) => {
-                // T1 and T2 are the server's to choose.
+                // T1 and T2 are 0: the server chooses them.
                 let mut association = [id.to_be_bytes(), [0; 4], [0; 4]].concat();
                 for address in addresses {
                     push(&mut association, IA_ADDRESS, &[&address.octets()[..], &[0; 8]].concat());
@@ -129,7 +129,8 @@ fn push(bytes: &mut Vec<u8>, code: u16, value: &[u8]) {
     bytes.extend_from_slice(value);
 }
 
-/// Reads an ADVERTISE or REPLY with transaction `xid` to the client with this DUID. Other associations are passed over.
+/// Reads an ADVERTISE or REPLY with transaction id `xid` to the client with the DUID `client`. Other associations are
+/// skipped.
 pub fn parse_answer(
     bytes: &[u8],
     xid: u32,
@@ -168,7 +169,7 @@ pub fn parse_answer(
 fn read_association(answer: &mut ServerMessage, value: &[u8]) -> Result<(), Dhcp6MessageError> {
     let bad = Dhcp6MessageError::Option { code: IA_NA };
     let (renew_s, rebind_s) = (long(value, 4).ok_or(bad)?, long(value, 8).ok_or(bad)?);
-    // RFC 8415 section 21.4: T1 after T2 makes the association void.
+    // RFC 8415 section 21.4: an association with T1 after T2 is invalid.
     if rebind_s > 0 && renew_s > rebind_s {
         return Ok(());
     }
@@ -196,13 +197,13 @@ fn read_fact(facts: &mut Dhcp6Facts, code: u16, value: &[u8]) -> Result<(), Dhcp
         SNTP => facts.ntp.extend(addresses(value)),
         NTP => {
             for option in options(value) {
-                // Suboption 1 is a server's address.
+                // Suboption 1 is the address of a server.
                 if let (1, value) = option? {
                     facts.ntp.extend(addresses(value));
                 }
             }
         }
-        // A list that is malformed is none: nothing hangs on it.
+        // A malformed search list is dropped: the rest of the message is still good.
         SEARCH => facts.search = parse_name_list(value).unwrap_or_default(),
         REFRESH => facts.refresh_s = long(value, 0),
         _ => {}
@@ -233,7 +234,7 @@ fn addresses(value: &[u8]) -> Vec<Ipv6Addr> {
     value.as_chunks::<16>().0.iter().map(|bytes| Ipv6Addr::from(*bytes)).filter(is_server).collect()
 }
 
-/// Options as (code, value); ends after the first that runs over the end.
+/// The options as (code, value). Ends after the first option that is longer than what is left.
 fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Dhcp6MessageError>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -262,7 +263,8 @@ fn long(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Our DUID: from the firmware's UUID (RFC 6355), as iPXE makes it, else from the MAC (RFC 8415 section 11.4).
+/// The client's DUID: from the firmware's UUID (RFC 6355), as iPXE makes it, else from the MAC address (RFC 8415
+/// section 11.4).
 pub fn duid(uuid: Option<&[u8; 16]>, mac: &[u8; 6]) -> Vec<u8> {
     match uuid {
         Some(uuid) => [&[0, 4][..], uuid].concat(),

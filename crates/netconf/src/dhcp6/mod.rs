@@ -19,7 +19,7 @@ pub struct Dhcp6Socket {
 }
 
 impl Dhcp6Socket {
-    /// Opens the socket at the link's own link-local address.
+    /// Opens the socket bound to the link-local address of the link.
     pub fn open(index: u32, link_local: Ipv6Addr) -> io::Result<Dhcp6Socket> {
         let socket = UdpSocket::bind(SocketAddrV6::new(link_local, CLIENT_PORT, 0, index))?;
         socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! DNS messages (RFC 1035 section 4): one question, and the addresses of the answer.
+//! DNS messages with one question, and the addresses in their answers (RFC 1035 section 4).
 
 use crate::domain::{read_name, write_name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,7 @@ const TYPE_CNAME: u16 = 5;
 /// Aliases that are followed within one answer.
 const MOST_ALIASES: usize = 16;
 
-/// What is asked for.
+/// The type of record that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordType {
     /// `A`.
@@ -34,23 +34,23 @@ impl RecordType {
     }
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DnsAnswer {
-    /// Addresses; none when the name has none of this kind.
+    /// The addresses; empty when the name has none of this type.
     Addresses(Vec<IpAddr>),
     /// The name does not exist.
     NoName,
-    /// The answer did not fit: ask over TCP.
+    /// The answer was truncated: ask again over TCP.
     Truncated,
     /// Another response code, such as 2 (server failure) or 5 (refused).
     Refused(u8),
-    /// Nothing is in it, and the server neither owns the name nor asks others: it points elsewhere, as one that was made
-    /// a resolver by mistake does.
+    /// An empty answer from a server that neither owns the name nor resolves it for clients. A server that is no
+    /// resolver answers so.
     Elsewhere,
 }
 
-/// The bytes of a question; `None` when the name cannot be written.
+/// The bytes of a question; `None` when the name is no valid domain name.
 pub fn write_question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(HEADER + name.len() + 6);
     for word in [id, RECURSION, 1, 0, 0, 0] {
@@ -62,18 +62,18 @@ pub fn write_question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> 
     Some(bytes)
 }
 
-/// Reads the answer to `question`; `None` when the bytes are none: malformed, or about something else.
+/// Reads the answer to `question`; `None` when the bytes are malformed or answer another question.
 pub fn parse_answer(bytes: &[u8], question: &[u8], kind: RecordType) -> Option<DnsAnswer> {
     let flags = word(bytes, 2)?;
     let code = (flags & 0xf) as u8;
     if bytes.get(..2)? != question.get(..2)? || flags & RESPONSE == 0 {
         return None;
     }
-    // Who does not even understand the question (RFC 1035 section 4.1.1: 1 and 4) need not repeat it.
+    // A server that does not understand the question (codes 1 and 4, RFC 1035 section 4.1.1) need not repeat it.
     if matches!((code, word(bytes, 4)?), (1 | 4, 0)) {
         return Some(DnsAnswer::Refused(code));
     }
-    // Servers may change the case of letters, nothing else.
+    // The question must come back as it was, except for the case of letters.
     let asked = question.get(HEADER..)?;
     if word(bytes, 4)? != 1 || !bytes.get(HEADER..question.len())?.eq_ignore_ascii_case(asked) {
         return None;
@@ -104,7 +104,7 @@ enum RecordData {
     Other,
 }
 
-/// Owner and data of one record, and the offset behind it.
+/// Reads one record: its owner and data, and the offset behind it.
 fn read_record(bytes: &[u8], at: usize) -> Option<((Vec<u8>, RecordData), usize)> {
     let (owner, at) = read_name(bytes, at)?;
     let (kind, class) = (word(bytes, at)?, word(bytes, at + 2)?);
@@ -120,7 +120,7 @@ fn read_record(bytes: &[u8], at: usize) -> Option<((Vec<u8>, RecordData), usize)
     Some(((owner, data), end))
 }
 
-/// The addresses of `name`, or of what it is an alias of: records about other names are not believed.
+/// The addresses of `name`, or of the name that it is an alias for. Records about other names are ignored.
 fn follow(mut name: Vec<u8>, records: &[(Vec<u8>, RecordData)], kind: RecordType) -> Vec<IpAddr> {
     for _ in 0..MOST_ALIASES {
         let mut own = records.iter().filter(|(owner, _)| owner.eq_ignore_ascii_case(&name)).map(|(_, data)| data);

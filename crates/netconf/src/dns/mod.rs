@@ -1,5 +1,4 @@
-//! A resolver for PID1 itself: names of root and time servers, asked of the name servers that the network was told.
-//! Everything is bounded, and nothing is remembered.
+//! The resolver of PID1, for the names of root and time servers. All waits are bounded and nothing is cached.
 
 pub mod message;
 
@@ -12,14 +11,14 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// Name servers that are asked (resolv.conf(5) has the same limit).
+/// At most so many name servers are asked (resolv.conf(5) has the same limit).
 const MOST_SERVERS: usize = 3;
-/// How long one server may take, in the first round and in the second.
+/// How long each server may take, in the first and in the second round.
 const WAITS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(4)];
-/// How long the answer about one kind of address is waited for once there is one of the other kind that can be used: servers
-/// that never answer about AAAA are many (RFC 4074 section 4.1), and RFC 8305 section 3 waits even less.
+/// How long to wait for the other address type once one type has a usable answer. Many servers never answer about AAAA
+/// (RFC 4074 section 4.1). RFC 8305 section 3 waits even less.
 const OTHER_KIND: Duration = Duration::from_millis(500);
-/// The shortest wait that is worth a question.
+/// A wait shorter than this is not worth a question.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Why a name has no address.
@@ -31,12 +30,12 @@ pub enum DnsError {
     NoServer { name: String },
     #[error("the name servers know no address of `{name}`")]
     NotFound { name: String },
-    /// Server by server.
+    /// One cause for each server.
     #[error("cannot look `{name}` up: {}", .causes.join(", "))]
     NoAnswer { name: String, causes: Vec<String> },
 }
 
-/// Why one server did not help.
+/// Why one server gave no addresses.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error(transparent)]
@@ -50,37 +49,41 @@ enum AskError {
 }
 
 impl AskError {
-    /// The server works, and has told that it does not help with this name.
+    /// Whether the server works and has nothing for this name, so that other names can still be asked.
     fn is_about_the_name(&self) -> bool {
         matches!(self, AskError::Refused(_) | AskError::Elsewhere)
     }
 }
 
-/// Why no server helped.
+/// Why no server gave addresses.
 struct FailedServers {
-    /// Server by server.
+    /// One cause for each server.
     causes: Vec<String>,
-    /// All of them answered.
+    /// Whether all servers answered.
     answered: bool,
 }
 
-/// Name servers with their ports, in order, and the search list.
+/// Name servers with their ports, in the order in which they are asked, and the search list.
 #[derive(Debug, Clone, Default)]
 pub struct NameServers {
     pub servers: Vec<SocketAddr>,
     pub search: Vec<String>,
-    /// The node has only IPv6: such addresses come first.
+    /// The node has only IPv6, so IPv6 addresses come first.
     pub prefer_v6: bool,
 }
 
-/// The addresses of `host` in the order in which they should be tried: an address stands for itself (IPv6 with or
-/// without brackets), a name is looked up as A and AAAA.
+/// The addresses of `host` in the order in which they should be tried. An IP address stands for itself (IPv6 with or
+/// without brackets); a name is looked up as A and AAAA within `limit`.
+///
+/// # Errors
+///
+/// [`DnsError`]
 pub fn resolve(host: &str, facts: &NetworkFacts, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
     NameServers::from_facts(facts).resolve(host, limit)
 }
 
 impl NameServers {
-    /// Those that the network was told.
+    /// The name servers that the network has told.
     pub fn from_facts(facts: &NetworkFacts) -> NameServers {
         let index = facts.interface.as_deref().and_then(|name| nix::net::if_::if_nametoindex(name).ok()).unwrap_or(0);
         let socket = |ip: &IpAddr| match ip {
@@ -94,7 +97,7 @@ impl NameServers {
         }
     }
 
-    /// See [`resolve`].
+    /// See [`resolve`](resolve()).
     pub fn resolve(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
         let plain = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         if let Ok(ip) = plain.parse() {
@@ -115,7 +118,8 @@ impl NameServers {
                 Ok(_) => {}
                 Err(FailedServers { causes, answered }) => {
                     failed.get_or_insert(DnsError::NoAnswer { name: candidate, causes });
-                    // As glibc's: a domain that cannot be looked into does not hide the next one of the list; silence does.
+                    // As in glibc: a domain of the search list for which servers have no answer does not hide the next
+                    // one, but silence of all servers does.
                     if !answered {
                         break;
                     }
@@ -125,11 +129,11 @@ impl NameServers {
         Err(failed.unwrap_or_else(|| DnsError::NotFound { name: name() }))
     }
 
-    /// Both kinds of addresses of one full name; the first server that answers is believed.
+    /// Both types of addresses of one full name. The first server that answers is believed.
     fn look_up(&self, name: &str, end: Instant) -> Result<Vec<IpAddr>, FailedServers> {
         let mut failed = FailedServers { causes: Vec::new(), answered: false };
         for wait in WAITS {
-            // What the first round found out says more than that there was no time for a second one.
+            // The causes of the first round say more than "no time for a second round".
             if !failed.causes.is_empty() && left(end).is_err() {
                 break;
             }
@@ -138,7 +142,7 @@ impl NameServers {
                 let until = end.min(Instant::now() + wait);
                 match self.ask_both(*server, name, until) {
                     Ok(mut found) => {
-                        // Stable: the server's own order stays within a family.
+                        // The sort is stable: the server's order stays within a family.
                         bootwright_base::order::sort_by_key(&mut found, |ip| ip.is_ipv6() != self.prefer_v6);
                         return Ok(found);
                     }
@@ -155,12 +159,14 @@ impl NameServers {
         Err(failed)
     }
 
-    /// Asks one server for A and AAAA at the same time. An address that it gives counts, whatever it says of the other kind
-    /// (RFC 4074 section 4: there are servers that answer about AAAA with errors, with "no such name" or not at all).
+    /// Asks one server for A and AAAA at the same time. An address counts whatever the server says about the other
+    /// type: there are servers that answer about AAAA with errors, with "no such name" or not at all (RFC 4074 section
+    /// 4).
     fn ask_both(&self, server: SocketAddr, name: &str, until: Instant) -> Result<Vec<IpAddr>, AskError> {
         let from: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let socket = UdpSocket::bind((from, 0))?;
-        // The kernel then drops what comes from elsewhere, and tells when nobody listens.
+        // The socket is connected, so the kernel drops packets from other addresses, and reports when nobody listens
+        // there.
         socket.connect(server)?;
         let id = random_u16();
         let ask = |kind, id| write_question(id, name, kind).map(|question| (kind, question)).ok_or(AskError::Silent);
@@ -203,13 +209,14 @@ impl NameServers {
     }
 }
 
-/// What one server has said of a name.
+/// What one server has answered about a name.
 #[derive(Default)]
 struct HostAnswers {
     found: Vec<IpAddr>,
-    /// About A: it does not exist. Servers that say so of AAAA alone mean only that they have none.
+    /// The server says of the A record that the name does not exist. Servers that say so of AAAA alone only have no
+    /// such record.
     no_name: bool,
-    /// Kinds that were answered, if only with "none".
+    /// Number of record types that were answered, also with "none".
     answered: usize,
     failed: Option<AskError>,
 }
@@ -234,8 +241,8 @@ impl HostAnswers {
         self.failed.get_or_insert(error);
     }
 
-    /// There is an address of the kind that the node can use, or the name does not exist: what is still open can hardly
-    /// change that.
+    /// There is an address of the family that the node prefers, or the name does not exist: the missing answer can
+    /// hardly change the outcome.
     fn is_enough(&self, prefer_v6: bool) -> bool {
         self.no_name || self.found.iter().any(|ip| ip.is_ipv6() == prefer_v6)
     }
@@ -248,7 +255,7 @@ impl HostAnswers {
     }
 }
 
-/// The length of the next packet; `None` when there was none in that time.
+/// The length of the next packet; `None` when none came within `left`.
 fn receive(socket: &UdpSocket, buffer: &mut [u8], left: Duration) -> Result<Option<usize>, AskError> {
     socket.set_read_timeout(Some(left))?;
     match socket.recv(buffer) {
@@ -258,7 +265,8 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8], left: Duration) -> Result<Opti
     }
 }
 
-/// Full names to try in turn, as resolv.conf(5) tells: one with a dot first as it is, one without first with the list.
+/// The full names to try in turn, as resolv.conf(5) says: a name with a dot first as it is, a name without one first
+/// with the search list.
 fn candidates(host: &str, search: &[String]) -> Vec<String> {
     if let Some(full) = host.strip_suffix('.') {
         return vec![full.into()];
@@ -269,7 +277,7 @@ fn candidates(host: &str, search: &[String]) -> Vec<String> {
     names
 }
 
-/// The same question over TCP (RFC 7766), where the length comes first.
+/// Asks the same question over TCP (RFC 7766), where each message follows its length.
 fn ask_by_tcp(server: SocketAddr, question: &[u8], kind: RecordType, until: Instant) -> Result<DnsAnswer, AskError> {
     let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
     let length = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -282,7 +290,7 @@ fn ask_by_tcp(server: SocketAddr, question: &[u8], kind: RecordType, until: Inst
     parse_answer(&answer, question, kind).ok_or(AskError::Silent)
 }
 
-/// A server that sends a byte now and then must not hold us longer.
+/// Reads until the buffer is full or `until` has come: a server that sends a byte now and then cannot hold us longer.
 fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], until: Instant) -> Result<(), AskError> {
     while !buffer.is_empty() {
         stream.set_read_timeout(Some(left(until)?))?;
@@ -301,7 +309,7 @@ fn left(until: Instant) -> Result<Duration, AskError> {
     if left < SHORTEST_WAIT { Err(AskError::Silent) } else { Ok(left) }
 }
 
-/// Unpredictable, so that nobody can answer in the server's place; early in the boot it waits for no entropy.
+/// An unpredictable id, so that others cannot forge the answer. Does not wait for entropy early in the boot.
 fn random_u16() -> u16 {
     u16::from_ne_bytes(bootwright_base::sys::random())
 }

@@ -1,4 +1,4 @@
-//! Putting setups on links, taking them away, and telling of it.
+//! Configures links: puts addresses and routes on them, removes them, and reports the outcome.
 
 #![expect(
     clippy::indexing_slicing,
@@ -13,7 +13,7 @@ use crate::setup::{self, NetworkSetup};
 use std::net::IpAddr;
 
 impl Engine<'_> {
-    /// Puts the setup of one family on the link in place of the one before.
+    /// Puts the setup of one family on the link in place of the one before it.
     pub(super) fn set_up(&mut self, at: usize, link: &Link, setup: NetworkSetup, v4: bool) {
         let slot = &mut self.slots[at];
         let before = if v4 { slot.v4.take() } else { slot.v6.take() };
@@ -24,17 +24,17 @@ impl Engine<'_> {
                 self.problem(&link.name, done);
             }
             let stays = |old: &RouteTo| setup.routes.iter().any(|new| (new.to, new.via) == (old.to, old.via));
-            // Of IPv4 the kernel drops those from an address that went.
+            // The kernel removes IPv4 routes together with their address, so only IPv6 routes are removed here.
             for route in old.routes.iter().filter(|old| old.to.0.is_ipv6() && !stays(old)) {
                 let done = self.route.remove_route(link.index, route);
                 self.problem(&link.name, done);
             }
         }
-        // A server that answers with the same again costs nothing.
+        // Nothing is done when a server answers with the same again.
         if before.as_ref() != Some(&setup) {
             match setup::apply(&mut self.route, link, &setup) {
                 Err(error) => return self.problem(&link.name, Err(error)),
-                // The address is of use without them, and servers hand out all kinds of routes.
+                // Refused routes are only noted: the address is of use without them.
                 Ok(refused) => {
                     for cause in refused {
                         let interface = link.name.clone();
@@ -51,7 +51,7 @@ impl Engine<'_> {
         }
     }
 
-    /// What the routers and DHCPv6 servers of the link that won say now.
+    /// Takes over what routers and DHCPv6 servers say on the link that won.
     pub(super) fn follow_routers(&mut self, at: usize) {
         let now = (self.clock)();
         let slot = &self.slots[at];
@@ -81,13 +81,13 @@ impl Engine<'_> {
             self.say_once(format!("{name}: a router names an MTU of {mtu}, and the link has {own}: left out"));
         }
         if let Some(mtu) = mtu {
-            // Of IPv6 alone; a kernel that refuses it keeps its own.
+            // This MTU is for IPv6 alone. The kernel refuses values that are out of range and keeps its own.
             let _ = std::fs::write(["/proc/sys/net/ipv6/conf/", &link.name, "/mtu"].concat(), mtu.to_string());
         }
         self.set_up(at, &link, setup, false);
     }
 
-    /// Says what became of the lease's MTU if that is not what is used.
+    /// Notes when the MTU of the lease is not the one that is used.
     pub(super) fn say_what_mtu_holds(&mut self, at: usize, link: &Link, lease: &Lease) {
         let plan = &self.slots[at].plan;
         let (Some(mtu), None) = (lease.mtu.map(u32::from), plan.mtu) else { return };
@@ -97,7 +97,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A lease is over. With a root on the network its address stays all the same: without it the root would be gone.
+    /// A lease has ended. The address is kept while the root is on the network: without it the root would be lost.
     pub(super) fn lose(&mut self, at: usize, link: &Link, ip: IpAddr) {
         if self.plan.keep {
             let text = [&link.name, ": keeps ", &ip.to_string(), ", as the root comes over it"].concat();
@@ -117,7 +117,7 @@ impl Engine<'_> {
         self.tell();
     }
 
-    /// Tells the owner how the network is.
+    /// Reports the state of the network.
     pub(super) fn tell(&self) {
         let usable: Vec<(usize, NetworkSetup)> =
             self.slots.iter().enumerate().filter_map(|(at, slot)| Some((at, self.usable_v6(slot)?))).collect();
@@ -134,7 +134,7 @@ impl Engine<'_> {
         self.report.changed(&NetworkOutcome { link, setups, own, up: link.is_some() && self.is_up() });
     }
 
-    /// The IPv6 setup with only those addresses that no other node has.
+    /// The IPv6 setup with those addresses that passed duplicate address detection.
     pub(super) fn usable_v6(&self, slot: &PlannedInterface) -> Option<NetworkSetup> {
         let (index, mut setup) = (slot.chosen?, slot.v6.clone()?);
         setup.addresses.retain(|address| is_usable(&self.addresses, index, address.ip));
@@ -142,7 +142,7 @@ impl Engine<'_> {
     }
 }
 
-/// The new setup with the addresses that the old one had beside its own.
+/// The new setup with the addresses of the old one beside its own.
 fn keep_old(mut setup: NetworkSetup, before: Option<&NetworkSetup>) -> NetworkSetup {
     let old = before.map(|before| &before.addresses[..]).unwrap_or_default();
     let gone = old.iter().filter(|old| !setup.addresses.iter().any(|new| new.ip == old.ip));
@@ -151,7 +151,7 @@ fn keep_old(mut setup: NetworkSetup, before: Option<&NetworkSetup>) -> NetworkSe
     setup
 }
 
-/// The setup without what changes with each answer.
+/// The setup without the lifetimes, which change with each answer.
 fn without_times(setup: &NetworkSetup) -> NetworkSetup {
     let mut setup = setup.clone();
     for address in &mut setup.addresses {

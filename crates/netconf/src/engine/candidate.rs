@@ -1,4 +1,4 @@
-//! A link that asks: for a DHCPv4 lease, and what IPv6 routers and DHCPv6 servers say.
+//! A link that is tried: its DHCPv4 client, and its IPv6 client for routers and DHCPv6.
 
 use super::Millis;
 use crate::dhcp::socket::{PacketSocket, PacketSocketError, send_renewal};
@@ -12,17 +12,17 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A link of an interface's plan that has a carrier.
+/// A link with a carrier that an interface of the plan may use.
 pub struct Candidate {
     pub link: Link,
     pub rank: (usize, [u8; 6]),
-    /// Since when it has one.
+    /// When the carrier was first seen.
     pub since: Millis,
     pub v4: Option<Ipv4Client>,
     pub v6: Option<Ipv6Client>,
 }
 
-/// Its DHCPv4 client.
+/// The DHCPv4 client of a link.
 pub struct Ipv4Client {
     pub machine: DhcpMachine,
     pub socket: Option<PacketSocket>,
@@ -30,19 +30,19 @@ pub struct Ipv4Client {
     pub offer_at: Option<Millis>,
 }
 
-/// Its IPv6 side.
+/// The IPv6 client of a link.
 pub struct Ipv6Client {
     pub routers: Routers,
     pub socket: Option<RouterSocket>,
-    /// Usable: no other node has it.
+    /// The link-local address, once duplicate address detection is over.
     pub link_local: Option<Ipv6Addr>,
-    /// When a router was heard first that is of use.
+    /// When the first usable router was heard.
     pub heard_at: Option<Millis>,
     pub dhcp: Option<Dhcp6Machine>,
     pub dhcp_socket: Option<Dhcp6Socket>,
     pub lease: Option<(Lease6, Millis)>,
     pub facts: Dhcp6Facts,
-    /// What was wrong with what routers said; not yet told.
+    /// Lines about bad advertisements that were not reported yet.
     pub odd: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Ipv4Client {
         Ipv4Client { machine, socket: None, renewal: None, offer_at: None }
     }
 
-    /// What has come in; a link that went down makes the socket fail once, and then it is opened anew.
+    /// The payloads that have come in. After the link was down, the socket fails once and is opened anew.
     fn receive(&mut self) -> Result<Vec<Vec<u8>>, PacketSocketError> {
         let mut payloads = Vec::new();
         let Some(socket) = &self.socket else { return Ok(payloads) };
@@ -67,7 +67,7 @@ impl Ipv4Client {
         }
     }
 
-    /// What its machine wants done now.
+    /// Feeds the state machine with what came in and with the time; returns what it wants done.
     pub fn turn(&mut self, now: Millis) -> Vec<DhcpAction> {
         let mut actions = Vec::new();
         match self.receive() {
@@ -107,7 +107,7 @@ impl Ipv4Client {
         Ok(())
     }
 
-    /// Nothing is expected until the lease is renewed.
+    /// Closes the packet socket: nothing is expected until the lease is renewed.
     pub fn close(&mut self) {
         self.socket = None;
         self.renewal = None;
@@ -115,7 +115,7 @@ impl Ipv4Client {
 }
 
 impl Ipv6Client {
-    /// `socket` is missing where the kernel has no IPv6.
+    /// `socket` is `None` where the kernel has no IPv6.
     pub fn new(routers: Routers, socket: Option<RouterSocket>) -> Ipv6Client {
         Ipv6Client {
             routers,
@@ -130,7 +130,7 @@ impl Ipv6Client {
         }
     }
 
-    /// Hears routers, and solicits when that is due. True when something new was said.
+    /// Reads advertisements, and sends solicitations when they are due. Returns true when there was news.
     pub fn hear(&mut self, now: Millis) -> Result<bool, crate::v6::socket::RouterSocketError> {
         let Some(socket) = &self.socket else { return Ok(false) };
         let mut news = false;
@@ -143,7 +143,7 @@ impl Ipv6Client {
                 Err(error) => self.odd.push(["router ", &heard.from.to_string(), ": ", &error.to_string()].concat()),
             }
         }
-        // Without an address of our own the answer could not come to us alone.
+        // Without a link-local address the routers' answers could not be sent to this node.
         if self.link_local.is_some()
             && let Some(solicitation) = self.routers.on_time(now)
         {
@@ -152,7 +152,7 @@ impl Ipv6Client {
         Ok(news)
     }
 
-    /// What its DHCPv6 machine wants done now.
+    /// Feeds the DHCPv6 state machine with what came in and with the time; returns what it wants done.
     pub fn turn(&mut self, index: u32, now: Millis) -> io::Result<Vec<Dhcp6Action>> {
         let (Some(machine), Some(link_local)) = (&mut self.dhcp, self.link_local) else { return Ok(Vec::new()) };
         let mut actions = Vec::new();
@@ -175,7 +175,7 @@ impl Ipv6Client {
 }
 
 impl Candidate {
-    /// Descriptors that become readable when something has come in.
+    /// Descriptors that become readable when a packet has come in.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let v4 = self.v4.as_ref().and_then(|v4| v4.socket.as_ref()).map(AsFd::as_fd);
         let routers = self.v6.as_ref().and_then(|v6| v6.socket.as_ref()).map(AsFd::as_fd);
@@ -183,7 +183,7 @@ impl Candidate {
         [v4, routers, dhcp].into_iter().flatten()
     }
 
-    /// When something has to be done although nothing comes in.
+    /// When the next time-driven step is due.
     pub fn deadline(&self, now: Millis) -> Option<Millis> {
         let v4 = self.v4.as_ref().and_then(|v4| v4.machine.deadline());
         let v6 = self.v6.as_ref().and_then(|v6| {
@@ -195,7 +195,7 @@ impl Candidate {
         v4.into_iter().chain(v6).min()
     }
 
-    /// The cable is in again: the node may be on another network now.
+    /// The carrier is back: leases are renewed at once, because the node may be on another network.
     pub fn on_carrier(&mut self, now: Millis) {
         if let Some(v4) = &mut self.v4 {
             v4.machine.on_carrier(now);
@@ -208,7 +208,7 @@ impl Candidate {
         }
     }
 
-    /// Why it was not this one, in words.
+    /// Why this link was not chosen, in words.
     pub fn why_not(&self) -> &'static str {
         let asks = self.v4.is_some();
         match (self.v4.as_ref().and_then(|v4| v4.offer_at), self.v6.as_ref().and_then(|v6| v6.heard_at)) {

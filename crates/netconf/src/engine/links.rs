@@ -1,4 +1,4 @@
-//! Links: those that are there, those that are made, and which of them become candidates.
+//! Looks at links: finds those that exist, makes virtual ones, and makes links candidates.
 
 #![expect(
     clippy::indexing_slicing,
@@ -12,18 +12,19 @@ use crate::dhcp6::{Dhcp6Machine, message::duid};
 use crate::link_param::{VirtualLink, VirtualLinkKind};
 use crate::netlink::NetlinkError;
 use crate::netlink::address::{AddressEvent, AddressState};
-use crate::netlink::made::bond_attributes;
 use crate::netlink::route::{Link, insert_link};
+use crate::netlink::virtual_link::bond_attributes;
 use crate::plan::{InterfaceChoice, is_named};
 use crate::v6::routers::Routers;
 use crate::v6::socket::RouterSocket;
 use bootwright_contract::Ipv6Mode;
 use std::net::IpAddr;
 
-/// Links that ask at the same time; a machine with more has its cables in by the dozen and should name one.
+/// At most so many links are tried at the same time. Machines with more connected links should name one.
 const MOST_CANDIDATES: usize = 8;
 
-/// Lines that are said once: a server that makes up a new mistake for each answer must not fill the record of the boot.
+/// At most so many different lines are kept to say each once. A server that makes a new mistake in each answer must not
+/// fill the boot record.
 const MOST_SAID: usize = 100;
 
 impl Engine<'_> {
@@ -102,7 +103,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Makes links, sets those up that the plan means, and makes those with a carrier candidates.
+    /// Makes virtual links, sets up the links that the plan uses, and makes those with a carrier candidates.
     pub(super) fn consider_links(&mut self) {
         for link in self.links.clone() {
             self.rename(&link);
@@ -134,8 +135,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Another interface of the plan has the link, or it is to go into a bond. What an interface names goes before what
-    /// only has to be any link, and of two that name it (by name and by MAC) the first has it.
+    /// Whether the link belongs to another interface of the plan or to a bond. An interface that names the link goes
+    /// before one that takes any link; of two that name it (by name and by MAC) the first goes first.
     fn is_taken(&self, at: usize, link: &Link) -> bool {
         let member = |made: &VirtualLink| match &made.how {
             VirtualLinkKind::Bond { members, .. } => members.iter().any(|name| is_named(link, name)),
@@ -187,7 +188,8 @@ impl Engine<'_> {
     }
 
     fn bring_up(&mut self, link: &Link) {
-        // Routers are listened to here, not by the kernel. A kernel without IPv6 has no such file.
+        // The engine itself listens to routers, so the kernel must not. The file is missing when the kernel has no
+        // IPv6.
         let _ = std::fs::write(["/proc/sys/net/ipv6/conf/", &link.name, "/accept_ra"].concat(), "0");
         let done = self.route.set_up(link.index);
         self.problem(&link.name, done);
@@ -210,7 +212,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Makes a link as soon as what it needs is there; an event tells that it is.
+    /// Makes a virtual link as soon as its lower links exist. When they appear, an event calls this again.
     fn make(&mut self, made: &VirtualLink) {
         let own = self.links.iter().find(|link| link.name == made.name).cloned();
         match (&made.how, own) {
@@ -224,7 +226,7 @@ impl Engine<'_> {
             }
             (VirtualLinkKind::Bond { options, .. }, None) => match bond_attributes(options) {
                 Ok(attributes) => {
-                    // Without the option the module makes a bond of its own.
+                    // Without the option the module makes a `bond0` by itself.
                     self.load_module("bonding", "max_bonds=0");
                     let done = self.route.make_bond(&made.name, &attributes);
                     self.problem(&made.name, done);
@@ -259,7 +261,7 @@ impl Engine<'_> {
 
     fn load_module(&mut self, name: &str, options: &str) {
         if let Err(reason) = self.report.load_module(name, options) {
-            // It may be built in: making the link decides.
+            // The driver may be built in: making the link shows whether it is there.
             self.say_once(reason);
         }
     }
@@ -271,7 +273,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notes what the kernel refused, once.
+    /// Notes once what the kernel refused.
     pub(super) fn problem(&mut self, interface: &str, done: Result<(), NetlinkError>) {
         if let Err(cause) = done {
             let problem = EngineError::Setup { interface: interface.into(), cause };
@@ -280,7 +282,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The race is over: says of each other link why it lost.
+    /// A link was chosen: notes for each other candidate why it was not.
     pub(super) fn say_who_lost(&mut self, at: usize, winner: &Link) {
         let slot = &self.slots[at];
         let mut lines = Vec::new();
@@ -330,7 +332,7 @@ fn at_any(select: &InterfaceChoice) -> bool {
 }
 
 impl Ipv6Client {
-    /// Starts or changes the DHCPv6 client as the plan or the routers want it.
+    /// Starts the DHCPv6 client, or changes its mode, as the plan or the routers ask.
     pub(super) fn start_dhcp(&mut self, client: &DhcpClient, link: &Link, mode: Ipv6Mode, now: u64) {
         let view = self.routers.view(now);
         let managed = view.managed || mode == Ipv6Mode::Dhcp;

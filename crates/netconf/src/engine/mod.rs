@@ -1,5 +1,5 @@
-//! The network's event loop: links come and get a carrier, those that an interface of the plan may use ask for an
-//! address, one of them wins, is set up and kept.
+//! The event loop of the network. Links appear and get a carrier; those that an interface of the plan may use ask for
+//! addresses; one of them is chosen, configured and kept up.
 
 #![expect(
     clippy::indexing_slicing,
@@ -27,7 +27,7 @@ use race::{Runner, Verdict, decide};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 
-/// A network with routers but without an answer of a DHCPv4 server for so long has only IPv6.
+/// When routers answer and no DHCPv4 server does within this time, the network counts as IPv6-only.
 const IPV6_ALONE_MS: Millis = 5_000;
 
 /// Why there is no network.
@@ -49,41 +49,46 @@ pub enum EngineError {
     Setup { interface: String, cause: NetlinkError },
 }
 
-/// How the network is now.
+/// The state of the network.
 pub struct NetworkOutcome<'a> {
-    /// The node's own interface.
+    /// The link of the node's own interface (the first one of the plan).
     pub link: Option<&'a Link>,
-    /// All that is set up and usable: first the `own` ones of that interface, IPv4 first, then those of the others.
+    /// All setups that are usable: first the `own` ones of the node's own interface, IPv4 before IPv6, then those of
+    /// the others.
     pub setups: Vec<&'a NetworkSetup>,
     pub own: usize,
     pub up: bool,
 }
 
-/// What the engine tells its owner.
+/// How the engine reports to the program that runs it.
 pub trait EngineReport {
     /// A line for people.
     fn note(&self, text: &str);
-    /// Something has changed.
+    /// The state of the network has changed.
     fn changed(&self, outcome: &NetworkOutcome<'_>);
-    /// Loads a module that a link to be made needs; the reason if it cannot.
+    /// Loads a kernel module that a virtual link needs.
+    ///
+    /// # Errors
+    ///
+    /// The reason in words.
     fn load_module(&self, name: &str, options: &str) -> Result<(), String>;
 }
 
-/// An interface of the plan and how far it is.
+/// An interface of the plan, and how far it is.
 struct PlannedInterface {
     plan: Interface,
-    /// It is the node's own.
+    /// Whether it is the node's own interface.
     first: bool,
     candidates: Vec<Candidate>,
-    /// Index of the link that won.
+    /// Index of the link that was chosen.
     chosen: Option<u32>,
     v4: Option<NetworkSetup>,
-    /// What routers and servers say, or static addresses; not all of it need be usable yet.
+    /// From routers and servers, or static. Its addresses need not be usable yet.
     v6: Option<NetworkSetup>,
     look_at: Option<Millis>,
 }
 
-/// The state of the network.
+/// Sets up all interfaces of a plan and keeps them up.
 pub struct Engine<'a> {
     plan: Plan,
     route: Route,
@@ -92,14 +97,14 @@ pub struct Engine<'a> {
     addresses: Vec<AddressEvent>,
     client: DhcpClient,
     last_problem: Option<EngineError>,
-    /// Said once already.
+    /// Lines that were reported and are not to be repeated.
     said: Vec<String>,
     report: &'a dyn EngineReport,
     clock: fn() -> Millis,
 }
 
 impl<'a> Engine<'a> {
-    /// Sets the loopback link up and looks at what links there are. `client`'s MAC is filled in for each link.
+    /// Sets the loopback link up and reads the list of links. The MAC in `client` is replaced by that of each link.
     pub fn new(
         plan: Plan,
         client: DhcpClient,
@@ -108,7 +113,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Self, NetlinkError> {
         let mut route = Route::open()?;
         let links = route.links()?;
-        // A kernel without IPv6 has no such addresses either.
+        // Fails on kernels without IPv6, which have no such addresses.
         let addresses = route.ipv6_addresses().unwrap_or_default();
         for link in links.iter().filter(|link| link.loopback && !link.up) {
             route.set_up(link.index)?;
@@ -130,13 +135,14 @@ impl<'a> Engine<'a> {
         Ok(engine)
     }
 
-    /// The first usable link's MAC, for the node's name while there is no address.
+    /// The MAC of the first usable link, from which a name is made while there is no address.
     pub fn any_mac(&self) -> Option<[u8; 6]> {
         let select = &self.slots[0].plan.select;
         self.links.iter().find(|link| select.rank(link).is_some()).map(|link| link.mac)
     }
 
-    /// Waits until the node's interface is set up: the plan's time for a carrier, and as long again for an address.
+    /// Waits until the node's own interface is set up: for the plan's time until there is a carrier, and as long again
+    /// until there is an address.
     pub fn wait_until_up(&mut self) -> Result<(), EngineError> {
         let timeout = u64::from(self.plan.timeout_s) * 1000;
         let mut deadline = (self.clock)() + timeout;
@@ -154,7 +160,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Whether the node's own interface has what it is to have.
+    /// Whether the node's own interface has all addresses that the plan asks for.
     fn is_up(&self) -> bool {
         let slot = &self.slots[0];
         if slot.plan.is_off() {
@@ -174,7 +180,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Sleeps until something happens or `until` has come, and deals with it.
+    /// Waits for an event, at most until `until`, and handles it.
     pub fn step(&mut self, until: Option<Millis>) -> Result<(), EngineError> {
         let now = (self.clock)();
         let candidates = || self.slots.iter().flat_map(|slot| &slot.candidates);
@@ -237,7 +243,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Carries out one action of the candidate on link `index`; it may be out of the race by now.
+    /// Carries out an action of the DHCPv4 client on link `index`, whose candidate may have been dropped meanwhile.
     fn act(&mut self, at: usize, index: u32, action: DhcpAction) {
         let now = (self.clock)();
         let Some(candidate) = self.slots[at].candidates.iter_mut().find(|c| c.link.index == index) else { return };
@@ -282,7 +288,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Takes the offer of the link that won, if it has one.
+    /// Accepts the offer on the chosen link, if there is one.
     fn accept(&mut self, at: usize) {
         let now = (self.clock)();
         let slot = &mut self.slots[at];
@@ -342,7 +348,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// True when the setup has to be made anew.
+    /// Carries out an action of a DHCPv6 client. Returns true when the setup has to be made anew.
     fn act6(&mut self, at: usize, action: Dhcp6Action) -> bool {
         let now = (self.clock)();
         let slot = &mut self.slots[at];
@@ -373,7 +379,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Whether a candidate is to be chosen now, and what follows.
+    /// Chooses a candidate if it is time, and begins its setup.
     fn run_race(&mut self, at: usize) {
         let now = (self.clock)();
         let slot = &mut self.slots[at];
@@ -396,11 +402,11 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The link has won: its static addresses, its offer, what its routers said.
+    /// Begins with the chosen link: its static addresses, its offer, what its routers said.
     fn begin(&mut self, at: usize, link: &Link) {
         for v4 in [true, false] {
             let plan = &self.slots[at].plan;
-            // What needs no more than the link has a setup without anything in it.
+            // An interface that needs only the link itself gets an empty setup.
             if plan.has_fixed(v4) || !v4 && plan.link_local {
                 self.set_up(at, link, NetworkSetup::fixed(plan, v4), v4);
             }
@@ -410,7 +416,7 @@ impl<'a> Engine<'a> {
         self.follow_routers(at);
     }
 
-    /// What was offered is not to be had: others may have something.
+    /// The offer was refused: other links get another chance.
     fn reopen_race(&mut self, at: usize) {
         if self.slots[at].v4.is_none() && self.slots[at].v6.is_none() {
             self.slots[at].chosen = None;
@@ -426,23 +432,23 @@ impl PlannedInterface {
 }
 
 impl Interface {
-    /// From when on a candidate could be used.
+    /// The time from which a candidate can be used; `None` when it cannot yet.
     fn ready_at(&self, candidate: &Candidate) -> Option<Millis> {
         let heard_at = candidate.v6.as_ref().and_then(|v6| v6.heard_at);
-        // Static addresses, the link-local one and a demand for DHCPv6 need nobody's answer.
+        // Static addresses, link-local only, and forced DHCPv6 depend on nobody's answer.
         let fixed = !self.addresses.is_empty() || self.link_local;
         let since = (fixed || self.ipv6 == Ipv6Mode::Dhcp).then_some(candidate.since);
         if !self.dhcp {
             return if fixed { since } else { heard_at.or(since) };
         }
         let offer_at = candidate.v4.as_ref().and_then(|v4| v4.offer_at);
-        // Of several links another one may have the server: none is taken for its silence.
+        // With several possible links, silence is no reason to choose one: another link may have the server.
         let named = since.filter(|_| !matches!(self.select, InterfaceChoice::Any(_)));
         offer_at.or(heard_at.or(named).map(|at| at + IPV6_ALONE_MS))
     }
 }
 
-/// An address that is not the link-local one.
+/// Whether an address is not link-local.
 fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip != Ipv4Addr::UNSPECIFIED,
@@ -450,7 +456,7 @@ fn is_global(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether the kernel says that an address may be used.
+/// Whether the kernel has finished duplicate address detection for the address.
 fn is_usable(addresses: &[AddressEvent], index: u32, ip: IpAddr) -> bool {
     let IpAddr::V6(ip) = ip else { return true };
     addresses.iter().any(|known| (known.index, known.ip, known.state) == (index, ip, AddressState::Usable))

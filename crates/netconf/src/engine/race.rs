@@ -1,29 +1,29 @@
-//! Which link a node uses when several could do: a pure function of who has what, so that it is the same at each boot.
+//! Chooses between several links: a pure function, so that the outcome is the same at each boot.
 
 pub use bootwright_base::sys::Millis;
 
-/// How long a link that comes first in the order is waited for when another one has an answer already.
+/// How long a ready link waits for links of a better rank.
 const SETTLE_MS: Millis = 2_000;
 
-/// A link in the race.
+/// A link to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Runner {
-    /// The smaller the better; no two are equal.
+    /// Smaller is better. No two are equal.
     pub rank: (usize, [u8; 6]),
-    /// From when on it could be used; `None`: nobody has answered.
+    /// The time from which the link can be used; `None` while nobody has answered on it.
     pub ready_at: Option<Millis>,
 }
 
-/// What to do now.
+/// The outcome of [`decide`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Look again then, or when something happens.
+    /// No choice yet: decide again at this time, or when something happens.
     Wait(Option<Millis>),
-    /// This one, by its place in the list.
+    /// Index of the chosen link in the list.
     Choose(usize),
 }
 
-/// The best of those that are ready, at once when it is the best of all, else after a moment.
+/// Chooses the ready link of the best rank: at once when no link has a better rank, else after [`SETTLE_MS`].
 pub fn decide(runners: &[Runner], now: Millis) -> Verdict {
     let ready = |runner: &Runner| runner.ready_at.is_some_and(|at| at <= now);
     let best = runners.iter().enumerate().filter(|(_, runner)| ready(runner)).min_by_key(|(_, runner)| runner.rank);

@@ -21,32 +21,33 @@ const FLAG_NO_PREFIX_ROUTE: u32 = 0x200;
 /// A lifetime that never ends.
 pub const FOREVER: u32 = u32::MAX;
 
-/// An address with its prefix length.
+/// An address and its prefix length.
 pub type Cidr = (IpAddr, u8);
 
-/// An address that a link shall have.
+/// An address to be set on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     pub ip: IpAddr,
     pub prefix: u8,
-    /// Seconds until the kernel takes it away, and until it is not used for new connections; [`FOREVER`] never.
+    /// Seconds until the kernel removes the address (valid lifetime), and until it stops using it for new connections
+    /// (preferred lifetime). [`FOREVER`]: never.
     pub valid_s: u32,
     pub preferred_s: u32,
-    /// The kernel makes no route to the prefix (IPv6 only: routers say themselves what is on the link).
+    /// Without a route to the prefix. IPv6 only: routers say themselves what is on the link.
     pub alone: bool,
 }
 
-/// A route that a link shall have.
+/// A route to be set on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteTo {
     pub to: Cidr,
-    /// `None`: on the link.
+    /// The gateway; `None` when the destination is on the link.
     pub via: Option<IpAddr>,
-    /// Seconds until the kernel drops it; [`FOREVER`] never. IPv6 only.
+    /// Seconds until the kernel removes the route; [`FOREVER`]: never. IPv6 only.
     pub expires_s: u32,
 }
 
-/// What a multicast message says about an IPv6 address.
+/// A message about an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressEvent {
     pub index: u32,
@@ -54,10 +55,10 @@ pub struct AddressEvent {
     pub state: AddressState,
 }
 
-/// How far an IPv6 address is.
+/// The state of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressState {
-    /// Duplicate address detection goes on (RFC 4862 section 5.4).
+    /// Duplicate address detection is going on (RFC 4862 section 5.4).
     Tentative,
     Usable,
     /// Another node has it.
@@ -66,19 +67,19 @@ pub enum AddressState {
 }
 
 impl Address {
-    /// One that stays.
+    /// An address without an end.
     pub fn lasting((ip, prefix): Cidr) -> Address {
         Address { ip, prefix, valid_s: FOREVER, preferred_s: FOREVER, alone: false }
     }
 }
 
 impl RouteTo {
-    /// One that stays.
+    /// A route without an end.
     pub fn lasting(to: Cidr, via: Option<IpAddr>) -> RouteTo {
         RouteTo { to, via, expires_s: FOREVER }
     }
 
-    /// To everywhere.
+    /// Whether this is a default route.
     pub fn is_default(&self) -> bool {
         self.to.1 == 0
     }
@@ -95,7 +96,8 @@ pub fn parse_address(message: &NetlinkMessage<'_>) -> Result<Option<AddressEvent
     let mut ip = None;
     for attribute in attributes {
         match attribute? {
-            // IFA_LOCAL comes before IFA_ADDRESS where both are there (point to point).
+            // On point-to-point links both IFA_LOCAL and IFA_ADDRESS are there. IFA_LOCAL, the own address, comes
+            // first.
             (2, value) => ip = <[u8; 16]>::try_from(value).ok(),
             (1, value) => ip = ip.or(<[u8; 16]>::try_from(value).ok()),
             (8, value) => flags = u32_at(value, 0).unwrap_or(flags),
@@ -113,7 +115,7 @@ pub fn parse_address(message: &NetlinkMessage<'_>) -> Result<Option<AddressEvent
 }
 
 impl Route {
-    /// All IPv6 addresses.
+    /// All IPv6 addresses of the machine.
     pub fn ipv6_addresses(&mut self) -> Result<Vec<AddressEvent>, NetlinkError> {
         let mut found = Vec::new();
         let builder = MessageBuilder::new(GET_ADDRESS, 0, &[FAMILY_IPV6, 0, 0, 0, 0, 0, 0, 0]);
@@ -124,7 +126,7 @@ impl Route {
         Ok(found)
     }
 
-    /// Adds an address, with its broadcast address if it is IPv4, or renews the same one.
+    /// Adds an address, IPv4 with its broadcast address. An address that is there gets the new lifetimes.
     pub fn add_address(&mut self, index: u32, address: &Address) -> Result<(), NetlinkError> {
         // IFA_LOCAL 2, IFA_ADDRESS 1, IFA_BROADCAST 4, IFA_CACHEINFO 6, IFA_FLAGS 8 (include/uapi/linux/if_addr.h).
         let ip = octets(address.ip);
@@ -146,7 +148,7 @@ impl Route {
         self.socket.request("add the address", builder)
     }
 
-    /// Removes an address; one that is not there is no error.
+    /// Removes an address. One that is not there is no error.
     pub fn remove_address(&mut self, index: u32, address: Cidr) -> Result<(), NetlinkError> {
         let builder =
             MessageBuilder::new(DEL_ADDRESS, 0, &address_body(index, address)).attribute(2, &octets(address.0));
@@ -156,13 +158,14 @@ impl Route {
         }
     }
 
-    /// Adds a route, or replaces the one to the same destination; from `source` if the kernel shall not choose.
+    /// Adds a route, or replaces the one to the same destination. `source`: the source address of packets; without it
+    /// the kernel chooses.
     pub fn add_route(&mut self, index: u32, route: &RouteTo, source: Option<IpAddr>) -> Result<(), NetlinkError> {
         let builder = route_message(NEW_ROUTE, REPLACE, index, route, source);
         self.socket.request("add the route", builder)
     }
 
-    /// Removes a route; one that is not there is no error.
+    /// Removes a route. One that is not there is no error.
     pub fn remove_route(&mut self, index: u32, route: &RouteTo) -> Result<(), NetlinkError> {
         match self.socket.request("remove the route", route_message(DEL_ROUTE, 0, index, route, None)) {
             Err(NetlinkError::Refused { errno: Errno::ESRCH, .. }) => Ok(()),
@@ -211,12 +214,12 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The net mask of a prefix length (0 to 32).
+/// The net mask for a prefix length of 0 to 32.
 pub fn mask(prefix: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0))
 }
 
-/// The first address of the network that an address with this prefix length is in.
+/// The first address of the network that `ip` is in.
 pub fn network(ip: IpAddr, prefix: u8) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => (ip & mask(prefix)).into(),
@@ -227,7 +230,7 @@ pub fn network(ip: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// Whether an address's network holds another address.
+/// Whether the network of an address contains another address.
 pub fn holds((ip, prefix): Cidr, other: IpAddr) -> bool {
     ip.is_ipv4() == other.is_ipv4() && network(ip, prefix) == network(other, prefix)
 }

@@ -21,14 +21,14 @@ const GROUP_ID: u16 = 2;
 /// `struct genlmsghdr`: command, version, two bytes of nothing.
 const HEADER: usize = 4;
 
-/// A family's number, and that of the group asked for (0 when it has none of that name).
+/// The number of a family, and of one of its multicast groups (0 when it has no group of that name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Family {
     pub id: u16,
     pub group: u32,
 }
 
-/// Why a family cannot be used.
+/// Why a generic netlink family cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenericError {
     #[error(transparent)]
@@ -47,7 +47,11 @@ impl GenericSocket {
         NetlinkSocket::open(SockProtocol::NetlinkGeneric, 0).map(GenericSocket)
     }
 
-    /// Finds a family and one of its multicast groups.
+    /// Looks up a family and one of its multicast groups.
+    ///
+    /// # Errors
+    ///
+    /// [`GenericError`] when the kernel has no such family.
     pub fn family(&mut self, name: &'static str, group: &str) -> Result<Family, GenericError> {
         let text = [name.as_bytes(), b"\0"].concat();
         let builder = self.message(CONTROLLER, GET_FAMILY).attribute(FAMILY_NAME, &text);
@@ -60,7 +64,7 @@ impl GenericSocket {
         }
     }
 
-    /// Hears what is said in the group from now on.
+    /// Receives messages of a group from now on.
     pub fn join(&mut self, group: u32) -> Result<(), GenericError> {
         let (size, value) = (socklen(size_of::<u32>()), &raw const group);
         let fd = self.0.as_fd().as_raw_fd();
@@ -69,12 +73,12 @@ impl GenericSocket {
         Errno::result(done).map(drop).map_err(GenericError::Join)
     }
 
-    /// A message to a family.
+    /// Begins a message to a family.
     pub fn message(&self, family: u16, command: u8) -> MessageBuilder {
         MessageBuilder::new(family, 0, &[command, 1, 0, 0])
     }
 
-    /// Sends it and waits until it is done; `each` gets the attributes of every answer.
+    /// Sends a message and waits for its end. `each` is called with the attributes of every answer.
     pub fn ask(
         &mut self,
         request: &'static str,
@@ -87,7 +91,7 @@ impl GenericSocket {
         })
     }
 
-    /// What has been said in the groups: family, command, attributes. Never blocks.
+    /// Calls `each` with family, command and attributes of the group messages that have come in. Never waits.
     pub fn events(&mut self, each: &mut dyn FnMut(u16, u8, Attributes<'_>)) -> Result<(), NetlinkError> {
         while let Some(datagram) = self.0.receive()? {
             for message in parse_messages(&datagram) {
@@ -118,7 +122,7 @@ fn read_family(attributes: Attributes<'_>, group: &str) -> Family {
     family
 }
 
-/// The number of a group if it has that name.
+/// The number of the group if it has that name.
 fn group_id(value: &[u8], name: &str) -> Option<u32> {
     let mut attributes = parse_attributes(value).flatten();
     let named = attributes

@@ -1,4 +1,4 @@
-//! Netlink messages and attributes as bytes (include/uapi/linux/netlink.h); native byte order, padded to 4.
+//! Netlink messages and attributes as bytes (include/uapi/linux/netlink.h): native byte order, padded to 4 bytes.
 
 /// Size of `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -10,7 +10,7 @@ const TYPE_MASK: u16 = 0x3fff;
 /// `NLA_F_NESTED`: the value holds attributes.
 const NESTED: u16 = 1 << 15;
 
-/// The type of an attribute that holds others.
+/// The type of an attribute whose value is a list of attributes.
 pub fn nested(kind: u16) -> u16 {
     kind | NESTED
 }
@@ -21,28 +21,28 @@ pub enum MalformedMessage {
     /// A message or attribute says that it is `claimed` bytes long, and `found` are left.
     #[error("netlink says {claimed} bytes and sent {found}")]
     Length { claimed: usize, found: usize },
-    /// Fewer bytes than the fixed header of this message kind.
+    /// The body is shorter than the fixed header of this type of message.
     #[error("netlink message is too short: found {found} of {needed} bytes")]
     ShortBody { needed: usize, found: usize },
 }
 
-/// Builds one message: header, body of the protocol, attributes.
+/// Builds one message: header, fixed body, attributes.
 pub struct MessageBuilder {
     kind: u16,
     flags: u16,
-    /// What follows the header.
+    /// Body and attributes.
     bytes: Vec<u8>,
 }
 
 impl MessageBuilder {
-    /// A message of type `kind` with `NLM_F_*` flags and the protocol's fixed `body`.
+    /// Begins a message of type `kind` with `NLM_F_*` flags and the protocol's fixed `body`.
     pub fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
         let mut bytes = body.to_vec();
         pad(&mut bytes);
         MessageBuilder { kind, flags, bytes }
     }
 
-    /// Adds an attribute. Values are far shorter than the 64 KiB that its length field can say.
+    /// Adds an attribute. Values must be shorter than 64 KiB, the limit of the length field.
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
@@ -52,17 +52,17 @@ impl MessageBuilder {
         self
     }
 
-    /// What follows the header.
+    /// The body and attributes without the netlink header.
     pub fn into_payload(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Sets these `NLM_F_*` flags too.
+    /// Sets more `NLM_F_*` flags.
     pub fn more_flags(self, flags: u16) -> Self {
         MessageBuilder { flags: self.flags | flags, ..self }
     }
 
-    /// The message with its header; the sender's port is 0, which the kernel fills in.
+    /// The message with its header. The port of the sender is 0: the kernel fills it in.
     pub fn finish(self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(HEADER + self.bytes.len()).unwrap_or(u32::MAX);
         let kind_and_flags = [self.kind.to_ne_bytes(), self.flags.to_ne_bytes()].concat();
@@ -84,12 +84,12 @@ pub struct NetlinkMessage<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
-    /// Everything behind the header.
+    /// All bytes behind the header.
     pub payload: &'a [u8],
 }
 
 impl<'a> NetlinkMessage<'a> {
-    /// The fixed part of `size` bytes and the attributes behind it.
+    /// Splits off the fixed body of `size` bytes from the attributes behind it.
     pub fn split(&self, size: usize) -> Result<(&'a [u8], Attributes<'a>), MalformedMessage> {
         let short = MalformedMessage::ShortBody { needed: size, found: self.payload.len() };
         let body = self.payload.get(..size).ok_or(short)?;
@@ -97,7 +97,7 @@ impl<'a> NetlinkMessage<'a> {
     }
 }
 
-/// The messages of one datagram, in order; ends after the first that is malformed.
+/// Iterates over the messages of a datagram. Ends after the first that is malformed.
 pub struct NetlinkMessages<'a> {
     rest: &'a [u8],
 }
@@ -130,13 +130,13 @@ impl<'a> Iterator for NetlinkMessages<'a> {
     }
 }
 
-/// Attributes as (type without flags, value); ends after the first that is malformed.
+/// Iterates over attributes as (type without flags, value). Ends after the first that is malformed.
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a> {
     rest: &'a [u8],
 }
 
-/// Reads attributes, also those nested in another one's value.
+/// Reads attributes, also those in the value of another attribute.
 pub fn parse_attributes(bytes: &[u8]) -> Attributes<'_> {
     Attributes { rest: bytes }
 }
@@ -159,12 +159,12 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-/// The native `u16` at `offset`, when the bytes reach so far.
+/// The native `u16` at `offset`; `None` when the bytes are too few.
 pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(offset..offset + 2)?.try_into().ok()?))
 }
 
-/// The native `u32` at `offset`, when the bytes reach so far.
+/// The native `u32` at `offset`; `None` when the bytes are too few.
 pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
 }

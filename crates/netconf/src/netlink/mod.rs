@@ -1,10 +1,10 @@
-//! A small layer under every netlink protocol that PID1 speaks: messages, a socket, and rtnetlink on top.
+//! Netlink: messages, a socket, and the protocols rtnetlink and generic netlink on top of them.
 
 pub mod address;
 pub mod generic;
-pub mod made;
 pub mod message;
 pub mod route;
 pub mod socket;
+pub mod virtual_link;
 
 pub use socket::NetlinkError;

@@ -1,4 +1,4 @@
-//! rtnetlink(7): links, and the events about them and about IPv6 addresses.
+//! rtnetlink(7): links, and events about links and IPv6 addresses.
 
 use super::address::{AddressEvent, parse_address};
 use super::message::{
@@ -18,7 +18,7 @@ pub(super) const GET_ADDRESS: u16 = 22;
 /// `NLM_F_REPLACE | NLM_F_CREATE`, `NLM_F_EXCL | NLM_F_CREATE`.
 pub(super) const REPLACE: u16 = 0x100 | 0x400;
 pub(super) const CREATE: u16 = 0x200 | 0x400;
-/// `RTMGRP_LINK`: links that come, go or change; `RTMGRP_IPV6_IFADDR`: the same of IPv6 addresses.
+/// `RTMGRP_LINK` and `RTMGRP_IPV6_IFADDR`: events about links and about IPv6 addresses.
 const GROUPS: u32 = 1 | 0x100;
 /// Size of `struct ifinfomsg`.
 pub(super) const LINK_BODY: usize = 16;
@@ -35,24 +35,24 @@ pub struct Link {
     pub index: u32,
     pub name: String,
     pub mac: [u8; 6],
-    /// The device's own MAC, where the driver tells it: a link in a bond has the bond's as `mac`.
+    /// The MAC of the device itself, when the driver tells it. In a bond, `mac` is that of the bond.
     pub permanent_mac: Option<[u8; 6]>,
     pub mtu: u32,
-    /// Limits of the device for its MTU; 0 says that there is none.
+    /// Limits for the MTU; 0 means that there is none.
     pub min_mtu: u32,
     pub max_mtu: u32,
     pub up: bool,
-    /// The cable is in and the link has settled.
+    /// The cable is plugged in and the link is ready.
     pub carrier: bool,
     pub loopback: bool,
     pub ethernet: bool,
-    /// Made by software (bridge, bond, dummy, veth, ...): has an `IFLA_INFO_KIND`.
+    /// Whether software made the link (bridge, bond, dummy, veth): such links have an `IFLA_INFO_KIND`.
     pub made_by_software: bool,
-    /// It is in a bond or a bridge.
+    /// Whether the link is in a bond or a bridge.
     pub has_master: bool,
 }
 
-/// What a multicast message says.
+/// An event about a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
     Address(AddressEvent),
@@ -90,7 +90,7 @@ pub fn parse_link(message: &NetlinkMessage<'_>) -> Result<Option<LinkEvent>, Mal
     Ok(Some(LinkEvent::Changed(link)))
 }
 
-/// Attribute numbers: `IFLA_*` of include/uapi/linux/if_link.h.
+/// Attribute numbers are `IFLA_*` of include/uapi/linux/if_link.h.
 fn read_link_attributes(link: &mut Link, attributes: Attributes<'_>) -> Result<(), MalformedMessage> {
     for attribute in attributes {
         let (kind, value) = attribute?;
@@ -110,18 +110,18 @@ fn read_link_attributes(link: &mut Link, attributes: Attributes<'_>) -> Result<(
     Ok(())
 }
 
-/// rtnetlink requests on one socket.
+/// An rtnetlink socket.
 pub struct Route {
     pub socket: NetlinkSocket,
 }
 
 impl Route {
-    /// A socket that also hears of links and IPv6 addresses that change.
+    /// Opens a socket that also receives events about links and IPv6 addresses.
     pub fn open() -> Result<Self, NetlinkError> {
         Ok(Route { socket: NetlinkSocket::open(SockProtocol::NetlinkRoute, GROUPS)? })
     }
 
-    /// All links, by index.
+    /// All links, sorted by index.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let mut links = Vec::new();
         self.socket.dump("list links", MessageBuilder::new(GET_LINK, 0, &[0; LINK_BODY]), &mut |message| {
@@ -133,7 +133,7 @@ impl Route {
         Ok(links)
     }
 
-    /// Everything that happened since the last call; `None` when the kernel dropped events (list them again).
+    /// The events since the last call; `None` when the kernel has dropped some, and the links must be listed again.
     pub fn link_events(&mut self) -> Result<Option<Vec<LinkEvent>>, NetlinkError> {
         let mut events = Vec::new();
         loop {
@@ -165,12 +165,12 @@ impl Route {
     }
 }
 
-/// Adds a link to a list that is sorted by index.
+/// Inserts a link into a list that is sorted by index, in place of the one with the same index.
 pub fn insert_link(links: &mut Vec<Link>, link: Link) {
     links.insert(links.partition_point(|known| known.index < link.index), link);
 }
 
-/// `struct ifinfomsg` for one link, with the flags to set and which of them are meant.
+/// `struct ifinfomsg` for one link: the flags, and the mask of those that change.
 pub(super) fn link_body(index: u32, flags: u32, change: u32) -> [u8; LINK_BODY] {
     let mut body = [0; LINK_BODY];
     body[4..8].copy_from_slice(&index.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! A netlink socket: requests that wait for the kernel's answer, and multicast messages.
+//! A netlink socket: requests with their answers, and multicast messages.
 
 use super::message::{MalformedMessage, MessageBuilder, NetlinkMessage, parse_messages, u32_at};
 use nix::errno::Errno;
@@ -13,10 +13,10 @@ const DUMP: u16 = 0x300;
 /// `NLMSG_ERROR` (also the acknowledgement, with code 0) and `NLMSG_DONE`.
 const KIND_ERROR: u16 = 2;
 const KIND_DONE: u16 = 3;
-/// As large as the kernel ever makes a datagram of a dump.
+/// The largest datagram that the kernel makes in a dump.
 const BUFFER: usize = 32 * 1024;
 
-/// Why a netlink request did not work.
+/// Why a netlink request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
     /// A system call on the socket failed.
@@ -25,12 +25,12 @@ pub enum NetlinkError {
     /// The kernel refused the request.
     #[error("cannot {request}: {}", errno.desc())]
     Refused { request: &'static str, errno: Errno },
-    /// The kernel's answer makes no sense to us.
+    /// The kernel's answer is malformed.
     #[error(transparent)]
     Wire(#[from] MalformedMessage),
 }
 
-/// A bound netlink socket. Datagrams that are not the answer to a request are kept for [`NetlinkSocket::receive`].
+/// A bound netlink socket. Datagrams that are no answer to a request are kept for [`NetlinkSocket::receive`].
 pub struct NetlinkSocket {
     fd: OwnedFd,
     sequence: u32,
@@ -47,12 +47,12 @@ impl NetlinkSocket {
         Ok(NetlinkSocket { fd, sequence: 0, pending: VecDeque::new() })
     }
 
-    /// Sends `builder`'s message and waits for the acknowledgement. `request` says in words what it asks for.
+    /// Sends a message and waits for the acknowledgement. `request` names the request in errors.
     pub fn request(&mut self, request: &'static str, builder: MessageBuilder) -> Result<(), NetlinkError> {
         self.exchange(request, builder, ACK, &mut |_| Ok(()))
     }
 
-    /// The same, and `each` gets every message that comes before the acknowledgement.
+    /// As [`NetlinkSocket::request`]; `each` is called with every message that comes before the acknowledgement.
     pub fn ask(
         &mut self,
         request: &'static str,
@@ -62,7 +62,7 @@ impl NetlinkSocket {
         self.exchange(request, builder, ACK, each)
     }
 
-    /// Sends a dump request and calls `each` with every message of the answer.
+    /// Sends a dump request; `each` is called with every message of the answer.
     pub fn dump(
         &mut self,
         request: &'static str,
@@ -105,7 +105,7 @@ impl NetlinkSocket {
         }
     }
 
-    /// The next multicast datagram, or `None` when there is none now. Never blocks.
+    /// The next multicast datagram; `None` when there is none now. Never waits.
     pub fn receive(&mut self) -> Result<Option<Vec<u8>>, NetlinkError> {
         if let Some(datagram) = self.pending.pop_front() {
             return Ok(Some(datagram));
@@ -117,7 +117,7 @@ impl NetlinkSocket {
         }
     }
 
-    /// Whether [`NetlinkSocket::receive`] has something although the descriptor may not be readable.
+    /// Whether [`NetlinkSocket::receive`] has a kept datagram. The descriptor need not be readable then.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -143,7 +143,7 @@ impl AsFd for NetlinkSocket {
     }
 }
 
-/// `struct nlmsgerr`: a negative errno, 0 for "done".
+/// Reads `struct nlmsgerr`: a negative errno, or 0 for success.
 fn answer(request: &'static str, message: &NetlinkMessage<'_>) -> Result<(), NetlinkError> {
     let found = message.payload.len();
     let code = u32_at(message.payload, 0).ok_or(MalformedMessage::ShortBody { needed: 4, found })? as i32;

@@ -1,4 +1,4 @@
-//! Router advertisements (RFC 4861 section 4.2) and their options, and the solicitation that asks for one.
+//! Router advertisements (RFC 4861 section 4.2) with their options, and solicitations.
 
 use crate::domain::parse_name_list;
 use std::net::Ipv6Addr;
@@ -6,17 +6,17 @@ use std::net::Ipv6Addr;
 /// ICMPv6 types.
 const SOLICIT: u8 = 133;
 const ADVERT: u8 = 134;
-/// RFC 8200 section 5: no link may have less.
+/// RFC 8200 section 5: the smallest MTU of an IPv6 link.
 const SMALLEST_MTU: u32 = 1280;
 
-/// A router advertisement. Lifetimes are seconds from when it came; `u32::MAX` is for ever.
+/// A router advertisement. Lifetimes are in seconds from its arrival; `u32::MAX` means for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Advert {
     /// Addresses come by DHCPv6 (flag M).
     pub managed: bool,
     /// Other facts come by DHCPv6 (flag O).
     pub other: bool,
-    /// How long it is a default router; 0: it is none.
+    /// Seconds for which it is a default router; 0 when it is none.
     pub router_s: u16,
     pub preference: Preference,
     pub prefixes: Vec<Prefix>,
@@ -25,11 +25,11 @@ pub struct Advert {
     pub dns: Vec<(Ipv6Addr, u32)>,
     /// Search list with its lifetime (RFC 8106).
     pub search: Vec<(String, u32)>,
-    /// What in it cannot be used, in words.
+    /// Lines about what could not be used.
     pub odd: Vec<String>,
 }
 
-/// Preference of a default router (RFC 4191 section 2.1), the better the greater.
+/// Preference of a default router (RFC 4191 section 2.1); greater is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Preference {
     Low,
@@ -44,7 +44,7 @@ pub struct Prefix {
     pub prefix: Ipv6Addr,
     pub length: u8,
     pub on_link: bool,
-    /// Addresses may be made from it (flag A).
+    /// Addresses may be made from the prefix (flag A).
     pub auto: bool,
     pub valid_s: u32,
     pub preferred_s: u32,
@@ -56,7 +56,7 @@ impl Prefix {
     }
 }
 
-/// Why bytes are no router advertisement that may be used.
+/// Why bytes are no usable router advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AdvertError {
     #[error("the router advertisement has only {found} bytes")]
@@ -72,7 +72,7 @@ pub enum AdvertError {
     Sender,
 }
 
-/// Reads the ICMPv6 message. Options that are malformed in themselves are passed over, as unknown ones are.
+/// Reads an ICMPv6 message. Malformed and unknown options are skipped.
 pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
     let (fixed, mut rest) = bytes.split_first_chunk::<16>().ok_or(AdvertError::Short { found: bytes.len() })?;
     if fixed[0] != ADVERT || fixed[1] != 0 {
@@ -90,7 +90,7 @@ pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
         ..Advert::default()
     };
     while let [code, units, ..] = *rest {
-        // RFC 4861 section 4.6: a length of zero makes the whole message void.
+        // RFC 4861 section 4.6: a message with an option of length zero is discarded.
         let length = usize::from(units) * 8;
         let (option, after) =
             rest.split_at_checked(length).filter(|_| units > 0).ok_or(AdvertError::Option { code })?;
@@ -100,12 +100,12 @@ pub fn parse_advert(bytes: &[u8]) -> Result<Advert, AdvertError> {
     Ok(advert)
 }
 
-/// `value` is what comes behind type and length.
+/// Reads one option; `value` begins behind type and length.
 fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
     match (code, value.len()) {
         (3, 30) => match parse_prefix(value) {
             Some((prefix, None)) => {
-                // RFC 4862 section 5.5.3 d: the prefix and our 64 bits must make an address.
+                // RFC 4862 section 5.5.3 d: the prefix and our 64 bits must make 128.
                 if prefix.auto && prefix.length != 64 {
                     advert.odd.push(["prefix ", &prefix.text(), " for addresses, as its length is not 64"].concat());
                 }
@@ -144,7 +144,7 @@ fn read_option(advert: &mut Advert, code: u8, value: &[u8]) {
     }
 }
 
-/// A prefix, and why it cannot be used.
+/// Reads a prefix, with the reason why it cannot be used, if there is one.
 fn parse_prefix(value: &[u8]) -> Option<(Prefix, Option<&'static str>)> {
     let (fixed, rest) = value.split_first_chunk::<14>()?;
     let prefix = Prefix {
@@ -168,7 +168,7 @@ fn parse_prefix(value: &[u8]) -> Option<(Prefix, Option<&'static str>)> {
     Some((prefix, why))
 }
 
-/// Whether an address can be that of a node.
+/// Whether the address can be that of a server.
 pub fn is_server(ip: &Ipv6Addr) -> bool {
     !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
 }
@@ -177,7 +177,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// A router solicitation (RFC 4861 section 4.1) with our MAC, so that the answer can come to us alone. The kernel fills
+/// A router solicitation (RFC 4861 section 4.1) with our MAC, so that routers can answer to us alone. The kernel fills
 /// in the checksum.
 pub fn write_solicit(mac: &[u8; 6]) -> Vec<u8> {
     let mut bytes = vec![SOLICIT, 0, 0, 0, 0, 0, 0, 0, 1, 1];
@@ -185,7 +185,7 @@ pub fn write_solicit(mac: &[u8; 6]) -> Vec<u8> {
     bytes
 }
 
-/// The address of an interface in a prefix of 64 bits (RFC 4291 appendix A).
+/// The address of an interface in a prefix of 64 bits (EUI-64, RFC 4291 appendix A).
 pub fn eui64_address(prefix: Ipv6Addr, mac: &[u8; 6]) -> Ipv6Addr {
     let mut bytes = prefix.octets();
     bytes[8..11].copy_from_slice(&mac[..3]);

@@ -1,5 +1,5 @@
-//! IPv6 router discovery (RFC 4861, RFC 4862, RFC 8106), done here instead of by the kernel: what routers say about
-//! names and DHCPv6 is needed anyway, and with a root on the network nothing may be taken away that was given once.
+//! IPv6 router discovery (RFC 4861, RFC 4862, RFC 8106). The engine does it in place of the kernel, because it needs
+//! what routers say about name servers and DHCPv6, and because addresses must stay while the root is on the network.
 
 pub mod advert;
 pub mod routers;

@@ -1,5 +1,5 @@
-//! What the routers of a link say, without clock and socket: solicitations until one answers, and the sum of what all
-//! of them said last.
+//! Collects what the routers of a link say, without clock and socket: solicits until a router answers, and sums up what
+//! all of them said last.
 
 use super::advert::{Advert, AdvertError, Preference, eui64_address, parse_advert, write_solicit};
 use super::socket::{HOP_LIMIT, HeardAdvert};
@@ -9,23 +9,23 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// RFC 4861 section 10: RTR_SOLICITATION_INTERVAL.
 const FIRST_WAIT_MS: Millis = 4_000;
-/// RFC 7559 lets the wait double to an hour; a node that boots must find a late router sooner.
+/// RFC 7559 lets the wait double up to an hour. A node that boots must find a late router sooner.
 const LONGEST_WAIT_MS: Millis = 32_000;
-/// Routers of one link that are listened to.
+/// At most so many routers of a link are remembered.
 const MOST_ROUTERS: usize = 4;
 
 /// The routers of one link.
 pub struct Routers {
     mac: [u8; 6],
-    /// Who said what and when.
+    /// Address of each router, and when it said what.
     heard: Vec<(Ipv6Addr, Millis, Advert)>,
     next_solicit: Option<Millis>,
     wait: Millis,
-    /// Nothing that was said once is forgotten: the root is on this network.
+    /// Nothing ends with its lifetime, because the root is on this network.
     keep: bool,
 }
 
-/// The sum at one time. Lifetimes count from then.
+/// The sum at one point in time, from which lifetimes count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouterView {
     pub addresses: Vec<Address>,
@@ -49,7 +49,7 @@ impl Routers {
         !self.heard.is_empty()
     }
 
-    /// Asks again, as after the cable was out.
+    /// The carrier is back: solicits again.
     pub fn on_carrier(&mut self, now: Millis) {
         (self.next_solicit, self.wait) = (Some(now), FIRST_WAIT_MS);
     }
@@ -59,7 +59,7 @@ impl Routers {
         self.next_solicit
     }
 
-    /// The solicitation, if it is due.
+    /// The solicitation to send, if it is due.
     pub fn on_time(&mut self, now: Millis) -> Option<Vec<u8>> {
         self.next_solicit.filter(|at| now >= *at)?;
         self.next_solicit = Some(now + self.wait);
@@ -67,8 +67,11 @@ impl Routers {
         Some(write_solicit(&self.mac))
     }
 
-    /// A message has come; gives what in it cannot be used. One that is no advertisement of a router of this link counts
-    /// for nothing.
+    /// Takes a message. Returns lines about what in it could not be used.
+    ///
+    /// # Errors
+    ///
+    /// [`AdvertError`] when it is no advertisement of a router on this link; it is ignored then.
     pub fn on_advert(&mut self, heard: &HeardAdvert, now: Millis) -> Result<Vec<String>, AdvertError> {
         let from = heard.from;
         if heard.hops != HOP_LIMIT {
@@ -83,7 +86,7 @@ impl Routers {
         self.next_solicit = None;
         let keep = self.keep;
         self.heard.retain(|(router, at, advert)| *router == from || keep || now < *at + longest(advert));
-        // In its old place: the order must not change with each word of one of them.
+        // A router keeps its place, so that the order does not change with each advertisement.
         let known = self.heard.iter_mut().find(|(router, ..)| *router == from);
         if let Some(known) = known {
             *known = (from, now, advert);
@@ -93,7 +96,8 @@ impl Routers {
         Ok(odd)
     }
 
-    /// When [`Routers::view`] changes by itself: a router or name server is over. Addresses and routes end in the kernel.
+    /// When [`Routers::view`] changes next without a message: a router or name server expires. Addresses and routes
+    /// expire in the kernel.
     pub fn expires_at(&self, now: Millis) -> Option<Millis> {
         let ends = |(_, at, advert): &(Ipv6Addr, Millis, Advert)| {
             let times = advert.dns.iter().map(|(_, s)| *s).chain(advert.search.iter().map(|(_, s)| *s));
@@ -104,7 +108,7 @@ impl Routers {
         self.heard.iter().filter(|_| !self.keep).filter_map(ends).min()
     }
 
-    /// The sum of what was said and has not ended.
+    /// The sum of all that has not expired.
     pub fn view(&self, now: Millis) -> RouterView {
         let mut view = RouterView::default();
         let mut best: Option<(Preference, Ipv6Addr, u32)> = None;
@@ -146,7 +150,7 @@ impl Routers {
                 view.routes.push(RouteTo { to, via: None, expires_s: valid_s });
             }
             let ip: IpAddr = eui64_address(prefix.prefix, &self.mac).into();
-            // RFC 4862 section 5.5.3 d: the prefix and our 64 bits must make an address.
+            // RFC 4862 section 5.5.3 d: the prefix and our 64 bits must make 128.
             if prefix.auto && prefix.length == 64 && !view.addresses.iter().any(|address| address.ip == ip) {
                 let preferred_s = if self.keep { FOREVER } else { left(prefix.preferred_s).unwrap_or(0) };
                 view.addresses.push(Address { ip, prefix: 64, valid_s, preferred_s, alone: true });
@@ -154,7 +158,7 @@ impl Routers {
         }
     }
 
-    /// Seconds that are left of a lifetime; `None` when it is over or was never meant to begin.
+    /// Seconds that are left of a lifetime; `None` when it is over or zero.
     fn left(&self, at: Millis, lifetime_s: u32, now: Millis) -> Option<u32> {
         match lifetime_s {
             0 => None,
@@ -172,7 +176,7 @@ fn after(at: Millis, lifetime_s: u32) -> Millis {
     if lifetime_s == FOREVER { Millis::MAX } else { at + u64::from(lifetime_s) * 1000 }
 }
 
-/// When an advertisement has nothing more to say, in milliseconds after it came.
+/// Milliseconds after which nothing of the advertisement is valid.
 fn longest(advert: &Advert) -> Millis {
     let times = advert.dns.iter().map(|(_, s)| *s).chain(advert.search.iter().map(|(_, s)| *s));
     let times = times.chain(advert.prefixes.iter().map(|p| p.valid_s)).chain([u32::from(advert.router_s)]);

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// `ICMPV6_FILTER` (include/uapi/linux/icmpv6.h).
 const ICMPV6_FILTER: i32 = 1;
-/// The only type that is let through.
+/// Router advertisements, the only type that passes the filter.
 const ADVERT: u32 = 134;
-/// RFC 4861 section 6.1.2: what came over a router has less, and is not from this link.
+/// RFC 4861 section 6.1.2: a lower hop limit shows that the packet came through a router, so not from this link.
 pub const HOP_LIMIT: i32 = 255;
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
@@ -24,7 +24,7 @@ pub struct RouterSocketError {
     pub errno: Errno,
 }
 
-/// A message that has come.
+/// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeardAdvert {
     pub from: Ipv6Addr,
@@ -33,7 +33,7 @@ pub struct HeardAdvert {
     pub bytes: Vec<u8>,
 }
 
-/// Hears the routers of one link.
+/// The socket for the routers of one link.
 pub struct RouterSocket {
     fd: OwnedFd,
     index: u32,
@@ -48,7 +48,7 @@ impl RouterSocket {
             let fd = libc::socket(libc::AF_INET6, flags, libc::IPPROTO_ICMPV6);
             OwnedFd::from_raw_fd(Errno::result(fd).map_err(|errno| RouterSocketError { call: "socket", errno })?)
         };
-        // A set bit keeps the type out.
+        // A set bit blocks that type.
         let mut filter = [u32::MAX; 8];
         if let Some(word) = filter.get_mut(usize::try_from(ADVERT / 32).unwrap_or(usize::MAX)) {
             *word &= !(1 << (ADVERT % 32));
@@ -68,7 +68,7 @@ impl RouterSocket {
         sent.map(drop).map_err(|errno| RouterSocketError { call: "send", errno })
     }
 
-    /// The next message on this link; `None` when there is none now.
+    /// The next message; `None` when there is none now.
     pub fn receive(&self) -> Result<Option<HeardAdvert>, RouterSocketError> {
         let mut buffer = vec![0; 2048];
         loop {

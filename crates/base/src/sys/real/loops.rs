@@ -12,7 +12,7 @@ const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-/// Somebody else may take the free device between the two calls.
+/// Between the two calls another process may take the device that was free.
 const TRIES: u32 = 8;
 
 /// `struct loop_info64`.
@@ -38,7 +38,7 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
-/// Attaches a file read-only; the device frees itself once nobody uses it.
+/// Attaches a file read-only. The device detaches itself after its last use.
 pub fn attach(file: &Path) -> SysResult<LoopDevice> {
     let backing = File::open(file).map_err(errno)?;
     let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(errno)?;

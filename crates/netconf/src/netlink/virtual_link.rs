@@ -1,4 +1,4 @@
-//! rtnetlink(7): links that are made here, VLANs and bonds, and the links below them.
+//! rtnetlink(7): makes VLANs and bonds.
 
 use super::message::MessageBuilder;
 use super::route::{CREATE, FLAG_UP, LINK_BODY, NEW_LINK, Route, link_body};
@@ -16,15 +16,15 @@ const INFO_DATA: u16 = 2;
 /// `IFLA_VLAN_ID` below that.
 const VLAN_ID: u16 = 1;
 
-/// How a bond's option is written (`IFLA_BOND_*`).
+/// The form of a bond option's value (`IFLA_BOND_*`).
 enum Value {
     U8,
     U32,
-    /// A byte for each word.
+    /// One byte, named by words.
     Words(&'static [(&'static str, u8)]),
 }
 
-/// Modes by name or number (Documentation/networking/bonding.rst).
+/// Modes with name and number (Documentation/networking/bonding.rst).
 const MODES: &[(&str, u8)] = &[
     ("balance-rr", 0),
     ("active-backup", 1),
@@ -36,7 +36,7 @@ const MODES: &[(&str, u8)] = &[
 ];
 const HASHES: &[(&str, u8)] = &[("layer2", 0), ("layer3+4", 1), ("layer2+3", 2), ("encap2+3", 3), ("encap3+4", 4)];
 
-/// Options that are understood: name, attribute, form. `primary` is set when that link joins.
+/// The known options: name, attribute, form. `primary` is not among them: it is set when that link joins.
 const OPTIONS: &[(&str, u16, Value)] = &[
     ("mode", 1, Value::Words(MODES)),
     ("miimon", 3, Value::U32),
@@ -50,12 +50,12 @@ const OPTIONS: &[(&str, u16, Value)] = &[
     ("num_grat_arp", 15, Value::U8),
 ];
 
-/// A bond's option that is not understood.
+/// A bond option that is not known, or has a value that is not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a bond has no option `{0}`, or not with this value")]
 pub struct BondOptionError(pub String);
 
-/// A bond's options as attributes; `mode` comes first, as others depend on it.
+/// The options as attributes. `mode` comes first, because the kernel checks other options against it.
 pub fn bond_attributes(options: &[(String, String)]) -> Result<Vec<u8>, BondOptionError> {
     let mut bytes = Vec::new();
     for (name, number, form) in OPTIONS {
@@ -95,7 +95,7 @@ fn link_info(kind: &str, data: &[u8]) -> Vec<u8> {
 }
 
 impl Route {
-    /// Makes the VLAN `id` of the link `lower`.
+    /// Makes VLAN `id` on the link `lower`.
     pub fn make_vlan(&mut self, name: &str, lower: u32, id: u16) -> Result<(), NetlinkError> {
         let mut data = Vec::new();
         push_attribute(&mut data, VLAN_ID, &id.to_ne_bytes());
@@ -106,7 +106,7 @@ impl Route {
         made(self.socket.request("make the VLAN", builder))
     }
 
-    /// Makes a bond with attributes of [`bond_attributes`].
+    /// Makes a bond; `attributes` are from [`bond_attributes`].
     pub fn make_bond(&mut self, name: &str, attributes: &[u8]) -> Result<(), NetlinkError> {
         let builder = MessageBuilder::new(NEW_LINK, CREATE, &[0; LINK_BODY])
             .attribute(NAME, &[name.as_bytes(), &[0]].concat())
@@ -114,14 +114,14 @@ impl Route {
         made(self.socket.request("make the bond", builder))
     }
 
-    /// Puts a link below a bond; the kernel wants it down for that and sets it up itself.
+    /// Puts a link into a bond. The kernel demands that the link is down before, and sets it up itself.
     pub fn join(&mut self, index: u32, bond: u32) -> Result<(), NetlinkError> {
         self.socket.request("set the link down", MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, FLAG_UP)))?;
         let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, 0)).attribute(MASTER, &bond.to_ne_bytes());
         self.socket.request("put the link into the bond", builder)
     }
 
-    /// Gives a link another name; it is down afterwards.
+    /// Renames a link, which is down afterwards.
     pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
         let builder = MessageBuilder::new(NEW_LINK, 0, &link_body(index, 0, FLAG_UP));
         self.socket.request("set the link down", builder)?;
@@ -131,7 +131,7 @@ impl Route {
     }
 }
 
-/// One that is there already is taken as it is.
+/// Takes a link that exists already for success.
 fn made(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
     match outcome {
         Err(NetlinkError::Refused { errno: Errno::EEXIST, .. }) => Ok(()),
