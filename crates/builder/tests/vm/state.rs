@@ -50,7 +50,7 @@ fn serve(disk: &Path) -> Server {
 
 #[test]
 fn a_volume_is_made_once_and_found_again() {
-    if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen", "e2fsck"]) {
+    if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen", "e2fsck", "dumpe2fs"]) {
         return;
     }
     let folder = folder();
@@ -77,8 +77,14 @@ fn a_volume_is_made_once_and_found_again() {
         "cmp /usr/bin/busybox /srv/data && grep mine /etc/mine && grep root /etc/passwd && grep localhost /etc/hosts",
     );
     assert!(!ssh_ok(&machine, "dmesg").contains("recovery complete"), "it was unmounted in order");
+    // A mount whose path is no text hides no other: neither from `mount`, nor on the way down.
+    let listed = ssh_ok(&machine, r"at=/run/$(printf 'a\377b') && mkdir $at && mount -t tmpfs odd $at && mount");
+    assert!(listed.contains("odd on /run/a") && listed.contains(" on /srv type ext4"), "{listed}");
     power_off(machine);
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let features = Command::new("dumpe2fs").arg("-h").arg(&disk).env("PATH", &path).output().expect("dumpe2fs runs");
+    let features = String::from_utf8_lossy(&features.stdout).into_owned();
+    assert!(features.contains("has_journal") && !features.contains("needs_recovery"), "{features}");
     let check = Command::new("e2fsck").args(["-f", "-n"]).arg(&disk).env("PATH", path).output().expect("e2fsck runs");
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
 }
