@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench soak setup-image setup-test
+.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before soak setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,9 @@ fuzz: ## Run each fuzz target for a bounded number of runs
 
 bench: setup-test build ## Measure sizes, boot times and build times; prints a table
 	benches/run.sh
+
+bench-before: setup-test build ## Boot each root with this commit and with BEFORE=COMMIT, in turns; prints their ratios
+	benches/run.sh before
 
 soak: setup-test ## Kill and restore each server of a root at random for SOAK_MINUTES (20), under load
 	cargo test --locked --test soak

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures what the README claims, side by side in one run where it compares, and prints one table. Takes about 50 minutes.
-# usage: benches/run.sh [sizes|builds|pack|boots|prototype|netroot ...]   (default: all)
+# usage: benches/run.sh [sizes|builds|pack|boots|prototype|netroot ...]   (default: all of these)
+#        BEFORE=COMMIT benches/run.sh before   (the same boots with the tool and the recipes of another commit, in turns)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
@@ -119,4 +120,5 @@ prototype() {
 }
 
 . benches/netroot.sh
+. benches/before.sh
 for part in $parts; do $part; done
