@@ -1,11 +1,11 @@
 //! Messages of NETLINK_ISCSI as bytes: a netlink header, `struct iscsi_uevent` (56 bytes) and a payload
-//! (include/scsi/iscsi_if.h of Linux). All in native byte order.
+//! (include/scsi/iscsi_if.h of Linux). All numbers are in native byte order.
 
 use super::pdu::{HEADER, PduHeader, data_length};
 
 /// Size of `struct nlmsghdr`.
 const NETLINK_HEADER: usize = 16;
-/// Size of `struct iscsi_uevent`: type, iferror, transport handle, the request `u` and the reply `r`.
+/// Size of `struct iscsi_uevent`: type, iferror, transport handle, the request's union `u` and the reply's union `r`.
 const EVENT: usize = 56;
 const AT_ERROR: usize = 4;
 const AT_HANDLE: usize = 8;
@@ -14,7 +14,7 @@ const AT_REPLY: usize = 40;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 
-/// `enum iscsi_uevent_e`: from us, and from the kernel.
+/// `enum iscsi_uevent_e`: types of requests, then of events.
 const CREATE_SESSION: u32 = 11;
 const DESTROY_SESSION: u32 = 12;
 const CREATE_CONNECTION: u32 = 13;
@@ -30,10 +30,10 @@ const EVENT_CONNECTION_ERROR: u32 = 102;
 const INTERFACE_ERROR: u32 = 103;
 const EVENT_UNBOUND: u32 = 105;
 
-/// A session's only connection has this number.
+/// Number of the only connection of each session.
 const CONNECTION: u32 = 0;
 
-/// `enum iscsi_param`: what is set with `SET_PARAM`, as text.
+/// `enum iscsi_param`: parameters that `SET_PARAM` sets, as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parameter {
     MaxRecvSegment = 0,
@@ -66,13 +66,13 @@ pub enum Parameter {
 /// Why a connection is stopped (`STOP_CONN_TERM`, `STOP_CONN_RECOVER`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// For good: what waits fails.
+    /// The session ends: I/O that waits fails.
     Terminate = 1,
     /// I/O waits for the next login.
     Recover = 3,
 }
 
-/// What the kernel is asked for; `session` is its number.
+/// A request to the kernel. `session` is the number of the session in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum KernelRequest<'a> {
     CreateSession {
@@ -89,7 +89,7 @@ pub enum KernelRequest<'a> {
     DestroyConnection {
         session: u32,
     },
-    /// Hands a connected socket over.
+    /// Hands a connected socket to the session.
     Bind {
         session: u32,
         fd: i32,
@@ -111,14 +111,14 @@ pub enum KernelRequest<'a> {
         header: &'a PduHeader,
         data: &'a [u8],
     },
-    /// Removes the session's disks.
+    /// Removes the disks of the session.
     Unbind {
         session: u32,
     },
 }
 
 impl KernelRequest<'_> {
-    /// The message type, by which the kernel dispatches and answers.
+    /// The type of the message. The answer has the same type.
     fn kind(&self) -> u32 {
         match self {
             KernelRequest::CreateSession { .. } => CREATE_SESSION,
@@ -134,7 +134,7 @@ impl KernelRequest<'_> {
         }
     }
 
-    /// What it does, for error messages.
+    /// The request in words, for errors.
     pub fn words(&self) -> &'static str {
         match self {
             KernelRequest::CreateSession { .. } => "make a session",
@@ -150,17 +150,17 @@ impl KernelRequest<'_> {
         }
     }
 
-    /// Whether the reply's first word says how it went; for the others it is something else.
+    /// Whether the first word of the reply is a result code.
     fn has_result(&self) -> bool {
         matches!(self, KernelRequest::Bind { .. } | KernelRequest::Start { .. } | KernelRequest::SendPdu { .. })
     }
 
-    /// The whole message. `transport` is the handle of the transport `tcp` in sysfs.
+    /// The bytes of the message. `transport` is the handle of the transport `tcp` in sysfs.
     pub fn encode(&self, transport: u64) -> Vec<u8> {
         let (words, data) = self.body();
         let mut event = [0; EVENT];
         let places = event.as_chunks_mut::<4>().0.iter_mut();
-        // The union of the request, after type, error and handle.
+        // The union `u` follows type, iferror and handle.
         for (place, word) in places.skip(AT_REQUEST / 4).zip(words) {
             *place = word.to_ne_bytes();
         }
@@ -178,12 +178,12 @@ impl KernelRequest<'_> {
         bytes
     }
 
-    /// The words of the request's union, and what follows the event.
+    /// The words of the union `u`, and the payload.
     fn body(&self) -> (Vec<u32>, Vec<u8>) {
         let nothing = Vec::new();
         match *self {
             KernelRequest::CreateSession { first_command, commands, queue_depth } => {
-                // Two halves make the second word.
+                // The second word of the union has two halves.
                 let [a, b] = commands.to_ne_bytes();
                 let [c, d] = queue_depth.to_ne_bytes();
                 (vec![first_command, u32::from_ne_bytes([a, b, c, d])], nothing)
@@ -197,7 +197,7 @@ impl KernelRequest<'_> {
                 let fd = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
                 (vec![session, CONNECTION, fd[0], fd[1], 1], nothing)
             }
-            // The flag of a stop lies behind a handle of 8 bytes.
+            // The flag of STOP_CONN comes after a handle of 8 bytes.
             KernelRequest::Stop { session, how } => (vec![session, CONNECTION, 0, 0, how as u32], nothing),
             KernelRequest::Set { session, parameter, value } => {
                 let data = [value.as_bytes(), &[0]].concat();
@@ -213,26 +213,26 @@ impl KernelRequest<'_> {
     }
 }
 
-/// Bytes of a message or of a part of it, none of which has 4 GiB.
+/// A length in bytes. No message has 4 GiB.
 fn size(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// What the kernel says by itself.
+/// An event that the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A PDU that is ours to deal with.
+    /// A PDU that user space has to handle.
     Pdu {
         session: u32,
         header: PduHeader,
         data: Vec<u8>,
     },
-    /// The connection failed: `enum iscsi_err`.
+    /// The connection failed. `error` is of `enum iscsi_err`.
     ConnectionError {
         session: u32,
         error: u32,
     },
-    /// The session's disks are gone.
+    /// The disks of the session are removed.
     Unbound {
         session: u32,
     },
@@ -247,7 +247,7 @@ pub enum KernelMessage {
     Event(KernelEvent),
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelReply {
     kind: u32,
@@ -257,7 +257,7 @@ pub struct KernelReply {
 }
 
 impl KernelReply {
-    /// Two words of the result; or the error, as a positive errno. None: it answers another request.
+    /// The two words of the result, or the error as a positive errno. `None` when the reply belongs to another request.
     pub fn result(&self, request: &KernelRequest) -> Option<Result<[u32; 2], i32>> {
         if self.kind != request.kind() {
             return None;
@@ -271,12 +271,16 @@ impl KernelReply {
     }
 }
 
-/// A message is cut short: it has so many bytes.
+/// A message that is too short; its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a message of {0} bytes from the kernel is too short")]
 pub struct ShortMessage(usize);
 
-/// Reads a datagram: the kernel sends one message in each.
+/// Parses a datagram, in which the kernel sends one message.
+///
+/// # Errors
+///
+/// [`ShortMessage`]
 pub fn parse_message(datagram: &[u8]) -> Result<KernelMessage, ShortMessage> {
     let short = || ShortMessage(datagram.len());
     let (head, rest) = datagram.split_first_chunk::<NETLINK_HEADER>().ok_or_else(short)?;
@@ -292,7 +296,7 @@ pub fn parse_message(datagram: &[u8]) -> Result<KernelMessage, ShortMessage> {
     Ok(KernelMessage::Event(match what {
         EVENT_PDU => {
             let header: PduHeader = payload.get(..HEADER).and_then(|h| h.try_into().ok()).ok_or_else(short)?;
-            // The message is padded; the PDU knows its length.
+            // The message is padded. The header of the PDU tells the true length.
             let data = payload.get(HEADER..HEADER + data_length(&header)).ok_or_else(short)?.to_vec();
             KernelEvent::Pdu { session, header, data }
         }
@@ -302,7 +306,7 @@ pub fn parse_message(datagram: &[u8]) -> Result<KernelMessage, ShortMessage> {
     }))
 }
 
-/// The word at that place of an event; 0 where it has none.
+/// The word at an offset of an event; 0 when the event is too short.
 fn word(event: &[u8], at: usize) -> u32 {
     event.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }

@@ -1,4 +1,4 @@
-//! From what is wanted to a root: which source it is, and the device on it.
+//! Finds out which source a root comes from, and attaches its device.
 
 use super::attach_context::{NetrootError, addresses, attach_context, await_network};
 use super::attachment::AttachedDevice;
@@ -9,7 +9,7 @@ use bootwright_base::Failure;
 use bootwright_contract::RootMode;
 use std::net::SocketAddr;
 
-/// An image for roots in memory that is told to take another one.
+/// The error of a PID1 without network roots that is told to use one.
 pub fn refuse(wanted: &Wanted) -> NetrootError {
     let what = match wanted {
         Wanted::Source(source) => source.to_string(),
@@ -19,7 +19,11 @@ pub fn refuse(wanted: &Wanted) -> NetrootError {
     NetrootError::NotBuiltIn { what }
 }
 
-/// The source that is meant once the network is up.
+/// The source, once the network is up and DHCP's root path is known.
+///
+/// # Errors
+///
+/// [`NetrootError`], or why DHCP's root path is no source.
 pub fn resolve(context: &RootContext, wanted: &Wanted) -> Result<Source, Failure> {
     match wanted {
         Wanted::Source(source) => Ok(Source::clone(source)),
@@ -39,7 +43,11 @@ fn no_root_path(context: &RootContext) -> NetrootError {
     }
 }
 
-/// Attaches a block source. `read_only`: it is a root image.
+/// Attaches a source that is a block device. `read_only`: the device holds a root image.
+///
+/// # Errors
+///
+/// Why the server cannot be reached or gives no device.
 pub fn attach(context: &RootContext, source: &Source, read_only: bool) -> Result<AttachedDevice, Failure> {
     match source {
         Source::Nbd(nbd) => {
@@ -54,7 +62,7 @@ pub fn attach(context: &RootContext, source: &Source, read_only: bool) -> Result
     }
 }
 
-/// A disk on an iSCSI target.
+/// Attaches a disk of an iSCSI target.
 fn attach_iscsi(context: &RootContext, asked: &source::Iscsi) -> Result<AttachedDevice, Failure> {
     let disk = iscsi::complete(context, asked)?;
     let attach = attach_context(context, &disk.host, &Source::Iscsi(asked.clone()).to_string())?;
@@ -63,7 +71,7 @@ fn attach_iscsi(context: &RootContext, asked: &source::Iscsi) -> Result<Attached
     for (host, port) in &disk.portals {
         match addresses(context, host, &host.to_string()) {
             Ok(found) => portals.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port))),
-            // The others may do.
+            // Other portals may work.
             Err(error) => attach.status.note(&error.to_string()),
         }
     }

@@ -1,4 +1,4 @@
-//! Where a server is: its addresses, once the network is up.
+//! What is needed to reach a server: the network, and the addresses of the server.
 
 use super::context::{NetworkView, RootContext};
 use super::source::Host;
@@ -9,24 +9,24 @@ use bootwright_netconf::setup::NetworkFacts;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-/// Between two looks at the network while the root waits for it.
+/// Pause between two looks at the network.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long the name of a server may take to be looked up.
+/// Limit for looking up the name of a server.
 const LOOK_UP_WAIT: Duration = Duration::from_secs(20);
 
-/// What an attach function is given beside the source.
+/// The input of an attach function beside the source.
 pub struct AttachContext<'a> {
     pub context: &'a RootContext<'a>,
-    /// Addresses of the source's host, tried in turn; never empty.
+    /// Addresses of the server in the order in which they are tried; never empty.
     pub addresses: Vec<IpAddr>,
     /// The node's name, if it was given one.
     pub name: Option<String>,
-    /// Takes the state of the connection, for status output and console.
+    /// Takes the state of the connection, for the status and the console.
     pub status: StatusHandle,
 }
 
-/// Why there is no way to a root or a volume.
+/// Why a root or volume cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum NetrootError {
     #[error(
@@ -49,7 +49,11 @@ pub enum NetrootError {
     Lookup(#[from] DnsError),
 }
 
-/// What an attach function needs for a source on `host`; `root` is the source in words.
+/// Waits for the network and looks up `host`. `root` is the source in words.
+///
+/// # Errors
+///
+/// [`NetrootError`]
 pub fn attach_context<'a>(context: &'a RootContext<'a>, host: &Host, root: &str) -> Result<AttachContext<'a>, Failure> {
     let addresses = addresses(context, host, root)?;
     let facts = context.node.network().facts;
@@ -57,7 +61,11 @@ pub fn attach_context<'a>(context: &'a RootContext<'a>, host: &Host, root: &str)
     Ok(AttachContext { context, addresses, name, status: StatusHandle::new(context.statuses, root) })
 }
 
-/// Waits until the network is up; fails when its phase was given up.
+/// Waits until the network is up.
+///
+/// # Errors
+///
+/// [`NetrootError`] when the phase `network` was given up.
 pub fn await_network(context: &RootContext, root: &str) -> Result<NetworkFacts, NetrootError> {
     context.wait(|| look_for_network(context, root))
 }
@@ -75,7 +83,7 @@ fn look_for_network(context: &RootContext, root: &str) -> Result<NetworkFacts, N
     }
 }
 
-/// Addresses of the host, once the network is up.
+/// The addresses of a host, once the network is up.
 pub fn addresses(context: &RootContext, host: &Host, root: &str) -> Result<Vec<IpAddr>, NetrootError> {
     let facts = await_network(context, root)?;
     match host {
@@ -88,10 +96,10 @@ pub fn addresses(context: &RootContext, host: &Host, root: &str) -> Result<Vec<I
     }
 }
 
-/// Our address, where the server's kind of address is the only one that can be used.
+/// Our address towards a server of that address family; `None` when there is no route.
 pub fn own_address(server: IpAddr) -> Option<IpAddr> {
-    // No packet is sent: connecting a datagram socket only chooses the route.
-    // As a type, not as a text: that would bring the C library's resolver along, 18 kB.
+    // No packet is sent: connecting a datagram socket only chooses a route. The address is built as a type and not
+    // parsed from a text, because std's parser here would pull in the C library's resolver, 18 kB.
     let any: IpAddr = if server.is_ipv6() { [0u8; 16].into() } else { [0u8; 4].into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect((server, 9)).ok()?;

@@ -1,35 +1,37 @@
-//! Who keeps the connections of roots and volumes.
+//! Attachments: connections to roots and volumes that are kept alive until they are detached.
 
 use bootwright_base::Failure;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A block device from the network, and who keeps its connection.
+/// A block device from a server, and its attachment.
 pub struct AttachedDevice {
     pub device: PathBuf,
     pub attachment: Box<dyn Attachment>,
 }
 
-/// Keeps the connection of a root or a volume: repairs it while it is needed, and ends it in order.
+/// The connection of a root or volume. It is repaired while it is needed, by a thread or by the kernel, and ended by
+/// `detach`.
 pub trait Attachment: Send {
-    /// Ends the connection; all that lies on it is unmounted. A server that is gone must not hold it past `deadline`.
+    /// Ends the connection. Everything on it is unmounted before. Returns after `deadline` even when the server does
+    /// not answer.
     fn detach(self: Box<Self>, deadline: Duration) -> Result<(), Failure>;
-    /// What it keeps, for people: `nbd://10.0.0.1/worker as /dev/nbd0`.
+    /// The attachment in words: `nbd://10.0.0.1/worker as /dev/nbd0`.
     fn describe(&self) -> String;
 }
 
-/// All that is attached, in the order in which it was.
+/// All attachments, in the order in which they were made.
 #[derive(Default)]
 pub struct Attachments(Mutex<Vec<Box<dyn Attachment>>>);
 
 impl Attachments {
-    /// Keeps it until the machine goes down.
+    /// Keeps an attachment until the machine goes down.
     pub fn add(&self, attachment: Box<dyn Attachment>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(attachment);
     }
 
-    /// Takes all, the last one first.
+    /// Takes all attachments, the last one first.
     pub fn take(&self) -> Vec<Box<dyn Attachment>> {
         let mut attachments = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         attachments.reverse();

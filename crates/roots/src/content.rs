@@ -1,30 +1,30 @@
-//! What is on a block device: nothing at all, a file system that is known by its mark, or anything else.
+//! Recognises what is on a block device: nothing, a file system, or something else.
 //!
-//! The marks: linux/magic.h and the headers of each file system; UEFI specification, section 5, for partition tables;
-//! linux/raid/md_p.h for RAID.
+//! Sources of the marks: linux/magic.h and the headers of each file system; UEFI specification, section 5, for
+//! partition tables; linux/raid/md_p.h for RAID.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// So much of the start and of the end of the device is looked at as a whole.
+/// So many bytes at the start and at the end of the device are read in full.
 pub const EDGE: usize = 1 << 20;
-/// Places between them where a sample is taken: what was damaged at its edges is not empty.
+/// So many samples are taken between start and end: a device with damaged edges is not empty.
 const SAMPLES: u64 = 64;
 const SAMPLE: usize = 4096;
 
-/// What was found.
+/// What a device holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Zeros wherever it was looked at.
+    /// All bytes that were read are zero.
     Nothing,
-    /// A file system that can be mounted under this name.
+    /// A file system, by the name under which it is mounted.
     FileSystem(&'static str),
-    /// Something that is no file system of its own, in words.
+    /// Something that is not a file system, in words.
     Other(&'static str),
 }
 
-/// A mark and where it is.
+/// Bytes by which a content is recognised, and their offset.
 struct Mark {
     at: usize,
     bytes: &'static [u8],
@@ -39,7 +39,7 @@ const fn other(at: usize, bytes: &'static [u8], name: &'static str) -> Mark {
     Mark { at, bytes, content: Content::Other(name) }
 }
 
-/// Marks near the start. What lies over a partition table's mark (a boot sector of FAT) comes before it.
+/// Marks near the start. Marks that may lie under a partition table's (the boot sector of FAT) come before it.
 const MARKS: &[Mark] = &[
     fs(1080, b"\x53\xef", "ext4"),
     fs(0, b"XFSB", "xfs"),
@@ -64,7 +64,7 @@ const MARKS: &[Mark] = &[
     other(510, b"\x55\xaa", "a partition table or boot sector"),
 ];
 
-/// Looks at the device; `size` is its size in bytes.
+/// Reads the device, whose size in bytes is `size`.
 pub fn read_content(device: &File, size: u64) -> io::Result<Content> {
     let edge = usize::try_from(size).unwrap_or(EDGE).min(EDGE);
     let mut buffer = vec![0; edge];
@@ -86,7 +86,7 @@ pub fn read_content(device: &File, size: u64) -> io::Result<Content> {
     Ok(if empty { Content::Nothing } else { Content::Other("data that is not known") })
 }
 
-/// What the first bytes of a device say.
+/// Recognises the first bytes of a device.
 pub fn identify(start: &[u8]) -> Content {
     let has = |mark: &&Mark| start.get(mark.at..mark.at + mark.bytes.len()) == Some(mark.bytes);
     match MARKS.iter().find(has) {

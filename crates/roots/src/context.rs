@@ -1,4 +1,4 @@
-//! What attaching a root is given of the machine, and what it tells its owner.
+//! What attaching a root needs of the machine, and how it asks for it.
 
 use super::statuses::{Journal, RootStatuses};
 use bootwright_base::Failure;
@@ -9,48 +9,48 @@ use bootwright_netconf::setup::NetworkFacts;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The network, as it is now.
+/// The network now.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkView {
     /// A link is set up.
     pub up: bool,
-    /// Nobody tries to set one up any more.
+    /// No link is set up, and nobody tries any more.
     pub over: bool,
     pub facts: NetworkFacts,
 }
 
-/// Who owns the machine: does what roots need done of the network, the modules and the clock.
+/// What roots need from PID1: the network, kernel modules and the clock.
 pub trait NodeControl: Sync {
-    /// So many seconds were spent waiting for the network or a server, on behalf of the root or a volume.
+    /// Records that so many seconds were spent waiting for the network or a server.
     fn waited(&self, seconds: f64);
-    /// The network now.
+    /// The state of the network now.
     fn network(&self) -> NetworkView;
-    /// Loads kernel modules by name, each with options (may be empty), and waits until they are there.
+    /// Loads kernel modules and waits until they are loaded. Each has a name and options, which may be empty.
     fn load_modules(&self, wanted: &[(&str, &str)]) -> Result<(), Failure>;
-    /// Waits until the clock is as right as it will get for now, at most `limit`.
+    /// Waits until the clock is set, or until it is known that no server sets it; at most `limit`.
     fn await_clock(&self, limit: Duration);
 }
 
-/// The machine, as far as a root has to know it.
+/// The machine, as far as roots know it.
 pub struct RootContext<'a> {
     pub config: &'a BootConfig,
     pub cmdline: &'a Cmdline,
     pub sys: &'a Arc<dyn Sys>,
     pub journal: &'a dyn Journal,
-    /// Where the state of each root and volume is written down.
+    /// Takes the state of each root and volume.
     pub statuses: &'a Arc<RootStatuses>,
     pub node: &'a dyn NodeControl,
-    /// The root can be had from another place if this one is too slow.
+    /// Another source can be tried when this one is too slow.
     pub elsewhere: bool,
 }
 
 impl RootContext<'_> {
-    /// A line for people.
+    /// Writes a line for people.
     pub fn note(&self, text: &str) {
         self.journal.note(text);
     }
 
-    /// Does what waits for the network or a server, and has the time counted.
+    /// Runs a function that waits for the network or a server, and records the time that it takes.
     pub fn wait<T>(&self, wait: impl FnOnce() -> T) -> T {
         let since = sys::uptime();
         let outcome = wait();

@@ -1,4 +1,4 @@
-//! A machine for tests of roots: nothing happens in it.
+//! For tests: a machine in which nothing happens.
 
 use crate::context::{NetworkView, NodeControl, RootContext};
 use crate::statuses::{Journal, RootStatuses};
@@ -10,7 +10,7 @@ use bootwright_contract::BootConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Forgets what it is told.
+/// A journal that drops all lines.
 pub struct Silent;
 
 impl Journal for Silent {
@@ -18,7 +18,7 @@ impl Journal for Silent {
     fn down(&self, _: &str) {}
 }
 
-/// Has no network and no modules.
+/// A node without network and modules.
 struct Nothing;
 
 impl NodeControl for Nothing {
@@ -35,7 +35,7 @@ impl NodeControl for Nothing {
     fn await_clock(&self, _: Duration) {}
 }
 
-/// What a [`RootContext`] borrows.
+/// Owns what a [`RootContext`] borrows.
 pub struct World {
     config: BootConfig,
     cmdline: Cmdline,

@@ -1,4 +1,4 @@
-//! A root image from a web server: into memory, checked, then mounted by loop.
+//! A root image from a web server. It is downloaded into memory, checked, and mounted by a loop device.
 
 use super::context::RootContext;
 use super::http::{ExpectedSize, HttpError, Sink, get};
@@ -15,10 +15,10 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The tmpfs for the image, in the initramfs.
+/// Mount point of the tmpfs for the image, in the initramfs.
 const FOLDER: &str = "/bootwright/fetched";
 const IMAGE: &str = "/bootwright/fetched/root.img";
-/// What must be left beside the image for the node to come up at all.
+/// Memory that must be left beside the image so that the node can come up.
 const SPARE_KIB: u64 = 24 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -35,19 +35,19 @@ enum FetchError {
     File(#[source] io::Error),
 }
 
-/// The image, in a tmpfs of its own.
+/// A downloaded image in its own tmpfs.
 pub struct FetchedImage {
     sys: Arc<dyn Sys>,
-    /// The tmpfs may be swapped out: pin the image if there is swap.
+    /// The tmpfs can be swapped out, so the image must be pinned when there is swap.
     pub swappable: bool,
-    /// What kind of image it is.
+    /// The format of the image.
     pub kind: RootImage,
 }
 
-/// The name goes; who has the image open keeps it.
+/// Unmounts the tmpfs lazily: whoever has the image open keeps it.
 impl Drop for FetchedImage {
     fn drop(&mut self) {
-        // It is in nobody's way if it stays.
+        // A tmpfs that stays mounted does no harm.
         let _ = self.sys.unmount(Path::new(FOLDER), MntFlags::MNT_DETACH);
     }
 }
@@ -58,7 +58,11 @@ impl FetchedImage {
     }
 }
 
-/// Fetches the root image and checks it.
+/// Downloads the root image and checks its hash.
+///
+/// # Errors
+///
+/// [`FetchError`], or an error of [`trust::facts`].
 pub fn fetch(context: &RootContext, source: &Http) -> Result<FetchedImage, Failure> {
     let ImageFacts { size, sha256: expected, image, .. } = trust::facts(context, source)?;
     let url = || Source::Http(source.clone()).to_string();
@@ -79,11 +83,12 @@ pub fn fetch(context: &RootContext, source: &Http) -> Result<FetchedImage, Failu
     Ok(fetched)
 }
 
-/// Where the image cannot be swapped out, if the kernel has that (since Linux 6.4): it is compressed already.
+/// Mounts a tmpfs that cannot be swapped out where the kernel knows that option (since Linux 6.4): the image is
+/// compressed already.
 fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<FetchedImage, FetchError> {
     let target = Path::new(FOLDER);
     sys.make_dir(target).map_err(FetchError::Mount)?;
-    // The folder and the file have a page each beside the content.
+    // Folder and file take a page each beside the content.
     let size = ["mode=0700,size=", &(size.div_ceil(4096) * 4096 + 65536).to_string()].concat();
     let mount = |data: &str| {
         sys.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags: MsFlags::empty(), data })
@@ -101,7 +106,7 @@ fn mount_tmpfs(sys: &Arc<dyn Sys>, size: u64, image: RootImage) -> Result<Fetche
     Ok(FetchedImage { sys: sys.clone(), swappable, kind: image })
 }
 
-/// A file whose content is hashed as it comes.
+/// A file whose content is hashed while it is written.
 struct Hashed {
     file: File,
     hasher: Sha256,

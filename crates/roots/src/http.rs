@@ -1,4 +1,4 @@
-//! Files from web servers, and short questions to them.
+//! Downloads from web servers, and short requests to them.
 
 pub mod connection;
 mod download;
@@ -21,12 +21,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long TLS waits for the clock to be set.
+/// How long TLS waits until the clock is set.
 const CLOCK_WAIT: Duration = Duration::from_secs(20);
-/// Without a byte for so long a connection is given up.
+/// A connection on which no byte comes for so long is given up.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Why a file was not fetched.
+/// Why a download failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error(transparent)]
@@ -76,7 +76,7 @@ fn meaning(status: u16) -> &'static str {
 }
 
 impl HttpError {
-    /// Whether asking again cannot help.
+    /// Whether another attempt cannot succeed.
     fn is_final(&self) -> bool {
         match self {
             HttpError::Status { status } => (400..500).contains(status) && ![408, 416, 429].contains(status),
@@ -92,17 +92,17 @@ impl HttpError {
     }
 }
 
-/// The way to web servers.
+/// Opens connections to web servers.
 pub trait HttpConnector {
-    /// A connection to the place's server.
+    /// Opens a connection to the server of `place`.
     fn open(&self, place: &Http) -> Result<Box<dyn Stream>, HttpError>;
-    /// A line for people.
+    /// Writes a line for people.
     fn note(&self, text: &str);
-    /// How long to go on without a byte.
+    /// How long a download may go on without a byte.
     fn patience(&self, usual: Duration) -> Duration {
         usual
     }
-    /// How much must come in which time; `None`: whatever comes, as there is no other place to get the file from.
+    /// The rate below which a download is given up; `None` when there is no other place to get the file from.
     fn least_rate(&self) -> Option<Rate> {
         None
     }
@@ -114,7 +114,7 @@ impl HttpConnector for RootContext<'_> {
             return Err(HttpError::NoTls);
         }
         if place.tls {
-            // Certificates are good at their time only; a clock that nobody sets is tried as it is.
+            // Certificates are valid only with the right time. If nobody sets the clock, TLS is tried as it is.
             self.node.await_clock(CLOCK_WAIT);
         }
         let mut outcome = None;
@@ -129,7 +129,7 @@ impl HttpConnector for RootContext<'_> {
                 Err(error) => outcome = Some(error),
             }
         }
-        // There is at least one address: none is an error of its own.
+        // There is at least one address: an empty list is an error before.
         Err(outcome.unwrap_or(HttpError::Closed))
     }
 
@@ -146,7 +146,7 @@ fn boxed<S: Stream + 'static>(stream: S) -> Box<dyn Stream> {
     Box::new(stream)
 }
 
-/// Who the server's certificate must be for: its name, or its address without a port or brackets.
+/// The name that the server's certificate must have: its host name, or its address without port and brackets.
 fn server_name(host: &Host, address: SocketAddr) -> String {
     match host {
         Host::Name(name) => name.clone(),
@@ -154,7 +154,7 @@ fn server_name(host: &Host, address: SocketAddr) -> String {
     }
 }
 
-/// A connection that is given up after so long without a byte.
+/// Connects. `silence`: reads fail when no byte comes for so long.
 pub fn connect(address: SocketAddr, connect: Duration, silence: Duration) -> Result<TcpStream, HttpError> {
     let failed = |cause| HttpError::Connect { address, cause };
     let stream = TcpStream::connect_timeout(&address, connect).map_err(failed)?;
@@ -163,7 +163,11 @@ pub fn connect(address: SocketAddr, connect: Duration, silence: Duration) -> Res
     Ok(stream)
 }
 
-/// Sends one request and gives the status of the answer, whose body is not read.
+/// Sends one request and returns the status of the answer; the body is not read.
+///
+/// # Errors
+///
+/// [`HttpError`]
 pub fn exchange(stream: TcpStream, request: &str) -> Result<u16, HttpError> {
     Ok(HttpConnection::ask(Box::new(stream), request, Rc::new(Pace::new(None)))?.0.status)
 }

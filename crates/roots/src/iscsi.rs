@@ -1,5 +1,5 @@
-//! A disk on an iSCSI target (RFC 7143), by the kernel's iscsi_tcp and NETLINK_ISCSI, with no other program: discovery,
-//! login with CHAP, and a thread that logs in again for as long as the machine runs.
+//! A disk on an iSCSI target (RFC 7143): discovery, login with CHAP, and a thread that logs in again when the
+//! connection is lost. The session is the kernel's (iscsi_tcp); no other program is needed.
 
 mod attachment;
 mod credentials;
@@ -23,18 +23,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// How long a portal may take for each answer of a discovery.
+/// Limit for each answer during discovery.
 const DISCOVERY_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the kernel may take to find the disks of a session, and their driver to take them.
+/// Limit for the kernel to find the disks of a session and to attach their driver.
 const DISK_PATIENCE: Duration = Duration::from_secs(15);
-/// Connections cannot be made without crc32c, and the kernel asks for it in vain where there is no modprobe yet.
+/// Connections need crc32c. The kernel asks modprobe for it, which is not there yet.
 pub const MODULES: &[(&str, &str)] = &[("crc32c_generic", ""), ("iscsi_tcp", ""), ("sd_mod", "")];
-/// Shows the firmware's table.
+/// Shows the firmware's boot table in sysfs.
 pub const IBFT_MODULE: (&str, &str) = ("iscsi_ibft", "");
-/// Where it does.
+/// Folder in which it does so.
 pub const IBFT: &str = "/sys/firmware/ibft";
 
-/// Why there is no disk.
+/// Why a disk cannot be attached.
 #[derive(Debug, thiserror::Error)]
 enum AttachError {
     #[error("iscsi portal {portal} has no target for `{initiator}`")]
@@ -56,7 +56,11 @@ fn texts(errors: &[PortalError]) -> String {
     texts.join("; ")
 }
 
-/// What the firmware's table knows, laid under what was asked for; the source as it is if it does not ask for that.
+/// Completes a source with the entries of the firmware's boot table, if the source asks for that.
+///
+/// # Errors
+///
+/// When the table is missing or wrong.
 pub fn complete(context: &RootContext, iscsi: &Iscsi) -> Result<Iscsi, Failure> {
     if !iscsi.firmware {
         return Ok(iscsi.clone());
@@ -71,7 +75,7 @@ pub fn complete(context: &RootContext, iscsi: &Iscsi) -> Result<Iscsi, Failure> 
     Ok(lay_under(iscsi, found)?)
 }
 
-/// What was asked for comes first.
+/// Entries of the table count only where the source says nothing.
 fn lay_under(asked: &Iscsi, found: ibft::FirmwareTarget) -> Result<Iscsi, ibft::IbftError> {
     let mut disk = asked.clone();
     (disk.host, disk.port) = (Host::Address(found.address), found.port);
@@ -88,8 +92,11 @@ fn lay_under(asked: &Iscsi, found: ibft::FirmwareTarget) -> Result<Iscsi, ibft::
     Ok(disk)
 }
 
-/// Logs in at the first of `portals` that lets us, and finds the disk; [`MODULES`] are loaded. The attachment that comes with it
-/// keeps the session.
+/// Logs in at the first of `portals` that works, and waits for the disk. [`MODULES`] must be loaded.
+///
+/// # Errors
+///
+/// Why no portal works, or why there is no disk.
 pub fn attach(attach: &AttachContext, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<AttachedDevice, Failure> {
     let machine = machine_id(attach.context);
     let asked = attach.context.cmdline.value("bw.iscsi.initiator");
@@ -115,7 +122,7 @@ pub fn attach(attach: &AttachContext, iscsi: &Iscsi, portals: &[SocketAddr]) -> 
     let device = match attach.context.wait(|| log_in_and_find(&mut session, lun)) {
         Ok(device) => device,
         Err(error) => {
-            // The error is what counts; a session that cannot be ended does no harm.
+            // The error above is the one to report. A session that cannot be ended does no harm.
             let _ = session.destroy();
             return Err(error);
         }
@@ -126,7 +133,7 @@ pub fn attach(attach: &AttachContext, iscsi: &Iscsi, portals: &[SocketAddr]) -> 
     Ok(AttachedDevice { device, attachment })
 }
 
-/// Logs in at the first portal that lets us, and finds the disk.
+/// Logs in at the first portal that works, and waits for the disk.
 fn log_in_and_find(session: &mut Session, lun: Option<u16>) -> Result<std::path::PathBuf, Failure> {
     let mut failed = Vec::new();
     for portal in session.peer.portals.clone() {
@@ -156,7 +163,7 @@ fn describe(session: &Session, device: &Path) -> String {
     ["`", &peer.target, "` on ", &portal, " as `", &peer.initiator, "`, ", &device.to_string_lossy()].concat()
 }
 
-/// The only target of the first portal that has one, and where it is.
+/// The only target of the first portal that has one, with its portals.
 fn find_target(
     portals: &[SocketAddr],
     initiator: &str,
@@ -206,12 +213,12 @@ fn warn_of_short_secrets(status: &StatusHandle, auth: &Auth) {
     }
 }
 
-/// What tells this machine from others: the MAC that it booted by, else its lowest, else the firmware's UUID.
+/// An id of this machine: the MAC that it booted with, else its lowest MAC, else the machine id.
 fn machine_id(context: &RootContext) -> String {
     boot_mac(context).unwrap_or_else(|| identity::first_mac_or_id(Path::new("/sys")))
 }
 
-/// `BOOTIF=01-aa-bb-cc-dd-ee-ff` as a MAC.
+/// The MAC in `BOOTIF=01-aa-bb-cc-dd-ee-ff`.
 fn boot_mac(context: &RootContext) -> Option<String> {
     let value = context.cmdline.value("BOOTIF")?;
     let mac = if value.len() == 20 { &value[3..] } else { value };

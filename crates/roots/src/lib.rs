@@ -1,11 +1,11 @@
-//! Roots that do not come with the initramfs: where they are, how they are attached, and who keeps them.
+//! Roots and volumes on servers: their sources, how they are attached, and how they are kept attached.
 //!
-//! A block root (`nbd`, `iscsi`) is a device with the root image on it; its [`Attachment`] repairs a lost connection in a
-//! thread of its own for as long as the machine runs. That thread touches no file of the root: what it logs goes to the
-//! console, what it says of its state to `/run/bootwright/roots.json`.
+//! A block root (`nbd`, `iscsi`) is a device with the root image on it. Its [`Attachment`] repairs a lost connection in
+//! its own thread, as long as the machine runs. That thread reads no file of the root: it writes lines to the console,
+//! and the state to `/run/bootwright/roots.json`.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
-// What comes from the network is no index.
+// Data from the network must not be able to cause a panic by an index.
 #![deny(clippy::indexing_slicing)]
 
 mod attach;

@@ -1,7 +1,7 @@
-//! A root or volume that an NBD server exports: the handshake is ours, the reads and writes are the kernel's.
+//! A root or volume from an NBD server. The handshake is made here; the kernel reads and writes.
 //!
-//! When the connection breaks, the kernel holds all requests back. The thread `nbd` makes a new connection, checks
-//! that the server still exports the same, and gives it to the kernel, which then sends the requests again.
+//! When the connection breaks, the kernel keeps all requests. The thread `nbd` connects again, checks that the server
+//! exports the same content, and hands the connection to the kernel, which sends the requests again.
 
 mod attachment;
 mod control;
@@ -25,16 +25,17 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// No devices in advance, no partitions: the kernel makes the one that is asked for.
+/// The kernel makes each device when it is asked for it, without partitions.
 pub const MODULES: &[(&str, &str)] = &[("nbd", "nbds_max=0 max_part=0")];
-/// For requests until one takes longer: what netlink takes is whole seconds. Nothing is on its way yet, and that is the
-/// only time for it: the kernel freezes the device for this file until all requests have their answers (since Linux 6.11).
+/// Timeout of requests until one takes longer. Netlink takes only whole seconds, so it is written to sysfs, and only
+/// while no request is under way: since Linux 6.11 the kernel stops the device for this file until all requests are
+/// answered.
 const FIRST_TIMEOUT_MS: &str = "500";
-/// Between two words of the handshake.
+/// Limit for each message of the handshake.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The start of the export, by which it is known again: a file system's superblock.
+/// So many bytes at the start of the export, a file system's superblock, identify its content.
 const MARK_BYTES: u32 = 4096;
-/// Block sizes that the driver takes: a sector to a page.
+/// Block sizes that the driver accepts: a sector to a page.
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 512..=4096;
 
 /// Why there is no device.
@@ -58,7 +59,7 @@ pub enum NbdError {
     Thread(#[source] io::Error),
 }
 
-/// Where the export is, and how it is used.
+/// The address of an export, and how it is used.
 struct ExportAddress {
     addresses: Vec<IpAddr>,
     port: u16,
@@ -66,16 +67,20 @@ struct ExportAddress {
     read_only: bool,
 }
 
-/// An open connection, ready for requests.
+/// A connection that is ready for requests.
 struct NbdConnection {
     stream: TcpStream,
     address: SocketAddr,
     export: Export,
-    /// The first bytes of an export that nobody writes.
+    /// The first bytes of the export, if nobody writes to it.
     mark: Option<Vec<u8>>,
 }
 
-/// Attaches the export as a block device; [`MODULES`] are loaded. `read_only`: it is a root image, which nobody changes.
+/// Attaches the export as a block device. [`MODULES`] must be loaded. `read_only`: it holds a root image.
+///
+/// # Errors
+///
+/// [`NbdError`]
 pub fn attach(source: &Nbd, attach: AttachContext, read_only: bool) -> Result<AttachedDevice, Failure> {
     let (addresses, export) = (attach.addresses, source.export.clone());
     let place = ExportAddress { addresses, port: source.port, export, read_only };
@@ -95,8 +100,11 @@ pub fn attach(source: &Nbd, attach: AttachContext, read_only: bool) -> Result<At
 }
 
 impl ExportAddress {
-    /// A connection to the first address that has the export. The last error is given. `patience` is for each word of the
-    /// handshake.
+    /// Connects to the first address that has the export. `patience` limits each message of the handshake.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last address.
     fn connect(&self, patience: Duration) -> Result<NbdConnection, NbdError> {
         let mut outcome = None;
         for address in &self.addresses {
@@ -133,7 +141,7 @@ impl ExportAddress {
         } else if found.flags & READ_ONLY != 0 {
             return Err(NbdError::ReadOnly { export: export(), address });
         }
-        // From here on the kernel waits, for as long as it takes.
+        // The kernel sets its own timeouts for the socket.
         stream.set_read_timeout(None).map_err(failed)?;
         stream.set_write_timeout(None).map_err(failed)?;
         Ok(NbdConnection { stream, address, export: found, mark })
@@ -146,7 +154,8 @@ impl NbdConnection {
         NbdDevice { socket: &self.stream, size, block_size, flags }
     }
 
-    /// Why this is not what the device was made of; `None`: it is.
+    /// How the connection differs from the first one of the device; `None` when it has the same export with the same
+    /// content.
     fn differs(&self, first: &Export, mark: Option<&[u8]>) -> Option<String> {
         let Export { size, flags, .. } = self.export;
         if size != first.size {

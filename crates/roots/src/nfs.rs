@@ -1,9 +1,9 @@
-//! NFS by mount(2) alone: its options as text, without a helper (nfs(5); fs/nfs/fs_context.c of Linux).
+//! NFS roots and volumes, mounted by mount(2) without a helper (nfs(5); fs/nfs/fs_context.c of Linux).
 //!
-//! Before the mount the server is asked in ONC RPC whether it is there and speaks the version, as the kernel's own
-//! answer to that is a bare error number after minutes. Mounts are hard: while the server is away what needs it waits,
-//! and the kernel connects again. [`attachment`] says how that stands, and makes the kernel try at once when the server is
-//! back.
+//! Before the mount, the server is asked by ONC RPC whether it answers for the version: the kernel would report a bare
+//! error number after minutes. Mounts are hard: while the server is away, processes wait, and the kernel connects
+//! again. The [`attachment`] reports the state of the connection, and makes the kernel connect at once when the server
+//! is back.
 
 mod attachment;
 mod options;
@@ -27,9 +27,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The kernel's mount gives up by itself only after minutes.
+/// Limit for mount(2), which gives up by itself only after minutes.
 const MOUNT_WAIT: Duration = Duration::from_secs(30);
-/// For one question to a server.
+/// Limit for each answer of a server.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const UNIQUE_ID: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
 
@@ -55,7 +55,11 @@ pub enum NfsError {
     Thread(#[source] std::io::Error),
 }
 
-/// Mounts on `target`; each address and, unless the options name one, each version in turn.
+/// Mounts on `target`. All addresses are tried with all versions, unless the options name a version.
+///
+/// # Errors
+///
+/// [`NfsError`] of the last attempt.
 pub fn mount(
     attach: &AttachContext,
     nfs: &Nfs,
@@ -119,10 +123,11 @@ fn mount_one(
     }
 }
 
-/// A server that sends `root@domain` for an owner makes the kernel run `/sbin/request-key` (Documentation/security/keys/
-/// request-key.rst). When the root is lost and repaired, that program would be read from the root: a deadlock.
+/// Warns about a server that sends owners as `root@domain`: the kernel then runs `/sbin/request-key`
+/// (Documentation/security/keys/request-key.rst). When a lost root is repaired, that program would have to be read from
+/// the root: a deadlock.
 fn warn_of_names(attach: &AttachContext, target: &Path) {
-    // Has the owner of the mounted folder looked up; what it is does not matter.
+    // Makes the kernel look up the owner of the mounted folder. The outcome does not matter.
     let _ = fs::metadata(target);
     let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
     if keys.lines().any(|line| line.contains(" id_resolv") && line.contains("id:")) {
@@ -131,7 +136,7 @@ fn warn_of_names(attach: &AttachContext, target: &Path) {
 }
 
 impl NfsError {
-    /// Another version may work.
+    /// Whether another version may work.
     fn is_about_version(&self) -> bool {
         match self {
             NfsError::Server { source, .. } => {
@@ -144,7 +149,7 @@ impl NfsError {
     }
 }
 
-/// Modules of the version that is tried first.
+/// Modules for the version that is tried first.
 pub fn modules(nfs: &Nfs) -> Vec<(&'static str, &'static str)> {
     let versions = options::versions(&nfs.options).unwrap_or_default();
     versions.first().map_or(Vec::new(), |version| modules_of(version.major).to_vec())
@@ -161,7 +166,8 @@ fn load_modules(context: &RootContext, major: u32) -> Result<(), NfsError> {
         .map_err(|error| NfsError::Modules { major, reason: error.to_string() })
 }
 
-/// Version 4 has one port; for version 3 rpcbind knows it (RFC 1833) unless it is given.
+/// Finds the address of the NFS service. Version 4 has a fixed port; for version 3 rpcbind is asked (RFC 1833), unless
+/// the options name a port.
 fn find_service(server: IpAddr, port: Option<u16>, major: u32) -> Result<SocketAddr, NfsError> {
     match port {
         Some(port) => Ok(SocketAddr::new(server, port)),
@@ -177,7 +183,7 @@ fn find_service(server: IpAddr, port: Option<u16>, major: u32) -> Result<SocketA
     }
 }
 
-/// A mount(2) to be made elsewhere.
+/// Arguments of a mount(2) in another thread.
 struct MountRequest {
     source: String,
     target: PathBuf,
@@ -186,7 +192,7 @@ struct MountRequest {
     data: String,
 }
 
-/// Mounts in a thread, which is left behind when it hangs; `None` then.
+/// Mounts in a thread. Returns `None` when the call has not returned within the limit; the thread is then left behind.
 fn mount_bounded(context: &RootContext, request: MountRequest) -> Result<Option<Result<(), Errno>>, NfsError> {
     let (done, wait) = channel();
     let sys = context.sys.clone();
@@ -194,7 +200,7 @@ fn mount_bounded(context: &RootContext, request: MountRequest) -> Result<Option<
         let MountRequest { source, target, fstype, flags, data } = &request;
         let mounted = sys.mount(Mount { source: Path::new(source), target, fstype, flags: *flags, data });
         if done.send(mounted).is_err() && mounted.is_ok() {
-            // Nobody waits any more: it would lie over what is tried next.
+            // The mount came too late, and would cover what was mounted meanwhile.
             let _ = sys.unmount(target, nix::mount::MntFlags::MNT_DETACH);
         }
     };
@@ -202,7 +208,7 @@ fn mount_bounded(context: &RootContext, request: MountRequest) -> Result<Option<
     Ok(wait.recv_timeout(MOUNT_WAIT).ok())
 }
 
-/// What the kernel means (fs/nfs/nfs4xdr.c `nfs_stat_to_errno`, fs/nfs/mount_clnt.c, fs/nfs/super.c).
+/// What an errno of the mount means (fs/nfs/nfs4xdr.c `nfs_stat_to_errno`, fs/nfs/mount_clnt.c, fs/nfs/super.c).
 fn reason(errno: Errno) -> &'static str {
     match errno {
         Errno::ENOENT => "the server exports no such path",

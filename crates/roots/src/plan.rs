@@ -1,4 +1,4 @@
-//! Where the root and the volumes come from: worked out once, when the boot config and the command line are known.
+//! The plan for root and volumes: where they come from. It is made once, in phase `config`.
 
 use super::source::{Host, Source, SourceError, Wanted};
 use super::{iscsi, nbd, nfs, source};
@@ -6,17 +6,17 @@ use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::{BootConfig, RootMode, StatePlace};
 use std::net::IpAddr;
 
-/// Whether this PID1 can have its root or a volume on the network. The one for images that have neither cannot: what only
-/// they need is then never reached, and not linked. Every way to it asks this.
+/// Whether this PID1 supports roots and volumes on servers. The small PID1 does not: every use of that code is behind a
+/// check of this constant, so that the linker drops it.
 pub const BUILT_IN: bool = cfg!(feature = "netroot");
 
-/// A module and its options, which may be empty.
+/// Name and options of a module. The options may be empty.
 pub type ModuleOptions = (&'static str, &'static str);
 
 /// Where the root and the volumes come from.
 #[derive(Debug)]
 pub struct RootPlan {
-    /// The root's sources, tried in turn; never empty. What cannot be read is told when the root is looked for.
+    /// Sources of the root in the order in which they are tried; never empty. An error is reported in phase `root`.
     pub sources: Result<Vec<Wanted>, SourceError>,
     root_is_served: bool,
     volumes_are_served: bool,
@@ -25,7 +25,7 @@ pub struct RootPlan {
 }
 
 impl RootPlan {
-    /// Works it out.
+    /// Makes the plan from boot config and command line.
     pub fn resolve(config: &BootConfig, cmdline: &Cmdline) -> RootPlan {
         let sources = sources(config, cmdline);
         let wanted = sources.as_deref().unwrap_or_default();
@@ -43,30 +43,30 @@ impl RootPlan {
         }
     }
 
-    // Without network roots all of these are known to be no when PID1 is compiled, so that what only a yes needs is not
-    // linked. Such a PID1 refuses the source when it comes to it.
+    // Without network roots, these are constants for the compiler, so that the code behind a "yes" is not linked. Such
+    // a PID1 refuses network sources in phase `root`.
 
-    /// Whether the root comes from a server.
+    /// Whether the root is on a server.
     pub fn root_is_served(&self) -> bool {
         BUILT_IN && self.root_is_served
     }
 
-    /// Whether a volume does.
+    /// Whether a volume is on a server.
     pub fn volumes_are_served(&self) -> bool {
         BUILT_IN && self.volumes_are_served
     }
 
-    /// Whether the root or a volume is on a server: PID1 then has to repair what the machine's memory may hang on.
+    /// Whether the root or a volume is on a server, so that PID1 must be able to repair connections without it.
     pub fn needs_servers(&self) -> bool {
         self.root_is_served() || self.volumes_are_served()
     }
 
-    /// Whether the first server that is to be reached has an IPv6 address and no name.
+    /// Whether the first server is given by an IPv6 address.
     pub fn needs_ipv6(&self) -> bool {
         BUILT_IN && self.needs_ipv6
     }
 
-    /// What the source that is tried first needs; nothing if DHCP is still to name it.
+    /// Modules for the first source. Empty when DHCP has still to name it.
     pub fn modules(&self) -> &[ModuleOptions] {
         &self.modules
     }

@@ -1,5 +1,5 @@
-//! Where a root is: one URL a source, `bw.root=` and the recipe name it. What the kernel's and dracut's words for network
-//! roots say is translated into the same type (`legacy.rs`).
+//! Sources of a root. Each is a URL, from `bw.root=` or the recipe. `legacy.rs` translates the words of the kernel and
+//! of dracut into the same type.
 //!
 //! ```text
 //! ram
@@ -10,7 +10,7 @@
 //! nbd://HOST[:PORT]/EXPORT
 //! ```
 //!
-//! An empty HOST is the boot server. In user, secret, target, export and an NFS path `%41` is `A`.
+//! An empty HOST stands for the boot server. In user, secret, target, export and NFS path, `%41` stands for `A`.
 
 mod legacy;
 #[cfg(test)]
@@ -22,7 +22,7 @@ use bootwright_contract::hex;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Port of iSCSI (RFC 7143 section 4.2.3), of NBD (IANA), of HTTP.
+/// Ports of iSCSI (RFC 7143 section 4.2.3), NBD (IANA) and HTTP.
 const ISCSI_PORT: u16 = 3260;
 const NBD_PORT: u16 = 10809;
 const HTTP_PORT: u16 = 80;
@@ -31,7 +31,7 @@ const HTTPS_PORT: u16 = 443;
 /// A place that a root can come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// What came with the initramfs.
+    /// The image in the initramfs.
     Ram,
     Http(Http),
     Nfs(Nfs),
@@ -39,32 +39,32 @@ pub enum Source {
     Nbd(Nbd),
 }
 
-/// A server.
+/// The host of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// DHCP's next server (`siaddr`), else the DHCP server itself (option 54).
+    /// The boot server: DHCP's next server (`siaddr`), else the DHCP server (option 54).
     BootServer,
     Address(IpAddr),
-    /// To be looked up.
+    /// A name to be looked up.
     Name(String),
 }
 
-/// A root image that a web server has.
+/// A root image on a web server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     pub tls: bool,
     pub host: Host,
     pub port: u16,
-    /// With the leading `/` and the query, as it is sent.
+    /// Path with its leading `/`, and query, as in the request.
     pub path: String,
 }
 
-/// A root's files on an NFS server.
+/// The files of a root on an NFS server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nfs {
     pub host: Host,
     pub port: Option<u16>,
-    /// Absolute. `%s` stands for the node's name or address (nfsroot.rst).
+    /// Absolute path. `%s` stands for the node's name or address (nfsroot.rst).
     pub path: String,
     /// Mount options as they were given: `vers=4.2`, `rw`, `nolock`.
     pub options: Vec<String>,
@@ -73,38 +73,38 @@ pub struct Nfs {
 /// A root image on a disk of an iSCSI target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Iscsi {
-    /// All the rest comes from the firmware's boot table (iBFT).
+    /// Everything that is not given here comes from the firmware's boot table (iBFT).
     pub firmware: bool,
     pub host: Host,
     pub port: u16,
-    /// Target name; absent: the one that discovery finds.
+    /// Name of the target; `None`: discovery finds it.
     pub target: Option<String>,
     pub lun: u64,
-    /// Our name; absent: made from the machine's identity.
+    /// Name of the initiator; `None`: made from the machine's identity.
     pub initiator: Option<String>,
-    /// CHAP name and secret with which we prove who we are.
+    /// CHAP name and secret with which we prove our identity.
     pub user: Option<String>,
     pub secret: Option<String>,
-    /// CHAP name and secret with which the target has to prove who it is.
+    /// CHAP name and secret with which the target proves its identity.
     pub user_in: Option<String>,
     pub secret_in: Option<String>,
-    /// A file of the image that holds those four instead.
+    /// Path of a file in the image that holds these four values instead.
     pub credentials: Option<String>,
-    /// Where the target is as well, for when it cannot be reached at `host`.
+    /// More portals of the target, tried after `host`.
     pub portals: Vec<(Host, u16)>,
 }
 
-/// A root image that an NBD server exports.
+/// A root image on an NBD server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nbd {
     pub host: Host,
     pub port: u16,
-    /// Name of the export; empty: the server's default.
+    /// Name of the export. Empty: the server's default.
     pub export: String,
 }
 
 impl Source {
-    /// The server; `None` when there is none.
+    /// The host of the server; `None` for [`Source::Ram`].
     pub fn host(&self) -> Option<&Host> {
         match self {
             Source::Ram => None,
@@ -116,21 +116,29 @@ impl Source {
     }
 }
 
-/// Why a word is no source of a root.
+/// Why a text is no source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is no source of a root: {reason}")]
 pub struct SourceError {
-    /// The word, without what may be secret in it.
+    /// The text without secrets.
     pub found: String,
     pub reason: &'static str,
 }
 
-/// Reads a URL as above.
+/// Parses a URL of the forms above.
+///
+/// # Errors
+///
+/// [`SourceError`]
 pub fn parse_source(text: &str) -> Result<Source, SourceError> {
     parse(text).map_err(|reason| SourceError { found: without_secrets(text), reason })
 }
 
-/// The same where only a web server will do.
+/// Parses a URL that must be `http` or `https`.
+///
+/// # Errors
+///
+/// [`SourceError`]
 pub fn parse_http(text: &str) -> Result<Http, SourceError> {
     let reason = match parse(text) {
         Ok(Source::Http(http)) => return Ok(http),
@@ -187,7 +195,7 @@ fn parse(text: &str) -> Result<Source, &'static str> {
 }
 
 impl Iscsi {
-    /// A target that is still to be found there.
+    /// A source whose target has to be discovered.
     fn at(host: Host) -> Iscsi {
         Iscsi {
             firmware: false,
@@ -238,7 +246,7 @@ fn parse_iscsi(user: Option<&str>, host: Host, port: Option<u16>, path: &str) ->
     Ok(iscsi)
 }
 
-/// `HOST[:PORT]`, an IPv6 address in brackets.
+/// Parses `HOST[:PORT]`, with an IPv6 address in brackets.
 fn parse_place(place: &str) -> Result<(Host, Option<u16>), &'static str> {
     let (host, rest) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) => {
@@ -261,7 +269,7 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().filter(|port| *port > 0).ok_or("the port is bad")
 }
 
-/// A name, an address, or nothing for the boot server.
+/// Parses a name or an address. Empty text is the boot server.
 fn parse_host(text: &str) -> Result<Host, &'static str> {
     if text.is_empty() {
         return Ok(Host::BootServer);
@@ -277,13 +285,13 @@ fn parse_host(text: &str) -> Result<Host, &'static str> {
     }
 }
 
-/// The path, and what stands behind `?`, `&` between.
+/// Splits the path from the options behind `?`, which are divided by `&`.
 fn split_query(path: &str) -> (&str, impl Iterator<Item = &str>) {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     (path, query.split('&').filter(|word| !word.is_empty()))
 }
 
-/// Undoes percent-encoding (RFC 3986 section 2.1). `%s` of an NFS path stays.
+/// Decodes percent-encoding (RFC 3986 section 2.1). The `%s` of an NFS path stays.
 fn decode(text: &str) -> Result<String, &'static str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -304,7 +312,7 @@ fn decode(text: &str) -> Result<String, &'static str> {
     String::from_utf8(bytes).ok().filter(clean).ok_or("it holds what no name holds")
 }
 
-/// The word as it may be shown: nothing between `//` and `@`, nothing behind `?`.
+/// The text without what stands between `//` and `@` and behind `?`.
 fn without_secrets(text: &str) -> String {
     let text = text.split_once('?').map_or(text, |(before, _)| before);
     match text.rsplit_once('@') {
@@ -327,7 +335,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// The source as a URL without secrets, for people.
+/// The source as a URL without secrets.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |f: &mut fmt::Formatter<'_>, scheme: &str, host: &Host, port: u16, usual: u16| {

@@ -1,5 +1,5 @@
-//! How the roots are: `/run/bootwright/roots.json`, a console line at each change, and the policy for a server that stays
-//! lost.
+//! The state of roots and volumes: in `/run/bootwright/roots.json`, as a console line at each change, and with the
+//! policy for a server that stays lost.
 
 use bootwright_base::background;
 use bootwright_base::files::replace_file;
@@ -11,29 +11,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Takes down what happens.
+/// Takes lines for people.
 pub trait Journal: Send + Sync {
-    /// A line for people.
+    /// Writes a line for people.
     fn note(&self, text: &str);
-    /// The machine goes down now, and how.
+    /// Records that the machine goes down now; `how` is `poweroff`, `reboot` or `halt`.
     fn down(&self, how: &str);
 }
 
-/// How a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionState {
     Up,
-    /// What needs it waits.
+    /// The server does not answer. What needs it waits.
     Lost,
-    /// Lost, and a server answers again.
+    /// A server answers again, and the connection is being repaired.
     Repairing,
-    /// Ended in order.
+    /// Detached.
     Gone,
 }
 
 impl ConnectionState {
-    /// The word of the JSON.
+    /// The word in the JSON.
     pub fn word(self) -> &'static str {
         match self {
             ConnectionState::Up => "up",
@@ -44,24 +44,24 @@ impl ConnectionState {
     }
 }
 
-/// One root or volume.
+/// The state of one root or volume.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RootStatus {
     pub source: String,
     pub state: ConnectionState,
-    /// Since when, in seconds since the kernel started; repairing belongs to being lost.
+    /// When the state began, in seconds since the kernel started. A repair counts as part of the loss.
     pub since_s: f64,
-    /// How often it was lost so far.
+    /// Number of losses so far.
     pub losses: u32,
 }
 
-/// All of them.
+/// The state of all roots and volumes.
 pub struct RootStatuses {
     journal: Arc<dyn Journal>,
     entries: Mutex<Vec<RootStatus>>,
 }
 
-/// Through this an attachment tells the state of its connection.
+/// An attachment reports its state through this.
 #[derive(Clone)]
 pub struct StatusHandle {
     statuses: Arc<RootStatuses>,
@@ -73,7 +73,7 @@ impl RootStatuses {
         RootStatuses { journal, entries: Mutex::default() }
     }
 
-    /// All entries as they are now.
+    /// A copy of all entries.
     pub fn entries(&self) -> Vec<RootStatus> {
         self.lock().clone()
     }
@@ -82,7 +82,7 @@ impl RootStatuses {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reboots when one has been lost for too long: for `lost = reboot`, a thread that never ends.
+    /// With `lost = reboot`, starts a thread that reboots when a root or volume has been lost for too long.
     pub fn enforce(self: &Arc<RootStatuses>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
         let Lost::Reboot { after_s } = lost else { return Ok(()) };
         let statuses = self.clone();
@@ -93,7 +93,7 @@ impl RootStatuses {
                 let Some(entry) = overdue(&entries, uptime_s(), after_s) else { continue };
                 statuses.journal.note(&["`", &entry.source, "` stays lost; rebooting"].concat());
                 statuses.journal.down("reboot");
-                // Without sync: what is not written has nowhere to go, and waiting for it would hang.
+                // Without sync(2): what is not written cannot be written any more, and sync would hang.
                 let errno = sys.reboot(RebootCommand::Restart);
                 statuses.journal.note(&["the kernel refused to reboot: ", errno.desc()].concat());
             }
@@ -102,14 +102,14 @@ impl RootStatuses {
     }
 }
 
-/// One that has been lost for so long.
+/// An entry that has been lost for `after_s` seconds.
 fn overdue(entries: &[RootStatus], now_s: f64, after_s: u32) -> Option<&RootStatus> {
     let lost = |entry: &&RootStatus| matches!(entry.state, ConnectionState::Lost | ConnectionState::Repairing);
     entries.iter().filter(lost).find(|entry| now_s - entry.since_s >= f64::from(after_s))
 }
 
 impl StatusHandle {
-    /// A new entry for a source that is up from now on, or one that was there and has gone.
+    /// Makes an entry for a source, or takes over one of the same source that was detached.
     pub fn new(statuses: &Arc<RootStatuses>, source: &str) -> StatusHandle {
         let mut entries = statuses.lock();
         let fresh = RootStatus { source: source.into(), state: ConnectionState::Gone, since_s: uptime_s(), losses: 0 };
@@ -121,7 +121,7 @@ impl StatusHandle {
         StatusHandle { statuses: statuses.clone(), at }
     }
 
-    /// The connection is so now; `why` is for people, and may be empty. Saying it again changes nothing.
+    /// Sets the state. `why` is added to the console line; it may be empty. Setting the same state again does nothing.
     #[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest number")]
     pub fn set(&self, state: ConnectionState, why: &str) {
         let now_s = uptime_s();
@@ -157,14 +157,14 @@ impl StatusHandle {
         self.statuses.journal.note(&line);
     }
 
-    /// A line for people about this connection.
+    /// Writes a line for people about this connection.
     pub fn note(&self, text: &str) {
         let source = self.statuses.lock().get(self.at).map(|entry| entry.source.clone()).unwrap_or_default();
         self.statuses.journal.note(&["`", &source, "`: ", text].concat());
     }
 }
 
-/// The file is a convenience, and `/run` may be full: the connection is what matters.
+/// Writes the file. A failure is ignored: `/run` may be full, and the connection matters more.
 fn write(entries: &[RootStatus]) {
     if let Ok(mut json) = serde_json::to_vec(entries) {
         json.push(b'\n');

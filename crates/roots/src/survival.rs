@@ -1,5 +1,5 @@
-//! What lets PID1 repair a root while everything else waits for it: its memory stays where it is, and making room for
-//! it never waits for the root.
+//! Keeps PID1 able to repair its root while everything else waits for the root: its memory is locked, and allocations
+//! do not wait for I/O.
 
 use super::statuses::{Journal, StatusHandle};
 use bootwright_base::background;
@@ -12,31 +12,31 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// One attempt to connect. A server that is back must be found soon, so none may take long.
+/// Limit for one attempt to connect. Short, so that a server that is back is found soon.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
-/// For an answer of a server that has just come back: it, or the connection, may not be ready yet. Doubles with each
-/// handshake that fails.
+/// Limit for the first answer of a server that has just come back. It doubles with each handshake that fails, because
+/// server or connection may not be ready yet.
 pub const FIRST_PATIENCE: Duration = Duration::from_millis(700);
-/// A reason why attempts fail is told again after so long.
+/// The same reason for a failure is repeated after so long.
 const REMIND: Duration = Duration::from_secs(60);
-/// Pauses between two attempts grow once.
+/// After so long the pauses between two attempts get longer.
 const LONG_AWAY: Duration = Duration::from_secs(30);
-/// Stack of a recovery thread; all of it is touched at the start.
+/// Stack of a recovery thread in bytes. All of it is touched when the thread starts.
 const STACK: usize = 128 << 10;
-/// Leaves room for what has been used before and for the guard page.
+/// Bytes to touch: less than the stack, because a part is in use and the last page guards it.
 const TOUCHED: usize = STACK - (32 << 10);
 const PAGE: usize = 4096;
 
-/// `MCL_ONFAULT` of asm-generic/mman.h (since Linux 4.4): what is locked is what is used, not all that could be.
+/// `MCL_ONFAULT` of asm-generic/mman.h (since Linux 4.4): locks pages when they are used, and not all that are mapped.
 const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(4);
 
-/// Between two attempts to reach a server that has been away for so long. Never long: I/O goes on at most 2 s after the
-/// server is back.
+/// The pause between two attempts to reach a server that has been away for so long. Short, so that I/O goes on at most
+/// 2 s after the server is back.
 pub fn pause(away: Duration) -> Duration {
     Duration::from_millis(if away < LONG_AWAY { 250 } else { 500 })
 }
 
-/// Says why attempts fail: a new reason at once, the last one again after a minute.
+/// Reports why attempts fail: a new reason at once, the same reason once a minute.
 #[derive(Default)]
 pub struct FailureReasons(Option<(String, Instant)>);
 
@@ -49,8 +49,8 @@ impl FailureReasons {
     }
 }
 
-/// Called by PID1's first thread once the root is known to be on the network: what it starts from then on inherits the
-/// flag that keeps the kernel from waiting for I/O to find memory for it. Programs that are started drop it.
+/// Prepares PID1 for a root on the network. Called by the first thread, so that threads started later inherit the flag
+/// with which allocations do not wait for I/O. Programs lose the flag when they start.
 pub fn prepare(sys: &dyn Sys, journal: &dyn Journal) {
     let note = |what: &str, errno: Errno| journal.note(&[what, ": ", errno.desc()].concat());
     let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | ON_FAULT);
@@ -65,7 +65,7 @@ pub fn prepare(sys: &dyn Sys, journal: &dyn Journal) {
     }
 }
 
-/// prctl(2): `PR_SET_IO_FLUSHER`, for the calling thread.
+/// Sets `PR_SET_IO_FLUSHER` (prctl(2)) for the calling thread.
 pub fn set_io_flusher(on: bool) -> Result<(), Errno> {
     let zero: libc::c_ulong = 0;
     // SAFETY: takes integers only.
@@ -73,7 +73,7 @@ pub fn set_io_flusher(on: bool) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// A thread for recovery: an I/O flusher whose stack is in memory before it is needed.
+/// Starts a recovery thread: with the I/O flusher flag, and with its whole stack in memory.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let work = move || {
         // A kernel before 5.6 does not know it; the rest is worth it all the same.

@@ -1,8 +1,8 @@
-//! Which root is the right one: that of this build, or one that a signed manifest names.
+//! Decides which root is the right one: that of this build, or one that a signed manifest names.
 //!
-//! With a key in the boot config, the manifest (`root.json`, `root.json.sig`) decides if it is there: beside an image on a
-//! web server, for other roots where [`KEY`] says. Roots are then renewed without a new initrd. It must be signed, and fit
-//! this initrd: recipe, kernel, serial.
+//! With a key in the boot config, the manifest (`root.json`, `root.json.sig`) decides if it exists: it lies beside the
+//! image on a web server; for other roots [`KEY`] names it. So a new root needs no new initrd. The manifest must be
+//! signed and must fit this initrd: recipe, kernel, serial.
 
 use super::context::RootContext;
 use super::http::{self, ExpectedSize, HttpError};
@@ -14,23 +14,23 @@ use bootwright_contract::manifest::{KIND, RootManifest, SIGNATURE_BYTES, VERSION
 use bootwright_contract::{BootConfig, RootImage, Trust};
 use ed25519_compact::{PublicKey, Signature};
 
-/// A manifest has a few hundred bytes.
+/// Largest manifest in bytes. A real one has a few hundred.
 const LARGEST_MANIFEST: u64 = 16 << 10;
 
-/// On the kernel command line: where the manifest of a root is that is no image on a web server.
+/// Key of the kernel command line: the URL of the manifest, for roots that are no image on a web server.
 const KEY: &str = "bw.manifest";
 
-/// What the right root is like.
+/// Properties of the right root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
     pub size: u64,
     pub sha256: String,
     pub image: RootImage,
-    /// Of the sums file in the same root as files.
+    /// SHA-256 of the sums file, for a root of single files.
     pub tree_sums_sha256: String,
 }
 
-/// Why a manifest is not believed.
+/// Why a manifest is not accepted.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum TrustError {
     #[error("the boot config knows no size and hash of a root image: build it with a network root")]
@@ -55,7 +55,11 @@ pub enum ManifestError {
     Trust { url: String, cause: TrustError },
 }
 
-/// The image of this build.
+/// The root of this build.
+///
+/// # Errors
+///
+/// [`TrustError`]
 pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
     let root = &config.root;
     let (Some(size), Some(sha256), Some(sums)) = (root.size, &root.sha256, &root.tree_sums_sha256) else {
@@ -64,7 +68,11 @@ pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
     Ok(ImageFacts { size, sha256: sha256.clone(), image: root.image, tree_sums_sha256: sums.clone() })
 }
 
-/// The root that is to be mounted from a server that has no files beside it.
+/// The right root on a server that has no manifest beside it.
+///
+/// # Errors
+///
+/// [`TrustError`]
 pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
     let Some(url) = context.cmdline.value(KEY) else { return Ok(baked(context.config)?) };
     let reason = match parse_http(url) {
@@ -74,12 +82,17 @@ pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
         },
         Err(error) => error.to_string(),
     };
-    // A boot script names the place that it came from, be it a TFTP server. The root of this build is always right.
+    // Boot scripts name the place that they came from, which may be a TFTP server. The root of this build is always
+    // accepted.
     context.note(&[KEY, ": ", &reason, "; the root of this build is taken"].concat());
     Ok(baked(context.config)?)
 }
 
-/// The image that is to be fetched from `source`.
+/// The right image at `source`.
+///
+/// # Errors
+///
+/// [`TrustError`]
 pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, ManifestError> {
     let config = context.config;
     let beside = |path: fn(&str) -> String| Http { path: with_path(&source.path, path), ..source.clone() };
@@ -94,7 +107,7 @@ pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, Manifes
         http::get(context, place, ExpectedSize::AtMost(most), &mut bytes).map(|()| bytes)
     };
     let text = match get(&manifest, LARGEST_MANIFEST) {
-        // An image that is the one of this build needs no other proof.
+        // Without a manifest only the image of this build is accepted, by its hash.
         Err(HttpError::Status { status: 404 }) => return believed(baked(config)),
         text => text.map_err(|cause| ManifestError::Get { url: url(&manifest), cause })?,
     };
@@ -107,7 +120,7 @@ pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, Manifes
     Ok(facts)
 }
 
-/// The path with another name in it; a query stays as it is.
+/// The path changed by `change`; its query stays.
 fn with_path(path: &str, change: fn(&str) -> String) -> String {
     match path.split_once('?') {
         Some((path, query)) => [&change(path)[..], "?", query].concat(),
@@ -115,7 +128,7 @@ fn with_path(path: &str, change: fn(&str) -> String) -> String {
     }
 }
 
-/// The signature comes first: nothing is read that was not signed.
+/// Checks the signature first: no byte is parsed that was not signed.
 fn check(text: &[u8], signature: &[u8], trust: &Trust, config: &BootConfig) -> Result<ImageFacts, TrustError> {
     let key = key_bytes(&trust.key).and_then(|key| PublicKey::from_slice(&key).ok()).ok_or(TrustError::Key)?;
     let signature = Signature::from_slice(signature).map_err(|_| TrustError::Signature)?;
@@ -136,7 +149,7 @@ fn check(text: &[u8], signature: &[u8], trust: &Trust, config: &BootConfig) -> R
     Ok(ImageFacts { size, sha256, image, tree_sums_sha256 })
 }
 
-/// The 32 bytes of a key.
+/// The 32 bytes of a key in text.
 fn key_bytes(text: &str) -> Option<[u8; 32]> {
     hex::decode(text.as_bytes())?.try_into().ok()
 }

@@ -1,4 +1,4 @@
-//! One response on one connection: its head, then its body in pieces.
+//! A response on one connection: its head, then its body in pieces.
 
 use super::HttpError;
 use super::message::{ResponseHead, parse_chunk_size, parse_head};
@@ -6,39 +6,44 @@ use super::pace::Pace;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
-/// What a request goes out on and its answer comes in from.
+/// A connection in both directions, plain or encrypted.
 pub trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
 
-/// Read at once.
+/// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
-/// Longest head, and longest line of a chunked body; both are far shorter.
+/// Longest head, and longest line of a chunked body, in bytes.
 const LONGEST_HEAD: usize = 16 << 10;
 const LONGEST_LINE: usize = 256;
 
-/// How the body ends.
+/// How the end of the body is found.
 enum Framing {
     /// After so many bytes.
     Length(u64),
-    /// After the chunk that is empty; `left` of this chunk.
+    /// After an empty chunk. `left`: bytes that are left of the current chunk.
     Chunked { left: u64, first: bool },
-    /// With the connection.
+    /// At the end of the connection.
     Close,
 }
 
-/// A connection whose request has been sent.
+/// A connection on which a request was sent.
 pub struct HttpConnection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
-    /// What of the buffer has not been used yet.
+    /// The part of the buffer that was not used yet.
     unused: std::ops::Range<usize>,
     framing: Framing,
     pace: Rc<Pace>,
 }
 
 impl HttpConnection {
-    /// Sends the request and reads the head of the answer. What comes in is counted by `pace`, and ends when that says so.
+    /// Sends the request and reads the head of the answer. `pace` counts all bytes, and ends the download when they are
+    /// too few.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`]
     pub fn ask(
         mut stream: Box<dyn Stream>,
         request: &str,
@@ -50,7 +55,7 @@ impl HttpConnection {
         let head = loop {
             let text = connection.read_until(b"\r\n\r\n", LONGEST_HEAD)?;
             let head = parse_head(&text)?;
-            // 100 Continue and its like come before the answer.
+            // Informational answers such as 100 Continue come before the final one.
             if !(100..200).contains(&head.status) {
                 break head;
             }
@@ -90,7 +95,7 @@ impl HttpConnection {
         Ok(self.buffer.get(start..start + length).unwrap_or_default())
     }
 
-    /// Reads the line that begins a chunk; the last chunk is empty, and then its size stays 0.
+    /// Reads the line that begins a chunk. The last chunk has size 0.
     fn open_chunk(&mut self) -> Result<(), HttpError> {
         if let Framing::Chunked { first: false, .. } = self.framing {
             // The end of the chunk before.
@@ -102,7 +107,7 @@ impl HttpConnection {
         Ok(())
     }
 
-    /// All up to `end`, without it.
+    /// Reads to `end`, and returns the bytes before it.
     fn read_until(&mut self, end: &[u8], longest: usize) -> Result<Vec<u8>, HttpError> {
         let mut text = Vec::new();
         while !text.ends_with(end) {

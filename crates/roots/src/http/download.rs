@@ -1,4 +1,4 @@
-//! A file from a web server, through broken connections and servers that come and go.
+//! Downloads a file over as many connections as it takes, also when the server is away for a while.
 
 use super::connection::{HttpConnection, Stream};
 use super::message::{ResponseHead, format_request};
@@ -9,18 +9,18 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Redirects that are followed (RFC 9110 section 15.4 warns of loops).
+/// At most so many redirects (RFC 9110 section 15.4 warns of loops).
 const MOST_REDIRECTS: u32 = 5;
-/// Between attempts; it doubles, and starts over with each byte that comes.
+/// Pause after a failed attempt. It doubles, and starts anew when bytes have come.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Without a single byte for so long the source is given up.
+/// A source that sends no byte for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Where the bytes go.
+/// Takes the downloaded bytes.
 pub trait Sink {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// What was put so far is of another version of the file.
+    /// Drops all bytes so far: they are of another version of the file.
     fn start_over(&mut self) -> io::Result<()>;
 }
 
@@ -36,28 +36,32 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// How large the file may be.
+/// The size that the file must have, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub enum ExpectedSize {
     Exactly(u64),
     AtMost(u64),
 }
 
-/// A download under way.
+/// A download that is under way.
 struct Download<'a> {
     web: &'a dyn HttpConnector,
     source: &'a Http,
     size: ExpectedSize,
     sink: &'a mut dyn Sink,
-    /// Bytes that are in the sink.
+    /// Bytes that the sink has.
     got: u64,
-    /// The version of the file that they are of.
+    /// The version (ETag or Last-Modified) of these bytes.
     validator: Option<String>,
     pace: Rc<Pace>,
 }
 
-/// Gets the whole file. Comes back with an error when the server says that there is none such or says nothing for 90 s, and,
-/// if there is another place, when it sends so slowly that nobody would wait for the end.
+/// Downloads the whole file into `sink`.
+///
+/// # Errors
+///
+/// [`HttpError`] when the server says that there is no such file, when no byte comes for 90 s, and, if there is another
+/// place, when the rate is below [`HttpConnector::least_rate`].
 pub fn get(web: &dyn HttpConnector, source: &Http, size: ExpectedSize, sink: &mut dyn Sink) -> Result<(), HttpError> {
     let pace = Rc::new(Pace::new(web.least_rate()));
     let mut download = Download { web, source, size, sink, got: 0, validator: None, pace };
@@ -73,7 +77,7 @@ pub fn get(web: &dyn HttpConnector, source: &Http, size: ExpectedSize, sink: &mu
         if download.got != before {
             (last_progress, pause) = (Instant::now(), FIRST_PAUSE);
         }
-        // Connections that bring nothing take time too.
+        // A connection that brings nothing takes time too, which counts.
         let error = if error.is_final() { error } else { download.pace.count(0).err().unwrap_or(error) };
         if error.is_final() || last_progress.elapsed() >= web.patience(PATIENCE) {
             return Err(error);
@@ -90,7 +94,7 @@ pub fn get(web: &dyn HttpConnector, source: &Http, size: ExpectedSize, sink: &mu
 }
 
 impl Download<'_> {
-    /// One request and what comes of it.
+    /// Makes one request, and reads its answer as far as it comes.
     fn attempt(&mut self) -> Result<(), HttpError> {
         let (head, connection) = self.ask()?;
         let skip = match head.status {
@@ -105,7 +109,7 @@ impl Download<'_> {
         self.receive(connection, skip)
     }
 
-    /// Asks for what is still missing, following redirects.
+    /// Asks for the part that is missing. Redirects are followed.
     fn ask(&mut self) -> Result<(ResponseHead, HttpConnection), HttpError> {
         let mut place = self.source.clone();
         for _ in 0..=MOST_REDIRECTS {
@@ -120,7 +124,7 @@ impl Download<'_> {
         Err(HttpError::Redirects)
     }
 
-    /// A part: it must begin where ours ends, and be of the same whole.
+    /// Checks a part (206): it must begin where our bytes end, and be of the same version and size.
     fn check_part(&mut self, head: &ResponseHead) -> Result<u64, HttpError> {
         let (first, _, total) = head.range.ok_or(HttpError::Range)?;
         let same = self.validator.is_none() || head.validator.is_none() || head.validator == self.validator;
@@ -134,8 +138,8 @@ impl Download<'_> {
         Ok(0)
     }
 
-    /// The whole: from a server that knows no ranges, or one that has another version by now. Gives how much of it is
-    /// here already.
+    /// Checks a whole file (200): the server supports no ranges, or has another version now. Returns how many of its
+    /// bytes are here already.
     fn check_whole(&mut self, head: &ResponseHead) -> Result<u64, HttpError> {
         if let Some(length) = head.length.filter(|_| !head.chunked) {
             self.check_size(length)?;
@@ -156,7 +160,7 @@ impl Download<'_> {
         }
     }
 
-    /// Takes the body in, but for its first `skip` bytes.
+    /// Reads the body into the sink, without its first `skip` bytes.
     fn receive(&mut self, mut connection: HttpConnection, mut skip: u64) -> Result<(), HttpError> {
         loop {
             let piece = connection.next_piece()?;
@@ -187,14 +191,15 @@ impl Download<'_> {
     }
 }
 
-/// Host with the port unless it is the scheme's (RFC 9110 section 7.2).
+/// The Host header: the host, with the port unless it is the default of the scheme (RFC 9110 section 7.2).
 fn host_header(place: &Http) -> String {
     let usual = if place.tls { 443 } else { 80 };
     let host = place.host.to_string();
     if place.port == usual { host } else { [&host[..], ":", &place.port.to_string()].concat() }
 }
 
-/// Where a redirect leads: another URL, or another path on the same server. From https never to http.
+/// The place that a redirect leads to: another URL, or another path on the same server. A redirect from https to http
+/// is refused.
 fn redirect(place: &Http, location: &str) -> Result<Http, HttpError> {
     let bad = || HttpError::Location(location.into());
     if location.bytes().any(|b| b <= b' ' || b == 0x7f) {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages (RFC 9112) as far as a GET of one file and a POST of a report need them.
+//! HTTP/1.1 messages (RFC 9112) for a GET of a file and a POST of a report.
 
 /// The head of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -6,16 +6,16 @@ pub struct ResponseHead {
     pub status: u16,
     /// Content-Length.
     pub length: Option<u64>,
-    /// Content-Range: first and last byte, and the size of the whole unless it is `*`.
+    /// Content-Range: first and last byte; the size of the whole file unless the server sends `*`.
     pub range: Option<(u64, u64, Option<u64>)>,
     /// Transfer-Encoding: chunked.
     pub chunked: bool,
-    /// What tells this version of the file from others: a strong ETag, else Last-Modified.
+    /// Identifies the version of the file: a strong ETag, else Last-Modified.
     pub validator: Option<String>,
     pub location: Option<String>,
 }
 
-/// Why bytes are no response.
+/// Why bytes are no head of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     #[error("there is no web server")]
@@ -26,7 +26,7 @@ pub enum HeadError {
     Encoded,
 }
 
-/// A GET of `path`; from byte `offset` on if it is not 0, and only of the version that `validator` names.
+/// A GET of `path`: from byte `offset`, and only of the version that `validator` names.
 pub fn format_request(host: &str, path: &str, offset: u64, validator: Option<&str>) -> String {
     let mut text =
         ["GET ", path, " HTTP/1.1\r\nHost: ", host, "\r\nUser-Agent: bootwright\r\nAccept: */*\r\n"].concat();
@@ -41,7 +41,7 @@ pub fn format_request(host: &str, path: &str, offset: u64, validator: Option<&st
     text
 }
 
-/// A POST of a JSON text, after which the connection ends.
+/// A POST of a JSON text. The server closes the connection after its answer.
 pub fn format_post(host: &str, path: &str, json: &str) -> String {
     let length = json.len().to_string();
     let head = [
@@ -57,9 +57,13 @@ pub fn format_post(host: &str, path: &str, json: &str) -> String {
     head.concat()
 }
 
-/// Reads a head up to its empty line, which may be there or not.
+/// Parses a head, with or without the empty line at its end.
+///
+/// # Errors
+///
+/// [`HeadError`]
 pub fn parse_head(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
-    // Names and what we use of the values are ASCII; anything else may stand in the rest.
+    // The names and values that we use are ASCII. Others may hold any bytes.
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n");
     let mut head = ResponseHead {
@@ -78,7 +82,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
             "transfer-encoding" | "content-encoding" if !value.eq_ignore_ascii_case("identity") => {
                 return Err(HeadError::Encoded);
             }
-            // A weak one (RFC 9110 section 8.8.3) may stay the same while bytes change.
+            // A weak ETag (RFC 9110 section 8.8.3) may stay the same when bytes change.
             "etag" if value.starts_with('"') => etag = Some(value.to_string()),
             "last-modified" => modified = Some(value.to_string()),
             "location" => head.location = Some(value.to_string()),
@@ -89,7 +93,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
     Ok(head)
 }
 
-/// `HTTP/1.1 206 Partial Content`; the reason may be missing.
+/// Parses `HTTP/1.1 206 Partial Content`, whose reason may be missing.
 fn parse_status(line: &str) -> Option<u16> {
     let rest = line.strip_prefix("HTTP/1.")?;
     let (_, rest) = rest.split_once(' ')?;
@@ -97,7 +101,7 @@ fn parse_status(line: &str) -> Option<u16> {
     parse_number(digits)?.try_into().ok()
 }
 
-/// `bytes 100-199/200`.
+/// Parses `bytes 100-199/200`.
 fn parse_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -106,12 +110,12 @@ fn parse_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Parses digits. `str::parse` alone would accept a sign.
 pub fn parse_number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Size of a chunk from its first line, without extensions (RFC 9112 section 7.1).
+/// Parses the size of a chunk from its first line, without extensions (RFC 9112 section 7.1).
 pub fn parse_chunk_size(line: &str) -> Option<u64> {
     let digits = line.split(';').next().unwrap_or("").trim();
     let good = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());

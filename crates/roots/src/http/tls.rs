@@ -1,5 +1,5 @@
-//! TLS by a program of its own, which only images that ask for it hold: it carries bytes between a socket of ours and the
-//! server, and says first whether the server is who it should be.
+//! TLS by a separate program, which is only in images that need it. It carries bytes between a socket and the server,
+//! after saying whether the server's certificate is right.
 
 use super::{HttpError, SILENCE};
 use bootwright_base::spawn::{Program, spawn};
@@ -11,17 +11,21 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// The program's own limit is 15 s.
+/// Limit for the handshake. The program's own limit is 15 s.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(25);
-/// Longest line with which the program says how it went.
+/// Longest line with which the program reports the outcome, in bytes.
 const LONGEST_LINE: usize = 1000;
 
-/// Whether this image holds the program.
+/// Whether the image has the program.
 pub fn is_there() -> bool {
     Path::new(paths::HTTPS).exists()
 }
 
-/// A tunnel to the server, whose certificate must be for `name`.
+/// Connects to the server, whose certificate must be for `name`. Returns the socket to the program.
+///
+/// # Errors
+///
+/// [`HttpError`]
 pub fn connect(address: SocketAddr, name: &str) -> Result<UnixStream, HttpError> {
     let argv = [paths::HTTPS.to_string(), address.to_string(), name.to_string(), paths::HTTPS_CAS.to_string()];
     open(&argv).map_err(|error| match error {
@@ -34,7 +38,7 @@ fn open(argv: &[String]) -> Result<UnixStream, HttpError> {
     let failed = |cause: io::Error| HttpError::Tls { address: SocketAddr::from(([0; 4], 0)), cause: cause.to_string() };
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let ends = Some(theirs.as_fd());
-    // It ends with the socket, and is reaped as every child is: nobody asks how it ended.
+    // The program ends with the socket. It is reaped like all children, and its exit status is not needed.
     drop(
         spawn(&Program { argv, input: ends, output: ends, ..Program::default() })
             .map_err(|errno| failed(errno.into()))?,
@@ -53,7 +57,7 @@ fn open(argv: &[String]) -> Result<UnixStream, HttpError> {
     Ok(ours)
 }
 
-/// What comes before the first newline; byte by byte, as the rest belongs to others.
+/// Reads to the first newline, byte by byte: what follows belongs to the connection.
 fn read_line(mut stream: &UnixStream) -> io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];

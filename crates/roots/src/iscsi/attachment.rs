@@ -1,5 +1,5 @@
-//! Keeps a session: a thread that waits for the kernel's events, logs in again when the connection is lost, and ends the
-//! session when the machine goes down. It touches no file of the root and asks for no name.
+//! Keeps an iSCSI session alive. A thread waits for events of the kernel, logs in again when the connection is lost,
+//! and ends the session when it is detached. The thread reads no file of the root and looks up no name.
 
 use crate::attachment::Attachment;
 use crate::statuses::{ConnectionState, StatusHandle};
@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// After an event that cannot be read.
+/// Pause after an event that cannot be read.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a target may take for the answer to a logout that it asked for.
+/// How long a target may take to answer a logout that it has asked for.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a session is not kept alive, or not ended.
@@ -40,7 +40,7 @@ pub struct IscsiAttachment {
     until: Arc<Mutex<Instant>>,
 }
 
-/// Starts to keep a session that is logged in.
+/// Starts the thread for a session that is logged in.
 pub fn keep(
     session: Session,
     status: StatusHandle,
@@ -55,7 +55,7 @@ pub fn keep(
     let run = move || {
         work.run();
         work.end(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
-        // Nobody waits any more when the deadline is over.
+        // Nobody listens any more when the deadline of the detach is over.
         let _ = report.send(());
     };
     survival::spawn("iscsi", run).map_err(AttachmentError::Thread)?;
@@ -65,7 +65,7 @@ pub fn keep(
 impl Attachment for IscsiAttachment {
     fn detach(self: Box<Self>, deadline: Duration) -> Result<(), Failure> {
         let until = Instant::now() + deadline;
-        // Half of it for the target to answer, so that there is time to end without it.
+        // The target gets half of the time to answer, so that the session can still be ended without it.
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + deadline / 2;
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();
@@ -78,22 +78,22 @@ impl Attachment for IscsiAttachment {
     }
 }
 
-/// The thread's side.
+/// The thread's own data.
 struct IscsiRecovery {
     session: Session,
     status: StatusHandle,
     sleeper: Sleeper,
-    /// The session is logged in, as far as is known.
+    /// Whether the session is logged in, as far as the thread knows.
     up: bool,
 }
 
 impl IscsiRecovery {
-    /// Until the connection is not wanted any more.
+    /// Runs until the session is detached.
     fn run(&mut self) {
         while !self.session.is_given_up() {
             self.sleep(None);
             loop {
-                // Deals with all that is there, and comes back to sleep.
+                // Handles all events that have come, then sleeps.
                 match self.session.kernel.event(Instant::now()) {
                     Ok(Some(event)) => {
                         let happened = self.session.read(&event);
@@ -123,7 +123,7 @@ impl IscsiRecovery {
             SessionEvent::AskedOut => {
                 self.status.note("the target asks for a new login");
                 if self.session.send_logout().is_ok() {
-                    // A target that does not answer is left all the same.
+                    // When the target does not answer the logout, the connection is dropped all the same.
                     let _ = self.session.await_happened(SessionEvent::LoggedOut, Instant::now() + LOGOUT_PATIENCE);
                 }
                 self.recover("logged out as the target asked", Duration::ZERO);
@@ -132,12 +132,12 @@ impl IscsiRecovery {
         }
     }
 
-    /// What both sides agreed to wait after a loss.
+    /// The wait after a lost connection that was negotiated.
     fn usual_wait(&self) -> Duration {
         Duration::from_secs(self.session.agreed.wait_s.into())
     }
 
-    /// Logs in again, for as long as it takes. I/O waits, and goes on after that.
+    /// Logs in again, however long it takes. I/O waits meanwhile.
     fn recover(&mut self, why: &str, wait: Duration) {
         self.up = false;
         self.status.set(ConnectionState::Lost, why);
@@ -147,7 +147,7 @@ impl IscsiRecovery {
         let lost = Instant::now();
         let mut reasons = survival::FailureReasons::default();
         self.session.patience = survival::FIRST_PATIENCE;
-        // A server that went down on purpose is often back at once: the wait is only for those that agreed on one.
+        // A server that was restarted is often back at once, so only a negotiated wait is kept.
         self.sleep(Some(wait));
         while !self.session.is_given_up() {
             match self.try_portals() {
@@ -182,7 +182,7 @@ impl IscsiRecovery {
         outcome
     }
 
-    /// Sleeps until the kernel says something (only without a limit), somebody wakes us, or the time is over.
+    /// Sleeps until the limit is over or somebody wakes the thread; without a limit also until the kernel has an event.
     fn sleep(&mut self, limit: Option<Duration>) {
         if self.session.is_given_up() || (limit.is_none() && self.session.kernel.has_event()) {
             return;
@@ -193,13 +193,13 @@ impl IscsiRecovery {
         if limit.is_none() {
             fds.push(PollFd::new(self.session.kernel.as_fd(), PollFlags::POLLIN));
         }
-        // Interrupted or not: everything is looked at now.
+        // When the poll was interrupted, everything is looked at too.
         let _ = poll(&mut fds, timeout);
         drop(fds);
         self.sleeper.clear();
     }
 
-    /// Ends the session: in order when it is up, else at once, so that what waits for the target fails and ends.
+    /// Ends the session: in order when it is logged in, else at once, so that I/O that waits for the target fails.
     fn end(&mut self, until: Instant) {
         let ended = match self.up {
             true => self.session.log_out(until),

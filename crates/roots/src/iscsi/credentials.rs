@@ -1,4 +1,4 @@
-//! CHAP names and secrets in a file of the image's config segment, for a recipe that wants none on the command line.
+//! CHAP names and secrets in a file of the config segment, for recipes that keep them off the command line.
 
 use bootwright_contract::paths;
 use bootwright_iscsi::target::{Auth, Credentials, Secret};
@@ -7,10 +7,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// More than any such file has.
+/// Largest file in bytes.
 const LIMIT: u64 = 4096;
 
-/// Why the file is not used. What is in it is never told.
+/// Why the file is not used. No message contains a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     #[error("cannot read the iscsi credentials `{path}`: {source}")]
@@ -25,7 +25,11 @@ pub enum CredentialsError {
     Incomplete { path: PathBuf },
 }
 
-/// Reads the file: from the initramfs as long as that is there, later from the root, which then has the same file.
+/// Reads the file, which is in the initramfs at first, and in the root after the switch.
+///
+/// # Errors
+///
+/// [`CredentialsError`]
 pub fn load(path: &Path) -> Result<Auth, CredentialsError> {
     let early = Path::new(paths::CONFIG_TREE).join(path.strip_prefix("/").unwrap_or(path));
     load_from(if early.exists() { &early } else { path })
@@ -47,7 +51,8 @@ fn load_from(path: &Path) -> Result<Auth, CredentialsError> {
     }
 }
 
-/// `KEY=VALUE` lines, `#` for comments. The number of the first line that is wrong; `None` without our own user and secret.
+/// Parses `KEY=VALUE` lines; `#` begins a comment. The error is the number of the first bad line. `None` when our own
+/// user or secret is missing.
 fn parse(text: &str) -> Result<Option<Auth>, usize> {
     let mut found: [Option<&str>; 4] = [None; 4];
     for (number, line) in text.lines().enumerate() {
@@ -64,7 +69,7 @@ fn parse(text: &str) -> Result<Option<Auth>, usize> {
     let [user, secret, user_in, secret_in] = found;
     let (Some(user), Some(secret)) = (user, secret) else { return Ok(None) };
     let credentials = |user: &str, secret: &str| Credentials { user: user.into(), secret: Secret::new(secret) };
-    // Without a name of the target any name will do, if it knows the secret.
+    // Without a user name of the target, any name is accepted that comes with the right secret.
     let theirs = secret_in.map(|secret| credentials(user_in.unwrap_or_default(), secret));
     Ok(Some(Auth { ours: Some(credentials(user, secret)), theirs }))
 }

@@ -1,4 +1,4 @@
-//! Keeps an NBD device connected.
+//! Keeps an NBD device connected, by a thread.
 
 use super::control::{NbdControl, REQUEST_TIMEOUT_S};
 use super::handshake::Export;
@@ -14,33 +14,33 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// A server that needs longer than this for one request is not waited for.
+/// The timeout of requests grows up to this: slower servers count as gone.
 const LONGEST_TIMEOUT_S: u64 = 24;
-/// The kernel may notice a request without an answer that much later than its timeout.
+/// The kernel may notice a timeout so much late.
 const LATE: Duration = Duration::from_secs(2);
 
-/// The main side of a device's recovery thread.
+/// The handle of the thread.
 pub struct NbdAttachment {
     index: u32,
     status: StatusHandle,
     describe: String,
-    /// Dropped or used, it ends the thread.
+    /// Ends the thread when it is dropped or woken.
     stop: Waker,
-    /// Says that the thread has ended.
+    /// Has a value when the thread has ended.
     ended: Receiver<()>,
 }
 
-/// The recovery thread.
+/// The thread's own data.
 struct NbdRecovery {
     control: NbdControl,
     index: u32,
     place: ExportAddress,
     export: Export,
     mark: Option<Vec<u8>>,
-    /// For requests on this connection, and since when there is this connection.
+    /// Timeout of requests on this connection, and when the connection was made.
     timeout_s: u64,
     connected: Instant,
-    /// Between two words of the next handshake.
+    /// Limit for each message of the next handshake.
     patience: Duration,
     status: StatusHandle,
     stop: Sleeper,
@@ -92,11 +92,11 @@ impl Attachment for NbdAttachment {
     fn detach(self: Box<Self>, deadline: Duration) -> Result<(), Failure> {
         let until = Instant::now() + deadline;
         self.stop.wake();
-        // Without the recovery thread nobody connects again what is being disconnected.
+        // The thread must end first: it would connect the device again.
         let _ = self.ended.recv_timeout(deadline);
         let (done, wait) = channel();
         let index = self.index;
-        // In a thread: saying goodbye to a server that is gone can hang.
+        // In its own thread, because the kernel's disconnect can hang when the server is gone.
         survival::spawn("nbd-detach", move || {
             let outcome = NbdControl::open(false).map_err(NbdError::from);
             let _ = done.send(outcome.and_then(|mut control| Ok(control.disconnect(index)?)));
@@ -115,7 +115,8 @@ impl Attachment for NbdAttachment {
     }
 }
 
-/// How long to wait for descriptors. An event that came along with an answer is read already: no descriptor tells of it.
+/// Timeout for poll(2). It is 0 when an event came together with an answer: the descriptor does not become readable for
+/// it again.
 fn patience(limit: Option<Duration>, has_event: bool) -> PollTimeout {
     match limit {
         Some(limit) => PollTimeout::from(u16::try_from(limit.as_millis()).unwrap_or(u16::MAX)),
@@ -124,8 +125,8 @@ fn patience(limit: Option<Duration>, has_event: bool) -> PollTimeout {
     }
 }
 
-/// For requests after a loss that is over at once. What was sent again on the last connection, and had no answer there
-/// either, says that the server is not away but slow: it gets more time.
+/// Timeout of requests on the next connection. When the last connection broke soon after it was made, requests had no
+/// answer there either: the server is slow and not gone, and gets more time.
 fn next_timeout_s(timeout_s: u64, connected: Duration) -> u64 {
     if connected < Duration::from_secs(timeout_s) + LATE {
         (timeout_s * 2).min(LONGEST_TIMEOUT_S)
@@ -152,21 +153,21 @@ impl NbdRecovery {
         }
     }
 
-    /// Until there is an event, or for so long; true when all is over.
+    /// Sleeps until there is an event or `limit` is over. Returns true when the thread has to end.
     fn sleep(&mut self, limit: Option<Duration>) -> bool {
         let events = self.control.socket();
         let timeout = patience(limit, events.has_pending());
         let mut fds = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        // While it is being repaired only time counts.
+        // During a repair no events are expected.
         if limit.is_none() {
             fds.push(PollFd::new(events.as_fd(), PollFlags::POLLIN));
         }
-        // Interrupted or not: the caller looks.
+        // When the poll was interrupted, the caller looks again.
         let _ = poll(&mut fds, timeout);
         fds.first().and_then(PollFd::any).unwrap_or(false)
     }
 
-    /// Tries until the device is connected again; false when all is over.
+    /// Tries until the device is connected again. Returns false when the thread has to end.
     fn repair(&mut self) -> bool {
         let lost = Instant::now();
         let mut reasons = survival::FailureReasons::default();
@@ -184,10 +185,10 @@ impl NbdRecovery {
         }
     }
 
-    /// A new connection to the same export, handed to the kernel; gives the server's address.
+    /// Connects to the same export and hands the connection to the kernel. Returns the server's address.
     fn reconnect(&mut self, timeout_s: u64) -> Result<String, NbdError> {
         let connection = self.place.connect(self.patience);
-        // It may have been too slow for us.
+        // The server may have been too slow for the limit.
         let next = if matches!(connection, Err(NbdError::Handshake { .. })) {
             self.patience * 2
         } else {

@@ -1,4 +1,4 @@
-//! The kernel's side of NBD: generic netlink family `nbd` (include/uapi/linux/nbd-netlink.h).
+//! The kernel's interface to NBD: the generic netlink family `nbd` (include/uapi/linux/nbd-netlink.h).
 
 use bootwright_netconf::netlink::NetlinkError;
 use bootwright_netconf::netlink::generic::{Family, GenericError, GenericSocket};
@@ -28,14 +28,14 @@ const DEAD_CONN_TIMEOUT: u16 = 8;
 const SOCKET_ITEM: u16 = 1;
 const SOCKET_FD: u16 = 1;
 
-/// A request without an answer for so long means that the connection is dead; it is sent again on the next one. The
-/// kernel waits so long too with what was on its way when the connection broke, and up to 1.03 s longer: its block layer
-/// looks no sooner (`blk_round_jiffies` of Linux's block/blk-timeout.c).
+/// Timeout of requests on a new connection. A request without an answer for so long shows that the connection is dead,
+/// and is sent again on the next one. Requests that were under way when the connection broke wait as long, and up to
+/// 1.03 s more, because the block layer rounds its timers (`blk_round_jiffies` of Linux's block/blk-timeout.c).
 pub const REQUEST_TIMEOUT_S: u64 = 1;
-/// How long requests wait for a new connection: ten years, far from the overflow of the kernel's ticks.
+/// How long requests wait for a new connection: ten years. Much more would overflow the kernel's ticks.
 const DEAD_CONN_TIMEOUT_S: u64 = 10 * 365 * 24 * 3600;
 
-/// A device to be.
+/// A device to be made.
 pub struct NbdDevice<'a> {
     pub socket: &'a TcpStream,
     pub size: u64,
@@ -43,14 +43,14 @@ pub struct NbdDevice<'a> {
     pub flags: u16,
 }
 
-/// An open control socket.
+/// A netlink socket for NBD.
 pub struct NbdControl {
     generic: GenericSocket,
     family: Family,
 }
 
 impl NbdControl {
-    /// Opens it; with `events` it also hears of dead connections.
+    /// Opens the socket. With `events` it also receives events about dead connections.
     pub fn open(events: bool) -> Result<NbdControl, GenericError> {
         let mut generic = GenericSocket::open()?;
         let family = generic.family(FAMILY, GROUP)?;
@@ -60,7 +60,7 @@ impl NbdControl {
         Ok(NbdControl { generic, family })
     }
 
-    /// Makes a device of a connection; gives its number.
+    /// Makes a device from a connection. Returns its number.
     pub fn connect(&mut self, device: &NbdDevice) -> Result<u32, NetlinkError> {
         let builder = self
             .generic
@@ -77,8 +77,8 @@ impl NbdControl {
         index.ok_or(NetlinkError::Refused { request: "name the NBD device", errno: Errno::ENODEV })
     }
 
-    /// Gives the device a new connection in place of its dead one, and new requests another timeout if it is to change.
-    /// Size and flags must not be named: a change could deadlock.
+    /// Gives the device a new connection in place of its dead one; `timeout_s` changes the timeout of requests. Size
+    /// and flags are left out, because changing them can deadlock the kernel.
     pub fn reconnect(&mut self, index: u32, socket: &TcpStream, timeout_s: Option<u64>) -> Result<(), NetlinkError> {
         let mut builder = self.generic.message(self.family.id, RECONFIGURE).attribute(INDEX, &index.to_ne_bytes());
         if let Some(timeout_s) = timeout_s {
@@ -87,13 +87,13 @@ impl NbdControl {
         self.generic.ask("reconnect the NBD device", with_socket(builder, socket), &mut |_| {})
     }
 
-    /// Ends the device: what waits for the server fails.
+    /// Removes the device. Requests that wait for the server fail.
     pub fn disconnect(&mut self, index: u32) -> Result<(), NetlinkError> {
         let builder = self.generic.message(self.family.id, DISCONNECT).attribute(INDEX, &index.to_ne_bytes());
         self.generic.ask("disconnect the NBD device", builder, &mut |_| {})
     }
 
-    /// Whether an event says that the device's connection is dead. Never blocks. Lost events count as one.
+    /// Whether an event says that the connection of the device is dead. Lost events count as such. Never waits.
     pub fn is_dead(&mut self, index: u32) -> Result<bool, NetlinkError> {
         let mut dead = false;
         let family = self.family.id;
@@ -118,7 +118,7 @@ fn with_socket(builder: MessageBuilder, socket: &TcpStream) -> MessageBuilder {
     builder.attribute(nested(SOCKETS), &attribute(nested(SOCKET_ITEM), &attribute(SOCKET_FD, &fd)))
 }
 
-/// One attribute as the value of another.
+/// Encodes an attribute, to be nested in another one.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     MessageBuilder::new(0, 0, &[]).attribute(kind, value).into_payload()
 }

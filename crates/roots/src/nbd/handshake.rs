@@ -1,12 +1,12 @@
-//! NBD's fixed newstyle handshake, client side (nbd project, doc/proto.md), and a single read before the kernel takes
-//! the socket. All numbers are big-endian. TLS, structured replies and extended headers are never asked for: the
-//! kernel's driver reads simple replies only.
+//! The client's side of NBD's fixed newstyle handshake (nbd project, doc/proto.md), and a read before the kernel takes
+//! the socket. All numbers are big-endian. TLS, structured replies and extended headers are not negotiated, because the
+//! kernel's driver understands simple replies only.
 
 use std::io::{self, Read, Write};
 
 const NBD_MAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");
 const OPTION_MAGIC: u64 = u64::from_be_bytes(*b"IHAVEOPT");
-/// Second magic of servers from before 2011.
+/// Magic of the old-style handshake (before 2011).
 const OLD_STYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
 const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
@@ -33,25 +33,25 @@ const INFO_BLOCK_SIZE: u16 = 3;
 /// Transmission flag: the export cannot be written.
 pub const READ_ONLY: u16 = 1 << 1;
 
-/// Longest payload of a reply: names and messages have at most 4096 bytes.
+/// Longest payload of a reply in bytes. Names and messages have at most 4096.
 const LONGEST_REPLY: u32 = 16 << 10;
-/// A server that says more before it comes to the point is no NBD server.
+/// At most so many replies before the outcome; a server that sends more is no NBD server.
 const MOST_REPLIES: u32 = 32;
-/// The zeroes behind the answer to [`EXPORT_NAME`], without [`NO_ZEROES`].
+/// Zero bytes behind the answer to [`EXPORT_NAME`], unless [`NO_ZEROES`] was negotiated.
 const ZEROES: usize = 124;
 
-/// What the server says of an export.
+/// An export, as the server describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Export {
     /// Bytes.
     pub size: u64,
     /// Transmission flags.
     pub flags: u16,
-    /// Least size and alignment of a request in bytes; a power of two.
+    /// Smallest size and alignment of a request in bytes; a power of two.
     pub block_size: u32,
 }
 
-/// Why there is no export.
+/// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     #[error("the connection broke: {0}")]
@@ -72,13 +72,17 @@ pub enum HandshakeError {
     Read { offset: u64, code: u32 },
 }
 
-/// Agrees on the export `name`. Afterwards the stream is in the transmission phase.
+/// Negotiates the export `name`. After that the stream is in the transmission phase.
+///
+/// # Errors
+///
+/// [`HandshakeError`]
 pub fn negotiate(stream: &mut (impl Read + Write), name: &str) -> Result<Export, HandshakeError> {
     let flags = read_greeting(stream)?;
     let zeroes = flags & NO_ZEROES == 0;
-    // The client's flags are the server's.
+    // The client's flags have the same bits as the server's.
     write(stream, &u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)).to_be_bytes())?;
-    // A server that is not "fixed" closes the connection on every option but this one.
+    // A server without "fixed" newstyle closes the connection on all other options.
     if flags & FIXED_NEWSTYLE == 0 {
         return ask_by_name(stream, name, zeroes);
     }
@@ -107,18 +111,18 @@ fn encode_option(option: u32, data: &[u8]) -> Vec<u8> {
     [&OPTION_MAGIC.to_be_bytes()[..], &option.to_be_bytes(), &size(data).to_be_bytes(), data].concat()
 }
 
-/// Bytes of data, which never has 4 GiB.
+/// A length in bytes. No data has 4 GiB.
 fn size(data: &[u8]) -> u32 {
     u32::try_from(data.len()).unwrap_or(u32::MAX)
 }
 
-/// Data of [`GO`]: the name, and that block sizes are of interest.
+/// Data of [`GO`]: the name, and that the client wants to know the block sizes.
 fn encode_go(name: &str) -> Vec<u8> {
     let length = size(name.as_bytes()).to_be_bytes();
     [&length[..], name.as_bytes(), &1u16.to_be_bytes(), &INFO_BLOCK_SIZE.to_be_bytes()].concat()
 }
 
-/// The export, or `None` when the server does not know the option.
+/// Reads the export; `None` when the server does not support the option.
 fn read_go_replies(stream: &mut impl Read) -> Result<Option<Export>, HandshakeError> {
     let mut found = None;
     let mut block_size = 1;
@@ -142,7 +146,7 @@ fn read_go_replies(stream: &mut impl Read) -> Result<Option<Export>, HandshakeEr
     Err(HandshakeError::Garbled)
 }
 
-/// Kind and payload of a reply to `option`.
+/// Reads type and payload of a reply to `option`.
 fn read_reply(stream: &mut impl Read, option: u32) -> Result<(u32, Vec<u8>), HandshakeError> {
     let magic: [u8; 8] = read(stream)?;
     let [to, kind, length]: [u32; 3] = [read(stream)?, read(stream)?, read(stream)?].map(u32::from_be_bytes);
@@ -154,7 +158,7 @@ fn read_reply(stream: &mut impl Read, option: u32) -> Result<(u32, Vec<u8>), Han
     Ok((kind, data))
 }
 
-/// Payload of an [`INFO`] reply.
+/// The payload of an [`INFO`] reply.
 enum ExportInfo {
     Export { size: u64, flags: u16 },
     BlockSize(u32),
@@ -186,12 +190,12 @@ fn refusal(kind: u32, data: &[u8]) -> HandshakeError {
         _ => "no reason that is known",
     };
     let text = String::from_utf8_lossy(data);
-    // Printed on the console: nothing that moves its cursor.
+    // The message is printed on the console, so it must not steer it.
     let message = text.chars().filter(|c| !c.is_control()).take(200).collect();
     HandshakeError::Refused { reason, message }
 }
 
-/// The option that every newstyle server has; one without such an export just closes the connection.
+/// Asks by [`EXPORT_NAME`], which all newstyle servers support. A server without the export closes the connection.
 fn ask_by_name(stream: &mut (impl Read + Write), name: &str, zeroes: bool) -> Result<Export, HandshakeError> {
     write(stream, &encode_option(EXPORT_NAME, name.as_bytes()))?;
     let size = match read(stream) {
@@ -205,11 +209,11 @@ fn ask_by_name(stream: &mut (impl Read + Write), name: &str, zeroes: bool) -> Re
     Ok(Export { size, flags, block_size: 1 })
 }
 
-/// Reads `length` bytes of the export at `offset`, before anybody else uses the connection.
+/// Reads `length` bytes of the export at `offset`. Only before the kernel gets the connection.
 pub fn read_at(stream: &mut (impl Read + Write), offset: u64, length: u32) -> Result<Vec<u8>, HandshakeError> {
-    /// The server gives it back; there is but one request under way.
+    /// The server returns the cookie. Only one request is under way, so it may be constant.
     const COOKIE: [u8; 8] = *b"bootwrig";
-    // Command flags 0, command READ 0.
+    // Command flags 0, command READ (0).
     let head =
         [&REQUEST_MAGIC.to_be_bytes()[..], &[0; 4], &COOKIE, &offset.to_be_bytes(), &length.to_be_bytes()].concat();
     write(stream, &head)?;

@@ -1,8 +1,8 @@
-//! Says how an NFS mount is: asks the server for a sign of life again and again. The kernel repairs the mount itself, but
-//! after a longer loss only when its own pause is over (up to 45 s and more). When the server answers again, the kernel is
-//! therefore made to connect at once; a connection that was refused just before makes it wait for 3 s all the same
-//! (`rpc_delay` in `call_connect_status` of net/sunrpc/clnt.c). The file that asks for it can block its writer: the write
-//! waits for a lock of the connection (`XPRT_LOCKED`). So a thread of its own writes, and nobody waits for that thread.
+//! Watches an NFS mount by asking the server for a sign of life again and again. The kernel repairs the mount, but
+//! after a longer loss only when its own pause is over (up to 45 s and more). So when the server answers again, the
+//! kernel is made to connect at once. (After a refused connection it still waits for 3 s: `rpc_delay` in
+//! `call_connect_status` of net/sunrpc/clnt.c.) Writing the file that asks for it can block, because it waits for a
+//! lock of the connection (`XPRT_LOCKED`). That is why another thread writes it, for which nobody waits.
 
 use super::rpc::{Caller, RpcError};
 use crate::attach_context::AttachContext;
@@ -17,20 +17,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Between two looks at the connection.
+/// Pause between two looks at the connection.
 const LOOK: Duration = Duration::from_millis(250);
-/// Looks between two questions while all is well.
+/// So many looks come between two questions while the server answers.
 const QUIET: u32 = 8;
-/// A busy server may take as long for an answer.
+/// How long a busy server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The kernel's connections (net/sunrpc/sysfs.c).
+/// Connections of the kernel's RPC (net/sunrpc/sysfs.c).
 const SWITCHES: &str = "/sys/kernel/sunrpc/xprt-switches";
 
-/// Keeps an eye on a mount, which the kernel keeps.
+/// The handle of the thread that watches a mount.
 pub struct NfsAttachment {
     server: SocketAddr,
     status: StatusHandle,
-    /// Its end ends the thread.
+    /// Dropping it ends the thread.
     stop: Sender<()>,
 }
 
@@ -54,7 +54,7 @@ impl NfsAttachment {
 
 impl Attachment for NfsAttachment {
     fn detach(self: Box<Self>, _deadline: Duration) -> Result<(), Failure> {
-        // The connection is the kernel's and ended with the last unmount.
+        // The kernel has ended the connection with the last unmount.
         drop(self.stop);
         self.status.set(ConnectionState::Gone, "");
         Ok(())
@@ -65,7 +65,7 @@ impl Attachment for NfsAttachment {
     }
 }
 
-/// Follows the connection until `pause` says that it is over. A message on `poke` makes the kernel connect.
+/// Watches the connection until `pause` returns false. A message on `poke` makes the kernel connect.
 fn follow(server: SocketAddr, major: u32, status: &StatusHandle, poke: &Sender<()>, pause: &dyn Fn(Duration) -> bool) {
     let mut caller = None;
     let mut lost: Option<Instant> = None;
@@ -80,7 +80,8 @@ fn follow(server: SocketAddr, major: u32, status: &StatusHandle, poke: &Sender<(
             }
             Err(error) => {
                 caller = None;
-                // A connection that the server closed says nothing yet: the next one does.
+                // A server may close an idle connection without being gone. Only a failure on a fresh connection
+                // counts.
                 if fresh {
                     lost.get_or_insert_with(Instant::now);
                     status.set(ConnectionState::Lost, &error.to_string());
@@ -88,7 +89,7 @@ fn follow(server: SocketAddr, major: u32, status: &StatusHandle, poke: &Sender<(
             }
         }
         let go_on = match (&caller, lost) {
-            // A server that ends closes its connections: that is seen before the next question.
+            // A server that stops closes its connections, which is noticed before the next question.
             (Some(caller), _) => (0..QUIET).all(|_| caller.is_closed() || pause(LOOK)),
             (None, Some(since)) => pause(survival::pause(since.elapsed())),
             (None, None) => pause(Duration::ZERO),
@@ -99,7 +100,7 @@ fn follow(server: SocketAddr, major: u32, status: &StatusHandle, poke: &Sender<(
     }
 }
 
-/// Asks over the connection that there is, or over a new one.
+/// Asks over the existing connection, or over a new one.
 fn sign_of_life(caller: &mut Option<Caller>, server: SocketAddr, major: u32) -> Result<(), RpcError> {
     if let Some(caller) = caller {
         return caller.ask(major);
@@ -110,14 +111,14 @@ fn sign_of_life(caller: &mut Option<Caller>, server: SocketAddr, major: u32) -> 
     Ok(())
 }
 
-/// Gives the kernel's connections to that server the address that they have: it drops them and connects at once
-/// (`rpc_sysfs_xprt_dstaddr_store`).
+/// Writes the address of the kernel's connections to that server again, which makes the kernel drop them and connect at
+/// once (`rpc_sysfs_xprt_dstaddr_store`).
 fn reconnect(switches: &Path, server: SocketAddr) {
     let address = server.ip().to_string();
     for knob in entries(switches).iter().flat_map(|switch| entries(switch)).map(|connection| connection.join("dstaddr"))
     {
         if fs::read_to_string(&knob).is_ok_and(|text| text.trim() == address) {
-            // Only the time until the kernel tries by itself depends on it.
+            // Without this the kernel connects later by itself.
             let _ = fs::write(&knob, &address);
         }
     }

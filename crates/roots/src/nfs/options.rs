@@ -1,10 +1,10 @@
-//! The text that mount(2) is given (nfs(5), "MOUNT OPTIONS").
+//! The option text of mount(2) for NFS (nfs(5), "MOUNT OPTIONS").
 
 use bootwright_base::mount_options::parse_options;
 use nix::mount::MsFlags;
 use std::net::IpAddr;
 
-/// A protocol version, as `vers=` takes it.
+/// A protocol version, as in `vers=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NfsVersion {
     pub major: u32,
@@ -12,29 +12,30 @@ pub struct NfsVersion {
 }
 
 impl NfsVersion {
-    /// The file system's name.
+    /// The type for mount(2).
     pub fn fstype(self) -> &'static str {
         if self.major == 3 { "nfs" } else { "nfs4" }
     }
 }
 
-/// What is mounted.
+/// How the mount is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountUse {
-    /// A root's files, which nobody changes.
+    /// A root that nobody changes.
     Root,
-    /// A root's files, which only this machine changes.
+    /// A root that only this machine changes.
     WritableRoot,
-    /// A folder that others may change too.
+    /// A folder that other machines may change too.
     Volume,
 }
 
-/// Seconds that attributes of a root are believed; about as long as the kernel can count. Every path, `/run` and `/proc`
-/// too, leads through the root: asking its server for them would stop PID1 while the server is away.
+/// Seconds for which attributes of a root are cached, about the largest value that the kernel takes. Every path leads
+/// through the root, `/run` and `/proc` too: asking the server for its attributes would stop PID1 while the server is
+/// away.
 const BELIEVED: &str = "1000000";
 
-/// Those that are tried unless one is named, then those that are not. Of version 4.2 a root needs nothing, and Linux reads
-/// by its READ_PLUS (CONFIG_NFS_V4_2_READ_PLUS), which nfs-ganesha 4.3 answers with no data and "end of file": zeros.
+/// The versions that are tried by default, then those that must be named. Version 4.2 is not tried: a root needs
+/// nothing of it, and with its READ_PLUS (CONFIG_NFS_V4_2_READ_PLUS) nfs-ganesha 4.3 returns zeros for data.
 const VERSIONS: &[NfsVersion] = &[
     NfsVersion { major: 4, text: "4.1" },
     NfsVersion { major: 4, text: "4.0" },
@@ -42,11 +43,14 @@ const VERSIONS: &[NfsVersion] = &[
     NfsVersion { major: 4, text: "4.2" },
 ];
 const TRIED: usize = 3;
-/// `vers=4`: any of them.
+/// Number of versions that `vers=4` stands for.
 const FOURS: usize = 2;
 
-/// Versions to be tried in turn: the one that the options name (`vers=`, `nfsvers=`, `v3`), else all. The error is the
-/// option that cannot be read.
+/// The versions to try: the one that the options name (`vers=`, `nfsvers=`, `v3`), else the default ones.
+///
+/// # Errors
+///
+/// The option that cannot be parsed.
 pub fn versions(options: &[String]) -> Result<&'static [NfsVersion], String> {
     let Some((option, value)) = words(options).filter_map(|o| Some((o, version_of(o)?))).last() else {
         return Ok(VERSIONS.get(..TRIED).unwrap_or_default());
@@ -66,22 +70,22 @@ fn version_of(option: &str) -> Option<&str> {
     option.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// A list may itself hold several, with commas.
+/// The single options; an entry may hold several, divided by commas.
 fn words(options: &[String]) -> impl Iterator<Item = &str> {
     options.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty())
 }
 
-/// The port that the options name (`port=`).
+/// The port in the options (`port=`).
 pub fn port(options: &[String]) -> Option<u16> {
     words(options).filter_map(|word| word.strip_prefix("port=")?.parse().ok()).last()
 }
 
-/// Whether the options ask for a mount that can be written.
+/// Whether the options ask for a writable mount.
 pub fn asks_for_writing(options: &[String]) -> bool {
     words(options).filter(|word| matches!(*word, "rw" | "ro")).last() == Some("rw")
 }
 
-/// Flags and text for mount(2). What is given wins over our defaults.
+/// Flags and text for mount(2). Options that are given replace the defaults.
 pub fn mount_data(
     given: &[String],
     server: IpAddr,
@@ -106,7 +110,7 @@ pub fn mount_data(
     }
     if version.major == 3 {
         add("mountproto", proto);
-        // Locks of the server need statd and lockd's upcalls; nobody else writes a node's own files.
+        // Locks on the server would need statd and upcalls of lockd. Nobody else writes a node's own files.
         if !has("lock") {
             add("nolock", "");
         }
@@ -126,13 +130,13 @@ pub fn mount_data(
     (flags.set | read_only, data.join(","))
 }
 
-/// `SERVER:/path`; an IPv6 address in brackets.
+/// `SERVER:/path`, with an IPv6 address in brackets.
 pub fn mount_source(server: IpAddr, path: &str) -> String {
     let server = server.to_string();
     if server.contains(':') { ["[", &server, "]:", path].concat() } else { [&server, ":", path].concat() }
 }
 
-/// `%s` stands for the node's name if it was given one, else for its address (`root_nfs_data` of Linux's
+/// Replaces `%s` by the node's name if it was given one, else by its address (`root_nfs_data` of Linux's
 /// fs/nfs/nfsroot.c, `nfs_to_var` of dracut's nfs-lib.sh).
 pub fn export_path(path: &str, name: Option<&str>, own: Option<IpAddr>) -> String {
     match name.map(String::from).or_else(|| Some(own?.to_string())) {

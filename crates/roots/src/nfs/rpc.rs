@@ -1,5 +1,5 @@
-//! As much ONC RPC (RFC 5531) over TCP as it takes to ask a server whether it is there: the null procedure of a program,
-//! and rpcbind's question for a port (RFC 1833 section 3, version 2).
+//! ONC RPC (RFC 5531) over TCP, as far as it takes to ask a server whether it is there: the null procedure of a
+//! program, and rpcbind's GETPORT (RFC 1833 section 3, version 2).
 
 pub mod wire;
 
@@ -36,14 +36,14 @@ pub enum RpcError {
     Reply(#[from] ReplyError),
 }
 
-/// A connection to ask over again and again.
+/// A connection for many questions.
 pub struct Caller {
     stream: TcpStream,
     next: u32,
 }
 
 impl Caller {
-    /// `limit` is for each answer.
+    /// Connects. `limit` holds for each answer.
     pub fn connect(server: SocketAddr, connect: Duration, limit: Duration) -> Result<Caller, RpcError> {
         let stream = TcpStream::connect_timeout(&server, connect).map_err(RpcError::Connect)?;
         for set in
@@ -54,15 +54,15 @@ impl Caller {
         Ok(Caller { stream, next: 1 })
     }
 
-    /// Does the server answer for this version of NFS?
+    /// Asks whether the server answers for this version of NFS.
     pub fn ask(&mut self, major: u32) -> Result<(), RpcError> {
         self.call(NFS, major, NULL, &[]).map(drop)
     }
 
-    /// Whether the server has closed the connection. Never blocks.
+    /// Whether the server has closed the connection. Never waits.
     pub fn is_closed(&self) -> bool {
         let peeked = recv(self.stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
-        // Nothing to read is well; no byte at all is the end of the stream.
+        // A byte or EAGAIN: still open. 0 bytes: the end of the stream.
         !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
     }
 
@@ -83,12 +83,12 @@ impl Caller {
     }
 }
 
-/// One question over a connection of its own.
+/// Asks once, over a new connection.
 pub fn ask(server: SocketAddr, major: u32, limit: Duration) -> Result<(), RpcError> {
     Caller::connect(server, limit, limit)?.ask(major)
 }
 
-/// The port of NFS over TCP; 0: there is none.
+/// The port of NFS over TCP; 0 when the server has none.
 pub fn find_port(rpcbind: SocketAddr, major: u32, limit: Duration) -> Result<u16, RpcError> {
     let arguments = [NFS, major, TCP, 0];
     let results = Caller::connect(rpcbind, limit, limit)?.call(RPCBIND, RPCBIND_VERSION, GETPORT, &arguments)?;

@@ -1,26 +1,31 @@
-//! What the kernel (Documentation/admin-guide/nfs/nfsroot.rst), dracut (dracut.cmdline(7)) and Debian's nbd-client say on
-//! the command line about network roots, and DHCP's root path (option 17; RFC 4173 for iSCSI).
+//! Network roots in the words of the kernel (Documentation/admin-guide/nfs/nfsroot.rst), of dracut (dracut.cmdline(7))
+//! and of Debian's nbd-client, and DHCP's root path (option 17; RFC 4173 for iSCSI).
 
 use super::{Host, ISCSI_PORT, Iscsi, NBD_PORT, Nbd, Nfs, Source, SourceError};
 use super::{parse_host, parse_place, parse_port, parse_source, without_secrets};
 use crate::plan::BUILT_IN;
 use bootwright_base::cmdline::Cmdline;
 
-/// Where the kernel looks when nobody names a path (nfsroot.rst).
+/// The kernel's path when none is given (nfsroot.rst).
 const DEFAULT_NFS_PATH: &str = "/tftpboot/%s";
 
-/// A source, or what only DHCP can tell.
+/// A source, or a word that stands for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     Source(Box<Source>),
-    /// DHCP's root path.
+    /// DHCP's root path, which is not known yet.
     RootPath,
-    /// What only a PID1 with network roots reads, as it was given.
+    /// A network root in the small PID1, which does not parse it.
     Unread(String),
 }
 
-/// Where the root is, in the order in which it is tried: `bw.root=`; else the first of all `netroot=`, `nfsroot=`, `nbdroot=`,
-/// `rd.iscsi.*` and `root=` that names a network root; else what the image says. Empty: nobody says anything.
+/// The sources of the root in the order in which they are tried. The first of these counts: `bw.root=`; the first of
+/// `netroot=`, `nfsroot=`, `nbdroot=`, `rd.iscsi.*` and a `root=` that names a network root; the sources in the image.
+/// Empty when there is none.
+///
+/// # Errors
+///
+/// [`SourceError`]
 pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, SourceError> {
     if !BUILT_IN {
         return Ok(unread(cmdline, baked));
@@ -39,7 +44,7 @@ pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, Source
     sources(&mut baked.iter().map(String::as_str))
 }
 
-/// The same for a PID1 that can reach no server: what is not in memory is named as it was given, to be refused.
+/// The same in the small PID1: sources other than memory are not parsed, and refused later.
 fn unread(cmdline: &Cmdline, baked: &[String]) -> Vec<Wanted> {
     let mut texts: Vec<&str> = cmdline.values("bw.root").collect();
     if texts.is_empty() {
@@ -60,7 +65,7 @@ fn unread(cmdline: &Cmdline, baked: &[String]) -> Vec<Wanted> {
     texts.into_iter().map(source).collect()
 }
 
-/// Whether [`parse_word`] takes a value of `root=` for a network root.
+/// Whether [`parse_word`] takes this value of `root=` for a network root.
 fn is_network_word(text: &str) -> bool {
     let text = text.strip_prefix("live:").unwrap_or(text);
     let before_colon = text.split_once(':').map(|(word, _)| word);
@@ -75,7 +80,7 @@ impl From<Source> for Wanted {
     }
 }
 
-/// What others' keys say. dracut takes several `netroot=` and tries them in turn.
+/// Sources in the words of the kernel and dracut. Several `netroot=` are tried in turn, as in dracut.
 fn from_others(cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
     let mut found = Vec::new();
     for text in cmdline.values("netroot") {
@@ -107,7 +112,11 @@ fn from_others(cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
     Ok(found)
 }
 
-/// DHCP's root path: a URL of ours, dracut's forms, RFC 4173's, or `[SERVER:]/PATH[,OPTIONS]` of an NFS root.
+/// Parses DHCP's root path: a URL of ours, dracut's forms, RFC 4173's form, or `[SERVER:]/PATH[,OPTIONS]` for NFS.
+///
+/// # Errors
+///
+/// [`SourceError`]
 pub fn parse_root_path(text: &str) -> Result<Source, SourceError> {
     match read(text, |text| parse_word(text, 16))? {
         Some(Wanted::Source(source)) => Ok(*source),
@@ -127,8 +136,8 @@ fn read(
     parse(text).map_err(|reason| SourceError { found: without_secrets(text), reason })
 }
 
-/// A value of `root=` or `netroot=`; `None` for what is no network root (`/dev/sda1`, `UUID=...`). `lun_radix`: RFC 4173
-/// writes the LUN in hex, dracut in decimal.
+/// Parses a value of `root=` or `netroot=`. `None` when it is no network root (`/dev/sda1`, `UUID=...`). `lun_radix`:
+/// RFC 4173 writes the LUN in hex, dracut in decimal.
 fn parse_word(text: &str, lun_radix: u32) -> Result<Option<Wanted>, &'static str> {
     let text = text.strip_prefix("live:").unwrap_or(text);
     if text.contains("://") {
@@ -150,7 +159,7 @@ fn parse_word(text: &str, lun_radix: u32) -> Result<Option<Wanted>, &'static str
     }
 }
 
-/// `[SERVER:]/PATH[,OPTIONS]`, also with `:` before the options as dracut has it.
+/// Parses `[SERVER:]/PATH[,OPTIONS]`, where dracut also has `:` before the options.
 fn parse_nfs(text: &str, version: Option<&str>) -> Result<Wanted, &'static str> {
     let at = if text.starts_with('/') { 0 } else { text.find(":/").map(|at| at + 1).ok_or("there is no path")? };
     let (server, path) = text.split_at(at);
@@ -161,14 +170,14 @@ fn parse_nfs(text: &str, version: Option<&str>) -> Result<Wanted, &'static str> 
     Ok(Source::Nfs(Nfs { host, port, path: path.into(), options }).into())
 }
 
-/// dracut's `SERVER:PORT|EXPORT[:FSTYPE[:OPTIONS...]]`; what follows the export is the image's to know.
+/// Parses dracut's `SERVER:PORT|EXPORT[:FSTYPE[:OPTIONS...]]`. What follows the export is known from the image.
 fn parse_nbd(text: &str) -> Result<Wanted, &'static str> {
     let (host, rest) = take_host(text)?;
     let export = rest.split(':').next().unwrap_or("");
     nbd(host, export)
 }
 
-/// nbd-client's `SERVER,PORT|EXPORT[,DEVICE]` and `SERVER:PORT|EXPORT`; `dhcp`.
+/// Parses nbd-client's `SERVER,PORT|EXPORT[,DEVICE]` and `SERVER:PORT|EXPORT`, and `dhcp`.
 fn parse_nbdroot(text: &str) -> Result<Wanted, &'static str> {
     if text == "dhcp" {
         return Ok(Wanted::RootPath);
@@ -190,7 +199,7 @@ fn nbd(host: Host, export: &str) -> Result<Wanted, &'static str> {
     Ok(Source::Nbd(Nbd { host, port, export: export.into() }).into())
 }
 
-/// `SERVER:REST`; an IPv6 address in brackets.
+/// Splits `SERVER:REST`, with an IPv6 address in brackets.
 fn take_host(text: &str) -> Result<(Host, &str), &'static str> {
     let end = match text.strip_prefix('[') {
         Some(rest) => rest.find(']').ok_or("the IPv6 address is bad")? + 2,
@@ -201,8 +210,8 @@ fn take_host(text: &str) -> Result<(Host, &str), &'static str> {
     Ok((host, rest.strip_prefix(':').unwrap_or(rest)))
 }
 
-/// `[USER:SECRET[:USER_IN:SECRET_IN]@][SERVER]:[PROTOCOL]:[PORT][:[INTERFACE]:[DEVICE]]:[LUN]:TARGET` of dracut; without user
-/// and interface it is RFC 4173's.
+/// Parses dracut's `[USER:SECRET[:USER_IN:SECRET_IN]@][SERVER]:[PROTOCOL]:[PORT][:[INTERFACE]:[DEVICE]]:[LUN]:TARGET`,
+/// which is RFC 4173's form when user and interface are left out.
 fn parse_iscsi(text: &str, lun_radix: u32) -> Result<Wanted, &'static str> {
     let (credentials, text) = match text.rsplit_once('@') {
         Some((credentials, text)) => (Some(credentials), text),
@@ -232,7 +241,8 @@ fn parse_iscsi(text: &str, lun_radix: u32) -> Result<Wanted, &'static str> {
     Ok(Source::Iscsi(iscsi).into())
 }
 
-/// RFC 4173 section 5: hex in groups of four digits with hyphens between; further levels than the first must be zero.
+/// Parses a LUN (RFC 4173 section 5): hex in groups of four digits with hyphens between them. All levels but the first
+/// must be zero.
 fn parse_lun(text: &str, radix: u32) -> Result<u64, &'static str> {
     let mut groups =
         text.split('-').map(|group| if group.is_empty() { Ok(0) } else { u64::from_str_radix(group, radix) });
@@ -241,7 +251,7 @@ fn parse_lun(text: &str, radix: u32) -> Result<u64, &'static str> {
     if groups.all(|group| group == Ok(0)) { Ok(first) } else { Err("a LUN of several levels is not supported") }
 }
 
-/// Whether `rd.iscsi.*` asks for an iSCSI root by itself.
+/// Whether `rd.iscsi.*` alone asks for an iSCSI root.
 fn names_iscsi(cmdline: &Cmdline) -> bool {
     cmdline.value("rd.iscsi.target.name").is_some() || wants_firmware(cmdline)
 }
@@ -250,7 +260,7 @@ fn wants_firmware(cmdline: &Cmdline) -> bool {
     cmdline.flag("rd.iscsi.firmware") || cmdline.flag("rd.iscsi.ibft")
 }
 
-/// dracut's `rd.iscsi.*` fill in what the source does not say.
+/// Fills gaps of the source from dracut's `rd.iscsi.*`.
 fn add_iscsi_keys(iscsi: &mut Iscsi, cmdline: &Cmdline) -> Result<(), &'static str> {
     let value = |key| cmdline.value(key).filter(|value| !value.is_empty());
     let text = |field: &mut Option<String>, key| {

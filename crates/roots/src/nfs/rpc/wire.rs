@@ -1,11 +1,11 @@
-//! The bytes of a call and of its reply (RFC 5531 sections 9 and 11). Pure.
+//! Encodes calls and decodes replies of ONC RPC (RFC 5531 sections 9 and 11).
 
 /// Set in a record's length: it is the last fragment (RFC 5531 section 11).
 pub const LAST: u32 = 1 << 31;
-/// A longer answer is none to our questions, bytes.
+/// Longest reply to our questions, in bytes.
 pub const LONGEST: usize = 1024;
 
-/// What a reply says instead of results.
+/// A reply that is an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
     #[error("what answers is no RPC server")]
@@ -26,7 +26,11 @@ pub fn format_call(xid: u32, program: u32, version: u32, procedure: u32, argumen
     [mark].iter().chain(&head).chain(arguments).flat_map(|word| word.to_be_bytes()).collect()
 }
 
-/// The results of a reply (RFC 5531 section 9) without its record mark.
+/// The results in a reply without its record mark (RFC 5531 section 9).
+///
+/// # Errors
+///
+/// [`ReplyError`]
 pub fn parse_reply(bytes: &[u8], xid: u32, wanted: u32) -> Result<Vec<u32>, ReplyError> {
     let (words, []) = bytes.as_chunks::<4>() else { return Err(ReplyError::NotRpc) };
     let mut words = words.iter().map(|word| u32::from_be_bytes(*word));
@@ -37,7 +41,7 @@ pub fn parse_reply(bytes: &[u8], xid: u32, wanted: u32) -> Result<Vec<u32>, Repl
     if next()? != 0 {
         return Err(ReplyError::Refused("it wants other credentials or another RPC version"));
     }
-    // The verifier: its flavour, then its length in bytes.
+    // Skips the verifier: its flavour, then its length in bytes.
     next()?;
     for _ in 0..next()?.div_ceil(4) {
         next()?;
