@@ -136,7 +136,6 @@ impl<'a> Chap<'a> {
     /// Takes the target's text, and returns the text to send next.
     ///
     /// # Errors
-    ///
     /// [`ChapError`]
     pub fn answer(&mut self, said: &Text) -> Result<Text, ChapError> {
         let mut reply = Text::default();

@@ -64,7 +64,6 @@ pub fn discover(
 /// Asks for the list of all targets, then logs out. `expected_status` is the ExpStatSN after the login.
 ///
 /// # Errors
-///
 /// [`LoginError`]
 pub fn send_targets<S: Read + Write>(
     transport: &mut TcpTransport<S>,

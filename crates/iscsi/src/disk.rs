@@ -44,7 +44,6 @@ impl DiskSearch<'_> {
     /// thread, which hangs when the target stops answering.
     ///
     /// # Errors
-    ///
     /// [`DiskError`]
     pub fn run(&self, patience: Duration) -> Result<PathBuf, DiskError> {
         let knob = self.system.join("class/scsi_host").join(["host", &self.host.to_string()].concat()).join("scan");

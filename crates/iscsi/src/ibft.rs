@@ -44,7 +44,6 @@ pub struct FirmwareTarget {
 /// Reads the target that the firmware booted from. `table` is `/sys/firmware/ibft`.
 ///
 /// # Errors
-///
 /// [`IbftError`]
 pub fn read_target(table: &Path) -> Result<FirmwareTarget, IbftError> {
     if !table.is_dir() {
@@ -83,7 +82,6 @@ pub fn initiator(table: &Path) -> Option<String> {
 /// the device. When the firmware used DHCP, the result asks for DHCP: nobody else would renew the lease.
 ///
 /// # Errors
-///
 /// [`IbftError`]
 pub fn ip_param(table: &Path) -> Result<String, IbftError> {
     let nic = selected(table, "ethernet").ok_or(IbftError::NoTable)?;

@@ -16,7 +16,6 @@ static SESSIONS: AtomicU16 = AtomicU16::new(1);
 /// address).
 ///
 /// # Errors
-///
 /// [`NameError`]
 pub fn choose_name(given: &[Option<&str>], machine: &str) -> Result<String, NameError> {
     match given.iter().flatten().next() {

@@ -62,7 +62,6 @@ impl KernelSocket {
     /// Sends a request and waits for the answer: two words whose meaning depends on the request.
     ///
     /// # Errors
-    ///
     /// [`KernelError`]
     pub fn ask(&mut self, request: &KernelRequest) -> Result<[u32; 2], KernelError> {
         let words = request.words();

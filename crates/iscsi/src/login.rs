@@ -81,7 +81,6 @@ pub enum LoginError {
 /// Logs in.
 ///
 /// # Errors
-///
 /// [`LoginError`]
 pub fn log_in(transport: &mut dyn Transport, login: &Login) -> Result<LoginOutcome, LoginError> {
     let mut talk = LoginExchange { transport, isid: login.isid, status_number: None, expected_command: 0, requests: 0 };

@@ -279,7 +279,6 @@ pub struct ShortMessage(usize);
 /// Parses a datagram, in which the kernel sends one message.
 ///
 /// # Errors
-///
 /// [`ShortMessage`]
 pub fn parse_message(datagram: &[u8]) -> Result<KernelMessage, ShortMessage> {
     let short = || ShortMessage(datagram.len());

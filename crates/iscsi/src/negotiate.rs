@@ -88,7 +88,6 @@ impl Agreed {
     /// Takes the target's text, and returns the answers that it expects.
     ///
     /// # Errors
-    ///
     /// [`NegotiateError`]
     pub fn take(&mut self, said: &Text, offered: &Text) -> Result<Text, NegotiateError> {
         let mut answers = Text::default();

@@ -223,7 +223,6 @@ pub enum AsyncMessage {
 /// Parses the header of a PDU that a target sent.
 ///
 /// # Errors
-///
 /// [`PduError`]
 pub fn parse_response(header: &PduHeader) -> Result<Response, PduError> {
     let flags = header[1];

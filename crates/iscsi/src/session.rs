@@ -108,7 +108,6 @@ impl Session {
     /// Creates a session and its connection, without a login.
     ///
     /// # Errors
-    ///
     /// [`KernelError`]
     pub fn create(peer: Peer, given_up: Arc<AtomicBool>) -> Result<Session, KernelError> {
         let mut kernel = KernelSocket::open()?;
@@ -126,7 +125,6 @@ impl Session {
     /// Logs in at a portal and follows redirections. Calls `reached` once a server has answered.
     ///
     /// # Errors
-    ///
     /// [`PortalError`]
     pub fn connect(&mut self, first: SocketAddr, reached: &dyn Fn()) -> Result<(), PortalError> {
         let mut portal = first;

@@ -27,7 +27,6 @@ pub struct Text(Vec<(String, String)>);
 /// Parses a text. Empty pairs are skipped, because some targets pad with NUL bytes.
 ///
 /// # Errors
-///
 /// [`TextError`]
 pub fn parse_text(bytes: &[u8]) -> Result<Text, TextError> {
     let mut pairs = Vec::new();
@@ -65,7 +64,6 @@ impl Text {
     /// The value as a number; `None` when the key is not there.
     ///
     /// # Errors
-    ///
     /// [`TextError`] when it is no number.
     pub fn number(&self, key: &str) -> Result<Option<u32>, TextError> {
         self.value(key).map(|value| parse_number(key, value)).transpose()
@@ -74,7 +72,6 @@ impl Text {
     /// The value as bytes; `None` when the key is not there.
     ///
     /// # Errors
-    ///
     /// [`TextError`] when it is no binary value.
     pub fn binary(&self, key: &str) -> Result<Option<Vec<u8>>, TextError> {
         let read = |value| parse_binary(value).ok_or_else(|| bad_value(key, "binary value", value));

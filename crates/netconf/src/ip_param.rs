@@ -79,7 +79,6 @@ impl IpParam {
 /// Parses the value of `ip=`.
 ///
 /// # Errors
-///
 /// [`IpParamError`] for a field without which the others mean nothing.
 pub fn parse_ip_param(value: &str) -> Result<IpParam, IpParamError> {
     let fields = split_fields(value);

@@ -134,7 +134,6 @@ struct Group {
 /// line in [`Plan::notes`].
 ///
 /// # Errors
-///
 /// [`PlanError`] when the boot config itself is wrong.
 pub fn plan(config: &Network, cmdline: &Cmdline) -> Result<Plan, PlanError> {
     let mut reader = WordReader::default();

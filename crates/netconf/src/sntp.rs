@@ -151,7 +151,6 @@ impl SntpQuery {
 /// Asks all servers (addresses or names) at once and waits for answers, at most for `limit`.
 ///
 /// # Errors
-///
 /// [`SntpError`]
 pub fn ask(servers: &[String], dns: &NameServers, floor_s: u64, limit: Duration) -> Result<Sample, SntpError> {
     ask_at(servers, dns, PORT, floor_s, limit)

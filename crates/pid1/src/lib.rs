@@ -1,4 +1,4 @@
-//! PID1 of a bootwright image, and under other names what runs beside it: one static binary.
+//! PID1 of a bootwright image, and the other programs of its binary.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
@@ -18,8 +18,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Does what the program was started for: boots the machine as process 1, else runs the command or applet of that name.
-/// Process 1 does not come back.
+/// Does what the binary was started for: as process 1 boots the machine and never returns, else runs the command or
+/// applet whose name was used.
 pub fn start(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let name = args.next().unwrap_or_default();
     let name = name.to_string_lossy();
@@ -38,7 +38,7 @@ pub fn start(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     boot_machine()
 }
 
-/// Boots and supervises. PID1 never ends: the kernel would panic.
+/// Boots the machine and supervises its services. Never returns, because the kernel panics when process 1 ends.
 fn boot_machine() -> ! {
     panic::watch();
     let blocked = main_loop::signals::block();

@@ -1,4 +1,4 @@
-//! The program; what it does is the library's.
+//! The binary. All code is in the library.
 
 fn main() -> std::process::ExitCode {
     bootwright_init::start(std::env::args_os())

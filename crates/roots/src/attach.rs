@@ -22,7 +22,6 @@ pub fn refuse(wanted: &Wanted) -> NetrootError {
 /// The source, once the network is up and DHCP's root path is known.
 ///
 /// # Errors
-///
 /// [`NetrootError`], or why DHCP's root path is no source.
 pub fn resolve(context: &RootContext, wanted: &Wanted) -> Result<Source, Failure> {
     match wanted {
@@ -46,7 +45,6 @@ fn no_root_path(context: &RootContext) -> NetrootError {
 /// Attaches a source that is a block device. `read_only`: the device holds a root image.
 ///
 /// # Errors
-///
 /// Why the server cannot be reached or gives no device.
 pub fn attach(context: &RootContext, source: &Source, read_only: bool) -> Result<AttachedDevice, Failure> {
     match source {

@@ -52,7 +52,6 @@ pub enum NetrootError {
 /// Waits for the network and looks up `host`. `root` is the source in words.
 ///
 /// # Errors
-///
 /// [`NetrootError`]
 pub fn attach_context<'a>(context: &'a RootContext<'a>, host: &Host, root: &str) -> Result<AttachContext<'a>, Failure> {
     let addresses = addresses(context, host, root)?;
@@ -64,7 +63,6 @@ pub fn attach_context<'a>(context: &'a RootContext<'a>, host: &Host, root: &str)
 /// Waits until the network is up.
 ///
 /// # Errors
-///
 /// [`NetrootError`] when the phase `network` was given up.
 pub fn await_network(context: &RootContext, root: &str) -> Result<NetworkFacts, NetrootError> {
     context.wait(|| look_for_network(context, root))

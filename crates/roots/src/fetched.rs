@@ -61,7 +61,6 @@ impl FetchedImage {
 /// Downloads the root image and checks its hash.
 ///
 /// # Errors
-///
 /// [`FetchError`], or an error of [`trust::facts`].
 pub fn fetch(context: &RootContext, source: &Http) -> Result<FetchedImage, Failure> {
     let ImageFacts { size, sha256: expected, image, .. } = trust::facts(context, source)?;

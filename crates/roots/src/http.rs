@@ -166,7 +166,6 @@ pub fn connect(address: SocketAddr, connect: Duration, silence: Duration) -> Res
 /// Sends one request and returns the status of the answer; the body is not read.
 ///
 /// # Errors
-///
 /// [`HttpError`]
 pub fn exchange(stream: TcpStream, request: &str) -> Result<u16, HttpError> {
     Ok(HttpConnection::ask(Box::new(stream), request, Rc::new(Pace::new(None)))?.0.status)

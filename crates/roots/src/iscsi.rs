@@ -59,7 +59,6 @@ fn texts(errors: &[PortalError]) -> String {
 /// Completes a source with the entries of the firmware's boot table, if the source asks for that.
 ///
 /// # Errors
-///
 /// When the table is missing or wrong.
 pub fn complete(context: &RootContext, iscsi: &Iscsi) -> Result<Iscsi, Failure> {
     if !iscsi.firmware {
@@ -95,7 +94,6 @@ fn lay_under(asked: &Iscsi, found: ibft::FirmwareTarget) -> Result<Iscsi, ibft::
 /// Logs in at the first of `portals` that works, and waits for the disk. [`MODULES`] must be loaded.
 ///
 /// # Errors
-///
 /// Why no portal works, or why there is no disk.
 pub fn attach(attach: &AttachContext, iscsi: &Iscsi, portals: &[SocketAddr]) -> Result<AttachedDevice, Failure> {
     let machine = machine_id(attach.context);

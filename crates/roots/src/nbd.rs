@@ -79,7 +79,6 @@ struct NbdConnection {
 /// Attaches the export as a block device. [`MODULES`] must be loaded. `read_only`: it holds a root image.
 ///
 /// # Errors
-///
 /// [`NbdError`]
 pub fn attach(source: &Nbd, attach: AttachContext, read_only: bool) -> Result<AttachedDevice, Failure> {
     let (addresses, export) = (attach.addresses, source.export.clone());
@@ -103,7 +102,6 @@ impl ExportAddress {
     /// Connects to the first address that has the export. `patience` limits each message of the handshake.
     ///
     /// # Errors
-    ///
     /// The error of the last address.
     fn connect(&self, patience: Duration) -> Result<NbdConnection, NbdError> {
         let mut outcome = None;

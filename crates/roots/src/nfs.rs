@@ -58,7 +58,6 @@ pub enum NfsError {
 /// Mounts on `target`. All addresses are tried with all versions, unless the options name a version.
 ///
 /// # Errors
-///
 /// [`NfsError`] of the last attempt.
 pub fn mount(
     attach: &AttachContext,

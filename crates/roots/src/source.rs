@@ -128,7 +128,6 @@ pub struct SourceError {
 /// Parses a URL of the forms above.
 ///
 /// # Errors
-///
 /// [`SourceError`]
 pub fn parse_source(text: &str) -> Result<Source, SourceError> {
     parse(text).map_err(|reason| SourceError { found: without_secrets(text), reason })
@@ -137,7 +136,6 @@ pub fn parse_source(text: &str) -> Result<Source, SourceError> {
 /// Parses a URL that must be `http` or `https`.
 ///
 /// # Errors
-///
 /// [`SourceError`]
 pub fn parse_http(text: &str) -> Result<Http, SourceError> {
     let reason = match parse(text) {

@@ -58,7 +58,6 @@ pub enum ManifestError {
 /// The root of this build.
 ///
 /// # Errors
-///
 /// [`TrustError`]
 pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
     let root = &config.root;
@@ -71,7 +70,6 @@ pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
 /// The right root on a server that has no manifest beside it.
 ///
 /// # Errors
-///
 /// [`TrustError`]
 pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
     let Some(url) = context.cmdline.value(KEY) else { return Ok(baked(context.config)?) };
@@ -91,7 +89,6 @@ pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
 /// The right image at `source`.
 ///
 /// # Errors
-///
 /// [`TrustError`]
 pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, ManifestError> {
     let config = context.config;

@@ -68,7 +68,6 @@ pub fn is_usable(address: Ipv4Addr) -> bool {
 /// Reads a DHCPOFFER or DHCPACK.
 ///
 /// # Errors
-///
 /// [`LeaseError`] when the address cannot be used or an option that RFC 2131 demands is missing. Other bad options are
 /// left out, with a line in [`Lease::odd`].
 pub fn parse_lease(packet: &DhcpPacket) -> Result<Lease, LeaseError> {

@@ -76,7 +76,6 @@ pub struct NameServers {
 /// without brackets); a name is looked up as A and AAAA within `limit`.
 ///
 /// # Errors
-///
 /// [`DnsError`]
 pub fn resolve(host: &str, facts: &NetworkFacts, limit: Duration) -> Result<Vec<IpAddr>, DnsError> {
     NameServers::from_facts(facts).resolve(host, limit)

@@ -69,7 +69,6 @@ pub trait EngineReport {
     /// Loads a kernel module that a virtual link needs.
     ///
     /// # Errors
-    ///
     /// The reason in words.
     fn load_module(&self, name: &str, options: &str) -> Result<(), String>;
 }

@@ -50,7 +50,6 @@ impl GenericSocket {
     /// Looks up a family and one of its multicast groups.
     ///
     /// # Errors
-    ///
     /// [`GenericError`] when the kernel has no such family.
     pub fn family(&mut self, name: &'static str, group: &str) -> Result<Family, GenericError> {
         let text = [name.as_bytes(), b"\0"].concat();

@@ -70,7 +70,6 @@ impl Routers {
     /// Takes a message. Returns lines about what in it could not be used.
     ///
     /// # Errors
-    ///
     /// [`AdvertError`] when it is no advertisement of a router on this link; it is ignored then.
     pub fn on_advert(&mut self, heard: &HeardAdvert, now: Millis) -> Result<Vec<String>, AdvertError> {
         let from = heard.from;

@@ -1,5 +1,5 @@
 //! `modprobe`, as the kernel (`request_module`), CNI plugins, iptables and people call it: modprobe(8) without
-//! modprobe.d. Exit status: 0 done or already so, 1 not.
+//! modprobe.d. Exit status: 0 when the modules are loaded (or removed) now, 1 otherwise.
 
 use crate::base::words::words;
 use crate::modules::{self, ModuleIndex, ModuleLoader};
@@ -9,18 +9,18 @@ use bootwright_contract::modalias::kernel_name;
 use nix::errno::Errno;
 use std::ffi::OsString;
 
-/// What is asked for.
+/// The parsed arguments.
 #[derive(Debug, Default, PartialEq)]
 struct ModprobeRequest {
     quiet: bool,
     remove: bool,
     dry_run: bool,
-    /// All words are modules, not the options of the first.
+    /// All words are modules. Otherwise words after the first are its options.
     all: bool,
     words: Vec<String>,
 }
 
-/// The program; gives the exit status.
+/// Runs the program; returns its exit status.
 pub fn run(args: &[OsString]) -> u8 {
     let args = match words(args) {
         Ok(args) => args,
@@ -41,7 +41,7 @@ pub fn run(args: &[OsString]) -> u8 {
     1
 }
 
-/// Options that change nothing here are passed over, so that no caller fails because of one.
+/// Options without an effect here are ignored, so that no caller fails because of one.
 fn parse_args(args: &[&str]) -> ModprobeRequest {
     let mut request = ModprobeRequest::default();
     let mut only_words = false;
@@ -57,7 +57,7 @@ fn parse_args(args: &[&str]) -> ModprobeRequest {
             "--remove" => request.remove = true,
             "--dry-run" | "--show" => request.dry_run = true,
             "--all" => request.all = true,
-            // Their value is the next word.
+            // The next word is the value of these options.
             "-C" | "-d" | "-S" | "--config" | "--dirname" | "--set-version" => skip = true,
             long if long.starts_with("--") => {}
             short => short[1..].chars().for_each(|letter| match letter {
@@ -76,7 +76,7 @@ fn names(request: &ModprobeRequest) -> &[String] {
     if request.all || request.remove { &request.words } else { &request.words[..request.words.len().min(1)] }
 }
 
-/// `modprobe nbd nbds_max=0`: words after the module are its options, which come as on the kernel's command line.
+/// Adds the options in `modprobe nbd nbds_max=0` to the command line, from which the loader takes options.
 fn with_options(mut cmdline: Cmdline, request: &ModprobeRequest) -> Cmdline {
     if let ([name], false) = (names(request), request.remove) {
         for option in &request.words[1..] {
@@ -106,7 +106,8 @@ fn carry_out(
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// The module itself, else what its alias stands for. What is neither stays as it is, to be an error.
+/// The names that a word stands for: the module of that name, else the modules with that alias, else the word itself,
+/// which is reported as an error later.
 fn resolve(index: &ModuleIndex, word: &str) -> Vec<String> {
     let name = kernel_name(word);
     if index.file(&name).is_some() || index.is_builtin(&name) {
@@ -125,14 +126,14 @@ fn check_known(index: &ModuleIndex, name: &str) -> Result<(), String> {
     }
 }
 
-/// Removes a module, then what it needed and nobody uses any more.
+/// Removes a module, then those of its dependencies that nobody uses any more.
 fn remove(sys: &dyn Sys, index: &ModuleIndex, name: &str) -> Result<(), String> {
     if !sys.has_module(name) {
         return Ok(());
     }
     sys.unload_module(name).map_err(|errno| format!("cannot unload module `{name}`: {errno}"))?;
     for need in index.needs(name) {
-        // Still used by another one (EWOULDBLOCK), or never loaded by itself.
+        // Other errors are normal: another module uses it (EWOULDBLOCK), or it is built in.
         if let Err(Errno::EPERM) = sys.unload_module(need) {
             return Err(format!("cannot unload module `{need}`: not permitted"));
         }

@@ -1,5 +1,5 @@
-//! `mount`, as kubelet, CNI plugins and people call it: mount(8) without fstab and without helpers.
-//! Exit status as mount(8): 0 done, 1 wrong usage, 32 the mount failed.
+//! `mount`, as kubelet, CNI plugins and people call it: mount(8) without fstab and helpers. Exit status as mount(8): 0
+//! done, 1 wrong usage, 32 the mount failed.
 
 use crate::base::words::{ArgumentNotText, word};
 use bootwright_base::mount_options::{MountFlags, parse_options, propagation};
@@ -15,12 +15,12 @@ const USAGE: u8 = 1;
 const FAILED: u8 = 32;
 const MOUNTS: &str = "/proc/mounts";
 
-/// What is asked for.
+/// The parsed arguments.
 #[derive(Debug, Default, PartialEq)]
 struct MountRequest {
     fstype: String,
     options: Vec<String>,
-    /// Propagation by `--make-...`.
+    /// The propagation of `--make-...`.
     make: Option<MsFlags>,
     places: Vec<PathBuf>,
 }
@@ -37,10 +37,10 @@ enum MountUsageError {
     Places(usize),
 }
 
-/// The program; gives the exit status.
+/// Runs the program; returns its exit status.
 pub fn run(args: &[OsString]) -> u8 {
     if args.iter().any(|a| a == "--version" || a == "-V") {
-        // Callers read a list of features from this line; there is none.
+        // Callers parse a list of features from this line. Here it is empty.
         println!("mount from bootwright");
         return 0;
     }
@@ -73,7 +73,7 @@ pub fn run(args: &[OsString]) -> u8 {
     }
 }
 
-/// `/proc/mounts` as mount(8) shows it. Paths and sources may hold any byte.
+/// Formats `/proc/mounts` as mount(8) does. Paths and sources may hold any bytes.
 fn list(mounts: &[u8]) -> Vec<u8> {
     let line = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');
@@ -104,7 +104,7 @@ fn parse_args(args: &[OsString]) -> Result<MountRequest, MountUsageError> {
             "-B" | "--bind" => request.options.push("bind".into()),
             "-R" | "--rbind" => request.options.push("rbind".into()),
             "-M" | "--move" => request.options.push("move".into()),
-            // No helpers, no mtab, no canonical paths here anyway.
+            // There are no helpers, no mtab, and no canonical paths here.
             "-n" | "--no-mtab" | "-i" | "--internal-only" | "-c" | "--no-canonicalize" | "-v" | "--verbose" => {}
             "--" => request.places.extend(args.by_ref().map(PathBuf::from)),
             _ => match long_or_joined(arg) {
@@ -127,7 +127,7 @@ enum Joined {
     Make,
 }
 
-/// `--types=T`, `-tT`, `--options=O`, `-oO`, `--make-rshared`.
+/// Splits `--types=T`, `-tT`, `--options=O`, `-oO` and `--make-rshared`.
 fn long_or_joined(arg: &str) -> Option<(Joined, &str)> {
     let strip = |prefix| arg.strip_prefix(prefix);
     let make = strip("--make-").map(|v| (Joined::Make, v));
@@ -139,7 +139,7 @@ fn long_or_joined(arg: &str) -> Option<(Joined, &str)> {
 enum MountError {
     #[error("{0}")]
     Usage(#[from] MountUsageError),
-    // The errno's text as mount(8) has it: callers look for it.
+    // Callers look for the errno's text as mount(8) prints it.
     #[error("{}: {}", target.display(), source.desc())]
     Mount { target: PathBuf, source: Errno },
 }
@@ -164,7 +164,7 @@ fn carry_out(sys: &dyn Sys, request: &MountRequest) -> Result<(), MountError> {
     if flags.propagation.is_empty() { Ok(()) } else { call(flags.propagation, "") }
 }
 
-/// Bind ignores all other flags, so these take a second call, as mount(8) does it.
+/// A bind mount ignores all other flags, so they are set by a second call, as in mount(8).
 fn mount_itself(
     flags: MountFlags,
     data: &str,

@@ -1,4 +1,4 @@
-//! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 it failed.
+//! `umount`, by path. Exit status as umount(8): 0 done, 1 wrong usage, 32 the unmount failed.
 
 use crate::base::words::{ArgumentNotText, word};
 use bootwright_base::mounts::mount_points;
@@ -11,11 +11,11 @@ use std::path::PathBuf;
 const USAGE: u8 = 1;
 const FAILED: u8 = 32;
 
-/// What is asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct UmountRequest {
     flags: MntFlags,
-    /// With all mounts below.
+    /// Also unmount everything below.
     recursive: bool,
     targets: Vec<PathBuf>,
 }
@@ -30,7 +30,7 @@ enum UmountUsageError {
     NoTarget,
 }
 
-/// The program; gives the exit status.
+/// Runs the program; returns its exit status.
 pub fn run(args: &[OsString]) -> u8 {
     let request = match parse_args(args) {
         Ok(request) => request,
@@ -39,7 +39,7 @@ pub fn run(args: &[OsString]) -> u8 {
             return USAGE;
         }
     };
-    // Only with `-R` it has to be known what else is mounted.
+    // The table of mounts is only needed for `-R`.
     let mounted = match request.recursive.then(mount_points).transpose() {
         Ok(mounted) => mounted.unwrap_or_default(),
         Err(error) => {
@@ -49,7 +49,7 @@ pub fn run(args: &[OsString]) -> u8 {
     };
     let mut code = 0;
     for (target, errno) in carry_out(&RealSys, &request, &mounted) {
-        // umount(8)'s words: kubelet unmounts a plain folder once and looks for them.
+        // The text of umount(8): kubelet unmounts a plain folder once and looks for it.
         let text = if errno == Errno::EINVAL { "not mounted" } else { errno.desc() };
         eprintln!("umount: {}: {text}", target.display());
         code = FAILED;
@@ -100,13 +100,13 @@ impl UmountRequest {
             'l' => self.flags |= MntFlags::MNT_DETACH,
             'f' => self.flags |= MntFlags::MNT_FORCE,
             'R' => self.recursive = true,
-            // The others change nothing here: there is no mtab and no helper.
+            // Other options have no effect here: there is no mtab and no helper.
             _ => {}
         }
     }
 }
 
-/// Gives the targets that failed, and why.
+/// Unmounts; returns the targets that failed, with the errno.
 fn carry_out(sys: &dyn Sys, request: &UmountRequest, mounted: &[PathBuf]) -> Vec<(PathBuf, Errno)> {
     let mut failed = Vec::new();
     for target in &request.targets {

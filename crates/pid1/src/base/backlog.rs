@@ -1,6 +1,6 @@
-//! Text that waits for a thread that writes it: bounded, and what is lost is counted.
+//! Text that waits for a thread that writes it. Its size is bounded, and lost bytes are counted.
 
-/// Bytes in order, then how many were lost after them.
+/// Waiting bytes, and the number of bytes that were lost after them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     pub bytes: Vec<u8>,
@@ -8,8 +8,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Adds text, or loses it whole when there would be more than `most` bytes. Once text is lost, all is until the
-    /// backlog is taken: so it is known where the gap is.
+    /// Adds text. It is lost as a whole when more than `most` bytes would wait. After a loss everything is lost until
+    /// the backlog is taken, so that the gap has one place.
     pub fn add(&mut self, text: &[u8], most: usize) {
         if self.lost > 0 || self.bytes.len() + text.len() > most {
             self.lost += text.len() as u64;

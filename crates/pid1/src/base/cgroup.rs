@@ -1,10 +1,11 @@
-//! Which controllers a cgroup has for the groups in it (Documentation/admin-guide/cgroup-v2.rst, "Enabling and disabling").
+//! Enables controllers for the children of a cgroup (Documentation/admin-guide/cgroup-v2.rst, "Enabling and
+//! disabling").
 
 use bootwright_base::sys::Sys;
 use std::fs;
 use std::path::Path;
 
-/// Lets those of the controllers that the kernel offers work in the groups below `group`; gives what did not work, in words.
+/// Enables those of the controllers that the kernel has for the children of `group`. Returns lines about what failed.
 pub fn enable(sys: &dyn Sys, group: &Path, controllers: &[&str]) -> Vec<String> {
     let offered = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
     enable_offered(sys, group, controllers, &offered)
@@ -14,7 +15,8 @@ fn enable_offered(sys: &dyn Sys, group: &Path, controllers: &[&str], offered: &s
     let switch = group.join("cgroup.subtree_control");
     let there = controllers.iter().filter(|c| offered.split_whitespace().any(|o| o == **c));
     let wanted: Vec<String> = there.map(|controller| ["+", controller].concat()).collect();
-    // Each write takes milliseconds. One that names a controller that cannot be enabled enables none.
+    // All at once, because each write takes milliseconds. When one controller cannot be enabled, the write enables
+    // none, and they are tried one by one.
     if sys.write(&switch, &wanted.join(" ")).is_ok() {
         return Vec::new();
     }

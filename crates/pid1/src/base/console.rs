@@ -1,8 +1,9 @@
-//! The console, where PID1's lines go.
+//! The console, to which PID1 writes its lines.
 //!
-//! A terminal stops for as long as somebody likes: Ctrl-S (n_tty's IXON), or a serial line with flow control and nobody at
-//! its other end. A write then waits, and so does the last close, which drains the line (drivers/tty/serial/serial_core.c,
-//! `closing_wait`). So one thread writes all there is for the console, and closes it never.
+//! A terminal can be stopped for any time: by Ctrl-S (n_tty's IXON), or by flow control of a serial line whose other
+//! end does not read. Then a write waits, and so does the last close, which drains the line
+//! (drivers/tty/serial/serial_core.c, `closing_wait`). So one thread does all writes to the console and never closes
+//! it.
 
 use crate::base::backlog::Backlog;
 use bootwright_base::background;
@@ -23,29 +24,29 @@ use std::time::{Duration, Instant};
 pub const CONSOLE: &str = "/dev/console";
 const KMSG: &str = "/dev/kmsg";
 
-/// A terminal that takes no byte for so long is stopped.
+/// A terminal that takes no byte for so long counts as stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A terminal is asked again after so long even if it did not say that it takes text.
+/// After so long a terminal is tried again, even when poll(2) does not report it as writable.
 const ASK_AGAIN_MS: u16 = 1000;
 
-/// So many bytes wait for the console; more are lost.
+/// At most so many bytes wait for the console. Others are lost.
 const MOST_WAITING: usize = 32 << 10;
-/// Of these, copies of services' output take no more than so many: PID1's own lines have the rest.
+/// At most so many of them are copies of services' output. The rest is for PID1's own lines.
 const MOST_COPIES: usize = MOST_WAITING / 2;
 /// Stack of the thread, in bytes.
 const STACK: usize = 32 << 10;
 
-/// Where lines go. Nothing here waits.
+/// Takes lines. No method waits.
 pub trait Screen: Send {
-    /// A line of PID1's own.
+    /// Takes a line of PID1.
     fn say(&mut self, line: &[u8]);
-    /// Lines of a service's output.
+    /// Takes lines of a service's output.
     fn copy(&mut self, lines: &[u8]);
-    /// Whether all that was said is written.
+    /// Whether all lines were written.
     fn is_idle(&self) -> bool;
 }
 
-/// The console, else the kernel's log, by a thread that starts with the first line.
+/// Writes to the console, or to the kernel's log when there is no console. The thread starts with the first line.
 #[derive(Default)]
 pub struct Console {
     queue: Arc<ConsoleQueue>,
@@ -61,7 +62,7 @@ struct ConsoleQueue {
 #[derive(Default)]
 struct ConsoleState {
     waiting: Backlog,
-    /// The thread has taken something that it has not written yet.
+    /// Whether the thread holds lines that it has not written yet.
     is_writing: bool,
 }
 
@@ -71,7 +72,7 @@ impl Console {
         self.queue.changed.notify_one();
         if !self.has_thread {
             let queue = self.queue.clone();
-            // Without a thread now there may be one for the next line.
+            // If there is no thread now, the next line tries again.
             self.has_thread = background::spawn_small("console", STACK, Box::new(move || queue.write())).is_ok();
         }
     }
@@ -97,7 +98,7 @@ impl ConsoleQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread's work, for good.
+    /// The body of the thread, which never ends.
     fn write(&self) {
         let mut terminal = None;
         loop {
@@ -107,7 +108,7 @@ impl ConsoleQueue {
             let Backlog { bytes, lost } = std::mem::take(&mut state.waiting);
             state.is_writing = true;
             drop(state);
-            // One that is gone is opened anew for the next lines.
+            // A terminal that has failed is opened again for the next lines.
             if write_lines(&mut terminal, &bytes, lost).is_err() {
                 terminal = None;
             }
@@ -124,7 +125,7 @@ fn write_lines(terminal: &mut Option<Terminal>, bytes: &[u8], lost: u64) -> io::
             terminal.insert(open(CONSOLE).or_else(|_| open(KMSG))?)
         }
     };
-    // One write a line, so that lines of other writers do not fall into it.
+    // Each line is one write, so that other writers cannot put text into the middle of it.
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         terminal.write_until(line, None)?;
     }
@@ -136,7 +137,7 @@ fn write_lines(terminal: &mut Option<Terminal>, bytes: &[u8], lost: u64) -> io::
     Ok(())
 }
 
-/// A terminal that can be waited for as long as the caller likes.
+/// A terminal that is written without blocking, with a limit of the caller's.
 pub struct Terminal {
     file: File,
     stopped: bool,
@@ -148,13 +149,14 @@ impl Terminal {
         Ok(Terminal { file, stopped: false })
     }
 
-    /// Writes all, as far as the terminal takes it within [`PATIENCE`]; from one that was stopped before nothing is expected.
+    /// Writes all bytes that the terminal takes within [`PATIENCE`]. A terminal that was stopped before gets no second
+    /// chance.
     pub fn write(&mut self, bytes: &[u8]) {
         let patience = if self.stopped { Duration::ZERO } else { PATIENCE };
         self.stopped = self.write_until(bytes, Some(Instant::now() + patience)).is_err();
     }
 
-    /// Writes all, until then or for ever.
+    /// Writes all bytes, at most until `until`.
     fn write_until(&mut self, mut bytes: &[u8], until: Option<Instant>) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
@@ -168,7 +170,7 @@ impl Terminal {
                         return Err(error);
                     }
                     let timeout = u16::try_from(left_ms).unwrap_or(ASK_AGAIN_MS).min(ASK_AGAIN_MS);
-                    // Interrupted or not: it is asked again.
+                    // An interrupted poll is repeated by the loop.
                     let _ = poll(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)], PollTimeout::from(timeout));
                 }
                 Err(error) => return Err(error),
@@ -186,7 +188,7 @@ pub enum ConsoleError {
     Stdio(#[source] Errno),
 }
 
-/// Puts `/dev/console` on the three standard streams.
+/// Makes `/dev/console` standard input, output and error.
 pub fn take_stdio() -> Result<(), ConsoleError> {
     let console = OpenOptions::new().read(true).write(true).open(CONSOLE).map_err(ConsoleError::Open)?;
     dup2_stdin(console.as_fd()).map_err(ConsoleError::Stdio)?;

@@ -1,4 +1,4 @@
-//! How contents are compared with what was packed: a root image, files one by one or all together, a kernel module.
+//! Compares contents with what was packed: root images, files, kernel modules.
 
 use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::hex;
@@ -12,10 +12,10 @@ use std::io::{self, Read, Seek};
 use std::path::Path;
 use twox_hash::XxHash64;
 
-/// What to do about files that a lack of memory has cut short.
+/// Advice for files that were cut short for lack of memory.
 pub const MORE_RAM: &str = "give the machine more RAM or check the boot loader's initrd list";
 
-/// A file is not what was packed.
+/// Content that differs from what was packed.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
     #[error("cannot read `{path}`: {source}")]
@@ -26,18 +26,19 @@ pub enum ContentError {
     Hash { path: String, expected: String, found: String },
 }
 
-/// Whether contents are compared at all: not with `bw.verify=0`.
+/// Whether hashes are compared: not with `bw.verify=0`.
 pub fn compares(cmdline: &Cmdline) -> bool {
     cmdline.value("bw.verify") != Some("0")
 }
 
-/// Read at once: a server is asked for several blocks of it side by side.
+/// Bytes of one read. Large, so that a server gets requests for several blocks at the same time.
 const CHUNK: usize = 256 << 10;
-/// What O_DIRECT wants reads to be aligned to, on any disk.
+/// Alignment that O_DIRECT demands of reads, for any disk.
 const BLOCK: usize = 4096;
 
-/// Compares files: all together by XXH64, and when that is not known or wrong each by SHA-256. Kernel modules, a third of a
-/// node's bytes, of which few are used, are left to [`check_module`] by the first.
+/// Compares files: all of them by one XXH64, and if that is not given or differs, each by its SHA-256. The XXH64 leaves
+/// out kernel modules, which are a third of a node's bytes and mostly unused: [`check_module`] compares each before it
+/// is loaded.
 pub fn check_files(sums: &[Sum], xxh64: Option<&str>, open: Open) -> Result<(), ContentError> {
     let mut buffer = buffer();
     if let Some(expected) = xxh64 {
@@ -52,21 +53,21 @@ pub fn check_files(sums: &[Sum], xxh64: Option<&str>, open: Open) -> Result<(), 
     sums.iter().try_for_each(|sum| check_hash(&open(sum)?, sum, &mut buffer))
 }
 
-/// Opens the file that a line is about.
+/// Opens the file of an entry.
 pub type Open<'a> = &'a dyn Fn(&Sum) -> Result<File, ContentError>;
 
-/// Opens a file below an open folder, wherever that is mounted.
+/// Opens a file below an open folder, wherever the folder is mounted now.
 pub fn open_below(top: &File, sum: &Sum, flags: OFlag) -> io::Result<File> {
     Ok(openat(top, relative(&sum.path), flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.into())
 }
 
-/// The error of a file that cannot be read.
+/// Makes the error for a file that cannot be read.
 pub fn not_read(path: &str) -> impl FnOnce(io::Error) -> ContentError {
     move |source| ContentError::Read { path: path.into(), source }
 }
 
-/// Compares a root image, a file or a disk of at least that size: by XXH64, or by SHA-256 where that is not given. What an
-/// accident does, the first finds as well, in a tenth of the time.
+/// Compares a root image in a file or on a disk of at least its size: by XXH64, or without one by SHA-256. XXH64 finds
+/// accidental damage as well, in a tenth of the time.
 pub fn check_image(mut file: &File, sum: &Sum, xxh64: Option<&str>) -> Result<(), ContentError> {
     let mut buffer = buffer();
     file.rewind().map_err(not_read(&sum.path))?;
@@ -76,7 +77,7 @@ pub fn check_image(mut file: &File, sum: &Sum, xxh64: Option<&str>) -> Result<()
     compare(hex::encode(&hasher.finish().to_be_bytes()), expected, &sum.path)
 }
 
-/// Compares a kernel module just before it is loaded.
+/// Compares a kernel module. Called just before the module is loaded.
 pub fn check_module(file: &Path, xxh64: &str) -> Result<(), ContentError> {
     let path = file.to_string_lossy();
     let bytes = fs::read(file).map_err(not_read(&path))?;
@@ -89,13 +90,13 @@ fn check_hash(file: &File, sum: &Sum, buffer: &mut [u8]) -> Result<(), ContentEr
     compare(hex::encode(&hasher.finalize()), &sum.sha256, &sum.path)
 }
 
-/// Room for a chunk that starts where a block does. Made once for many files: memory that is given back makes the kernel
+/// A buffer with room for an aligned chunk. It is reused for many files, because freeing memory makes the kernel
 /// interrupt all processors that run PID1.
 fn buffer() -> Vec<u8> {
     vec![0; CHUNK + BLOCK]
 }
 
-/// Reads as many bytes as the file has by its sum: the file's own, or the start of a disk.
+/// Reads as many bytes as `sum` says: a whole file, or the start of a disk.
 fn feed(mut file: &File, sum: &Sum, buffer: &mut [u8], hash: &mut dyn FnMut(&[u8])) -> Result<(), ContentError> {
     let start = buffer.as_ptr().align_offset(BLOCK);
     let mut left = sum.size;
@@ -119,7 +120,7 @@ fn compare(found: String, expected: &str, path: &str) -> Result<(), ContentError
     }
 }
 
-/// The path below the root that it is meant for.
+/// The path relative to the root.
 pub fn relative(path: &str) -> &str {
     path.trim_start_matches('/')
 }

@@ -1,4 +1,4 @@
-//! What every room of PID1 uses: the console, the timeline, the watchdog, and what is left to say when PID1 itself fails.
+//! What all rooms of PID1 use: the console, the timeline, the watchdog, and the report of a bug in PID1.
 
 pub mod backlog;
 pub mod cgroup;

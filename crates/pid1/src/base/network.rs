@@ -1,4 +1,4 @@
-//! The network, as everybody but its own thread sees it.
+//! The state of the network, as other threads than `network` see it.
 
 use crate::base::node::Node;
 use bootwright_base::wake::{Sleeper, Waker};
@@ -7,27 +7,27 @@ use bootwright_netconf::setup::{self, NetworkFacts, NetworkFiles};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the network thread has reached so far.
+/// The state of the network.
 #[derive(Debug, Clone, Default)]
 pub struct NetState {
-    /// The phase is over, ok or not: services after `network` may start.
+    /// The phase `network` is over, successful or not: services with `after = ["network"]` may start.
     pub over: bool,
-    /// The phase `time` is over, ok or not.
+    /// The phase `time` is over, successful or not.
     pub time_over: bool,
-    /// A link is set up now.
+    /// A link is set up.
     pub up: bool,
     pub facts: NetworkFacts,
 }
 
-/// The running network thread, as the main loop sees it.
+/// The main loop's handle of the network thread.
 #[derive(Default)]
 pub struct NetHandle {
     watch: NetWatch,
-    /// Readable when the state has changed.
+    /// Becomes readable when the state changes.
     pub changed: Option<Sleeper>,
 }
 
-/// The state of the network; clones see the same one.
+/// Shares the state. Clones see the same state.
 #[derive(Clone, Default)]
 pub struct NetWatch {
     state: Arc<Mutex<NetState>>,
@@ -35,25 +35,25 @@ pub struct NetWatch {
 }
 
 impl NetHandle {
-    /// A network of which nothing is known yet; without the pair nobody is woken when that changes.
+    /// Makes a network without any facts. With a pair, changes wake the main loop.
     pub fn new(pair: Option<(Waker, Sleeper)>) -> NetHandle {
         let (waker, changed) = pair.unzip();
         NetHandle { watch: NetWatch { state: Arc::default(), waker }, changed }
     }
 
-    /// The state now.
+    /// A copy of the state.
     pub fn state(&self) -> NetState {
         self.watch.state()
     }
 
-    /// Another look at the same state.
+    /// Shares the state with another thread.
     pub fn watch(&self) -> NetWatch {
         self.watch.clone()
     }
 }
 
 impl NetWatch {
-    /// The state now.
+    /// A copy of the state.
     pub fn state(&self) -> NetState {
         self.lock().clone()
     }
@@ -66,7 +66,8 @@ impl NetWatch {
         }
     }
 
-    /// Writes the files again: those of the initramfs are gone after the switch, and `/etc` may come from a volume.
+    /// Writes the files again: after the switch those of the initramfs are gone, and a volume may have been mounted on
+    /// `/etc`.
     pub fn write_files_again(&self, node: &Node) {
         if let Err(error) = setup::write_files(&places(), &self.state().facts) {
             node.timeline.note(&["network: ", &error.to_string()].concat());
@@ -78,7 +79,7 @@ impl NetWatch {
     }
 }
 
-/// Where the network's files are.
+/// The folders of the network's files.
 pub fn places() -> NetworkFiles {
     NetworkFiles { etc: "/etc".into(), run: Path::new(paths::RUN).into() }
 }

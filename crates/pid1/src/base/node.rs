@@ -1,4 +1,4 @@
-//! This machine, once its boot config is read.
+//! The node: what is known from phase `config` on.
 
 use crate::base::timeline::Timeline;
 use bootwright_base::cmdline::Cmdline;
@@ -8,7 +8,7 @@ use bootwright_contract::BootConfig;
 use bootwright_roots::{Attachments, Journal, RootPlan, RootStatuses};
 use std::sync::Arc;
 
-/// What everything from phase `verify` on is given; shared by all threads, never changed.
+/// Given to everything from phase `verify` on. Shared by all threads and never changed.
 pub struct Node {
     pub config: BootConfig,
     pub cmdline: Cmdline,
@@ -16,11 +16,11 @@ pub struct Node {
     pub plan: RootPlan,
     pub timeline: Arc<Timeline>,
     pub sys: &'static dyn Sys,
-    /// Network root and volumes, as they are.
+    /// State of network root and volumes.
     pub statuses: Arc<RootStatuses>,
-    /// Who keeps them.
+    /// Their connections.
     pub attachments: Attachments,
-    /// Opens when the clock is as right as it will get for now.
+    /// Opens when the clock is set, or when it is known that no server sets it.
     pub time: Gate,
 }
 

@@ -1,4 +1,4 @@
-//! The shell of last resort.
+//! The rescue shell.
 
 use crate::base::console::CONSOLE;
 use crate::base::watchdog::WATCHDOG;
@@ -6,12 +6,12 @@ use bootwright_base::spawn::{Program, spawn};
 use std::path::Path;
 use std::time::Duration;
 
-/// Shells that are tried, in order.
+/// Shells, in the order in which they are tried.
 const SHELLS: &[&[&str]] = &[&["/bin/sh"], &["/bin/busybox", "sh"], &["/usr/bin/busybox", "sh"]];
-/// Between two looks at whether the shell has ended.
+/// Pause between two looks whether the shell has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A shell on the console until it ends. False when the image holds none.
+/// Runs a shell on the console until it ends. Returns false when the image has none.
 pub fn run_shell() -> bool {
     let Some(shell) = SHELLS.iter().find(|s| Path::new(s[0]).exists()) else { return false };
     let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=linux"].map(String::from).into();

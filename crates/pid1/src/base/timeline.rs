@@ -1,8 +1,9 @@
-//! What happened since the kernel started: console lines for people, JSON for programs.
+//! Records what happens from the start of the kernel on: as console lines for people, and as JSON for programs.
 //!
-//! Shared by all threads, and holds none of them up: lines go to [`crate::base::console::Console`], which never waits, and the
-//! JSON is written by a thread of its own. Console lines are [`console::Line`]s; the JSON is [`console::Timeline`], in
-//! [`paths::TIMELINE`] once `/run` is mounted and, one line a time, on the device that `bw.timeline=` names.
+//! All threads share the timeline, and none waits for it: lines go to [`crate::base::console::Console`], which never
+//! waits, and another thread writes the JSON. Console lines are [`console::Line`]s. The JSON is a
+//! [`console::Timeline`]: in the file [`paths::TIMELINE`] once `/run` is mounted, and on the device of `bw.timeline=`,
+//! one line each time.
 
 use crate::base::console::{Screen, Terminal};
 use bootwright_base::background;
@@ -19,46 +20,46 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two times that the JSON is written: changes that come together are written together.
+/// Pause between two writes of the JSON. Changes within it are written together.
 const BETWEEN_WRITES: Duration = Duration::from_millis(50);
-/// How long the console may take for the last lines.
+/// Limit for [`Timeline::flush`].
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
-/// A reason is kept with so many bytes: a report of the whole timeline must stay one that a server takes.
+/// Longest reason in bytes: a report of the whole timeline must not exceed what a server accepts.
 const LONGEST_REASON: usize = 1000;
-/// So many modaliases without a module are kept.
+/// At most so many modaliases without a module are listed.
 const MOST_UNSERVED: usize = 200;
 
-/// Recorder of phases and services.
+/// Records phases and services.
 pub struct Timeline {
     shared: Arc<SharedTimeline>,
 }
 
 struct SharedTimeline {
     state: Mutex<TimelineState>,
-    /// There is something for the thread that writes.
+    /// Signals the thread that writes.
     changed: Condvar,
 }
 
 struct TimelineState {
     record: console::Timeline,
-    /// Phases that must be over before "phases done".
+    /// Phases that are not over yet. When the last one is, the line "phases done" is written.
     pending: Vec<String>,
     screen: Box<dyn Screen>,
-    /// `bw.timeline=`: gets the JSON too. The thread that writes takes it while it does.
+    /// The device of `bw.timeline=`. The thread takes it out while it writes to it.
     device: Option<Terminal>,
-    /// `/run` is mounted: write the JSON file.
+    /// Whether `/run` is mounted, so that the file can be written.
     run_mounted: bool,
-    /// `bw.debug`: also say when a phase starts.
+    /// `bw.debug`: also writes a line when a phase starts.
     verbose: bool,
-    /// How often the record has changed.
+    /// Number of changes of the record.
     changes: u64,
-    /// Changes that are written.
+    /// Number of the last change that was written.
     written: u64,
     has_thread: bool,
 }
 
 impl Timeline {
-    /// A timeline that says "phases done" once each of `phases` is over.
+    /// Makes a timeline that writes "phases done" when all `phases` are over.
     pub fn new(phases: &[&str], screen: Box<dyn Screen>) -> Timeline {
         let state = TimelineState {
             record: console::Timeline { version: 1, ..Default::default() },
@@ -74,25 +75,25 @@ impl Timeline {
         Timeline { shared: Arc::new(SharedTimeline { state: Mutex::new(state), changed: Condvar::new() }) }
     }
 
-    /// Names the image in the JSON.
+    /// Sets the image's name and id in the JSON.
     pub fn set_image(&self, recipe: &str, image_id: &str) {
         let mut state = self.lock();
         state.record.recipe = recipe.into();
         state.record.image_id = image_id.into();
     }
 
-    /// Also says when a phase starts.
+    /// Whether to write a line when a phase starts.
     pub fn set_verbose(&self, verbose: bool) {
         self.lock().verbose = verbose;
     }
 
-    /// From now on the JSON is written to `/run/bootwright`.
+    /// Writes the JSON to `/run/bootwright` from now on.
     pub fn run_is_mounted(&self) {
         self.lock().run_mounted = true;
         self.write_from_now_on();
     }
 
-    /// Also writes the JSON to a device such as `/dev/ttyS1`, one line a time.
+    /// Also writes the JSON to a device such as `/dev/ttyS1`.
     pub fn open_device(&self, path: &Path) -> std::io::Result<()> {
         let device = Terminal::open(path)?;
         self.lock().device = Some(device);
@@ -117,13 +118,14 @@ impl Timeline {
         self.shared.changed.notify_one();
     }
 
-    /// A phase starts (again, when it is retried).
+    /// An attempt at a phase starts.
     pub fn phase_start(&self, name: &str) {
         self.phase_begins(name);
         self.publish(&mut self.lock());
     }
 
-    /// The same for one that nobody would see: the record is written when it ends, or is slow.
+    /// As [`Timeline::phase_start`], but the JSON is not written before the phase ends or [`Timeline::phase_is_slow`]:
+    /// most phases are over at once.
     pub fn phase_begins(&self, name: &str) {
         let now = uptime_s();
         let mut state = self.lock();
@@ -133,7 +135,7 @@ impl Timeline {
         }
     }
 
-    /// Says when the phase started, for one that takes its time; the others are told by their end alone.
+    /// The phase takes its time: writes the JSON, and the line about its start.
     pub fn phase_is_slow(&self, name: &str) {
         let mut state = self.lock();
         let start_s = state.record.phases.iter().rev().find(|p| p.name == name && p.end_s.is_none()).map(|p| p.start_s);
@@ -143,7 +145,7 @@ impl Timeline {
         self.publish(&mut state);
     }
 
-    /// The running attempt at that phase spent so many seconds waiting for the network or a server.
+    /// Adds seconds that the running attempt at a phase has waited for the network or a server.
     pub fn waited(&self, phase: &str, seconds: f64) {
         let mut state = self.lock();
         let running = |p: &&mut PhaseRecord| p.end_s.is_none() && p.name == phase;
@@ -152,7 +154,7 @@ impl Timeline {
         }
     }
 
-    /// The phase that was started last under this name has ended.
+    /// The last attempt at a phase has ended.
     pub fn phase_end(&self, name: &str, outcome: Result<(), &str>) {
         let now = uptime_s();
         let mut state = self.lock();
@@ -171,7 +173,7 @@ impl Timeline {
         self.publish(&mut state);
     }
 
-    /// The phase will not be tried again and the boot goes on; says "phases done" after the last one.
+    /// The phase is not tried again, and the boot goes on. After the last phase the line "phases done" is written.
     pub fn phase_over(&self, name: &str) {
         let mut state = self.lock();
         let before = state.pending.len();
@@ -181,7 +183,7 @@ impl Timeline {
         }
     }
 
-    /// Lists the modaliases that found no module; says how many there are.
+    /// Lists the modaliases for which there is no module, and writes a line with their number.
     pub fn set_unserved(&self, unserved: Vec<String>) {
         let mut state = self.lock();
         if !unserved.is_empty() {
@@ -194,7 +196,7 @@ impl Timeline {
         self.publish(&mut state);
     }
 
-    /// A service is started: the first time makes its record, further ones count as restarts.
+    /// A service is started. The first start makes its record, others count as restarts.
     pub fn service_start(&self, name: &str) {
         let now = uptime_s();
         let mut state = self.lock();
@@ -215,7 +217,7 @@ impl Timeline {
         self.publish(&mut state);
     }
 
-    /// The service answers.
+    /// A service has become ready. Its note, if there is one, is recorded.
     pub fn service_ready(&self, name: &str) {
         let now = uptime_s();
         let note = note_of(Path::new(paths::NOTES), name);
@@ -233,13 +235,13 @@ impl Timeline {
         self.publish(&mut state);
     }
 
-    /// The service ended or did not become ready.
+    /// A service has ended, or has not become ready in time.
     pub fn service_failed(&self, name: &str, reason: &str) {
         let event = Event::ServiceFailed { service: name.into(), reason: one_line(reason) };
         self.lock().say(uptime_s(), event);
     }
 
-    /// A line for people.
+    /// Writes a line for people.
     pub fn note(&self, text: &str) {
         self.lock().say(uptime_s(), Event::Note { text: one_line(text) });
     }
@@ -249,18 +251,18 @@ impl Timeline {
         self.lock().say(uptime_s(), Event::Fatal { phase: phase.into(), reason: one_line(reason) });
     }
 
-    /// The machine goes down now: also waits, a moment at most, until the console has taken all lines.
+    /// The machine goes down now. Waits up to [`FLUSH_WAIT`] for the console.
     pub fn down(&self, how: &str) {
         self.lock().say(uptime_s(), Event::Down { how: how.into() });
         self.flush();
     }
 
-    /// Lines of a service's output, as they are.
+    /// Copies lines of a service's output to the console.
     pub fn copy(&self, lines: &[u8]) {
         self.lock().screen.copy(lines);
     }
 
-    /// Waits, a moment at most, until the console has taken all lines.
+    /// Waits until the console has taken all lines, up to [`FLUSH_WAIT`].
     pub fn flush(&self) {
         let until = Instant::now() + FLUSH_WAIT;
         while !self.lock().screen.is_idle() && Instant::now() < until {
@@ -273,7 +275,7 @@ impl Timeline {
         self.lock().changes
     }
 
-    /// The record so far.
+    /// A copy of the record.
     pub fn snapshot(&self) -> console::Timeline {
         self.lock().record.clone()
     }
@@ -288,7 +290,7 @@ impl SharedTimeline {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread that writes, for good.
+    /// The body of the thread that writes, which never ends.
     fn write_changes(&self) {
         loop {
             let is_written = |state: &mut TimelineState| state.written == state.changes;
@@ -299,7 +301,7 @@ impl SharedTimeline {
     }
 }
 
-/// Writes the record as it is. The record is a convenience: a full `/run` or a dead serial line changes nothing else.
+/// Writes the record to the file and the device. Failures are ignored: `/run` may be full, and a serial line dead.
 fn write_record(shared: &SharedTimeline, mut state: MutexGuard<'_, TimelineState>) {
     state.written = state.changes;
     let Ok(mut json) = serde_json::to_vec(&state.record) else { return };
@@ -315,7 +317,7 @@ fn write_record(shared: &SharedTimeline, mut state: MutexGuard<'_, TimelineState
     }
 }
 
-/// Adds a phase that begins. Of one that is tried again and again the first and the last try are kept.
+/// Adds an attempt at a phase. Of many attempts at the same phase only the first and the last are kept.
 fn begin_phase(phases: &mut Vec<PhaseRecord>, name: &str, now: f64) {
     let mut tries = phases.iter().enumerate().filter(|(_, record)| record.name == name);
     let (first, last) = (tries.next(), tries.next_back());
@@ -338,15 +340,15 @@ impl TimelineState {
     }
 }
 
-/// At most [`LONGEST_REASON`] bytes, cut between characters.
+/// The first [`LONGEST_REASON`] bytes, cut between two characters.
 fn bounded(text: &str) -> String {
     let end = text.floor_char_boundary(LONGEST_REASON);
     let more = if end < text.len() { "..." } else { "" };
     [&text[..end], more].concat()
 }
 
-/// The first line of a service's note, printable and at most [`MAX_NOTE`] bytes of it. `/run` is memory, and what a service
-/// may have put there instead of a file (a fifo, a link to the root) is not waited for.
+/// The first line of a service's note, at most [`MAX_NOTE`] bytes of it, without control characters. What is not a file
+/// is not waited for: a service may have made a fifo or a link to the root there.
 fn note_of(notes: &Path, service: &str) -> Option<String> {
     let mut text = Vec::new();
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
@@ -359,8 +361,8 @@ fn note_of(notes: &Path, service: &str) -> Option<String> {
 
 const MAX_NOTE: u64 = 256;
 
-/// Text without anything that a terminal would obey: names and answers of servers are in what PID1 says. Control characters
-/// but newline and tab are written as JSON writes them, `\u001b`.
+/// Replaces everything that a terminal would obey, because PID1's lines contain names and answers of servers. Control
+/// characters other than newline and tab are written as in JSON: `\u001b`.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -368,7 +370,7 @@ pub fn printable(text: &str) -> String {
             shown.push(c);
             continue;
         }
-        // The last of them is U+009F: two digits are enough.
+        // The last control character is U+009F, so two digits are enough.
         shown.push_str("\\u00");
         let digits = [u32::from(c) >> 4, u32::from(c) & 15];
         shown.extend(digits.iter().filter_map(|digit| char::from_digit(*digit, 16)));

@@ -1,8 +1,9 @@
-//! The hardware watchdog (Documentation/watchdog/watchdog-api.rst): it resets the machine when PID1 shows no sign of life.
+//! The hardware watchdog (Documentation/watchdog/watchdog-api.rst): it resets the machine when PID1 gives no sign of
+//! life.
 //!
-//! The thread that everything depends on shows it, and nobody for it: during the boot the one that goes through the phases,
-//! at each of its waits; then the main loop. If it hangs, the signs end. On the way down a thread shows them, for as long as
-//! an orderly end may take; after that the watchdog is the last resort.
+//! Signs of life come from the thread that everything depends on: in the boot from the one that goes through the
+//! phases, in each of its waits; then from the main loop. When that thread hangs, the signs stop. On the way down
+//! another thread gives them for as long as an orderly shutdown may take.
 
 use crate::base::timeline::Timeline;
 use bootwright_base::background;
@@ -18,27 +19,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two attempts to open a device that is not there (yet): during the boot, when its driver may come any moment,
-/// and later.
+/// Pause between two attempts to open a missing device: in the boot, when its driver may come at any time, and later.
 const TRY_SOON_MS: Millis = 1000;
 const TRY_AGAIN_MS: Millis = 10_000;
-/// Signs of life in one timeout.
+/// Number of signs of life within the timeout of the device.
 const SIGNS: u64 = 3;
-/// Between two signs of life of a thread that waits, and on the way down.
+/// Pause between two signs of life in a wait, and on the way down.
 const STEP: Duration = Duration::from_secs(1);
 
 nix::ioctl_readwrite!(
-    /// `WDIOC_SETTIMEOUT` of linux/watchdog.h: seconds; the driver writes back what it took.
+    /// `WDIOC_SETTIMEOUT` of linux/watchdog.h, in seconds. The driver writes back the timeout that it has set.
     set_timeout,
     b'W',
     6,
     c_int
 );
 
-/// The watchdog of this machine. Until it is configured it does nothing.
+/// The watchdog of this machine. Until it is configured, its methods give no signs of life.
 ///
-/// It is global on purpose: there is one device, and every wait of the first thread has to show signs of life, in the rescue
-/// shell and in `power::halt_and_explain` too, which run when there is no boot config and no `Node`
+/// It is global on purpose. There is one device, and every wait of the first thread has to give signs of life: also the
+/// waits in the rescue shell and in `power::halt_and_explain`, which run when there is no boot config, and so no `Node`
 /// that could own it.
 pub static WATCHDOG: HardwareWatchdog = HardwareWatchdog(Mutex::new(None));
 
@@ -48,21 +48,22 @@ struct WatchdogState {
     config: Config,
     timeline: Arc<Timeline>,
     device: Option<File>,
-    /// Between two signs of life, or two attempts to open the device.
+    /// Pause between two signs of life, or between two attempts to open the device.
     every_ms: Millis,
     next: Millis,
-    /// Trouble is told, once; during the boot it is none that there is no driver yet.
+    /// Whether trouble is to be reported, once. In the boot a missing device is no trouble, because its driver may
+    /// still come.
     tells: bool,
 }
 
 impl HardwareWatchdog {
-    /// Keeps the configuration, and opens the device if it is there; a second call changes nothing.
+    /// Sets the configuration and opens the device if it is there. Later calls only give a sign of life.
     pub fn configure(&self, config: &Config, timeline: &Arc<Timeline>) {
         self.lock().get_or_insert_with(|| WatchdogState::new(config.clone(), timeline.clone()));
         self.tick(now());
     }
 
-    /// From now on a device that is not there is trouble.
+    /// From now on a missing device is reported.
     pub fn expect(&self) {
         if let Some(state) = &mut *self.lock()
             && state.device.is_none()
@@ -71,19 +72,19 @@ impl HardwareWatchdog {
         }
     }
 
-    /// Shows a sign of life when it is due; opens the device first.
+    /// Gives a sign of life if one is due. Opens the device before if it is not open.
     pub fn tick(&self, now: Millis) {
         if let Some(state) = &mut *self.lock() {
             state.tick(now);
         }
     }
 
-    /// When [`HardwareWatchdog::tick`] wants to be called at the latest.
+    /// When [`HardwareWatchdog::tick`] has to be called next.
     pub fn deadline(&self) -> Option<Millis> {
         self.lock().as_ref().map(|state| state.next)
     }
 
-    /// thread::sleep, with signs of life.
+    /// `thread::sleep` with signs of life.
     pub fn sleep(&self, time: Duration) {
         let until = Instant::now() + time;
         loop {
@@ -96,7 +97,7 @@ impl HardwareWatchdog {
         }
     }
 
-    /// Receiver::recv_timeout, with signs of life.
+    /// [`Receiver::recv_timeout`] with signs of life.
     pub fn receive<T>(&self, wait: &Receiver<T>, limit: Duration) -> Result<T, RecvError> {
         let until = Instant::now() + limit;
         loop {
@@ -109,21 +110,21 @@ impl HardwareWatchdog {
         }
     }
 
-    /// Shows signs of life for as long as the way down may take, then no more.
+    /// Gives signs of life from another thread for `limit`, then no more.
     pub fn keep_alive(&'static self, limit: Duration) {
         if self.lock().is_none() {
             return;
         }
-        // Without the thread the machine has one timeout left to go down in.
+        // Without the thread the machine has to go down within one timeout.
         let _ = background::spawn_small("watchdog", 32 << 10, Box::new(move || self.sleep(limit)));
     }
 
-    /// Stops the watchdog, if the configuration says so: its magic character, then the close.
+    /// Stops the watchdog if the configuration says so: by its magic character and a close.
     pub fn disarm(&self) {
         let mut state = self.lock();
         let device = state.as_mut().filter(|state| state.config.disarm).and_then(|state| state.device.take());
         if let Some(mut device) = device {
-            // One that cannot be stopped (`nowayout`) resets a machine that did not switch off.
+            // A watchdog that cannot be stopped (`nowayout`) resets the machine if it does not switch off.
             let _ = device.write_all(b"V");
             *state = None;
         }
@@ -147,7 +148,7 @@ impl WatchdogState {
             self.open(now);
         }
         if let Some(device) = &mut self.device {
-            // A driver that fails here will reset the machine, which is all that could be done about it.
+            // When the driver fails here, it resets the machine. Nothing else could be done about it.
             let _ = device.write_all(b"\0");
             self.next = now + self.every_ms;
         }
@@ -177,12 +178,12 @@ fn now() -> Millis {
     sys::uptime_ms()
 }
 
-/// Opens the device, which starts it, and sets the timeout; gives the one that the driver took, in seconds.
+/// Opens the device, which starts it, and sets the timeout. Returns the timeout that the driver has set, in seconds.
 fn open(config: &Config) -> io::Result<(File, u64)> {
     let device = OpenOptions::new().write(true).open(&config.device)?;
     let mut timeout = c_int::try_from(config.timeout_s).unwrap_or(c_int::MAX);
-    // SAFETY: the descriptor is open and the pointer is to an int that lives until the call returns.
-    // A driver with one fixed timeout refuses; that is at least some tens of seconds.
+    // SAFETY: the descriptor is open and the pointer is to an int that lives until the call returns. The call fails for
+    // drivers with a fixed timeout, which is at least some tens of seconds.
     let _ = unsafe { set_timeout(device.as_raw_fd(), &raw mut timeout) };
     Ok((device, u64::try_from(timeout).unwrap_or(1).max(1)))
 }

@@ -1,4 +1,4 @@
-//! Arguments that must be text. What the kernel hands over may be any bytes.
+//! Program arguments as text. The kernel passes on any bytes.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,11 +7,17 @@ use std::ffi::{OsStr, OsString};
 pub struct ArgumentNotText(OsString);
 
 /// The argument as text.
+///
+/// # Errors
+/// [`ArgumentNotText`]
 pub fn word(arg: &OsStr) -> Result<&str, ArgumentNotText> {
     arg.to_str().ok_or_else(|| ArgumentNotText(arg.into()))
 }
 
 /// All arguments as text.
+///
+/// # Errors
+/// [`ArgumentNotText`] for the first that is none.
 pub fn words(args: &[OsString]) -> Result<Vec<&str>, ArgumentNotText> {
     args.iter().map(|arg| word(arg)).collect()
 }

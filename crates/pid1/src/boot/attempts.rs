@@ -1,4 +1,4 @@
-//! Tries a phase until it is over, as its policy says.
+//! Tries a phase again and again, as its policy says.
 
 use crate::base::shell::run_shell;
 use crate::base::timeline::Timeline;
@@ -11,7 +11,7 @@ use bootwright_contract::{PhaseId, Policy};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The attempts at one phase: whose they are, and what comes after one that failed.
+/// The attempts at a phase: its id and policy.
 pub struct Attempts {
     pub phase: PhaseId,
     pub policy: Policy,
@@ -20,8 +20,8 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Tries until the phase is over. True when it succeeded, false when the boot goes on without it. Policies that end the
-    /// boot do not come back.
+    /// Tries until the phase is over. Returns true when an attempt succeeded, false when the boot goes on without the
+    /// phase. Does not return when the policy ends the boot.
     pub fn run(&self, attempt: &mut dyn FnMut() -> Result<(), Failure>) -> bool {
         let (timeline, name) = (&self.timeline, self.phase.name());
         for failures in 1.. {
@@ -51,7 +51,7 @@ impl Attempts {
         true
     }
 
-    /// The phase could not even be begun: there is no thread for it.
+    /// Ends the phase as failed, because there is no thread for it.
     pub fn fail(&self, error: &std::io::Error) {
         let name = self.phase.name();
         self.timeline.phase_start(name);

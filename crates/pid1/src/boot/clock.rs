@@ -1,5 +1,5 @@
-//! Clock floor: a dead RTC battery must not make every certificate "not yet valid".
-//! The kernel has read the RTC already (CONFIG_RTC_HCTOSYS).
+//! Phase `clock`. When the battery of the RTC is dead, the clock would make every certificate "not yet valid". The
+//! kernel has read the RTC before (CONFIG_RTC_HCTOSYS).
 
 use crate::base::node::Node;
 use bootwright_base::Failure;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 #[error("cannot set the clock: {0}")]
 struct SetClock(#[source] Errno);
 
-/// Phase `clock`: the clock is never earlier than the image.
+/// Phase `clock`: sets the clock to the time of the image if it is earlier.
 pub fn raise_to_floor(sys: &dyn Sys, node: &Node) -> Result<(), Failure> {
     let floor_s = node.config.clock_floor;
     let now_s = sys.clock_s();
@@ -20,7 +20,7 @@ pub fn raise_to_floor(sys: &dyn Sys, node: &Node) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sets the clock when it is earlier than `floor_s`; true when it did.
+/// Sets the clock if it is earlier than `floor_s` (seconds since 1970). Returns whether it did.
 fn raise(sys: &dyn Sys, floor_s: u64) -> Result<bool, Errno> {
     if sys.clock_s() >= floor_s {
         return Ok(false);

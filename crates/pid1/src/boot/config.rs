@@ -1,4 +1,4 @@
-//! Phase `config`: the baked boot config, with what the kernel command line overrides.
+//! Phase `config`: reads the boot config of the image, and applies the kernel command line to it.
 
 use crate::base::node::Node;
 use crate::base::timeline::Timeline;
@@ -30,7 +30,10 @@ enum ConfigError {
     Version { found: u32, expected: u32 },
 }
 
-/// Phase `config`: the machine, as config and command line say.
+/// Phase `config`.
+///
+/// # Errors
+/// [`ConfigError`]
 pub fn load_boot_config(cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Result<Node, Failure> {
     let bytes = fs::read(paths::BOOT_CONFIG).map_err(|source| ConfigError::Missing { source })?;
     let config = parse_config(&bytes)?;
@@ -49,7 +52,7 @@ fn parse_config(bytes: &[u8]) -> Result<BootConfig, ConfigError> {
     }
 }
 
-/// What on the command line will have no effect, in words.
+/// Lines about words of the command line that have no effect.
 fn check_cmdline(cmdline: &Cmdline, config: &BootConfig) -> Vec<String> {
     let mut notes: Vec<String> =
         unknown_keys(cmdline).iter().map(|k| format!("`{k}` on the kernel command line is not known")).collect();
@@ -67,7 +70,7 @@ fn check_cmdline(cmdline: &Cmdline, config: &BootConfig) -> Vec<String> {
     notes
 }
 
-/// The config as the command line wants it; keys of the network are the network's.
+/// The config as the command line changes it. Keys of the network are applied by `netconf`.
 fn override_config(mut config: BootConfig, cmdline: &Cmdline) -> BootConfig {
     if let Some(size) = cmdline.value("bw.overlay_size") {
         config.root.overlay_size = size.into();

@@ -15,10 +15,11 @@ struct TimelineDevice {
     source: io::Error,
 }
 
-/// Phase `console`: standard streams on `/dev/console`, and the timeline's device.
+/// Phase `console`. Without `/dev/console` the lines go to the kernel's log.
 pub fn take_console(cmdline: &Cmdline, timeline: &Timeline) -> Result<(), Failure> {
     timeline.set_verbose(cmdline.flag("bw.debug"));
-    // A session of its own, so that a shell can take the console as its terminal. Fails if PID1 leads one already.
+    // A session of its own lets a shell use the console as its terminal. The call fails if PID1 leads a session
+    // already.
     let _ = setsid();
     take_stdio()?;
     if let Some(path) = cmdline.value("bw.timeline") {

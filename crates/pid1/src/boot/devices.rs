@@ -1,5 +1,5 @@
-//! Phase `devices`: modules for what the machine has, swap, and the files that name the machine. Phase `modules`: those that
-//! the recipe names, and kernel parameters, of which some are a module's.
+//! Phase `devices`: modules for the machine's devices, swap, and files that identify the machine. Phase `modules`:
+//! modules that the recipe names, and kernel parameters, some of which come with a module.
 
 use crate::base::node::Node;
 use crate::modules::{self, ModuleIndex, ModuleLoader, SeenDevices};
@@ -15,18 +15,18 @@ use std::sync::Arc;
 mod sysctl;
 mod zram;
 
-/// Modules that are being loaded: what went wrong with those for the machine's devices and with swap, then with those that
-/// the recipe names.
+/// Modules that are being loaded. The first message lists failures with the modules for devices and with swap, the
+/// second those with the modules that the recipe names.
 pub type Loading = Receiver<Vec<String>>;
 
-/// What did not work; the boot goes on without it.
+/// Failures that the boot goes on with.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 struct Incomplete(Vec<String>);
 
-/// Phase `devices`. Everything is tried; what failed is told together. A root on a server has its drivers already: then
-/// phase `modules` tells it, as what comes before waits for the server. `seen`: the machine's devices as phase `early` saw
-/// them.
+/// Phase `devices`. Everything is tried, and all failures are reported together. With a root on a server the drivers
+/// are loaded already, so phase `modules` reports the failures instead, and the server need not be waited for. `seen`:
+/// the devices that phase `early` has found.
 pub fn prepare(node: &Arc<Node>, seen: Option<SeenDevices>) -> (Option<Loading>, Result<(), Failure>) {
     let wanted = &node.config.modules;
     let mut failed = Vec::new();
@@ -46,11 +46,11 @@ pub fn prepare(node: &Arc<Node>, seen: Option<SeenDevices>) -> (Option<Loading>,
     (found, told_together(failed))
 }
 
-/// Phase `modules`. All parameters are tried.
+/// Phase `modules`. All kernel parameters are tried.
 pub fn finish(sys: &dyn Sys, node: &Node, loading: Option<Loading>) -> Result<(), Failure> {
     let failed = loading.map_or(Vec::new(), |loading| loading.iter().flatten().collect());
     for error in sysctl::set_all(sys, &node.config.sysctls) {
-        // A kernel without the feature has no knob for it.
+        // A kernel without the feature has no such parameter, so this is no failure.
         node.timeline.note(&error.to_string());
     }
     told_together(failed)
@@ -63,7 +63,8 @@ fn told_together(failed: Vec<String>) -> Result<(), Failure> {
     }
 }
 
-/// Loads modules in a thread: only the services need the recipe's. `early`: what was seen of the machine's devices before.
+/// Loads modules in a thread, because only services need all of them. The thread goes on when the phase is given up.
+/// `early`: the devices that phase `early` has found.
 fn load_modules(node: &Arc<Node>, early: Option<SeenDevices>) -> io::Result<Loading> {
     let (done, wait) = channel();
     let node = node.clone();
@@ -72,7 +73,7 @@ fn load_modules(node: &Arc<Node>, early: Option<SeenDevices>) -> io::Result<Load
             Ok(index) => Arc::new(index),
             Err(error) => return drop(done.send(vec![error.to_string()])),
         };
-        // Nobody wants the answers after the phase's deadline.
+        // Nobody receives this after the deadline of the phase.
         let _ = done.send(load_for_machine(&node, &index, early));
         let _ = done.send(load_named(&node, &index));
         drop(done);
@@ -82,7 +83,7 @@ fn load_modules(node: &Arc<Node>, early: Option<SeenDevices>) -> io::Result<Load
     Ok(wait)
 }
 
-/// Modules for the machine's devices, those that come later too, and swap. Gives what went wrong.
+/// Loads modules for the machine's devices, now and later, and starts swap. Returns lines about failures.
 fn load_for_machine(node: &Arc<Node>, index: &Arc<ModuleIndex>, early: Option<SeenDevices>) -> Vec<String> {
     let mut failed = Vec::new();
     let mut loader = ModuleLoader::new(node.sys, index, &node.cmdline);
@@ -103,7 +104,7 @@ fn load_for_machine(node: &Arc<Node>, index: &Arc<ModuleIndex>, early: Option<Se
     failed
 }
 
-/// Loads the modules that the recipe names. Gives what went wrong.
+/// Loads the modules that the recipe names. Returns lines about failures.
 fn load_named(node: &Node, index: &ModuleIndex) -> Vec<String> {
     let mut loader = ModuleLoader::new(node.sys, index, &node.cmdline);
     let names = node.config.modules.load.iter();

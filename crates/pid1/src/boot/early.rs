@@ -1,5 +1,5 @@
-//! Phase `early`: modules that the root needs, from the initramfs. With a root on a server those that the network needs; the
-//! others are loaded while that comes up.
+//! Phase `early`: loads modules that the root needs from the initramfs. With a root on a server, it loads those for the
+//! network, and the others while the network comes up.
 
 use crate::base::node::Node;
 use crate::boot::root;
@@ -21,15 +21,18 @@ struct OtherKernel {
     baked: String,
 }
 
-/// What was found for later phases.
+/// Findings for later phases.
 pub struct Early {
-    /// The devices that were there, if they were looked for.
+    /// The devices of the machine, if the phase has looked for them.
     pub seen: Option<SeenDevices>,
-    /// Opens when all modules were tried that are loaded while the network comes up.
+    /// Opens when all modules that are loaded beside the network were tried.
     pub ahead: Arc<Gate>,
 }
 
-/// Phase `early`. Modules for devices that come later are loaded until `over` is set: then the initramfs has gone.
+/// Phase `early`. Modules for devices that appear later are loaded until `over` is set, when the initramfs is gone.
+///
+/// # Errors
+/// [`Failure`]
 pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> Result<Early, Failure> {
     let wanted = &node.config.modules;
     let running = modules::running_release();
@@ -54,7 +57,8 @@ pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> R
             node.timeline.note(&failed);
         }
         drop(loader);
-        // The root's modules are for the same devices, and for those that come meanwhile: nobody has to walk again.
+        // Modules in the root serve the same devices and those that appear meanwhile, so phase `devices` need not look
+        // again.
         found.seen = Some(SeenDevices { modaliases: devices.modaliases, events: later });
         found.ahead = load_ahead(node, index.clone())?;
         modules::follow(node, index, devices.events, over)?;
@@ -62,7 +66,8 @@ pub fn load_modules(sys: &dyn Sys, node: &Arc<Node>, over: Arc<AtomicBool>) -> R
     Ok(found)
 }
 
-/// Loads in a thread what the root needs beside the network. What fails fails again where it is needed, and is told there.
+/// Loads in a thread what the root needs beside the network. A module that fails here fails again where it is needed,
+/// and is reported there.
 fn load_ahead(node: &Arc<Node>, index: Arc<ModuleIndex>) -> io::Result<Arc<Gate>> {
     let gate = Arc::new(Gate::default());
     let (node, ahead) = (node.clone(), gate.clone());

@@ -1,4 +1,4 @@
-//! What phases find for those after them.
+//! What phases find, for those that come later.
 
 use crate::base::network::NetHandle;
 use crate::base::node::Node;
@@ -17,33 +17,33 @@ use bootwright_contract::PhaseId;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// A phase needs what an earlier one did not bring.
+/// A phase needs the boot config, and there is none.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no boot config")]
 pub struct NoConfig;
 
-/// All that was found so far. Only the table sees it: a phase is given what it needs of it.
+/// All findings so far. Only the boot table sees them: each phase gets what it needs.
 pub struct Findings {
     pub sys: &'static dyn Sys,
     pub timeline: Arc<Timeline>,
-    /// Empty until `/proc` is mounted.
+    /// Empty before phase `mounts`.
     pub cmdline: Cmdline,
-    /// From phase `config` on.
+    /// There from phase `config` on.
     pub node: Option<Arc<Node>>,
     pub network: Option<NetHandle>,
-    /// The images of the root, whose contents are compared before the services start.
+    /// Checks of the root's images, which run before the services start.
     pub images: Vec<ContentCheck>,
-    /// What phase `early` has seen of the machine's devices.
+    /// The devices that phase `early` has found.
     pub seen: Option<SeenDevices>,
-    /// Opens when the modules are there that are loaded while the network comes up.
+    /// Opens when all modules that are loaded beside the network were tried.
     pub ahead: Arc<Gate>,
-    /// Set when the files of the initramfs have gone.
+    /// Set when the files of the initramfs are gone.
     pub initramfs_over: Arc<AtomicBool>,
-    /// Modules that are loaded beside the phases before `modules`.
+    /// Modules that are being loaded beside the phases before `modules`.
     pub loading: Option<Loading>,
 }
 
-/// What one attempt at a phase has found.
+/// The finding of one attempt at a phase.
 pub enum Finding {
     Nothing,
     Cmdline(Cmdline),
@@ -53,17 +53,17 @@ pub enum Finding {
     Loading(Loading),
 }
 
-/// How an attempt ended. One that failed may have found something all the same.
+/// The end of an attempt. One that failed may have a finding too.
 pub struct AttemptEnd {
     pub found: Finding,
     pub outcome: Result<(), Failure>,
 }
 
-/// The work of one attempt, with all that it needs.
+/// The work of one attempt, which owns all that it needs.
 pub type AttemptWork = Box<dyn FnOnce() -> AttemptEnd + Send>;
 
 impl AttemptEnd {
-    /// An attempt that finds something or fails.
+    /// An attempt that has a finding or fails.
     pub fn with<T>(outcome: Result<T, Failure>, found: fn(T) -> Finding) -> AttemptEnd {
         match outcome {
             Ok(value) => AttemptEnd { found: found(value), outcome: Ok(()) },
@@ -71,7 +71,7 @@ impl AttemptEnd {
         }
     }
 
-    /// An attempt that finds nothing for others.
+    /// An attempt without a finding.
     pub fn of(outcome: Result<(), Failure>) -> AttemptEnd {
         AttemptEnd { found: Finding::Nothing, outcome }
     }
@@ -93,7 +93,7 @@ impl Findings {
         }
     }
 
-    /// Takes in what a phase has found.
+    /// Keeps the finding of a phase.
     pub fn keep(&mut self, found: Finding) {
         match found {
             Finding::Nothing => {}
@@ -105,12 +105,16 @@ impl Findings {
         }
     }
 
-    /// The machine, once its config is read.
+    /// The node, once phase `config` has succeeded.
+    ///
+    /// # Errors
+    /// [`NoConfig`]
     pub fn node(&self) -> Result<Arc<Node>, NoConfig> {
         self.node.clone().ok_or(NoConfig)
     }
 
-    /// For what cannot go on without a boot config, whatever the policy of `config` said.
+    /// The node. Without a boot config the machine is halted with the reason, whatever the policy of phase `config`
+    /// said.
     pub fn node_or_die(&self) -> Arc<Node> {
         match self.node() {
             Ok(node) => node,
@@ -118,7 +122,7 @@ impl Findings {
         }
     }
 
-    /// The way to servers, for an attempt at that phase.
+    /// Access to servers for an attempt at a phase.
     pub fn servers(&self, phase: PhaseId, sys: Arc<dyn Sys>) -> Result<ServerAccess, NoConfig> {
         let network = self.network.as_ref().map(NetHandle::watch);
         Ok(ServerAccess { node: self.node()?, sys, phase, network, ahead: self.ahead.clone() })

@@ -1,5 +1,5 @@
-//! The boot as a table of phases: read it as boot order. Each phase has a file of its own, which is given what it needs and
-//! returns what it found; nothing but this table starts one.
+//! The boot as a table of phases in their order. Each phase has its own file, gets what it needs, and returns what it
+//! found. Only this table starts phases.
 
 mod attempts;
 mod clock;
@@ -37,38 +37,39 @@ struct Phase {
     on_failure: OnFailure,
 }
 
-/// Makes the work of one attempt from what was found so far; the given [`Sys`] is the attempt's own.
+/// Makes the work of one attempt from the findings so far. The given [`Sys`] belongs to the attempt: it is closed when
+/// the attempt is given up.
 type Begin = fn(&mut Findings, Arc<dyn Sys>) -> Result<AttemptWork, Failure>;
 
 /// How a phase is run.
 #[derive(Clone, Copy)]
 enum Runs {
-    /// By PID1, before the next phase starts.
+    /// To its end, before the next phase starts.
     InOrder(Begin),
-    /// In a thread of its own, from the end of the phase that `after` names on, beside those that follow.
+    /// In its own thread, which starts after the phase that `after` returns, and runs beside the following ones.
     Beside { after: fn(Option<&RootPlan>) -> PhaseId, start: fn(&mut Findings, Attempts) },
-    /// By the main loop, for good.
+    /// By the main loop, until the machine goes down.
     Supervision,
 }
 
-/// Past it an attempt counts as failed.
+/// The time after which an attempt is given up.
 enum Deadline {
     /// In seconds.
     Fixed(u64),
-    /// What comes from a server takes as long as the server does, and those who reach for it have their own limits; else so
-    /// many seconds.
+    /// None when the phase waits for a server, because the code for servers has its own limits. Otherwise `else_s`
+    /// seconds.
     Server { comes: fn(&RootPlan) -> bool, else_s: u64 },
-    /// It keeps its own time.
+    /// None: the phase has its own limits.
     Own,
 }
 
-/// What happens when the phase fails, unless recipe or command line say something else.
+/// The policy of the phase, unless recipe or command line set another.
 enum OnFailure {
     Reboot,
     Degrade,
     Retry,
-    /// A server that is away comes back, and an image on it that is damaged is replaced: a root from there is tried again,
-    /// and each attempt says why it failed. Without it a reboot is all that can help.
+    /// With a root on a server, tries for ever: a server comes back, and a damaged image on it is replaced. Each
+    /// attempt says why it failed. Otherwise a reboot, because nothing else can help.
     RetryServed,
 }
 
@@ -153,7 +154,8 @@ fn root_is_served(plan: &RootPlan) -> bool {
     plan.root_is_served()
 }
 
-/// A root on a server waits for the network. Else that waits for the root: drivers and `/etc` may come with it.
+/// The phase after which the network starts. A root on a server needs the network first; other roots may bring its
+/// drivers and `/etc`, so the network starts after them.
 fn last_before_network(plan: Option<&RootPlan>) -> PhaseId {
     if plan.is_some_and(root_is_served) { PhaseId::Early } else { PhaseId::Switch }
 }
@@ -202,7 +204,8 @@ fn switch(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Fai
     }))
 }
 
-/// The network, and the reports that need it. With a root or a volume on a server PID1 gets ready to live without it.
+/// Starts the network, and the reports that need it. With a root or volume on a server, PID1 is first made able to
+/// repair it.
 fn start_network(findings: &mut Findings, attempts: Attempts) {
     let node = findings.node_or_die();
     if node.plan.needs_servers() {

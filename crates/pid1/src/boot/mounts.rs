@@ -1,4 +1,4 @@
-//! Phase `mounts`: what the kernel offers as file systems, and PID1's own cgroup.
+//! Phase `mounts`: the kernel's file systems, and PID1's own cgroup.
 
 use crate::base::timeline::Timeline;
 use bootwright_base::Failure;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 mod cgroup;
 
-/// A mount of the table.
+/// A mount.
 struct MountRow {
     target: &'static str,
     fstype: &'static str,
     flags: MsFlags,
     data: &'static str,
-    /// Without it the boot cannot go on; the others are noted and missed.
+    /// Without it the boot cannot go on. Others that fail are only noted.
     required: bool,
 }
 
@@ -26,7 +26,8 @@ const NOSUID_NOEXEC: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC);
 const KERNEL: MsFlags = NOSUID_NOEXEC.union(MsFlags::MS_NODEV);
 const MEMORY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// In order. Options: proc(5), Documentation/filesystems/{devpts,tmpfs}.rst, Documentation/admin-guide/cgroup-v2.rst.
+/// In their order. Options: proc(5), Documentation/filesystems/{devpts,tmpfs}.rst,
+/// Documentation/admin-guide/cgroup-v2.rst.
 const TABLE: &[MountRow] = &[
     MountRow { target: "/proc", fstype: "proc", flags: KERNEL, data: "", required: true },
     MountRow { target: "/sys", fstype: "sysfs", flags: KERNEL, data: "", required: true },
@@ -62,7 +63,11 @@ enum MountsError {
     Cmdline(#[source] io::Error),
 }
 
-/// Phase `mounts`: gives the command line, which can be read from now on. `node_sys` is for the thread that goes on.
+/// Phase `mounts`. Returns the kernel command line, which can be read from now on. `node_sys` is for the thread that
+/// goes on after the phase.
+///
+/// # Errors
+/// [`MountsError`]
 pub fn mount_kernel_filesystems(
     sys: &dyn Sys,
     node_sys: &'static dyn Sys,
@@ -78,13 +83,13 @@ pub fn mount_kernel_filesystems(
     Ok(cmdline)
 }
 
-/// Mounts the rows; gives what the kernel would not and that can be missed.
+/// Makes all mounts of the table. Returns the errors of those that are not required.
 fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
     let mut missing = Vec::new();
     for &MountRow { target, fstype, flags, data, required } in TABLE {
         let mount = Mount { source: Path::new(fstype), target: Path::new(target), fstype, flags, data };
         match sys.make_dir(mount.target).and_then(|()| sys.mount(mount)) {
-            // EBUSY: the kernel did it (CONFIG_DEVTMPFS_MOUNT).
+            // EBUSY: the kernel has mounted it (CONFIG_DEVTMPFS_MOUNT).
             Ok(()) | Err(Errno::EBUSY) => {}
             Err(source) if required => return Err(MountsError::Mount { target, fstype, source }),
             Err(source) => missing.push(MountsError::Mount { target, fstype, source }),

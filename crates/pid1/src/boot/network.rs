@@ -1,4 +1,4 @@
-//! The network phase: a thread that finds a link, sets it up, and keeps it up for as long as the machine runs.
+//! Phase `network`: a thread that finds links, sets them up, and keeps them up as long as the machine runs.
 
 use crate::base::network::{NetHandle, NetWatch, places};
 use crate::base::node::Node;
@@ -20,14 +20,14 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Between attempts when the kernel refuses even a netlink socket.
+/// Pause between attempts when the kernel does not even allow a netlink socket.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// dracut's word for the card as the firmware's iSCSI table has it.
+/// dracut's word: configure the card as the firmware's iSCSI table says.
 const IP_OF_FIRMWARE: &str = "ibft";
 
-/// With a root or a volume on a server: PID1 must be able to repair it while everything else waits for it, and somebody has
-/// to watch how long a server stays lost. By PID1's first thread, before it starts others.
+/// For a root or volume on a server: makes PID1 able to repair it, and starts the thread that reboots when it stays
+/// lost. Called by the first thread before it starts others.
 pub fn outlive_servers(node: &Node) {
     survival::prepare(node.sys, &*node.timeline);
     if let Err(error) = node.statuses.enforce(node.config.root.lost, node.sys) {
@@ -35,7 +35,7 @@ pub fn outlive_servers(node: &Node) {
     }
 }
 
-/// Phase `network`, in a thread of its own.
+/// Phase `network`, in its own thread.
 pub fn start(node: &Arc<Node>, attempts: Attempts) -> NetHandle {
     let pair = wake::pair();
     if let Err(error) = &pair {
@@ -57,13 +57,14 @@ pub fn start(node: &Arc<Node>, attempts: Attempts) -> NetHandle {
     network
 }
 
-/// The thread's side: tells the timeline, the main loop and the files.
+/// Writes the state of the network to the timeline, the main loop's state, and the files.
 struct Reporter {
     node: Arc<Node>,
     network: NetWatch,
     attempts: Arc<Attempts>,
     plan: Mutex<Option<Plan>>,
-    /// Who writes the files where writing may take as long as a server is away.
+    /// The thread that writes the files when `/etc` is on a server, where a write may take as long as the server is
+    /// away.
     writer: OnceLock<Sender<NetworkFacts>>,
 }
 
@@ -87,7 +88,7 @@ impl Reporter {
         }
     }
 
-    /// Reads the plan, names the node for as long as nothing better is known, and looks for links.
+    /// Makes the plan, gives the node a first name, and looks for links.
     fn start(&self) -> Result<Engine<'_>, Failure> {
         let mut cmdline = self.node.cmdline.clone();
         if cmdline.values("ip").any(|value| value == IP_OF_FIRMWARE) {
@@ -96,7 +97,7 @@ impl Reporter {
                     self.note(&["the boot firmware had ip=", &ip].concat());
                     cmdline.replace("ip", IP_OF_FIRMWARE, &ip);
                 }
-                // The plan then leaves the word out, as it does with each that says nothing.
+                // The plan leaves the word out then, as other words that are not understood.
                 Err(error) => self.note(&error.to_string()),
             }
         }
@@ -120,13 +121,13 @@ impl Reporter {
         Ok(engine)
     }
 
-    /// What the firmware's iSCSI table says of the card, as `ip=` has it.
+    /// The configuration of the card in the firmware's iSCSI table, as an `ip=`.
     fn ip_of_firmware(&self) -> Result<String, Failure> {
         modules::load_named(self.node.sys, &self.node, &[iscsi::IBFT_MODULE])?;
         Ok(ibft::ip_param(Path::new(iscsi::IBFT))?)
     }
 
-    /// Hostname, files and facts for what is set up; trouble with them is said and stops nothing.
+    /// Sets host name, files and facts. Failures are noted and end nothing.
     fn publish(&self, outcome: &NetworkOutcome<'_>, mac: Option<&[u8; 6]>, plan: &Plan) {
         let config = &self.node.config.hostname;
         let given = self.node.cmdline.value("bw.hostname");
@@ -148,8 +149,8 @@ impl Reporter {
         });
     }
 
-    /// Writes the files in another thread: `/etc` is on the root, and as long as its server is away this thread must go
-    /// on renewing the lease.
+    /// Hands facts to the thread that writes the files. The network thread must go on renewing leases while the root's
+    /// server is away.
     fn write_beside(&self, facts: NetworkFacts) {
         let writer = self.writer.get_or_init(|| {
             let (sender, receiver) = channel::<NetworkFacts>();
@@ -167,7 +168,7 @@ impl Reporter {
             }
             sender
         });
-        // Without the thread nobody listens, which was said.
+        // The send fails only without the thread, which was noted.
         let _ = writer.send(facts);
     }
 }
@@ -180,7 +181,7 @@ impl EngineReport for Reporter {
     fn changed(&self, outcome: &NetworkOutcome<'_>) {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(plan) = plan else { return };
-        // What was known stays known while the address is gone.
+        // Facts stay while there is no address.
         let Some(link) = outcome.link else { return self.network.update(|state| state.up = false) };
         let was = self.network.state().facts;
         self.publish(outcome, Some(&link.mac), &plan);

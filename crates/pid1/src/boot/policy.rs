@@ -3,14 +3,14 @@
 use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::{BootConfig, PhaseId, Policy};
 
-/// What to do when the phase fails: `bw.policy.<phase>=`, then the boot config, then the table's default.
+/// The policy of a phase: from `bw.policy.<phase>=`, else from the boot config, else the default of the table.
 pub fn policy_for(phase: PhaseId, default: Policy, config: Option<&BootConfig>, cmdline: &Cmdline) -> Policy {
     let asked = cmdline.value(&["bw.policy.", phase.name()].concat()).and_then(parse_policy);
     let baked = || config.and_then(|config| config.policies.get(phase.name())).cloned();
     asked.or_else(baked).unwrap_or(default)
 }
 
-/// Reads `degrade`, `shell`, `reboot:SECONDS` or `retry:TIMES:<policy>`.
+/// Parses `degrade`, `shell`, `reboot:SECONDS` and `retry:TIMES:<policy>`.
 pub fn parse_policy(text: &str) -> Option<Policy> {
     match text.split_once(':') {
         None if text == "degrade" => Some(Policy::Degrade),
@@ -24,7 +24,7 @@ pub fn parse_policy(text: &str) -> Option<Policy> {
     }
 }
 
-/// What comes after a failure.
+/// What comes after a failed attempt.
 #[derive(Debug, PartialEq)]
 pub enum NextStep {
     Again { after_s: u64 },
@@ -33,7 +33,7 @@ pub enum NextStep {
     Reboot { after_s: u32 },
 }
 
-/// Decides from the policy and the number of failures so far (at least 1).
+/// The next step after so many failed attempts (at least 1).
 pub fn next_step(policy: &Policy, failures: u32) -> NextStep {
     match policy {
         Policy::Degrade => NextStep::GoOn,

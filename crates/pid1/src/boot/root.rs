@@ -1,4 +1,5 @@
-//! Phase `root`: the image below an overlay in memory, or the unpacked files; then the config segment's files over it.
+//! Phase `root`: mounts the image below an overlay in memory, or the unpacked files, and copies the files of the config
+//! segment over it.
 
 use crate::boot::server_access::ServerAccess;
 use crate::boot::verify::{self, ContentCheck};
@@ -17,20 +18,20 @@ use std::time::Duration;
 
 mod copy;
 
-/// The new root, until the switch.
+/// Where the new root is mounted until phase `switch`.
 pub const NEW_ROOT: &str = "/bootwright/new";
-/// The image's files.
+/// Where the files of the image are mounted.
 const LOWER: &str = "/bootwright/lower";
-/// The tmpfs that takes writes.
+/// Where the tmpfs for changes is mounted.
 const WRITES: &str = "/bootwright/writes";
 
-/// Modules that only putting the root together needs, if `early` names them.
+/// Modules that are needed only to mount the root, if phase `early` has to load them.
 pub const MODULES: [&str; 4] = ["loop", "overlay", "squashfs", "erofs"];
 
-/// How long a connection that is not wanted any more may take to end.
+/// Limit for ending a connection that is not needed.
 const DETACH_WAIT: Duration = Duration::from_secs(5);
 
-/// Folders that a root has whatever the image holds, with their modes.
+/// Folders that every root has, whatever is in the image.
 const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "etc", "root", "var/log", "var/lib"];
 
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +46,16 @@ enum RootError {
     Copy(#[from] CopyError),
 }
 
-/// Those of [`MODULES`] that this image has.
+/// Those of [`MODULES`] that are in this image.
 pub fn modules(config: &BootConfig) -> impl Iterator<Item = &str> {
     config.modules.early.iter().map(String::as_str).filter(|name| MODULES.contains(name))
 }
 
-/// Phase `root`: the sources in turn, until one works. What is wrong with the others is noted. `images` came with the
-/// initramfs; gives those of the root that was found, to be compared later.
+/// Phase `root`: tries the sources in turn until one works; failures of the others are noted. `images` are the checks
+/// of images in the initramfs. Returns the checks of the root that was mounted, which run later.
+///
+/// # Errors
+/// Why the last source failed.
 pub fn assemble(servers: &ServerAccess, images: Vec<ContentCheck>) -> Result<Vec<ContentCheck>, Failure> {
     let (node, sys) = (&servers.node, &*servers.sys);
     // An attempt that was given up may have left mounts.
@@ -76,11 +80,11 @@ pub fn assemble(servers: &ServerAccess, images: Vec<ContentCheck>) -> Result<Vec
     Ok(images)
 }
 
-/// How the root is put together, whatever holds it.
+/// Puts the root together, whatever its source.
 struct Assembly<'a> {
     sys: &'a dyn Sys,
     root: &'a Root,
-    /// The node's own files are laid over the image's.
+    /// Whether the files of the node segment are copied over the root.
     node: bool,
 }
 
@@ -104,26 +108,27 @@ impl<'a> Assembly<'a> {
         self.mount_image(Path::new(paths::ROOT_IMAGE), self.root.image)
     }
 
-    /// An image file, or a disk that is to be read through the page cache, by loop, below an overlay.
+    /// Mounts an image file by a loop device. A disk is mounted so too when it is to be read through the page cache.
     fn mount_image(&self, file: &Path, kind: RootImage) -> Result<(), RootError> {
         let image = self.sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
-        // The loop device frees itself after its last close: it is held until it is mounted.
+        // The loop device detaches itself after its last close, so it is held open until it is mounted.
         let mounted = self.mount_device(&image.path, kind);
         drop(image.held);
         mounted
     }
 
-    /// An image on a block device, below an overlay.
+    /// Mounts an image on a block device, below an overlay.
     fn mount_device(&self, device: &Path, kind: RootImage) -> Result<(), RootError> {
         let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
         make_folder(self.sys, Path::new(LOWER))?;
         mount(self.sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
-        // Small images profit: read-ahead decompresses what nobody asked for, and evicts what somebody did. Only speed depends on it.
+        // Less read-ahead is faster: it decompresses blocks that nobody has asked for, and evicts others. A failure
+        // only costs time.
         let _ = self.root.read_ahead_kb.map(|kib| self.sys.set_read_ahead(device, kib));
         self.cover_lower()
     }
 
-    /// The files of the config segment, then the node's own.
+    /// Copies the files of the config segment, then those of the node segment.
     fn lay_files(&self, over: &Path) -> Result<(), CopyError> {
         copy_tree(self.sys, Path::new(paths::CONFIG_TREE), over)?;
         match self.node {
@@ -132,7 +137,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Puts the overlay over what is mounted on [`LOWER`].
+    /// Mounts the overlay over what is mounted on [`LOWER`].
     fn cover_lower(&self) -> Result<(), RootError> {
         make_folder(self.sys, Path::new(NEW_ROOT))?;
         make_folder(self.sys, Path::new(WRITES))?;
@@ -141,11 +146,12 @@ impl<'a> Assembly<'a> {
         let (upper, work) = (format!("{WRITES}/upper"), format!("{WRITES}/work"));
         make_folder(self.sys, Path::new(&upper))?;
         make_folder(self.sys, Path::new(&work))?;
-        // Before the mount: a file in the overlay makes it look for, and copy, every folder above from below first.
+        // Before the overlay is mounted: writing a file through the overlay would first look up and copy every folder
+        // above it.
         self.lay_files(Path::new(&upper))?;
         let layers = format!("lowerdir={LOWER},upperdir={upper},workdir={work}");
         mount(self.sys, "overlay", "overlay", NEW_ROOT, "overlay", MsFlags::empty(), &layers)?;
-        // The overlay holds both by itself: without these names no container inherits the mounts.
+        // The overlay keeps both mounted. Without their paths no container inherits them.
         for path in [LOWER, WRITES] {
             let target = PathBuf::from(path);
             self.sys.unmount(&target, MntFlags::MNT_DETACH).map_err(|source| RootError::Mount {
@@ -173,12 +179,12 @@ fn mount_wanted(
     }
 }
 
-/// What came with the initramfs.
+/// Mounts the root from the initramfs.
 fn mount_ram(servers: &ServerAccess, images: &[ContentCheck]) -> Result<Vec<ContentCheck>, Failure> {
     let config = &servers.node.config;
     if let Err(error) = Assembly::of(servers)?.mount_root() {
         undo(&*servers.sys);
-        // A damaged image is often one that cannot be mounted: that reason says more.
+        // An image that cannot be mounted is often damaged, and that reason says more.
         verify::check_images(images)?;
         return Err(error.into());
     }
@@ -188,7 +194,7 @@ fn mount_ram(servers: &ServerAccess, images: &[ContentCheck]) -> Result<Vec<Cont
     Ok(images.to_vec())
 }
 
-/// The image from a web server, which stays in memory. It was hashed as it came.
+/// Downloads an image into memory and mounts it. Its hash was checked while it was downloaded.
 fn mount_fetched(servers: &ServerAccess, http: &Http) -> Result<Vec<ContentCheck>, Failure> {
     let fetched = netroot::fetch(&servers.context(), http)?;
     Assembly::of(servers)?.mount_image(&fetched.image(), fetched.kind)?;
@@ -198,7 +204,7 @@ fn mount_fetched(servers: &ServerAccess, http: &Http) -> Result<Vec<ContentCheck
     Ok(Vec::new())
 }
 
-/// The files themselves: below an overlay, or with `rw` as they are on the server.
+/// Mounts the files of an NFS export: below an overlay, or with `rw` directly.
 fn mount_nfs(servers: &ServerAccess, nfs: &Nfs, source: &str) -> Result<Vec<ContentCheck>, Failure> {
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
     let (target, used) = if writable { (NEW_ROOT, MountUse::WritableRoot) } else { (LOWER, MountUse::Root) };
@@ -240,7 +246,7 @@ fn mount_attached(servers: &ServerAccess, attached: AttachedDevice) -> Result<Ve
     };
     undo(&*servers.sys);
     let damaged = verify::check_images(&images);
-    // They hold the device open.
+    // The checks hold the device open.
     drop(images);
     if let Err(error) = attached.attachment.detach(DETACH_WAIT) {
         node.timeline.note(&error.to_string());
@@ -249,17 +255,18 @@ fn mount_attached(servers: &ServerAccess, attached: AttachedDevice) -> Result<Ve
     Err(error)
 }
 
-/// The image lies in a tmpfs, which the kernel swaps out; compressed already, it would only take more memory in zram.
+/// Keeps the image in memory: the tmpfs could be swapped out, but it is compressed already and would take more memory
+/// in zram.
 fn pin_image(servers: &ServerAccess, image: &Path) {
     if let Err(errno) = servers.sys.pin(image) {
         servers.node.timeline.note(&format!("the root image may be swapped out: {errno}"));
     }
 }
 
-/// Takes away what an attempt has mounted that failed.
+/// Unmounts what a failed attempt has mounted.
 fn undo(sys: &dyn Sys) {
     for path in [NEW_ROOT, WRITES, LOWER] {
-        // Most were never mounted.
+        // Fails for most of them, which were never mounted.
         let _ = sys.unmount(Path::new(path), MntFlags::MNT_DETACH);
     }
 }

@@ -1,4 +1,4 @@
-//! Goes through the table of phases.
+//! Goes through the boot table.
 
 use crate::base::node::Node;
 use crate::base::shell::run_shell;
@@ -16,10 +16,10 @@ use bootwright_base::sys::Sys;
 use bootwright_contract::PhaseId;
 use std::sync::Arc;
 
-/// `bw.shell` is short for `bw.stop=` with the last phase.
+/// The last phase. `bw.shell` is short for `bw.stop=` with its name.
 const LAST: PhaseId = PhaseId::Services;
 
-/// Runs the whole table; comes back when the machine is to go down.
+/// Runs all phases. Returns when the machine is to go down.
 pub fn run_table(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> (Arc<Node>, power::Shutdown) {
     let mut sequence = Sequence { findings: Findings::new(sys, timeline), worker: None };
     for phase in TABLE {
@@ -29,7 +29,7 @@ pub fn run_table(sys: &'static dyn Sys, timeline: Arc<Timeline>) -> (Arc<Node>, 
                 sequence.run_in_order(phase, begin);
                 sequence.start_beside(phase.id);
             }
-            // Starts when the one is over that it comes after.
+            // Started by `start_beside` when the phase before it is over.
             Runs::Beside { .. } => {}
             Runs::Supervision => sequence.stop_here_if_asked(phase.id),
         }
@@ -50,7 +50,7 @@ impl Sequence {
         Attempts { phase: phase.id, policy, sys: *sys, timeline: timeline.clone() }
     }
 
-    /// By PID1, before the next phase starts.
+    /// Runs a phase to its end.
     fn run_in_order(&mut self, phase: &Phase, begin: Begin) {
         let attempts = self.attempts(phase);
         let deadline = phase.deadline.limit(self.findings.node.as_ref().map(|node| &node.plan));
@@ -67,8 +67,8 @@ impl Sequence {
         }
     }
 
-    /// Starts what comes after that phase and runs beside the next ones. PID1's first thread does it: what it sets up for
-    /// itself is inherited by all threads that it starts from then on, and by the next worker.
+    /// Starts the phases that run beside others and come after the phase `over`. The first thread does that, because
+    /// threads that are started later, and the next worker, inherit properties that it sets for itself.
     fn start_beside(&mut self, over: PhaseId) {
         for phase in TABLE {
             let Runs::Beside { after, start } = phase.runs else { continue };
@@ -82,7 +82,7 @@ impl Sequence {
         }
     }
 
-    /// `bw.stop=<phase>`: a shell (or a halt) before that phase, to look around.
+    /// `bw.stop=<phase>`: runs a shell before that phase, or halts when the image has none.
     fn stop_here_if_asked(&self, phase: PhaseId) {
         let (timeline, name) = (&self.findings.timeline, phase.name());
         if !stops_before(&self.findings.cmdline, phase) {
@@ -94,7 +94,7 @@ impl Sequence {
         }
     }
 
-    /// Hands over to the main loop, for good.
+    /// Runs the main loop, until the machine is to go down.
     fn supervise(self) -> (Arc<Node>, power::Shutdown) {
         let node = self.findings.node_or_die();
         if let Some(after_s) = node.cmdline.value("bw.poweroff_after_s").and_then(|s| s.parse().ok()) {

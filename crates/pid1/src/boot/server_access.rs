@@ -1,4 +1,4 @@
-//! What phases are given that reach for servers: the root's, a volume's, or that of a manifest.
+//! What phases need to reach servers: that of the root, of a volume, or of a manifest.
 
 use crate::base::network::NetWatch;
 use crate::base::node::Node;
@@ -11,21 +11,21 @@ use bootwright_roots::{NetworkView, NodeControl, RootContext};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The way to servers, for one attempt at a phase.
+/// Access to servers for one attempt at a phase.
 pub struct ServerAccess {
     pub node: Arc<Node>,
-    /// The attempt's own: closed when it is given up.
+    /// The attempt's own: closed when the attempt is given up.
     pub sys: Arc<dyn Sys>,
-    /// Whose waiting it is.
+    /// The phase to which waiting times are added.
     pub phase: PhaseId,
-    /// `None`: it was never started.
+    /// `None` when the network was never started.
     pub network: Option<NetWatch>,
-    /// Opens when the modules that are loaded beside the network are there.
+    /// Opens when all modules that are loaded beside the network were tried.
     pub ahead: Arc<Gate>,
 }
 
 impl ServerAccess {
-    /// The machine as roots need to know it.
+    /// The machine as roots know it.
     pub fn context(&self) -> RootContext<'_> {
         let Node { config, cmdline, statuses, timeline, plan, .. } = &*self.node;
         let elsewhere = plan.sources.as_ref().is_ok_and(|sources| sources.len() > 1);

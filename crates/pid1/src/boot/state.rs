@@ -1,8 +1,8 @@
-//! Phase `state`: folders that live elsewhere than in the root, in memory or on volumes that outlive the boot.
+//! Phase `state`: mounts the folders of `[state]`, which are in memory or on volumes that outlive the boot.
 //!
-//! A volume is attached and mounted once below [`PLACES`]; each entry then shows a folder of it at its path, by a bind
-//! mount or as the upper layer of an overlay. In the end the mounts below [`PLACES`] are taken away again: the entries
-//! hold what they need, and the way down has less to undo.
+//! A volume is attached and mounted once below [`PLACES`]. Each entry shows a folder of it at its own path, by a bind
+//! mount or as the upper layer of an overlay. In the end the mounts below [`PLACES`] are removed: the entries keep the
+//! file systems, and a shutdown has less to unmount.
 
 mod format;
 
@@ -20,9 +20,9 @@ use nix::mount::{MntFlags, MsFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where volumes are mounted for a moment.
+/// Where volumes are mounted during this phase.
 const PLACES: &str = "/run/bootwright/state";
-/// How long a connection that is not wanted any more may take to end.
+/// Limit for ending a connection that is not needed.
 const DETACH_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,10 @@ enum StateError {
     Volume { path: String, reason: String },
 }
 
-/// Phase `state`. What an earlier attempt has mounted stays as it is.
+/// Phase `state`. Mounts of an earlier attempt are kept.
+///
+/// # Errors
+/// [`StateError`] of the first entry that fails.
 pub fn mount_all(servers: &ServerAccess) -> Result<(), Failure> {
     let (node, sys) = (&servers.node, &*servers.sys);
     let entries = &node.config.state;
@@ -59,7 +62,7 @@ pub fn mount_all(servers: &ServerAccess) -> Result<(), Failure> {
         show(sys, entry, &place)?;
     }
     for number in 0..entries.len() {
-        // Most were never mounted.
+        // Fails for most numbers, which were never mounted.
         let _ = sys.unmount(&place_of(number), MntFlags::MNT_DETACH);
     }
     if entries.iter().any(|entry| entry.path == "/etc") {
@@ -91,7 +94,7 @@ fn mount_tmpfs(
     Ok(place)
 }
 
-/// Shows the place at the entry's path.
+/// Mounts the entry at its path.
 fn show(sys: &dyn Sys, entry: &StateFolder, place: &Path) -> Result<(), StateError> {
     let target = Path::new(&entry.path);
     make_folder(sys, entry, target)?;
@@ -125,7 +128,7 @@ fn mount(sys: &dyn Sys, entry: &StateFolder, mount: Mount) -> Result<(), StateEr
     })
 }
 
-/// Attaches and mounts the volume unless an earlier entry did; gives where.
+/// Attaches and mounts the volume, unless an earlier entry did. Returns where it is mounted.
 fn mount_volume(servers: &ServerAccess, entry: &StateFolder, source: &str) -> Result<PathBuf, Failure> {
     let (node, context) = (&servers.node, servers.context());
     let same = |other: &StateFolder| matches!(&other.place, StatePlace::Volume { source: s, .. } if s == source);
@@ -162,7 +165,7 @@ fn mount_volume(servers: &ServerAccess, entry: &StateFolder, source: &str) -> Re
     }
 }
 
-/// Makes the file system if there is nothing and the recipe says so, and mounts what is there.
+/// Makes a file system if the volume is empty and the recipe says so, and mounts the volume.
 fn prepare(servers: &ServerAccess, entry: &StateFolder, device: &Path, place: &Path) -> Result<(), Failure> {
     let StatePlace::Volume { format, .. } = &entry.place else { return Ok(()) };
     let fstype = format::ensure(&*servers.sys, &servers.node.timeline, device, format.as_deref())
@@ -176,7 +179,8 @@ fn volume_error(entry: &StateFolder, error: &dyn std::fmt::Display) -> StateErro
     StateError::Volume { path: entry.path.clone(), reason: error.to_string() }
 }
 
-/// What an earlier boot has left in `/etc` on a volume hides what this boot wrote before.
+/// Writes files of `/etc` again: a volume on `/etc` hides what this boot wrote before, and has those of an earlier
+/// boot.
 fn write_etc_again(servers: &ServerAccess) {
     if let Some(network) = &servers.network {
         network.write_files_again(&servers.node);

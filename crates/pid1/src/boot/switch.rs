@@ -1,7 +1,7 @@
-//! Phase `switch`: from the kernel's first rootfs to the new root.
+//! Phase `switch`: makes the new root the root.
 //!
-//! `pivot_root(2)` refuses to leave the first rootfs, so it is covered instead: the new root is moved over `/`. After
-//! that a child mount namespace can pivot, which container runtimes do. The old files are then freed by descriptor.
+//! `pivot_root(2)` refuses to leave the kernel's first rootfs, so the new root is moved over `/`. After that, child
+//! mount namespaces can pivot, which container runtimes need. The old files are then freed through a descriptor.
 
 use crate::base::console;
 use crate::base::network::NetWatch;
@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Mounts that come along, with all below them.
+/// Mounts that are moved to the new root, with all mounts below them.
 const MOVED: &[&str] = &["dev", "proc", "sys", "run"];
 
 /// `RAMFS_MAGIC` of linux/magic.h.
@@ -41,7 +41,11 @@ enum SwitchError {
     OldRoot(#[source] io::Error),
 }
 
-/// Phase `switch`. `over` is set when the files of the initramfs go; the network's files are written again then.
+/// Phase `switch`. `over` is set when the files of the initramfs are being removed. The network's files are then
+/// written again.
+///
+/// # Errors
+/// [`SwitchError`]
 pub fn switch_root(sys: &dyn Sys, node: &Node, network: Option<&NetWatch>, over: &AtomicBool) -> Result<(), Failure> {
     let root = &node.config.root;
     let old = File::open("/").map_err(SwitchError::OldRoot)?;
@@ -55,7 +59,7 @@ pub fn switch_root(sys: &dyn Sys, node: &Node, network: Option<&NetWatch>, over:
             timeline.note(&["the first rootfs was not freed: ", &error.to_string()].concat());
         }
     };
-    // Megabytes of pages, which nobody has to wait for.
+    // In a thread, because freeing many megabytes takes time and nothing waits for it.
     if let Err(error) = background::spawn("free", Box::new(free)) {
         node.timeline.note(&["nothing frees the first rootfs: ", &error.to_string()].concat());
     }
@@ -84,7 +88,7 @@ fn move_mount(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), SwitchError> 
         .map_err(|source| SwitchError::Move { from: from.into(), to: to.into(), source })
 }
 
-/// Why the old root was left as it was.
+/// Why the old root was not freed.
 #[derive(Debug, thiserror::Error)]
 enum FreeError {
     #[error("it is no tmpfs or ramfs")]
@@ -95,10 +99,10 @@ enum FreeError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Unlinks what the kernel unpacked. The image goes too: its loop device holds it without a name.
+/// Unlinks the files that the kernel has unpacked. The image is unlinked too: its loop device keeps it.
 fn free_old_root(old: &File, kept: Option<&Path>) -> Result<(), FreeError> {
     check_is_memory(fstatfs(old)?.filesystem_type())?;
-    // Through the descriptor: the new root covers every path to it.
+    // Through the descriptor, because the new root covers all paths to the old one.
     let top = PathBuf::from(format!("/proc/self/fd/{}", old.as_raw_fd()));
     let device = old.metadata().map_err(|source| FreeError::Io { path: top.clone(), source })?.dev();
     let kept = kept.map(|k| top.join(k.strip_prefix("/").unwrap_or(k)));
@@ -112,7 +116,7 @@ fn check_is_memory(kind: FsType) -> Result<(), FreeError> {
     }
 }
 
-/// Removes what is in the folder, on its device only, but for `kept` and the folders above it.
+/// Removes all entries of a folder on its device, except `kept` and the folders above it.
 fn empty_folder(folder: &Path, device: u64, kept: Option<&Path>) -> Result<(), FreeError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -129,13 +133,13 @@ fn empty_folder(folder: &Path, device: u64, kept: Option<&Path>) -> Result<(), F
             continue;
         }
         empty_folder(&path, device, kept)?;
-        // Not empty: a mount point, or it leads to what is kept.
+        // Fails for folders that are not empty: mount points, and the folders above `kept`.
         let _ = fs::remove_dir(&path);
     }
     Ok(())
 }
 
-/// The recipe's own, and `/tmp` unless it is among them.
+/// Mounts the tmpfs entries of the recipe, and `/tmp` unless it is one of them.
 fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
     let tmp = Tmpfs { path: "/tmp".into(), size: "20%".into(), mode: "1777".into() };
     let default = (!list.iter().any(|t| t.path == tmp.path)).then_some(&tmp);

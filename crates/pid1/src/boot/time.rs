@@ -1,5 +1,5 @@
-//! The phase `time`: asks SNTP servers once the network is up and sets the clock, then keeps it right for as long as the
-//! machine runs. Who needs the time before that, such as TLS, waits at a gate of the node.
+//! Phase `time`: asks SNTP servers once the network is up, sets the clock, and keeps it right as long as the machine
+//! runs. What needs the right time earlier, such as TLS, waits at a gate of the node.
 
 use crate::base::network::{NetState, NetWatch};
 use crate::base::node::Node;
@@ -13,20 +13,20 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Between two looks at the network while the time waits for it.
+/// Pause between two looks at the network.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long servers may take to answer, and how often they are asked before the phase has failed.
+/// Limit for the servers' answers, and number of questions after which the phase has failed.
 const ANSWER: Duration = Duration::from_secs(4);
 const ATTEMPTS: u32 = 3;
-/// Between two questions later: RFC 5905's shortest and usual longest (2^6 and 2^10 s).
+/// Shortest and longest pause between later questions: 2^6 and 2^10 s, as usual in RFC 5905.
 const SHORTEST_S: u64 = 64;
 const LONGEST_S: u64 = 1024;
 const NANOS: i128 = 1_000_000_000;
-/// What the clock is slewed by at most: at the kernel's 500 ppm that takes five and a half hours. A clock that is further
-/// off makes certificates wrong in the meantime: it is set.
+/// Larger errors are set at once and not slewed. At the kernel's 500 ppm this one takes five and a half hours; with a
+/// larger error certificates would be judged wrongly for long.
 const MOST_SLEWED_NS: i128 = 10 * NANOS;
 
-/// Phase `time`, in a thread of its own.
+/// Starts phase `time` in its own thread.
 pub fn start(node: &Arc<Node>, network: NetWatch, attempts: Attempts) {
     let attempts = Arc::new(attempts);
     let (own, theirs, watch) = (node.clone(), attempts.clone(), network.clone());
@@ -36,7 +36,7 @@ pub fn start(node: &Arc<Node>, network: NetWatch, attempts: Attempts) {
     }
 }
 
-/// Nobody has to wait for the time any more.
+/// Opens the gate, and lets services with `after = ["time"]` start.
 fn end(node: &Node, network: &NetWatch) {
     node.time.open();
     network.update(|state| state.time_over = true);
@@ -54,7 +54,7 @@ fn run(node: &Node, network: &NetWatch, attempts: &Attempts) {
                 follow(node, &sample, wait_s);
                 (wait_s * 2).min(LONGEST_S)
             }
-            // Silence is normal, as while a cable is out; servers that refuse must not be flooded.
+            // Silence is normal, for instance without a cable. Servers that refuse must not be flooded.
             Err(SntpError::NoServer | SntpError::NoAnswer(_)) => LONGEST_S.min(wait_s * 2),
             Err(error) => {
                 node.timeline.note(&["time: ", &error.to_string()].concat());
@@ -74,7 +74,7 @@ fn await_network(network: &NetWatch) -> NetState {
     }
 }
 
-/// Sets the clock. Without any server there is nothing to do.
+/// Sets the clock. Does nothing when no server is named.
 fn set_first(node: &Node, state: &NetState) -> Result<(), Failure> {
     for attempt in 1.. {
         match ask(node, state) {
@@ -99,7 +99,8 @@ fn ask(node: &Node, state: &NetState) -> Result<Sample, SntpError> {
     sntp::ask(&servers, &NameServers::from_facts(&state.facts), node.config.clock_floor, ANSWER)
 }
 
-/// `bw.time=` (commas divide), the recipe's, DHCP's. No others: an image asks nobody whom its owner has not named.
+/// The time servers: of `bw.time=` (divided by commas), else of the recipe, else of DHCP. There is no built-in one: an
+/// image asks only servers that its owner has named.
 fn servers(node: &Node, state: &NetState) -> Vec<String> {
     let mut servers: Vec<String> = match node.cmdline.stated("bw.time") {
         Some(list) => list.split(',').filter(|name| !name.is_empty()).map(String::from).collect(),
@@ -111,7 +112,7 @@ fn servers(node: &Node, state: &NetState) -> Vec<String> {
     servers
 }
 
-/// A clock that runs is slewed, so that no time comes twice; one that is far off is set.
+/// Corrects the clock while the node runs: by its rate, so that no time comes twice, or at once when it is far off.
 fn follow(node: &Node, sample: &Sample, wait_s: u64) {
     let offset_ns = sample.offset_ns;
     let done = match offset_ns.abs() > MOST_SLEWED_NS {
@@ -135,7 +136,7 @@ fn step(sys: &dyn Sys, offset_ns: i128) -> Result<(), SetClock> {
     sys.step_clock(to_i64(seconds), to_i64(nanos)).map_err(SetClock)
 }
 
-/// The nearest number that the kernel takes.
+/// The nearest value of the kernel's type.
 fn to_i64(value: i128) -> i64 {
     i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }

@@ -1,9 +1,9 @@
-//! Phase `verify`: is all there that was packed, byte for byte?
+//! Phase `verify`: compares what the boot loader has loaded with what was packed.
 //!
-//! A failed unpack does not stop the kernel: it logs a line, leaves truncated files and runs an earlier `/init`.
-//! So sizes are checked first, of all segments: that takes no time and finds what a lack of RAM does. Then contents;
-//! the root image, by far the largest file, comes last, just before the services start (phase `image`): bulk reads in the
-//! midst of the other phases would hold up their small ones.
+//! When unpacking fails, the kernel logs a line, leaves truncated files, and runs an `/init` that it unpacked before.
+//! So the sizes of all files are checked first, which is quick and finds a lack of RAM; then the contents. The root
+//! image, the largest file by far, is checked just before the services start (phase `image`), because its long reads
+//! would slow down the other phases.
 
 mod served;
 #[cfg(test)]
@@ -53,17 +53,21 @@ pub enum VerifyError {
     TreeSize { path: String, export: String, expected: u64, found: u64 },
 }
 
-/// On the kernel command line: the SHA-256 of the sums of the node's own segment, which is then laid over the root.
+/// Key of the kernel command line: SHA-256 of the sums file of the node segment, which is then copied over the root.
 pub const NODE_KEY: &str = "bw.node";
 
-/// The segment that the boot loader adds to the image's own. The image cannot vouch for it: whoever names the initrds names
-/// its hash too. So a node whose segment was lost, cut short or taken from another node does not come up half configured.
+/// The node segment, which a boot loader adds to the segments of the image. The image cannot know its hash, so the boot
+/// script gives it. So a node does not come up half configured when its segment was lost, cut short, or taken from
+/// another node.
 fn node_segment(sums_sha256: Option<&str>) -> Option<SegmentSums> {
     Some(SegmentSums { name: paths::NODE_SUMS.into(), sums_sha256: sums_sha256?.into(), xxh64: None })
 }
 
-/// Phase `verify`; `bw.verify=0` leaves the hashes out, not the sizes. What came with the initramfs is compared by XXH64,
-/// with `bw.verify=sha256` by SHA-256. Gives the images, which are compared later.
+/// Phase `verify`. `bw.verify=0` skips the hashes but not the sizes. Contents are compared by XXH64, or with
+/// `bw.verify=sha256` by SHA-256. Returns the checks of images, which run in phase `image`.
+///
+/// # Errors
+/// [`VerifyError`], [`ContentError`]
 pub fn check_segments(node: &Node) -> Result<Vec<ContentCheck>, Failure> {
     let root = Path::new("/");
     let mut segments = node.config.segments.clone();
@@ -86,7 +90,7 @@ pub fn check_segments(node: &Node) -> Result<Vec<ContentCheck>, Failure> {
     let (images, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(sums, _)| is_image(sums));
     for (sums, segment) in images {
         for sum in sums {
-            // Opened now: the name is gone after the switch.
+            // Opened here, because its path is gone after the switch.
             let file = File::open(&sum.path).map_err(not_read(&sum.path))?;
             let expected = xxh64(&segment);
             checks.push(Arc::new(move || check_image(&file, &sum, expected.as_deref())));
@@ -100,7 +104,7 @@ pub fn check_segments(node: &Node) -> Result<Vec<ContentCheck>, Failure> {
     Ok(checks)
 }
 
-/// Whether these are the sums of a root image, which is alone in its segment.
+/// Whether the sums are those of a root image, which is the only file of its segment.
 fn is_image(sums: &[Sum]) -> bool {
     matches!(sums, [sum] if sum.path == paths::ROOT_IMAGE)
 }
@@ -109,12 +113,12 @@ fn wants_sha256(node: &Node) -> bool {
     node.cmdline.value("bw.verify") == Some("sha256")
 }
 
-/// Phase `image`: all images are what was built.
+/// Phase `image`: runs the checks of all images.
 pub fn check_images(images: &[ContentCheck]) -> Result<(), Failure> {
     images.iter().try_for_each(|check| Ok(check()?))
 }
 
-/// Compares an image, or the files of a root, with what was built. It can be done again, and holds open what it compares.
+/// Compares an image, or the files of a root, with the build. It can run again, and keeps the files open.
 pub type ContentCheck = Arc<dyn Fn() -> Result<(), ContentError> + Send + Sync>;
 
 fn load_sums(root: &Path, segment: &SegmentSums) -> Result<Vec<Sum>, VerifyError> {

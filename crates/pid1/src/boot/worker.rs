@@ -1,4 +1,4 @@
-//! Does the work of phases in a thread that can be left behind: a system call that hangs cannot be interrupted.
+//! Runs phases in a thread that can be left behind, because a system call that hangs cannot be interrupted.
 
 use crate::base::watchdog::WATCHDOG;
 use crate::boot::findings::{AttemptEnd, AttemptWork};
@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// After so long a console shows what it is that hangs.
+/// After so long the console says which phase is running.
 const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum WorkerError {
     Thread(#[source] io::Error),
 }
 
-/// A thread that does one piece of work after another, while all goes well.
+/// A thread that runs one piece of work after another.
 pub struct Worker(Sender<background::ThreadBody>);
 
 impl Worker {
@@ -33,10 +33,10 @@ impl Worker {
     }
 }
 
-/// The attempts at one phase, of which one at a time changes the machine.
+/// The attempts at one phase. Only one attempt at a time may change the machine.
 pub struct PhaseAttempts<'a> {
     pub sys: &'static dyn Sys,
-    /// Serves all phases, until one hangs.
+    /// Runs all phases, until one of them hangs in it.
     pub worker: &'a mut Option<Worker>,
     /// In whole seconds.
     pub deadline: Duration,
@@ -44,16 +44,19 @@ pub struct PhaseAttempts<'a> {
     pub given_up: Option<GivenUp>,
 }
 
-/// An attempt past its deadline: it cannot change anything any more but by the call that it hangs in.
+/// An attempt past its deadline. It can change nothing any more, except by the system call that it hangs in.
 pub struct GivenUp {
     ended: Receiver<AttemptEnd>,
     fence: Fence,
 }
 
 impl PhaseAttempts<'_> {
-    /// One attempt: `begin` makes its work, which may change the machine by the given [`Sys`] until the deadline. `slow` is
-    /// called when it takes its time. An attempt that was given up before is waited for first: the call that it hangs in may
-    /// still change the machine.
+    /// Makes one attempt. `begin` makes its work, which may change the machine through the given [`Sys`] until the
+    /// deadline. `slow` is called when the work takes long. If an earlier attempt was given up, its end is awaited
+    /// first, because the system call that it hangs in may still change the machine.
+    ///
+    /// # Errors
+    /// [`WorkerError`]
     pub fn attempt<E>(
         &mut self,
         begin: &mut dyn FnMut(Arc<dyn Sys>) -> Result<AttemptWork, E>,
@@ -72,7 +75,8 @@ impl PhaseAttempts<'_> {
             Some(worker) => worker,
             None => Worker::start().map_err(WorkerError::Thread)?,
         };
-        // The receiver has gone when nobody wants the result any more. A worker waits for work, or PID1 has died with it.
+        // Nobody receives the result of an attempt that was given up. The worker itself waits for work, so the outer
+        // send does not fail.
         let _ = worker.0.send(Box::new(move || drop(done.send(work()))));
         match self.receive(&wait, slow) {
             Ok(ended) => {
@@ -87,7 +91,7 @@ impl PhaseAttempts<'_> {
         }
     }
 
-    /// Waits for an attempt that was given up. What it has done counts if nothing was kept from it.
+    /// Waits for an attempt that was given up. It counts as successful if no change was refused to it.
     fn await_given_up(&mut self, slow: &dyn Fn()) -> Result<Option<AttemptEnd>, WorkerError> {
         let Some(GivenUp { ended, fence }) = self.given_up.take() else { return Ok(None) };
         match self.receive(&ended, slow) {

@@ -1,4 +1,4 @@
-//! Modules for the devices that are there, and for those that come later.
+//! Loads modules for devices: for those that exist, and for those that appear later.
 
 use super::{ModuleIndex, ModuleLoader, Uevents};
 use crate::base::node::Node;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Classes whose devices have a modalias; those of the other classes are on a bus, which has it.
+/// Classes whose devices have modaliases. Devices of other classes are on a bus, where the modalias is.
 const CLASSES: [&str; 2] = ["dmi", "input"];
 
-/// The devices that were there at one time, and the events of those that came since.
+/// The devices that were found at one time, and events about those that have appeared since.
 pub struct SeenDevices {
     pub modaliases: Vec<String>,
     pub events: Uevents,
@@ -22,7 +22,7 @@ pub struct SeenDevices {
 
 impl SeenDevices {
     pub fn find() -> io::Result<SeenDevices> {
-        // Before the walk: a device that appears meanwhile is told by an event.
+        // Before the walk, so that an event tells of devices that appear during it.
         let events = Uevents::open()?;
         Ok(SeenDevices { modaliases: walk(), events })
     }
@@ -32,7 +32,8 @@ fn walk() -> Vec<String> {
     modaliases(Path::new("/sys"))
 }
 
-/// Loads what serves the devices, and those that this brings: a bus's driver finds devices. Gives what went wrong, in words.
+/// Loads modules for the devices, and for devices that appear because of that, such as those on a bus. Returns lines
+/// about failures.
 pub fn load_for_devices(loader: &mut ModuleLoader, devices: &SeenDevices) -> Vec<String> {
     let mut known = HashSet::new();
     let mut failed = Vec::new();
@@ -48,10 +49,10 @@ pub fn load_for_devices(loader: &mut ModuleLoader, devices: &SeenDevices) -> Vec
     failed
 }
 
-/// Modaliases below `sys` of devices without a driver that no module of the image serves; sorted, each once.
+/// Modaliases of devices below `sys` without a driver, for which the image has no module. Sorted, without duplicates.
 pub fn unserved(sys: &Path, index: &ModuleIndex) -> Vec<String> {
     let devices = entries(&sys.join("bus")).into_iter().flat_map(|bus| entries(&bus.join("devices")));
-    // What is built into the kernel has its driver, and so has what the initramfs brought.
+    // A device has a driver when the driver is built in or was loaded from the initramfs.
     let without_driver = devices.filter(|device| !device.join("driver").exists());
     let mut found: Vec<String> = without_driver.filter_map(|device| modalias(&device)).collect();
     found.retain(|alias| index.serving(alias).is_empty());
@@ -59,7 +60,7 @@ pub fn unserved(sys: &Path, index: &ModuleIndex) -> Vec<String> {
     found
 }
 
-/// What the devices below `sys` ask for, one a line, sorted: the format of the files in `[kernel] modaliases`.
+/// The modaliases of the devices below `sys`, one a line, sorted: the format of files in `[kernel] modaliases`.
 pub fn hardware(sys: &Path) -> String {
     let name = |file: &str| fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
     let mut aliases = modaliases(sys);
@@ -73,7 +74,7 @@ pub fn hardware(sys: &Path) -> String {
     text
 }
 
-/// All modaliases below `sys`. Devices on buses have them, those of some classes, and the processor.
+/// All modaliases below `sys`: of devices on buses, of devices of some classes, and of the processor.
 fn modaliases(sys: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for bus in entries(&sys.join("bus")) {
@@ -91,13 +92,13 @@ fn modalias(device: &Path) -> Option<String> {
     Some(text.trim_end().to_string()).filter(|t| !t.is_empty())
 }
 
-/// What is in a folder; one that cannot be read has gone meanwhile.
+/// The entries of a folder. A folder that cannot be read counts as empty: its device is gone.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.filter_map(|e| e.ok()).map(|e| e.path()).collect()
 }
 
-/// Loads modules for devices that are added from now on, in a thread, until the next event after it is `over`.
+/// Starts a thread that loads modules for devices that appear. It ends with the first event after `over` was set.
 pub fn follow(node: &Arc<Node>, index: Arc<ModuleIndex>, events: Uevents, over: Arc<AtomicBool>) -> io::Result<()> {
     let node = node.clone();
     let work = move || {

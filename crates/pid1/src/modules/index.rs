@@ -1,5 +1,5 @@
-//! What `/lib/modules/<release>` says: modules.dep, modules.alias, modules.softdep, modules.builtin, modules.sums
-//! (modules.dep(5), modprobe.d(5)). Names are kept with `_` for `-`, as the kernel does.
+//! The files of `/lib/modules/<release>`: modules.dep, modules.alias, modules.softdep, modules.builtin (modules.dep(5),
+//! modprobe.d(5)) and modules.sums. Names are written with `_` in place of `-`, as in the kernel.
 
 use bootwright_contract::modalias::{kernel_name, may_serve, module_name, serves};
 use bootwright_contract::paths::MODULE_SUMS;
@@ -10,18 +10,18 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The five files, parsed.
+/// The parsed files.
 #[derive(Debug, Default, PartialEq)]
 pub struct ModuleIndex {
     folder: PathBuf,
-    /// Name -> file below the folder, and the names that it needs.
+    /// Name to file below the folder, and names of the modules that it needs.
     modules: HashMap<String, (String, Vec<String>)>,
     aliases: AliasTable,
-    /// Name -> (pre, post).
+    /// Name to names before (pre) and after (post).
     soft: HashMap<String, (Vec<String>, Vec<String>)>,
-    /// modules.builtin, a file a line.
+    /// The text of modules.builtin: one file a line.
     builtin: String,
-    /// modules.sums, `<XXH64> <file>` a line.
+    /// The text of modules.sums: `<XXH64> <file>` a line.
     sums: String,
 }
 
@@ -34,7 +34,10 @@ pub enum IndexError {
 }
 
 impl ModuleIndex {
-    /// Reads the folder's files; only modules.dep has to be there.
+    /// Reads the files of a folder. Only modules.dep must exist.
+    ///
+    /// # Errors
+    /// [`IndexError`]
     pub fn load(folder: &Path) -> Result<ModuleIndex, IndexError> {
         let path = |name: &str| folder.join(name);
         let dep = fs::read_to_string(path("modules.dep"))
@@ -51,23 +54,23 @@ impl ModuleIndex {
         })
     }
 
-    /// File of a module.
+    /// The file of a module.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         self.modules.get(name).map(|(file, _)| self.folder.join(file))
     }
 
-    /// XXH64 of a module's file, as 16 hex digits.
+    /// XXH64 of a module's file, 16 hex digits.
     pub fn xxh64(&self, name: &str) -> Option<&str> {
         let (file, _) = self.modules.get(name)?;
         self.sums.lines().find_map(|line| line.strip_suffix(file.as_str())?.strip_suffix(' '))
     }
 
-    /// Names that the module needs, in the order of modules.dep.
+    /// Names of the modules that a module needs, in the order of modules.dep.
     pub fn needs(&self, name: &str) -> &[String] {
         self.modules.get(name).map_or(&[], |(_, needs)| needs)
     }
 
-    /// Names to be loaded before and after, if they are there.
+    /// Names of modules to be loaded before and after a module, if they exist.
     pub fn soft(&self, name: &str) -> (&[String], &[String]) {
         self.soft.get(name).map_or((&[], &[]), |(pre, post)| (pre, post))
     }
@@ -77,7 +80,7 @@ impl ModuleIndex {
         self.builtin.split('/').any(at_start_of_line)
     }
 
-    /// Modules that serve a modalias or an alias, in the file's order, each once.
+    /// Modules that serve a modalias or have an alias. In the order of the file, without duplicates.
     pub fn serving(&self, alias: &str) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         for (pattern, name) in self.aliases.possible(alias).filter_map(parse_alias) {
@@ -89,20 +92,21 @@ impl ModuleIndex {
     }
 }
 
-/// `alias PATTERN NAME` a line; there are thousands, of which few are looked at.
+/// The lines `alias PATTERN NAME`. There are thousands, of which few are ever parsed.
 #[derive(Debug, Default, PartialEq)]
 struct AliasTable {
     text: String,
-    /// How a pattern begins -> where its lines are. Made when the first alias is looked for.
+    /// Ranges of the lines by the start of their pattern. Made when the first alias is looked up.
     by_start: OnceLock<HashMap<AliasStart, Vec<Range<usize>>>>,
 }
 
-/// Enough of a pattern to tell buses apart: `pci`, `acpi`, `usb`. All blanks for one that begins with a wildcard.
+/// The first three bytes of a pattern, which tell buses apart: `pci`, `acpi`, `usb`. Blanks for patterns that begin
+/// with a wildcard.
 type AliasStart = [u8; 3];
 const ANY: AliasStart = *b"   ";
 
 impl AliasTable {
-    /// Lines whose pattern may match, in the file's order, but those that begin with a wildcard last.
+    /// Lines whose pattern may match. In the order of the file, but those that begin with a wildcard come last.
     fn possible(&self, alias: &str) -> impl Iterator<Item = &str> {
         let by_start = self.by_start.get_or_init(|| group_by_start(&self.text));
         let groups = [by_start.get(&start_of(alias)), by_start.get(&ANY)];
@@ -132,7 +136,7 @@ fn start_of(pattern: &str) -> AliasStart {
     }
 }
 
-/// `FILE: FILE...` a line. The error is the 1-based number of the first bad line.
+/// Parses lines `FILE: FILE...`. The error is the number of the first bad line, counted from 1.
 fn parse_dep(text: &str) -> Result<HashMap<String, (String, Vec<String>)>, usize> {
     let parse = |line: &str| {
         let (file, needs) = line.split_once(':')?;
@@ -141,7 +145,7 @@ fn parse_dep(text: &str) -> Result<HashMap<String, (String, Vec<String>)>, usize
     lines(text).map(|(number, line)| parse(line).ok_or(number)).collect()
 }
 
-/// `alias PATTERN NAME`; other lines are passed over.
+/// Parses a line `alias PATTERN NAME`. `None` for other lines.
 fn parse_alias(line: &str) -> Option<(&str, &str)> {
     let (pattern, name) = line.strip_prefix(ALIAS)?.rsplit_once(' ')?;
     Some((pattern.trim(), name))
@@ -149,7 +153,7 @@ fn parse_alias(line: &str) -> Option<(&str, &str)> {
 
 const ALIAS: &str = "alias ";
 
-/// `softdep NAME pre: A B post: C` a line; others are passed over.
+/// Parses lines `softdep NAME pre: A B post: C`. Others are skipped.
 fn parse_softdep(text: &str) -> HashMap<String, (Vec<String>, Vec<String>)> {
     let mut all: HashMap<String, (Vec<String>, Vec<String>)> = HashMap::new();
     for (_, line) in lines(text) {
@@ -169,7 +173,7 @@ fn parse_softdep(text: &str) -> HashMap<String, (Vec<String>, Vec<String>)> {
     all
 }
 
-/// Lines with their 1-based numbers, but for blank ones and comments.
+/// Lines with their numbers, counted from 1, without blank lines and comments.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

@@ -1,4 +1,4 @@
-//! Loads a module with what it needs: softdeps before, dependencies, itself, softdeps after.
+//! Loads modules: first the softdeps before, then the dependencies, the module, and the softdeps after.
 
 use super::index::ModuleIndex;
 use crate::base::contents::{ContentError, check_module, compares};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub enum LoadError {
     #[error("module `{name}` is not in the image")]
     Unknown { name: String },
-    // What the kernel answers when a symbol or an algorithm of the crypto API is not there; it logs which.
+    // The kernel's answer when a symbol or an algorithm of the crypto API is missing. The kernel logs its name.
     #[error("module `{name}` needs something that is neither built in nor loaded (the kernel's log says what)")]
     Incomplete { name: String },
     #[error("cannot load module `{name}` from `{file}`: {source}")]
@@ -22,12 +22,12 @@ pub enum LoadError {
     Damaged { name: String, cause: Box<ContentError> },
 }
 
-/// Loads modules of one index, each once.
+/// Loads modules of an index, each at most once.
 pub struct ModuleLoader<'a> {
     sys: &'a dyn Sys,
     index: &'a ModuleIndex,
     cmdline: &'a Cmdline,
-    /// Asked for already: loaded, being loaded, or failed.
+    /// Modules that were asked for: loaded, being loaded, or failed.
     seen: HashSet<String>,
 }
 
@@ -37,12 +37,15 @@ impl<'a> ModuleLoader<'a> {
         ModuleLoader { sys, index, cmdline, seen: HashSet::new() }
     }
 
-    /// Loads a module by name, with what it needs. One that is loaded or built in is fine.
+    /// Loads a module and what it needs. A module that is loaded or built in is no error.
+    ///
+    /// # Errors
+    /// [`LoadError`]
     pub fn load(&mut self, name: &str) -> Result<(), LoadError> {
         self.load_with(name, "")
     }
 
-    /// The same with options of ours; those on the command line come after them.
+    /// As [`ModuleLoader::load`], with options. Those of the command line come after them and win.
     pub fn load_with(&mut self, name: &str, options: &str) -> Result<(), LoadError> {
         let name = kernel_name(name);
         if self.index.is_builtin(&name) || !self.seen.insert(name.clone()) || self.sys.has_module(&name) {
@@ -64,28 +67,31 @@ impl<'a> ModuleLoader<'a> {
         }
     }
 
-    /// Whether the file is what was built; nothing is known of modules that somebody added.
+    /// Compares the file with what was built. Modules that are not in modules.sums are not compared.
     fn check(&self, name: &str, file: &Path) -> Result<(), LoadError> {
         let expected = self.index.xxh64(name).filter(|_| compares(self.cmdline));
         let compared = expected.map_or(Ok(()), |expected| check_module(file, expected));
         compared.map_err(|cause| LoadError::Damaged { name: name.into(), cause: cause.into() })
     }
 
-    /// Softdeps that are not in the image are passed over: that is what makes them soft. One may be an alias (`crc32c`): of
-    /// what serves it all are tried, as some want a processor that is not there.
+    /// Loads softdeps. A softdep that is not in the image is skipped. One may be an alias such as `crc32c`: all modules
+    /// with that alias are tried, because some need a processor feature that is missing.
     fn load_soft(&mut self, names: &[String]) -> Result<(), LoadError> {
         for name in names {
             if self.index.file(name).is_some() {
                 self.load(name)?;
             } else {
-                // Whether one of them did will show.
+                // The module that has the softdep shows whether one of them was loaded.
                 let _ = self.load_serving(name);
             }
         }
         Ok(())
     }
 
-    /// Loads what serves a modalias. The first error is given, after all were tried.
+    /// Loads all modules that serve a modalias.
+    ///
+    /// # Errors
+    /// The first error, after all were tried.
     pub fn load_serving(&mut self, alias: &str) -> Result<(), LoadError> {
         let mut outcome = Ok(());
         for name in self.index.serving(alias) {
@@ -96,7 +102,7 @@ impl<'a> ModuleLoader<'a> {
         outcome
     }
 
-    /// `modprobe.blacklist=a,b` on the command line (modprobe(8)): not by alias, only by name.
+    /// `modprobe.blacklist=a,b` of the command line (modprobe(8)): such modules are not loaded by alias, only by name.
     fn is_blacklisted(&self, name: &str) -> bool {
         let mut listed = self.cmdline.values("modprobe.blacklist").flat_map(|list| list.split(','));
         listed.any(|n| kernel_name(n) == name)

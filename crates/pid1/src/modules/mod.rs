@@ -1,4 +1,4 @@
-//! Kernel modules: what they need, what asks for them, and loading them.
+//! Kernel modules: their index, the devices that ask for them, and loading them.
 
 mod coldplug;
 mod index;
@@ -20,18 +20,20 @@ use bootwright_contract::paths;
 use nix::sys::utsname::uname;
 use std::path::{Path, PathBuf};
 
-/// Release of the running kernel.
+/// The release of the running kernel.
 pub fn running_release() -> String {
     uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Folder of a release's modules.
+/// The folder of a release's modules.
 pub fn folder(release: &str) -> PathBuf {
     Path::new(paths::MODULES).join(release)
 }
 
-/// Loads modules by name, each with options (may be empty) that the command line's come after. For what is needed only
-/// if the root or a volume turns out to need it.
+/// Loads modules by name, with options that may be empty. For modules that only a root or volume on a server needs.
+///
+/// # Errors
+/// [`Failure`]
 pub fn load_named(sys: &dyn Sys, node: &Node, wanted: &[(&str, &str)]) -> Result<(), Failure> {
     if wanted.iter().all(|(name, _)| sys.has_module(&kernel_name(name))) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The kernel's device events: NETLINK_KOBJECT_UEVENT, group 1 (lib/kobject_uevent.c).
+//! Device events of the kernel: NETLINK_KOBJECT_UEVENT, group 1 (lib/kobject_uevent.c).
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -6,27 +6,27 @@ use nix::sys::socket::{
 };
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// The group to which the kernel itself sends.
+/// The group to which the kernel sends its events.
 const KERNEL_GROUP: u32 = 1;
-/// Room for events while modules are loaded; a machine with many disks sends thousands.
+/// Receive buffer in bytes. A machine with many disks sends thousands of events.
 const BUFFER_BYTES: usize = 1 << 20;
-/// A uevent is at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and its header.
+/// Buffer for one event in bytes: at most 2 KiB of text (UEVENT_BUFFER_SIZE of linux/kobject.h) and a header.
 const EVENT_BYTES: usize = 4096;
 
-/// The socket. Bind it before the first walk over the devices, so that none falls between.
+/// The socket. It must be opened before the first walk over the devices, so that no device is missed.
 pub struct Uevents(OwnedFd);
 
 impl Uevents {
     pub fn open() -> Result<Uevents, Errno> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
-        // Small where the limit is small: then events can be lost, and the next walk finds the devices.
+        // When this is refused, events may be lost. The next walk finds their devices.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &BUFFER_BYTES);
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP))?;
         Ok(Uevents(fd))
     }
 
-    /// Modaliases of the devices that were added since the last look; `None`: some events were lost.
+    /// Modaliases of the devices that have appeared since the last call. `None` when events were lost.
     pub fn pending(&self) -> Option<Vec<String>> {
         let (mut found, mut buffer) = (Vec::new(), [0; EVENT_BYTES]);
         loop {
@@ -34,25 +34,25 @@ impl Uevents {
                 Ok(n) => found.extend(parse_uevent(&buffer[..n])),
                 Err(Errno::EINTR) => {}
                 Err(Errno::ENOBUFS) => return None,
-                // EAGAIN: that was the last one.
+                // EAGAIN: no more events.
                 Err(_) => return Some(found),
             }
         }
     }
 
-    /// Waits for the next event and gives the modalias of a device that was added.
+    /// Waits for the next event. Returns the modalias of a device that has appeared.
     pub fn next(&self) -> Result<Option<String>, Errno> {
         let mut buffer = [0; EVENT_BYTES];
         match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(n) => Ok(parse_uevent(&buffer[..n])),
-            // Events were lost, or a signal came: the next one counts.
+            // Events were lost, or a signal came.
             Err(Errno::ENOBUFS | Errno::EINTR) => Ok(None),
             Err(errno) => Err(errno),
         }
     }
 }
 
-/// `add@PATH\0ACTION=add\0...\0MODALIAS=...\0`: the modalias, if something was added.
+/// The modalias in `add@PATH\0ACTION=add\0...\0MODALIAS=...\0`; `None` for other events.
 pub fn parse_uevent(message: &[u8]) -> Option<String> {
     let field = |key: &str| {
         let mut fields = message.split(|b| *b == 0);

@@ -1,6 +1,6 @@
-//! The main loop: one thread that sleeps in poll(2) and deals with signals, ended children, services' output, control
-//! commands and the power button, until the machine is told to go down. It waits for nothing else: not for the root, a log
-//! file, the console or a client (docs/threads.md).
+//! The main loop: one thread that sleeps in poll(2) and handles signals, ended children, output of services, control
+//! commands and the power button, until the machine goes down. It waits for nothing else: not for the root, a log file,
+//! the console or a client (docs/threads.md).
 
 mod button;
 pub mod signals;
@@ -25,7 +25,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Supervision cannot begin.
+/// Why supervision cannot begin.
 #[derive(Debug, thiserror::Error)]
 enum LoopError {
     #[error("cannot read signals: {}", .0.desc())]
@@ -34,7 +34,7 @@ enum LoopError {
     Wake(io::Error),
 }
 
-/// All that the loop waits for.
+/// The main loop and all that it waits for.
 struct MainLoop {
     node: Arc<Node>,
     net: NetHandle,
@@ -42,22 +42,22 @@ struct MainLoop {
     phase: PhaseId,
     supervisor: Supervisor,
     signals: SignalFd,
-    /// Readable when a child has ended or a probe has an answer.
+    /// Becomes readable when a child has ended or a probe has an answer.
     news: Sleeper,
     server: Option<ControlServer>,
     buttons: Buttons,
-    /// How the machine goes down, and when it does so regardless of services.
+    /// The shutdown that was asked for, and when it goes on regardless of services.
     going: Option<(Shutdown, Millis)>,
     settled: bool,
 }
 
-/// Supervises until the machine is told to go down and its services have stopped. `phase` is the last row of the boot table,
-/// which the caller has started: it ends when all services have been started.
+/// Supervises services until the machine is told to go down and they have stopped. `phase` is the last row of the boot
+/// table, which the caller has started: it ends when all services have been started.
 pub fn run(node: Arc<Node>, net: NetHandle, phase: PhaseId) -> Shutdown {
     match MainLoop::new(node.clone(), net, phase) {
         Ok(main_loop) => main_loop.run(),
         Err(error) => {
-            // Without signals and wake-ups there is no supervision: a reboot is all that can help.
+            // Without signals and wake-ups there is no supervision. Only a reboot can help.
             node.timeline.fatal(phase.name(), &error.to_string());
             Shutdown::new(PowerAction::Reboot, Duration::from_secs(node.config.shutdown_timeout_s.into()))
         }
@@ -121,7 +121,7 @@ impl MainLoop {
         }
     }
 
-    /// Sleeps until something can be done.
+    /// Sleeps until an event, or until the next time limit.
     fn wait(&self) {
         let now = now();
         let watchdog = WATCHDOG.deadline();
@@ -129,7 +129,7 @@ impl MainLoop {
         let others = self.going.map(|(_, at)| at).into_iter().chain(watchdog).chain(clients);
         let deadline = self.supervisor.deadline(now).into_iter().chain(others).min();
         let timeout = match deadline {
-            // At least a millisecond: a time limit that could not be dealt with must not turn into a busy loop.
+            // At least a millisecond, so that a time limit which cannot be handled does not make a busy loop.
             Some(at) => PollTimeout::from(at.saturating_sub(now).clamp(1, 60_000) as u16),
             None => PollTimeout::NONE,
         };
@@ -142,11 +142,11 @@ impl MainLoop {
             .map(|fd| (fd, PollFlags::POLLIN))
             .chain(self.server.iter().flat_map(ControlServer::fds));
         let mut fds: Vec<PollFd> = fds.map(|(fd, wanted)| PollFd::new(fd, wanted)).collect();
-        // Interrupted or not: everything is looked at now, and nothing of that blocks.
+        // When the poll was interrupted, everything is looked at too. Nothing of that waits.
         let _ = poll(&mut fds, timeout);
     }
 
-    /// Looks at everything that may have happened.
+    /// Handles everything that may have happened.
     fn handle(&mut self) {
         self.news.clear();
         if let Some(changed) = &mut self.net.changed {

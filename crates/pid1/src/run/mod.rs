@@ -1,4 +1,4 @@
-//! What goes on until the machine goes down: the main loop, services, commands, reports, and the way down.
+//! What runs until the machine goes down: the main loop, services, control commands, reports; and the way down.
 
 pub mod ctl;
 pub mod main_loop;

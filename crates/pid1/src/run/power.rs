@@ -1,4 +1,4 @@
-//! The end: processes, file systems, then `reboot(2)`.
+//! The way down: ends processes, closes file systems, calls reboot(2).
 
 mod close;
 
@@ -24,7 +24,7 @@ pub enum PowerAction {
 }
 
 impl PowerAction {
-    /// The word on the console and on the control socket.
+    /// The word on the console and in control commands.
     pub fn word(self) -> &'static str {
         match self {
             PowerAction::PowerOff => "poweroff",
@@ -42,17 +42,17 @@ impl PowerAction {
     }
 }
 
-/// How long processes that supervision did not know may take after SIGTERM.
+/// How long processes that are no services may take to end after SIGTERM.
 const TERM_WAIT: Duration = Duration::from_secs(3);
-/// How long they may take to vanish after SIGKILL.
+/// How long processes may take to disappear after SIGKILL.
 const KILL_WAIT: Duration = Duration::from_secs(2);
-/// What is left of a shutdown's time for all that comes after the services, at most.
+/// The part of a shutdown's time that is kept for the steps after the services, at most.
 const LAST_STEPS: Duration = Duration::from_secs(18);
 
-/// After the machine should be down, the hardware watchdog is left alone.
+/// The hardware watchdog gets signs of life for so long after the machine should be down.
 const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
 
-/// How the machine goes down, and by when.
+/// A shutdown: what is to happen, and by when.
 #[derive(Debug, Clone, Copy)]
 pub struct Shutdown {
     pub how: PowerAction,
@@ -60,18 +60,18 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// One that begins now and may take `timeout`.
+    /// A shutdown that begins now and may take `timeout`.
     pub fn new(how: PowerAction, timeout: Duration) -> Shutdown {
         Shutdown { how, until: Instant::now() + timeout }
     }
 
-    /// When services have had their time: the rest of the way down needs some too.
+    /// How much of the time services may take to stop.
     pub fn services_until(timeout: Duration) -> Duration {
         timeout - LAST_STEPS.min(timeout / 3)
     }
 }
 
-/// Takes the machine down; services have been stopped already.
+/// Takes the machine down. The services have been stopped before.
 pub fn go_down(node: &Arc<Node>, ending: Shutdown) -> ! {
     let Shutdown { how, until } = ending;
     WATCHDOG.keep_alive(until.saturating_duration_since(Instant::now()) + WATCHDOG_GRACE);
@@ -87,14 +87,14 @@ pub fn go_down(node: &Arc<Node>, ending: Shutdown) -> ! {
 
 fn end_processes(sys: &dyn Sys, until: Instant) {
     for (signal, patience) in [(Signal::SIGTERM, TERM_WAIT), (Signal::SIGKILL, KILL_WAIT)] {
-        // ESRCH: nobody is left.
+        // ESRCH: no process is left.
         if sys.kill_all(signal) == Err(Errno::ESRCH) || await_children(until.min(Instant::now() + patience)) {
             return;
         }
     }
 }
 
-/// Waits until no child is left or `until` is over; true when none is left.
+/// Waits until no child is left, at most until `until`. Returns whether none is left.
 fn await_children(until: Instant) -> bool {
     while !children::none_left() {
         if Instant::now() >= until {
@@ -105,18 +105,19 @@ fn await_children(until: Instant) -> bool {
     true
 }
 
-/// `bw.poweroff_after_s`: asks the main loop for an orderly end after that time, as a signal from outside would.
+/// `bw.poweroff_after_s`: asks for an orderly power-off after that time, by the signal with which other programs ask
+/// for it.
 pub fn power_off_later(after_s: u64) {
     let ask = move || {
         thread::sleep(Duration::from_secs(after_s));
-        // PID1 reads it in its main loop; there is nobody to tell if it cannot be sent.
+        // The main loop reads the signal. If it cannot be sent, nobody could be told.
         let _ = kill(Pid::this(), Signal::SIGTERM);
     };
-    // Without a thread the machine stays up, which shows by itself.
+    // Without a thread the machine stays up, which is seen from outside.
     let _ = background::spawn("power", Box::new(ask));
 }
 
-/// Reboots after a pause in which the reason can be read on the console.
+/// Reboots after a pause in which people can read the console.
 pub fn reboot_after(sys: &dyn Sys, timeline: &Timeline, after_s: u32) -> ! {
     timeline.note(&format!("reboot in {after_s} s"));
     WATCHDOG.sleep(Duration::from_secs(u64::from(after_s)));
@@ -126,13 +127,13 @@ pub fn reboot_after(sys: &dyn Sys, timeline: &Timeline, after_s: u32) -> ! {
     halt_and_explain(timeline, "down", &format!("the kernel refused to reboot: {errno}"))
 }
 
-/// Nothing more can be done: says why, for good.
+/// For states in which nothing more can be done: says why, and does not return.
 pub fn halt_and_explain(timeline: &Timeline, phase: &str, reason: &str) -> ! {
     timeline.fatal(phase, reason);
     keep_explaining(timeline, phase, reason)
 }
 
-/// Repeats the reason every 30 s, for whoever looks at the console later.
+/// Repeats the reason every 30 s, for people who look at the console later.
 pub fn keep_explaining(timeline: &Timeline, phase: &str, reason: &str) -> ! {
     loop {
         WATCHDOG.sleep(Duration::from_secs(30));

@@ -1,5 +1,5 @@
-//! Tells a boot server how far the boot is: `[report] url` of the recipe, or `bw.report=`. A convenience for people: it runs in a
-//! thread of its own, every step of it has a bound, and nothing waits for it.
+//! Reports to a boot server how far the boot is: to `[report] url` of the recipe, or to `bw.report=`. Reports run in
+//! their own thread, every step has a limit, and nothing waits for them.
 
 use crate::base::network::NetWatch;
 use crate::base::node::Node;
@@ -17,17 +17,17 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often the timeline is looked at.
+/// Pause between two looks at the timeline.
 const LOOK: Duration = Duration::from_millis(500);
-/// The same until the first report: whoever watches a rack wants to see a machine as soon as it can speak.
+/// The same before the first report: people who watch a rack want to see each machine early.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// A report is sent after that time even if nothing has changed.
+/// A report is sent after so long even without changes.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// For each of looking up, connecting, sending and receiving.
+/// Limit for each step: looking up, connecting, sending, receiving.
 const STEP: Duration = Duration::from_secs(3);
 /// Longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// DNS needs most of it.
+/// Stack of the thread in bytes, mostly for DNS.
 const STACK: usize = 128 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ enum ReportError {
     Http(#[from] HttpError),
 }
 
-/// Starts reporting, if somebody wants reports.
+/// Starts the thread if a report URL is given.
 pub fn spawn(node: &Arc<Node>, network: NetWatch) {
     let asked = node.cmdline.value("bw.report").or(node.config.report.as_deref());
     let Some(url) = asked.filter(|url| *url != "0").map(String::from) else { return };
@@ -61,7 +61,7 @@ pub fn spawn(node: &Arc<Node>, network: NetWatch) {
     }
 }
 
-/// For as long as the machine runs.
+/// Reports as long as the machine runs.
 fn run(node: &Node, network: &NetWatch, target: &Http) {
     let uuid = fs::read_to_string("/sys/class/dmi/id/product_uuid").ok();
     let uuid = uuid.map(|text| text.trim().to_ascii_lowercase()).filter(|text| FirmwareUuid::parse(text).is_some());
@@ -94,7 +94,7 @@ fn run(node: &Node, network: &NetWatch, target: &Http) {
     }
 }
 
-/// 1, 2, 4 ... seconds.
+/// 1, 2, 4 ... seconds, up to [`LONGEST_PAUSE`].
 fn pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }
@@ -118,14 +118,14 @@ fn send(target: &Http, facts: &NetworkFacts, body: &str) -> Result<(), ReportErr
     post(SocketAddr::new(address, target.port), &host_header(&host, address, target.port), &target.path, body)
 }
 
-/// RFC 9112 section 3.2: an IPv6 address in brackets.
+/// The Host header. An IPv6 address stands in brackets (RFC 9112 section 3.2).
 fn host_header(host: &str, address: IpAddr, port: u16) -> String {
     let bare = address.is_ipv6() && host.contains(':') && !host.starts_with('[');
     let (open, close) = if bare { ("[", "]") } else { ("", "") };
     [open, host, close, ":", &port.to_string()].concat()
 }
 
-/// One POST; any 2xx is well.
+/// Sends a report. Every status of 2xx is a success.
 fn post(server: SocketAddr, host: &str, path: &str, body: &str) -> Result<(), ReportError> {
     match http::exchange(http::connect(server, STEP, STEP)?, &format_post(host, path, body))? {
         200..300 => Ok(()),

@@ -42,7 +42,6 @@ impl HttpConnection {
     /// too few.
     ///
     /// # Errors
-    ///
     /// [`HttpError`]
     pub fn ask(
         mut stream: Box<dyn Stream>,

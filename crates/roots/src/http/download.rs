@@ -59,7 +59,6 @@ struct Download<'a> {
 /// Downloads the whole file into `sink`.
 ///
 /// # Errors
-///
 /// [`HttpError`] when the server says that there is no such file, when no byte comes for 90 s, and, if there is another
 /// place, when the rate is below [`HttpConnector::least_rate`].
 pub fn get(web: &dyn HttpConnector, source: &Http, size: ExpectedSize, sink: &mut dyn Sink) -> Result<(), HttpError> {

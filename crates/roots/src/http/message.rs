@@ -60,7 +60,6 @@ pub fn format_post(host: &str, path: &str, json: &str) -> String {
 /// Parses a head, with or without the empty line at its end.
 ///
 /// # Errors
-///
 /// [`HeadError`]
 pub fn parse_head(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
     // The names and values that we use are ASCII. Others may hold any bytes.

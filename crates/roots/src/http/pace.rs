@@ -39,7 +39,6 @@ impl Pace {
     /// Counts bytes that have come.
     ///
     /// # Errors
-    ///
     /// At the end of a window in which too few have come.
     pub fn count(&self, bytes: usize) -> Result<(), HttpError> {
         self.bytes.set(self.bytes.get() + bytes as u64);

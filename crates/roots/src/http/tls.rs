@@ -24,7 +24,6 @@ pub fn is_there() -> bool {
 /// Connects to the server, whose certificate must be for `name`. Returns the socket to the program.
 ///
 /// # Errors
-///
 /// [`HttpError`]
 pub fn connect(address: SocketAddr, name: &str) -> Result<UnixStream, HttpError> {
     let argv = [paths::HTTPS.to_string(), address.to_string(), name.to_string(), paths::HTTPS_CAS.to_string()];

@@ -28,7 +28,6 @@ pub enum CredentialsError {
 /// Reads the file, which is in the initramfs at first, and in the root after the switch.
 ///
 /// # Errors
-///
 /// [`CredentialsError`]
 pub fn load(path: &Path) -> Result<Auth, CredentialsError> {
     let early = Path::new(paths::CONFIG_TREE).join(path.strip_prefix("/").unwrap_or(path));

@@ -75,7 +75,6 @@ pub enum HandshakeError {
 /// Negotiates the export `name`. After that the stream is in the transmission phase.
 ///
 /// # Errors
-///
 /// [`HandshakeError`]
 pub fn negotiate(stream: &mut (impl Read + Write), name: &str) -> Result<Export, HandshakeError> {
     let flags = read_greeting(stream)?;

@@ -49,7 +49,6 @@ const FOURS: usize = 2;
 /// The versions to try: the one that the options name (`vers=`, `nfsvers=`, `v3`), else the default ones.
 ///
 /// # Errors
-///
 /// The option that cannot be parsed.
 pub fn versions(options: &[String]) -> Result<&'static [NfsVersion], String> {
     let Some((option, value)) = words(options).filter_map(|o| Some((o, version_of(o)?))).last() else {

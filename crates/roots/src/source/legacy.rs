@@ -24,7 +24,6 @@ pub enum Wanted {
 /// Empty when there is none.
 ///
 /// # Errors
-///
 /// [`SourceError`]
 pub fn wanted(cmdline: &Cmdline, baked: &[String]) -> Result<Vec<Wanted>, SourceError> {
     if !BUILT_IN {
@@ -115,7 +114,6 @@ fn from_others(cmdline: &Cmdline) -> Result<Vec<Wanted>, SourceError> {
 /// Parses DHCP's root path: a URL of ours, dracut's forms, RFC 4173's form, or `[SERVER:]/PATH[,OPTIONS]` for NFS.
 ///
 /// # Errors
-///
 /// [`SourceError`]
 pub fn parse_root_path(text: &str) -> Result<Source, SourceError> {
     match read(text, |text| parse_word(text, 16))? {

@@ -13,7 +13,7 @@ pub struct SysctlError {
     source: Errno,
 }
 
-/// Sets all; gives those that the kernel does not have or take.
+/// Sets all parameters. Returns an error for each that the kernel does not have or refuses.
 pub fn set_all(sys: &dyn Sys, values: &BTreeMap<String, String>) -> Vec<SysctlError> {
     let set = |(key, value): (&String, &String)| {
         let source = sys.write(&path_of(key), value).err()?;
@@ -22,7 +22,8 @@ pub fn set_all(sys: &dyn Sys, values: &BTreeMap<String, String>) -> Vec<SysctlEr
     values.iter().filter_map(set).collect()
 }
 
-/// `net.ipv4.conf.eth0/1.forwarding` -> `/proc/sys/net/ipv4/conf/eth0.1/forwarding`: dots and slashes change places.
+/// The file of a parameter. Dots and slashes change places: `net.ipv4.conf.eth0/1.forwarding` is
+/// `/proc/sys/net/ipv4/conf/eth0.1/forwarding`.
 fn path_of(key: &str) -> PathBuf {
     let swap = |c| match c {
         '.' => '/',

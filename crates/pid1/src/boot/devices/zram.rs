@@ -8,7 +8,7 @@ use std::path::Path;
 
 const DEVICE: &str = "/dev/zram0";
 const KNOBS: &str = "/sys/block/zram0";
-/// Above what a disk would get by itself (-2 and below) and most that people set.
+/// Higher than the priority of disks (-2 and below) and than most that people set.
 const PRIORITY: u16 = 100;
 /// The page size of x86_64, the unit of swap.
 const PAGE_BYTES: usize = 4096;
@@ -25,13 +25,16 @@ pub enum ZramError {
     SwapOn(#[source] Errno),
 }
 
-/// Loads the module, sizes the device, and swaps on it.
+/// Loads the module, sets the size of the device, and swaps on it.
+///
+/// # Errors
+/// [`ZramError`]
 pub fn start(sys: &dyn Sys, loader: &mut ModuleLoader, zram: &Zram) -> Result<(), ZramError> {
     loader.load("zram")?;
     let knob = |knob: &'static str, value: String| {
         sys.write(&Path::new(KNOBS).join(knob), &value).map_err(|source| ZramError::Knob { knob, value, source })
     };
-    // The order is the kernel's: the algorithm cannot change once there is a size.
+    // The kernel demands this order: the algorithm cannot be set after the size.
     knob("comp_algorithm", zram.algorithm.clone())?;
     knob("disksize", format!("{}M", zram.size_mib))?;
     // `Sys::write` takes text, and the header is bytes. Nobody but this function knows the device before swapon(2).
@@ -45,12 +48,12 @@ pub fn start(sys: &dyn Sys, loader: &mut ModuleLoader, zram: &Zram) -> Result<()
     })
 }
 
-/// First page of a swap area, version 1 (`union swap_header` of linux/swap.h).
+/// The first page of a swap area, version 1 (`union swap_header` of linux/swap.h).
 fn swap_header(size_mib: u32) -> Vec<u8> {
     let pages = size_mib as usize * (1 << 20) / PAGE_BYTES;
     let last_page = u32::try_from(pages.saturating_sub(1)).unwrap_or(u32::MAX);
     let mut page = vec![0; PAGE_BYTES];
-    // After 1024 boot bytes: version, last_page, nr_badpages.
+    // After 1024 bytes for boot code: version, last_page, nr_badpages.
     page[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
     page[1028..1032].copy_from_slice(&last_page.to_ne_bytes());
     page[PAGE_BYTES - 10..].copy_from_slice(b"SWAPSPACE2");

@@ -1,5 +1,5 @@
-//! PID1's own cgroup, and the controllers for everybody else.
-//! Documentation/admin-guide/cgroup-v2.rst: a group that hands controllers down may hold no processes itself.
+//! PID1's own cgroup, and the controllers for all other cgroups. A cgroup whose children have controllers may hold no
+//! processes itself (Documentation/admin-guide/cgroup-v2.rst).
 
 use crate::base::cgroup;
 use crate::base::timeline::Timeline;
@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 /// The cgroup2 root.
 const ROOT: &str = "/sys/fs/cgroup";
-/// What the kubelet hands out; those that the kernel lacks are passed over.
+/// The controllers that the kubelet uses. Those that the kernel lacks are skipped.
 const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "hugetlb", "pids", "io"];
 
-/// Enables the controllers below the root; gives what did not work, in words.
+/// Enables the controllers in the root cgroup. Returns lines about failures.
 pub fn enable_controllers(sys: &dyn Sys) -> Vec<String> {
     cgroup::enable(sys, Path::new(ROOT), CONTROLLERS)
 }
 
-/// Moves PID1 into a leaf. The kernel waits for all processors before it does (RCU): nobody has to wait along.
+/// Moves PID1 into the cgroup `init`. In a thread, because the kernel first waits for all processors (RCU).
 pub fn enter_leaf(sys: &'static dyn Sys, timeline: Arc<Timeline>) {
     let work = move || {
         if let Err(errno) = move_to_leaf(sys) {
             timeline.note(&["PID1 has no cgroup of its own: ", errno.desc()].concat());
         }
     };
-    // Without a thread it stays in the root, which may hold processes.
+    // Without a thread PID1 stays in the root cgroup, which is allowed.
     let _ = background::spawn("cgroup", Box::new(work));
 }
 

@@ -1,4 +1,4 @@
-//! Lays one tree over another with modes, owners and links: the config segment's files over the root.
+//! Copies the files of a segment over the root, with modes, owners and links.
 
 use bootwright_base::sys::Sys;
 use nix::errno::Errno;
@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-/// A file could not be laid.
+/// A file could not be copied.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot copy `{from}` to `{to}`: {source}")]
 pub struct CopyError {
@@ -24,7 +24,7 @@ pub fn copy_tree(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), CopyError>
     copy_below(sys, from, to, &mut FirstNames::new())
 }
 
-/// Device and inode of a file with several names -> where the first one was copied to.
+/// For files with several names: where the first name was copied to, by device and inode.
 type FirstNames = BTreeMap<(u64, u64), PathBuf>;
 
 fn copy_below(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> Result<(), CopyError> {
@@ -64,7 +64,7 @@ fn copy_entry(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> 
     take_owner_and_mode(to, &meta).map_err(failed)
 }
 
-/// The folder with the mode and owner of the one that is copied.
+/// Makes a folder with the mode and owner of `meta`, or gives them to an existing one.
 fn make_folder(to: &Path, meta: &Metadata) -> io::Result<()> {
     match fs::create_dir(to) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -79,7 +79,7 @@ fn make_folder(to: &Path, meta: &Metadata) -> io::Result<()> {
 
 fn take_owner_and_mode(to: &Path, meta: &Metadata) -> io::Result<()> {
     lchown(to, Some(meta.uid()), Some(meta.gid()))?;
-    // After the owner: chown clears set-user-id.
+    // After the owner is set, because chown(2) clears the set-user-id bit.
     fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o7777))
 }
 

@@ -1,4 +1,4 @@
-//! Makes a file system on a volume that is empty, by the image's own mke2fs. What holds anything is never touched.
+//! Makes a file system on an empty volume, by mke2fs of the image. A volume with any content is never changed.
 
 use crate::base::timeline::Timeline;
 use bootwright_base::children::End;
@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A large volume on a slow server takes some time, even with its tables left for later.
+/// A large volume on a slow server takes minutes, although most tables are written later.
 const LIMIT: Duration = Duration::from_secs(600);
 
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,11 @@ pub enum FormatError {
     Unknown,
 }
 
-/// The file system on the device, made now if there is nothing and `format` says so.
+/// The type of the file system on the device. If the device is empty and `format` is given, makes one first, unless
+/// `sys` allows no changes any more.
+///
+/// # Errors
+/// [`FormatError`]
 pub fn ensure(
     sys: &dyn Sys,
     timeline: &Timeline,
@@ -64,13 +68,13 @@ fn look(device: &Path) -> Result<Content, FormatError> {
     read_content(&file, size).map_err(FormatError::Read)
 }
 
-/// Tables are written by the kernel later, and nothing is discarded: the volume is empty.
+/// The kernel writes the tables later. Nothing is discarded, because the volume is empty.
 fn command(format: &str, device: &Path) -> Vec<String> {
     let options = "nodiscard,lazy_itable_init=1,lazy_journal_init=1";
     [MKE2FS, "-q", "-t", format, "-E", options, &device.to_string_lossy()].map(String::from).into()
 }
 
-/// Runs it to its end.
+/// Runs a program to its end.
 fn run(argv: &[String]) -> Result<(), FormatError> {
     let (mut output, input) = io::pipe().map_err(FormatError::Read)?;
     let program = Program { argv, output: Some(input.as_fd()), ..Program::default() };
@@ -79,7 +83,7 @@ fn run(argv: &[String]) -> Result<(), FormatError> {
     let status = match child.wait(Some(Instant::now() + LIMIT)) {
         Some(End::Exited(status) | End::Killed(status)) => status,
         None => {
-            // One that hangs on the device ends when that answers again.
+            // While the program waits for the device, the signal takes effect only when the device answers.
             child.signal(Signal::SIGKILL);
             return Err(FormatError::Slow { limit_s: LIMIT.as_secs() });
         }
@@ -88,7 +92,7 @@ fn run(argv: &[String]) -> Result<(), FormatError> {
         return Ok(());
     }
     let mut said = String::new();
-    // All writers are gone: this ends at once.
+    // All writers have ended, so this does not wait.
     let _ = output.read_to_string(&mut said);
     Err(FormatError::Failed { status, said: said.trim().replace('\n', "; ") })
 }

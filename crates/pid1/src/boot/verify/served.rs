@@ -1,4 +1,5 @@
-//! A root on a server: what is the right one has its size, or all its files theirs. Contents are left to phase `image`.
+//! Checks a root on a server when it is mounted: the size of its image, or of each of its files. The contents are
+//! compared in phase `image`.
 
 use super::{ContentCheck, VerifyError, below, wants_sha256};
 use crate::base::contents::{ContentError, check_files, check_image, compares, not_read, open_below};
@@ -20,31 +21,34 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// So many times what is hashed must be available where that is to stay in the page cache.
+/// Contents are kept in the page cache if so many times their size is available.
 const SPARE: u64 = 3;
-/// While an exported tree is read through.
+/// Read-ahead while all files of an exported tree are read.
 const READ_AHEAD_KIB: &str = "1024";
-/// There when the module `loop` is.
+/// Exists when the module `loop` is loaded.
 const LOOPS: &str = "/dev/loop-control";
 
 /// A root image on a block device.
 pub struct ImageDevice {
     pub image: RootImage,
-    /// It is read through the page cache, where what is hashed stays for those who mount it by a loop device.
+    /// Read through the page cache. The pages that were hashed are then used by the loop device too.
     pub cached: bool,
-    /// Compares its content; absent: that is not wanted.
+    /// Compares the content; `None` when that is not wanted.
     pub check: Option<ContentCheck>,
 }
 
-/// Checks the size of a root image on a block device; its content is left to [`check_images`](super::check_images). The device
-/// may be larger than the image: disks come in whole sectors, or more.
+/// Checks the size of a root image on a block device. The device may be larger than the image. Its content is compared
+/// later, by [`check_images`](super::check_images).
+///
+/// # Errors
+/// [`VerifyError`]
 pub fn check_device(servers: &ServerAccess, device: &Path) -> Result<ImageDevice, Failure> {
     let node = &servers.node;
     let path = device.to_string_lossy().into_owned();
     let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(&servers.context())?;
     let read = |source| ContentError::Read { path: path.clone(), source };
     let hashes = compares(&node.cmdline);
-    // What is hashed has come from the server: with memory to spare it need not come again.
+    // With enough memory, the pages that were read for the hash need not be read from the server again.
     let cached = hashes && fits(size) && Path::new(LOOPS).exists();
     let flags = if cached { 0 } else { libc::O_DIRECT };
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(device).map_err(read)?;
@@ -58,18 +62,23 @@ pub fn check_device(servers: &ServerAccess, device: &Path) -> Result<ImageDevice
     Ok(ImageDevice { image, cached, check: hashes.then(|| Arc::new(check) as ContentCheck) })
 }
 
-/// Of a root on a server: with a key, malice counts too, and another root than that of the build may be the right one.
+/// Whether a root on a server is compared by SHA-256. With a key it is: then an attacker counts too, and the right root
+/// need not be that of this build.
 fn wants_proof(node: &Node) -> bool {
     wants_sha256(node) || node.config.root.trust.is_some()
 }
 
-/// Whether so many bytes may stay in the page cache without taking the place of what the node reads.
+/// Whether so many bytes can stay in the page cache without evicting what the node reads.
 fn fits(bytes: u64) -> bool {
     bytes.saturating_mul(SPARE) / 1024 <= memory::available_kib()
 }
 
-/// Checks that an exported tree mounted on `top` is the right one and that all its files have their sizes; their contents
-/// are left to [`check_images`](super::check_images). One that is `written` to changes: there the sums file alone says what it is.
+/// Checks that the exported tree mounted on `top` is the right one, and the size of each of its files. The contents are
+/// compared later, by [`check_images`](super::check_images). A tree that is `written` to changes, so only its sums file
+/// is checked.
+///
+/// # Errors
+/// [`VerifyError`]
 pub fn check_tree(
     servers: &ServerAccess,
     top: &Path,
@@ -87,7 +96,7 @@ pub fn check_tree(
         return Ok(Vec::new());
     }
     let xxh64 = node.config.root.tree_xxh64.clone().filter(|_| !wants_proof(node));
-    // Opened now: its place changes with the switch.
+    // Opened here, because its path changes with the switch.
     let top = File::open(top)?;
     Ok(vec![Arc::new(move || check_contents(&top, &sums, xxh64.as_deref()))])
 }
@@ -99,8 +108,8 @@ fn check_contents(top: &File, sums: &[Sum], xxh64: Option<&str>) -> Result<(), C
     with_read_ahead(top, cached, || check_files(sums, xxh64, &open))
 }
 
-/// Lets the kernel ask the server for more at once while whole files are read, if they stay in the page cache: fewer
-/// questions take half as long.
+/// Reads while the kernel asks the server for more at once, if the pages can be kept: fewer requests take half of the
+/// time.
 fn with_read_ahead<T>(top: &File, cached: bool, read: impl FnOnce() -> T) -> T {
     let device = top.metadata().map(|meta| meta.dev()).unwrap_or_default();
     let numbers = [&major(device).to_string(), ":", &minor(device).to_string()].concat();
@@ -128,8 +137,8 @@ pub(super) fn check_export_sizes(top: &Path, export: &str, sums: &[Sum]) -> Resu
     let mut listed = HashSet::new();
     for sum in sums {
         let path = below(top, &sum.path);
-        // The list of a folder brings the sizes along (READDIRPLUS): one question in place of one for each file. Without it
-        // they are asked for.
+        // Listing a folder brings the sizes of its files along (READDIRPLUS), which saves a request for each file. If
+        // that fails, each file is asked for.
         if let Some(folder) = path.parent().filter(|folder| listed.insert(folder.to_path_buf())) {
             let _ = fs::read_dir(folder).map(Iterator::count);
         }

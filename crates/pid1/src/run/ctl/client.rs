@@ -1,4 +1,5 @@
-//! The commands' side: `bootwright-ctl`, `poweroff`, `reboot`, `halt`, and the login shell of an image without a shell.
+//! The client's side of control commands: `bootwright-ctl`, `poweroff`, `reboot`, `halt`. It is also the login shell of
+//! images without a shell.
 
 use super::logs::{self, TerminalWriter, parse_logs_args};
 use super::{COMMANDS, ControlReply, ControlRequest, host_key};
@@ -20,9 +21,9 @@ const LOGS: &str = "/var/log";
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 
-/// Runs a control command; `args` are without the name.
+/// Runs a control command. `args` are the arguments without the name.
 pub fn run(name: &str, args: &[OsString]) -> ExitCode {
-    // Options such as `-f` of other systems' programs change nothing here: services are always stopped in order.
+    // Options such as `-f` of other systems are ignored: services are always stopped in order.
     ExitCode::from(if name == "bootwright-ctl" { run_args(args) } else { run_words(&[name]).unwrap_or(0) })
 }
 
@@ -39,7 +40,7 @@ fn run_args(args: &[OsString]) -> u8 {
     }
 }
 
-/// Reads commands until `exit` or the end of input; a prompt only where somebody types.
+/// Reads commands until `exit` or the end of input. The prompt is only shown on a terminal.
 fn prompt() -> u8 {
     let tty = io::stdin().is_terminal();
     if tty {
@@ -67,14 +68,15 @@ fn run_line(line: &str) -> Option<u8> {
     if words.is_empty() { Some(0) } else { run_words(&words) }
 }
 
-/// The words of a line. `ssh NODE bootwright-ctl status` is meant for nodes with and without another shell than this one.
+/// The words of a line. The first word may be `bootwright-ctl`, so that `ssh NODE bootwright-ctl status` works on nodes
+/// where this is the login shell, too.
 fn words_of(line: &str) -> Vec<&str> {
     let mut words = line.split_whitespace().peekable();
     words.next_if_eq(&"bootwright-ctl");
     words.collect()
 }
 
-/// Runs one command; `None`: leave the prompt.
+/// Runs a command. Returns its exit status; `None` when the prompt is to end.
 fn run_words(words: &[&str]) -> Option<u8> {
     Some(match words {
         ["exit" | "quit" | "logout"] => return None,
@@ -86,7 +88,7 @@ fn run_words(words: &[&str]) -> Option<u8> {
             say(&hardware(Path::new("/sys")));
             0
         }
-        // For the service of that name, not for people.
+        // Called by the service of that name.
         ["ssh-host-key", file] => host_key::run(file).map_or_else(|problem| complain(&problem, REFUSED), |()| 0),
         ["logs", rest @ ..] => show_logs(rest),
         _ => match parse_request(words) {
@@ -96,7 +98,10 @@ fn run_words(words: &[&str]) -> Option<u8> {
     })
 }
 
-/// Reads a command that PID1 carries out.
+/// Parses a command that PID1 carries out.
+///
+/// # Errors
+/// The problem in words.
 fn parse_request(words: &[&str]) -> Result<ControlRequest, String> {
     let (name, rest) = words.split_first().map_or(("", words), |(name, rest)| (*name, rest));
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
@@ -141,7 +146,7 @@ fn show_logs(args: &[&str]) -> u8 {
     }
 }
 
-/// Sends the request and prints the answer.
+/// Sends a request and prints the answer. Returns the exit status.
 fn ask(socket: &Path, request: &ControlRequest) -> u8 {
     match exchange(socket, request) {
         Ok(ControlReply { exit: 0, text }) => {
@@ -168,7 +173,7 @@ pub(super) fn exchange(socket: &Path, request: &ControlRequest) -> io::Result<Co
 
 fn say(text: &str) {
     let mut out = io::stdout();
-    // A reader that is gone (`| head`) wants no more.
+    // A write fails when the reader is gone (`| head`), which is no error.
     let _ = out.write_all(printable(text).as_bytes()).and_then(|()| out.flush());
 }
 

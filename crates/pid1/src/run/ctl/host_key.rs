@@ -1,5 +1,5 @@
-//! `bootwright-ctl ssh-host-key FILE`: makes sshd's host key where there is none, and leaves its fingerprint as a note of the
-//! service `ssh-host-key`, which PID1 shows on the console and reports. So whoever logs in can compare it.
+//! `bootwright-ctl ssh-host-key FILE`: makes sshd's host key if there is none, and leaves its fingerprint as the note
+//! of the service `ssh-host-key`. PID1 shows the note on the console and in reports, so that people can compare it.
 
 use bootwright_base::children::End;
 use bootwright_base::spawn::{Program, spawn};
@@ -9,13 +9,16 @@ use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Of Debian's package `dropbear-bin`.
+/// From Debian's package `dropbear-bin`.
 const DROPBEARKEY: &str = "/usr/bin/dropbearkey";
 const SERVICE: &str = "ssh-host-key";
-/// What it prints the fingerprint behind (dropbearkey.c, `printpubkey`).
+/// The word before the fingerprint in its output (`printpubkey` of dropbearkey.c).
 const MARK: &str = "Fingerprint: ";
 
-/// Does it; what went wrong in words.
+/// Runs the command.
+///
+/// # Errors
+/// The problem in words.
 pub fn run(file: &str) -> Result<(), String> {
     if !Path::new(file).exists() {
         dropbearkey(&["-t", "ed25519", "-f", file])?;
@@ -33,7 +36,7 @@ fn leave(note: &Path, text: &str) -> io::Result<()> {
     fs::write(note, ["host key ", text, "\n"].concat())
 }
 
-/// Runs it to its end; what it printed.
+/// Runs dropbearkey to its end; returns its output.
 fn dropbearkey(args: &[&str]) -> Result<String, String> {
     let failed = |cause: String| ["`", DROPBEARKEY, " ", &args.join(" "), "` failed: ", &cause].concat();
     let io_failed = |e: io::Error| failed(e.to_string());

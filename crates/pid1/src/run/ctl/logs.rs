@@ -1,4 +1,4 @@
-//! `logs NAME`: reads the files that PID1 writes; following them needs no help from PID1.
+//! `logs NAME`: reads the log files directly, also to follow them, without asking PID1.
 
 use crate::base::timeline::printable;
 use crate::run::service::{log_path, tail};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Lines shown without `-n`.
 const LINES: usize = 50;
-/// Between two looks at a log that is followed.
+/// Pause between two looks at a log that is followed.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The arguments of `logs`.
@@ -21,7 +21,7 @@ pub struct LogsArgs {
     pub lines: usize,
 }
 
-/// Reads `NAME [-f] [-n N]` in any order.
+/// Parses `NAME [-f] [-n N]`, in any order.
 pub fn parse_logs_args(args: &[&str]) -> Option<LogsArgs> {
     let mut found = LogsArgs { name: String::new(), follow: false, lines: LINES };
     let mut args = args.iter();
@@ -29,7 +29,7 @@ pub fn parse_logs_args(args: &[&str]) -> Option<LogsArgs> {
         match *arg {
             "-f" => found.follow = true,
             "-n" => found.lines = args.next()?.parse().ok()?,
-            // A name is a file name: it must not lead elsewhere.
+            // The name becomes a file name, so it must not lead to another folder.
             name if !name.starts_with(['-', '.']) && !name.contains('/') && found.name.is_empty() => {
                 found.name = name.into();
             }
@@ -39,8 +39,8 @@ pub fn parse_logs_args(args: &[&str]) -> Option<LogsArgs> {
     (!found.name.is_empty()).then_some(found)
 }
 
-/// Writes to a terminal nothing that it would obey: services write what others have sent them. Bytes that are not UTF-8
-/// become U+FFFD.
+/// Writes to a terminal nothing that it would obey, because services write text that others have sent them. Bytes that
+/// are not UTF-8 become U+FFFD.
 pub struct TerminalWriter<W: Write> {
     out: W,
     /// The beginning of a character whose other bytes come with the next write.
@@ -69,10 +69,13 @@ impl<W: Write> Write for TerminalWriter<W> {
     }
 }
 
-/// Writes the last lines, and with `-f` all that follows until the reader is gone.
+/// Writes the last lines, and with `-f` all further ones until the reader is gone.
+///
+/// # Errors
+/// When the log cannot be read, or `out` cannot be written.
 pub fn show(folder: &Path, args: &LogsArgs, out: &mut dyn Write) -> io::Result<()> {
     let path = log_path(folder, &args.name);
-    // Opened first: what is added meanwhile is not lost.
+    // Opened before the last lines are read, so that no later line is missed.
     let mut file = File::open(&path)?;
     let size = file.metadata()?.len();
     out.write_all(&tail(folder, &args.name, args.lines)?)?;
@@ -85,12 +88,12 @@ pub fn show(folder: &Path, args: &LogsArgs, out: &mut dyn Write) -> io::Result<(
         std::thread::sleep(INTERVAL);
         let added = io::copy(&mut file, out)?;
         out.flush()?;
-        // Rotated: the old file is read to its end, then comes the new one.
+        // After a rotation the old file is read to its end, then the new one from its start.
         if added == 0
             && let Ok(now) = File::open(&path)
             && now.metadata()?.ino() != file.metadata()?.ino()
         {
-            // What came between the last read and the rotation.
+            // Lines that were added between the last read and the rotation.
             io::copy(&mut file, out)?;
             file = now;
         }

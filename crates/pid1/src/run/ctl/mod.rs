@@ -1,6 +1,7 @@
-//! Control commands: PID1 answers on a unix socket, and the same binary under other names asks.
+//! Control commands: PID1 answers on a unix socket; this binary under other names is the client.
 //!
-//! A request is one line of JSON ([`ControlRequest`]), the answer another ([`ControlReply`]); then PID1 closes the connection.
+//! A request is one line of JSON ([`ControlRequest`]), and so is the answer ([`ControlReply`]). Then PID1 closes the
+//! connection.
 
 mod client;
 mod host_key;
@@ -16,30 +17,30 @@ pub use client::{NAMES, run};
 use bootwright_contract::record;
 use serde::Serialize;
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 struct ControlRequest {
     /// One of [`COMMANDS`].
     command: String,
-    /// The service, where the command wants one.
+    /// The name of the service, for commands that need one.
     name: Option<String>,
-    /// JSON instead of a table.
+    /// Whether the answer is JSON instead of a table.
     json: bool,
 }
 
-/// What PID1 answers.
+/// An answer of PID1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct ControlReply {
     /// Exit status of the client: 0 done, 1 refused, 2 not understood.
     exit: u8,
-    /// For standard output, or for standard error when it was refused.
+    /// Text for standard output, or for standard error if the exit status is not 0.
     text: String,
 }
 
 record!(ControlRequest { command, name, json });
 record!(ControlReply { exit, text });
 
-/// A command, its argument and what it does, for `help`.
+/// A command, its argument, and what it does, for `help`.
 struct ControlCommand {
     name: &'static str,
     argument: &'static str,

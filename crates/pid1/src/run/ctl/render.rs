@@ -1,4 +1,4 @@
-//! Answers as tables for people and JSON for programs.
+//! Formats answers: tables for people, JSON for programs.
 
 use crate::base::network::NetState;
 use crate::base::node::Node;
@@ -9,7 +9,7 @@ use bootwright_netconf::setup::NetworkFacts;
 use bootwright_roots::RootStatus;
 use serde::Serialize;
 
-/// The whole `status`, JSON layout 1.
+/// The document of `status --json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeStatus {
     /// Layout of this document; 1.
@@ -22,12 +22,12 @@ pub struct NodeStatus {
     memory_available_kib: u64,
     network_up: bool,
     network: NetworkFacts,
-    /// Network root and volumes.
+    /// State of network root and volumes.
     roots: Vec<RootStatus>,
     services: Vec<ServiceStatus>,
 }
 
-/// Gathers the status.
+/// Collects the status of the node.
 pub fn status(node: &Node, services: Vec<ServiceStatus>, network: &NetState, now: Millis) -> NodeStatus {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     NodeStatus {
@@ -44,15 +44,15 @@ pub fn status(node: &Node, services: Vec<ServiceStatus>, network: &NetState, now
     }
 }
 
-/// One line of JSON.
+/// The value as one line of JSON.
 pub fn json<T: Serialize>(value: &T) -> String {
-    // Only strings and numbers: there is nothing in it that JSON cannot say.
+    // Serialising cannot fail: the values consist of strings and numbers.
     let mut text = serde_json::to_string(value).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// `status` for people.
+/// The status as a table.
 pub fn status_table(status: &NodeStatus) -> String {
     let network = &status.network;
     let mut text = String::new();
@@ -111,13 +111,13 @@ fn service_row(service: &ServiceStatus) -> [String; 8] {
     ]
 }
 
-/// `3/64`; `3` without a limit.
+/// `3/64`; `3` without a limit; `None` when nothing is counted.
 fn of_most(used: Option<u64>, most: Option<u64>) -> Option<String> {
     let most = most.map_or(String::new(), |most| ["/", &most.to_string()].concat());
     used.map(|used| used.to_string() + &most)
 }
 
-/// `timeline` for people: phases and services in the order in which they started.
+/// The timeline as a table: phases and services in the order in which they started.
 pub fn timeline_table(timeline: &Timeline) -> String {
     let mut rows = Vec::new();
     for phase in &timeline.phases {
@@ -159,7 +159,7 @@ fn seconds(value: f64) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }
 
-/// `45s`, `3m05s`, `2h07m`, `3d04h`.
+/// A duration: `45s`, `3m05s`, `2h07m`, `3d04h`.
 fn duration(seconds: u64) -> String {
     let two = |left: u64, left_unit: &str, right: u64, right_unit: &str| {
         let zero = if right < 10 { "0" } else { "" };
@@ -173,7 +173,7 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, two blanks between, none at the end of a line.
+/// Pads columns to their widest cell, with two blanks between them and none at the end of a line.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut text = String::new();
     for row in rows {

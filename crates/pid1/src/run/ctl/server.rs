@@ -1,4 +1,4 @@
-//! PID1's side of the control socket. It belongs to the main loop, and no client can hold that up.
+//! PID1's side of the control socket. It runs in the main loop and never waits for a client.
 
 use super::{ControlReply, ControlRequest, render};
 use crate::base::network::NetState;
@@ -16,28 +16,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// A longer request is none.
+/// Longest request in bytes.
 const LONGEST_REQUEST: usize = 4096;
-/// Clients at a time. One more takes the place of the one that has been there longest.
+/// Largest number of clients. One more replaces the one that was connected first.
 const MOST_CLIENTS: usize = 32;
-/// A client has so long to ask, and to read its answer.
+/// Milliseconds that a client may take for its request and for reading the answer.
 const CLIENT_LIMIT_MS: Millis = 10_000;
 
-/// A client asked for the machine to go down.
+/// A client asks for the machine to go down.
 pub struct PowerRequest(pub PowerAction);
 
 /// The socket and its clients.
 pub struct ControlServer {
     listener: UnixListener,
-    /// Those that came first are first.
+    /// In the order in which they connected.
     clients: Vec<ControlClient>,
 }
 
-/// A client that has not got all of its answer.
+/// A client that is still connected.
 struct ControlClient {
     stream: UnixStream,
     request: Vec<u8>,
-    /// What is left of the answer, once there is one.
+    /// The unsent part of the answer, once there is one.
     answer: Option<Vec<u8>>,
     until: Millis,
 }
@@ -59,7 +59,7 @@ impl ControlServer {
         Ok(ControlServer { listener, clients: Vec::new() })
     }
 
-    /// What to poll, and for what.
+    /// Descriptors to poll, with the events to wait for.
     pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let clients = self.clients.iter().map(|client| {
             let wanted = if client.answer.is_some() { PollFlags::POLLOUT } else { PollFlags::POLLIN };
@@ -68,12 +68,12 @@ impl ControlServer {
         clients.chain([(self.listener.as_fd(), PollFlags::POLLIN)])
     }
 
-    /// When [`ControlServer::serve`] wants to be called at the latest.
+    /// When [`ControlServer::serve`] has to be called next.
     pub fn deadline(&self) -> Option<Millis> {
         self.clients.iter().map(|client| client.until).min()
     }
 
-    /// Takes in clients and answers those that have asked.
+    /// Accepts clients, and goes on with all of them. Returns the request to go down, if there is one.
     pub fn serve(
         &mut self,
         node: &Node,
@@ -88,7 +88,7 @@ impl ControlServer {
             reply
         };
         self.clients.retain_mut(|client| client.go_on(now, &mut answer));
-        // Not for ever: others come while these are served.
+        // Bounded, because new clients may come as fast as they are accepted.
         for _ in 0..MOST_CLIENTS {
             let Ok((stream, _)) = self.listener.accept() else { break };
             if stream.set_nonblocking(true).is_err() {
@@ -109,7 +109,8 @@ impl ControlServer {
 }
 
 impl ControlClient {
-    /// Reads, answers and writes as far as that goes without waiting; false when the client is done with.
+    /// Reads, answers and writes as much as is possible without waiting. Returns false when the client is to be
+    /// dropped.
     fn go_on(&mut self, now: Millis, answer: &mut dyn FnMut(&[u8]) -> ControlReply) -> bool {
         if self.answer.is_none() && self.read() {
             let reply = answer(&self.request);
@@ -120,7 +121,8 @@ impl ControlClient {
         self.until > now && self.is_wanted()
     }
 
-    /// Whether there is a request; one that is too long is none, and is told so. A client that went away is done with.
+    /// Reads. Returns false when the client is gone. A request that is too long counts as complete, and is answered
+    /// with an error.
     fn read(&mut self) -> bool {
         let mut buffer = [0; 512];
         while !self.request.contains(&b'\n') && self.request.len() <= LONGEST_REQUEST {
@@ -137,7 +139,7 @@ impl ControlClient {
         true
     }
 
-    /// Whether there is more to read or to write.
+    /// Whether there is more to read or write.
     fn is_wanted(&mut self) -> bool {
         let Some(answer) = &mut self.answer else { return true };
         while !answer.is_empty() {
@@ -147,7 +149,8 @@ impl ControlClient {
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
-        // The client waits for the end, which a process that was just started here may still keep open.
+        // The client waits for the end of the connection. A process that was just started may still hold a copy of the
+        // descriptor.
         let _ = self.stream.shutdown(Shutdown::Both);
         false
     }

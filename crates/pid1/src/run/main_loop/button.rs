@@ -1,4 +1,4 @@
-//! The power button: an input device with KEY_POWER (include/uapi/linux/input.h, input-event-codes.h).
+//! The power button: input devices with KEY_POWER (include/uapi/linux/input.h, input-event-codes.h).
 
 use nix::libc;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -17,23 +17,24 @@ const KEY_BYTES: usize = 0x2ff / 8 + 1;
 const EVENT: usize = 24;
 
 nix::ioctl_read_buf!(
-    /// EVIOCGBIT(EV_KEY): which keys the device has.
+    /// EVIOCGBIT(EV_KEY): the keys of a device.
     get_keys,
     b'E',
     0x20 + 1,
     u8
 );
 
-/// All power buttons, also those whose driver comes later.
+/// All power buttons, also those whose driver is loaded later.
 pub struct Buttons {
     devices: Vec<(PathBuf, File)>,
     added: Option<Inotify>,
 }
 
 impl Buttons {
-    /// Looks for buttons. A machine without any has none.
+    /// Looks for buttons. Machines without one are normal.
     pub fn open() -> Buttons {
-        // devtmpfs makes the folder with the first device; to be told of that one it must be there before.
+        // devtmpfs makes the folder together with the first device. It must exist before, so that it can be watched for
+        // that device.
         let _ = fs::create_dir_all(FOLDER);
         let added = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
         let added = added.filter(|inotify| inotify.add_watch(FOLDER, AddWatchFlags::IN_CREATE).is_ok());
@@ -56,12 +57,12 @@ impl Buttons {
         }
     }
 
-    /// What to poll.
+    /// Descriptors to poll.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.devices.iter().map(|(_, file)| file.as_fd()).chain(self.added.as_ref().map(|inotify| inotify.as_fd()))
     }
 
-    /// Takes in all events; whether a power button was pressed.
+    /// Reads all events. Returns whether a power button was pressed.
     pub fn read(&mut self) -> bool {
         if self.added.as_ref().is_some_and(|inotify| inotify.read_events().is_ok()) {
             self.scan();
@@ -89,7 +90,7 @@ fn has_power_key(file: &File) -> bool {
     done.is_ok() && keys[usize::from(KEY_POWER / 8)] & 1 << (KEY_POWER % 8) != 0
 }
 
-/// Value 1 is a press, 0 a release, 2 a repetition.
+/// The value is 1 for a press, 0 for a release, 2 for a repetition.
 fn is_press(event: &[u8]) -> bool {
     let number = |at: usize| u16::from_ne_bytes([event[at], event[at + 1]]);
     number(16) == EV_KEY && number(18) == KEY_POWER && number(20) == 1 && number(22) == 0

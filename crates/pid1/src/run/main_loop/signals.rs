@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What each signal asks for, as busybox's init has it; Ctrl-Alt-Del arrives as SIGINT.
+/// The meanings of signals, as in busybox's init. Ctrl-Alt-Del comes as SIGINT.
 const MEANINGS: &[(Signal, PowerAction)] = &[
     (Signal::SIGTERM, PowerAction::PowerOff),
     (Signal::SIGPWR, PowerAction::PowerOff),
@@ -22,8 +22,8 @@ fn handled() -> SigSet {
     set
 }
 
-/// Blocks what the main loop reads from its signal descriptor, and the ends of children, for which a thread waits. Before
-/// the first thread is made, so that all inherit it.
+/// Blocks the signals that the main loop reads from its descriptor, and SIGCHLD, for which a thread waits. Must be
+/// called before the first thread is made, so that all threads inherit it.
 pub fn block() -> Result<(), Errno> {
     let mut set = handled();
     set.add(Signal::SIGCHLD);
@@ -35,7 +35,7 @@ pub fn open() -> Result<SignalFd, Errno> {
     SignalFd::with_flags(&handled(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-/// Takes in all signals; tells how the machine shall go down when one of them says so.
+/// Reads all signals. Returns the first that asks for the machine to go down.
 pub fn read(signals: &SignalFd) -> Option<(Signal, PowerAction)> {
     let mut asked = None;
     while let Ok(Some(info)) = signals.read_signal() {

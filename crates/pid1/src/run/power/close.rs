@@ -1,5 +1,5 @@
-//! Closes file systems and connections before the machine goes down. Every step is bounded: what hangs on a server that
-//! is gone is left behind in its thread.
+//! Closes file systems and connections before the machine goes down. Every step has a limit: a step that hangs on a
+//! server is left behind in its thread.
 
 use crate::base::node::Node;
 use bootwright_base::background;
@@ -11,22 +11,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long caches may take to be written.
+/// Limit for writing caches.
 const SYNC_WAIT: Duration = Duration::from_secs(4);
-/// How long file systems may take to close by themselves.
+/// Limit for unmounting in order.
 const UNMOUNT_WAIT: Duration = Duration::from_secs(4);
-/// How long those may take that are told to give up.
+/// Limit for each step after requests to servers were cancelled.
 const FORCE_WAIT: Duration = Duration::from_secs(1);
-/// How long a server may take to say goodbye.
+/// Limit for detaching from a server.
 const DETACH_WAIT: Duration = Duration::from_secs(3);
 
-/// Mounts that stay to the end: the kernel's own, and the root with what PID1 runs from.
+/// Mounts that are kept: the kernel's own, and those with PID1's files.
 const KEPT: &[&str] = &["/", "/dev", "/proc", "/sys", "/run"];
 
-/// A root of nothing, to stand on while the network root is closed.
+/// A tmpfs that becomes the root while the network root is unmounted.
 const ISLAND: &str = "/run/bootwright/island";
 
-/// Caches written, swap off, everything unmounted, connections ended; by `until` at the latest.
+/// Writes caches, turns swap off, unmounts everything, and ends connections; by `until` at the latest.
 pub fn close_all(node: &Arc<Node>, over_network: bool, until: Instant) {
     let note = |text: &str| node.timeline.note(text);
     if !within(node, SYNC_WAIT, until, write_caches) {
@@ -49,13 +49,13 @@ pub fn close_all(node: &Arc<Node>, over_network: bool, until: Instant) {
     within(node, SYNC_WAIT, until, |node| node.sys.sync());
 }
 
-/// Runs a step in a thread; false when it has not ended after `limit`, or at `until`.
+/// Runs a step in a thread. Returns false when it has not ended after `limit` or at `until`.
 fn within(node: &Arc<Node>, limit: Duration, until: Instant, step: impl FnOnce(&Node) + Send + 'static) -> bool {
     let (done, wait) = channel();
     let worker = node.clone();
     let work = move || {
         step(&worker);
-        // Nobody waits any more when the limit is over.
+        // Nobody receives this when the limit is over.
         let _ = done.send(());
     };
     let started = background::spawn("close", Box::new(work)).is_ok();
@@ -74,7 +74,8 @@ fn write_caches(node: &Node) {
     }
 }
 
-/// All mounts. If the kernel's list cannot be read, those that PID1 has made of volumes: below them a disk would go away.
+/// All mounts. If the kernel's table cannot be read, the folders of `[state]`, whose disks would otherwise be detached under a
+/// mounted file system.
 fn mounts(node: &Node) -> Vec<PathBuf> {
     mounts_or_own(mounts::mount_points(), node)
 }
@@ -86,29 +87,29 @@ fn mounts_or_own(listed: Result<Vec<PathBuf>, TableError>, node: &Node) -> Vec<P
     })
 }
 
-/// Unmounts in reverse order; what is busy is detached, so that a disk below it is closed at least. The root becomes
-/// read-only.
+/// Unmounts in reverse order and makes the root read-only. A busy mount is detached, so that at least the disk below it
+/// is closed.
 fn unmount_all(sys: &dyn Sys, mounts: &[PathBuf], flags: MntFlags) {
     let kept = |p: &Path| KEPT.iter().any(|k| p == Path::new(k)) || p.starts_with("/dev") || p.starts_with("/sys");
     for target in mounts.iter().rev().filter(|p| !kept(p)) {
         if sys.unmount(target, flags).is_err() {
-            // A mount that cannot even be detached stays; `sync` has written what it held.
+            // A mount that cannot be detached stays. sync(2) has written its data.
             let _ = sys.unmount(target, MntFlags::MNT_DETACH);
         }
     }
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    // An overlay whose files are still open refuses; it is memory.
+    // Fails for an overlay with open files, whose changes are in memory only.
     let _ = sys.mount(Mount { source: Path::new(""), target: Path::new("/"), fstype: "", flags, data: "" });
 }
 
-/// Steps from the network root onto a small tmpfs, so that the root can be unmounted before its server is left. PID1's
-/// own file lies in the initramfs.
+/// Moves from the network root to a small tmpfs, so that the root can be unmounted before its server is left. PID1's
+/// own file is in the initramfs.
 fn leave_root(sys: &dyn Sys) -> Result<(), nix::errno::Errno> {
     let island = Path::new(ISLAND);
     let mount = |source: &str, target: &Path, fstype: &str, flags, data: &str| {
         sys.mount(Mount { source: Path::new(source), target, fstype, flags, data })
     };
-    // A shared mount can neither be pivoted from nor moved.
+    // pivot_root(2) and MS_MOVE refuse shared mounts.
     mount("", Path::new("/"), "", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "")?;
     sys.make_dir(island)?;
     mount("tmpfs", island, "tmpfs", MsFlags::empty(), "size=64k,mode=0755")?;
@@ -125,7 +126,7 @@ fn leave_root(sys: &dyn Sys) -> Result<(), nix::errno::Errno> {
     sys.unmount(Path::new("/old"), MntFlags::empty()).or_else(|_| sys.unmount(Path::new("/old"), MntFlags::MNT_DETACH))
 }
 
-/// Ends the connections of network root and volumes; nothing is mounted from them any more.
+/// Ends the connections of network root and volumes, from which nothing is mounted any more.
 fn detach_all(node: &Arc<Node>, until: Instant) {
     for attachment in node.attachments.take() {
         let what = attachment.describe();

@@ -1,12 +1,12 @@
-//! How long to wait before a service is started again.
+//! The pause before a service is started again.
 
 use super::Millis;
 
 const LONGEST_MS: Millis = 30_000;
-/// A service that ran so long is well: its next failure is a first one.
+/// After a run of this length the next failure counts as the first one.
 const RESET_AFTER_MS: Millis = 60_000;
 
-/// Doubling delays, from `backoff_ms` to 30 s.
+/// Delays that double, from `backoff_ms` of the service to 30 s.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Millis,
@@ -14,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts with a delay of `first` milliseconds.
+    /// The first delay is `first` milliseconds.
     pub fn new(first: Millis) -> Self {
         Backoff { first, next: first }
     }
@@ -25,7 +25,7 @@ impl Backoff {
             self.next = self.first;
         }
         let delay = self.next.min(LONGEST_MS);
-        // A first delay of 0 would stay 0: even then the second restart waits.
+        // A first delay of 0 would stay 0, so the second delay is at least 100 ms.
         self.next = (delay * 2).clamp(100, LONGEST_MS);
         delay
     }

@@ -1,4 +1,5 @@
-//! cgroup2 folders (Documentation/admin-guide/cgroup-v2.rst): what a group may take, who is in it, and how it is emptied.
+//! Cgroups of services (Documentation/admin-guide/cgroup-v2.rst): their limits, their processes, and how they are
+//! emptied.
 
 use crate::base::cgroup::enable;
 use bootwright_base::sys::RealSys;
@@ -9,25 +10,25 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-/// What limits are made of. `memory` and `pids` count for `status` too; `cpu` alone gives busy groups equal shares.
+/// The controllers for limits. `memory` and `pids` also count for `status`; `cpu` gives busy groups equal shares.
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
-/// So much of the tasks that the machine can have is one group's, unless its limits say otherwise: as `DefaultTasksMax=` of
+/// Share of the machine's tasks that a group may have without a limit of its own, as `DefaultTasksMax=` of
 /// systemd-system.conf(5).
 const TASKS_PERCENT: u64 = 15;
 
-/// Makes the groups of all services below `groups` and sets their limits; gives what did not work, in words.
+/// Makes the groups of all services below `groups` and sets their limits. Returns lines about failures.
 pub fn prepare(groups: &Path, services: &[Service]) -> Vec<String> {
     if let Err(error) = fs::create_dir_all(groups) {
         return vec![["services have no cgroups: ", &error.to_string()].concat()];
     }
     let mut problems = enable(&RealSys, groups, CONTROLLERS);
-    // The kernel keeps no more for a group than for the group above it.
+    // The kernel protects no more memory of a group than that of its parent.
     let memory_min_mib = services.iter().map(|service| service.limits.memory_min_mib).sum();
     let all = Limits { memory_min_mib, memory_max_mib: 0, tasks_max: Some(0), cpu_weight: 100 };
     problems.extend(limit(groups, &all));
     for service in services {
         let group = groups.join(&service.name);
-        // Where it cannot be made, the service's start says so.
+        // When the folder cannot be made, the start of the service reports it.
         if fs::create_dir_all(&group).is_ok() {
             problems.extend(limit(&group, &service.limits));
         }
@@ -35,7 +36,7 @@ pub fn prepare(groups: &Path, services: &[Service]) -> Vec<String> {
     problems
 }
 
-/// Sets all limits of a group; gives those that were asked for and could not be set, in words.
+/// Sets all limits of a group. Returns a line about those that were asked for and could not be set.
 pub fn limit(group: &Path, limits: &Limits) -> Option<String> {
     let or_max = |value: Option<u64>| value.map_or("max".into(), |value| value.to_string());
     let memory_max = Some(bytes(limits.memory_max_mib)).filter(|bytes| *bytes > 0);
@@ -43,7 +44,7 @@ pub fn limit(group: &Path, limits: &Limits) -> Option<String> {
         None => share_of_tasks(),
         Some(count) => Some(u64::from(count)).filter(|count| *count > 0),
     };
-    // With what the kernel has by itself: a kernel without the controller is none the worse for that.
+    // Each limit with the kernel's default: when the controller is missing, only limits other than the default fail.
     let files = [
         ("memory.min", bytes(limits.memory_min_mib).to_string(), "0"),
         ("memory.max", or_max(memory_max), "max"),
@@ -65,16 +66,16 @@ fn bytes(mib: u32) -> u64 {
     u64::from(mib) << 20
 }
 
-/// [`TASKS_PERCENT`] of what the kernel's memory and its process numbers allow; `None` where it does not say.
+/// [`TASKS_PERCENT`] of the tasks that the kernel's memory and process ids allow; `None` when the kernel does not tell.
 fn share_of_tasks() -> Option<u64> {
     let most = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"].map(|file| number(Path::new(file)));
     most.into_iter().flatten().min().map(|most| most * TASKS_PERCENT / 100)
 }
 
-/// What a group uses, and of how much. `None` where the kernel does not count it, or sets no limit.
+/// What a group uses, with its limits. `None` when the kernel does not count it or sets no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CgroupUsage {
-    /// Bytes, caches included.
+    /// Bytes, page cache included.
     pub memory: Option<u64>,
     pub memory_max: Option<u64>,
     /// Processes and threads.
@@ -82,7 +83,7 @@ pub struct CgroupUsage {
     pub tasks_max: Option<u64>,
 }
 
-/// Reads what the group and those below it use.
+/// Reads the usage of a group and of those below it.
 pub fn usage(group: &Path) -> CgroupUsage {
     let read = |file: &str| number(&group.join(file));
     CgroupUsage {
@@ -93,12 +94,12 @@ pub fn usage(group: &Path) -> CgroupUsage {
     }
 }
 
-/// The number in a file; a file that says `max` has none.
+/// The number in a file; `None` for `max`.
 fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// Processes in the group and below it.
+/// The processes of a group and of those below it.
 pub fn processes(group: &Path) -> Vec<i32> {
     let mut pids = Vec::new();
     let mut groups = vec![group.to_path_buf()];
@@ -111,15 +112,15 @@ pub fn processes(group: &Path) -> Vec<i32> {
     pids
 }
 
-/// Sends a signal to every process in the group and below it.
+/// Sends a signal to all processes of a group and of those below it.
 pub fn signal_all(group: &Path, signal: Signal) {
     for pid in processes(group) {
-        // One that has just ended needs no signal.
+        // Fails for processes that have just ended.
         let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
-/// SIGKILL for all, atomically by `cgroup.kill` (since Linux 5.14), else one by one.
+/// Kills all processes: at once by `cgroup.kill` (since Linux 5.14), else one by one.
 pub fn kill_all(group: &Path) {
     let control = group.join("cgroup.kill");
     if !control.exists() || fs::write(control, "1").is_err() {

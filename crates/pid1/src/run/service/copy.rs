@@ -1,15 +1,15 @@
-//! A service's output on the console: whole lines, each with the service's name.
+//! Copies a service's output to the console, in whole lines with the service's name.
 
 use crate::base::timeline::Timeline;
 use std::sync::Arc;
 
-/// A longer line is cut into pieces of this many bytes.
+/// Longer lines are split after so many bytes.
 const LONGEST_LINE: usize = 1024;
 
-/// Copies what one service writes.
+/// Copies the output of one service.
 pub struct ConsoleCopy {
     prefix: Vec<u8>,
-    /// An unfinished line.
+    /// The beginning of an unfinished line.
     line: Vec<u8>,
     timeline: Arc<Timeline>,
 }

@@ -1,7 +1,7 @@
-//! Services' logs: for each a bounded file and its one predecessor.
+//! Logs of services: for each a file of bounded size, and the file before it.
 //!
-//! The files may lie where a write hangs, on the root or on a volume whose server is away. So a thread of their own writes
-//! them; what it does not take in time is lost, and the file says how much that was.
+//! A write can hang, when the file is on a root or volume whose server is away. So a thread does all writes. Output
+//! that it cannot take in time is lost, and the file says how much that was.
 
 use crate::base::backlog::Backlog;
 use crate::base::timeline::Timeline;
@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// So much of a service's output waits for the thread, in bytes; more is lost.
+/// At most so many bytes of a service's output wait for the thread. Others are lost.
 const MOST_PENDING: usize = 64 << 10;
 /// Stack of the thread, in bytes.
 const STACK: usize = 64 << 10;
-/// How long the thread may take for its last writes when the machine goes down.
+/// How long the thread may take for its last writes in a shutdown.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The logs of all services, in the order of the services. Nothing here waits for a file.
+/// The logs of all services, in the order of the services. No method waits for a file, except for a moment in `close`.
 #[derive(Default)]
 pub struct ServiceLogs {
     queue: Arc<LogQueue>,
-    /// For those that are wanted on the console too.
+    /// For services whose output is also copied to the console.
     copies: Vec<Option<ConsoleCopy>>,
 }
 
@@ -37,15 +37,18 @@ struct LogQueue {
 
 #[derive(Default)]
 struct LogState {
-    /// For each service, what the thread has not got yet.
+    /// For each service the bytes that the thread has not taken yet.
     pending: Vec<Backlog>,
     is_closing: bool,
-    /// The thread has closed all files.
+    /// Whether the thread has closed all files.
     is_closed: bool,
 }
 
 impl ServiceLogs {
     /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there is no thread.
     pub fn start(folder: &Path, services: &[Service], timeline: Arc<Timeline>) -> ServiceLogs {
         if services.is_empty() {
             return ServiceLogs::default();
@@ -68,7 +71,7 @@ impl ServiceLogs {
         logs
     }
 
-    /// Takes what a service wrote.
+    /// Takes output of a service.
     pub fn take(&mut self, service: usize, bytes: &[u8]) {
         if let Some(Some(copy)) = self.copies.get_mut(service) {
             copy.write(bytes);
@@ -79,13 +82,13 @@ impl ServiceLogs {
         self.queue.changed.notify_all();
     }
 
-    /// Writes what is left and closes the files, as far as that does not take long.
+    /// Has the thread write what is left and close the files; waits for that up to [`CLOSE_WAIT`].
     pub fn close(self) {
         let mut state = self.queue.lock();
         state.is_closing = true;
         self.queue.changed.notify_all();
         let is_open = |state: &mut LogState| !state.is_closed && !state.pending.is_empty();
-        // What is not written by then hangs.
+        // A write that has not ended by then hangs.
         drop(self.queue.changed.wait_timeout_while(state, CLOSE_WAIT, is_open));
     }
 }
@@ -95,7 +98,7 @@ impl LogQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread's work.
+    /// The body of the thread.
     fn write_to(&self, files: &mut [LogFile]) {
         let mut state = self.lock();
         loop {
@@ -116,23 +119,24 @@ impl LogQueue {
     }
 }
 
-/// Writes `<name>.log`; when that would pass the bound it becomes `<name>.log.1`.
+/// Writes `<name>.log`. When the file would exceed its limit, it becomes `<name>.log.1`, and a new one begins.
 struct LogFile {
     path: PathBuf,
     limit: u64,
     file: Option<File>,
     size: u64,
-    /// Bytes that could not be written since the last ones that could.
+    /// Bytes that were lost since the last successful write.
     lost: u64,
 }
 
 impl LogFile {
-    /// The log of a service, at most `limit` bytes a file.
+    /// The log of a service, with at most `limit` bytes in each file.
     fn new(folder: &Path, name: &str, limit: u64) -> LogFile {
         LogFile { path: log_path(folder, name), limit, file: None, size: 0, lost: 0 }
     }
 
-    /// Adds output. What cannot be written (a full `/var/log`) is lost, and that is said as soon as something can be.
+    /// Writes output. Bytes that cannot be written (`/var/log` is full) are lost; the next successful write says how
+    /// many.
     fn write(&mut self, bytes: &[u8]) {
         if self.lost > 0 {
             let mark = ["\nbootwright: ", &self.lost.to_string(), " bytes of output were lost here\n"].concat();
@@ -145,7 +149,7 @@ impl LogFile {
         self.lost += self.append(bytes).err().unwrap_or(0);
     }
 
-    /// So much of the output was lost before it came here.
+    /// Counts bytes that were lost before they came here.
     fn lose(&mut self, bytes: u64) {
         self.lost += bytes;
         if bytes > 0 {
@@ -153,7 +157,7 @@ impl LogFile {
         }
     }
 
-    /// The error is how much was not written.
+    /// Appends bytes. The error is the number of bytes that were not written.
     fn append(&mut self, mut bytes: &[u8]) -> Result<(), u64> {
         while !bytes.is_empty() && self.limit > 0 {
             let lost = Err(bytes.len() as u64);
@@ -165,7 +169,7 @@ impl LogFile {
                 continue;
             }
             let room = usize::try_from(self.limit - self.size).unwrap_or(usize::MAX).min(bytes.len());
-            // Whole lines go together unless the line is longer than the file may be.
+            // A rotation does not split lines, unless a line is longer than the limit.
             let cut = match bytes[..room].iter().rposition(|b| *b == b'\n') {
                 _ if room == bytes.len() => room,
                 Some(end) => end + 1,
@@ -201,25 +205,28 @@ impl LogFile {
     fn rotate(&mut self) {
         self.file = None;
         if fs::rename(&self.path, predecessor(&self.path)).is_err() {
-            // Better to lose old lines than to grow without bound.
+            // When the rename fails, old lines are dropped, because the log must not exceed its limit.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Where a service's log is.
+/// The path of a service's log.
 pub fn log_path(folder: &Path, name: &str) -> PathBuf {
     folder.join([name, ".log"].concat())
 }
 
-/// The log before that one.
+/// The path of the log before it.
 pub fn predecessor(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     name.into()
 }
 
-/// The last `lines` lines of a service's log, predecessor included.
+/// The last `lines` lines of a service's log, also from the file before it.
+///
+/// # Errors
+/// When the log cannot be read.
 pub fn tail(folder: &Path, name: &str, lines: usize) -> std::io::Result<Vec<u8>> {
     let path = log_path(folder, name);
     let mut bytes = fs::read(predecessor(&path)).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Services: started in dependency order, watched until ready, restarted with back-off, stopped in reverse.
+//! Services: they are started in the order of their dependencies, watched until they are ready, restarted with a
+//! growing pause, and stopped in reverse order.
 
 mod backoff;
 mod cgroup;
@@ -24,22 +25,22 @@ pub use supervisor::{CommandError, Supervisor};
 
 use std::path::PathBuf;
 
-/// Where services leave their traces; a test has its own places.
+/// Folders that services use; tests have their own.
 #[derive(Debug, Clone)]
 pub struct ServicePaths {
-    /// Folder of the cgroup2 tree; `None` runs services in PID1's own cgroup.
+    /// Folder of the cgroup2 tree. `None`: services run in PID1's own cgroup.
     pub cgroups: Option<PathBuf>,
     /// Folder of the log files.
     pub logs: PathBuf,
 }
 
 impl ServicePaths {
-    /// The node's own.
+    /// The folders on a node.
     pub fn node() -> ServicePaths {
         ServicePaths { cgroups: Some("/sys/fs/cgroup".into()), logs: "/var/log".into() }
     }
 
-    /// The cgroup of a service.
+    /// The cgroup folder of a service.
     pub fn service_cgroup(&self, name: &str) -> Option<PathBuf> {
         Some(self.cgroups.as_ref()?.join("services").join(name))
     }

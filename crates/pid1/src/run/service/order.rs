@@ -6,7 +6,7 @@ use bootwright_contract::{PhaseId, Service};
 pub const NETWORK: &str = PhaseId::Network.name();
 pub const TIME: &str = PhaseId::Time.name();
 
-/// What is wrong with the services of a boot config.
+/// What is wrong with the dependencies of services.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     #[error("service `{service}` comes after `{after}`, which does not exist")]
@@ -15,7 +15,10 @@ pub enum OrderError {
     Cycle { names: Vec<String> },
 }
 
-/// Checks that every dependency exists and that no service waits for itself.
+/// Checks that every dependency exists and that no services wait for each other.
+///
+/// # Errors
+/// [`OrderError`]
 pub fn check_order(services: &[Service]) -> Result<(), OrderError> {
     for service in services {
         for after in service.after.iter().filter(|after| *after != NETWORK && *after != TIME) {
@@ -24,7 +27,7 @@ pub fn check_order(services: &[Service]) -> Result<(), OrderError> {
             }
         }
     }
-    // What can be started, is; what is left over waits for itself.
+    // Removes services that can be started, again and again. Those that are left wait for each other.
     let mut left: Vec<&Service> = services.iter().collect();
     loop {
         let before = left.len();

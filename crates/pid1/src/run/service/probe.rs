@@ -1,4 +1,4 @@
-//! Whether a service answers.
+//! Finds out whether a service is ready.
 
 use super::Millis;
 use bootwright_base::background;
@@ -14,13 +14,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Between two questions.
+/// Pause between two questions, in milliseconds.
 pub const INTERVAL_MS: Millis = 50;
-/// How long one answer may take.
+/// Limit for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks for one service, in a thread while there is something to ask. The thread may hang on a file or socket of the root:
-/// then it is asked again when that is over, and never is there a second one.
+/// Asks whether one service is ready, by a thread that runs while there is something to ask. The thread may hang on a
+/// file or socket of the root. There is never a second one: it goes on when the root is back.
 pub struct Probe(Arc<ProbeShared>);
 
 struct ProbeShared {
@@ -32,19 +32,22 @@ struct ProbeShared {
 
 #[derive(Default)]
 struct ProbeTask {
-    /// Which start of the service is to be asked about.
+    /// Number of the start of the service that is asked about; `None`: nothing is asked.
     ticket: Option<u64>,
     has_thread: bool,
 }
 
 impl Probe {
-    /// Sends the ticket that was asked about to `results` when the service is ready, and wakes the main loop.
+    /// When the service is ready, sends the ticket of [`Probe::ask`] to `results` and wakes the main loop.
     pub fn new(ready: &Ready, results: &Sender<u64>, waker: &Waker) -> Probe {
         let (ready, results, waker) = (ready.clone(), results.clone(), waker.clone());
         Probe(Arc::new(ProbeShared { ready, results, waker, asked: Mutex::default() }))
     }
 
-    /// Asks until the service is ready, another start is asked about, or [`Probe::stop`].
+    /// Asks until the service is ready, another start is asked about, or [`Probe::stop`] is called.
+    ///
+    /// # Errors
+    /// When there is no thread.
     pub fn ask(&self, ticket: u64) -> io::Result<()> {
         let mut asked = self.0.asked();
         asked.ticket = Some(ticket);
@@ -75,17 +78,17 @@ impl ProbeShared {
                 continue;
             }
             let mut asked = self.asked();
-            // Else the answer is about a process that has ended.
+            // Otherwise the answer is about a process that has ended.
             if asked.ticket == Some(ticket) {
                 asked.ticket = None;
-                // The receiver is gone only when the machine goes down.
+                // The receiver is only gone when the machine goes down.
                 let _ = self.results.send(ticket);
                 self.waker.wake();
             }
         }
     }
 
-    /// What to ask about; the thread ends when there is nothing.
+    /// The ticket to ask about. `None` ends the thread.
     fn next(&self) -> Option<u64> {
         let mut asked = self.asked();
         asked.has_thread = asked.ticket.is_some();
@@ -97,7 +100,7 @@ impl ProbeShared {
     }
 }
 
-/// Asks once. `Started`, `Exited` and `Exec` are not asked here: the supervisor knows.
+/// Asks once. The supervisor itself decides about `Started`, `Exited` and `Exec`.
 fn is_ready(ready: &Ready) -> bool {
     match ready {
         Ready::Unix { path } => unix_accepts(path),
@@ -107,25 +110,25 @@ fn is_ready(ready: &Ready) -> bool {
     }
 }
 
-/// Connects without waiting for a place in the listener's queue.
+/// Whether a unix socket accepts connections. Does not wait for a place in its queue.
 fn unix_accepts(path: &str) -> bool {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
     use std::os::fd::AsRawFd;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let Ok(fd) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
     let Ok(address) = UnixAddr::new(path) else { return false };
-    // EAGAIN: somebody listens, and others wait before us.
+    // EAGAIN: somebody listens, and the queue is full.
     matches!(connect(fd.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }
 
-/// Whether a GET answers with status 200. `None`: no answer, or one that is no HTTP.
+/// Whether a GET is answered with status 200. `None` without an answer in HTTP.
 fn http_answers(url: &str) -> Option<bool> {
     let (address, host, path) = parse_url(url)?;
     let stream = http::connect(address, ANSWER_TIMEOUT, ANSWER_TIMEOUT).ok()?;
     Some(http::exchange(stream, &format_request(host, path, 0, None)).ok()? == 200)
 }
 
-/// `http://<IPv4 or localhost>[:port][/path]` as address, host and path.
+/// Splits `http://<IPv4 or localhost>[:port][/path]` into address, host and path.
 fn parse_url(url: &str) -> Option<(SocketAddr, &str, &str)> {
     let rest = url.strip_prefix("http://")?;
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));

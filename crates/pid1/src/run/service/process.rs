@@ -1,4 +1,4 @@
-//! Starting one process of a service.
+//! Starts the process of a service.
 
 use super::{Millis, ServicePaths};
 use bootwright_base::children::Child;
@@ -11,10 +11,10 @@ use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// What a service finds when its own `env` does not say otherwise.
+/// The PATH of a service that sets none in its `env`.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Why a service could not be started.
+/// Why a service cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the service has no command")]
@@ -29,23 +29,23 @@ pub enum StartError {
     Spawn { program: String, errno: Errno },
 }
 
-/// A process, which may still have to read its program.
+/// A process of a service, which may still be reading its program.
 pub struct ServiceProcess {
     pub launch: Launch,
-    /// Since when the program runs, or since when it is to.
+    /// When the program has begun to run, or, before that, when the process was started.
     pub since: Millis,
     pub program: ProgramState,
-    /// Standard output and error; `None` once all writers are gone.
+    /// Standard output and error. `None` when all writers have closed them.
     pub output: Option<PipeReader>,
 }
 
-/// How far the program of a process is.
+/// The state of a process's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramState {
-    /// Being read: from a root whose server is away that takes until the server is back.
+    /// Being read from the root. While the root's server is away, that takes until it is back.
     Awaited,
     Runs,
-    /// It cannot be run, and the process ends.
+    /// The program cannot be run, and the process ends.
     Failed(Errno),
 }
 
@@ -54,7 +54,7 @@ impl ServiceProcess {
         &self.launch.child
     }
 
-    /// Whether the program has begun to run since the last look.
+    /// Whether the program has begun to run since the last call.
     pub fn has_begun(&mut self, now: Millis) -> bool {
         if self.program != ProgramState::Awaited {
             return false;
@@ -68,7 +68,10 @@ impl ServiceProcess {
     }
 }
 
-/// Replaces `${ip}`, `${hostname}`, `${mac}` and `${gateway}`. The error names the first that is not known (yet).
+/// Replaces `${ip}`, `${hostname}`, `${mac}` and `${gateway}`.
+///
+/// # Errors
+/// [`StartError`] for the first that is not known (yet).
 pub fn substitute(text: &str, facts: &NetworkFacts) -> Result<String, StartError> {
     let mut out = String::new();
     let mut rest = text;
@@ -91,7 +94,10 @@ pub fn substitute(text: &str, facts: &NetworkFacts) -> Result<String, StartError
     Ok(out)
 }
 
-/// Begins to start the service's program: a cgroup of its own, no input, output to a pipe. Waits for nothing.
+/// Begins to start the program of a service, in its own cgroup, with its output on a pipe. Waits for nothing.
+///
+/// # Errors
+/// [`StartError`]
 pub fn start(
     service: &Service,
     facts: &NetworkFacts,
@@ -101,7 +107,7 @@ pub fn start(
     let argv: Vec<String> = service.exec.iter().map(|arg| substitute(arg, facts)).collect::<Result<_, _>>()?;
     let mut env = default_env();
     for (key, value) in &service.env {
-        // The first of two entries with the same name would win.
+        // Of two entries with the same name the first one would count.
         env.retain(|entry| entry.split('=').next() != Some(key));
         env.push([key, "=", &substitute(value, facts)?].concat());
     }
@@ -111,7 +117,7 @@ pub fn start(
     }
     let (output, input) = io::pipe().map_err(StartError::Pipe)?;
     set_nonblocking(&output).map_err(StartError::Pipe)?;
-    // One from an earlier run would be a lie.
+    // The file may be left from an earlier run, and the service is not ready yet.
     let remove = match &service.ready {
         Ready::File { path } => Some(Path::new(path)),
         _ => None,
@@ -133,7 +139,10 @@ pub fn start(
     })
 }
 
-/// Begins to start a probe's command, which the service's limits count for too.
+/// Begins to start the command of a probe, in the service's cgroup, so that its limits hold.
+///
+/// # Errors
+/// [`StartError`]
 pub fn start_probe(argv: &[String], cgroup: Option<&Path>) -> Result<Launch, StartError> {
     launch_named(&Program { argv, env: default_env(), cgroup, ..Program::default() })
 }
@@ -153,7 +162,7 @@ fn set_nonblocking(pipe: &PipeReader) -> io::Result<()> {
     Ok(())
 }
 
-/// A signal by its name without `SIG`.
+/// The signal of a name without `SIG`.
 pub fn parse_signal(name: &str) -> Option<Signal> {
     ["SIG", name].concat().parse().ok()
 }

@@ -1,54 +1,54 @@
-//! The states of a service, and how they are told to people and programs.
+//! The states of a service, and its status for people and programs.
 
 use super::Millis;
 use super::cgroup::CgroupUsage;
 use serde::Serialize;
 
-/// Where a service is in its life.
+/// The state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceState {
-    /// For what it comes after, or for facts about the network that its command names.
+    /// Waits for its dependencies, or for facts of the network that its command needs.
     Waiting,
-    /// Runs and has not become ready yet.
+    /// Runs, and is not ready yet.
     Starting,
     Ready,
-    /// A one-shot that ended with status 0.
+    /// Has ended with status 0 and is not started again.
     Done,
-    /// Ended; is started again at that time.
+    /// Has ended, and is started again at that time.
     Backoff {
         until: Millis,
     },
-    /// Ended and is not started again.
+    /// Has ended, and is not started again.
     Failed,
-    /// Has got its stop signal; SIGKILL follows at that time.
+    /// Has got its stop signal. SIGKILL follows at that time.
     Stopping {
         kill_at: Millis,
         next: AfterStop,
     },
-    /// Ended; its `stop_cgroups` are being emptied, by force at that time.
+    /// Has ended. Its `stop_cgroups` are being emptied, by SIGKILL at that time.
     Emptying {
         kill_at: Millis,
         killed: bool,
     },
-    /// Stopped on request.
+    /// Was stopped by a command.
     Stopped,
 }
 
-/// What follows a stop.
+/// What follows when a service has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterStop {
-    /// Stays stopped.
+    /// Nothing.
     Stay,
-    /// A restart on request.
+    /// It is started again (command `restart`).
     Start,
-    /// It did not become ready in time: the restart policy decides.
+    /// The restart policy decides, because the service was not ready in time.
     Policy,
-    /// The machine goes down: what the service left behind is ended too.
+    /// The machine goes down: processes that the service has left are ended too.
     Down,
 }
 
 impl ServiceState {
-    /// One word for the state.
+    /// The state in one word.
     pub fn word(self) -> &'static str {
         match self {
             ServiceState::Waiting => "waiting",
@@ -63,19 +63,19 @@ impl ServiceState {
     }
 }
 
-/// One service, for `bootwright-ctl status`.
+/// A service in `bootwright-ctl status`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServiceStatus {
     pub name: String,
     pub state: &'static str,
     pub pid: Option<i32>,
-    /// Starts after the first one.
+    /// Number of starts after the first one.
     pub restarts: u32,
-    /// Seconds since this process was started.
+    /// Seconds since the process was started.
     pub uptime_s: Option<u64>,
-    /// What its cgroup uses, and of how much.
+    /// Usage and limits of its cgroup.
     #[serde(flatten)]
     pub usage: CgroupUsage,
-    /// What it waits for, or how its last run ended.
+    /// What the service waits for, or how its last run ended.
     pub detail: String,
 }

@@ -1,8 +1,8 @@
-//! Stopping: the stop signal, time to end, SIGKILL; and in what order when the machine goes down.
+//! Stops services: stop signal, time to end, SIGKILL; in the right order when the machine goes down.
 //!
-//! By hand only the service's own process is stopped: what it left behind (pods under kubelet, shims under containerd)
-//! goes on, so that a service can be restarted. `status` tells how many processes are left, and `kill` ends them. When the
-//! machine goes down they are ended too.
+//! A command stops only the service's own process. Processes that it has left (pods under kubelet, shims under
+//! containerd) go on, so that a service can be restarted. `status` tells how many are left, and `kill` ends them. When
+//! the machine goes down they are ended too.
 
 use super::Millis;
 use super::cgroup::{self, CgroupUsage};
@@ -12,16 +12,17 @@ use super::supervisor::{CommandError, ManagedService, Supervisor};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 
-/// After SIGKILL a process is gone at once, unless it hangs in the kernel: then the shutdown goes on without it.
+/// Milliseconds that a process may take to disappear after SIGKILL. If it hangs in the kernel, the shutdown goes on
+/// without it.
 const KILLED_MS: Millis = 2000;
 
 impl Supervisor {
-    /// From now on services are stopped, each after those that come after it.
+    /// Stops all services from now on, each after the services that depend on it.
     pub fn begin_shutdown(&mut self) {
         self.going_down = true;
     }
 
-    /// Whether every service has ended and what it left behind too.
+    /// Whether all services and the processes that they have left have ended.
     pub fn is_down(&self) -> bool {
         self.services.iter().all(|service| service.state == ServiceState::Stopped)
     }
@@ -31,7 +32,7 @@ impl Supervisor {
         let service = &mut self.services[at];
         let Some(running) = &service.running else { return };
         let signal = match running.program {
-            // Nothing of the service runs that could end in order.
+            // The program does not run yet, so nothing could end in order.
             ProgramState::Awaited => Signal::SIGKILL,
             _ => parse_signal(&service.config.stop_signal).unwrap_or(Signal::SIGTERM),
         };
@@ -40,7 +41,10 @@ impl Supervisor {
         service.state = ServiceState::Stopping { kill_at, next };
     }
 
-    /// `kill NAME`: ends all its processes at once, those that it left behind too; it stays stopped.
+    /// `kill NAME`: ends all processes of the service at once, also those that it has left. The service stays stopped.
+    ///
+    /// # Errors
+    /// [`CommandError`]
     pub fn kill(&mut self, name: &str, now: Millis) -> Result<(), CommandError> {
         if self.going_down {
             return Err(CommandError::GoingDown);
@@ -69,7 +73,7 @@ impl Supervisor {
         self.paths.service_cgroup(&service.config.name).map(|group| cgroup::usage(&group)).unwrap_or_default()
     }
 
-    /// What there is to say of it, and what a service that has ended left behind.
+    /// The detail for the status, with the number of processes that a stopped service has left.
     pub(super) fn detail(&self, service: &ManagedService, now: Millis) -> String {
         let group = self.paths.service_cgroup(&service.config.name).filter(|_| service.running.is_none());
         let left = group.map_or(0, |group| cgroup::processes(&group).len());
@@ -83,7 +87,7 @@ impl Supervisor {
         detail
     }
 
-    /// The stop signal did not help.
+    /// Sends SIGKILL: the time for the stop signal is over.
     pub(super) fn kill_stopping(&mut self, at: usize, next: AfterStop, now: Millis) {
         let group = self.paths.service_cgroup(&self.services[at].config.name);
         let service = &mut self.services[at];
@@ -97,7 +101,7 @@ impl Supervisor {
         service.state = ServiceState::Stopping { kill_at: now + KILLED_MS, next };
     }
 
-    /// Stops every service that no other running one needs any more.
+    /// Stops every service on which no running service depends.
     pub(super) fn stop_in_order(&mut self, now: Millis) {
         for at in 0..self.services.len() {
             let name = &self.services[at].config.name;
@@ -119,7 +123,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends what the service left in its own cgroup, and begins to empty its `stop_cgroups`.
+    /// Ends the processes that a service has left in its own cgroup, and begins to empty its `stop_cgroups`.
     pub(super) fn main_process_is_down(&mut self, at: usize, now: Millis) {
         if let Some(group) = self.paths.service_cgroup(&self.services[at].config.name) {
             cgroup::kill_all(&group);
@@ -132,7 +136,7 @@ impl Supervisor {
         self.empty_cgroups(at, now);
     }
 
-    /// Are they empty? By force when it is time.
+    /// Looks whether the `stop_cgroups` are empty. Kills their processes when it is time.
     pub(super) fn empty_cgroups(&mut self, at: usize, now: Millis) {
         let ServiceState::Emptying { kill_at, killed } = self.services[at].state else { return };
         let groups = self.stop_cgroups(at);

@@ -1,4 +1,5 @@
-//! All services and what happens to them. The main loop owns it: nothing in here blocks.
+//! The supervisor of all services. It is part of the main loop, so none of its methods waits, except `close_logs` for a
+//! moment.
 
 use super::backoff::Backoff;
 use super::log::ServiceLogs;
@@ -19,9 +20,9 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-/// A probe's command that runs longer is ended and asked again.
+/// The command of a probe is ended after so many milliseconds, and started again.
 const PROBE_TIMEOUT_MS: Millis = 5000;
-/// So much of a service's output is read before others get their turn.
+/// At most so many bytes of a service's output are read at a time, so that others get their turn.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// A service with its state.
@@ -29,21 +30,21 @@ pub(super) struct ManagedService {
     pub config: Service,
     pub state: ServiceState,
     pub running: Option<ServiceProcess>,
-    /// Was it ever started? Then it no longer keeps "phases done" back.
+    /// Whether it was ever started. Before that it delays the line "phases done".
     started: bool,
     restarts: u32,
     backoff: Backoff,
     probe: Option<Probe>,
-    /// Tells answers about this start from those about an earlier one.
+    /// Number of the current start, by which answers about earlier starts are recognised.
     ticket: u64,
     probe_command: ProbeCommand,
     /// What it waits for, or how its last run ended.
     pub detail: String,
 }
 
-/// The command of `Ready::Exec`.
+/// The command of [`Ready::Exec`].
 enum ProbeCommand {
-    /// Started when that time has come.
+    /// Not running: it is started at that time.
     Next(Millis),
     Runs {
         launch: Launch,
@@ -51,7 +52,7 @@ enum ProbeCommand {
     },
 }
 
-/// Why a command about a service is refused.
+/// Why a command for a service is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     #[error("no service `{name}`: there are {known}")]
@@ -76,7 +77,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Checks the order; nothing is started before [`Supervisor::tick`].
+    /// Makes a supervisor. No service is started before [`Supervisor::tick`].
+    ///
+    /// # Errors
+    /// [`OrderError`]
     pub fn new(
         services: &[Service],
         paths: ServicePaths,
@@ -93,7 +97,7 @@ impl Supervisor {
         Ok(Supervisor { services: managed(services), logs, ..Supervisor::without_services(paths, timeline, waker) })
     }
 
-    /// When the services cannot be used: control commands are answered all the same.
+    /// A supervisor for when the services cannot be used: control commands are still answered.
     pub fn without_services(paths: ServicePaths, timeline: Arc<Timeline>, waker: Waker) -> Supervisor {
         Supervisor {
             services: Vec::new(),
@@ -108,12 +112,13 @@ impl Supervisor {
         }
     }
 
-    /// What is known of the network has changed.
+    /// Takes over a new state of the network.
     pub fn set_network(&mut self, network: NetState) {
         self.network = network;
     }
 
-    /// Does all that is due now: programs that run or have ended, answers of probes, starts, time limits, steps of a stop.
+    /// Does everything that is due now: looks at processes and probes, starts services, checks time limits, goes on
+    /// with stops.
     pub fn tick(&mut self, now: Millis) {
         for at in 0..self.services.len() {
             self.look_at_processes(at, now);
@@ -136,12 +141,12 @@ impl Supervisor {
         }
     }
 
-    /// When [`Supervisor::tick`] wants to be called at the latest.
+    /// When [`Supervisor::tick`] has to be called next.
     pub fn deadline(&self, now: Millis) -> Option<Millis> {
         self.services.iter().filter_map(|service| service.deadline(now)).min()
     }
 
-    /// Every service has been started once, or waits for something that may never come; then the boot is over.
+    /// Whether every service was started once, or waits for something that may never come. Then the boot is over.
     pub fn is_settled(&self) -> bool {
         self.network.over
             && self.services.iter().all(|service| {
@@ -186,7 +191,7 @@ impl Supervisor {
         let running = match started {
             Ok(running) => running,
             Err(error @ StartError::Unknown(_)) => {
-                // The facts come with the network; until then this is no failure.
+                // The network will tell the missing facts, so this is no failure.
                 service.state = ServiceState::Waiting;
                 service.detail = error.to_string();
                 return;
@@ -210,7 +215,7 @@ impl Supervisor {
         self.timeline.service_start(&service.config.name);
     }
 
-    /// The program runs: from now on it has time to become ready.
+    /// The program has begun to run: its time to become ready begins.
     fn program_runs(&mut self, at: usize) {
         let service = &mut self.services[at];
         match &service.config.ready {
@@ -232,11 +237,11 @@ impl Supervisor {
         self.timeline.service_ready(&service.config.name);
     }
 
-    /// What became of the service's process and of its probe's command.
+    /// Looks whether the service's process or the command of its probe has ended.
     fn look_at_processes(&mut self, at: usize, now: Millis) {
         let service = &mut self.services[at];
         if let Some(running) = &mut service.running {
-            // In this order: of a process that has ended it is known how far it came.
+            // The end is read first: after it, the state of the program is final.
             let end = running.child().end();
             if running.has_begun(now) && service.state == ServiceState::Starting {
                 self.program_runs(at);
@@ -261,7 +266,7 @@ impl Supervisor {
         }
     }
 
-    /// Time limits of one service: readiness, the probe's command, SIGKILL.
+    /// Checks the time limits of a service: readiness, command of the probe, SIGKILL.
     fn check_limits(&mut self, at: usize, now: Millis) {
         match self.services[at].state {
             ServiceState::Starting if self.services[at].ready_limit().is_some_and(|limit| limit <= now) => {
@@ -296,7 +301,7 @@ impl Supervisor {
                 };
             }
             ProbeCommand::Runs { launch, until } if *until <= now => {
-                // It ends, and the next one is started.
+                // Its end is seen later, and then the next one is started.
                 launch.child.signal(Signal::SIGKILL);
                 *until = now + PROBE_TIMEOUT_MS;
             }
@@ -363,7 +368,7 @@ impl Supervisor {
         };
     }
 
-    /// What is readable when a service has written something, or when its program runs.
+    /// Descriptors that become readable when a service has written output, or when its program has begun to run.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.services.iter().filter_map(|service| service.running.as_ref()).flat_map(|running| {
             let launch = (running.program == ProgramState::Awaited).then(|| running.launch.as_fd());
@@ -371,7 +376,7 @@ impl Supervisor {
         })
     }
 
-    /// Takes in what services have written.
+    /// Reads the output of all services.
     pub fn read_outputs(&mut self) {
         (0..self.services.len()).for_each(|at| self.read_output(at));
     }
@@ -399,12 +404,12 @@ impl Supervisor {
         }
     }
 
-    /// Closes the logs once what was taken in is written, which may take a moment and no more.
+    /// Writes the last output to the logs and closes them, which takes a moment at most.
     pub fn close_logs(&mut self) {
         std::mem::take(&mut self.logs).close();
     }
 
-    /// All services for people and programs.
+    /// The status of all services.
     pub fn status(&self, now: Millis) -> Vec<ServiceStatus> {
         let of = |service: &ManagedService| ServiceStatus {
             usage: self.usage(service),
@@ -418,7 +423,10 @@ impl Supervisor {
         self.services.iter().map(of).collect()
     }
 
-    /// `start NAME`, `stop NAME` and `restart NAME` of the control socket.
+    /// Commands `stop NAME` and `restart NAME` of the control socket.
+    ///
+    /// # Errors
+    /// [`CommandError`]
     pub fn command(&mut self, name: &str, next: AfterStop, now: Millis) -> Result<(), CommandError> {
         if self.going_down {
             return Err(CommandError::GoingDown);
@@ -440,7 +448,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// `start NAME`: refused when it runs.
+    /// Command `start NAME`.
+    ///
+    /// # Errors
+    /// [`CommandError`], also when the service runs.
     pub fn start(&mut self, name: &str, now: Millis) -> Result<(), CommandError> {
         let state = self.services[self.find(name)?].state;
         if matches!(state, ServiceState::Starting | ServiceState::Ready) {
@@ -449,7 +460,10 @@ impl Supervisor {
         self.command(name, AfterStop::Start, now)
     }
 
-    /// Whether there is such a service.
+    /// The index of a service.
+    ///
+    /// # Errors
+    /// [`CommandError`] when there is none of that name.
     pub fn find(&self, name: &str) -> Result<usize, CommandError> {
         self.services.iter().position(|s| s.config.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.services.iter().map(|s| &s.config.name[..]).collect();
@@ -476,12 +490,12 @@ fn managed(services: &[Service]) -> Vec<ManagedService> {
 }
 
 impl ManagedService {
-    /// Whether its program runs, not only a process that is still to become it.
+    /// Whether its program runs. A process that is still reading its program does not count.
     pub(super) fn runs(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.program == ProgramState::Runs)
     }
 
-    /// Until when it must be ready. A program that is still being read has all its time before it.
+    /// When the service must be ready. `None` while its program is being read.
     fn ready_limit(&self) -> Option<Millis> {
         let limit = u64::from(self.config.ready_timeout_s) * 1000;
         Some(self.running.as_ref()?.since + limit).filter(|_| limit > 0 && self.runs())
@@ -491,7 +505,7 @@ impl ManagedService {
         self.probe.iter().for_each(Probe::stop);
     }
 
-    /// [`ManagedService::detail`], or that the program is still being read, once that takes its time.
+    /// [`ManagedService::detail`], or a text that the program is still being read, if that takes long.
     pub(super) fn detail(&self, now: Millis) -> String {
         let awaited = self.running.as_ref().filter(|running| running.program == ProgramState::Awaited);
         match awaited.map(|running| now.saturating_sub(running.since) / 1000) {

@@ -29,7 +29,6 @@ pub fn format_call(xid: u32, program: u32, version: u32, procedure: u32, argumen
 /// The results in a reply without its record mark (RFC 5531 section 9).
 ///
 /// # Errors
-///
 /// [`ReplyError`]
 pub fn parse_reply(bytes: &[u8], xid: u32, wanted: u32) -> Result<Vec<u32>, ReplyError> {
     let (words, []) = bytes.as_chunks::<4>() else { return Err(ReplyError::NotRpc) };
