@@ -143,6 +143,13 @@ impl<'a> Local<'a> {
         }
     }
 
+    /// Leaves a file out on purpose: [`Modes`] may name it.
+    pub fn pass_over(&mut self, inner: &str) {
+        if let Some((name, _)) = self.modes.get_key_value(inner) {
+            self.used.insert(name);
+        }
+    }
+
     /// # Errors
     /// [`LocalError::Unused`] for a path of `modes` that no file had.
     pub fn check_all_used(&self) -> Result<(), LocalError> {

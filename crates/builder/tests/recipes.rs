@@ -112,7 +112,8 @@ fn the_recipes_that_ship_are_right() {
     let mut checked = 0;
     for entry in std::fs::read_dir(root.join("recipes")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "toml") {
+        let is_local = path.to_string_lossy().ends_with(".local.toml");
+        if path.extension().is_some_and(|e| e == "toml") && !is_local {
             for debug in ["debug=false", "debug=true"] {
                 let r = run(root, &["check", "--recipe", path.to_str().unwrap(), "--set", debug], &[]);
                 assert_eq!(r.code, 0, "{}: {}", path.display(), r.err);

@@ -26,7 +26,7 @@ pub fn file(bytes: impl Into<Vec<u8>>) -> Kind {
 }
 
 pub fn tree(entries: Vec<TreeEntry>) -> Tree {
-    Tree { entries: entries.into_iter().map(|e| ((e.segment, e.entry.path.clone()), e)).collect() }
+    Tree { entries: entries.into_iter().map(|e| ((e.segment, e.entry.path.clone()), e)).collect(), ..Tree::default() }
 }
 
 /// One entry of each kind in each segment, with names, sizes and owners at which archives break.

@@ -5,7 +5,7 @@ use crate::entry::{Kind, Sha256};
 use crate::local::is_in_overlay;
 use crate::nodes::Node;
 use crate::pack::{Compressor, PackError, archive_size, write_archive};
-use crate::recipe::{Compression, Overlay, SegmentName, VarValue, render_template};
+use crate::recipe::{Compression, Lineage, Overlay, SegmentName, VarValue, render_template};
 use crate::secrets::{Author, LOOKED_AT, in_file};
 use crate::segment::lay_out_node;
 use crate::tree::{Draft, add_overlay};
@@ -37,11 +37,10 @@ pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
     let files =
         |cause| ChainError::Files { origin: node.origin.clone(), node: node.name.clone(), cause: Box::new(cause) };
     for dir in &node.overlays {
-        let (origin, segment) = (node.origin.clone(), SegmentName::Config);
         let of_this = node.modes.iter().filter(|(inner, _)| is_in_overlay(dir, inner));
         let modes = of_this.map(|(inner, stated)| (inner.clone(), *stated)).collect();
-        let overlay = Overlay { origin, dir: dir.clone(), to: String::new(), segment, modes, secrets: None };
-        add_overlay(&overlay, &render, &mut draft).map_err(files)?;
+        let overlay = Overlay { modes, ..Overlay::of(dir.clone(), node.origin.clone()) };
+        add_overlay(&overlay, &Lineage::default(), &render, &mut draft).map_err(files)?;
     }
     draft.complete_parents().map_err(files)?;
     let packing = |cause| ChainError::Segment { node: node.name.clone(), cause: Box::new(cause) };

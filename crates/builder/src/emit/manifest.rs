@@ -6,7 +6,7 @@ use crate::entry::{Kind, Sha256};
 use crate::recipe::{RootMode, SegmentName};
 use crate::secrets::Allowance;
 use crate::segment::ComponentShare;
-use crate::tree::{Reason, TreeEntry};
+use crate::tree::{Reason, Tree, TreeEntry};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,17 @@ pub struct FileRecord {
     /// Recipe file and line.
     pub origin: String,
     pub reason: Reason,
+    /// Whose files of that path it replaced: those of recipes that its own extends, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gave_way: Vec<GaveWay>,
+}
+
+/// A file that an extending recipe replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GaveWay {
+    pub component: String,
+    /// Recipe file and line.
+    pub origin: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,7 +189,7 @@ pub fn new_manifest(
         sources: image.sources.to_vec(),
         secrets: image.secrets.to_vec(),
         tools: tools(image),
-        files: image.build.tree.entries.values().map(file_record).collect(),
+        files: image.build.tree.entries.values().map(|entry| file_record(entry, &image.build.tree)).collect(),
     }
 }
 
@@ -193,7 +204,7 @@ fn tools(image: &Image<'_>) -> BTreeMap<String, String> {
     own.into_iter().chain(of_segments.chain(toolchains).map(|(tool, version)| (tool.into(), version.into()))).collect()
 }
 
-fn file_record(found: &TreeEntry) -> FileRecord {
+fn file_record(found: &TreeEntry, tree: &Tree) -> FileRecord {
     let entry = &found.entry;
     let (kind, size, sha256, target) = match &entry.kind {
         Kind::Dir => (FileKind::Dir, None, None, None),
@@ -204,6 +215,7 @@ fn file_record(found: &TreeEntry) -> FileRecord {
         Kind::BlockDevice { major, minor } => (FileKind::Block, None, None, Some(format!("{major}:{minor}"))),
         Kind::Fifo => (FileKind::Fifo, None, None, None),
     };
+    let gave_way = tree.gave_way.get(&(found.segment, entry.path.clone())).into_iter().flatten();
     FileRecord {
         path: entry.path.clone(),
         segment: found.segment,
@@ -218,6 +230,7 @@ fn file_record(found: &TreeEntry) -> FileRecord {
         component: found.component.clone(),
         origin: found.origin.to_string(),
         reason: found.reason.clone(),
+        gave_way: gave_way.map(|o| GaveWay { component: o.component.clone(), origin: o.origin.to_string() }).collect(),
     }
 }
 

@@ -31,6 +31,7 @@ fn recipe() -> CheckedRecipe {
         path: "/r/tiny.toml".into(),
         lock_path: "/r/tiny.lock".into(),
         files_read: Vec::new(),
+        lineage: Lineage::default(),
         vars: Default::default(),
         kernel: Kernel {
             origin: origin(),
@@ -114,7 +115,8 @@ impl Lab {
         let reason = Reason::Wanted { pattern: "usr/bin/*".into() };
         let found =
             TreeEntry { entry, component: "busybox".into(), origin: origin(), reason, segment: SegmentName::Root };
-        let tree = Tree { entries: [((SegmentName::Root, "usr/bin/busybox".to_string()), found)].into() };
+        let tree =
+            Tree { entries: [((SegmentName::Root, "usr/bin/busybox".to_string()), found)].into(), ..Tree::default() };
         let kernel = KernelBuild {
             release: "6.12-amd64".into(),
             vmlinuz: Body::from_bytes(*b"kernel"),

@@ -1,7 +1,7 @@
 //! Why a file is in an image: from the file back to the recipe line that asked for it.
 
 use super::InspectError;
-use crate::emit::manifest::{FileKind, FileRecord, Manifest};
+use crate::emit::manifest::{FileKind, FileRecord, GaveWay, Manifest};
 use crate::tree::Reason;
 use serde::Serialize;
 
@@ -20,6 +20,9 @@ pub struct Step {
     /// In words.
     pub because: String,
     pub reason: Reason,
+    /// Whose file of that path it replaced, in recipes that its own extends: the nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gave_way: Vec<GaveWay>,
 }
 
 /// The answer to `explain`.
@@ -64,6 +67,7 @@ fn chain(manifest: &Manifest, file: &FileRecord) -> Vec<Step> {
             origin: file.origin.clone(),
             because: because(manifest, file),
             reason: file.reason.clone(),
+            gave_way: file.gave_way.clone(),
         });
         next = asked_by(&file.reason).and_then(|by| find_user(manifest, by));
     }
@@ -178,6 +182,9 @@ impl Explanation {
                 let indent = "  ".repeat(depth);
                 text += &format!("{indent}/{} ({} segment, {})\n", step.path, step.segment, step.component);
                 text += &format!("{indent}  {} ({})\n", step.because, step.origin);
+                for GaveWay { component, origin } in &step.gave_way {
+                    text += &format!("{indent}  it takes the place of the one of {component} ({origin})\n");
+                }
             }
         }
         text

@@ -254,6 +254,7 @@ fn record(path: &str, kind: FileKind, target: Option<&str>, reason: Reason) -> F
         component: "base".into(),
         origin: "recipes/base.toml:9".into(),
         reason,
+        gave_way: Vec::new(),
     }
 }
 

@@ -31,7 +31,10 @@ fn tree(entries: Vec<Entry>) -> Tree {
         reason: Reason::Inline,
         segment: SegmentName::Root,
     };
-    Tree { entries: entries.into_iter().map(|e| ((SegmentName::Root, e.path.clone()), one(e))).collect() }
+    Tree {
+        entries: entries.into_iter().map(|e| ((SegmentName::Root, e.path.clone()), one(e))).collect(),
+        ..Tree::default()
+    }
 }
 
 fn pack(tree: &Tree, how: &PackSettings, extra: &[Entry]) -> Result<PackedSegment, PackError> {

@@ -1,14 +1,17 @@
-//! From a name to a checked recipe: find the file, read it and what it extends, merge, fill in, check.
+//! From a name to a checked recipe: find the file, read it with what it extends and its drop-ins, merge, fill in, check.
 
-use super::check::Check;
-use super::merge::merge;
+use super::check::{Check, Laid};
+use super::lineage::Lineage;
+use super::merge::{Earlier, merge};
 use super::node::{At, Node, Value, parse_node};
 use super::problem::{Found, Problem, RecipeErrors};
 use super::schema::{check_schema, recipe_schema};
 use super::sources::{SourceFile, Sources};
 use super::vars::Set;
 use super::{CheckedRecipe, RootMode};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Environment variable: a further folder of recipes.
 pub const RECIPES_ENV: &str = "BOOTWRIGHT_RECIPES";
@@ -50,6 +53,7 @@ fn find_recipe(name: &str) -> Result<PathBuf, RecipeErrors> {
         .flatten()
         .flatten()
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_string()))
+        .filter(|name| !name.ends_with(LOCAL))
         .collect();
     known.sort();
     Err(RecipeErrors::NotFound { name: name.into(), looked, known })
@@ -64,29 +68,45 @@ struct Reader {
     schema: serde_json::Value,
     /// Trees of all files, bases first.
     trees: Vec<Node>,
+    lineage: Lineage,
+    /// Of each recipe that was read: itself, its drop-ins, and all that these extend.
+    layers: BTreeMap<PathBuf, BTreeSet<Arc<str>>>,
 }
 
 impl Reader {
     fn new(path: PathBuf, on_disk: bool, root: Option<RootMode>) -> Self {
         let schema = recipe_schema();
-        Self { path, on_disk, root, sources: Sources::default(), problems: Vec::new(), schema, trees: Vec::new() }
+        Self {
+            path,
+            on_disk,
+            root,
+            sources: Sources::default(),
+            problems: Vec::new(),
+            schema,
+            trees: Vec::new(),
+            lineage: Lineage::default(),
+            layers: BTreeMap::new(),
+        }
     }
 
     fn recipe(mut self, text: String, sets: &[(String, String)]) -> Result<CheckedRecipe, RecipeErrors> {
         let path = self.path.clone();
-        self.file(path, text, &mut Vec::new());
+        self.recipe_file(path, text, &mut Vec::new());
         let files_read = self.sources.files.iter().map(|f| f.path.clone()).collect();
         let sets = self.command_line(sets);
         let broken = self.problems.iter().any(|f| matches!(f.problem, Problem::Syntax { .. }));
         let nothing = Node { at: At { file: 0, start: 0, end: 0 }, value: Value::Table(Vec::new()) };
-        let merged =
-            self.trees.drain(..).fold(nothing, |base, over| merge(base, over, &self.sources, &mut self.problems));
+        let mut earlier = Earlier::new();
+        let (trees, sources) = (std::mem::take(&mut self.trees), &self.sources);
+        let lay = |base, over| merge(base, over, sources, &mut earlier, &mut self.problems);
+        let tree = trees.into_iter().fold(nothing, lay);
         let name = self.path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
         let checked = if broken {
             None
         } else {
+            let laid = Laid { tree, earlier, files_read, lineage: self.lineage };
             let check = Check::new(&self.sources, &mut self.problems, self.path.clone(), self.on_disk, self.root);
-            check.recipe(merged, &name, &sets, files_read)
+            check.recipe(laid, &name, &sets)
         };
         let mut problems = self.problems;
         match checked {
@@ -99,45 +119,80 @@ impl Reader {
         }
     }
 
-    /// Reads one file and, before it, what it extends. `chain`: the files that led here.
-    fn file(&mut self, path: PathBuf, text: String, chain: &mut Vec<PathBuf>) {
+    /// Reads a recipe, before it what it extends, and after it its drop-ins. `chain`: the files that led here.
+    fn recipe_file(&mut self, path: PathBuf, text: String, chain: &mut Vec<PathBuf>) {
+        let number = self.sources.files.len();
+        chain.push(path.clone());
+        let mut layers = self.layer(path.clone(), text, BTreeSet::new(), chain);
+        let drop_ins = if self.on_disk { drop_ins(&path) } else { Ok(Vec::new()) };
+        let drop_ins = drop_ins.unwrap_or_else(|(path, cause)| {
+            self.unreadable(At { file: number, start: 0, end: 0 }, &path, &cause);
+            Vec::new()
+        });
+        for drop_in in drop_ins {
+            match std::fs::read_to_string(&drop_in) {
+                Ok(text) => layers = self.layer(drop_in, text, layers, chain),
+                Err(e) => self.unreadable(At { file: number, start: 0, end: 0 }, &drop_in, &e),
+            }
+        }
+        chain.pop();
+        self.layers.insert(path, layers);
+    }
+
+    /// Reads one file and, before it, what it extends. `below`: what it is laid over beside that. Returns all of it, and the
+    /// file itself.
+    fn layer(
+        &mut self,
+        path: PathBuf,
+        text: String,
+        mut below: BTreeSet<Arc<str>>,
+        chain: &mut Vec<PathBuf>,
+    ) -> BTreeSet<Arc<str>> {
         let number = self.sources.files.len();
         let (node, syntax) = parse_node(number, &text);
-        self.sources.files.push(SourceFile { shown: shown(&path).into(), path: path.clone(), text });
+        let name: Arc<str> = shown(&path).into();
+        self.sources.files.push(SourceFile { shown: name.clone(), path: path.clone(), text });
         let broken = !syntax.is_empty();
         self.problems.extend(syntax);
         if !broken {
             check_schema(&node, &self.schema, &mut self.problems);
         }
-        chain.push(path.clone());
         for base in extends(&node) {
-            self.base(&path, base, chain);
+            let base = self.base(&path, base, chain);
+            below.extend(base.and_then(|base| self.layers.get(&base)).into_iter().flatten().cloned());
         }
-        chain.pop();
         self.trees.push(node);
+        self.lineage.lay(name.clone(), below.clone());
+        below.insert(name);
+        below
     }
 
-    fn base(&mut self, from: &Path, base: &Node, chain: &mut Vec<PathBuf>) {
-        let Some(text) = base.text() else { return };
+    /// Reads a recipe that `from` extends, unless it was read before. Returns its path.
+    fn base(&mut self, from: &Path, base: &Node, chain: &mut Vec<PathBuf>) -> Option<PathBuf> {
+        let text = base.text()?;
         let file = if text.ends_with(".toml") { text.to_string() } else { format!("{text}.toml") };
         let path = from.parent().unwrap_or(Path::new("")).join(file);
         let found = if self.on_disk { std::fs::canonicalize(&path).ok() } else { None };
         let Some(path) = found else {
-            return self.report(base.at, Problem::MissingPath { what: "recipe", path: shown(&path).into() });
+            self.report(base.at, Problem::MissingPath { what: "recipe", path: shown(&path).into() });
+            return None;
         };
         if let Some(start) = chain.iter().position(|p| *p == path) {
             let chain = chain[start..].iter().chain([&path]).map(|p| shown(p)).collect();
-            return self.report(base.at, Problem::ExtendsCycle { chain });
+            self.report(base.at, Problem::ExtendsCycle { chain });
+            return None;
         }
-        if self.sources.files.iter().any(|f| f.path == path) {
-            return;
-        }
-        match std::fs::read_to_string(&path) {
-            Ok(text) => self.file(path, text, chain),
-            Err(e) => {
-                self.report(base.at, Problem::Unreadable { path: shown(&path).into(), cause: e.to_string() });
+        if !self.sources.files.iter().any(|f| f.path == path) {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => self.recipe_file(path.clone(), text, chain),
+                Err(e) => self.unreadable(base.at, &path, &e),
             }
         }
+        Some(path)
+    }
+
+    fn unreadable(&mut self, at: At, path: &Path, cause: &std::io::Error) {
+        self.report(at, Problem::Unreadable { path: shown(path).into(), cause: cause.to_string() });
     }
 
     fn report(&mut self, at: At, problem: Problem) {
@@ -160,6 +215,40 @@ impl Reader {
         }
         out
     }
+}
+
+/// End of the name of a recipe's own drop-in for one machine: `NAME.local.toml`.
+const LOCAL: &str = ".local";
+
+/// What is laid over a recipe without its saying so: `NAME.d/*.toml` in the order of their names, then `NAME.local.toml`.
+///
+/// # Errors
+/// What cannot be read, and why.
+fn drop_ins(recipe: &Path) -> Result<Vec<PathBuf>, (PathBuf, std::io::Error)> {
+    let folder = recipe.with_extension("d");
+    let failed = |cause| (folder.clone(), cause);
+    let mut found = Vec::new();
+    match std::fs::read_dir(&folder) {
+        Ok(entries) => {
+            for entry in entries {
+                found.push(entry.map_err(failed)?.path());
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(failed(cause)),
+    }
+    let is_hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    found.retain(|path| path.extension().is_some_and(|end| end == "toml") && !is_hidden(path));
+    found.sort();
+    let local = local_of(recipe);
+    if local.symlink_metadata().is_ok() {
+        found.push(local);
+    }
+    Ok(found)
+}
+
+fn local_of(recipe: &Path) -> PathBuf {
+    recipe.with_extension(format!("{}.toml", &LOCAL[1..]))
 }
 
 fn extends(node: &Node) -> Vec<&Node> {

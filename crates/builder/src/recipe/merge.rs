@@ -1,20 +1,26 @@
 //! `extends`: laying one file's tree over another's.
 //!
 //! Sections merge key by key, a later scalar wins, lists of the sections are joined. Named items (`[[component]]`,
-//! `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them merge, lists
-//! and scalars are replaced. `remove = true` takes the earlier item out.
+//! `[[overlay]]`, `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them
+//! merge, lists and scalars are replaced, `exclude` is joined. `remove = true` takes the earlier item out, `replace = true`
+//! puts the later one in its place.
 
 use super::component::SourceSpec;
-use super::node::{Entry, Node, Value};
+use super::node::{At, Entry, Node, Value};
 use super::problem::{Found, Problem};
-use super::sources::Sources;
+use super::sources::{Sources, plain};
 use crate::entry::parse_entry_path;
+use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// Lists of tables whose items have a name: list, key of the name.
-const NAMED: [(&str, &str); 4] = [("component", "name"), ("service", "name"), ("file", "path"), ("tmpfs", "path")];
+const NAMED: [(&str, &str); 5] =
+    [("component", "name"), ("overlay", "name"), ("service", "name"), ("file", "path"), ("tmpfs", "path")];
 /// Of these keys of a file, and of those of a component that are sources, one at most is written: a later one takes the place
 /// of the other.
 const BODIES: [&str; 4] = ["content", "link", "dir", "init"];
+/// Lists of an item that grow: what an extended recipe leaves out stays out.
+const GROWING: [&str; 1] = ["exclude"];
 /// Tables that are one value: replaced as a whole.
 const WHOLE: [&str; 1] = ["ready"];
 
@@ -28,12 +34,16 @@ enum Within {
 }
 
 /// Lays `over` (the later file) over `base`. Duplicates inside `over` and removals of nothing are problems.
-pub fn merge(base: Node, over: Node, sources: &Sources, problems: &mut Vec<Found>) -> Node {
-    Merge { sources, problems }.table(base, over, Within::Section, "")
+pub fn merge(base: Node, over: Node, sources: &Sources, earlier: &mut Earlier, problems: &mut Vec<Found>) -> Node {
+    Merge { sources, earlier, problems }.table(base, over, Within::Section, "")
 }
+
+/// Where a named item stands -> where the one stands that it was laid over.
+pub type Earlier = HashMap<At, At>;
 
 struct Merge<'a> {
     sources: &'a Sources,
+    earlier: &'a mut Earlier,
     problems: &'a mut Vec<Found>,
 }
 
@@ -75,7 +85,7 @@ impl Merge<'_> {
             (Value::Table(_), Value::Table(_)) => self.table(base, over, deeper(within), key),
             (Value::List(_), Value::List(_)) => match name_key(key, &over, within) {
                 Some(name) => self.named(base, over, key, name),
-                None if within == Within::Section => joined(base, over),
+                None if within == Within::Section || GROWING.contains(&key) => joined(base, over),
                 None => over,
             },
             _ => over,
@@ -90,33 +100,69 @@ impl Merge<'_> {
         let inherited = merged.len();
         let mut removed = Vec::new();
         let what = item_word(list);
-        for item in items {
-            let Some(name) = item_name(&item, name_key) else {
+        for mut item in items {
+            let Some(name) = self.item_name(&item, list, name_key) else {
                 merged.push(item);
                 continue;
             };
-            let place = merged.iter().position(|m| item_name(m, name_key).as_ref() == Some(&name));
-            match place {
-                Some(i) if i >= inherited || merged[i].at.file == item.at.file => {
+            let place = merged.iter().position(|earlier| self.is_same(earlier, &item, list, name_key));
+            let change = ["remove", "replace"].into_iter().find(|key| item.is_true(key));
+            match (place, change) {
+                (Some(i), _) if i >= inherited || merged[i].at.file == item.at.file => {
                     let first = self.sources.origin(merged[i].at);
                     self.problems
                         .push(Found { at: item.at_of(name_key), problem: Problem::Duplicate { what, name, first } });
                 }
-                Some(i) if item.is_true("remove") => removed.push(i),
-                Some(i) => {
+                (Some(i), Some("remove")) => removed.push(i),
+                (Some(i), Some(_)) => {
+                    self.earlier.insert(item.at, merged[i].at);
+                    merged[i] = item;
+                }
+                (Some(i), None) => {
+                    self.earlier.insert(item.at, merged[i].at);
                     let earlier = merged[i].clone();
+                    if list == "overlay" && self.dir(&earlier) == self.dir(&item) {
+                        // It says which one is meant: the folder stays that of the recipe which named it first.
+                        item.remove("dir");
+                    }
                     merged[i] = self.table(earlier, item, item_kind(list), list);
                 }
-                None if item.is_true("remove") => {
-                    self.problems
-                        .push(Found { at: item.at_of("remove"), problem: Problem::NothingToRemove { what, name } });
+                (None, Some(key)) => {
+                    let problem = Problem::NothingToChange { what, name, key };
+                    self.problems.push(Found { at: item.at_of(key), problem });
                 }
-                None => merged.push(item),
+                (None, None) => merged.push(item),
             }
         }
         let mut i = 0;
         merged.retain(|_| (!removed.contains(&i), i += 1).0);
         Node { at, value: Value::List(merged) }
+    }
+
+    fn is_same(&self, earlier: &Node, later: &Node, list: &str, name_key: &str) -> bool {
+        if list == "overlay" && later.text_of("name").is_none() {
+            // Within one file a name tells two overlays of one folder apart.
+            let both = earlier.text_of("name").is_none() || earlier.at.file != later.at.file;
+            return both && self.folder(earlier).is_some() && self.folder(earlier) == self.folder(later);
+        }
+        item_name(earlier, name_key).is_some() && item_name(earlier, name_key) == item_name(later, name_key)
+    }
+
+    /// What stands for an item in messages.
+    fn item_name(&self, item: &Node, list: &str, name_key: &str) -> Option<String> {
+        let folder = || item.text_of("dir").filter(|_| list == "overlay").map(String::from);
+        item_name(item, name_key).or_else(folder)
+    }
+
+    /// What an overlay without a name is known by: its folder, wherever the path is written, and its place in the image.
+    fn folder(&self, overlay: &Node) -> Option<(PathBuf, String)> {
+        let to = overlay.text_of("to").unwrap_or_default();
+        Some((self.dir(overlay)?, parse_entry_path(to).unwrap_or_else(|_| to.into())))
+    }
+
+    fn dir(&self, overlay: &Node) -> Option<PathBuf> {
+        let dir = overlay.get("dir")?;
+        Some(plain(&self.sources.dir(dir.at).join(dir.text()?)))
     }
 }
 
@@ -158,6 +204,7 @@ fn item_word(list: &str) -> &'static str {
         "component" => "component",
         "service" => "service",
         "file" => "file",
+        "overlay" => "overlay",
         _ => "tmpfs",
     }
 }

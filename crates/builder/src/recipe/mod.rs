@@ -7,6 +7,7 @@ mod check;
 mod component;
 pub mod file;
 mod fleet;
+mod lineage;
 mod load;
 mod merge;
 pub mod node;
@@ -18,6 +19,7 @@ pub mod sources;
 mod vars;
 
 pub use component::{Component, DebSpec, Edit, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
+pub use lineage::Lineage;
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
 pub use problem::RecipeErrors;
 pub use root_mode::{RootMode, default_place, default_source, image_name, iscsi_target};
@@ -58,6 +60,8 @@ pub struct CheckedRecipe {
     pub lock_path: PathBuf,
     /// Every recipe file that was read, absolute: the recipe first, then what it extends.
     pub files_read: Vec<PathBuf>,
+    /// Which of them is laid over which.
+    pub lineage: Lineage,
     pub vars: BTreeMap<String, VarValue>,
     pub kernel: Kernel,
     /// All of them; the image takes those that are `enabled`.
@@ -162,11 +166,15 @@ pub enum SegmentName {
 /// A folder of files laid into the image.
 #[derive(Debug, Clone)]
 pub struct Overlay {
+    /// Where its folder was named: a recipe that changes the rest of it does not make it its own.
     pub origin: Origin,
+    pub name: Option<String>,
     /// Absolute.
     pub dir: PathBuf,
     /// Path in the image (no leading `/`), empty for the root.
     pub to: String,
+    /// Globs of files below the folder that are left out; templates are named without their `.j2`.
+    pub exclude: Vec<String>,
     pub segment: SegmentName,
     /// Permissions and owners that are not the usual ones.
     pub modes: Modes,
@@ -174,10 +182,26 @@ pub struct Overlay {
     pub secrets: Option<String>,
 }
 
+impl Overlay {
+    /// All of a folder, as a recipe gets it that says no more.
+    pub fn of(dir: PathBuf, origin: Origin) -> Self {
+        let (name, secrets, to, exclude) = Default::default();
+        Self { origin, name, dir, to, exclude, segment: SegmentName::Config, modes: Modes::new(), secrets }
+    }
+
+    /// Its name, or that of its folder.
+    pub fn shown(&self) -> String {
+        let folder = || self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.name.clone().unwrap_or_else(folder)
+    }
+}
+
 /// A file, folder or link written in the recipe itself.
 #[derive(Debug, Clone)]
 pub struct InlineFile {
     pub origin: Origin,
+    /// Where the same path was written in recipes that this one extends: the nearest first.
+    pub changes: Vec<Origin>,
     /// No leading `/`.
     pub path: String,
     pub body: InlineBody,

@@ -99,6 +99,12 @@ impl Node {
         }
     }
 
+    pub fn remove(&mut self, key: &str) {
+        if let Value::Table(entries) = &mut self.value {
+            entries.retain(|e| e.key != key);
+        }
+    }
+
     /// The list's items; none when it is no list.
     pub fn items(&self) -> &[Node] {
         match &self.value {

@@ -51,8 +51,8 @@ pub enum Problem {
     ServiceCycle { chain: Vec<String> },
     #[error("module sets hold each other in a circle: {}", chain.join(" -> "))]
     SetCycle { chain: Vec<String> },
-    #[error("{what} `{name}` cannot be removed: nothing that this file extends has it")]
-    NothingToRemove { what: &'static str, name: String },
+    #[error("{what} `{name}` cannot be {}: nothing that this file extends has it", if *key == "remove" { "removed" } else { "replaced" })]
+    NothingToChange { what: &'static str, name: String, key: &'static str },
     #[error("variable `{name}` is {expected}, but {place} is {found}")]
     VarType { name: String, expected: &'static str, place: &'static str, found: String },
     #[error("`{name}` is filled in on the node and cannot be a variable of a recipe")]
@@ -106,7 +106,7 @@ impl Problem {
             Self::ExtendsCycle { .. } => "take one `extends` of these files out".into(),
             Self::ServiceCycle { .. } => "take one `after` of these services out".into(),
             Self::SetCycle { .. } => "take one `@` reference of these sets out".into(),
-            Self::NothingToRemove { .. } => "take `remove` out, or correct the name".into(),
+            Self::NothingToChange { key, .. } => format!("take `{key}` out, or correct the name"),
             Self::VarType { expected, .. } => format!("give {expected}"),
             Self::ReservedVar { .. } => {
                 "choose another name; `${ip}`, `${hostname}`, `${mac}`, `${gateway}` are known in services and `[state]`".into()

@@ -221,7 +221,10 @@ mod tests {
     }
 
     fn tree(entries: Vec<TreeEntry>) -> Tree {
-        Tree { entries: entries.into_iter().map(|e| ((e.segment, e.entry.path.clone()), e)).collect() }
+        Tree {
+            entries: entries.into_iter().map(|e| ((e.segment, e.entry.path.clone()), e)).collect(),
+            ..Tree::default()
+        }
     }
 
     fn paths_of(archive: &Archive) -> Vec<&str> {

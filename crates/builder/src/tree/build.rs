@@ -1,6 +1,6 @@
 //! From pools to a finished tree: what is wanted, what that needs, and nothing else.
 
-use super::overlay::{add_inline, add_overlay};
+use super::overlay::add_written;
 use super::select::add_wanted;
 use super::supply::Supply;
 use super::{Draft, Reason, TreeBuild, TreeEntry, TreeError};
@@ -39,12 +39,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
     for part in &supply.parts {
         add_wanted(part, part.component.name == recipe.kernel.component, &mut draft)?;
     }
-    for file in &recipe.files {
-        add_inline(file, &mut draft)?;
-    }
-    for overlay in &recipe.overlays {
-        add_overlay(overlay, inputs.render, &mut draft)?;
-    }
+    add_written(recipe, inputs.render, &mut draft)?;
     let kernel = crate::kmod::add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
     draw_link_targets(&supply, &mut draft)?;
     let interpreters = crate::elf::add_libraries(&supply, &mut draft)?;

@@ -55,6 +55,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Both can be there: they are the same, or folders of which one gives way to the other.
+    pub(super) fn agree(&self, old: &TreeEntry, new: &TreeEntry) -> bool {
+        let folders = old.entry.kind == Kind::Dir && new.entry.kind == Kind::Dir;
+        folders && (is_weak_folder(old) || is_weak_folder(new)) || self.check_agree(old, new).is_ok()
+    }
+
     fn check_agree(&self, old: &TreeEntry, new: &TreeEntry) -> Result<(), TreeError> {
         let (a, b) = (&old.entry, &new.entry);
         let same_content = match (self.body(old), self.body(new)) {

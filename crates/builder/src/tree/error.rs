@@ -22,6 +22,10 @@ impl Owner {
         Self { component: entry.component.clone(), origin: entry.origin.clone() }
     }
 
+    fn is_overlay(&self) -> bool {
+        self.component.starts_with("overlay:")
+    }
+
     pub fn component(component: &Component) -> Self {
         Self { component: component.name.clone(), origin: component.origin.clone() }
     }
@@ -39,6 +43,8 @@ pub enum TreeError {
     BadPattern { pattern: String, component: String, origin: Origin, cause: globset::Error },
     #[error("{origin}: `{pattern}` matches nothing in component `{component}`")]
     NothingMatches { pattern: String, component: String, origin: Origin },
+    #[error("{origin}: `{pattern}` of `exclude` matches nothing in overlay `{overlay}`")]
+    NothingToExclude { pattern: String, overlay: String, origin: Origin },
     #[error("component `{}` ({}): `{}`: {} at `{}`", component.component, component.origin, flaw.archive, flaw.problem, flaw.path)]
     Unusable { flaw: Box<Flaw>, component: Box<Owner> },
     #[error("{origin}: `{from}` of `rename` is not in component `{component}`")]
@@ -97,12 +103,16 @@ impl TreeError {
             Self::NothingMatches { pattern, .. } => {
                 format!("correct or drop `{pattern}`; paths are those in the package, without a leading `/`")
             }
+            Self::NothingToExclude { .. } => "correct or drop it; paths start at the overlay's folder, templates lose their `.j2`".into(),
             Self::Unusable { flaw, .. } => format!(
                 "leave it out by `exclude = [\"{}\"]`, or name what is wanted of the archive in `paths`",
                 flaw.path
             ),
             Self::RenameOfNothing { .. } => "write the path as it is in the package, without a leading `/`".into(),
             Self::NotJoined { .. } => "name just regular files in `paths`, or drop `join`".into(),
+            Self::Conflict { first, second, .. } if first.is_overlay() || second.is_overlay() => {
+                "`exclude` it from one of them, or let the recipe file of the one that shall win extend the other's".into()
+            }
             Self::Conflict { .. } => {
                 "exclude it from one of them, rename it, or put the one that shall win into `segment = \"config\"`, which is laid over the root".into()
             }

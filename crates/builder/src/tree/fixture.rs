@@ -120,6 +120,7 @@ fn empty_recipe() -> CheckedRecipe {
         path: "/r/test.toml".into(),
         lock_path: "/r/test.lock".into(),
         files_read: Vec::new(),
+        lineage: Lineage::default(),
         vars: BTreeMap::new(),
         kernel: Kernel {
             origin: origin(30),

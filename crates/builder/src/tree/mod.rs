@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod fixture;
 mod links;
 mod overlay;
+mod precedence;
 mod select;
 mod supply;
 #[cfg(test)]
@@ -74,6 +75,8 @@ pub struct TreeEntry {
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     pub entries: BTreeMap<(SegmentName, String), TreeEntry>,
+    /// Who had an entry there in a recipe that the entry's own extends: it gave way. The nearest recipe first.
+    pub gave_way: BTreeMap<(SegmentName, String), Vec<Owner>>,
 }
 
 impl Tree {

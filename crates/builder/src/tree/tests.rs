@@ -1,13 +1,13 @@
 use super::fixture::*;
 use super::*;
 use crate::entry::Kind;
-use crate::local::{Modes, parse_stated};
+use crate::local::parse_stated;
 use crate::recipe::{InlineBody, InlineFile, Overlay};
 use bootwright_contract::{StateFolder, StatePlace};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn inline(path: &str, body: InlineBody, mode: u32, segment: SegmentName) -> InlineFile {
-    InlineFile { origin: origin(70), path: path.into(), body, mode, uid: 0, gid: 0, segment }
+    InlineFile { origin: origin(70), changes: Vec::new(), path: path.into(), body, mode, uid: 0, gid: 0, segment }
 }
 
 #[test]
@@ -185,14 +185,7 @@ fn a_body_that_no_archive_holds_is_refused_before_it_is_read() {
     let sparse = std::fs::File::create(disk.path().join("huge")).unwrap();
     sparse.set_len(100 << 30).unwrap();
     let mut f = Fixture::new();
-    f.recipe.overlays.push(Overlay {
-        origin: origin(80),
-        dir: disk.path().into(),
-        to: String::new(),
-        segment: SegmentName::Root,
-        modes: Modes::new(),
-        secrets: None,
-    });
+    f.recipe.overlays.push(Overlay { segment: SegmentName::Root, ..Overlay::of(disk.path().into(), origin(80)) });
     assert!(f.error().contains("`huge` of `overlay` (test.toml:80) is too large: 107374182400 bytes"), "{}", f.error());
 }
 
@@ -214,11 +207,8 @@ fn overlays_have_modes_of_their_own() {
         std::fs::set_permissions(at(dir), std::fs::Permissions::from_mode(0o700)).unwrap();
     }
     let mut f = Fixture::new();
-    let (dir, modes) = (disk.path(), Modes::new());
-    let overlay = |to: &str, segment| {
-        let modes = modes.clone();
-        Overlay { origin: origin(80), dir: dir.into(), to: to.into(), segment, modes, secrets: None }
-    };
+    let dir = disk.path();
+    let overlay = |to: &str, segment| Overlay { to: to.into(), segment, ..Overlay::of(dir.into(), origin(80)) };
     f.recipe.overlays = vec![overlay("", SegmentName::Config), overlay("/opt/", SegmentName::Root)];
     let tree = f.build().unwrap().tree;
     let get = |path: &str| tree.find(path).last().unwrap_or_else(|| panic!("{path}")).entry.clone();
@@ -244,9 +234,7 @@ fn overlays_have_modes_of_their_own() {
 fn open_overlay(f: &mut Fixture) -> tempfile::TempDir {
     let disk = tempfile::tempdir().unwrap();
     std::fs::set_permissions(disk.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (origin, dir) = (origin(80), disk.path().into());
-    let segment = SegmentName::Root;
-    f.recipe.overlays.push(Overlay { origin, dir, to: String::new(), segment, modes: Modes::new(), secrets: None });
+    f.recipe.overlays.push(Overlay { segment: SegmentName::Root, ..Overlay::of(disk.path().into(), origin(80)) });
     disk
 }
 

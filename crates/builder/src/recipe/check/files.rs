@@ -16,14 +16,22 @@ impl Check<'_> {
 
     fn overlay(&mut self, node: &Node) -> Option<Overlay> {
         let enabled = self.condition(node);
+        self.globs(node, "exclude");
         let file: OverlayFile = self.read(Some(node))?;
+        if let Some(name) = &file.name {
+            self.check_name(node.at_of("name"), name);
+        }
+        let place = file.name.as_ref().map_or("this overlay".into(), |name| format!("overlay `{name}`"));
+        let dir = self.need(file.dir, "dir", node, &place)?;
         let at = node.at_of("dir");
-        let dir = self.host_path(at, &file.dir);
+        let origin = self.origin(if at.file == node.at.file { node.at } else { at });
+        let dir = self.host_path(at, &dir);
         self.check_there(at, "folder", &dir, Path::is_dir);
         let to = self.image_path(node.at_of("to"), &file.to);
         let modes = self.modes(node);
         let secrets = file.secrets.and(file.secrets_reason);
-        enabled.then(|| Overlay { origin: self.origin(node.at), dir, to, segment: file.segment, modes, secrets })
+        let OverlayFile { name, exclude, segment, .. } = file;
+        enabled.then_some(Overlay { origin, name, dir, to, exclude, segment, modes, secrets })
     }
 
     /// Permissions and owners by path below a folder.
@@ -71,6 +79,7 @@ impl Check<'_> {
         }
         let mode = file.mode.map_or(default_mode, |text| self.mode(node.at_of("mode"), &text));
         let (uid, gid, segment) = (file.uid, file.gid, file.segment);
-        enabled.then(|| InlineFile { origin: self.origin(node.at), path, body, mode, uid, gid, segment })
+        let (origin, changes) = (self.origin(node.at), self.earlier_origins(node.at));
+        enabled.then_some(InlineFile { origin, changes, path, body, mode, uid, gid, segment })
     }
 }

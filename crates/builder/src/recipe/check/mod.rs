@@ -13,20 +13,31 @@ mod system;
 mod tests;
 
 use super::file::VarFile;
+use super::merge::Earlier;
 use super::node::{At, Node, Value};
 use super::problem::{Found, Problem};
-use super::sources::Sources;
+use super::sources::{Sources, plain};
 use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
-use super::{CheckedRecipe, Kernel, ModuleRequest, Origin, RootMode};
+use super::{CheckedRecipe, Kernel, Lineage, ModuleRequest, Origin, RootMode};
 use crate::entry::parse_entry_path;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+/// All files of a recipe, laid over each other.
+pub struct Laid {
+    pub tree: Node,
+    pub earlier: Earlier,
+    /// Absolute, in the order in which they were read.
+    pub files_read: Vec<PathBuf>,
+    pub lineage: Lineage,
+}
+
 /// What all checks share.
 pub struct Check<'a> {
     sources: &'a Sources,
     problems: &'a mut Vec<Found>,
+    earlier: Earlier,
     /// The recipe's own file.
     path: PathBuf,
     /// Look for the files and folders that the recipe names.
@@ -48,17 +59,14 @@ impl<'a> Check<'a> {
         root_mode: Option<RootMode>,
     ) -> Self {
         let flawed = problems.iter().map(|f| f.at).collect();
-        Self { sources, problems, path, on_disk, root_mode, vars: Vars::new(), declared: Vec::new(), flawed }
+        let (earlier, vars, declared) = Default::default();
+        Self { sources, problems, earlier, path, on_disk, root_mode, vars, declared, flawed }
     }
 
     /// Checks everything. `None`: some part could not be made; the problems say which.
-    pub fn recipe(
-        mut self,
-        mut tree: Node,
-        stem: &str,
-        sets: &[Set],
-        mut files_read: Vec<PathBuf>,
-    ) -> Option<CheckedRecipe> {
+    pub fn recipe(mut self, laid: Laid, stem: &str, sets: &[Set]) -> Option<CheckedRecipe> {
+        let Laid { mut tree, earlier, mut files_read, lineage } = laid;
+        self.earlier = earlier;
         self.variables(&tree, sets);
         let mut fill =
             Fill { vars: &self.vars, declared: &self.declared, sources: self.sources, problems: self.problems };
@@ -101,6 +109,7 @@ impl<'a> Check<'a> {
             lock_path: self.path.with_extension("lock"),
             path: self.path,
             files_read,
+            lineage,
             vars: self.vars,
             kernel,
             components,
@@ -157,6 +166,12 @@ impl<'a> Check<'a> {
 
     fn origin(&self, at: At) -> Origin {
         self.sources.origin(at)
+    }
+
+    /// Where earlier files wrote an item that was written there last: the nearest first.
+    fn earlier_origins(&self, mut at: At) -> Vec<Origin> {
+        let next = move || self.earlier.get(&at).inspect(|earlier| at = **earlier).map(|earlier| self.origin(*earlier));
+        std::iter::from_fn(next).collect()
     }
 
     /// The typed form of a part of the recipe; `None` when there is none, or it has problems that are known already.
@@ -278,21 +293,6 @@ fn with_modules(mut kernel: Kernel, more: Vec<ModuleRequest>) -> Kernel {
         }
     }
     kernel
-}
-
-/// Takes `.` and `x/..` out of a path, by its text alone.
-fn plain(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir if out.file_name().is_some() => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
-    }
-    out
 }
 
 /// The way from a folder to a path, both plain.

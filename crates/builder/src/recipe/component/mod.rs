@@ -33,6 +33,9 @@ pub struct ComponentFile {
     /// Take out the component of this name that an extended recipe has.
     #[serde(default)]
     pub remove: bool,
+    /// Take the place of the one of this name that an extended recipe has: none of its keys stay.
+    #[serde(default)]
+    pub replace: bool,
     pub deb: Option<DebFile>,
     pub url: Option<UrlFile>,
     pub go: Option<GoFile>,

@@ -160,13 +160,24 @@ fn no_firmware() -> Firmware {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverlayFile {
+    /// By which recipes that extend this one can change it; without a name they write its `dir` and `to`.
+    pub name: Option<String>,
     /// Folder, relative to this file. `x.j2` in it is a template and becomes `x`.
-    pub dir: String,
+    pub dir: Option<String>,
     /// Folder in the image.
     #[serde(default)]
     pub to: String,
     /// Condition: `debug`, `!debug`, `name == value`, `name != value`.
     pub when: Option<String>,
+    /// Take out this overlay, which an extended recipe has.
+    #[serde(default)]
+    pub remove: bool,
+    /// Take the place of this overlay that an extended recipe has: none of its keys stay.
+    #[serde(default)]
+    pub replace: bool,
+    /// Globs of files below the folder that are left out.
+    #[serde(default)]
+    pub exclude: Vec<String>,
     #[serde(default = "config_segment")]
     pub segment: SegmentName,
     /// Path below the folder -> octal permissions, perhaps with an owner: `0640`, `0640 0:42`.
@@ -189,6 +200,9 @@ pub struct InlineFileFile {
     /// Take out the file of this path that an extended recipe has.
     #[serde(default)]
     pub remove: bool,
+    /// Take the place of the file of this path that an extended recipe has: none of its keys stay.
+    #[serde(default)]
+    pub replace: bool,
     /// A file with this text.
     pub content: Option<String>,
     /// A symlink to this target.

@@ -15,6 +15,9 @@ pub struct ServiceFile {
     /// Take out the service of this name that an extended recipe has.
     #[serde(default)]
     pub remove: bool,
+    /// Take the place of the one of this name that an extended recipe has: none of its keys stay.
+    #[serde(default)]
+    pub replace: bool,
     /// Absolute program path and arguments; `${ip}`, `${hostname}`, `${mac}` and `${gateway}` are filled in on the node.
     #[serde(default)]
     pub exec: Vec<String>,

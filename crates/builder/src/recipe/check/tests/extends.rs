@@ -231,3 +231,160 @@ fn a_command_line_that_the_kernel_would_cut_off_is_refused() {
     let error = load(&[("r.toml", &BASE.replace("[\"a\"]", &long)), ("tree/x", "")], &[]).unwrap_err();
     assert!(error.contains("the kernel command line has 1602 bytes"), "{error}");
 }
+
+/// Each overlay as `name folder to exclude modes`.
+fn overlays(r: &CheckedRecipe) -> Vec<String> {
+    let dir = |o: &crate::recipe::Overlay| o.dir.file_name().unwrap().to_string_lossy().into_owned();
+    let modes = |o: &crate::recipe::Overlay| o.modes.keys().cloned().collect::<Vec<_>>().join("+");
+    let name = |o: &crate::recipe::Overlay| o.name.clone().unwrap_or_default();
+    let one = |o| format!("{}|{}|{}|{}|{}", name(o), dir(o), o.to, o.exclude.join("+"), modes(o));
+    r.overlays.iter().map(one).collect()
+}
+
+#[test]
+fn overlays_are_changed_taken_out_and_replaced() {
+    let base = format!(
+        "{BASE}exclude = [\"a\"]\nmodes = {{ \"x\" = \"0600\" }}\n[[overlay]]\nname = \"more\"\ndir = \"more\"\nto = \"opt\"\n",
+    )
+    .replace("[smoke]\nexpect = [\"phases-done\"]\n", "");
+    // The keys above belong to the overlay of BASE, so it comes last.
+    let base = base
+        .replacen("[[overlay]]\ndir = \"tree\"\n", "", 1)
+        .replace("exclude = [\"a\"]", "[[overlay]]\ndir = \"tree\"\nexclude = [\"a\"]");
+    let cases = [
+        ("", vec!["|tree||a|x", "more|more|opt||"]),
+        // By folder and place, wherever the path is written, or by name.
+        (
+            "[[overlay]]\ndir = \"../lib/tree/\"\nexclude = [\"b\"]\nmodes = { \"y\" = \"0600\" }\n",
+            vec!["|tree||a+b|x+y", "more|more|opt||"],
+        ),
+        ("[[overlay]]\nname = \"more\"\nto = \"srv\"\nexclude = [\"c\"]\n", vec!["|tree||a|x", "more|more|srv|c|"]),
+        ("[[overlay]]\ndir = \"../lib/more\"\nto = \"/opt/\"\nremove = true\n", vec!["|tree||a|x"]),
+        ("[[overlay]]\nname = \"more\"\nremove = true\n", vec!["|tree||a|x"]),
+        ("[[overlay]]\ndir = \"../lib/tree\"\nreplace = true\n", vec!["|tree|||", "more|more|opt||"]),
+        ("[[overlay]]\nname = \"more\"\ndir = \"own\"\nreplace = true\n", vec!["|tree||a|x", "more|own|||"]),
+        // The same folder elsewhere, and one of one's own.
+        (
+            "[[overlay]]\ndir = \"../lib/tree\"\nto = \"srv\"\n[[overlay]]\ndir = \"own\"\n",
+            vec!["|tree||a|x", "more|more|opt||", "|tree|srv||", "|own|||"],
+        ),
+    ];
+    for (child, expected) in cases {
+        let child = format!("extends = \"../lib/base\"\n{child}");
+        let files = [
+            ("r/c.toml", child.as_str()),
+            ("lib/base.toml", &base),
+            ("lib/tree/x", ""),
+            ("lib/more/x", ""),
+            ("r/own/x", ""),
+        ];
+        let r = load(&files, &[]).unwrap_or_else(|e| panic!("{child}: {e}"));
+        assert_eq!(overlays(&r), expected, "{child}");
+        let of_base = r.overlays[0].origin.file.ends_with("base.toml");
+        assert_eq!(of_base, !child.contains("replace = true\n") || child.contains("\"own\""), "{child}");
+    }
+    for (child, said) in [
+        (
+            "[[overlay]]\nname = \"no\"\nremove = true\n",
+            "overlay `no` cannot be removed: nothing that this file extends",
+        ),
+        (
+            "[[overlay]]\ndir = \"own\"\nreplace = true\n",
+            "overlay `own` cannot be replaced: nothing that this file extends",
+        ),
+        ("[[overlay]]\nname = \"mroe\"\n", "missing key `dir`"),
+        ("[[overlay]]\ndir = \"own\"\n[[overlay]]\ndir = \"./own\"\n", "overlay `./own` is written twice"),
+        ("[[overlay]]\nname = \"a b\"\ndir = \"own\"\n", "`a b` is not a name"),
+        ("[[overlay]]\ndir = \"own\"\nexclude = [\"[\"]\n", "bad glob `[`"),
+    ] {
+        let child = format!("extends = \"../lib/base\"\n{child}");
+        let files = [
+            ("r/c.toml", child.as_str()),
+            ("lib/base.toml", &base),
+            ("lib/tree/x", ""),
+            ("lib/more/x", ""),
+            ("r/own/x", ""),
+        ];
+        let error = load(&files, &[]).unwrap_err();
+        assert!(error.contains(said), "{child}: {error}");
+    }
+}
+
+#[test]
+fn two_overlays_of_one_folder_have_names() {
+    let two =
+        "[[overlay]]\nname = \"a\"\ndir = \"tree\"\nwhen = \"debug\"\n[[overlay]]\nname = \"b\"\ndir = \"tree\"\n";
+    let base = BASE.replace("[[overlay]]\ndir = \"tree\"\n", two);
+    let r = load(&[("base.toml", &base), ("tree/x", "")], &[("debug", "true")]).unwrap();
+    assert_eq!(overlays(&r), ["a|tree|||", "b|tree|||"]);
+}
+
+#[test]
+fn components_services_and_files_are_replaced_and_what_is_excluded_stays_out() {
+    let base = BASE.replace("paths = [\"usr/bin/busybox\"]", "paths = [\"usr/bin/busybox\"]\nexclude = [\"a\"]");
+    let busybox = "name = \"busybox\"\n";
+    let load = |child: &str| {
+        let child = format!("extends = \"base\"\n{child}\n");
+        load(&[("c.toml", &child), ("base.toml", &base), ("tree/x", "")], &[("debug", "true")])
+    };
+    let r = load(&format!("[[component]]\n{busybox}exclude = [\"b\"]")).unwrap();
+    assert_eq!((&r.components[1].exclude[..], r.components[1].paths.len()), (&["a".to_string(), "b".into()][..], 1));
+    let deb = "deb = { suite = \"sid\", package = \"busybox\" }";
+    let r = load(&format!("[[component]]\n{busybox}replace = true\n{deb}")).unwrap();
+    let component = &r.components[1];
+    assert!(component.exclude.is_empty() && component.paths.is_empty() && component.enabled, "{component:?}");
+    let r = load("[[service]]\nname = \"s\"\nreplace = true\nexec = [\"/new\"]").unwrap();
+    assert_eq!((r.services[0].env.len(), &r.services[0].ready), (0, &Ready::Started));
+    let r = load("[[file]]\npath = \"/etc/a\"\nreplace = true\ncontent = \"new\"").unwrap();
+    assert_eq!(r.files[0].mode, 0o644);
+    let error = load("[[service]]\nname = \"t\"\nreplace = true\nexec = [\"/t\"]").unwrap_err();
+    assert!(error.contains("service `t` cannot be replaced"), "{error}");
+    let error = load(&format!("[[component]]\n{busybox}replace = true\npaths = []")).unwrap_err();
+    assert!(error.contains("has none of `deb`"), "nothing of the earlier one is left: {error}");
+}
+
+#[test]
+fn drop_ins_are_laid_in_order_and_the_local_one_last() {
+    let word = |word: &str| format!("[kernel]\ncmdline = [\"{word}\"]\n[root]\noverlay_size = \"{}%\"\n", word.len());
+    let files: Vec<(String, String)> = [
+        ("lib/lab.toml", format!("extends = \"base\"\n{}", word("lab"))),
+        ("lib/base.toml", BASE.to_string()),
+        ("lib/base.d/20-b.toml", format!("extends = \"../piece\"\n{}", word("twenty"))),
+        ("lib/base.d/10-a.toml", word("ten")),
+        ("lib/base.d/.30.toml", word("hidden")),
+        ("lib/base.d/README", "no recipe".into()),
+        ("lib/base.local.toml", word("here")),
+        ("lib/lab.local.toml", word("labhere")),
+        ("lib/piece.toml", word("piece")),
+        ("lib/piece.d/1.toml", word("of-piece")),
+        ("lib/tree/x", String::new()),
+    ]
+    .map(|(name, text)| (name.to_string(), text))
+    .into();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let r = load(&files, &[]).unwrap();
+    assert_eq!(r.kernel.cmdline, ["a", "ten", "piece", "of-piece", "twenty", "here", "lab", "labhere"]);
+    assert_eq!((r.name.as_str(), r.root.overlay_size.as_str()), ("lab", "7%"));
+    assert_eq!(r.files_read.len(), 8);
+    let at = |end: &str| {
+        let file = r.files_read.iter().find(|f| f.ends_with(end)).unwrap_or_else(|| panic!("{end}"));
+        crate::recipe::Origin { file: crate::recipe::load::shown(file).into(), line: 1 }
+    };
+    for (upper, lower, expected) in [
+        ("base.d/10-a.toml", "base.toml", true),
+        ("base.d/20-b.toml", "base.d/10-a.toml", true),
+        ("base.d/20-b.toml", "piece.d/1.toml", true),
+        ("base.local.toml", "base.d/20-b.toml", true),
+        ("lab.toml", "base.local.toml", true),
+        ("lab.local.toml", "piece.toml", true),
+        ("piece.toml", "base.toml", false),
+        ("base.toml", "base.d/10-a.toml", false),
+        ("base.d/10-a.toml", "base.d/10-a.toml", false),
+    ] {
+        assert_eq!(r.lineage.is_over(&at(upper), &at(lower)), expected, "{upper} over {lower}");
+    }
+    let error = load(&[&files[..], &[("lib/base.d/5.toml", "extends = \"../lab\"\n")]].concat(), &[]).unwrap_err();
+    assert!(error.contains("`extends` goes in a circle: lib/lab.toml -> lib/base.toml -> lib/lab.toml"), "{error}");
+    let error = load(&[&files[..], &[("lib/lab.local.toml", "[kernle]\n")]].concat(), &[]).unwrap_err();
+    assert!(error.contains("lib/lab.local.toml:1:2"), "{error}");
+}
