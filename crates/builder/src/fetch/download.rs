@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256 as Hasher};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use ureq::http::Response;
 
 /// How an attempt ended.
@@ -44,7 +45,7 @@ pub fn attempt(
                 return Ok(if refusal.is_final() { Attempt::Never(error) } else { Attempt::Again(error) });
             }
         };
-        let pace = has_others.then_some(patience);
+        let pace = (patience.least(has_others), patience.window);
         if let Some(ended) = take_body(answer, request, url, &mut partial, pace, task)? {
             return Ok(ended);
         }
@@ -65,7 +66,7 @@ fn take_body(
     request: &Request<'_>,
     url: &str,
     partial: &mut Partial,
-    pace: Option<Patience>,
+    (least, window): (u64, Duration),
     task: &Task,
 ) -> Result<Option<Attempt>, FetchError> {
     let again = |cause: String| Ok(Some(Attempt::Again(http::failure(request.name, url, cause))));
@@ -83,7 +84,7 @@ fn take_body(
         return wrong_size(request, partial, partial.size + rest);
     }
     task.advance(partial.size);
-    let mut body = Paced::new(answer.into_body().into_with_config().limit(u64::MAX).reader(), pace);
+    let mut body = Paced::new(answer.into_body().into_with_config().limit(u64::MAX).reader(), least, window);
     let mut buffer = vec![0; 1 << 16];
     loop {
         // One byte more than is left, to see a server that sends too much.

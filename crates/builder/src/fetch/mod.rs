@@ -59,6 +59,9 @@ pub struct Patience {
     /// A body that brings fewer bytes than `least` in this time is given up, as long as there is another place that was not slow.
     pub window: Duration,
     pub least: u64,
+    /// The same for the only place that is left: far below `least`, so that only a server that holds a build up on purpose, or
+    /// does not work, is given up.
+    pub least_alone: u64,
     /// Times that all places are tried.
     pub rounds: u32,
     /// Pause after the first round; doubles with each further one, up to 8 s.
@@ -73,9 +76,17 @@ impl Default for Patience {
             stall: s(30),
             window: s(60),
             least: 60 << 10,
+            least_alone: 6 << 10,
             rounds: 5,
             pause: Duration::from_millis(500),
         }
+    }
+}
+
+impl Patience {
+    /// The bytes that a body must bring in a window.
+    fn least(&self, has_others: bool) -> u64 {
+        if has_others { self.least } else { self.least_alone }
     }
 }
 
@@ -146,9 +157,22 @@ pub fn fetch_small(
     limit: u64,
     cx: &Context<'_>,
 ) -> Result<Vec<u8>, FetchError> {
-    ask_places(name, urls, headers, cx, |url, answer, pace| {
+    fetch_small_patiently(name, urls, headers, limit, cx, Patience::default())
+}
+
+/// [`fetch_small`] with other times.
+pub fn fetch_small_patiently(
+    name: &str,
+    urls: &[String],
+    headers: &[(String, String)],
+    limit: u64,
+    cx: &Context<'_>,
+    patience: Patience,
+) -> Result<Vec<u8>, FetchError> {
+    ask_places(name, urls, headers, cx, patience, |url, answer, least| {
         let mut bytes = Vec::new();
-        let body = Paced::new(answer.into_body().into_with_config().limit(u64::MAX).reader(), pace);
+        let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+        let body = Paced::new(body, least, patience.window);
         match body.take(limit + 1).read_to_end(&mut bytes) {
             Ok(n) if n as u64 > limit => Err(Unread::Anywhere(too_large(url, limit))),
             Ok(_) => Ok(bytes),
@@ -171,18 +195,18 @@ fn ask_places<T>(
     urls: &[String],
     headers: &[(String, String)],
     cx: &Context<'_>,
-    read: impl Fn(&str, Response<Body>, Option<Patience>) -> Result<T, Unread>,
+    patience: Patience,
+    read: impl Fn(&str, Response<Body>, u64) -> Result<T, Unread>,
 ) -> Result<T, FetchError> {
     if cx.settings.offline {
         return Err(FetchError::Offline { name: name.into() });
     }
-    let patience = Patience::default();
     let mut places = Places::new(urls);
     while let Some(i) = places.next(patience) {
         let url = &urls[i];
-        let pace = places.has_others(i).then_some(patience);
+        let least = patience.least(places.has_others(i));
         let refusal = match http::get(url, Via::Environment, headers, None, patience)? {
-            Ok(answer) if answer.status().as_u16() == 200 => match read(url, answer, pace) {
+            Ok(answer) if answer.status().as_u16() == 200 => match read(url, answer, least) {
                 Ok(read) => return Ok(read),
                 Err(Unread::Anywhere(e)) => return Err(e),
                 Err(Unread::Now(e)) => {

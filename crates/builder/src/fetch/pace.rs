@@ -1,22 +1,22 @@
-//! A least rate for bodies: a server that drips is no better than one that stalls, as long as there is another place.
+//! A least rate for bodies: a server that drips is no better than one that stalls.
 
-use super::Patience;
 use std::io::{Error, ErrorKind, Read, Result};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A reader that fails when a whole window brought less than it should.
+/// A reader that fails when fewer than `least` bytes have come in a whole window.
 pub struct Paced<R> {
     inner: R,
-    patience: Option<Patience>,
+    least: u64,
+    window: Duration,
+    /// The window's start, and the bytes that have come in it.
     since: Instant,
-    /// Since then.
     bytes: u64,
 }
 
 impl<R: Read> Paced<R> {
-    /// `patience`: `None` waits for ever.
-    pub fn new(inner: R, patience: Option<Patience>) -> Self {
-        Self { inner, patience, since: Instant::now(), bytes: 0 }
+    /// Begins the first window now.
+    pub fn new(inner: R, least: u64, window: Duration) -> Self {
+        Self { inner, least, window, since: Instant::now(), bytes: 0 }
     }
 }
 
@@ -24,11 +24,11 @@ impl<R: Read> Read for Paced<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let n = self.inner.read(buffer)?;
         self.bytes += n as u64;
-        let Some(patience) = self.patience.filter(|patience| n > 0 && self.since.elapsed() >= patience.window) else {
+        if n == 0 || self.since.elapsed() < self.window {
             return Ok(n);
-        };
-        if self.bytes < patience.least {
-            let (bytes, window) = (self.bytes, patience.window);
+        }
+        if self.bytes < self.least {
+            let (bytes, window) = (self.bytes, self.window);
             return Err(Error::new(ErrorKind::TimedOut, format!("too slow: {bytes} bytes in {window:?}")));
         }
         (self.since, self.bytes) = (Instant::now(), 0);

@@ -4,7 +4,9 @@ use crate::lab::Lab;
 use bootwright::cache::Cache;
 use bootwright::entry::{Kind, Sha256};
 use bootwright::error::{Exit, Failure};
-use bootwright::fetch::{Context, FetchError, Patience, Request, Via, fetch_patiently, fetch_small};
+use bootwright::fetch::{
+    Context, FetchError, Patience, Request, Via, fetch_patiently, fetch_small, fetch_small_patiently,
+};
 use bootwright::recipe::UrlSpec;
 use bootwright::source::Source;
 use bootwright::source::url::Url;
@@ -31,7 +33,8 @@ impl Lab {
 /// Long waits: a busy machine is no failure.
 fn patience() -> Patience {
     let s = Duration::from_secs;
-    Patience { connect: s(60), stall: s(60), window: s(600), least: 1, rounds: 3, pause: Duration::from_millis(1) }
+    let pause = Duration::from_millis(1);
+    Patience { connect: s(60), stall: s(60), window: s(600), least: 1, least_alone: 0, rounds: 3, pause }
 }
 
 /// Notices a server that stalls soon; a server that is merely slow gets many more chances.
@@ -122,6 +125,23 @@ fn a_server_that_drips_is_waited_for_when_no_other_place_is_faster() {
     lab.fetch_patiently(&urls, body, brisk()).unwrap();
     let paths: Vec<String> = lab.server.asked().into_iter().map(|a| a.path).collect();
     assert_eq!(paths, ["/a", "/b"], "the second of two slow ones is waited for");
+}
+
+/// As the manifests, tokens and layers of a registry, which has one address.
+#[test]
+fn the_only_server_is_given_up_too_when_it_sends_next_to_nothing() {
+    let lab = Lab::new();
+    let body = body();
+    let patience = Patience { least_alone: 200, ..brisk() };
+    let url = lab.server.page("/tool", &body, &[Step::Drip(Duration::from_millis(20))]);
+    let slow = lab.fetch_patiently(std::slice::from_ref(&url), &body, patience).unwrap_err();
+    assert!(slow.to_string().contains("too slow"), "{slow}");
+    let asked = lab.server.asked();
+    assert_eq!(asked.len(), 3, "once in each round");
+    assert!(asked[1].range.is_some(), "what dripped in is not fetched again");
+    let slow = fetch_small_patiently("index", &[url], &[], 4 << 20, &lab.context(), patience).unwrap_err();
+    assert!(slow.to_string().contains("too slow"), "{slow}");
+    assert_eq!(lab.server.asked().len(), 6);
 }
 
 #[test]
