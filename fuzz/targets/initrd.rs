@@ -2,10 +2,10 @@
 #![no_main]
 
 use bootwright::inspect::initrd::read_initrd;
-use bootwright::inspect::newc::Limits;
+use bootwright::inspect::newc::InitrdLimits;
 
 /// Small enough that no input is slow.
-const LIMITS: Limits = Limits { entries: 1 << 10, unpacked: 4 << 20 };
+const LIMITS: InitrdLimits = InitrdLimits { entries: 1 << 10, unpacked: 4 << 20 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let segments = read_initrd(bytes, LIMITS).expect("bytes in memory can be read");

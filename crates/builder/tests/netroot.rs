@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-use testkit::project::{Image, Project, names};
+use testkit::project::{ImageFiles, Project, names};
 
 const SQUASHFS: &str = "image = \"squashfs\"\ncompressor = \"gzip\"";
 
@@ -93,7 +93,7 @@ fn an_nfs_root_is_a_tree_and_a_tar_of_the_same() {
     assert!(tree.join("opt/link").is_symlink(), "what was taken away is made again");
     let other = project.path("elsewhere").display().to_string();
     project.run(&["build", "--recipe", "tiny", "--root", "nfs", "--out", &other]).succeeds();
-    Image::load(&dir).is_like(&Image::load(&project.path("elsewhere/tiny-nfs")));
+    ImageFiles::load(&dir).is_like(&ImageFiles::load(&project.path("elsewhere/tiny-nfs")));
 }
 
 #[test]

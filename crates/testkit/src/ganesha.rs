@@ -2,7 +2,7 @@
 
 use crate::folders::new_folder;
 use crate::need;
-use crate::server::Server;
+use crate::server::ServerProcess;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -10,7 +10,7 @@ pub const GANESHA: &str = "ganesha.nfsd";
 
 /// Runs until it is dropped.
 pub struct Ganesha {
-    pub server: Server,
+    pub server: ServerProcess,
     _folder: TempDir,
 }
 
@@ -44,7 +44,7 @@ impl Ganesha {
         let start = format!(
             "cd {at} && sed 's/@PORT@/{{port}}/; s|@FOLDER@|{at}|' template > ganesha.conf && exec {GANESHA} -F -f ganesha.conf -L log -p pid -N EVENT"
         );
-        Ganesha { server: Server::start(&["sh", "-c", &start]), _folder: folder }
+        Ganesha { server: ServerProcess::start(&["sh", "-c", &start]), _folder: folder }
     }
 }
 

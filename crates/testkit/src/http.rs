@@ -45,22 +45,22 @@ struct Page {
 }
 
 #[derive(Default)]
-struct State {
+struct PageTable {
     pages: HashMap<String, Page>,
     asked: Vec<Asked>,
 }
 
 /// Serves until the test process ends.
-pub struct Server {
+pub struct PageServer {
     address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<PageTable>>,
 }
 
-impl Server {
+impl PageServer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let state = Arc::<Mutex<State>>::default();
+        let state = Arc::<Mutex<PageTable>>::default();
         let shared = state.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -85,7 +85,7 @@ impl Server {
     }
 }
 
-fn answer(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+fn answer(mut client: TcpStream, state: &Mutex<PageTable>) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(60)))?;
     let Some((path, range)) = read_request(&client)? else { return Ok(()) };
     let (at, body, step) = {

@@ -33,7 +33,7 @@ pub struct Rules {
 
 /// What was seen: seconds since the network began, and the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum LanEvent {
     Discover,
     Request,
     /// A request for more time, from the node's address to the server's.
@@ -47,7 +47,7 @@ pub enum Seen {
 pub struct Lan {
     ours: u16,
     theirs: u16,
-    seen: Arc<Mutex<Vec<(Duration, Seen)>>>,
+    seen: Arc<Mutex<Vec<(Duration, LanEvent)>>>,
     asks: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     dhcp_is_gone: Arc<AtomicBool>,
@@ -134,11 +134,11 @@ impl Lan {
         self.dhcp_is_gone.store(true, Ordering::SeqCst);
     }
 
-    pub fn seen(&self) -> Vec<(Duration, Seen)> {
+    pub fn seen(&self) -> Vec<(Duration, LanEvent)> {
         self.seen.lock().expect("no panic").clone()
     }
 
-    pub fn count(&self, what: Seen) -> usize {
+    pub fn count(&self, what: LanEvent) -> usize {
         self.seen().iter().filter(|(_, seen)| *seen == what).count()
     }
 
@@ -172,7 +172,7 @@ struct Wire {
     socket: UdpSocket,
     theirs: u16,
     rules: Rules,
-    seen: Arc<Mutex<Vec<(Duration, Seen)>>>,
+    seen: Arc<Mutex<Vec<(Duration, LanEvent)>>>,
     asks: Arc<AtomicBool>,
     dhcp_is_gone: Arc<AtomicBool>,
     /// Where what is not for us goes, and the port there.
@@ -196,7 +196,7 @@ impl Wire {
         }
     }
 
-    fn note(&self, what: Seen) {
+    fn note(&self, what: LanEvent) {
         self.seen.lock().expect("no panic").push((self.began.elapsed(), what));
     }
 
@@ -233,7 +233,7 @@ impl Wire {
                 let answer = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &MAC, &SERVER, from, sender].concat();
                 self.send(from, 0x0806, &answer);
             }
-            (2, sender, _) if sender == NODE => self.note(Seen::Arp),
+            (2, sender, _) if sender == NODE => self.note(LanEvent::Arp),
             _ => {}
         }
         Some(())
@@ -249,7 +249,7 @@ impl Wire {
         match word(packet, header + 2)? {
             67 => self.dhcp(data, sender == NODE && target == SERVER),
             123 if target == SERVER => {
-                self.note(Seen::Time);
+                self.note(LanEvent::Time);
                 let answer = self.time(data)?;
                 let port = word(packet, header)?;
                 self.send(from, 0x0800, &udp(SERVER, NODE, 123, port, &answer));
@@ -262,9 +262,9 @@ impl Wire {
     fn dhcp(&mut self, message: &[u8], renewal: bool) -> Option<()> {
         let kind = option(message, 53)?;
         let (verdict, what) = match (kind, renewal) {
-            ([1], _) => (2, Seen::Discover),
-            ([3], true) => (5, Seen::Renewal),
-            ([3], false) => (5, Seen::Request),
+            ([1], _) => (2, LanEvent::Discover),
+            ([3], true) => (5, LanEvent::Renewal),
+            ([3], false) => (5, LanEvent::Request),
             _ => return None,
         };
         self.note(what);

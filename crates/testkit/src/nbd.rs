@@ -1,22 +1,22 @@
 //! NBD servers on the loopback address.
 
 use crate::running::free_port;
-use crate::server::Server;
+use crate::server::ServerProcess;
 use std::path::Path;
 
 pub const QEMU_NBD: &str = "qemu-nbd";
 pub const NBD_SERVER: &str = "nbd-server";
 
 /// qemu-nbd with a root image for any number of clients.
-pub fn qemu_nbd(disk: &Path, export: &str) -> Server {
+pub fn qemu_nbd(disk: &Path, export: &str) -> ServerProcess {
     let (name, disk) = (format!("--export-name={export}"), text(disk));
     let port = "--port={port}";
     let how = ["--persistent", "--shared=0", "--read-only", "--format=raw", "--bind=127.0.0.1", port, &name, disk];
-    Server::start(&[&[QEMU_NBD], &how[..]].concat())
+    ServerProcess::start(&[&[QEMU_NBD], &how[..]].concat())
 }
 
 /// Debian's nbd-server with a disk that may be written to, or not; its configuration lies in `folder`.
-pub fn nbd_server(disk: &Path, export: &str, folder: &Path, writable: bool) -> Server {
+pub fn nbd_server(disk: &Path, export: &str, folder: &Path, writable: bool) -> ServerProcess {
     let (file, pid_file) = (folder.join("nbd-server.conf"), folder.join("nbd-server.pid"));
     let (port, disk) = (free_port(), text(disk));
     let config = format!(
@@ -24,7 +24,7 @@ pub fn nbd_server(disk: &Path, export: &str, folder: &Path, writable: bool) -> S
         !writable
     );
     std::fs::write(&file, config).expect("a new file");
-    Server::start_daemon(port, &[NBD_SERVER, "-C", text(&file), "-p", text(&pid_file)], &pid_file)
+    ServerProcess::start_daemon(port, &[NBD_SERVER, "-C", text(&file), "-p", text(&pid_file)], &pid_file)
 }
 
 fn text(path: &Path) -> &str {

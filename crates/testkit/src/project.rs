@@ -127,14 +127,14 @@ impl Project {
     }
 
     /// A build that must succeed; the image as it is afterwards.
-    pub fn good_build(&self) -> Image {
+    pub fn good_build(&self) -> ImageFiles {
         self.build(&[]).succeeds();
         self.image()
     }
 
     /// Everything in `out/tiny/` but the record of the build.
-    pub fn image(&self) -> Image {
-        Image::load(&self.path("out/tiny"))
+    pub fn image(&self) -> ImageFiles {
+        ImageFiles::load(&self.path("out/tiny"))
     }
 
     /// Names in `out/`, without its lock.
@@ -153,9 +153,9 @@ pub fn names(dir: &Path) -> Vec<String> {
 
 /// Files by path below the image's folder.
 #[derive(PartialEq)]
-pub struct Image(BTreeMap<PathBuf, Vec<u8>>);
+pub struct ImageFiles(BTreeMap<PathBuf, Vec<u8>>);
 
-impl Image {
+impl ImageFiles {
     pub fn load(dir: &Path) -> Self {
         let files = walkdir::WalkDir::new(dir).into_iter().map(|e| e.expect("an image can be read").into_path());
         let files = files.filter(|path| path.is_file() && !path.ends_with(".build.json"));

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A server that runs, or has been killed.
-pub struct Server {
+pub struct ServerProcess {
     pub port: u16,
     command: Vec<String>,
     child: Option<Child>,
@@ -17,22 +17,22 @@ pub struct Server {
     pid_file: Option<PathBuf>,
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts the command; `{port}` in it is a free port of 127.0.0.1.
-    pub fn start(command: &[&str]) -> Server {
+    pub fn start(command: &[&str]) -> ServerProcess {
         Self::start_at(free_port(), command)
     }
 
     /// The same on a port that cannot be chosen.
-    pub fn start_at(port: u16, command: &[&str]) -> Server {
+    pub fn start_at(port: u16, command: &[&str]) -> ServerProcess {
         let command = command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
-        let mut server = Server { port, command, child: None, pid_file: None };
+        let mut server = ServerProcess { port, command, child: None, pid_file: None };
         server.restart();
         server
     }
 
     /// The same for one that goes into the background, with a process for each client.
-    pub fn start_daemon(port: u16, command: &[&str], pid_file: &Path) -> Server {
+    pub fn start_daemon(port: u16, command: &[&str], pid_file: &Path) -> ServerProcess {
         let mut server = Self::start_at(port, command);
         server.pid_file = Some(pid_file.into());
         server
@@ -72,7 +72,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             self.kill_group();

@@ -1,6 +1,6 @@
 //! A target of tgtd (package tgt) on the loopback address, with a control socket of its own.
 
-use crate::server::Server;
+use crate::server::ServerProcess;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ impl Target {
 }
 
 pub struct Tgt {
-    server: Server,
+    server: ServerProcess,
     target: Target,
     folder: TempDir,
 }
@@ -47,7 +47,7 @@ impl Tgt {
         let folder = tempfile::tempdir().expect("the folder for temporary files is writable");
         let socket = format!("TGT_IPC_SOCKET={}", folder.path().join("tgt").display());
         let portal = "portal=127.0.0.1:{port}";
-        let server = Server::start(&["env", &socket, "tgtd", "-f", "-C", "1", "--iscsi", portal]);
+        let server = ServerProcess::start(&["env", &socket, "tgtd", "-f", "-C", "1", "--iscsi", portal]);
         let tgt = Self { server, target, folder };
         tgt.configure();
         tgt

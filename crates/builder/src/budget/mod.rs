@@ -50,7 +50,7 @@ pub struct Earlier {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BudgetReport {
     /// `vmlinuz`, then the segments of `initrd.img`, in their order.
-    pub boot_files: Vec<Part>,
+    pub boot_files: Vec<BudgetPart>,
     pub boot_files_bytes: u64,
     pub boot_files_limit: Option<u64>,
     pub initrd_bytes: u64,
@@ -66,7 +66,7 @@ pub struct BudgetReport {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct BudgetPart {
     pub name: String,
     /// As it is transferred.
     pub bytes: u64,
@@ -137,8 +137,8 @@ pub fn assess(
     files: &BTreeMap<String, u64>,
     earlier: Option<&Earlier>,
 ) -> BudgetReport {
-    let mut boot_files = vec![Part { name: "vmlinuz".into(), bytes: sizes.kernel }];
-    boot_files.extend(sizes.segments.iter().map(|s| Part { name: s.name.as_str().into(), bytes: s.size }));
+    let mut boot_files = vec![BudgetPart { name: "vmlinuz".into(), bytes: sizes.kernel }];
+    boot_files.extend(sizes.segments.iter().map(|s| BudgetPart { name: s.name.as_str().into(), bytes: s.size }));
     let boot_files_bytes = boot_files.iter().map(|part| part.bytes).sum();
     let components = component_lines(sizes, budget);
     let resident = |name| sizes.segments.iter().filter(|s| s.name == name).map(|s| s.resident).sum::<u64>();

@@ -29,7 +29,7 @@ pub const PAGE_STRUCTURES: u64 = 4096 / 64;
 
 /// One part of a need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Term {
+pub struct RamTerm {
     pub name: String,
     pub bytes: u64,
     /// The rule or measurement that it comes from.
@@ -39,7 +39,7 @@ pub struct Term {
 /// A sum of terms, and the smallest RAM that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RamNeed {
-    pub terms: Vec<Term>,
+    pub terms: Vec<RamTerm>,
     /// MiB, rounded up.
     pub ram_mib: u64,
 }
@@ -181,12 +181,12 @@ pub fn steady_need(boot: u64, root: RootInRam, config: u64, workload_mib: Option
     ])
 }
 
-fn term(name: &str, bytes: u64, source: &str) -> Term {
-    Term { name: name.into(), bytes, source: source.into() }
+fn term(name: &str, bytes: u64, source: &str) -> RamTerm {
+    RamTerm { name: name.into(), bytes, source: source.into() }
 }
 
 /// Adds the page structures, which are a part of the RAM that is looked for: RAM = terms + RAM / 64.
-fn sum(mut terms: Vec<Term>) -> RamNeed {
+fn sum(mut terms: Vec<RamTerm>) -> RamNeed {
     let fixed: u64 = terms.iter().map(|term| term.bytes).sum();
     let ram_mib = (fixed * PAGE_STRUCTURES).div_ceil((PAGE_STRUCTURES - 1) * MIB);
     terms.insert(1, term("page structures", ram_mib * MIB / PAGE_STRUCTURES, "64 bytes for each page (mm_types.h)"));

@@ -9,14 +9,14 @@ use std::sync::PoisonError;
 
 /// Something that the cache gave out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Used {
+pub enum CachedItem {
     Blob(Sha256),
     Derived { kind: String, key: String },
 }
 
 /// How a body in the cache is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum BlobState {
     Absent,
     /// Of the size that was asked for.
     Whole(PathBuf),
@@ -28,32 +28,32 @@ pub enum Held {
 
 impl Cache {
     /// [`Cache::blob`] that also looks at the size in bytes. A body of another size is hashed, and discarded if it is damaged.
-    pub fn held_blob(&self, sha256: &Sha256, size: u64) -> Result<Held, CacheError> {
-        let Some(path) = self.blob(sha256) else { return Ok(Held::Absent) };
+    pub fn held_blob(&self, sha256: &Sha256, size: u64) -> Result<BlobState, CacheError> {
+        let Some(path) = self.blob(sha256) else { return Ok(BlobState::Absent) };
         let got = path.metadata().map_err(CacheError::io("read", &path))?.len();
         if got == size {
-            return Ok(Held::Whole(path));
+            return Ok(BlobState::Whole(path));
         }
         if hash(&path).map_err(CacheError::io("read", &path))? == *sha256 {
-            return Ok(Held::OtherSize(got));
+            return Ok(BlobState::OtherSize(got));
         }
         self.discard(&path)?;
-        Ok(Held::Discarded(path))
+        Ok(BlobState::Discarded(path))
     }
 
     /// Hashes all that was given out so far, and takes away what is not as it was put there. Returns the places.
     pub fn discard_damaged(&self) -> Result<Vec<PathBuf>, CacheError> {
-        let used: Vec<Used> =
+        let used: Vec<CachedItem> =
             std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect();
         let mut damaged = Vec::new();
         for used in used {
             let (path, whole) = match &used {
-                Used::Blob(sha256) => {
+                CachedItem::Blob(sha256) => {
                     let path = self.blob_path(sha256);
                     let whole = hash(&path).is_ok_and(|found| found == *sha256);
                     (path, whole)
                 }
-                Used::Derived { kind, key } => {
+                CachedItem::Derived { kind, key } => {
                     let path = self.derived_path(kind, key);
                     let whole = self.is_as_remembered(kind, key, &path);
                     (path, whole)
@@ -67,7 +67,7 @@ impl Cache {
         Ok(damaged)
     }
 
-    pub(super) fn note(&self, used: Used) {
+    pub(super) fn note(&self, used: CachedItem) {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(used);
     }
 

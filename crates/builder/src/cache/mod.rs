@@ -26,8 +26,8 @@ pub(crate) use error::help_for;
 pub(crate) use session::remove_tree;
 
 use crate::entry::Sha256;
-use damage::Used;
-use session::Session;
+use damage::CachedItem;
+use session::CacheSession;
 use sha2::{Digest, Sha256 as Hasher};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -49,9 +49,9 @@ pub fn fetch_key(sha256: &str) -> String {
 pub struct Cache {
     root: PathBuf,
     /// Made when the first temporary file is asked for; shared by clones, ends with the last of them.
-    session: Arc<Mutex<Option<Session>>>,
+    session: Arc<Mutex<Option<CacheSession>>>,
     /// What was given out; shared by clones.
-    used: Arc<Mutex<BTreeSet<Used>>>,
+    used: Arc<Mutex<BTreeSet<CachedItem>>>,
 }
 
 impl Cache {
@@ -76,7 +76,7 @@ impl Cache {
     /// Where the body with that hash is, if the cache holds it.
     pub fn blob(&self, sha256: &Sha256) -> Option<PathBuf> {
         let path = Some(self.blob_path(sha256)).filter(|path| path.is_file())?;
-        self.note(Used::Blob(*sha256));
+        self.note(CachedItem::Blob(*sha256));
         Some(path)
     }
 
@@ -119,7 +119,7 @@ impl Cache {
     /// `kind` and `key` are single path components.
     pub fn derived(&self, kind: &str, key: &str) -> Option<PathBuf> {
         let path = Some(self.derived_path(kind, key)).filter(|path| path.exists())?;
-        self.note(Used::Derived { kind: kind.into(), key: key.into() });
+        self.note(CachedItem::Derived { kind: kind.into(), key: key.into() });
         Some(path)
     }
 
@@ -133,7 +133,7 @@ impl Cache {
             self.remember_sums(kind, key, from)?;
             if from.is_dir() { self.adopt_dir(from, &to)? } else { self.adopt_file(from, &to)? }
         }
-        self.note(Used::Derived { kind: kind.into(), key: key.into() });
+        self.note(CachedItem::Derived { kind: kind.into(), key: key.into() });
         Ok(to)
     }
 
@@ -214,7 +214,7 @@ impl Cache {
     fn session_dir(&self) -> Result<PathBuf, CacheError> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if session.is_none() {
-            *session = Some(Session::start(&self.root)?);
+            *session = Some(CacheSession::start(&self.root)?);
         }
         Ok(session.as_ref().expect("it was set above").dir().to_path_buf())
     }

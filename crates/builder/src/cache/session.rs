@@ -15,12 +15,12 @@ const OWNER: &str = "owner";
 
 /// The temporary folder of this process; removed with all in it on drop.
 #[derive(Debug)]
-pub struct Session {
+pub struct CacheSession {
     dir: PathBuf,
     _owner: File,
 }
 
-impl Session {
+impl CacheSession {
     /// Makes the folder below `<root>/tmp`.
     pub fn start(root: &Path) -> Result<Self, CacheError> {
         let tmp = root.join("tmp");
@@ -39,7 +39,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for CacheSession {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next `Cache::open`.
         let _ = remove_tree(&self.dir);

@@ -1,5 +1,5 @@
-use super::damage::Held;
-use super::unpacked::{Head, MemberKind, Unpacker, open_unpacked};
+use super::damage::BlobState;
+use super::unpacked::{MemberHead, MemberKind, Unpacker, open_unpacked};
 use super::*;
 use crate::entry::{BodyAt, Xattrs};
 use std::os::unix::fs::MetadataExt;
@@ -146,9 +146,9 @@ fn errors_say_what_to_do() {
     assert!(Cache::open(file.path()).unwrap_err().to_string().starts_with("cannot "));
 }
 
-fn head(name: &str) -> Head<'_> {
+fn head(name: &str) -> MemberHead<'_> {
     static NONE: Xattrs = Xattrs::new();
-    Head { name, mode: 0o4755, uid: 1, gid: 2, xattrs: &NONE }
+    MemberHead { name, mode: 0o4755, uid: 1, gid: 2, xattrs: &NONE }
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn an_unpacked_archive_is_read_in_place() {
     let (_dir, cache) = new_cache();
     let xattrs = Xattrs::from([("security.capability".to_string(), vec![1, 0, 0, 2])]);
     let fill = |into: &mut Unpacker| {
-        into.add(Head { xattrs: &xattrs, ..head("./usr/") }, MemberKind::Dir);
+        into.add(MemberHead { xattrs: &xattrs, ..head("./usr/") }, MemberKind::Dir);
         into.add_file(head("usr/b"), &mut &b"old"[..])?.unwrap();
         into.add(head("usr/old"), MemberKind::Hardlink("usr/b".into()));
         into.add_file(head("usr/b"), &mut &b"new body"[..])?.unwrap();
@@ -242,12 +242,12 @@ fn what_was_given_out_and_is_damaged_is_discarded() {
 fn a_body_of_another_size_is_wrong_or_wrongly_asked_for() {
     let (_dir, cache) = new_cache();
     let (sha256, path) = cache.put_blob(b"12345").unwrap();
-    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), Held::Whole(path.clone()));
-    assert_eq!(cache.held_blob(&sha256, 6).unwrap(), Held::OtherSize(5));
+    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), BlobState::Whole(path.clone()));
+    assert_eq!(cache.held_blob(&sha256, 6).unwrap(), BlobState::OtherSize(5));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
-    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), Held::Discarded(path));
-    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), Held::Absent);
+    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), BlobState::Discarded(path));
+    assert_eq!(cache.held_blob(&sha256, 5).unwrap(), BlobState::Absent);
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub struct Unpacker {
 
 /// What an [`Unpacker`] is told of a member beside its kind.
 #[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
+pub struct MemberHead<'a> {
     pub name: &'a str,
     pub mode: u32,
     pub uid: u32,
@@ -112,7 +112,11 @@ impl Unpacker {
     }
 
     /// A regular file: reads `body` to its end. A failure of `body` itself is the inner error.
-    pub fn add_file(&mut self, head: Head<'_>, body: &mut dyn Read) -> Result<Result<u64, std::io::Error>, CacheError> {
+    pub fn add_file(
+        &mut self,
+        head: MemberHead<'_>,
+        body: &mut dyn Read,
+    ) -> Result<Result<u64, std::io::Error>, CacheError> {
         let path = self.dir.join("bodies");
         let pad = self.offset.next_multiple_of(ALIGN) - self.offset;
         self.bodies.write_all(&[0; ALIGN as usize][..pad as usize]).map_err(CacheError::io("write", &path))?;
@@ -136,8 +140,8 @@ impl Unpacker {
     }
 
     /// Anything that has no body.
-    pub fn add(&mut self, head: Head<'_>, kind: MemberKind) {
-        let Head { name, mode, uid, gid, xattrs } = head;
+    pub fn add(&mut self, head: MemberHead<'_>, kind: MemberKind) {
+        let MemberHead { name, mode, uid, gid, xattrs } = head;
         self.members.push(Member { name: name.into(), kind, mode, uid, gid, xattrs: xattrs.clone() });
     }
 
@@ -152,7 +156,7 @@ impl Unpacker {
     }
 
     fn finish(mut self) -> Result<(), CacheError> {
-        let rows: Vec<Row<'_>> = self.members.iter().map(Row::of).collect();
+        let rows: Vec<MemberRow<'_>> = self.members.iter().map(MemberRow::of).collect();
         let json = serde_json::to_vec(&(self.stream_sha256, rows)).expect("rows are plain data");
         let path = self.dir.join("index");
         let mut index = format!("{}\n", Sha256::of(&json)).into_bytes();
@@ -165,7 +169,7 @@ impl Unpacker {
 
 /// One member in the index, as a JSON array.
 #[derive(Serialize, Deserialize)]
-struct Row<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32, Xattrs);
+struct MemberRow<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32, Xattrs);
 
 #[derive(Serialize, Deserialize)]
 enum RowKind<'a> {
@@ -184,7 +188,7 @@ enum RowKind<'a> {
     Unusable(#[serde(borrow)] Cow<'a, str>),
 }
 
-impl<'a> Row<'a> {
+impl<'a> MemberRow<'a> {
     fn of(member: &'a Member) -> Self {
         let kind = match &member.kind {
             MemberKind::Dir => RowKind::Dir,
@@ -230,7 +234,8 @@ fn load_index(dir: &Path) -> Result<Unpacked, CacheError> {
     let (_, json) = json
         .filter(|(sum, json)| Sha256::of(json).to_string().as_bytes() == *sum)
         .ok_or_else(|| damaged("its index is not what was written"))?;
-    let (stream_sha256, rows): (_, Vec<Row<'_>>) = serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
+    let (stream_sha256, rows): (_, Vec<MemberRow<'_>>) =
+        serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
     let members: Option<_> = rows.into_iter().map(|row| row.into_member(&bodies, size)).collect();
     Ok(Unpacked { members: members.ok_or_else(|| damaged("its bodies are truncated"))?, stream_sha256 })
 }

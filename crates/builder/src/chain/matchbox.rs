@@ -21,7 +21,7 @@ pub struct NetBoot {
 
 /// Which machines boot it. All selectors must fit, so a MAC and a UUID have a group each.
 #[derive(Debug, Serialize)]
-pub struct Group {
+pub struct MachineGroup {
     pub id: String,
     pub name: String,
     pub profile: String,
@@ -43,19 +43,24 @@ pub fn profiles(plan: &Plan<'_>) -> Vec<Profile> {
 }
 
 /// One for each MAC and UUID, and one without a selector for everybody else, if the default is an image.
-pub fn groups(plan: &Plan<'_>) -> Vec<Group> {
+pub fn groups(plan: &Plan<'_>) -> Vec<MachineGroup> {
     let mut groups = Vec::new();
     for entry in &plan.nodes {
         let macs = entry.node.macs.iter().map(|mac| ("mac", mac.to_string()));
         for (key, value) in macs.chain(entry.node.uuid.iter().map(|uuid| ("uuid", uuid.clone()))) {
             let id = format!("{}-{}", node_id(entry), value.replace(':', "-"));
             let (name, profile) = (entry.node.name.clone(), node_id(entry));
-            groups.push(Group { id, name, profile, selector: [(key, value)].into() });
+            groups.push(MachineGroup { id, name, profile, selector: [(key, value)].into() });
         }
     }
     if plan.images.iter().any(|image| image.name == plan.default) {
         let profile = format!("image-{}", plan.default);
-        groups.push(Group { id: "default".into(), name: "everybody else".into(), profile, selector: BTreeMap::new() });
+        groups.push(MachineGroup {
+            id: "default".into(),
+            name: "everybody else".into(),
+            profile,
+            selector: BTreeMap::new(),
+        });
     }
     groups
 }

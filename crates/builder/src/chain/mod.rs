@@ -74,7 +74,7 @@ pub struct IndexNode {
 
 /// What was written.
 #[derive(Debug)]
-pub struct Written {
+pub struct WrittenChain {
     pub dir: PathBuf,
     pub index: Index,
     pub images: Vec<BootImage>,
@@ -84,7 +84,7 @@ pub struct Written {
 ///
 /// # Errors
 /// [`ChainError`]; what was there before is then still there.
-pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) -> Result<Written, ChainError> {
+pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) -> Result<WrittenChain, ChainError> {
     let images = load_images(out)?;
     let plan = Plan::new(nodes, &images, signer.is_some())?;
     let readers = if nodes.hold_secrets() { Readers::Group } else { Readers::All };
@@ -99,7 +99,7 @@ pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) 
     }
     staging.finish()?;
     let dir = staging.target().to_path_buf();
-    Ok(Written { dir, index, images })
+    Ok(WrittenChain { dir, index, images })
 }
 
 /// Whether an entry of `out/boot/` is one that [`write_chain`] makes, in this or another run.

@@ -3,7 +3,7 @@
 use super::segment::{self, NodeSegment, node_segment};
 use super::{BootImage, ChainError, FOLDER};
 use crate::emit::MANIFEST_WORD;
-use crate::nodes::{MENU_WORDS, Menu, Node, Nodes, Server};
+use crate::nodes::{BootServer, MENU_WORDS, Menu, Node, Nodes};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h) with the NUL; iPXE and the loaders add a few words of their own:
@@ -13,7 +13,7 @@ const CMDLINE_LIMIT: usize = 2047 - 256;
 /// All that emitters look at.
 #[derive(Debug, Clone)]
 pub struct Plan<'a> {
-    pub server: &'a Server,
+    pub server: &'a BootServer,
     pub menu: &'a Menu,
     pub images: &'a [BootImage],
     pub nodes: Vec<NodeEntry<'a>>,

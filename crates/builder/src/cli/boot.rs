@@ -1,7 +1,7 @@
 //! `bootwright boot`
 
 use super::OutArgs;
-use crate::chain::{self, Signer, Written};
+use crate::chain::{self, Signer, WrittenChain};
 use crate::error::Failure;
 use crate::nodes::{Nodes, load_nodes, parse_server_url};
 use crate::ui::Ui;
@@ -55,7 +55,7 @@ impl ChainArgs {
     }
 
     /// Writes the boot chain.
-    pub fn write(&self, nodes: &Nodes, ui: &Ui) -> Result<Written, Failure> {
+    pub fn write(&self, nodes: &Nodes, ui: &Ui) -> Result<WrittenChain, Failure> {
         let files = self.codesign_cert.clone().zip(self.codesign_key.clone());
         let signer = files.map(|(certificate, key)| Signer { certificate, key });
         Ok(chain::write_chain(nodes, &self.out.out, signer.as_ref(), ui)?)
@@ -72,7 +72,7 @@ pub fn run(args: &BootArgs, ui: &Ui) -> Result<(), Failure> {
     super::print_out(&text(&nodes, &written))
 }
 
-fn text(nodes: &Nodes, written: &Written) -> String {
+fn text(nodes: &Nodes, written: &WrittenChain) -> String {
     let dir = written.dir.display();
     let images: Vec<&str> = written.images.iter().map(|image| image.name.as_str()).collect();
     let mut text = format!("{dir}: images {}; {} nodes\n", images.join(", "), written.index.nodes.len());

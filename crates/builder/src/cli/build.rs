@@ -37,7 +37,7 @@ pub struct BuildArgs {
 
 /// The result for scripts.
 #[derive(Serialize)]
-struct Document<'a> {
+struct BuildDocument<'a> {
     /// Layout of this document; 1.
     version: u32,
     recipe: &'a str,
@@ -74,8 +74,8 @@ pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
     outcome.budget.check(&outcome.recipe)
 }
 
-fn document(outcome: &BuildOutcome) -> Document<'_> {
-    Document {
+fn document(outcome: &BuildOutcome) -> BuildDocument<'_> {
+    BuildDocument {
         version: 1,
         recipe: &outcome.recipe,
         root: outcome.root,

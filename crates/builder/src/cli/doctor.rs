@@ -1,7 +1,7 @@
 //! `bootwright doctor`
 
 use super::parse_set;
-use crate::doctor::{self, Asked, Diagnosis, ThisHost};
+use crate::doctor::{self, Diagnosis, RecipeNeeds, ThisHost};
 use crate::error::{Exit, Failure};
 use crate::lock::load_lock;
 use crate::recipe::load_recipe;
@@ -28,7 +28,7 @@ pub struct DoctorArgs {
 
 /// Succeeds when the recipe asked for, or each that ships, can be built here.
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let mut asked: Vec<Asked> = Vec::new();
+    let mut asked: Vec<RecipeNeeds> = Vec::new();
     match &args.recipe {
         Some(recipe) => asked.push((recipe.clone(), Ok(needs(recipe, &args.sets)?))),
         None => {

@@ -18,7 +18,7 @@ pub struct LockArgs {
 
 /// What changed, for scripts.
 #[derive(Serialize)]
-struct Document<'a> {
+struct LockDocument<'a> {
     /// Layout of this document; 1.
     version: u32,
     recipe: &'a str,
@@ -39,7 +39,7 @@ pub fn run(args: &LockArgs, options: &Options) -> Result<(), Failure> {
     let (recipe, renewed) = pipeline::lock(options)?;
     if args.json {
         let changes = renewed.diff.as_ref().map(documents).unwrap_or_default();
-        return super::print_json(&Document { version: 1, recipe: &recipe.name, lock: &recipe.lock_path, changes });
+        return super::print_json(&LockDocument { version: 1, recipe: &recipe.name, lock: &recipe.lock_path, changes });
     }
     match &renewed.diff {
         Some(diff) => super::print_out(&format!("{diff}\n{} written\n", recipe.lock_path.display())),

@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 
 /// A tool as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct InstalledTool {
     pub path: Option<PathBuf>,
     /// As the tool says it; absent where it says none.
     pub version: Option<String>,
 }
 
 /// Looks for tools; the tests have another one.
-pub trait Host {
+pub trait ToolFinder {
     /// All of them where several versions may stand side by side, as those of Go do; in the order in which they are tried.
-    fn find(&self, tool: Tool) -> Vec<Found>;
+    fn find(&self, tool: Tool) -> Vec<InstalledTool>;
 }
 
 /// The machine that this runs on.
@@ -26,11 +26,11 @@ pub struct ThisHost {
     pub has_pid1: bool,
 }
 
-impl Host for ThisHost {
-    fn find(&self, tool: Tool) -> Vec<Found> {
+impl ToolFinder for ThisHost {
+    fn find(&self, tool: Tool) -> Vec<InstalledTool> {
         let one = match tool {
             Tool::Go => return find_go(),
-            Tool::Pid1 => self.has_pid1.then_some(Found { path: None, version: None }),
+            Tool::Pid1 => self.has_pid1.then_some(InstalledTool { path: None, version: None }),
             Tool::AptGet => find_program("apt-get", "--version"),
             Tool::DebianKeyring => find_keyring(),
             Tool::Mksquashfs => find_program("mksquashfs", "-version"),
@@ -45,13 +45,13 @@ impl Host for ThisHost {
     }
 }
 
-fn find_program(name: &str, version_flag: &str) -> Option<Found> {
+fn find_program(name: &str, version_flag: &str) -> Option<InstalledTool> {
     let mut path = std::env::var_os("PATH")?;
     // Debian has daemons in folders that are not on everybody's path.
     path.push(":/usr/sbin:/sbin");
     let path = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| is_program(p))?;
     let version = run(&path, &[version_flag]).as_deref().and_then(parse_version);
-    Some(Found { path: Some(path), version })
+    Some(InstalledTool { path: Some(path), version })
 }
 
 fn is_program(path: &Path) -> bool {
@@ -60,34 +60,36 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// Every `go` that the Go source finds, beyond PATH too.
-fn find_go() -> Vec<Found> {
+fn find_go() -> Vec<InstalledTool> {
     let found = crate::source::go::Toolchain::find_all("doctor", true).unwrap_or_default();
     let found = found.into_iter();
-    found.map(|go| Found { path: Some(go.go), version: Some(go.version.trim_start_matches("go").into()) }).collect()
+    found
+        .map(|go| InstalledTool { path: Some(go.go), version: Some(go.version.trim_start_matches("go").into()) })
+        .collect()
 }
 
-fn find_keyring() -> Option<Found> {
+fn find_keyring() -> Option<InstalledTool> {
     let path = crate::source::deb::apt::KEYRINGS.iter().map(PathBuf::from).find(|path| path.is_file())?;
-    Some(Found { path: Some(path), version: None })
+    Some(InstalledTool { path: Some(path), version: None })
 }
 
 /// The option ROM of QEMU's virtio network card, in one of the folders where this QEMU looks for firmware (`-L help`).
-fn find_ipxe_rom() -> Option<Found> {
+fn find_ipxe_rom() -> Option<InstalledTool> {
     let qemu = find_program(crate::smoke::QEMU, "--version")?.path?;
     let folders = run(&qemu, &["-L", "help"])?;
     let rom = folders.lines().map(|dir| Path::new(dir.trim()).join("efi-virtio.rom")).find(|rom| rom.is_file())?;
-    Some(Found { path: Some(rom), version: None })
+    Some(InstalledTool { path: Some(rom), version: None })
 }
 
-fn find_ovmf() -> Option<Found> {
+fn find_ovmf() -> Option<InstalledTool> {
     let ovmf = crate::smoke::Firmware::Uefi.find().ok()??;
-    Some(Found { path: Some(ovmf.code), version: None })
+    Some(InstalledTool { path: Some(ovmf.code), version: None })
 }
 
-fn find_loaders() -> Option<Found> {
+fn find_loaders() -> Option<InstalledTool> {
     let folder = Path::new(crate::serve::LOADERS_PLACE);
     let all = crate::chain::LOADERS.iter().all(|name| folder.join(name).is_file());
-    all.then(|| Found { path: Some(folder.into()), version: None })
+    all.then(|| InstalledTool { path: Some(folder.into()), version: None })
 }
 
 /// What a program prints, on either stream; mksquashfs ends with status 1 after its version, so that is not looked at.

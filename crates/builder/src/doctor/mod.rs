@@ -2,7 +2,7 @@
 
 mod find;
 
-pub use find::{Found, Host, ThisHost};
+pub use find::{InstalledTool, ThisHost, ToolFinder};
 
 use crate::lock::{Lock, LockedComponent};
 use crate::recipe::CheckedRecipe;
@@ -43,7 +43,7 @@ pub struct ToolRow {
     pub tool: Tool,
     pub name: &'static str,
     pub purpose: &'static str,
-    pub found: Option<Found>,
+    pub found: Option<InstalledTool>,
     /// Recipes that need it, to be built or to be tried.
     pub needed_by: Vec<String>,
 }
@@ -82,10 +82,10 @@ impl Diagnosis {
 }
 
 /// A recipe's name and what it needs, or why it cannot be read.
-pub type Asked = (String, Result<Needs, String>);
+pub type RecipeNeeds = (String, Result<Needs, String>);
 
 /// Looks for all tools and judges each recipe. `has_apt` says that packages are installed with apt here.
-pub fn diagnose(asked: &[Asked], host: &dyn Host, has_apt: bool) -> Diagnosis {
+pub fn diagnose(asked: &[RecipeNeeds], host: &dyn ToolFinder, has_apt: bool) -> Diagnosis {
     let go = asked.iter().filter_map(|(_, needs)| needs.as_ref().ok()?.go.clone()).fold(None, |a, b| later(a, Some(b)));
     let (mut tools, mut too_old) = (Vec::new(), Vec::new());
     for tool in Tool::ALL {
@@ -108,19 +108,19 @@ pub fn diagnose(asked: &[Asked], host: &dyn Host, has_apt: bool) -> Diagnosis {
 }
 
 /// Those that can build what needs Go `needed`, that version itself first; and those that are too old.
-fn fit_first(found: Vec<Found>, needed: &str) -> (Vec<Found>, Vec<Found>) {
-    let version = |found: &Found| found.version.as_deref().and_then(parse_go_version);
+fn fit_first(found: Vec<InstalledTool>, needed: &str) -> (Vec<InstalledTool>, Vec<InstalledTool>) {
+    let version = |found: &InstalledTool| found.version.as_deref().and_then(parse_go_version);
     // A development build has no number: it is taken for new.
-    let is_fit = |found: &Found| version(found).is_none_or(|v| Some(v) >= parse_go_version(needed));
-    let (mut fit, too_old): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_fit);
+    let is_fit = |found: &InstalledTool| version(found).is_none_or(|v| Some(v) >= parse_go_version(needed));
+    let (mut fit, too_old): (Vec<InstalledTool>, Vec<InstalledTool>) = found.into_iter().partition(is_fit);
     fit.sort_by_key(|found| found.version.as_deref() != Some(needed));
     (fit, too_old)
 }
 
 /// What there is to say when the Go at hand is not the pinned one.
-fn go_hint(needed: &str, tools: &[ToolRow], too_old: &[Found]) -> Option<String> {
+fn go_hint(needed: &str, tools: &[ToolRow], too_old: &[InstalledTool]) -> Option<String> {
     let row = tools.iter().find(|row| row.tool == Tool::Go)?;
-    let version = |found: &Found| found.version.clone().unwrap_or_default();
+    let version = |found: &InstalledTool| found.version.clone().unwrap_or_default();
     match &row.found {
         Some(found) if found.version.as_deref() == Some(needed) => None,
         Some(found) => Some(format!(
@@ -136,7 +136,7 @@ fn go_hint(needed: &str, tools: &[ToolRow], too_old: &[Found]) -> Option<String>
     }
 }
 
-fn tool_row(tool: Tool, asked: &[Asked], found: Option<Found>) -> ToolRow {
+fn tool_row(tool: Tool, asked: &[RecipeNeeds], found: Option<InstalledTool>) -> ToolRow {
     let needs_it = |needs: &Needs| needs.build.contains(&tool) || needs.smoke.contains(&tool);
     let needed_by = asked.iter().filter(|(_, needs)| needs.as_ref().is_ok_and(needs_it));
     ToolRow {

@@ -3,26 +3,26 @@ use super::*;
 /// A host that has everything but some tools.
 struct Without(Vec<Tool>);
 
-impl Host for Without {
-    fn find(&self, tool: Tool) -> Vec<Found> {
+impl ToolFinder for Without {
+    fn find(&self, tool: Tool) -> Vec<InstalledTool> {
         if self.0.contains(&tool) { Vec::new() } else { versions(&["1.0"]) }
     }
 }
 
-fn versions(versions: &[&str]) -> Vec<Found> {
-    versions.iter().map(|v| Found { path: Some("/bin/x".into()), version: Some((*v).into()) }).collect()
+fn versions(versions: &[&str]) -> Vec<InstalledTool> {
+    versions.iter().map(|v| InstalledTool { path: Some("/bin/x".into()), version: Some((*v).into()) }).collect()
 }
 
 /// A host that has everything, and Go in those versions.
 struct WithGo<'a>(&'a [&'a str]);
 
-impl Host for WithGo<'_> {
-    fn find(&self, tool: Tool) -> Vec<Found> {
+impl ToolFinder for WithGo<'_> {
+    fn find(&self, tool: Tool) -> Vec<InstalledTool> {
         versions(if tool == Tool::Go { self.0 } else { &["1.0"] })
     }
 }
 
-fn asked() -> Vec<Asked> {
+fn asked() -> Vec<RecipeNeeds> {
     let smoke = BTreeSet::from([Tool::Qemu, Tool::IpxeRom]);
     let needs = |tools: &[Tool]| Ok(Needs { build: tools.iter().copied().collect(), smoke: smoke.clone(), go: None });
     vec![

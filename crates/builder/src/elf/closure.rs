@@ -1,7 +1,7 @@
 //! Draws in what the tree's programs need: libraries, and what runs them.
 
 use super::load::Loader;
-use super::program::{Program, User, is_executable, look_at, may_be_program};
+use super::program::{Dependent, Program, is_executable, look_at, may_be_program};
 use super::{ElfError, ElfInfo, Shebang};
 use crate::entry::Kind;
 use crate::recipe::SegmentName;
@@ -19,7 +19,7 @@ const MAX_SCRIPTS: usize = 5;
 pub struct Interpreter {
     program: String,
     runs: Runs,
-    by: User,
+    by: Dependent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,10 +50,12 @@ pub fn add_libraries(supply: &Supply<'_>, draft: &mut Draft) -> Result<Vec<Inter
             infos.insert(path.clone(), Rc::new(info.clone()));
         }
         match program {
-            Program::Script(shebang) if is_executable(entry) => interpreters.extend(run_by(shebang, User::of(entry))),
+            Program::Script(shebang) if is_executable(entry) => {
+                interpreters.extend(run_by(shebang, Dependent::of(entry)))
+            }
             Program::Elf(info) if entry.segment == SegmentName::Boot => check_static(entry, &info)?,
             Program::Elf(ElfInfo { interpreter: Some(program), .. }) => {
-                interpreters.push(Interpreter { program, runs: Runs::Program, by: User::of(entry) });
+                interpreters.push(Interpreter { program, runs: Runs::Program, by: Dependent::of(entry) });
                 programs.insert(path);
             }
             Program::Elf(_) => {
@@ -82,21 +84,21 @@ fn add_named(supply: &Supply<'_>, loader: &mut Loader<'_, '_>) -> Result<(), Tre
     for component in supply.parts.iter().map(|part| part.component) {
         for soname in &component.libraries {
             let origin = component.origin.clone();
-            let by = User { path: origin.to_string(), component: component.name.clone(), origin };
+            let by = Dependent { path: origin.to_string(), component: component.name.clone(), origin };
             loader.draw_named(soname, &by)?;
         }
     }
     Ok(())
 }
 
-fn run_by(shebang: Shebang, by: User) -> impl Iterator<Item = Interpreter> {
+fn run_by(shebang: Shebang, by: Dependent) -> impl Iterator<Item = Interpreter> {
     let of_env = shebang.env_program().map(|program| (program, Runs::ByEnv));
     let programs = [Some((shebang.interpreter, Runs::Script)), of_env];
     programs.into_iter().flatten().map(move |(program, runs)| Interpreter { program, runs, by: by.clone() })
 }
 
 fn check_static(entry: &TreeEntry, info: &ElfInfo) -> Result<(), ElfError> {
-    let User { path, component, origin } = User::of(entry);
+    let Dependent { path, component, origin } = Dependent::of(entry);
     match info.interpreter.is_none() && info.needed.is_empty() {
         true => Ok(()),
         false => Err(ElfError::DynamicInBoot { path, component, origin }),
@@ -109,7 +111,7 @@ pub fn check_interpreters(draft: &Draft, interpreters: &[Interpreter]) -> Result
     let of_scripts = interpreters.iter().filter(|interpreter| interpreter.runs == Runs::Script);
     let next: BTreeMap<&str, &str> = of_scripts.map(|i| (i.by.path.as_str(), i.program.as_str())).collect();
     for interpreter in interpreters {
-        let Interpreter { program, runs, by: User { path, component, origin } } = interpreter.clone();
+        let Interpreter { program, runs, by: Dependent { path, component, origin } } = interpreter.clone();
         let paths: Vec<String> = match runs == Runs::ByEnv && !program.contains('/') {
             true => PATH.iter().map(|folder| format!("/{folder}/{program}")).collect(),
             false => vec![program.clone()],
@@ -155,6 +157,6 @@ fn check_chain(first: &Interpreter, next: &BTreeMap<&str, &str>, draft: &Draft) 
         let Some(end) = draft.resolve(program).end else { return Ok(()) };
         at = end;
     }
-    let User { path, component, origin } = first.by.clone();
+    let Dependent { path, component, origin } = first.by.clone();
     Err(ElfError::TooManyScripts { by: path, component, origin, limit: MAX_SCRIPTS })
 }

@@ -4,7 +4,7 @@
 //! searched, nor what `LD_LIBRARY_PATH` and `ld.so.preload` would add.
 
 use super::ld_cache::parse_ld_cache;
-use super::program::{Program, User, look_at};
+use super::program::{Dependent, Program, look_at};
 use super::{ElfError, ElfInfo, ElfProblem};
 use crate::entry::{Body, Kind};
 use crate::tree::{Draft, Reason, Supply, TreeError};
@@ -30,8 +30,8 @@ pub(super) struct Loader<'a, 'b> {
 }
 
 /// A file that ld.so has mapped.
-struct Object {
-    user: User,
+struct MappedObject {
+    user: Dependent,
     info: Rc<ElfInfo>,
     /// The names that it was asked for by.
     names: Vec<String>,
@@ -41,7 +41,7 @@ struct Object {
     loader: Option<usize>,
 }
 
-impl Object {
+impl MappedObject {
     fn answers_to(&self, name: &str) -> bool {
         self.info.soname.as_deref() == Some(name) || self.names.iter().any(|known| known == name)
     }
@@ -103,7 +103,8 @@ impl<'a, 'b> Loader<'a, 'b> {
             && let Some(found) = self.find(name, &objects, 0, &[])?
         {
             default = self.default_folders(&found.path)?;
-            objects.push(Object { names: vec![name.clone()], ..self.open(&found.path, &found.opened_as, Some(0))? });
+            objects
+                .push(MappedObject { names: vec![name.clone()], ..self.open(&found.path, &found.opened_as, Some(0))? });
         }
         let mut next = 0;
         while next < objects.len() {
@@ -120,7 +121,7 @@ impl<'a, 'b> Loader<'a, 'b> {
                 match objects.iter_mut().find(|object| object.user.path == found.path) {
                     Some(known) => known.names.push(name),
                     None => {
-                        objects.push(Object {
+                        objects.push(MappedObject {
                             names: vec![name],
                             ..self.open(&found.path, &found.opened_as, Some(next))?
                         });
@@ -136,7 +137,7 @@ impl<'a, 'b> Loader<'a, 'b> {
     }
 
     /// Draws in a library that programs open by themselves (`libraries` of a recipe's component), from the default folders.
-    pub fn draw_named(&mut self, soname: &str, by: &User) -> Result<(), TreeError> {
+    pub fn draw_named(&mut self, soname: &str, by: &Dependent) -> Result<(), TreeError> {
         let candidates = self.candidates(soname, Vec::new(), &DEFAULT_FOLDERS);
         let found = self.draw_first(soname, candidates, by)?;
         found.map(drop).ok_or_else(|| self.missing(soname, by))
@@ -166,7 +167,7 @@ impl<'a, 'b> Loader<'a, 'b> {
         Ok(folders)
     }
 
-    fn remember(&mut self, objects: &[Object]) {
+    fn remember(&mut self, objects: &[MappedObject]) {
         let component = &objects[0].user.component;
         for object in objects {
             for name in object.names.iter().chain(&object.info.soname) {
@@ -176,35 +177,35 @@ impl<'a, 'b> Loader<'a, 'b> {
     }
 
     /// The file at a path of the draft, as an object without names.
-    fn open(&mut self, path: &str, opened_as: &str, loader: Option<usize>) -> Result<Object, TreeError> {
+    fn open(&mut self, path: &str, opened_as: &str, loader: Option<usize>) -> Result<MappedObject, TreeError> {
         let folder = opened_as.trim_start_matches('/').rsplit_once('/').map_or("", |(folder, _)| folder);
         let origin = format!("/{folder}");
         let Some(entry) = self.draft.on_node(path) else { unreachable!("`{path}` was found in the draft") };
-        let user = User::of(entry);
+        let user = Dependent::of(entry);
         if let Some(info) = self.infos.get(path) {
-            return Ok(Object { user, info: info.clone(), names: Vec::new(), origin, loader });
+            return Ok(MappedObject { user, info: info.clone(), names: Vec::new(), origin, loader });
         }
         let program = match &entry.entry.kind {
             Kind::File(body) => look_at(entry, body)?,
             _ => Program::Other,
         };
         let Program::Elf(info) = program else {
-            let User { path, component, origin } = user;
+            let Dependent { path, component, origin } = user;
             return Err(ElfError::Unusable { path, component, origin, problem: ElfProblem::NoElf }.into());
         };
         let info = Rc::new(info);
         self.infos.insert(path.into(), info.clone());
-        Ok(Object { user, info, names: Vec::new(), origin, loader })
+        Ok(MappedObject { user, info, names: Vec::new(), origin, loader })
     }
 
     /// Where one object's need is, by the paths that ld.so tries.
     fn find(
         &mut self,
         name: &str,
-        objects: &[Object],
+        objects: &[MappedObject],
         by: usize,
         default: &[&str],
-    ) -> Result<Option<Place>, TreeError> {
+    ) -> Result<Option<FoundLibrary>, TreeError> {
         let object = &objects[by];
         let default = if object.info.no_default_folders { &[] } else { default };
         let candidates = self.candidates(name, search_path(objects, by), default);
@@ -227,9 +228,9 @@ impl<'a, 'b> Loader<'a, 'b> {
 
     /// What a library finds loaded that some program opens by itself: we do not know which, so it is what the programs of
     /// its component have, or a library of its component.
-    fn find_beside(&mut self, name: &str, user: &User) -> Result<Option<Place>, TreeError> {
+    fn find_beside(&mut self, name: &str, user: &Dependent) -> Result<Option<FoundLibrary>, TreeError> {
         if let Some(path) = self.loaded.get(&(user.component.clone(), name.to_string())) {
-            return Ok(Some(Place { path: path.clone(), opened_as: path.clone() }));
+            return Ok(Some(FoundLibrary { path: path.clone(), opened_as: path.clone() }));
         }
         let part = self.supply.part(&user.component);
         let offers = part.into_iter().flat_map(|part| part.offers.keys());
@@ -239,7 +240,12 @@ impl<'a, 'b> Loader<'a, 'b> {
 
     /// Draws in the first of some paths that there is: from the component's own pool, else what the image has already, else
     /// from another pool. A library for other machines is passed over.
-    fn draw_first(&mut self, name: &str, candidates: Vec<String>, user: &User) -> Result<Option<Place>, TreeError> {
+    fn draw_first(
+        &mut self,
+        name: &str,
+        candidates: Vec<String>,
+        user: &Dependent,
+    ) -> Result<Option<FoundLibrary>, TreeError> {
         let reason = Reason::Library { by: user.path.clone(), soname: name.into() };
         for candidate in candidates {
             let own = self.supply.part(&user.component).is_some_and(|part| {
@@ -254,7 +260,7 @@ impl<'a, 'b> Loader<'a, 'b> {
             };
             // What a component gives to the boot segment is not there on the node.
             if let Some(path) = path.and_then(|path| self.present(&path)) {
-                return Ok(Some(Place { path, opened_as: candidate }));
+                return Ok(Some(FoundLibrary { path, opened_as: candidate }));
             }
         }
         Ok(None)
@@ -269,14 +275,14 @@ impl<'a, 'b> Loader<'a, 'b> {
         }
     }
 
-    fn missing(&self, soname: &str, user: &User) -> TreeError {
-        let User { path, component, origin } = user.clone();
+    fn missing(&self, soname: &str, user: &Dependent) -> TreeError {
+        let Dependent { path, component, origin } = user.clone();
         let depends = self.supply.part(&component).map_or(&[][..], |part| part.depends);
         let package = super::error::package_with(soname, depends);
         ElfError::MissingLibrary { soname: soname.into(), by: path, component, origin, package }.into()
     }
 
-    fn is_for_this_machine(&self, path: &str, user: &User) -> Result<bool, ElfError> {
+    fn is_for_this_machine(&self, path: &str, user: &Dependent) -> Result<bool, ElfError> {
         let end = self.supply.resolve(path, &user.component).end;
         let found = end.and_then(|end| self.supply.at(&end, &user.component));
         let Some(Kind::File(body)) = found.map(|found| &found.offered.entry.kind) else { return Ok(true) };
@@ -287,7 +293,7 @@ impl<'a, 'b> Loader<'a, 'b> {
     }
 }
 
-struct Place {
+struct FoundLibrary {
     /// Of the file itself, in the draft.
     path: String,
     opened_as: String,
@@ -295,7 +301,7 @@ struct Place {
 
 /// Folders to search before the default ones. DT_RPATH counts only where there is no DT_RUNPATH, and then with those of
 /// all that led here.
-fn search_path(objects: &[Object], by: usize) -> Vec<String> {
+fn search_path(objects: &[MappedObject], by: usize) -> Vec<String> {
     let object = &objects[by];
     if let Some(runpath) = &object.info.runpath {
         return runpath.iter().map(|folder| object.expand(folder)).collect();

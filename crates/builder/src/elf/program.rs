@@ -16,13 +16,13 @@ const MAP_FROM: u64 = 1 << 16;
 
 /// A file of the tree that needs something.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct User {
+pub(super) struct Dependent {
     pub path: String,
     pub component: String,
     pub origin: Origin,
 }
 
-impl User {
+impl Dependent {
     pub fn of(entry: &TreeEntry) -> Self {
         Self { path: entry.entry.path.clone(), component: entry.component.clone(), origin: entry.origin.clone() }
     }
@@ -48,7 +48,7 @@ pub(super) fn is_executable(entry: &TreeEntry) -> bool {
 
 /// Reads what a file is; an error when the kernel or the dynamic linker would not take it.
 pub(super) fn look_at(entry: &TreeEntry, body: &Body) -> Result<Program, ElfError> {
-    let User { path, component, origin } = User::of(entry);
+    let Dependent { path, component, origin } = Dependent::of(entry);
     let read = |cause| ElfError::Read { path: path.clone(), place: body.place(), cause };
     let start = body.read_start(LOOKED_AT as u64).map_err(read)?;
     match parse_shebang(&start) {

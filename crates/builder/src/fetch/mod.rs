@@ -11,7 +11,7 @@ pub use context::{Context, Refreshed, Settings};
 pub use error::FetchError;
 pub use http::{agent, redact};
 
-use crate::cache::damage::Held;
+use crate::cache::damage::BlobState;
 use crate::cache::fetch_key;
 use crate::entry::Sha256;
 
@@ -136,10 +136,10 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
 /// [`FetchError::WrongSize`] when the body is right and `size` is not.
 pub fn held(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<Option<PathBuf>, FetchError> {
     match cx.cache.held_blob(&sha256, size)? {
-        Held::Absent => Ok(None),
-        Held::Whole(path) => Ok(Some(path)),
-        Held::OtherSize(got) => Err(FetchError::WrongSize { name: name.into(), expected: size, got }),
-        Held::Discarded(path) => {
+        BlobState::Absent => Ok(None),
+        BlobState::Whole(path) => Ok(Some(path)),
+        BlobState::OtherSize(got) => Err(FetchError::WrongSize { name: name.into(), expected: size, got }),
+        BlobState::Discarded(path) => {
             cx.ui.say(format_args!("`{}` in the cache is damaged: {name} is fetched anew", path.display()));
             Ok(None)
         }

@@ -1,7 +1,7 @@
 //! Takes any initrd apart: archives one after another, plain or compressed, as `init/initramfs.c` reads them. Nothing is
 //! written to disk, bodies are passed over.
 
-use super::newc::{InitrdEntry, Limits, Links, Reader};
+use super::newc::{InitrdEntry, InitrdLimits, NewcReader, SharedInodes};
 use super::packed::{check_xz_header, skip_gzip_header, skip_gzip_trailer};
 use super::stream::Input;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct InitrdSegment {
     pub offset: u64,
     /// Bytes in the file, with the zero bytes that follow.
     pub packed: u64,
-    pub compression: Packing,
+    pub compression: SegmentPacking,
     /// Bytes after decompression, as far as they could be read.
     pub unpacked: u64,
     /// Microcode for the boot processor: `kernel/x86/microcode/`, first and uncompressed (Documentation/arch/x86/microcode.rst).
@@ -35,7 +35,7 @@ pub struct InitrdSegment {
 /// What a segment is compressed with (`lib/decompress.c` lists the magics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Packing {
+pub enum SegmentPacking {
     None,
     Gzip,
     Xz,
@@ -47,7 +47,7 @@ pub enum Packing {
     Unknown,
 }
 
-impl Packing {
+impl SegmentPacking {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -82,10 +82,10 @@ impl Packing {
 ///
 /// # Errors
 /// When the file itself cannot be read.
-pub fn read_initrd(file: impl Read, mut limits: Limits) -> std::io::Result<Vec<InitrdSegment>> {
+pub fn read_initrd(file: impl Read, mut limits: InitrdLimits) -> std::io::Result<Vec<InitrdSegment>> {
     let mut input = Input::new(file);
     let mut segments: Vec<InitrdSegment> = Vec::new();
-    let mut links = Links::default();
+    let mut links = SharedInodes::default();
     loop {
         input.skip_zeros()?;
         let offset = input.position();
@@ -96,8 +96,8 @@ pub fn read_initrd(file: impl Read, mut limits: Limits) -> std::io::Result<Vec<I
         if magic.is_empty() {
             return Ok(segments);
         }
-        let compression = Packing::of(magic);
-        let place = Place { offset, number: segments.len() as u64 };
+        let compression = SegmentPacking::of(magic);
+        let place = SegmentPlace { offset, number: segments.len() as u64 };
         let mut segment = read_segment(&mut input, compression, place, &mut limits, &mut links);
         let stopped = segment.problem.is_some();
         if stopped {
@@ -110,44 +110,44 @@ pub fn read_initrd(file: impl Read, mut limits: Limits) -> std::io::Result<Vec<I
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct SegmentPlace {
     offset: u64,
     number: u64,
 }
 
 fn read_segment<R: Read>(
     input: &mut Input<R>,
-    compression: Packing,
-    place: Place,
-    limits: &mut Limits,
-    links: &mut Links,
+    compression: SegmentPacking,
+    place: SegmentPlace,
+    limits: &mut InitrdLimits,
+    links: &mut SharedInodes,
 ) -> InitrdSegment {
-    let Place { offset, number } = place;
-    let mut found = Found { limits, links, number, entries: Vec::new(), notes: Vec::new() };
+    let SegmentPlace { offset, number } = place;
+    let mut found = SegmentContent { limits, links, number, entries: Vec::new(), notes: Vec::new() };
     let result = match compression {
-        Packing::None if !offset.is_multiple_of(4) => Err(format!(
+        SegmentPacking::None if !offset.is_multiple_of(4) => Err(format!(
             "invalid magic at start of compressed archive: a plain archive at byte {offset}, which is no multiple of 4"
         )),
-        Packing::None => found.read_plain(input).map(|()| input.position() - offset),
-        Packing::Gzip => read_gzip(input, &mut found),
-        Packing::Xz => check_xz_header(input).and_then(|()| {
+        SegmentPacking::None => found.read_plain(input).map(|()| input.position() - offset),
+        SegmentPacking::Gzip => read_gzip(input, &mut found),
+        SegmentPacking::Xz => check_xz_header(input).and_then(|()| {
             let stream = liblzma::stream::Stream::new_stream_decoder(MEMORY, 0).map_err(|e| e.to_string())?;
             found.unpack(liblzma::bufread::XzDecoder::new_stream(input, stream))
         }),
-        Packing::Lzma => match liblzma::stream::Stream::new_lzma_decoder(MEMORY) {
+        SegmentPacking::Lzma => match liblzma::stream::Stream::new_lzma_decoder(MEMORY) {
             Ok(stream) => found.unpack(liblzma::bufread::XzDecoder::new_stream(input, stream)),
             Err(e) => Err(e.to_string()),
         },
-        Packing::Zstd => match zstd::Decoder::with_buffer(input) {
+        SegmentPacking::Zstd => match zstd::Decoder::with_buffer(input) {
             Ok(decoder) => found.unpack(decoder.single_frame()),
             Err(e) => Err(e.to_string()),
         },
-        Packing::Unknown => Err("invalid magic at start of compressed archive".into()),
+        SegmentPacking::Unknown => Err("invalid magic at start of compressed archive".into()),
         other => Err(format!("{} is not decoded here: the rest is not listed", other.as_str())),
     };
-    let Found { entries, notes, .. } = found;
+    let SegmentContent { entries, notes, .. } = found;
     let early_microcode =
-        compression == Packing::None && entries.iter().any(|e| e.path.starts_with("kernel/x86/microcode/"));
+        compression == SegmentPacking::None && entries.iter().any(|e| e.path.starts_with("kernel/x86/microcode/"));
     let (unpacked, problem) = match result {
         Ok(unpacked) => (unpacked, None),
         Err(problem) => (0, Some(problem)),
@@ -156,15 +156,15 @@ fn read_segment<R: Read>(
 }
 
 /// What is read of a segment, whatever it is packed with.
-struct Found<'a> {
-    limits: &'a mut Limits,
-    links: &'a mut Links,
+struct SegmentContent<'a> {
+    limits: &'a mut InitrdLimits,
+    links: &'a mut SharedInodes,
     number: u64,
     entries: Vec<InitrdEntry>,
     notes: Vec<String>,
 }
 
-impl Found<'_> {
+impl SegmentContent<'_> {
     fn read_plain<R: Read>(&mut self, input: &mut Input<R>) -> Result<(), String> {
         self.read(input, |reader| reader.read_plain())
     }
@@ -180,18 +180,18 @@ impl Found<'_> {
     fn read<R: Read>(
         &mut self,
         input: &mut Input<R>,
-        read: impl FnOnce(&mut Reader<'_, R>) -> Result<(), String>,
+        read: impl FnOnce(&mut NewcReader<'_, R>) -> Result<(), String>,
     ) -> Result<(), String> {
         let (entries, notes) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.notes));
         let (limits, links) = (&mut *self.limits, &mut *self.links);
-        let mut reader = Reader { input, limits, links, segment: self.number, entries, notes };
+        let mut reader = NewcReader { input, limits, links, segment: self.number, entries, notes };
         let outcome = read(&mut reader);
         (self.entries, self.notes) = (reader.entries, reader.notes);
         outcome
     }
 }
 
-fn read_gzip<R: Read>(input: &mut Input<R>, found: &mut Found<'_>) -> Result<u64, String> {
+fn read_gzip<R: Read>(input: &mut Input<R>, found: &mut SegmentContent<'_>) -> Result<u64, String> {
     skip_gzip_header(input)?;
     let mut decoder = flate2::bufread::DeflateDecoder::new(&mut *input);
     let mut summed = flate2::CrcReader::new(&mut decoder);

@@ -73,8 +73,8 @@ pub fn load_report(path: &Path, top: usize, files: bool) -> Result<Inspected, In
     let failed = |cause| InspectError::Read { path: path.into(), cause };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
-    let segments = initrd::read_initrd(file, newc::Limits::default()).map_err(failed)?;
-    if segments.first().is_none_or(|first| first.compression == initrd::Packing::Unknown) {
+    let segments = initrd::read_initrd(file, newc::InitrdLimits::default()).map_err(failed)?;
+    if segments.first().is_none_or(|first| first.compression == initrd::SegmentPacking::Unknown) {
         return Err(InspectError::NoInitrd { path: path.into() });
     }
     Ok(Inspected::Initrd(report::initrd_report(segments, size, top, files)))

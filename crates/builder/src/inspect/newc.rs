@@ -17,13 +17,13 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// What one initrd may hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct InitrdLimits {
     pub entries: usize,
     /// Bytes of all segments after decompression.
     pub unpacked: u64,
 }
 
-impl Default for Limits {
+impl Default for InitrdLimits {
     fn default() -> Self {
         Self { entries: 1 << 20, unpacked: 64 << 30 }
     }
@@ -47,7 +47,7 @@ pub struct InitrdEntry {
 
 /// Files by the numbers that their names share, until a trailer ends an archive. Kept from one segment to the next.
 #[derive(Debug, Default)]
-pub struct Links(HashMap<(u32, u32, u32, u32), FirstName>);
+pub struct SharedInodes(HashMap<(u32, u32, u32, u32), FirstName>);
 
 #[derive(Debug)]
 struct FirstName {
@@ -57,10 +57,10 @@ struct FirstName {
 }
 
 /// Where the reading of a segment stands.
-pub struct Reader<'a, R> {
+pub struct NewcReader<'a, R> {
     pub input: &'a mut Input<R>,
-    pub limits: &'a mut Limits,
-    pub links: &'a mut Links,
+    pub limits: &'a mut InitrdLimits,
+    pub links: &'a mut SharedInodes,
     /// Tells the segments apart.
     pub segment: u64,
     pub entries: Vec<InitrdEntry>,
@@ -69,13 +69,13 @@ pub struct Reader<'a, R> {
 }
 
 /// Why an archive ended.
-enum End {
+enum ArchiveEnd {
     Trailer,
     /// The input ended in the middle of an entry.
     CutShort,
 }
 
-impl<R: Read> Reader<'_, R> {
+impl<R: Read> NewcReader<'_, R> {
     /// Reads a plain archive up to its trailer, or to what does not begin like an archive.
     ///
     /// # Errors
@@ -83,11 +83,11 @@ impl<R: Read> Reader<'_, R> {
     pub fn read_plain(&mut self) -> Result<(), String> {
         loop {
             match self.read_entry()? {
-                Some(End::CutShort) => {
+                Some(ArchiveEnd::CutShort) => {
                     self.notes.push("cut short, which the kernel does not notice".into());
                     return Ok(());
                 }
-                Some(End::Trailer) => return self.skip_zeros().map(drop),
+                Some(ArchiveEnd::Trailer) => return self.skip_zeros().map(drop),
                 None if self.skip_zeros()? != Some(b'0') => return Ok(()),
                 None => {}
             }
@@ -111,7 +111,7 @@ impl<R: Read> Reader<'_, R> {
                 Some(_) if is_first && self.input.position() == 0 => return Err("no cpio magic at byte 0".into()),
                 Some(_) => return Err(format!("junk within compressed archive at byte {}", self.input.position())),
             }
-            if let Some(End::CutShort) = self.read_entry()? {
+            if let Some(ArchiveEnd::CutShort) = self.read_entry()? {
                 return Err("junk at the end of compressed archive: it is cut short".into());
             }
             next = self.skip_zeros()?;
@@ -135,16 +135,16 @@ impl<R: Read> Reader<'_, R> {
     }
 
     /// Reads one entry, with the bytes that pad it.
-    fn read_entry(&mut self) -> Result<Option<End>, String> {
+    fn read_entry(&mut self) -> Result<Option<ArchiveEnd>, String> {
         let start = self.input.position();
-        let Some(header) = self.take(HEADER_BYTES as u64)? else { return Ok(Some(End::CutShort)) };
+        let Some(header) = self.take(HEADER_BYTES as u64)? else { return Ok(Some(ArchiveEnd::CutShort)) };
         let with_sum = match &header[..6] {
             b"070701" => false,
             b"070702" => true,
             b"070707" => return Err(format!("incorrect cpio method used: use -H newc option, at byte {start}")),
             _ => return Err(format!("no cpio magic at byte {start}")),
         };
-        let header = Header::parse(&header);
+        let header = NewcHeader::parse(&header);
         let (name_bytes, size) = (header.name_bytes, header.size);
         let padded_name = (HEADER_BYTES as u64 + u64::from(name_bytes)).next_multiple_of(4) - HEADER_BYTES as u64;
         let padded_size = u64::from(size).next_multiple_of(4);
@@ -159,7 +159,7 @@ impl<R: Read> Reader<'_, R> {
             return self.skip(padded_name + padded_size);
         }
         // A name that is there without its padding is not yet read by the kernel.
-        let Some(name) = self.take(padded_name)? else { return Ok(Some(End::CutShort)) };
+        let Some(name) = self.take(padded_name)? else { return Ok(Some(ArchiveEnd::CutShort)) };
         let (name, end) = name.split_at(name_bytes as usize - 1);
         if end.first() != Some(&0) {
             return Err(format!("malformed archive: a name without its zero at byte {start}"));
@@ -167,10 +167,10 @@ impl<R: Read> Reader<'_, R> {
         let name = name.split(|b| *b == 0).next().unwrap_or_default();
         if name == TRAILER && !header.is(S_IFLNK) {
             self.links.0.clear();
-            return Ok(self.skip(padded_size)?.or(Some(End::Trailer)));
+            return Ok(self.skip(padded_size)?.or(Some(ArchiveEnd::Trailer)));
         }
         if header.is(S_IFLNK) {
-            let Some(target) = self.take(size.into())? else { return Ok(Some(End::CutShort)) };
+            let Some(target) = self.take(size.into())? else { return Ok(Some(ArchiveEnd::CutShort)) };
             let target = target.split(|b| *b == 0).next().unwrap_or_default();
             self.add(&header, start, name, Some(String::from_utf8_lossy(target).into_owned()))?;
             return self.skip(padded_size - u64::from(size));
@@ -181,7 +181,7 @@ impl<R: Read> Reader<'_, R> {
         }
         let sum = match self.sum_body(size)? {
             Some(sum) => sum,
-            None => return Ok(Some(End::CutShort)),
+            None => return Ok(Some(ArchiveEnd::CutShort)),
         };
         if with_sum && sum != header.sum {
             return Err(format!("bad data checksum of the entry at byte {start}"));
@@ -189,7 +189,7 @@ impl<R: Read> Reader<'_, R> {
         self.skip(padded_size - u64::from(size))
     }
 
-    fn add(&mut self, header: &Header, start: u64, name: &[u8], link: Option<String>) -> Result<(), String> {
+    fn add(&mut self, header: &NewcHeader, start: u64, name: &[u8], link: Option<String>) -> Result<(), String> {
         if self.entries.len() >= self.limits.entries {
             return Err(format!("more than {} entries", self.limits.entries));
         }
@@ -243,10 +243,10 @@ impl<R: Read> Reader<'_, R> {
         Ok(Some(taken).filter(|taken| taken.len() as u64 == bytes))
     }
 
-    fn skip(&mut self, bytes: u64) -> Result<Option<End>, String> {
+    fn skip(&mut self, bytes: u64) -> Result<Option<ArchiveEnd>, String> {
         self.allow(bytes)?;
         let skipped = std::io::copy(&mut self.input.take(bytes), &mut std::io::sink()).map_err(cannot_read)?;
-        Ok((skipped < bytes).then_some(End::CutShort))
+        Ok((skipped < bytes).then_some(ArchiveEnd::CutShort))
     }
 
     /// Passes over a body; gives the sum of its bytes, or `None` when the input ends before.
@@ -272,7 +272,7 @@ const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFLNK: u32 = 0o120_000;
 
-struct Header {
+struct NewcHeader {
     inode: u32,
     mode: u32,
     uid: u32,
@@ -286,7 +286,7 @@ struct Header {
     sum: u32,
 }
 
-impl Header {
+impl NewcHeader {
     /// After the magic, 13 fields of 8 hex digits. As in the kernel (`simple_strntoul`), a field ends at what is no digit.
     fn parse(header: &[u8]) -> Self {
         let field = |i: usize| {

@@ -1,6 +1,6 @@
 use super::explain::explain;
-use super::initrd::{InitrdSegment, Packing, read_initrd};
-use super::newc::Limits;
+use super::initrd::{InitrdSegment, SegmentPacking, read_initrd};
+use super::newc::InitrdLimits;
 use super::*;
 use crate::emit::manifest::{FileKind, FileRecord, Manifest};
 use crate::recipe::SegmentName;
@@ -55,7 +55,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Vec<InitrdSegment> {
-    read_initrd(bytes, Limits::default()).unwrap()
+    read_initrd(bytes, InitrdLimits::default()).unwrap()
 }
 
 fn paths(segment: &InitrdSegment) -> Vec<&str> {
@@ -93,8 +93,11 @@ fn segments_of_all_kinds_follow_one_another() {
         whole.extend(part);
     }
     let segments = read(&whole);
-    let kinds: Vec<Packing> = segments.iter().map(|s| s.compression).collect();
-    assert_eq!(kinds, [Packing::None, Packing::Zstd, Packing::Xz, Packing::Gzip, Packing::None]);
+    let kinds: Vec<SegmentPacking> = segments.iter().map(|s| s.compression).collect();
+    assert_eq!(
+        kinds,
+        [SegmentPacking::None, SegmentPacking::Zstd, SegmentPacking::Xz, SegmentPacking::Gzip, SegmentPacking::None]
+    );
     assert_eq!(segments.iter().map(|s| s.offset).collect::<Vec<_>>(), offsets);
     assert_eq!(segments.iter().map(|s| s.entries.len()).collect::<Vec<_>>(), [1, 4, 4, 8, 4]);
     assert_eq!(segments.iter().map(|s| s.early_microcode).collect::<Vec<_>>(), [true, false, false, false, false]);
@@ -108,9 +111,9 @@ fn what_cannot_be_decoded_is_named() {
     let mut whole = sample();
     whole.extend(b"\x02\x21\x4c\x18whatever follows");
     let segments = read(&whole);
-    assert_eq!(segments[1].compression, Packing::Lz4Legacy);
+    assert_eq!(segments[1].compression, SegmentPacking::Lz4Legacy);
     assert!(segments[1].problem.as_ref().unwrap().contains("lz4 (legacy) is not decoded"));
-    assert_eq!(read(b"\x89LZO")[0].compression, Packing::Lzo);
+    assert_eq!(read(b"\x89LZO")[0].compression, SegmentPacking::Lzo);
     assert_eq!(read(b"#!/bin/sh\n")[0].problem.as_deref(), Some("invalid magic at start of compressed archive"));
     assert_eq!(read(b"\0\0\0\0"), []);
 }
@@ -129,9 +132,9 @@ fn damage_is_named_with_its_place() {
     assert!(!problem(&packed[..packed.len() / 2]).is_empty());
     let unaligned = [zstd(&good), vec![0; (5 - zstd(&good).len() % 4) % 4], good.clone()].concat();
     assert!(problem(&unaligned).contains("no multiple of 4"), "{}", problem(&unaligned));
-    let few = read_initrd(&good[..], Limits { entries: 2, ..Limits::default() }).unwrap();
+    let few = read_initrd(&good[..], InitrdLimits { entries: 2, ..InitrdLimits::default() }).unwrap();
     assert_eq!(few[0].problem.as_deref(), Some("more than 2 entries"));
-    let small = read_initrd(&good[..], Limits { unpacked: 1000, ..Limits::default() }).unwrap();
+    let small = read_initrd(&good[..], InitrdLimits { unpacked: 1000, ..InitrdLimits::default() }).unwrap();
     assert_eq!(small[0].problem.as_deref(), Some("more bytes than any initrd has"));
 }
 

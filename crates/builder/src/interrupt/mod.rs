@@ -29,11 +29,11 @@ fn running() -> MutexGuard<'static, BTreeSet<i32>> {
 
 /// A child with all that it starts.
 #[derive(Debug)]
-pub struct Group {
+pub struct ProcessGroup {
     child: Child,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Starts the command as leader of a new process group. The calling thread has to live as long as the child, see
     /// [`die_with_parent`].
     ///
@@ -55,7 +55,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let mut running = running();
         // Fails when nothing of the group is left, which is what is wanted.
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_dropped_group_leaves_no_grandchild() {
-        let mut group = Group::spawn(shell().stdout(Stdio::piped())).unwrap();
+        let mut group = ProcessGroup::spawn(shell().stdout(Stdio::piped())).unwrap();
         let grandchild = read_pid(group.child().stdout.take().unwrap());
         assert!(runs(&grandchild));
         drop(group);
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn holds_a_group_in_a_child() {
         if std::env::var_os(CHILD).is_some() {
-            let mut group = Group::spawn(&mut shell()).unwrap();
+            let mut group = ProcessGroup::spawn(&mut shell()).unwrap();
             let _ = group.child().wait();
         }
     }
@@ -226,7 +226,7 @@ mod tests {
     fn holds_on_in_a_child() {
         if std::env::var_os(CHILD).is_some() {
             let _hold = Hold::take().unwrap();
-            let mut group = Group::spawn(&mut shell()).unwrap();
+            let mut group = ProcessGroup::spawn(&mut shell()).unwrap();
             let _ = group.child().wait();
             std::process::exit(7);
         }

@@ -3,9 +3,9 @@
 use super::KmodError;
 use super::firmware::add_firmware;
 use super::kernel::{KernelFiles, ModuleFile, read_plain};
-use super::select::{Selection, Why, select};
+use super::select::{Demand, Selection, select};
 use super::strip::strip_module;
-use super::tables::{Listed, format_alias, format_dep, format_softdep, format_sums};
+use super::tables::{ListedModule, format_alias, format_dep, format_softdep, format_sums};
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
 use crate::parallel;
@@ -22,14 +22,14 @@ const FORMAT: u32 = 10;
 
 /// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct CachedSelection {
     selection: Selection,
-    plain: BTreeMap<String, Plain>,
+    plain: BTreeMap<String, UnpackedModule>,
 }
 
 /// An unpacked module in the cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Plain {
+struct UnpackedModule {
     sha256: Sha256,
     size: u64,
     xxh64: String,
@@ -45,7 +45,7 @@ pub(crate) fn add_kernel(
     let files = KernelFiles::load(&recipe.kernel, supply)?;
     let record = load_record(&recipe.kernel, &files, cache, jobs)?;
     let selection = &record.selection;
-    let mut adder = Adder { kernel: &recipe.kernel, files: &files, draft };
+    let mut adder = ModuleAdder { kernel: &recipe.kernel, files: &files, draft };
     let (mut boot_sums, mut root_sums) = (BTreeMap::new(), BTreeMap::new());
     for (name, why) in &selection.boot {
         let (path, plain) = (files.modules[name].plain_path(), &record.plain[name]);
@@ -63,8 +63,8 @@ pub(crate) fn add_kernel(
         root_sums.insert(root_path(file), xxh64);
         adder.add_module(SegmentName::Root, root_path(file), body, why)?;
     }
-    let listed = |modules: &BTreeMap<String, Why>, path: fn(&ModuleFile) -> &str| {
-        let one = |name: &String| Listed { path: path(&files.modules[name]), info: &selection.infos[name] };
+    let listed = |modules: &BTreeMap<String, Demand>, path: fn(&ModuleFile) -> &str| {
+        let one = |name: &String| ListedModule { path: path(&files.modules[name]), info: &selection.infos[name] };
         modules.keys().map(|name| (name.clone(), one(name))).collect::<BTreeMap<_, _>>()
     };
     adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path), &boot_sums)?;
@@ -74,20 +74,20 @@ pub(crate) fn add_kernel(
     Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load, unserved })
 }
 
-struct Adder<'a> {
+struct ModuleAdder<'a> {
     kernel: &'a Kernel,
     files: &'a KernelFiles,
     draft: &'a mut Draft,
 }
 
-impl Adder<'_> {
+impl ModuleAdder<'_> {
     /// The boot segment has no merged layout: its modules lie below `lib`.
     fn path(&self, segment: SegmentName, inner: &str) -> String {
         let folder = if segment == SegmentName::Boot { "lib" } else { "usr/lib" };
         format!("{folder}/modules/{}/{inner}", self.files.release)
     }
 
-    fn add_module(&mut self, segment: SegmentName, path: &str, body: Body, why: &Why) -> Result<(), TreeError> {
+    fn add_module(&mut self, segment: SegmentName, path: &str, body: Body, why: &Demand) -> Result<(), TreeError> {
         let reason = Reason::Module { by: why.by.clone(), relation: why.relation.clone() };
         self.add(segment, path, body, self.kernel.component.clone(), reason)
     }
@@ -95,7 +95,7 @@ impl Adder<'_> {
     fn add_tables(
         &mut self,
         segment: SegmentName,
-        modules: &BTreeMap<String, Listed<'_>>,
+        modules: &BTreeMap<String, ListedModule<'_>>,
         sums: &BTreeMap<&str, String>,
     ) -> Result<(), TreeError> {
         for (name, text) in [
@@ -129,7 +129,7 @@ fn hash_packed(file: &ModuleFile) -> Result<String, KmodError> {
     file.body.xxh64().map_err(|cause| KmodError::Read { path: file.body.place().display().to_string(), cause })
 }
 
-fn plain_body(plain: &Plain, cache: &Cache) -> Result<Body, KmodError> {
+fn plain_body(plain: &UnpackedModule, cache: &Cache) -> Result<Body, KmodError> {
     let path = cache.blob(&plain.sha256).ok_or_else(|| KmodError::Read {
         path: plain.sha256.to_string(),
         cause: std::io::ErrorKind::NotFound.into(),
@@ -138,10 +138,10 @@ fn plain_body(plain: &Plain, cache: &Cache) -> Result<Body, KmodError> {
 }
 
 /// The selection for this kernel and these requests, from the cache where it was made before.
-fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) -> Result<Record, KmodError> {
+fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) -> Result<CachedSelection, KmodError> {
     let key = record_key(kernel, files);
     let kept = cache.derived("modules", &key).and_then(|path| std::fs::read(path).ok());
-    let kept = kept.and_then(|json| serde_json::from_slice::<Record>(&json).ok());
+    let kept = kept.and_then(|json| serde_json::from_slice::<CachedSelection>(&json).ok());
     if let Some(record) = kept
         && record.plain.values().all(|plain| cache.blob(&plain.sha256).is_some())
     {
@@ -159,9 +159,9 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
         }
         let (sha256, _) = cache.put_blob(&bytes)?;
         let xxh64 = format!("{:016x}", XxHash64::oneshot(0, &bytes));
-        Ok(((*name).clone(), Plain { sha256, size: bytes.len() as u64, xxh64 }))
+        Ok(((*name).clone(), UnpackedModule { sha256, size: bytes.len() as u64, xxh64 }))
     });
-    let record = Record { selection, plain: plain.into_iter().collect::<Result<_, KmodError>>()? };
+    let record = CachedSelection { selection, plain: plain.into_iter().collect::<Result<_, KmodError>>()? };
     let file = cache.temp_file()?;
     let json = serde_json::to_vec(&record).expect("a selection is plain values");
     std::fs::write(file.path(), json)

@@ -18,4 +18,4 @@ pub use error::KmodError;
 pub use modinfo::{ModInfo, parse_modinfo};
 pub use select::Unserved;
 pub use strip::strip_module;
-pub use tables::{Listed, format_alias, format_dep, format_softdep};
+pub use tables::{ListedModule, format_alias, format_dep, format_softdep};

@@ -18,9 +18,9 @@ pub struct Selection {
     /// Names to be loaded from the root, in order.
     pub load: Vec<String>,
     /// Modules of the boot segment, and why.
-    pub boot: BTreeMap<String, Why>,
+    pub boot: BTreeMap<String, Demand>,
     /// Modules of the root, and why; none of them is loaded early.
-    pub root: BTreeMap<String, Why>,
+    pub root: BTreeMap<String, Demand>,
     /// Of all of them.
     pub infos: BTreeMap<String, ModInfo>,
     /// Modaliases of the fleet's machines that nothing serves.
@@ -37,14 +37,14 @@ pub struct Unserved {
 
 /// What drew a module in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Why {
+pub struct Demand {
     /// The recipe line, or the module.
     pub by: String,
     /// `asked for`, `alias`, `device`, `depends`, `softdep`, `weakdep`.
     pub relation: String,
 }
 
-/// [`Why::relation`] of what serves a machine's modalias.
+/// [`Demand::relation`] of what serves a machine's modalias.
 const DEVICE: &str = "device";
 /// Drivers that a root over the network may need.
 const NETWORK_DRIVERS: &str = "kernel/drivers/net/";
@@ -61,7 +61,7 @@ pub fn select(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) 
     let unserved = selector.take_devices(&kernel.modaliases, &mut root)?;
     if let Some(netroot) = &kernel.netroot {
         selector.take_requests(netroot, &mut boot)?;
-        let of_device = |why: &Why| why.relation == DEVICE;
+        let of_device = |why: &Demand| why.relation == DEVICE;
         let is_driver = |name: &String| files.modules[name].path.starts_with(NETWORK_DRIVERS);
         boot.extend(
             root.iter().filter(|(n, why)| of_device(why) && is_driver(n)).map(|(n, why)| (n.clone(), why.clone())),
@@ -87,7 +87,7 @@ impl Selector<'_> {
     fn take_requests(
         &mut self,
         requests: &[ModuleRequest],
-        into: &mut BTreeMap<String, Why>,
+        into: &mut BTreeMap<String, Demand>,
     ) -> Result<Vec<String>, KmodError> {
         let mut names: Vec<String> = Vec::new();
         for request in requests {
@@ -99,7 +99,7 @@ impl Selector<'_> {
             let is_name = found == [module_name(&request.text)];
             let relation = if is_name { "asked for" } else { "alias" };
             for name in found {
-                let why = Why { by: request.origin.to_string(), relation: relation.into() };
+                let why = Demand { by: request.origin.to_string(), relation: relation.into() };
                 into.entry(name.clone()).or_insert(why);
                 if !names.contains(&name) {
                     names.push(name);
@@ -158,7 +158,7 @@ impl Selector<'_> {
     fn take_devices(
         &mut self,
         devices: &[ModuleRequest],
-        into: &mut BTreeMap<String, Why>,
+        into: &mut BTreeMap<String, Demand>,
     ) -> Result<Vec<Unserved>, KmodError> {
         if devices.is_empty() {
             return Ok(Vec::new());
@@ -170,7 +170,7 @@ impl Selector<'_> {
             let mut served = self.files.builtin_aliases.iter().any(is_served_by);
             for (name, _) in infos.iter().filter(|(_, info)| info.aliases.iter().any(is_served_by)) {
                 served = true;
-                let why = Why { by: device.origin.to_string(), relation: DEVICE.into() };
+                let why = Demand { by: device.origin.to_string(), relation: DEVICE.into() };
                 into.entry(name.clone()).or_insert(why);
             }
             if !served {
@@ -181,7 +181,7 @@ impl Selector<'_> {
     }
 
     /// Adds what the modules need, and what that needs.
-    fn close(&mut self, modules: &mut BTreeMap<String, Why>) -> Result<(), KmodError> {
+    fn close(&mut self, modules: &mut BTreeMap<String, Demand>) -> Result<(), KmodError> {
         let mut new: Vec<String> = modules.keys().cloned().collect();
         while !new.is_empty() {
             self.known.read(&new)?;
@@ -189,7 +189,7 @@ impl Selector<'_> {
             for by in &new {
                 for (name, relation) in self.needs(by)? {
                     if !modules.contains_key(&name) {
-                        modules.insert(name.clone(), Why { by: by.clone(), relation: relation.into() });
+                        modules.insert(name.clone(), Demand { by: by.clone(), relation: relation.into() });
                         next.insert(name);
                     }
                 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A module in a segment: its file below the release's folder, and what it says of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Listed<'a> {
+pub struct ListedModule<'a> {
     pub path: &'a str,
     pub info: &'a ModInfo,
 }
@@ -14,7 +14,7 @@ pub struct Listed<'a> {
 /// `modules.dep`: a line a module, sorted by path: its file, then every module that it needs, directly or not. A module
 /// comes before what it needs itself, so that they are loaded from the last to the first. What is not in `modules`
 /// (it is built in or loaded already) is left out.
-pub fn format_dep(modules: &BTreeMap<String, Listed<'_>>) -> String {
+pub fn format_dep(modules: &BTreeMap<String, ListedModule<'_>>) -> String {
     let mut lines: Vec<String> = modules
         .iter()
         .map(|(name, listed)| {
@@ -31,7 +31,7 @@ pub fn format_dep(modules: &BTreeMap<String, Listed<'_>>) -> String {
 /// Adds what a module needs, then the module.
 fn visit<'a>(
     name: &str,
-    modules: &'a BTreeMap<String, Listed<'_>>,
+    modules: &'a BTreeMap<String, ListedModule<'_>>,
     seen: &mut BTreeSet<&'a str>,
     order: &mut Vec<&'a str>,
 ) {
@@ -46,7 +46,7 @@ fn visit<'a>(
 }
 
 /// `modules.alias`: `alias <pattern> <module>`, sorted by module; the order of a module's own aliases is kept.
-pub fn format_alias(modules: &BTreeMap<String, Listed<'_>>) -> String {
+pub fn format_alias(modules: &BTreeMap<String, ListedModule<'_>>) -> String {
     let mut text = String::from("# Aliases extracted from modules themselves.\n");
     for (name, listed) in modules {
         for alias in &listed.info.aliases {
@@ -57,7 +57,7 @@ pub fn format_alias(modules: &BTreeMap<String, Listed<'_>>) -> String {
 }
 
 /// `modules.softdep`: `softdep <module> pre: ... post: ...`.
-pub fn format_softdep(modules: &BTreeMap<String, Listed<'_>>) -> String {
+pub fn format_softdep(modules: &BTreeMap<String, ListedModule<'_>>) -> String {
     let mut text = String::from("# Soft dependencies extracted from modules themselves.\n");
     for (name, listed) in modules {
         for softdep in &listed.info.softdeps {

@@ -313,7 +313,7 @@ fn dependencies_come_in_an_order_in_which_they_can_be_loaded() {
         ("bottom", info(&[])),
         ("loop", info(&["loop"])),
     ]);
-    let listed = infos.iter().map(|(name, info)| (name.to_string(), Listed { path: name, info })).collect();
+    let listed = infos.iter().map(|(name, info)| (name.to_string(), ListedModule { path: name, info })).collect();
     let dep = format_dep(&listed);
     assert!(dep.contains("top: right left bottom\n"), "loaded from the last to the first: {dep}");
     assert!(dep.contains("loop:\n"), "{dep}");

@@ -5,14 +5,14 @@ use super::values::{
     is_dhcp_range, is_hostname, is_interface, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid,
     root_mode,
 };
-use super::{Address, Dhcp, Mac, Menu, Node, Nodes, NodesError, Server};
+use super::{Address, BootServer, Dhcp, Mac, Menu, Node, Nodes, NodesError};
 use crate::local::{Modes, is_in_overlay, parse_stated};
 use crate::recipe::file::{OneOrMany, Scalar};
 use crate::recipe::node::{At, Node as Toml, Value, parse_node};
 use crate::recipe::problem::{Found, Problem};
 use crate::recipe::sources::{SourceFile, Sources};
 use crate::recipe::{Origin, RootMode, VarValue, check_schema, image_name};
-use crate::secrets::{Word, in_value, secret_words};
+use crate::secrets::{SecretWord, in_value, secret_words};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -74,13 +74,13 @@ struct Check<'a> {
 }
 
 /// A node as it is written, with what `[defaults]` says where it says nothing.
-struct Written<'a> {
+struct CompleteNode<'a> {
     own: &'a Toml,
     defaults: &'a Toml,
     file: NodeFile,
 }
 
-impl Written<'_> {
+impl CompleteNode<'_> {
     /// The table that a key's value comes from.
     fn of(&self, key: &str) -> &Toml {
         if self.own.get(key).is_some() { self.own } else { self.defaults }
@@ -121,7 +121,7 @@ impl Check<'_> {
         }
     }
 
-    fn server(&mut self, node: &Toml) -> Server {
+    fn server(&mut self, node: &Toml) -> BootServer {
         let file: ServerFile = self.read(Some(node)).unwrap_or_default();
         let url = file.url.as_ref().and_then(|text| {
             let expected = "an address of an HTTP server; loaders know no TLS";
@@ -150,7 +150,7 @@ impl Check<'_> {
             self.report(node.at_of("proxy"), Problem::NotUsed { key: "proxy", reason });
         }
         let dhcp = range.map_or(proxy.map_or(Dhcp::None, Dhcp::Proxy), Dhcp::Range);
-        Server { url, interface: file.interface, dhcp, report: file.report }
+        BootServer { url, interface: file.interface, dhcp, report: file.report }
     }
 
     fn menu(&mut self, node: Option<&Toml>) -> Menu {
@@ -172,7 +172,7 @@ impl Check<'_> {
         let at = if node.get("hostname").is_some() { node.at_of("hostname") } else { node.at_of("name") };
         self.value(at, &hostname, is_hostname(&hostname).then_some(()), "a host name", "node-1");
         let vars = self.vars(node, defaults_at, &defaults.vars, &file.vars);
-        let written = Written { own: node, defaults: defaults_at, file: with_defaults(file, defaults) };
+        let written = CompleteNode { own: node, defaults: defaults_at, file: with_defaults(file, defaults) };
         let (recipe, mode, roots, ibft) = self.boots(&written, &name);
         let (address, gateway, dns) = self.addresses(&written);
         let overlays = self.overlays(written.of("overlay"), written.file.overlay.as_ref());
@@ -198,7 +198,7 @@ impl Check<'_> {
     }
 
     /// Recipe, kind of root, addresses of the root, and whether iPXE hands its connection over.
-    fn boots(&mut self, written: &Written<'_>, name: &str) -> (String, RootMode, Vec<String>, bool) {
+    fn boots(&mut self, written: &CompleteNode<'_>, name: &str) -> (String, RootMode, Vec<String>, bool) {
         let (node, file) = (written.own, &written.file);
         if file.recipe.is_none() && !node.has_flaw(&self.flawed) {
             self.report(node.at, Problem::MissingKey { key: "recipe".into(), place: format!("node `{name}`") });
@@ -218,7 +218,7 @@ impl Check<'_> {
     }
 
     /// The static network.
-    fn addresses(&mut self, written: &Written<'_>) -> (Option<Address>, Option<IpAddr>, Vec<IpAddr>) {
+    fn addresses(&mut self, written: &CompleteNode<'_>) -> (Option<Address>, Option<IpAddr>, Vec<IpAddr>) {
         let (node, file) = (written.own, &written.file);
         let address = file.address.as_deref().and_then(|text| {
             self.value(node.at_of("address"), text, parse_address(text), "an address with its prefix", "192.0.2.7/24")
@@ -235,7 +235,7 @@ impl Check<'_> {
         (address, gateway, dns)
     }
 
-    fn cmdline(&mut self, written: &Written<'_>) -> Vec<String> {
+    fn cmdline(&mut self, written: &CompleteNode<'_>) -> Vec<String> {
         let words = written.file.cmdline.clone().unwrap_or_default();
         for (i, word) in words.iter().enumerate() {
             let at = written.of("cmdline").at_item("cmdline", i);
@@ -329,7 +329,7 @@ impl Check<'_> {
     }
 
     /// Why secrets are allowed; without it, those in the node's roots and words are problems.
-    fn secrets(&mut self, written: &Written<'_>, roots: &[String], name: &str) -> Option<String> {
+    fn secrets(&mut self, written: &CompleteNode<'_>, roots: &[String], name: &str) -> Option<String> {
         let at = written.of("secrets");
         match (written.file.secrets, &written.file.secrets_reason) {
             (Some(_), Some(reason)) if !reason.trim().is_empty() => return Some(reason.trim().into()),
@@ -344,7 +344,7 @@ impl Check<'_> {
             self.report(written.of("root").at_item("root", i), Problem::Secret { what, place: place() });
         }
         let words = written.file.cmdline.iter().flatten().map(String::as_str);
-        for Word { at, what } in secret_words(words) {
+        for SecretWord { at, what } in secret_words(words) {
             self.report(written.of("cmdline").at_item("cmdline", at), Problem::Secret { what, place: place() });
         }
         None

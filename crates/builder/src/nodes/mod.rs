@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// A checked `nodes.toml`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Nodes {
-    pub server: Server,
+    pub server: BootServer,
     pub menu: Menu,
     /// What `[defaults]` boots; a menu offers it first.
     pub image: Option<String>,
@@ -37,7 +37,7 @@ impl Nodes {
 
 /// The boot server, as machines see it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Server {
+pub struct BootServer {
     /// Scheme, host and port, perhaps a path, no `/` at the end.
     pub url: Option<String>,
     /// Interface that dnsmasq answers on.

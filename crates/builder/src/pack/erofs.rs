@@ -3,10 +3,10 @@
 //! Versions before 1.8 compress no tar input, so the files are laid out in a folder first. An ordinary user cannot give
 //! them owners or make devices there: such entries are refused.
 
-use super::tool::FoundTool;
+use super::tool::FoundPackTool;
 use super::{PackError, copy_body};
 use crate::entry::{Entry, Kind};
-use crate::interrupt::Group;
+use crate::interrupt::ProcessGroup;
 use crate::recipe::Root;
 use std::fs::{File, Permissions};
 use std::io::Read;
@@ -51,7 +51,7 @@ pub fn check_settings(root: &Root) -> Result<(), PackError> {
 pub fn make_erofs(
     entries: &[Entry],
     root: &Root,
-    tool: &FoundTool,
+    tool: &FoundPackTool,
     staging: &Path,
     out: &Path,
 ) -> Result<(), PackError> {
@@ -68,7 +68,7 @@ pub fn make_erofs(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut group = Group::spawn(&mut command).map_err(PackError::io("run", &tool.path))?;
+    let mut group = ProcessGroup::spawn(&mut command).map_err(PackError::io("run", &tool.path))?;
     let mut said = Vec::new();
     let mut pipe = group.child().stderr.take().expect("standard error is a pipe");
     pipe.read_to_end(&mut said).map_err(PackError::io("read from", &tool.path))?;
@@ -84,7 +84,7 @@ pub fn make_erofs(
 }
 
 /// `mkfs.erofs --help` lists the compressors that it was built with, on one line or one each.
-fn check_tool_has(tool: &FoundTool, compressor: &str) -> Result<(), PackError> {
+fn check_tool_has(tool: &FoundPackTool, compressor: &str) -> Result<(), PackError> {
     let output =
         tool.command().arg("--help").stdin(Stdio::null()).output().map_err(PackError::io("run", &tool.path))?;
     let help = [output.stdout, output.stderr].concat();

@@ -74,7 +74,7 @@ pub fn xxh64_of<'a>(files: impl Iterator<Item = (&'a str, &'a Body)>) -> Result<
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-struct Header {
+struct ImageHeader {
     path: String,
     /// Of the content.
     start: u64,
@@ -82,7 +82,7 @@ struct Header {
 }
 
 /// The entry whose header is at `at`; `None` for what is none.
-fn read_header(file: &mut File, at: u64) -> std::io::Result<Option<Header>> {
+fn read_header(file: &mut File, at: u64) -> std::io::Result<Option<ImageHeader>> {
     let mut header = [0; HEADER];
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(&mut header)?;
@@ -97,10 +97,10 @@ fn read_header(file: &mut File, at: u64) -> std::io::Result<Option<Header>> {
     let mut name = vec![0; name_size as usize - 1];
     file.read_exact(&mut name)?;
     let start = (at + HEADER as u64 + name_size).next_multiple_of(4);
-    Ok(Some(Header { path: String::from_utf8_lossy(&name).into_owned(), start, size }))
+    Ok(Some(ImageHeader { path: String::from_utf8_lossy(&name).into_owned(), start, size }))
 }
 
-fn read_text(file: &mut File, entry: &Header) -> std::io::Result<String> {
+fn read_text(file: &mut File, entry: &ImageHeader) -> std::io::Result<String> {
     file.seek(SeekFrom::Start(entry.start))?;
     let mut text = String::new();
     file.take(entry.size).read_to_string(&mut text)?;

@@ -1,6 +1,6 @@
 //! The name of a packed segment in the cache: a hash of all that decides its bytes, and of nothing else.
 
-use super::{FoundTool, PackSettings};
+use super::{FoundPackTool, PackSettings};
 use crate::entry::{Entry, Kind};
 use crate::recipe::SegmentName;
 use crate::segment::is_image;
@@ -17,7 +17,7 @@ pub fn segment_key(
     tree: &Tree,
     extra: &[Entry],
     how: &PackSettings,
-    tool: Option<&FoundTool>,
+    tool: Option<&FoundPackTool>,
 ) -> String {
     let mut text = format!("{FORMAT} {} {:?}\n", name.as_str(), how.compression(name));
     if let (SegmentName::Root, image) = (name, how.root.image) {

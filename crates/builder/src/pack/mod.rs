@@ -25,7 +25,7 @@ pub use image::{as_disk, image_of, xxh64_of};
 pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};
 pub use tar::write_tar;
-pub use tool::{FoundTool, MKFS_EROFS, MKSQUASHFS, Tool, find_tool, on_path};
+pub use tool::{FoundPackTool, MKFS_EROFS, MKSQUASHFS, PackTool, find_tool, on_path};
 pub(crate) use xattrs::{Holder, check_xattrs};
 
 use crate::cache::Cache;
@@ -138,7 +138,13 @@ pub fn pack_segment(
 }
 
 /// The tree's root as one file in `dir`.
-fn make_image(tree: &Tree, root: &Root, tool: &FoundTool, dir: &Path, cx: PackContext<'_>) -> Result<Body, PackError> {
+fn make_image(
+    tree: &Tree,
+    root: &Root,
+    tool: &FoundPackTool,
+    dir: &Path,
+    cx: PackContext<'_>,
+) -> Result<Body, PackError> {
     let entries: Vec<Entry> = tree.segment(SegmentName::Root).map(|e| e.entry.clone()).collect();
     let out = dir.join("root.img");
     match root.image {

@@ -31,7 +31,7 @@ pub fn write_archive(
     out: &mut dyn Write,
     failed: impl Fn(std::io::Error) -> PackError + Copy,
 ) -> Result<(), PackError> {
-    let links = Links::of(entries)?;
+    let links = HardLinks::of(entries)?;
     let mut last: Option<&str> = None;
     for (i, entry) in entries.iter().enumerate() {
         check_entry(entry)?;
@@ -47,7 +47,7 @@ pub fn write_archive(
 fn write_entry(
     i: usize,
     entry: &Entry,
-    links: &Links<'_>,
+    links: &HardLinks<'_>,
     out: &mut dyn Write,
     failed: impl Fn(std::io::Error) -> PackError + Copy,
 ) -> Result<(), PackError> {
@@ -155,26 +155,26 @@ fn record_size(name: &str, data: u64) -> u64 {
 }
 
 /// Files with several names, by the path of the name that holds the body.
-struct Links<'a> {
-    groups: HashMap<&'a str, Group<'a>>,
+struct HardLinks<'a> {
+    groups: HashMap<&'a str, NameGroup<'a>>,
 }
 
-struct Group<'a> {
+struct NameGroup<'a> {
     body: &'a Body,
     names: u32,
     first: usize,
     last: usize,
 }
 
-impl<'a> Links<'a> {
+impl<'a> HardLinks<'a> {
     fn of(entries: &'a [Entry]) -> Result<Self, PackError> {
-        let mut groups: HashMap<&str, Group<'_>> = HashMap::new();
+        let mut groups: HashMap<&str, NameGroup<'_>> = HashMap::new();
         for entry in entries {
             if let Kind::Hardlink(target) = &entry.kind {
                 let bad = || PackError::BadEntry { path: entry.path.clone(), problem: "a hard link to nothing" };
                 let at = entries.binary_search_by(|e| e.path.as_str().cmp(target)).map_err(|_| bad())?;
                 let Kind::File(body) = &entries[at].kind else { return Err(bad()) };
-                groups.entry(target).or_insert(Group { body, names: 0, first: at, last: at });
+                groups.entry(target).or_insert(NameGroup { body, names: 0, first: at, last: at });
             }
         }
         for (i, entry) in entries.iter().enumerate() {
@@ -187,7 +187,7 @@ impl<'a> Links<'a> {
         Ok(Self { groups })
     }
 
-    fn group(&self, entry: &Entry) -> Option<&Group<'a>> {
+    fn group(&self, entry: &Entry) -> Option<&NameGroup<'a>> {
         self.groups.get(main_name(entry))
     }
 }

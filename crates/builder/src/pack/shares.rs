@@ -47,15 +47,15 @@ fn scale(part: u64, of: u64, whole: u64) -> u64 {
 fn compressed_size(path: &str, body: &Body) -> Result<u64, PackError> {
     let failed = |cause| PackError::Compress { segment: "estimate", cause };
     let read = |cause| PackError::Read { path: path.into(), place: body.place(), cause };
-    let mut encoder = zstd::stream::write::Encoder::new(Count(0), 1).map_err(failed)?;
+    let mut encoder = zstd::stream::write::Encoder::new(ByteCounter(0), 1).map_err(failed)?;
     io::copy(&mut body.open().map_err(read)?, &mut encoder).map_err(read)?;
     Ok(encoder.finish().map_err(failed)?.0)
 }
 
 /// Counts what is written to it.
-struct Count(u64);
+struct ByteCounter(u64);
 
-impl Write for Count {
+impl Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len() as u64;
         Ok(bytes.len())

@@ -3,9 +3,9 @@
 
 use super::PackError;
 use super::tar::write_tar;
-use super::tool::{FoundTool, MKSQUASHFS};
+use super::tool::{FoundPackTool, MKSQUASHFS};
 use crate::entry::Entry;
-use crate::interrupt::Group;
+use crate::interrupt::ProcessGroup;
 use crate::recipe::Root;
 use nix::unistd::{getegid, geteuid};
 use std::io::{BufWriter, Read, Seek, SeekFrom};
@@ -49,7 +49,7 @@ pub fn check_settings(root: &Root) -> Result<(), PackError> {
 pub fn make_squashfs(
     entries: &[Entry],
     root: &Root,
-    tool: &FoundTool,
+    tool: &FoundPackTool,
     jobs: usize,
     out: &Path,
 ) -> Result<(), PackError> {
@@ -66,7 +66,7 @@ pub fn make_squashfs(
         .args(compressor_args(root)?);
     let log = stderr.try_clone().map_err(PackError::io("make", out))?;
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
-    let mut group = Group::spawn(&mut command).map_err(PackError::io("run", &tool.path))?;
+    let mut group = ProcessGroup::spawn(&mut command).map_err(PackError::io("run", &tool.path))?;
     let fed = feed(group.child(), entries);
     let status = group.child().wait().map_err(PackError::io("wait for", &tool.path))?;
     let stderr = read_log(stderr);
@@ -98,11 +98,11 @@ fn owner_args(entries: &[Entry]) -> &'static [&'static str] {
 }
 
 /// Where [`owner_args`] does not help, root is what it thinks it is run by: unshare(1), a user namespace.
-fn command_for(entries: &[Entry], tool: &FoundTool) -> Command {
+fn command_for(entries: &[Entry], tool: &FoundPackTool) -> Command {
     if all_roots(entries) || (geteuid().is_root() && getegid().as_raw() == 0) {
         return tool.command();
     }
-    let unshare = FoundTool { path: "unshare".into(), ..tool.clone() };
+    let unshare = FoundPackTool { path: "unshare".into(), ..tool.clone() };
     let mut command = unshare.command();
     command.args(["--user", "--map-root-user"]).arg(&tool.path);
     command

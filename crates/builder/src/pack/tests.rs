@@ -99,7 +99,7 @@ fn a_tool_says_what_it_lacks() {
 
 #[test]
 fn a_missing_tool_is_named_with_its_package() {
-    let tool = Tool { name: "mksquashfs-none-such", ..MKSQUASHFS };
+    let tool = PackTool { name: "mksquashfs-none-such", ..MKSQUASHFS };
     let dir = tempfile::tempdir().unwrap();
     let error = find_tool(tool, &Cache::open(dir.path()).unwrap()).unwrap_err();
     assert_eq!(

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 /// A program of the host that is run to make an image.
 #[derive(Debug, Clone, Copy)]
-pub struct Tool {
+pub struct PackTool {
     pub name: &'static str,
     /// Debian's package.
     pub package: &'static str,
@@ -21,25 +21,29 @@ pub struct Tool {
     pub needed_for: &'static str,
 }
 
-pub const MKSQUASHFS: Tool = Tool {
+pub const MKSQUASHFS: PackTool = PackTool {
     name: "mksquashfs",
     package: "squashfs-tools",
     version_flag: "-version",
     needed_for: "`[root] image = \"squashfs\"`",
 };
-pub const MKFS_EROFS: Tool =
-    Tool { name: "mkfs.erofs", package: "erofs-utils", version_flag: "-V", needed_for: "`[root] image = \"erofs\"`" };
+pub const MKFS_EROFS: PackTool = PackTool {
+    name: "mkfs.erofs",
+    package: "erofs-utils",
+    version_flag: "-V",
+    needed_for: "`[root] image = \"erofs\"`",
+};
 
 /// A tool that was found.
 #[derive(Debug, Clone)]
-pub struct FoundTool {
-    pub tool: Tool,
+pub struct FoundPackTool {
+    pub tool: PackTool,
     pub path: PathBuf,
     /// `4.5.1`
     pub version: String,
 }
 
-impl FoundTool {
+impl FoundPackTool {
     /// `mksquashfs 4.5.1`
     pub fn title(&self) -> String {
         format!("{} {}", self.tool.name, self.version)
@@ -55,7 +59,7 @@ impl FoundTool {
 }
 
 /// Finds a tool on PATH and its version.
-pub fn find_tool(tool: Tool, cache: &Cache) -> Result<FoundTool, PackError> {
+pub fn find_tool(tool: PackTool, cache: &Cache) -> Result<FoundPackTool, PackError> {
     let missing = || PackError::MissingTool { tool: tool.name, package: tool.package, needed_for: tool.needed_for };
     let path = on_path(tool.name).ok_or_else(missing)?;
     let facts = path.metadata().map_err(PackError::io("read", &path))?;
@@ -63,9 +67,9 @@ pub fn find_tool(tool: Tool, cache: &Cache) -> Result<FoundTool, PackError> {
     let key = Sha256::of(state.as_bytes()).to_string();
     if let Some(record) = cache.derived("tools", &key) {
         let version = std::fs::read_to_string(&record).map_err(PackError::io("read", &record))?;
-        return Ok(FoundTool { tool, path, version });
+        return Ok(FoundPackTool { tool, path, version });
     }
-    let mut found = FoundTool { tool, path, version: String::new() };
+    let mut found = FoundPackTool { tool, path, version: String::new() };
     found.version = ask_version(&found)?;
     let file = cache.temp_file()?;
     std::fs::write(file.path(), &found.version).map_err(PackError::io("write", file.path()))?;
@@ -79,7 +83,7 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-fn ask_version(found: &FoundTool) -> Result<String, PackError> {
+fn ask_version(found: &FoundPackTool) -> Result<String, PackError> {
     let output = found
         .command()
         .arg(found.tool.version_flag)

@@ -12,7 +12,7 @@ mod pairs;
 mod tests;
 mod tree;
 
-pub use pairs::{Word, is_secret_pair, secret_words};
+pub use pairs::{SecretWord, is_secret_pair, secret_words};
 pub use tree::{SecretError, check_tree};
 
 use crate::recipe::SegmentName;

@@ -91,14 +91,14 @@ pub fn is_placeholder(value: &str) -> bool {
 
 /// A word of a command line that is a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct SecretWord {
     /// Its place in the list.
     pub at: usize,
     pub what: &'static str,
 }
 
 /// Secrets among words: `--token=x`, `--token x`, `rd.iscsi.password=x`, and any word that is one by its form.
-pub fn secret_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<Word> {
+pub fn secret_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<SecretWord> {
     let mut found = Vec::new();
     let mut option: Option<&str> = None;
     for (at, word) in words.into_iter().enumerate() {
@@ -110,7 +110,7 @@ pub fn secret_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<Word> {
         };
         option = Some(word).filter(|word| word.starts_with('-') && !word.contains('='));
         if let Some(what) = super::in_value(word).or(by_name.then_some(what)) {
-            found.push(Word { at, what });
+            found.push(SecretWord { at, what });
         }
     }
     found

@@ -5,7 +5,7 @@ use super::http::Folder;
 use super::log::{Log, Weight};
 use super::text::shown;
 use super::tftp::TftpRoot;
-use crate::interrupt::Group;
+use crate::interrupt::ProcessGroup;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ wait $dnsmasq
 /// A running dnsmasq; it ends on drop, and when this process ends, however it does.
 #[derive(Debug)]
 pub struct Dnsmasq {
-    group: Group,
+    group: ProcessGroup,
     lines: Receiver<String>,
     last: String,
     tftp: TftpRoot,
@@ -50,7 +50,7 @@ impl Dnsmasq {
         command.arg(format!("--tftp-root={}", tftp.path().display())).arg(format!("--tftp-max={TRANSFERS}"));
         // Whoever holds the child holds the other end of its standard input.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut group = Group::spawn(&mut command).map_err(|cause| ServeError::NoDnsmasq { cause })?;
+        let mut group = ProcessGroup::spawn(&mut command).map_err(|cause| ServeError::NoDnsmasq { cause })?;
         let stderr = group.child().stderr.take().expect("standard error was set to a pipe");
         let (sender, lines) = sync_channel(LINES);
         std::thread::spawn(move || pass_on(stderr, &sender));

@@ -13,17 +13,17 @@ mod tftp;
 
 pub use error::ServeError;
 pub use http::{Fetch, Folder, HttpServer, OnFetch, Shelf};
-pub use state::{NodeView, PhaseView, ServiceView, Stage};
+pub use state::{NodeStage, NodeView, PhaseView, ServiceView};
 
-use crate::chain::{BootImage, FOLDER, Written};
+use crate::chain::{BootImage, FOLDER, WrittenChain};
 use crate::interrupt::Interrupts;
 use crate::nodes::{Dhcp, Nodes};
 use crate::ui::Ui;
 use dnsmasq::Dnsmasq;
-use http::{Known, Site};
+use http::{KnownClients, Site};
 use log::{Log, Weight};
-use state::State;
-use status::Lab;
+use state::NodeStates;
+use status::SharedStatus;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct ServeOptions {
 }
 
 /// Serves until the user asks to end, or dnsmasq has ended.
-pub fn serve(options: &ServeOptions, nodes: &Nodes, written: &Written, ui: Ui) -> Result<(), ServeError> {
+pub fn serve(options: &ServeOptions, nodes: &Nodes, written: &WrittenChain, ui: Ui) -> Result<(), ServeError> {
     let interrupts = Interrupts::watch().map_err(|cause| ServeError::Signals { cause })?;
     let log = Log::start(Arc::new(ui));
     let answers_dhcp = options.dhcp && nodes.server.dhcp != Dhcp::None;
@@ -56,8 +56,8 @@ pub fn serve(options: &ServeOptions, nodes: &Nodes, written: &Written, ui: Ui) -
     for warning in unserved(&folder, &written.images) {
         log.say(Weight::Line, warning);
     }
-    let state = State::new(&written.index);
-    let lab = Arc::new(Lab::new(options.out.clone(), describe(nodes, answers_dhcp), state, &written.images));
+    let state = NodeStates::new(&written.index);
+    let lab = Arc::new(SharedStatus::new(options.out.clone(), describe(nodes, answers_dhcp), state, &written.images));
     let server = start_http(options, &folder, &lab, &log)?;
     let address = SocketAddr::new(options.listen.ip(), server.port);
     log.say(Weight::Line, format!("http://{address}/ shows images and nodes; Ctrl-C ends it"));
@@ -80,8 +80,13 @@ pub fn serve(options: &ServeOptions, nodes: &Nodes, written: &Written, ui: Ui) -
     Ok(())
 }
 
-fn start_http(options: &ServeOptions, folder: &Folder, lab: &Arc<Lab>, log: &Log) -> Result<HttpServer, ServeError> {
-    let known = Known::default();
+fn start_http(
+    options: &ServeOptions,
+    folder: &Folder,
+    lab: &Arc<SharedStatus>,
+    log: &Log,
+) -> Result<HttpServer, ServeError> {
+    let known = KnownClients::default();
     known.set(lab.nodes().clients());
     let site = Site {
         folder: folder.clone(),
@@ -120,7 +125,7 @@ fn describe(nodes: &Nodes, answers_dhcp: bool) -> String {
 }
 
 /// A line a fetch; the page's own questions and reports, and what was refused for being too much, are said only when asked for.
-fn on_fetch(lab: Arc<Lab>, known: Known, log: Log) -> OnFetch {
+fn on_fetch(lab: Arc<SharedStatus>, known: KnownClients, log: Log) -> OnFetch {
     Arc::new(move |fetch| {
         if lab.nodes().fetched(fetch, Instant::now()) {
             known.set(lab.nodes().clients());

@@ -1,8 +1,8 @@
 //! What `serve` answers beside files: a table of routes with what each may cost.
 
-use super::http::{Bounds, Known, Limits, Route};
-use super::state::{BadReport, Told};
-use super::status::Lab;
+use super::http::{Bounds, KnownClients, Route, SlotLimits};
+use super::state::{BadReport, ReadReport};
+use super::status::SharedStatus;
 use crate::chain::{LOADERS, LOADERS_FOLDER};
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
@@ -24,10 +24,10 @@ const POLICY: &str =
 const REPORT: &str = "/report";
 
 /// Of each client, whatever it asks for: a browser, or a node that starts.
-const FEW: Limits = Limits { all: 64, by_client: 8 };
+const FEW: SlotLimits = SlotLimits { all: 64, by_client: 8 };
 
 /// The table. Bodies in flight take at most `all` times `body` bytes of a route.
-pub fn table(lab: &Arc<Lab>, known: &Known, loaders: &Path) -> Vec<Route> {
+pub fn table(lab: &Arc<SharedStatus>, known: &KnownClients, loaders: &Path) -> Vec<Route> {
     let second = Duration::from_secs;
     let reports = Reports { lab: lab.clone(), known: known.clone(), reading: Arc::new(Semaphore::new(1)) };
     let page = get(|| async { headers(Html(PAGE).into_response(), &[(CONTENT_SECURITY_POLICY, POLICY)]) });
@@ -37,7 +37,7 @@ pub fn table(lab: &Arc<Lab>, known: &Known, loaders: &Path) -> Vec<Route> {
         route(
             "/status.json",
             // A slow reader holds a whole document.
-            Bounds { body: 0, time: second(20), at_once: Limits { all: 16, by_client: 4 }, per_s: 20, stroke: 100 },
+            Bounds { body: 0, time: second(20), at_once: SlotLimits { all: 16, by_client: 4 }, per_s: 20, stroke: 100 },
             get(status).with_state(lab.clone()),
         ),
         route(
@@ -46,7 +46,7 @@ pub fn table(lab: &Arc<Lab>, known: &Known, loaders: &Path) -> Vec<Route> {
             Bounds {
                 body: 256 << 10,
                 time: second(20),
-                at_once: Limits { all: 24, by_client: 8 },
+                at_once: SlotLimits { all: 24, by_client: 8 },
                 per_s: 100,
                 stroke: 400,
             },
@@ -69,7 +69,7 @@ fn headers(mut response: Response, set: &[(HeaderName, &'static str)]) -> Respon
     response
 }
 
-async fn status(State(lab): State<Arc<Lab>>) -> Response {
+async fn status(State(lab): State<Arc<SharedStatus>>) -> Response {
     match lab.document().await {
         Some(text) => headers(text.into_response(), &[(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")]),
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -79,8 +79,8 @@ async fn status(State(lab): State<Arc<Lab>>) -> Response {
 /// What taking a report needs.
 #[derive(Debug, Clone)]
 struct Reports {
-    lab: Arc<Lab>,
-    known: Known,
+    lab: Arc<SharedStatus>,
+    known: KnownClients,
     /// One is read at a time: it takes many times its size.
     reading: Arc<Semaphore>,
 }
@@ -94,7 +94,7 @@ async fn report(
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     };
     let take = move || {
-        let told = Told::parse(&body)?;
+        let told = ReadReport::parse(&body)?;
         drop(turn);
         let mut nodes = reports.lab.nodes();
         nodes.reported(told, client.ip().to_canonical(), Instant::now())?;

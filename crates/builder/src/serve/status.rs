@@ -1,6 +1,6 @@
 //! The document behind the page, made anew only when something has changed, and not for every one who asks.
 
-use super::state::{NodeView, State};
+use super::state::{NodeStates, NodeView};
 use crate::chain::{BootImage, load_images};
 use axum::body::Bytes;
 use serde::Serialize;
@@ -37,25 +37,25 @@ struct ImageView {
 
 /// What requests share.
 #[derive(Debug)]
-pub struct Lab {
+pub struct SharedStatus {
     out: PathBuf,
     server: String,
-    nodes: Mutex<State>,
+    nodes: Mutex<NodeStates>,
     images: Mutex<(Instant, Vec<ImageView>)>,
     /// Held while a document is made: who asks meanwhile gets that one.
-    document: tokio::sync::Mutex<Option<Document>>,
+    document: tokio::sync::Mutex<Option<StatusDocument>>,
 }
 
 #[derive(Debug, Clone)]
-struct Document {
+struct StatusDocument {
     /// The nodes' state that it shows.
     version: u64,
     made: Instant,
     text: Bytes,
 }
 
-impl Lab {
-    pub fn new(out: PathBuf, server: String, nodes: State, images: &[BootImage]) -> Self {
+impl SharedStatus {
+    pub fn new(out: PathBuf, server: String, nodes: NodeStates, images: &[BootImage]) -> Self {
         Self {
             out,
             server,
@@ -69,7 +69,7 @@ impl Lab {
         &self.server
     }
 
-    pub fn nodes(&self) -> MutexGuard<'_, State> {
+    pub fn nodes(&self) -> MutexGuard<'_, NodeStates> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,7 +89,7 @@ impl Lab {
         Some(text)
     }
 
-    fn make(&self) -> Document {
+    fn make(&self) -> StatusDocument {
         let now = Instant::now();
         let (version, nodes) = {
             let nodes = self.nodes();
@@ -98,7 +98,7 @@ impl Lab {
         let images = self.images();
         let status = Status { version: 1, server: &self.server, images: &images, nodes };
         let text = serde_json::to_vec(&status).expect("plain data").into();
-        Document { version, made: now, text }
+        StatusDocument { version, made: now, text }
     }
 
     /// The images as they are, or were a moment ago. While `out` cannot be read, the last ones.

@@ -1,7 +1,7 @@
 //! One boot from start to verdict.
 
 use super::artifacts::{self, Files};
-use super::console::{News, Trouble, Watch};
+use super::console::{BootProgress, News, Trouble};
 use super::error::{FailedBoot, Why};
 use super::machine::{Machine, Output};
 use super::qemu::{self, Boot, QEMU, Wiring};
@@ -71,7 +71,7 @@ struct Session<'a> {
     ssh_port: u16,
     ssh_answered: Option<Receiver<()>>,
     stop_ssh: Arc<AtomicBool>,
-    watch: Watch,
+    progress: BootProgress,
     reached: Vec<Reached>,
     begin: Instant,
     powerdown_s: Option<f64>,
@@ -123,7 +123,7 @@ impl<'a> Session<'a> {
             ssh_port: 0,
             ssh_answered: None,
             stop_ssh: Arc::default(),
-            watch: Watch::default(),
+            progress: BootProgress::default(),
             reached: options.expect.iter().map(reached).collect(),
             begin,
             powerdown_s: None,
@@ -183,12 +183,12 @@ impl<'a> Session<'a> {
     fn give_up(&mut self, why: Why) -> Stop {
         let stage = match &why {
             Why::Trouble(Trouble::Fatal { phase, .. } | Trouble::Phase { phase, .. }) => format!("phase {phase}"),
-            _ => self.watch.stage(),
+            _ => self.progress.stage(),
         };
         let deadline = Instant::now() + AFTERMATH;
         while matches!(why, Why::Trouble(_)) && Instant::now() < deadline {
             match self.machine.output.recv_timeout(TICK) {
-                Ok(Output::Line(line)) => drop(self.watch.feed(&line)),
+                Ok(Output::Line(line)) => drop(self.progress.feed(&line)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -204,7 +204,7 @@ impl<'a> Session<'a> {
         match self.machine.output.recv_timeout(TICK) {
             Ok(Output::Line(line)) => {
                 self.task.aside(|| self.ui.detail(format!("  | {line}")));
-                Ok(self.watch.feed(&line))
+                Ok(self.progress.feed(&line))
             }
             Err(RecvTimeoutError::Timeout) => Ok(News::None),
             Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => {
@@ -283,7 +283,7 @@ impl<'a> Session<'a> {
             Err(Stop::Error(e)) => return Err(e),
         };
         report.failure = gave_up.as_ref().map(|(why, stage)| format!("{stage}: {why}"));
-        let tail = self.watch.tail();
+        let tail = self.progress.tail();
         let failed = gave_up.as_ref().map(|(why, stage)| junit::Failed { why, stage, tail: &tail });
         artifacts::write_whole(&self.files.junit, junit::render(&report, failed)?.as_bytes())?;
         if let Some((why, stage)) = gave_up {
@@ -317,7 +317,7 @@ impl<'a> Session<'a> {
             smp: self.plan.smp,
             wall_s: round_ms(self.begin.elapsed().as_secs_f64()),
             expectations: self.reached.clone(),
-            phases: self.watch.phases.clone(),
+            phases: self.progress.phases.clone(),
             powerdown_s: self.powerdown_s,
             console_log: self.files.console.clone(),
             command: self.command().trim_end().into(),

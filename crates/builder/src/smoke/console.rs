@@ -57,7 +57,7 @@ pub enum News {
 
 /// State of one boot, fed line by line.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct BootProgress {
     pub phases: Vec<SeenPhase>,
     tail: VecDeque<String>,
     failures: BTreeMap<String, u32>,
@@ -65,7 +65,7 @@ pub struct Watch {
     phases_done: bool,
 }
 
-impl Watch {
+impl BootProgress {
     /// Takes the next console line, plain and whole.
     pub fn feed(&mut self, line: &str) -> News {
         if line.is_empty() {

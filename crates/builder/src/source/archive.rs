@@ -5,7 +5,7 @@ pub mod rootfs;
 mod sparse;
 
 use super::SourceError;
-use crate::cache::unpacked::{Head, MemberKind, Unpacked, Unpacker, open_unpacked};
+use crate::cache::unpacked::{MemberHead, MemberKind, Unpacked, Unpacker, open_unpacked};
 use crate::cache::{Cache, Hashed, read_blob};
 use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Sha256, Xattrs};
 use crate::fetch::FetchError;
@@ -162,7 +162,7 @@ impl Members<'_> {
             Ok(head) => head,
             Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
         };
-        let head = Head { name: &name, mode, uid, gid, xattrs: &xattrs };
+        let head = MemberHead { name: &name, mode, uid, gid, xattrs: &xattrs };
         let is_file =
             matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
         // Before POSIX a name that ends with a slash was how a tar told a folder.
@@ -175,7 +175,7 @@ impl Members<'_> {
     }
 
     fn unusable<R: Read>(&self, entry: &tar::Entry<'_, R>, raw: &[u8], problem: String, into: &mut Unpacker) -> u64 {
-        let head = Head { name: &shown(raw), mode: 0, uid: 0, gid: 0, xattrs: &Xattrs::new() };
+        let head = MemberHead { name: &shown(raw), mode: 0, uid: 0, gid: 0, xattrs: &Xattrs::new() };
         into.add(head, MemberKind::Unusable(problem));
         unread(entry)
     }
@@ -184,7 +184,7 @@ impl Members<'_> {
         &mut self,
         mut entry: tar::Entry<'_, R>,
         sparse: Option<Sparse>,
-        head: Head<'_>,
+        head: MemberHead<'_>,
         into: &mut Unpacker,
     ) -> Result<u64, SourceError> {
         let (archive, name) = (self.archive, head.name);

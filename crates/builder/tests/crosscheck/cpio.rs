@@ -2,7 +2,7 @@
 
 use bootwright::emit::manifest::FileKind;
 use bootwright::inspect::initrd::read_initrd;
-use bootwright::inspect::newc::Limits;
+use bootwright::inspect::newc::InitrdLimits;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,7 +50,7 @@ fn archives_of_gnu_cpio_are_listed_with_sums_and_links() {
     ]);
     for format in ["newc", "crc"] {
         let archive = pack(dir.path(), format, &names);
-        let segments = read_initrd(&archive[..], Limits::default()).expect("bytes in memory");
+        let segments = read_initrd(&archive[..], InitrdLimits::default()).expect("bytes in memory");
         assert_eq!((segments.len(), &segments[0].problem), (1, &None), "{format}");
         assert!(segments[0].notes.is_empty(), "{format}: {:?}", segments[0].notes);
         let listed = segments[0].entries.iter().map(|e| (e.path.as_str(), (e.kind, e.size, e.target.as_deref())));
@@ -60,7 +60,7 @@ fn archives_of_gnu_cpio_are_listed_with_sums_and_links() {
     let mut archive = pack(dir.path(), "crc", &["single"]);
     let at = archive.windows(5).position(|bytes| bytes == b"hello").expect("it is not packed");
     archive[at] = b'j';
-    let segments = read_initrd(&archive[..], Limits::default()).expect("bytes in memory");
+    let segments = read_initrd(&archive[..], InitrdLimits::default()).expect("bytes in memory");
     let problem = segments[0].problem.as_deref().unwrap_or_default();
     assert!(problem.starts_with("bad data checksum"), "{problem}");
     let tested =

@@ -46,7 +46,7 @@ impl FakeModule {
 
 #[test]
 fn depmod_and_modprobe_agree_about_modules() {
-    use bootwright::kmod::{Listed, ModInfo, format_alias, format_dep, format_softdep, parse_modinfo};
+    use bootwright::kmod::{ListedModule, ModInfo, format_alias, format_dep, format_softdep, parse_modinfo};
     if !have(&["cc", "depmod", "modprobe"]) {
         return;
     }
@@ -65,8 +65,8 @@ fn depmod_and_modprobe_agree_about_modules() {
             (fake.name.to_string(), path, parse_modinfo(&bytes).expect("it is whole"))
         })
         .collect();
-    let listed: BTreeMap<String, Listed<'_>> =
-        infos.iter().map(|(name, path, info)| (name.clone(), Listed { path, info })).collect();
+    let listed: BTreeMap<String, ListedModule<'_>> =
+        infos.iter().map(|(name, path, info)| (name.clone(), ListedModule { path, info })).collect();
     let theirs = |name: &str| std::fs::read_to_string(folder.join(name)).expect("depmod wrote it");
     let lines = |text: String| {
         let mut lines: Vec<String> = text.lines().filter(|l| !l.starts_with('#')).map(Into::into).collect();

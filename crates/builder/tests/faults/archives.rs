@@ -2,7 +2,7 @@
 
 use bootwright::entry::Sha256;
 use tar::{EntryType, Header};
-use testkit::http::{Server, Step};
+use testkit::http::{PageServer, Step};
 use testkit::project::{Project, names};
 
 /// A header as tar(5) has it, with a name that the `tar` crate itself would refuse to write.
@@ -50,7 +50,7 @@ fn device(kind: EntryType) -> Header {
     header
 }
 
-pub fn project(server: &Server, tar: &[u8]) -> Project {
+pub fn project(server: &PageServer, tar: &[u8]) -> Project {
     let (project, url) = (Project::new(), server.page("/a.tar", tar, &[Step::Serve]));
     let sha256 = Sha256::of(tar);
     project.add(&format!(
@@ -72,7 +72,7 @@ fn what_leaves_the_tree_or_fills_the_disk_is_refused_by_name() {
         ("huge", sparse(), "bytes, over the limit"),
     ];
     for (name, bad, said) in cases {
-        let server = Server::start();
+        let server = PageServer::start();
         let project = project(&server, &archive(Some(bad)));
         let run = project.build(&[]);
         let name = format!("`{name}`");
@@ -88,7 +88,7 @@ fn what_leaves_the_tree_or_fills_the_disk_is_refused_by_name() {
 
 #[test]
 fn an_archive_that_is_cut_short_is_refused_whatever_is_wanted_of_it() {
-    let server = Server::start();
+    let server = PageServer::start();
     let project = project(&server, &archive(Some(header("huge", EntryType::Regular, 100 << 30, ""))));
     project.edit("name = \"archive\"\n", "name = \"archive\"\npaths = [\"good\"]\n");
     project.build(&[]).fails(3, &["component `archive`", "a.tar", "cannot be read", "nothing of it was used"]);
@@ -99,7 +99,7 @@ fn an_archive_that_is_cut_short_is_refused_whatever_is_wanted_of_it() {
 #[test]
 fn device_nodes_are_left_out_with_a_line() {
     for kind in [EntryType::Block, EntryType::Char, EntryType::Fifo] {
-        let server = Server::start();
+        let server = PageServer::start();
         let project = project(&server, &archive(Some(device(kind))));
         let said = "component `archive`: device nodes and fifos are left out: dev/evil\n";
         project.build(&[]).succeeds().says(&[said]);
@@ -112,7 +112,7 @@ fn device_nodes_are_left_out_with_a_line() {
 
 #[test]
 fn a_terminal_is_given_no_escape_sequences_of_an_archive() {
-    let server = Server::start();
+    let server = PageServer::start();
     let name = "\u{1b}]0;title\u{7}\u{9b}31m";
     let mut tar = archive(Some(header(name, EntryType::Regular, 0, "")));
     let project = project(&server, &tar);
@@ -135,7 +135,7 @@ fn a_terminal_is_given_no_escape_sequences_of_an_archive() {
 #[test]
 fn links_stay_in_the_image() {
     for target in ["/etc/shadow", "../../../etc/shadow"] {
-        let server = Server::start();
+        let server = PageServer::start();
         let link = header("shadow", EntryType::Symlink, 0, target);
         let project = project(&server, &archive(Some(link)));
         project.good_build();
@@ -148,7 +148,7 @@ fn links_stay_in_the_image() {
 
 #[test]
 fn a_good_archive_follows_a_bad_one() {
-    let server = Server::start();
+    let server = PageServer::start();
     let expected = project(&server, &archive(None)).good_build();
     let (bad, good) = (archive(Some(header("../evil", EntryType::Regular, 0, ""))), archive(None));
     let project = project(&server, &bad);

@@ -4,7 +4,7 @@ use crate::archives::project;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use testkit::http::Server;
+use testkit::http::PageServer;
 use testkit::need::have;
 use testkit::project::Project;
 
@@ -37,7 +37,7 @@ fn tar() -> Vec<u8> {
 }
 
 /// A project with this tar, of which everything is wanted but what is excluded.
-fn with_tar(server: &Server, root: &str, exclude: &str) -> Project {
+fn with_tar(server: &PageServer, root: &str, exclude: &str) -> Project {
     let project = project(server, &tar());
     project.edit("image = \"cpio\"", root);
     project.add(&format!("exclude = [{exclude}]\n"));
@@ -58,7 +58,7 @@ fn a_squashfs_keeps_modes_owners_links_and_capabilities_of_a_tar() {
     if !have(&["mksquashfs", "unsquashfs", "getcap"]) {
         return;
     }
-    let server = Server::start();
+    let server = PageServer::start();
     let project = with_tar(&server, "image = \"squashfs\"", "\"opt/acl\"");
     project.build(&[]).succeeds();
     unsquash(&project, &project.path("files"));
@@ -77,7 +77,7 @@ fn a_squashfs_keeps_modes_owners_links_and_capabilities_of_a_tar() {
 
 #[test]
 fn what_cannot_hold_an_attribute_refuses_it_by_name() {
-    let server = Server::start();
+    let server = PageServer::start();
     let acl = "`opt/acl` of `archive` (recipes/tiny.toml:20) has the extended attribute `system.posix_acl_access`";
     let capability =
         "`usr/bin/ping` of `archive` (recipes/tiny.toml:20) has the extended attribute `security.capability`";

@@ -3,7 +3,7 @@
 use bootwright::entry::Sha256;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use testkit::http::{Server, Step};
+use testkit::http::{PageServer, Step};
 use testkit::project::Project;
 
 /// A tar of one file.
@@ -44,7 +44,7 @@ fn spoil(path: &Path, cut: bool) {
 /// A build from what a cache still holds, after each part of it was damaged.
 #[test]
 fn what_is_damaged_in_the_cache_is_made_or_fetched_anew() {
-    let (server, tar, project) = (Server::start(), archive(), Project::new());
+    let (server, tar, project) = (PageServer::start(), archive(), Project::new());
     let url = server.page("/a.tar", &tar, &[Step::Serve]);
     let (sha256, size) = (Sha256::of(&tar), tar.len());
     project.add(&format!(

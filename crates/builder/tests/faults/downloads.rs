@@ -2,8 +2,8 @@
 
 use bootwright::entry::Sha256;
 use std::process::{Command, Stdio};
-use testkit::http::{Server, Step};
-use testkit::project::{Image, Project, names};
+use testkit::http::{PageServer, Step};
+use testkit::project::{ImageFiles, Project, names};
 
 /// What the component `file` is.
 fn body() -> Vec<u8> {
@@ -22,7 +22,7 @@ fn project(url: &str) -> Project {
 }
 
 /// The image when all goes well. The address is recorded in it, so it is the same server's.
-fn expected(server: &Server, path: &str) -> Image {
+fn expected(server: &PageServer, path: &str) -> ImageFiles {
     let project = project(&server.page(path, &body(), &[Step::Serve]));
     project.good_build()
 }
@@ -56,7 +56,7 @@ fn said(url: &str, on_a_terminal: bool) -> String {
 
 #[test]
 fn progress_is_a_bar_on_a_terminal_and_a_line_elsewhere() {
-    let server = Server::start();
+    let server = PageServer::start();
     let url = server.page("/file", &body(), &[Step::Serve]);
     let (plain, drawn) = (said(&url, false), said(&url, true));
     let bars = |text: &str| text.matches("\u{1b}[2K").count();
@@ -81,7 +81,7 @@ fn each_bad_answer_fails_with_its_reason_and_a_later_build_is_as_if_nothing_had_
         ("/stops", vec![Step::StopAfter(50_000), Step::StopAfter(0)], vec!["stopped after 50000 of 120000 bytes"]),
     ];
     for (path, steps, said) in cases {
-        let server = Server::start();
+        let server = PageServer::start();
         let expected = expected(&server, path);
         let project = project(&server.page(path, &body(), &steps));
         let run = project.build(&[]);
@@ -97,7 +97,7 @@ fn each_bad_answer_fails_with_its_reason_and_a_later_build_is_as_if_nothing_had_
 #[test]
 fn what_was_cut_short_is_resumed() {
     for then in [Step::Serve, Step::IgnoreRange] {
-        let server = Server::start();
+        let server = PageServer::start();
         let expected = expected(&server, "/cut");
         let project = project(&server.page("/cut", &body(), &[Step::StopAfter(70_000), then]));
         let before = server.asked().len();
@@ -110,7 +110,7 @@ fn what_was_cut_short_is_resumed() {
 
 #[test]
 fn a_failed_download_keeps_the_last_image() {
-    let server = Server::start();
+    let server = PageServer::start();
     let project = project(&server.page("/file", &body(), &[Step::Serve]));
     let image = project.good_build();
     let recipe = project.read("recipes/tiny.toml");
@@ -124,7 +124,7 @@ fn a_failed_download_keeps_the_last_image() {
 
 #[test]
 fn offline_needs_nothing_but_the_cache_and_says_what_that_lacks() {
-    let server = Server::start();
+    let server = PageServer::start();
     let project = project(&server.page("/file", &body(), &[Step::Serve]));
     project.build(&["--offline"]).fails(3, &["`opt/file` is not in the cache", "without --offline"]);
     assert_eq!(server.asked(), []);

@@ -5,12 +5,12 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use testkit::http::{Server, Step};
+use testkit::http::{PageServer, Step};
 use testkit::need::have;
-use testkit::project::{Image, Project, Run, names};
+use testkit::project::{ImageFiles, Project, Run, names};
 
 /// Enough that each stage takes its time: a download, a root that is packed by mksquashfs, a large component.
-fn project(server: &Server) -> Project {
+fn project(server: &PageServer) -> Project {
     let project = Project::with_root("image = \"squashfs\"");
     let text: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_string().into_bytes()).collect();
     project.write("tool/text", &text);
@@ -37,7 +37,7 @@ fn build(project: &Project, more: &[&str]) -> Child {
 }
 
 /// Nothing of a build that did not end is left, and what is there is whole.
-fn assert_tidy(project: &Project, expected: &Image) {
+fn assert_tidy(project: &Project, expected: &ImageFiles) {
     project.good_build().is_like(expected);
     assert_eq!(project.out_names(), ["tiny"]);
     assert_eq!(names(&project.path("cache/tmp")), [""; 0], "a killed build's folder is removed by the next one");
@@ -56,7 +56,7 @@ fn killed_at_any_moment_the_next_build_is_as_if_nothing_had_been() {
     if !have(&["mksquashfs"]) {
         return;
     }
-    let server = Server::start();
+    let server = PageServer::start();
     let undisturbed = project(&server);
     let begin = Instant::now();
     let expected = undisturbed.good_build();
@@ -81,7 +81,7 @@ fn killed_at_any_moment_the_next_build_is_as_if_nothing_had_been() {
 
 #[test]
 fn killed_while_it_replaces_an_image_there_is_always_a_whole_one() {
-    let server = Server::start();
+    let server = PageServer::start();
     let after = Project::new();
     after.write("tool/data", "new");
     let begin = Instant::now();
@@ -106,7 +106,7 @@ fn killed_while_it_replaces_an_image_there_is_always_a_whole_one() {
 #[test]
 fn a_signal_ends_a_build_at_once_and_leaves_nothing_half_written() {
     for signal in ["INT", "TERM", "HUP"] {
-        let server = Server::start();
+        let server = PageServer::start();
         let project = project(&server);
         let expected = project.good_build();
         std::fs::remove_dir_all(project.path("cache")).unwrap();
@@ -139,7 +139,7 @@ fn a_signal_ends_the_tools_too() {
 }
 
 fn check_that_tools_end(signal: &str) {
-    let server = Server::start();
+    let server = PageServer::start();
     let project = project(&server);
     // Runs until it is told to end, and says who it is.
     let script = format!(
@@ -177,7 +177,7 @@ fn two_builds_at_once_both_succeed() {
     if !have(&["mksquashfs"]) {
         return;
     }
-    let server = Server::start();
+    let server = PageServer::start();
     let expected = project(&server).good_build();
     for _ in 0..3 {
         let project = project(&server);
@@ -207,7 +207,7 @@ fn two_recipes_share_cache_and_out() {
 /// What is edited while a build runs is in the next image, not taken for built.
 #[test]
 fn an_edit_during_a_build_is_not_lost() {
-    let server = Server::start();
+    let server = PageServer::start();
     let project = project(&server);
     let body = std::fs::read(project.path("tool/text")).unwrap()[..1_000_000].to_vec();
     server.page("/file", &body, &[Step::Status(503), Step::Status(503), Step::Serve]);

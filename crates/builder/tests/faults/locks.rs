@@ -4,7 +4,7 @@ use bootwright::entry::Sha256;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use testkit::http::{Server, Step};
+use testkit::http::{PageServer, Step};
 use testkit::project::{Project, Run};
 
 #[test]
@@ -156,7 +156,7 @@ fn a_half_written_lock_is_written_over() {
 }
 
 /// A registry that has one image of one file, and nothing that it had before; its address.
-fn publish(registry: &Server, content: &str) -> String {
+fn publish(registry: &PageServer, content: &str) -> String {
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
@@ -183,7 +183,7 @@ fn publish(registry: &Server, content: &str) -> String {
     tag.trim_start_matches("http://").replace("/v2/lab/manifests/v1", "/lab:v1")
 }
 
-fn unpublish(registry: &Server, lock: &str) {
+fn unpublish(registry: &PageServer, lock: &str) {
     for digest in lock.lines().filter_map(|line| line.strip_prefix("sha256 = ")) {
         for kind in ["blobs", "manifests"] {
             registry.page(&format!("/v2/lab/{kind}/sha256:{}", digest.trim_matches('"')), b"", &[Step::Status(404)]);
@@ -193,7 +193,7 @@ fn unpublish(registry: &Server, lock: &str) {
 
 #[test]
 fn what_its_place_dropped_is_renewed_together_with_what_changed_here() {
-    let (project, registry) = (Project::new(), Server::start());
+    let (project, registry) = (Project::new(), PageServer::start());
     let image = publish(&registry, "first");
     project.add(&format!(
         "[[component]]\nname = \"pulled\"\npaths = [\"pulled\"]\noci = {{ image = \"{image}\", plain_http = true }}\n"

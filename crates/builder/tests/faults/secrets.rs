@@ -3,7 +3,7 @@
 use crate::archives::project;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use testkit::http::Server;
+use testkit::http::PageServer;
 use testkit::project::Project;
 
 /// An Ed25519 key that nobody has, as `openssl genpkey` writes one.
@@ -125,7 +125,7 @@ fn what_others_published_is_judged_by_forms_that_nothing_else_has() {
     add("etc/tool.conf", "token: abcdef.0123456789abcdef\npassword = example\n");
     add("opt/app/tls.key", KEY);
     let tar = tar.into_inner().unwrap();
-    let server = Server::start();
+    let server = PageServer::start();
     let project = project(&server, &tar);
     let run = project.build(&[]);
     run.fails(2, &["`opt/app/tls.key` line 1: a private key, in `archive` (recipes/tiny.toml:20)"]);

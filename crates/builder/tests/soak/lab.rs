@@ -8,7 +8,7 @@ use testkit::ganesha::Ganesha;
 use testkit::load::{self, READ_ALL};
 use testkit::nbd::{nbd_server, qemu_nbd};
 use testkit::running::Running;
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 use testkit::tgt::{self, Disk, Target, Tgt};
 
 /// Holds what the writer goes round in, and the file system around it.
@@ -26,7 +26,7 @@ pub struct Lab {
 
 enum Servers {
     /// The root's and the volume's.
-    Nbd(Server, Server),
+    Nbd(ServerProcess, ServerProcess),
     Iscsi(Tgt),
     Nfs(Ganesha),
 }
@@ -46,7 +46,7 @@ impl Lab {
         let (servers, url, state) = match root {
             "nbd" => {
                 let (server, state) = (qemu_nbd(&disk, "root"), nbd_server(&volume, "volume", folder.path(), true));
-                let url = |server: &Server, name: &str| format!("nbd://10.0.2.2:{}/{name}", server.port);
+                let url = |server: &ServerProcess, name: &str| format!("nbd://10.0.2.2:{}/{name}", server.port);
                 let (root, volume) = (url(&server, "root"), url(&state, "volume"));
                 (Servers::Nbd(server, state), root, volume)
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use testkit::running::Running;
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 
 pub fn image() -> Image {
     Image::build("http", "")
@@ -20,7 +20,7 @@ pub fn soak(image: &Image, mut random: Random, time: Duration) -> Tally {
     let tool = testkit::tool::tool_path().display().to_string();
     let url = "http://10.0.2.2:{port}";
     let mut server =
-        Server::start(&[&tool, "serve", "--quiet", "--listen", "127.0.0.1:{port}", "--url", url, "--out", &out]);
+        ServerProcess::start(&[&tool, "serve", "--quiet", "--listen", "127.0.0.1:{port}", "--url", url, "--out", &out]);
     let root = format!("bw.root=http://10.0.2.2:{}/http-http/root.img", server.port);
     let words = ["--append".to_string(), root, "--deadline-s=600".into()];
     let arguments = [&image.arguments[..], &words].concat();

@@ -3,14 +3,14 @@
 use bootwright::cache::Cache;
 use bootwright::fetch::{Context, Settings};
 use bootwright::ui::{Ui, Verbosity};
-use testkit::http::Server;
+use testkit::http::PageServer;
 
 pub struct Lab {
     pub dir: tempfile::TempDir,
     pub cache: Cache,
     pub ui: Ui,
     pub settings: Settings,
-    pub server: Server,
+    pub server: PageServer,
 }
 
 impl Lab {
@@ -18,7 +18,7 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(&dir.path().join("cache")).unwrap();
         let ui = Ui { verbosity: Verbosity::Quiet, bars: false };
-        Self { dir, cache, ui, settings: Settings { jobs: 1, ..Settings::default() }, server: Server::start() }
+        Self { dir, cache, ui, settings: Settings { jobs: 1, ..Settings::default() }, server: PageServer::start() }
     }
 
     pub fn context(&self) -> Context<'_> {

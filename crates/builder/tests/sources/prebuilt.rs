@@ -8,7 +8,7 @@ use bootwright::recipe::SegmentName;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use testkit::http::{Server, Step};
+use testkit::http::{PageServer, Step};
 use testkit::shipped::Shipped;
 
 const RECIPE: &str = "worker-prebuilt";
@@ -49,7 +49,7 @@ fn the_shipped_lock_pins_the_release_binaries() {
     let shipped = load_lock(&lock).expect("it can be read").expect("it ships");
     assert_eq!(names(&shipped), [("containerd".into(), 33_645_699), ("kubelet".into(), 58_089_764)]);
     // Where upstream is out of reach, every address answered with 404: what is missing is said, and nothing is built.
-    let upstream = Upstream { server: Server::start(), kubelet: b"-".to_vec(), containerd: b"-".to_vec() };
+    let upstream = Upstream { server: PageServer::start(), kubelet: b"-".to_vec(), containerd: b"-".to_vec() };
     project.tool().args(["lock", "--recipe", RECIPE]).args(upstream.place()).assert().success();
     let output = project
         .tool()
@@ -65,7 +65,7 @@ fn the_shipped_lock_pins_the_release_binaries() {
 
 /// Serves what the recipe names.
 struct Upstream {
-    server: Server,
+    server: PageServer,
     kubelet: Vec<u8>,
     containerd: Vec<u8>,
 }
@@ -76,7 +76,7 @@ impl Upstream {
         let [kubelet, containerd, pod] = programs_of_the_worker(project, dir.path());
         let containerd =
             archive(&[("bin/containerd", &containerd), ("bin/containerd-shim-runc-v2", &pod), ("bin/ctr", &pod)]);
-        let upstream = Self { server: Server::start(), kubelet, containerd };
+        let upstream = Self { server: PageServer::start(), kubelet, containerd };
         upstream.server.page(KUBELET, &upstream.kubelet, &[Step::Serve]);
         upstream.server.page(CONTAINERD, &upstream.containerd, &[Step::Serve]);
         upstream

@@ -4,7 +4,7 @@
 
 use bootwright::emit::manifest::FileKind;
 use bootwright::inspect::initrd::{InitrdSegment, read_initrd};
-use bootwright::inspect::newc::Limits;
+use bootwright::inspect::newc::InitrdLimits;
 use bootwright::smoke::Engine;
 use liblzma::stream::{Check, LzmaOptions, Stream};
 use std::collections::BTreeMap;
@@ -364,7 +364,7 @@ fn boot(kernel: &Path, initrd: &[u8], scratch: &Path) -> (Landed, Option<String>
 
 /// The same, as `inspect` has it.
 fn inspected(initrd: &[u8]) -> (Landed, Option<String>, Vec<InitrdSegment>) {
-    let segments = read_initrd(initrd, Limits::default()).expect("bytes in memory");
+    let segments = read_initrd(initrd, InitrdLimits::default()).expect("bytes in memory");
     let mut landed = Landed::new();
     for entry in segments.iter().flat_map(|segment| &segment.entries).filter(|entry| entry.path.starts_with("case")) {
         let kind = match entry.kind {

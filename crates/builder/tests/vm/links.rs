@@ -1,7 +1,7 @@
 //! VLANs and bonds: made by PID1, and held to what switches and other machines see of them.
 
 use testkit::image::Image;
-use testkit::lan::{Rules, Seen, lan};
+use testkit::lan::{LanEvent, Rules, lan};
 use testkit::machine::{Card, LIMIT, Machine};
 use testkit::ssh::{key, ssh_at, ssh_ok_at};
 use testkit::vm::{free_port, wait_until};
@@ -22,7 +22,7 @@ fn a_vlan_of_the_command_line() {
     let machine = Machine::start(&with_links(), "vlan=eth0.5:eth0 ip=eth0.5:dhcp", &[Card::Lan(&tagged)]);
     machine.await_line("eth0.5 has 10.9.0.50/24");
     tagged.ask_for_node();
-    wait_until("the node answers", LIMIT, || tagged.count(Seen::Arp) > 0);
+    wait_until("the node answers", LIMIT, || tagged.count(LanEvent::Arp) > 0);
 }
 
 #[test]
@@ -35,11 +35,11 @@ fn a_bond_goes_on_when_a_cable_is_pulled() {
     let machine = Machine::start(&with_links(), words, &[Card::Lan(&first), Card::Lan(&second)]);
     machine.await_line("bond0 has 10.9.0.50/24");
     let (active, other, card) =
-        if first.count(Seen::Request) > 0 { (&first, &second, 0) } else { (&second, &first, 1) };
-    assert!(active.count(Seen::Request) > 0);
+        if first.count(LanEvent::Request) > 0 { (&first, &second, 0) } else { (&second, &first, 1) };
+    assert!(active.count(LanEvent::Request) > 0);
     machine.plug(card, false);
     other.ask_for_node();
-    wait_until("the other card answers", LIMIT, || other.count(Seen::Arp) > 0);
+    wait_until("the other card answers", LIMIT, || other.count(LanEvent::Arp) > 0);
 }
 
 /// What a bond's file says of its active aggregator and of each card's.

@@ -3,9 +3,9 @@
 use crate::outage::{self, Kubelet};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use testkit::http::{Server as Web, Step};
+use testkit::http::{PageServer as Web, Step};
 use testkit::image::Image;
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 use testkit::ssh::power_off;
 use testkit::vm::{Outcome, Running, smoke, wait_until};
 use testkit::{QEMU, load, need::have};
@@ -33,9 +33,9 @@ fn disk(image: &Image) -> Vec<u8> {
     std::fs::read(image.dir().join("root.img")).expect("the image was built")
 }
 
-fn python(folder: &Path) -> Server {
+fn python(folder: &Path) -> ServerProcess {
     let folder = folder.to_str().expect("cargo's folders are UTF-8");
-    Server::start(&[PYTHON, "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "{port}"])
+    ServerProcess::start(&[PYTHON, "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "{port}"])
 }
 
 #[test]
@@ -179,10 +179,10 @@ fn https_is_for_servers_with_a_good_certificate() {
     let serve = |name: &str| {
         let pem = folder.join(format!("{name}.pem"));
         let words = [dir.to_str().expect("UTF-8"), pem.to_str().expect("UTF-8")];
-        Server::start(&[PYTHON, "-c", TLS_SERVER, "{port}", words[0], words[1]])
+        ServerProcess::start(&[PYTHON, "-c", TLS_SERVER, "{port}", words[0], words[1]])
     };
     let (bad, good) = (serve("bad"), serve("good"));
-    let url = |server: &Server| root(&format!("https://127.0.0.1:{}/root.img", server.port));
+    let url = |server: &ServerProcess| root(&format!("https://127.0.0.1:{}/root.img", server.port));
     let outcome = boot(&image, &format!("{} {}", url(&bad), url(&good)), DEADLINE);
     outcome.assert_passed();
     let console = outcome.console();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 use testkit::image::Image;
 use testkit::nbd::{NBD_SERVER, QEMU_NBD, nbd_server, qemu_nbd};
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 use testkit::ssh::{key, power_off, ssh_ok};
 use testkit::vm::{Running, runs, smoke, wait_until};
 use testkit::{QEMU, load, need::have};
@@ -17,11 +17,11 @@ fn image() -> Image {
     Image::build_with_root("rescue", "nbd", &[&format!("ssh_key={}", key().public)])
 }
 
-fn serve(disk: &Path) -> Server {
+fn serve(disk: &Path) -> ServerProcess {
     qemu_nbd(disk, "rescue")
 }
 
-fn root(server: &Server) -> String {
+fn root(server: &ServerProcess) -> String {
     format!("bw.root=nbd://10.0.2.2:{}/rescue", server.port)
 }
 
@@ -78,7 +78,7 @@ fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     let disk = image.dir().join("root.img");
     let disk = disk.to_str().expect("cargo's folders are UTF-8");
     // As nbd-client is told of its root: with a port there is no name of an export.
-    let mut server = Server::start(&[QEMU_NBD, "-t", "-e0", "-r", "-fraw", "-b127.0.0.1", "-p{port}", disk]);
+    let mut server = ServerProcess::start(&[QEMU_NBD, "-t", "-e0", "-r", "-fraw", "-b127.0.0.1", "-p{port}", disk]);
     let words = format!("nbdroot=10.0.2.2:{} bw.poweroff_after_s=15", server.port);
     let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
     server.kill();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use testkit::ganesha::{GANESHA, Ganesha, is_root};
 use testkit::image::Image;
 use testkit::load::{self, READ_ALL};
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 use testkit::ssh::{key, power_off, ssh, ssh_ok};
 use testkit::vm::{Running, runs, smoke, wait_until};
 use testkit::{QEMU, need::have};
@@ -118,7 +118,7 @@ fn version_3_is_found_by_rpcbind() {
     // It takes its own port, 111, on all addresses (with `-h` version 1.2.6 crashes); one that runs already will do.
     let _rpcbind = std::net::TcpStream::connect(("127.0.0.1", 111)).is_err().then(|| {
         std::fs::create_dir_all("/run/rpcbind").expect("root may make it");
-        Server::start_at(111, &[RPCBIND, "-f"])
+        ServerProcess::start_at(111, &[RPCBIND, "-f"])
     });
     let tree = tree(&image);
     // As the image's own configuration has it, which is for a tree elsewhere.

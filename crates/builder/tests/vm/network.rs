@@ -4,9 +4,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 use testkit::ganesha::{GANESHA, Ganesha, is_root};
 use testkit::image::Image;
-use testkit::lan::{Rules, Seen, lan};
+use testkit::lan::{LanEvent, Rules, lan};
 use testkit::machine::{Card, LIMIT, Machine};
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 use testkit::tgt::{Target, Tgt};
 use testkit::vm::{smoke, wait_until};
 use testkit::{QEMU, need::have, rescue};
@@ -58,7 +58,7 @@ fn a_server_that_answers_after_30_s() {
     let machine = Machine::start(&rescue(), "", &[Card::Lan(&late)]);
     machine.await_line("phase network ok");
     machine.await_line("eth0 has 10.9.0.50/24");
-    let asked = late.count(Seen::Discover);
+    let asked = late.count(LanEvent::Discover);
     assert!((5..=12).contains(&asked), "{:?}", late.seen());
     assert_eq!(machine.console().matches("phase network failed").count(), 0, "{}", machine.console());
 }
@@ -76,10 +76,10 @@ fn a_short_lease_is_renewed_and_the_clock_follows_the_networks() {
     let off = console.split("time: the clock was -").nth(1).and_then(|rest| rest.split('.').next());
     let off_s: u64 = off.and_then(|text| text.parse().ok()).expect("it was set");
     assert!((3570..3660).contains(&off_s), "{console}");
-    wait_until("three renewals", LIMIT, || lan.count(Seen::Renewal) >= 3);
+    wait_until("three renewals", LIMIT, || lan.count(LanEvent::Renewal) >= 3);
     assert!(!machine.console().contains("lost its address"), "{}", machine.console());
     let times: Vec<Duration> =
-        lan.seen().iter().filter(|(_, seen)| *seen == Seen::Renewal).map(|(at, _)| *at).collect();
+        lan.seen().iter().filter(|(_, seen)| *seen == LanEvent::Renewal).map(|(at, _)| *at).collect();
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("three");
     assert!(longest < Duration::from_secs(LEASE_S.into()), "{times:?}");
 }
@@ -124,11 +124,20 @@ fn a_root_from_a_server_that_has_only_ipv6() {
     let build = |root| Image::build_variant_with_root("rescue-choices", "rescue", choices, &[], Some(root));
     let (image, disk) = (build("nfs"), build("nbd").dir().join("root.img"));
     let folder = image.dir().display().to_string();
-    let web = Server::start(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", &folder, "{port}"]);
+    let web = ServerProcess::start(&[
+        "python3",
+        "-m",
+        "http.server",
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        &folder,
+        "{port}",
+    ]);
     let nfs = Ganesha::start("4", &[(&image.dir().join("root"), "/root", "RO")]);
     let tgt = Tgt::start(Target::open(&disk));
     let disk = disk.to_str().expect("cargo's folders are UTF-8");
-    let nbd = Server::start(&["qemu-nbd", "-t", "-r", "-fraw", "-b127.0.0.1", "-p{port}", "-xroot", disk]);
+    let nbd = ServerProcess::start(&["qemu-nbd", "-t", "-r", "-fraw", "-b127.0.0.1", "-p{port}", "-xroot", disk]);
     // Each server is understood in what it answers; the last one has the root.
     let sources = [
         ("http", web.port, "missing.img", "the server answered 404 (not found)"),

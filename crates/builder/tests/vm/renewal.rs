@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 use testkit::ganesha::{GANESHA, Ganesha, is_root};
-use testkit::http::{Server as Web, Step};
+use testkit::http::{PageServer as Web, Step};
 use testkit::image::Image;
 use testkit::nbd::{QEMU_NBD, qemu_nbd};
 use testkit::tgt::{NAME, Target, Tgt};

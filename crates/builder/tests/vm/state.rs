@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::ganesha::{GANESHA, Ganesha, is_root};
 use testkit::image::Image;
-use testkit::server::Server;
+use testkit::server::ServerProcess;
 use testkit::ssh::{key, power_off, ssh_ok, told_fingerprint};
 use testkit::vm::{Running, runs, wait_until};
 use testkit::{QEMU, need::have, tgt};
@@ -43,9 +43,9 @@ fn disk(folder: &TempDir) -> std::path::PathBuf {
     path
 }
 
-fn serve(disk: &Path) -> Server {
+fn serve(disk: &Path) -> ServerProcess {
     let (name, disk) = (format!("--export-name={EXPORT}"), disk.to_str().expect("cargo's folders are UTF-8"));
-    Server::start(&[QEMU_NBD, "--persistent", "--format=raw", "--bind=127.0.0.1", "--port={port}", &name, disk])
+    ServerProcess::start(&[QEMU_NBD, "--persistent", "--format=raw", "--bind=127.0.0.1", "--port={port}", &name, disk])
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Cluster {
 }
 
 /// Files of the folder that programs are told of.
-struct Files {
+struct ClusterFiles {
     authority: Identity<PathBuf>,
     server: Identity<PathBuf>,
     kubelet_client: Identity<PathBuf>,
@@ -122,7 +122,7 @@ struct Files {
     service_accounts: [PathBuf; 2],
 }
 
-fn write_keys(authority: &Authority, folder: &Path) -> Files {
+fn write_keys(authority: &Authority, folder: &Path) -> ClusterFiles {
     let store = |name: &str, identity: &Identity| {
         let place = |ending: &str| folder.join(format!("{name}.{ending}"));
         let files = Identity { certificate: place("crt"), key: place("key") };
@@ -134,7 +134,7 @@ fn write_keys(authority: &Authority, folder: &Path) -> Files {
     let (private, public) = keys::new_keys();
     write(&service_accounts[0], &private);
     write(&service_accounts[1], &public);
-    Files {
+    ClusterFiles {
         authority: store("authority", authority.identity()),
         server: store("server", &authority.server(&["127.0.0.1", GUEST_HOST])),
         kubelet_client: store("kubelet-client", &authority.client("kube-apiserver", &[join::KUBELET_CLIENTS])),
@@ -154,7 +154,7 @@ fn etcd_arguments(data: &Path, port: u16, peer_port: u16) -> Vec<String> {
 }
 
 /// <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/>
-fn api_server_arguments(files: &Files, port: u16, etcd_port: u16) -> Vec<String> {
+fn api_server_arguments(files: &ClusterFiles, port: u16, etcd_port: u16) -> Vec<String> {
     let path = |path: &Path| path.display().to_string();
     vec![
         format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
@@ -180,7 +180,7 @@ fn api_server_arguments(files: &Files, port: u16, etcd_port: u16) -> Vec<String>
 }
 
 /// <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/>
-fn controller_arguments(files: &Files, kubeconfig: &Path) -> Vec<String> {
+fn controller_arguments(files: &ClusterFiles, kubeconfig: &Path) -> Vec<String> {
     let path = |path: &Path| path.display().to_string();
     vec![
         format!("--kubeconfig={}", path(kubeconfig)),

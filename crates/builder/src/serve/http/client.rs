@@ -20,9 +20,9 @@ impl Client {
 
 /// The clients that known nodes are: strangers never take a place of theirs.
 #[derive(Debug, Clone, Default)]
-pub struct Known(Arc<RwLock<HashSet<Client>>>);
+pub struct KnownClients(Arc<RwLock<HashSet<Client>>>);
 
-impl Known {
+impl KnownClients {
     pub fn all(&self) -> RwLockReadGuard<'_, HashSet<Client>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! The one HTTP server: a folder with Range, ETag and If-Range, and whatever routes it is given, each within bounds.
 //!
 //! One thread has all connections and waits for none of them; disks and what takes long have threads of their own. No client can
-//! take what others need: connections are bounded in all and by client ([`Places`]), each has to ask in [`HEAD_TIME`] and to take its
+//! take what others need: connections are bounded in all and by client ([`SlotPool`]), each has to ask in [`HEAD_TIME`] and to take its
 //! answer at [`LEAST_RATE`], and a route bounds bodies, time, and requests ([`Bounds`]).
 
 mod client;
@@ -9,14 +9,14 @@ mod connection;
 mod fetch;
 mod folder;
 mod pace;
-mod places;
 mod route;
+mod slots;
 
-pub use client::{Client, Known};
+pub use client::{Client, KnownClients};
 pub use fetch::{Fetch, OnFetch};
 pub use folder::{Folder, Shelf};
-pub use places::Limits;
 pub use route::{Bounds, Route};
+pub use slots::SlotLimits;
 
 use axum::Router;
 use axum::body::Body;
@@ -31,8 +31,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use places::Places;
-use route::{Gate, Held, pass};
+use route::{Gate, HeldBody, pass};
+use slots::SlotPool;
 use socket2::SockRef;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ use tower::ServiceExt;
 use tower_http::services::ServeDir;
 
 /// Connections at the same time: in all, and by client. A rack behind one NAT is one client.
-const CONNECTIONS: Limits = Limits { all: 1024, by_client: 128 };
+const CONNECTIONS: SlotLimits = SlotLimits { all: 1024, by_client: 128 };
 /// File descriptors that are not for connections.
 const OTHER_FILES: u64 = 128;
 /// In which a client has to ask for something, after it came and after each answer.
@@ -78,7 +78,7 @@ pub struct Site {
     pub folder: Folder,
     pub routes: Vec<Route>,
     /// Whose places strangers never take.
-    pub known: Known,
+    pub known: KnownClients,
     pub on_fetch: OnFetch,
 }
 
@@ -100,7 +100,7 @@ impl HttpServer {
     /// # Errors
     /// Those of [`Folder::check`], and of opening the port.
     pub fn start(folder: Folder, on_fetch: OnFetch) -> std::io::Result<Self> {
-        let site = Site { folder, routes: Vec::new(), known: Known::default(), on_fetch };
+        let site = Site { folder, routes: Vec::new(), known: KnownClients::default(), on_fetch };
         site.folder.check()?;
         Self::listen((Ipv4Addr::LOCALHOST, 0).into(), site)
     }
@@ -115,8 +115,8 @@ impl HttpServer {
         SockRef::from(&listener).listen(i32::from(u16::MAX))?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
-        let limits = Limits { all: CONNECTIONS.all.min(room_for_files()), ..CONNECTIONS };
-        let places = Places::new(limits, site.known.clone());
+        let limits = SlotLimits { all: CONNECTIONS.all.min(room_for_files()), ..CONNECTIONS };
+        let places = SlotPool::new(limits, site.known.clone());
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_io().enable_time().max_blocking_threads(DISK_THREADS).build()?;
         let (stop, stopped) = oneshot::channel();
@@ -150,7 +150,7 @@ fn room_for_files() -> usize {
 }
 
 /// Ends connections that are too slow, for ever.
-async fn press(places: Places) {
+async fn press(places: SlotPool) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         places.press(LEAST_RATE, PATIENCE);
@@ -158,7 +158,7 @@ async fn press(places: Places) {
 }
 
 /// Asks clients in, for ever.
-async fn accept(listener: tokio::net::TcpListener, places: Places, app: Router) {
+async fn accept(listener: tokio::net::TcpListener, places: SlotPool, app: Router) {
     loop {
         let Ok((stream, client)) = listener.accept().await else {
             // No file descriptor is free, or the client has gone again.
@@ -191,9 +191,9 @@ async fn answer(stream: TcpStream, client: SocketAddr, connection: Arc<Connectio
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(client));
         request.extensions_mut().insert(connection.clone());
-        let asked = Asked::new(connection.clone());
+        let asked = BusyMark::new(connection.clone());
         let response = app.clone().oneshot(request);
-        async move { response.await.map(|response| response.map(|body| Held::body(body, asked))) }
+        async move { response.await.map(|response| response.map(|body| HeldBody::body(body, asked))) }
     });
     let mut server = http1::Builder::new();
     server.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER);
@@ -202,16 +202,16 @@ async fn answer(stream: TcpStream, client: SocketAddr, connection: Arc<Connectio
 }
 
 /// Marks a connection as one whose request is being answered, until the answer was taken.
-struct Asked(Arc<Connection>);
+struct BusyMark(Arc<Connection>);
 
-impl Asked {
+impl BusyMark {
     fn new(connection: Arc<Connection>) -> Self {
         connection.set_asked(true);
         Self(connection)
     }
 }
 
-impl Drop for Asked {
+impl Drop for BusyMark {
     fn drop(&mut self) {
         self.0.set_asked(false);
     }

@@ -1,9 +1,9 @@
 //! What a route may cost: the bounds that every request passes before it is answered.
 
-use super::client::Known;
+use super::client::KnownClients;
 use super::connection::Connection;
 use super::pace::Pace;
-use super::places::{Limits, Places};
+use super::slots::{SlotLimits, SlotPool};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -29,7 +29,7 @@ pub struct Bounds {
     /// In which the body has come and the answer begins.
     pub time: Duration,
     /// Requests that are answered at the same time; an answer goes on until its client has taken it.
-    pub at_once: Limits,
+    pub at_once: SlotLimits,
     /// Requests a second by client.
     pub per_s: u32,
     /// Requests at a stroke by client.
@@ -46,7 +46,7 @@ pub struct Route {
 
 impl Route {
     /// Adds it to `router`.
-    pub fn add(self, router: Router, known: &Known) -> Router {
+    pub fn add(self, router: Router, known: &KnownClients) -> Router {
         let gate = Gate::new(self.bounds, known);
         router.route(&self.path, self.answer.layer(from_fn_with_state(gate, pass)))
     }
@@ -56,15 +56,15 @@ impl Route {
 #[derive(Debug)]
 pub struct Gate {
     bounds: Bounds,
-    places: Places,
+    places: SlotPool,
     pace: Mutex<Pace>,
 }
 
 impl Gate {
-    pub fn new(bounds: Bounds, known: &Known) -> Arc<Self> {
+    pub fn new(bounds: Bounds, known: &KnownClients) -> Arc<Self> {
         Arc::new(Self {
             bounds,
-            places: Places::new(bounds.at_once, known.clone()),
+            places: SlotPool::new(bounds.at_once, known.clone()),
             pace: Mutex::new(Pace::new(bounds.per_s, bounds.stroke)),
         })
     }
@@ -92,7 +92,7 @@ pub async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Nex
             answer.unwrap_or_else(|_| refuse(StatusCode::SERVICE_UNAVAILABLE))
         }
     };
-    response.map(|body| Held::body(body, place))
+    response.map(|body| HeldBody::body(body, place))
 }
 
 /// Without a body, and the connection ends with it.
@@ -125,18 +125,18 @@ async fn read(body: Body, most: usize) -> Result<Bytes, StatusCode> {
 
 /// An answer's body that keeps something until it was taken, or nobody takes it any more.
 #[derive(Debug)]
-pub struct Held<T> {
+pub struct HeldBody<T> {
     body: Body,
     held: Option<T>,
 }
 
-impl<T: Send + Unpin + 'static> Held<T> {
+impl<T: Send + Unpin + 'static> HeldBody<T> {
     pub fn body(body: Body, held: T) -> Body {
         Body::new(Self { body, held: Some(held) })
     }
 }
 
-impl<T: Unpin> HttpBody for Held<T> {
+impl<T: Unpin> HttpBody for HeldBody<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

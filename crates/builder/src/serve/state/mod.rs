@@ -3,11 +3,11 @@
 //! Anybody on the network may fetch and report. Nodes of nodes.toml always have their place; what strangers take is bounded, and who
 //! sends much makes room for who sends little.
 
-mod told;
+mod read_report;
 mod view;
 
-pub use told::{BadReport, Told};
-pub use view::{NodeView, PhaseView, ServiceView, Stage};
+pub use read_report::{BadReport, ReadReport};
+pub use view::{NodeStage, NodeView, PhaseView, ServiceView};
 
 use super::http::{Client, Fetch};
 use super::text::shown;
@@ -27,27 +27,27 @@ const PATH: usize = 100;
 
 /// All nodes.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct NodeStates {
     known: Vec<KnownNode>,
     /// By their MAC or address.
-    strangers: BTreeMap<String, Seen>,
+    strangers: BTreeMap<String, SeenNode>,
     version: u64,
 }
 
 #[derive(Debug)]
 struct KnownNode {
     node: IndexNode,
-    seen: Option<Seen>,
+    seen: Option<SeenNode>,
 }
 
 /// What is known of a node that was seen.
 #[derive(Debug, Clone)]
-struct Seen {
+struct SeenNode {
     at: Instant,
     ip: IpAddr,
     /// Last file of the boot chain or of an image that it fetched.
     fetched: Option<String>,
-    told: Option<Told>,
+    told: Option<ReadReport>,
     /// Another address that reported in its name.
     rival: Option<IpAddr>,
 }
@@ -56,13 +56,13 @@ impl KnownNode {
     /// Whether what comes from that address may be this node. An address of its own in nodes.toml always is. Otherwise it is where it
     /// reports from, until it misses a report: then it may have booted again elsewhere.
     fn may_be_at(&self, ip: IpAddr, now: Instant) -> bool {
-        let is_fresh = |seen: &&Seen| seen.told.is_some() && now.saturating_duration_since(seen.at) <= MISSED_AFTER;
+        let is_fresh = |seen: &&SeenNode| seen.told.is_some() && now.saturating_duration_since(seen.at) <= MISSED_AFTER;
         let reports_from = self.seen.as_ref().filter(is_fresh);
         self.node.address == Some(ip) || reports_from.is_none_or(|seen| seen.ip == ip)
     }
 }
 
-impl State {
+impl NodeStates {
     pub fn new(index: &Index) -> Self {
         let known = index.nodes.iter().map(|node| KnownNode { node: node.clone(), seen: None });
         Self { known: known.collect(), ..Self::default() }
@@ -91,7 +91,7 @@ impl State {
         let ip = fetch.client;
         let own = path.strip_prefix("boot/nodes/").and_then(|file| file.strip_suffix(".ipxe"));
         let own = own.and_then(|name| self.known.iter_mut().find(|known| known.node.name == name));
-        let seen = || Seen { at: now, ip, fetched: Some(shown(path, PATH).into_owned()), told: None, rival: None };
+        let seen = || SeenNode { at: now, ip, fetched: Some(shown(path, PATH).into_owned()), told: None, rival: None };
         if let Some(known) = own {
             // Anybody may look at a script: while the node reports from elsewhere, that says nothing.
             if known.may_be_at(ip, now) {
@@ -114,7 +114,7 @@ impl State {
     ///
     /// # Errors
     /// One in the name of a node that is known to be elsewhere.
-    pub fn reported(&mut self, told: Told, from: IpAddr, now: Instant) -> Result<(), BadReport> {
+    pub fn reported(&mut self, told: ReadReport, from: IpAddr, now: Instant) -> Result<(), BadReport> {
         self.version += 1;
         // A MAC comes before a UUID: some boards all have the same one.
         let mac = told.mac.map(|mac| mac.to_string());
@@ -125,7 +125,7 @@ impl State {
         self.strangers.retain(|_, seen| seen.ip != from || seen.told.is_some());
         let Some(known) = at.and_then(|at| self.known.get_mut(at)) else {
             let name = mac.unwrap_or_else(|| from.to_string());
-            self.add_stranger(name, Seen { at: now, ip: from, fetched: None, told: Some(told), rival: None });
+            self.add_stranger(name, SeenNode { at: now, ip: from, fetched: None, told: Some(told), rival: None });
             return Ok(());
         };
         if !known.may_be_at(from, now) {
@@ -135,12 +135,12 @@ impl State {
             return Err(BadReport::NotItsAddress { name: known.node.name.clone() });
         }
         let rival = known.seen.as_ref().and_then(|seen| seen.rival).filter(|rival| *rival != from);
-        known.seen = Some(Seen { at: now, ip: from, fetched: None, told: Some(told), rival });
+        known.seen = Some(SeenNode { at: now, ip: from, fetched: None, told: Some(told), rival });
         Ok(())
     }
 
     /// Remembers one, and forgets others where there is no room: of the client that takes most, who was not heard of for longest.
-    fn add_stranger(&mut self, name: String, seen: Seen) {
+    fn add_stranger(&mut self, name: String, seen: SeenNode) {
         self.strangers.insert(name, seen);
         let mut bytes: usize = self.strangers.values().map(bytes_of).sum();
         while self.strangers.len() > MOST_STRANGERS || bytes > MOST_BYTES {
@@ -148,7 +148,7 @@ impl State {
             for seen in self.strangers.values() {
                 *taken.entry(Client::of(seen.ip)).or_default() += bytes_of(seen);
             }
-            let key = |seen: &Seen| (taken.get(&Client::of(seen.ip)).copied(), std::cmp::Reverse(seen.at));
+            let key = |seen: &SeenNode| (taken.get(&Client::of(seen.ip)).copied(), std::cmp::Reverse(seen.at));
             let Some(name) = self.strangers.iter().max_by_key(|(_, seen)| key(seen)).map(|(name, _)| name.clone())
             else {
                 return;
@@ -166,8 +166,8 @@ impl State {
 }
 
 /// Roughly.
-fn bytes_of(seen: &Seen) -> usize {
-    size_of::<Seen>() + PATH + seen.told.as_ref().map_or(0, |told| told.bytes)
+fn bytes_of(seen: &SeenNode) -> usize {
+    size_of::<SeenNode>() + PATH + seen.told.as_ref().map_or(0, |told| told.bytes)
 }
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
 
     const IP: &str = "192.0.2.11";
 
-    fn state() -> State {
+    fn state() -> NodeStates {
         let node = IndexNode {
             name: "n1".into(),
             hostname: "n1.lab".into(),
@@ -187,7 +187,7 @@ mod tests {
             image: "worker".into(),
             address: None,
         };
-        State::new(&Index { schema: SCHEMA, nodes: vec![node], report: None })
+        NodeStates::new(&Index { schema: SCHEMA, nodes: vec![node], report: None })
     }
 
     fn fetch(path: &str) -> Fetch {
@@ -201,13 +201,13 @@ mod tests {
         }
     }
 
-    fn report(mac: &str, phases: serde_json::Value, services: serde_json::Value) -> Told {
+    fn report(mac: &str, phases: serde_json::Value, services: serde_json::Value) -> ReadReport {
         let report = json!({
             "version": 1, "uuid": null,
             "network": { "hostname": "h", "mac": mac, "ip": IP, "more": 1 },
             "timeline": { "version": 1, "recipe": "worker", "image_id": "x", "phases": phases, "services": services },
         });
-        Told::parse(report.to_string().as_bytes()).unwrap()
+        ReadReport::parse(report.to_string().as_bytes()).unwrap()
     }
 
     fn phase(name: &str, outcome: Option<&str>) -> serde_json::Value {
@@ -217,31 +217,31 @@ mod tests {
     #[test]
     fn a_node_from_its_loader_to_its_services() {
         let (mut state, begin) = (state(), Instant::now());
-        let told = |state: &State, after_s| {
+        let told = |state: &NodeStates, after_s| {
             let views = state.views(begin + Duration::from_secs(after_s));
             assert_eq!(views.len(), 1, "{views:?}");
             (views[0].name.clone(), views[0].stage, views[0].detail.clone())
         };
-        assert_eq!(told(&state, 0), ("n1".into(), Stage::Unseen, "not seen yet".into()));
+        assert_eq!(told(&state, 0), ("n1".into(), NodeStage::Unseen, "not seen yet".into()));
         for path in ["/boot/boot.ipxe", "/boot/nodes/n1.ipxe", "/worker/vmlinuz"] {
             state.fetched(&fetch(path), begin);
         }
-        assert_eq!(told(&state, 1), ("n1".into(), Stage::Loading, "loading worker/vmlinuz".into()));
+        assert_eq!(told(&state, 1), ("n1".into(), NodeStage::Loading, "loading worker/vmlinuz".into()));
         let mac = "52:54:00:00:00:01";
         let mut take = |phases: serde_json::Value, services| {
             state.reported(report(mac, phases, services), IP.parse().unwrap(), begin).unwrap();
             told(&state, 1).1
         };
-        assert_eq!(take(json!([phase("mounts", Some("ok")), phase("root", None)]), json!([])), Stage::Booting);
-        assert_eq!(take(json!([phase("root", Some("no luck"))]), json!([])), Stage::Failed);
+        assert_eq!(take(json!([phase("mounts", Some("ok")), phase("root", None)]), json!([])), NodeStage::Booting);
+        assert_eq!(take(json!([phase("root", Some("no luck"))]), json!([])), NodeStage::Failed);
         let retried = json!([phase("root", Some("no luck")), phase("root", Some("ok")), phase("services", None)]);
         let service =
             |ready: Option<f64>| json!([{ "name": "kubelet", "start_s": 2.0, "ready_s": ready, "restarts": 0 }]);
-        assert_eq!(take(retried.clone(), service(None)), Stage::Starting);
-        assert_eq!(take(retried, service(Some(3.0))), Stage::Up);
-        assert_eq!(told(&state, 91).1, Stage::Silent);
+        assert_eq!(take(retried.clone(), service(None)), NodeStage::Starting);
+        assert_eq!(take(retried, service(Some(3.0))), NodeStage::Up);
+        assert_eq!(told(&state, 91).1, NodeStage::Silent);
         state.fetched(&fetch("/worker/boot.ipxe"), begin);
-        assert_eq!(told(&state, 0).1, Stage::Loading, "it boots again");
+        assert_eq!(told(&state, 0).1, NodeStage::Loading, "it boots again");
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         let views = state.views(now);
         assert_eq!((views.len(), views[1].name.as_str()), (2, "52:54:00:00:00:99"));
         for bad in [&b"{"[..], b"[]", b"{\"version\":2,\"uuid\":null,\"network\":null,\"timeline\":{\"version\":1,\"recipe\":\"\",\"image_id\":\"\",\"phases\":[],\"services\":[]}}"] {
-            assert!(Told::parse(bad).is_err());
+            assert!(ReadReport::parse(bad).is_err());
         }
         for i in 0..2000u32 {
             let client = std::net::Ipv4Addr::from(i).into();
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(shown[2]["note"], serde_json::Value::Null);
     }
 
-    fn told(mac: &str) -> Told {
+    fn told(mac: &str) -> ReadReport {
         report(mac, json!([]), json!([]))
     }
 
@@ -294,16 +294,16 @@ mod tests {
         let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
         let mac = "52:54:00:00:00:01";
         let at = |s| begin + Duration::from_secs(s);
-        let shown = |state: &State, s| {
+        let shown = |state: &NodeStates, s| {
             let view = state.views(at(s)).remove(0);
             (view.ip.unwrap_or_default(), view.rival, view.stage)
         };
         state.reported(told(mac), ip(11), begin).unwrap();
         // Somebody looks at its script, and reports in its name.
         state.fetched(&Fetch { client: ip(66), ..fetch("/boot/nodes/n1.ipxe") }, at(1));
-        assert_eq!(shown(&state, 1), ("192.0.2.11".into(), None, Stage::Booting));
+        assert_eq!(shown(&state, 1), ("192.0.2.11".into(), None, NodeStage::Booting));
         assert!(matches!(state.reported(told(mac), ip(66), at(2)), Err(BadReport::NotItsAddress { .. })));
-        assert_eq!(shown(&state, 2), ("192.0.2.11".into(), Some("192.0.2.66".into()), Stage::Booting));
+        assert_eq!(shown(&state, 2), ("192.0.2.11".into(), Some("192.0.2.66".into()), NodeStage::Booting));
         state.reported(told(mac), ip(11), at(30)).unwrap();
         assert!(state.reported(told(mac), ip(66), at(60)).is_err());
         // It got another address when it booted again.
@@ -330,13 +330,13 @@ mod tests {
         (second.name, second.macs) = ("n2".into(), vec!["52:54:00:00:00:02".into()]);
         state.known.push(KnownNode { node: second, seen: None });
         let uuid = state.known[0].node.uuid.clone();
-        state.reported(Told { uuid, ..told("52:54:00:00:00:02") }, IP.parse().unwrap(), now).unwrap();
-        let stages: Vec<Stage> = state.views(now).iter().map(|view| view.stage).collect();
-        assert_eq!(stages, [Stage::Unseen, Stage::Booting]);
+        state.reported(ReadReport { uuid, ..told("52:54:00:00:00:02") }, IP.parse().unwrap(), now).unwrap();
+        let stages: Vec<NodeStage> = state.views(now).iter().map(|view| view.stage).collect();
+        assert_eq!(stages, [NodeStage::Unseen, NodeStage::Booting]);
     }
 
     /// A report with as much as is kept of one.
-    fn large(mac: &str) -> Told {
+    fn large(mac: &str) -> ReadReport {
         let phases: Vec<_> = (0..40).map(|i| phase(&format!("{i}"), Some(&"ß".repeat(300)))).collect();
         let services: Vec<_> =
             (0..500).map(|i| json!({ "name": format!("s{i}"), "start_s": 1, "ready_s": 2, "restarts": 0 })).collect();
@@ -382,7 +382,7 @@ mod tests {
         fn any_report_is_taken_or_refused(body in "\\PC{0,80}", start in -1e308f64..1e308, name in "\\PC{0,8}") {
             let (mut state, now) = (state(), Instant::now());
             let from = IP.parse().unwrap();
-            let _ = Told::parse(body.as_bytes());
+            let _ = ReadReport::parse(body.as_bytes());
             let phases = json!([{ "name": name, "start_s": start, "end_s": -start, "outcome": body }]);
             state.reported(report(&body, phases, json!([])), from, now).unwrap();
             serde_json::to_string(&state.views(now)).unwrap();

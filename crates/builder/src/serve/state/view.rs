@@ -1,6 +1,6 @@
 //! A node as the page shows it.
 
-use super::{Seen, Told};
+use super::{ReadReport, SeenNode};
 use crate::chain::IndexNode;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(90);
 /// How far a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stage {
+pub enum NodeStage {
     /// Nothing was heard of it.
     Unseen,
     /// Its loader fetches.
@@ -33,7 +33,7 @@ pub struct NodeView {
     pub name: String,
     /// nodes.toml has it.
     pub known: bool,
-    pub stage: Stage,
+    pub stage: NodeStage,
     /// The stage in words.
     pub detail: String,
     pub hostname: Option<String>,
@@ -68,10 +68,10 @@ pub struct ServiceView {
 }
 
 impl NodeView {
-    pub(super) fn new(name: &str, node: Option<&IndexNode>, seen: Option<&Seen>, now: Instant) -> Self {
+    pub(super) fn new(name: &str, node: Option<&IndexNode>, seen: Option<&SeenNode>, now: Instant) -> Self {
         let told = seen.and_then(|seen| seen.told.as_ref());
         let (stage, detail) = match seen {
-            None => (Stage::Unseen, "not seen yet".into()),
+            None => (NodeStage::Unseen, "not seen yet".into()),
             Some(seen) => stage(seen, now),
         };
         let mac = told.and_then(|told| told.mac).map(|mac| mac.to_string());
@@ -93,33 +93,33 @@ impl NodeView {
     }
 }
 
-fn stage(seen: &Seen, now: Instant) -> (Stage, String) {
+fn stage(seen: &SeenNode, now: Instant) -> (NodeStage, String) {
     let Some(told) = &seen.told else {
-        return (Stage::Loading, format!("loading {}", seen.fetched.as_deref().unwrap_or("its boot files")));
+        return (NodeStage::Loading, format!("loading {}", seen.fetched.as_deref().unwrap_or("its boot files")));
     };
     let silence = now.saturating_duration_since(seen.at);
     if silence > SILENT_AFTER {
-        return (Stage::Silent, format!("no report for {} s", silence.as_secs()));
+        return (NodeStage::Silent, format!("no report for {} s", silence.as_secs()));
     }
     stage_of(told)
 }
 
-fn stage_of(told: &Told) -> (Stage, String) {
+fn stage_of(told: &ReadReport) -> (NodeStage, String) {
     let phases = &told.phases;
     if let Some(failed) = phases.iter().find(|p| p.outcome.as_deref().is_some_and(|outcome| outcome != "ok")) {
         let reason = failed.outcome.as_deref().unwrap_or_default();
-        return (Stage::Failed, format!("phase {} failed: {reason}", failed.name));
+        return (NodeStage::Failed, format!("phase {} failed: {reason}", failed.name));
     }
     // Supervision of the services is a phase that never ends; the network may still be awaited then.
     let running: Vec<&str> =
         phases.iter().filter(|p| p.outcome.is_none() && p.name != "services").map(|p| p.name.as_str()).collect();
     if !running.is_empty() || !phases.iter().any(|p| p.name == "services") {
         let phase = running.first().copied().or(phases.last().map(|p| p.name.as_str())).unwrap_or("start");
-        return (Stage::Booting, format!("phase {phase}"));
+        return (NodeStage::Booting, format!("phase {phase}"));
     }
     let (ready, all) = (told.services_ready, told.services_all);
     match ready == all {
-        true => (Stage::Up, format!("{ready} services ready")),
-        false => (Stage::Starting, format!("{ready} of {all} services ready")),
+        true => (NodeStage::Up, format!("{ready} services ready")),
+        false => (NodeStage::Starting, format!("{ready} of {all} services ready")),
     }
 }

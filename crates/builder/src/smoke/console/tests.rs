@@ -1,14 +1,14 @@
 use super::*;
 
-fn feed_all(lines: &[&str]) -> (Watch, Vec<News>) {
-    let mut watch = Watch::default();
-    let news = lines.iter().map(|l| watch.feed(l)).filter(|n| *n != News::None).collect();
-    (watch, news)
+fn feed_all(lines: &[&str]) -> (BootProgress, Vec<News>) {
+    let mut progress = BootProgress::default();
+    let news = lines.iter().map(|l| progress.feed(l)).filter(|n| *n != News::None).collect();
+    (progress, news)
 }
 
 #[test]
 fn a_good_boot() {
-    let (watch, news) = feed_all(&[
+    let (progress, news) = feed_all(&[
         "[    0.000000] Linux version 6.12",
         "bootwright: 1.000 phase mounts starts",
         "bootwright: 1.100 phase mounts ok in 0.100\r",
@@ -26,7 +26,7 @@ fn a_good_boot() {
             News::Reached(Expectation::KubeletHealthy, 8.912),
         ]
     );
-    assert_eq!(watch.stage(), "services");
+    assert_eq!(progress.stage(), "services");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::SourceError;
 use crate::fetch::FetchError;
-use crate::interrupt::Group;
+use crate::interrupt::ProcessGroup;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -155,7 +155,8 @@ impl Toolchain {
     /// Runs to the end; a signal to this process ends it and all that it started.
     pub fn run(&self, command: &mut Command) -> Result<Output, SourceError> {
         let io = |action| move |cause| SourceError::Io { action, path: self.go.clone(), cause };
-        let mut group = Group::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).map_err(io("run"))?;
+        let mut group =
+            ProcessGroup::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).map_err(io("run"))?;
         let mut stderr = group.child().stderr.take().expect("it was piped above");
         let reader = std::thread::spawn(move || {
             let mut bytes = Vec::new();

@@ -1,6 +1,6 @@
 //! A number of places that clients share: whoever holds many makes room for whoever holds few.
 
-use super::client::{Client, Known};
+use super::client::{Client, KnownClients};
 use super::connection::Connection;
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct SlotLimits {
     pub all: usize,
     pub by_client: usize,
 }
@@ -24,19 +24,19 @@ pub struct Limits {
 /// Of a client's places the first to go are those that wait for it to ask, the oldest first, then the slowest. A client never loses
 /// an answer that it is being given to one that would hold as many as it, and a known node never loses a place to a stranger.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Inner>);
+pub struct SlotPool(Arc<SlotTable>);
 
 #[derive(Debug)]
-struct Inner {
-    limits: Limits,
-    known: Known,
+struct SlotTable {
+    limits: SlotLimits,
+    known: KnownClients,
     holders: Mutex<Holders>,
 }
 
 #[derive(Debug, Default)]
 struct Holders {
     last_id: u64,
-    list: Vec<Holder>,
+    list: Vec<SlotHolder>,
     /// How many of the list each client has.
     counts: HashMap<Client, usize>,
 }
@@ -46,7 +46,7 @@ impl Holders {
         self.counts.get(&client).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, holder: Holder) {
+    fn add(&mut self, holder: SlotHolder) {
         *self.counts.entry(holder.connection.client).or_default() += 1;
         self.list.push(holder);
     }
@@ -65,19 +65,19 @@ impl Holders {
 }
 
 #[derive(Debug)]
-struct Holder {
+struct SlotHolder {
     id: u64,
     since: Instant,
     /// What the connection had moved then.
     moved: u64,
     connection: Arc<Connection>,
-    /// Bytes that the client should have taken by now, see [`Places::press`].
+    /// Bytes that the client should have taken by now, see [`SlotPool::press`].
     debt: u64,
     /// What the connection had moved at the last look.
     looked: u64,
 }
 
-impl Holder {
+impl SlotHolder {
     /// Bytes a second, roughly.
     fn rate(&self, now: Instant) -> u64 {
         let age_s = now.saturating_duration_since(self.since).as_secs() + 1;
@@ -87,20 +87,20 @@ impl Holder {
 
 /// A place; it is free again on drop.
 #[derive(Debug)]
-pub struct Place {
-    places: Places,
+pub struct Slot {
+    places: SlotPool,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.places.holders().remove(self.id);
     }
 }
 
-impl Places {
-    pub fn new(limits: Limits, known: Known) -> Self {
-        Self(Arc::new(Inner { limits, known, holders: Mutex::default() }))
+impl SlotPool {
+    pub fn new(limits: SlotLimits, known: KnownClients) -> Self {
+        Self(Arc::new(SlotTable { limits, known, holders: Mutex::default() }))
     }
 
     fn holders(&self) -> MutexGuard<'_, Holders> {
@@ -108,7 +108,7 @@ impl Places {
     }
 
     /// Takes a place; where another connection has to make room, that one is ended. `None`: there is none for this client.
-    pub fn enter(&self, connection: &Arc<Connection>, now: Instant) -> Option<Place> {
+    pub fn enter(&self, connection: &Arc<Connection>, now: Instant) -> Option<Slot> {
         let mut holders = self.holders();
         if let Some(loser) = self.room(&holders, connection.client, now)?
             && let Some(connection) = holders.remove(loser)
@@ -117,20 +117,20 @@ impl Places {
         }
         holders.last_id += 1;
         let (id, moved) = (holders.last_id, connection.moved());
-        holders.add(Holder { id, since: now, moved, connection: connection.clone(), debt: 0, looked: moved });
-        Some(Place { places: self.clone(), id })
+        holders.add(SlotHolder { id, since: now, moved, connection: connection.clone(), debt: 0, looked: moved });
+        Some(Slot { places: self.clone(), id })
     }
 
     /// `Some(None)`: there is a place; `Some(Some(id))`: that holder has to go; `None`: nobody makes room.
     fn room(&self, holders: &Holders, client: Client, now: Instant) -> Option<Option<u64>> {
-        let Limits { all, by_client } = self.0.limits;
+        let SlotLimits { all, by_client } = self.0.limits;
         let own = holders.count(client);
         if own < by_client && holders.list.len() < all {
             return Some(None);
         }
         let known = self.0.known.all();
         let is_known = known.contains(&client);
-        let goes = |holder: &Holder| {
+        let goes = |holder: &SlotHolder| {
             let other = holder.connection.client;
             let (idle, theirs, protected) = (holder.connection.is_idle(), holders.count(other), known.contains(&other));
             let may_go = match own >= by_client {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr};
 
-    const LIMITS: Limits = Limits { all: 6, by_client: 4 };
+    const LIMITS: SlotLimits = SlotLimits { all: 6, by_client: 4 };
 
     fn client(n: u8) -> Client {
         Client::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n)))
@@ -176,16 +176,16 @@ mod tests {
 
     /// A room with its places, by the names that the cases give them.
     struct Room {
-        places: Places,
-        taken: Vec<(&'static str, Place, Arc<Connection>)>,
+        places: SlotPool,
+        taken: Vec<(&'static str, Slot, Arc<Connection>)>,
         now: Instant,
     }
 
     impl Room {
         fn new(known: &[u8]) -> Self {
-            let clients = Known::default();
+            let clients = KnownClients::default();
             clients.set(known.iter().map(|n| client(*n)).collect());
-            Self { places: Places::new(LIMITS, clients), taken: Vec::new(), now: Instant::now() }
+            Self { places: SlotPool::new(LIMITS, clients), taken: Vec::new(), now: Instant::now() }
         }
 
         fn enter(&mut self, name: &'static str, from: u8, asked: bool) -> bool {
@@ -287,7 +287,7 @@ mod tests {
 
     /// Whether a connection was ended while it stood full for `seconds` and took `bytes` in each.
     fn pressed(full: bool, bytes: u64, seconds: u32) -> bool {
-        let places = Places::new(LIMITS, Known::default());
+        let places = SlotPool::new(LIMITS, KnownClients::default());
         let connection = Arc::new(Connection::new(client(1)));
         let _place = places.enter(&connection, Instant::now()).unwrap();
         connection.set_full(full);

@@ -34,7 +34,7 @@ pub enum BadReport {
 
 /// A report that was read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct ReadReport {
     pub mac: Option<Mac>,
     pub uuid: Option<String>,
     pub hostname: Option<String>,
@@ -49,7 +49,7 @@ pub struct Told {
     pub bytes: usize,
 }
 
-impl Told {
+impl ReadReport {
     /// Reads a report. Texts are cut and made fit to be shown.
     ///
     /// # Errors
