@@ -21,6 +21,7 @@ pub mod parallel;
 pub mod pid1;
 pub mod pipeline;
 pub mod recipe;
+pub mod root_mode;
 pub mod secrets;
 pub mod segment;
 pub mod serve;

@@ -6,7 +6,6 @@ mod ipxe;
 pub mod manifest;
 mod root;
 mod sbom;
-mod servers;
 mod sign;
 mod staging;
 #[cfg(test)]
@@ -21,6 +20,7 @@ pub(crate) use write::write_file;
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
 use crate::recipe::{CheckedRecipe, RootMode};
+use crate::root_mode::server_files;
 use crate::secrets::Allowance;
 use crate::segment::{NetworkRoot, PackedSegment};
 use crate::signing::SigningKey;
@@ -30,6 +30,9 @@ use crate::ui::Ui;
 use manifest::{BootFile, MANIFEST, Manifest, load_manifest};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// Folder of the configurations of servers in an image's own.
+const SERVERS: &str = "servers";
 
 /// All that an image's folder is made from.
 #[derive(Clone, Copy)]
@@ -123,11 +126,11 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     ];
     documents.extend(image.pid1_debug.map(|debug| (PID1_DEBUG.to_string(), debug.to_vec())));
     documents.extend(sign::signed_manifest(image));
-    let servers = servers::server_files(image);
+    let servers = server_files(&image.recipe.name, image.recipe.root.mode);
     if !servers.is_empty() {
-        staging.make_folder(servers::FOLDER)?;
+        staging.make_folder(SERVERS)?;
     }
-    documents.extend(servers.into_iter().map(|s| (format!("{}/{}", servers::FOLDER, s.name), s.text.into_bytes())));
+    documents.extend(servers.into_iter().map(|s| (format!("{SERVERS}/{}", s.name), s.text.into_bytes())));
     for (name, bytes) in documents {
         write::write_file(&dir.join(&name), &bytes)?;
         files.push(BootFile { path: name, size: bytes.len() as u64, sha256: Sha256::of(&bytes) });

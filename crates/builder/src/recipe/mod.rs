@@ -13,7 +13,6 @@ mod merge;
 pub mod node;
 pub mod problem;
 pub mod render;
-mod root_mode;
 mod schema;
 pub mod sources;
 mod vars;
@@ -22,10 +21,11 @@ pub use component::{Component, DebSpec, Edit, GoSpec, OciSpec, PathSpec, SourceS
 pub use lineage::Lineage;
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
 pub use problem::RecipeErrors;
-pub use root_mode::{RootMode, default_place, default_source, image_name, iscsi_target};
 pub(crate) use schema::check_schema;
 pub use schema::recipe_schema;
 pub use vars::{TemplateError, render_template};
+
+pub use crate::root_mode::{RootMode, default_place, default_source, image_name};
 
 use crate::local::Modes;
 use crate::secrets::Allowance;

@@ -1,6 +1,14 @@
-//! The modes of the root, and what an image and its place on a server are called in each.
+//! The modes of the root: what an image and its place on a server are called in each, and what its server has to be told. One
+//! file a kind of server.
+
+mod iscsi;
+mod nbd;
+mod nfs;
 
 use bootwright_contract as contract;
+
+/// Where the configurations expect images; `docs/network-roots.md` says so too.
+const PLACE: &str = "/srv/bootwright";
 
 /// Where the root is when the machine runs.
 #[derive(
@@ -101,11 +109,33 @@ pub fn default_place(recipe: &str, mode: RootMode) -> String {
 
 /// iSCSI name of the target that holds a recipe's root (RFC 3720 section 3.2.6.3.1). The domain `internal` is nobody's
 /// and has been reserved for private use since that date.
-pub fn iscsi_target(recipe: &str) -> String {
+fn iscsi_target(recipe: &str) -> String {
     format!("iqn.2024-07.internal.bootwright:{}", recipe.to_lowercase().replace(['_', '+'], "-"))
 }
 
 /// The source of a recipe that names none: an empty host is the server that the machine was booted from.
 pub fn default_source(recipe: &str, mode: RootMode) -> String {
     format!("{mode}:///{}", default_place(recipe, mode))
+}
+
+/// A configuration of a server.
+#[derive(Debug, PartialEq)]
+pub struct ServerFile {
+    pub name: &'static str,
+    pub text: String,
+}
+
+/// The configurations of servers for a recipe's root; for a RAM root none.
+pub fn server_files(recipe: &str, mode: RootMode) -> Vec<ServerFile> {
+    match mode {
+        RootMode::Ram | RootMode::Http => Vec::new(),
+        RootMode::Nfs => nfs::files(&place(recipe, RootMode::Nfs, "root")),
+        RootMode::Iscsi => iscsi::files(&iscsi_target(recipe), &place(recipe, RootMode::Iscsi, "root.img")),
+        RootMode::Nbd => nbd::files(recipe, &place(recipe, RootMode::Nbd, "root.img")),
+    }
+}
+
+/// Where the server has a file of the image.
+fn place(recipe: &str, mode: RootMode, file: &str) -> String {
+    format!("{PLACE}/{}/{file}", image_name(recipe, mode))
 }
