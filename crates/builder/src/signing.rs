@@ -2,6 +2,7 @@
 //! `openssl genpkey -algorithm ed25519` and `bootwright keygen` write them; public ones are PEM files in SPKI (section 4).
 
 use crate::error::{Exit, Failure};
+use crate::root_mode::{RootMode, any_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_compact::{KeyPair, PublicKey, Seed};
@@ -35,25 +36,26 @@ impl SigningError {
     }
 
     /// The `help:` line.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> String {
         match self {
             Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::AlreadyExists => {
-                "keys are never overwritten: move it away, or name another file"
+                "keys are never overwritten: move it away, or name another file".into()
             }
-            Self::Io { .. } => "check the path and its permissions",
+            Self::Io { .. } => "check the path and its permissions".into(),
             Self::NotAKey { .. } => {
                 "make one with `bootwright keygen FILE` or `openssl genpkey -algorithm ed25519 -out FILE`; \
                  `openssl pkey -in FILE -pubout` writes its public half"
+                    .into()
             }
-            Self::OtherKey { .. } => "sign with the private half of that key, or change `[root] trust`",
-            Self::NotOnServer => "build with --root http, nfs, iscsi or nbd",
+            Self::OtherKey { .. } => "sign with the private half of that key, or change `[root] trust`".into(),
+            Self::NotOnServer => format!("build with --root {}", any_of(RootMode::on_network())),
         }
     }
 }
 
 impl From<SigningError> for Failure {
     fn from(e: SigningError) -> Self {
-        Self { exit: Exit::Usage, message: e.to_string(), help: Some(e.help().into()) }
+        Self { exit: Exit::Usage, message: e.to_string(), help: Some(e.help()) }
     }
 }
 

@@ -221,32 +221,41 @@ pub struct Root {
     pub tmpfs: Vec<Tmpfs>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RootMode {
-    /// The root comes with the initramfs.
-    Ram,
-    /// The root image is fetched into memory.
-    Http,
-    /// The root's files are mounted.
-    Nfs,
-    /// The root image is a disk of an iSCSI target.
-    Iscsi,
-    /// The root image is an export of an NBD server.
-    Nbd,
+macro_rules! root_modes {
+    ($($(#[doc = $doc:literal])* $mode:ident => $word:literal,)*) => {
+        /// Where the root is when the machine runs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum RootMode {
+            $($(#[doc = $doc])* #[serde(rename = $word)] $mode,)*
+        }
+
+        impl RootMode {
+            /// All modes.
+            pub const ALL: &[RootMode] = &[$(RootMode::$mode),*];
+            /// Their words, in that order.
+            pub const WORDS: &[&'static str] = &[$($word),*];
+
+            /// The word in recipes, boot configs and messages.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(RootMode::$mode => $word,)*
+                }
+            }
+        }
+    };
 }
 
-impl RootMode {
-    /// The word in recipes, boot configs and messages.
-    pub const fn word(self) -> &'static str {
-        match self {
-            RootMode::Ram => "ram",
-            RootMode::Http => "http",
-            RootMode::Nfs => "nfs",
-            RootMode::Iscsi => "iscsi",
-            RootMode::Nbd => "nbd",
-        }
-    }
+root_modes! {
+    /// The root comes with the initramfs.
+    Ram => "ram",
+    /// The root image is fetched into memory.
+    Http => "http",
+    /// The root's files are mounted.
+    Nfs => "nfs",
+    /// The root image is a disk of an iSCSI target.
+    Iscsi => "iscsi",
+    /// The root image is an export of an NBD server.
+    Nbd => "nbd",
 }
 
 /// Whose signed [`crate::manifest::RootManifest`] is believed.

@@ -4,7 +4,7 @@ use super::attach_context::{NetrootError, addresses, attach_context, await_netwo
 use super::attachment::AttachedDevice;
 use super::context::RootContext;
 use super::source::{self, Source, Wanted};
-use super::{iscsi, nbd};
+use super::{iscsi, nbd, nfs};
 use bootwright_base::Failure;
 use bootwright_contract::RootMode;
 use std::net::SocketAddr;
@@ -39,6 +39,19 @@ fn no_root_path(context: &RootContext) -> NetrootError {
     match context.config.root.mode {
         RootMode::Ram => NetrootError::NoRootPath,
         mode => NetrootError::Nowhere { mode: mode.word() },
+    }
+}
+
+/// Name and options of a module. The options may be empty.
+pub type ModuleOptions = (&'static str, &'static str);
+
+/// What has to be loaded before the source can be reached.
+pub fn modules(source: &Source) -> Vec<ModuleOptions> {
+    match source {
+        Source::Nbd(_) => nbd::MODULES.to_vec(),
+        Source::Iscsi(_) => iscsi::MODULES.to_vec(),
+        Source::Nfs(nfs) => nfs::modules(nfs),
+        Source::Ram | Source::Http(_) => Vec::new(),
     }
 }
 

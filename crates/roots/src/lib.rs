@@ -26,10 +26,10 @@ mod statuses;
 pub mod survival;
 pub mod trust;
 
-pub use attach::{attach, refuse, resolve};
+pub use attach::{ModuleOptions, attach, refuse, resolve};
 pub use attach_context::{AttachContext, NetrootError, attach_context, await_network};
 pub use attachment::{AttachedDevice, Attachment, Attachments};
 pub use context::{NetworkView, NodeControl, RootContext};
 pub use fetched::{FetchedImage, fetch};
-pub use plan::{BUILT_IN, ModuleOptions, RootPlan};
+pub use plan::{BUILT_IN, RootPlan};
 pub use statuses::{ConnectionState, Journal, RootStatus, RootStatuses, StatusHandle};

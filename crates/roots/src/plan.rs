@@ -1,7 +1,8 @@
 //! The plan for root and volumes: where they come from. It is made once, in phase `config`.
 
+use super::attach::{self, ModuleOptions};
+use super::source;
 use super::source::{Host, Source, SourceError, Wanted};
-use super::{iscsi, nbd, nfs, source};
 use bootwright_base::cmdline::Cmdline;
 use bootwright_contract::{BootConfig, RootMode, StatePlace};
 use std::net::IpAddr;
@@ -9,9 +10,6 @@ use std::net::IpAddr;
 /// Whether this PID1 supports roots and volumes on servers. The small PID1 does not: every use of that code is behind a
 /// check of this constant, so that the linker drops it.
 pub const BUILT_IN: bool = cfg!(feature = "netroot");
-
-/// Name and options of a module. The options may be empty.
-pub type ModuleOptions = (&'static str, &'static str);
 
 /// Where the root and the volumes come from.
 #[derive(Debug)]
@@ -77,19 +75,16 @@ fn sources(config: &BootConfig, cmdline: &Cmdline) -> Result<Vec<Wanted>, Source
     if wanted.is_empty() {
         wanted.push(match config.root.mode {
             RootMode::Ram => Source::Ram.into(),
-            RootMode::Http | RootMode::Nfs | RootMode::Iscsi | RootMode::Nbd => Wanted::RootPath,
+            _ => Wanted::RootPath,
         });
     }
     Ok(wanted)
 }
 
 fn modules(wanted: &Wanted) -> Vec<ModuleOptions> {
-    let Wanted::Source(source) = wanted else { return Vec::new() };
-    match &**source {
-        Source::Nbd(_) => nbd::MODULES.to_vec(),
-        Source::Iscsi(_) => iscsi::MODULES.to_vec(),
-        Source::Nfs(nfs) => nfs::modules(nfs),
-        Source::Ram | Source::Http(_) => Vec::new(),
+    match wanted {
+        Wanted::Source(source) => attach::modules(source),
+        Wanted::RootPath | Wanted::Unread(_) => Vec::new(),
     }
 }
 

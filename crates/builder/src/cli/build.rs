@@ -41,7 +41,7 @@ struct BuildDocument<'a> {
     /// Layout of this document; 1.
     version: u32,
     recipe: &'a str,
-    /// Where the root is: `ram`, `http`, `nfs`, `iscsi` or `nbd`.
+    /// Where the root is.
     root: RootMode,
     dir: &'a Path,
     image_id: &'a str,

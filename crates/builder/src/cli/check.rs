@@ -13,7 +13,7 @@ struct Report<'r> {
     version: u32,
     recipe: &'r str,
     summary: &'r str,
-    /// `ram`, `http`, `nfs`, `iscsi` or `nbd`.
+    /// Where the root is.
     root: RootMode,
     /// Of a network root.
     sources: &'r [String],

@@ -48,6 +48,6 @@ pub(super) fn image_dir(recipe: &str, root: Option<RootMode>, out: &Path) -> Pat
     let name = Path::new(recipe).file_name().and_then(|name| name.to_str()).unwrap_or(recipe);
     let name = name.strip_suffix(".toml").unwrap_or(name);
     let dir = |mode| out.join(image_name(name, mode));
-    let built = || RootMode::ALL.into_iter().find(|mode| dir(*mode).is_dir());
+    let built = || RootMode::all().iter().copied().find(|mode| dir(*mode).is_dir());
     dir(root.or_else(built).unwrap_or(RootMode::Ram))
 }

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Names that templates have for every node.
 const OWN_VARS: [&str; 8] = ["name", "hostname", "address", "prefix", "gateway", "mac", "uuid", "recipe"];
@@ -270,13 +271,16 @@ impl Check<'_> {
 
     /// The kind of root, and its addresses if there are any.
     fn root(&mut self, node: &Toml, root: Option<&OneOrMany>) -> (RootMode, Vec<String>) {
-        let expected =
-            "`ram`, `http`, `nfs`, `iscsi`, `nbd`, or an address that starts with one of the last four and `://`";
+        static EXPECTED: LazyLock<String> = LazyLock::new(|| {
+            let words = RootMode::all().iter().map(|mode| format!("`{mode}`")).collect::<Vec<_>>().join(", ");
+            format!("{words}, or the address of a root on a server")
+        });
+        let expected: &'static str = &EXPECTED;
         match root {
             None => (RootMode::Ram, Vec::new()),
             Some(OneOrMany::One(text)) => {
-                if let Some(mode) = RootMode::ALL.into_iter().find(|mode| mode.as_str() == text) {
-                    return (mode, Vec::new());
+                if let Some(mode) = RootMode::all().iter().find(|mode| mode.as_str() == text) {
+                    return (*mode, Vec::new());
                 }
                 let mode = self.value(node.at_of("root"), text, root_mode(text), expected, "nbd://192.0.2.1/worker");
                 (mode.unwrap_or(RootMode::Ram), vec![text.clone()])

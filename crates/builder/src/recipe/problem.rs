@@ -4,6 +4,7 @@ use super::Origin;
 use super::node::At;
 use super::sources::Sources;
 use crate::entry::PathProblem;
+use crate::root_mode::{RootMode, any_of};
 use std::path::PathBuf;
 
 /// A problem and the place that it points at.
@@ -37,6 +38,8 @@ pub enum Problem {
     Unknown { what: &'static str, name: String, known: Vec<String> },
     #[error("`{found}` is not {expected}")]
     BadValue { found: String, expected: &'static str, example: &'static str },
+    #[error("`{found}` is not where a network root comes from: {}, host and place", any_of(quoted_schemes()))]
+    NoRootSource { found: String },
     #[error("bad glob `{pattern}`: {cause}")]
     BadGlob { pattern: String, cause: String },
     #[error("bad path `{path}`: {cause}")]
@@ -95,6 +98,7 @@ impl Problem {
             }
             Self::Unknown { name, known, .. } => suggest(name, known, "there are"),
             Self::BadValue { example, .. } => format!("write for instance `{example}`"),
+            Self::NoRootSource { .. } => "write for instance `nbd://192.0.2.1/worker`".into(),
             Self::BadGlob { .. } => {
                 "`*` and `?` match inside a name, `**` across folders, `[ab]` and `{a,b}` choose".into()
             }
@@ -128,6 +132,10 @@ impl Problem {
             Self::Unfit { .. } => "see the recipe reference, docs/recipes.md".into(),
         }
     }
+}
+
+fn quoted_schemes() -> impl Iterator<Item = String> {
+    RootMode::on_network().flat_map(RootMode::schemes).map(|scheme| format!("`{scheme}`"))
 }
 
 fn names(names: &[String]) -> String {

@@ -6,6 +6,7 @@ mod nbd;
 mod nfs;
 
 use bootwright_contract as contract;
+use clap::ValueEnum;
 
 /// Where the configurations expect images; `docs/network-roots.md` says so too.
 const PLACE: &str = "/srv/bootwright";
@@ -40,16 +41,29 @@ pub enum RootMode {
 }
 
 impl RootMode {
-    pub const ALL: [Self; 5] = [Self::Ram, Self::Http, Self::Nfs, Self::Iscsi, Self::Nbd];
+    /// All modes.
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
 
-    /// `ram`, `http`, `nfs`, `iscsi`, `nbd`.
+    /// Those whose root is no part of the initrd.
+    pub fn on_network() -> impl Iterator<Item = Self> {
+        Self::all().iter().copied().filter(|mode| mode.is_network())
+    }
+
+    /// The word in recipes, on the command line and in messages.
     pub fn as_str(self) -> &'static str {
+        contract::RootMode::from(self).word()
+    }
+
+    /// What the URLs of its sources begin with.
+    pub fn schemes(self) -> &'static [&'static str] {
         match self {
-            Self::Ram => "ram",
-            Self::Http => "http",
-            Self::Nfs => "nfs",
-            Self::Iscsi => "iscsi",
-            Self::Nbd => "nbd",
+            Self::Ram => &[],
+            Self::Http => &["http", "https"],
+            Self::Nfs => &["nfs"],
+            Self::Iscsi => &["iscsi"],
+            Self::Nbd => &["nbd"],
         }
     }
 
@@ -61,13 +75,7 @@ impl RootMode {
     /// The mode that a source's URL belongs to; `None` for a scheme that none has.
     pub fn of_source(url: &str) -> Option<Self> {
         let (scheme, _) = url.split_once("://")?;
-        match scheme {
-            "http" | "https" => Some(Self::Http),
-            "nfs" => Some(Self::Nfs),
-            "iscsi" => Some(Self::Iscsi),
-            "nbd" => Some(Self::Nbd),
-            _ => None,
-        }
+        Self::all().iter().copied().find(|mode| mode.schemes().contains(&scheme))
     }
 }
 
@@ -138,4 +146,67 @@ pub fn server_files(recipe: &str, mode: RootMode) -> Vec<ServerFile> {
 /// Where the server has a file of the image.
 fn place(recipe: &str, mode: RootMode, file: &str) -> String {
     format!("{PLACE}/{}/{file}", image_name(recipe, mode))
+}
+
+/// Words in a row: `a, b or c`.
+pub fn any_of<W: std::fmt::Display>(words: impl IntoIterator<Item = W>) -> String {
+    let mut words: Vec<String> = words.into_iter().map(|word| word.to_string()).collect();
+    match (words.pop(), words.is_empty()) {
+        (Some(last), false) => format!("{} or {last}", words.join(", ")),
+        (last, _) => last.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modes_are_those_of_the_boot_config() {
+        let known: Vec<_> = RootMode::all().iter().map(|mode| contract::RootMode::from(*mode)).collect();
+        assert_eq!(known, contract::RootMode::ALL);
+        for mode in RootMode::all() {
+            let written =
+                [serde_json::to_value(mode).unwrap(), serde_json::to_value(contract::RootMode::from(*mode)).unwrap()];
+            assert_eq!(written, [mode.as_str(), mode.as_str()]);
+            assert_eq!(RootMode::from_str(mode.as_str(), false).as_ref(), Ok(mode), "--root");
+        }
+    }
+
+    #[test]
+    fn a_network_roots_default_source_is_its_own() {
+        for mode in RootMode::on_network() {
+            assert_eq!(RootMode::of_source(&default_source("worker", mode)), Some(mode), "{mode}");
+        }
+        assert_eq!(RootMode::of_source("https://h/x"), Some(RootMode::Http));
+        assert_eq!(RootMode::of_source("ram://h/x"), None);
+    }
+
+    #[test]
+    fn whoever_lists_the_modes_lists_all_of_them() {
+        let recipe = crate::recipe::recipe_schema();
+        let node = crate::nodes::nodes_schema();
+        let base = include_str!("../../../../recipes/base.toml");
+        let recipes = include_str!("../../../../docs/recipes.md");
+        let network_roots = include_str!("../../../../docs/network-roots.md");
+        let described = |schema: &serde_json::Value, table: &str, key: &str| {
+            schema["$defs"][table]["properties"][key]["description"].as_str().unwrap().to_string()
+        };
+        let (source, root) = (described(&recipe, "RootFile", "source"), described(&node, "NodeFile", "root"));
+        for mode in RootMode::on_network() {
+            assert!(base.contains(&format!("\nroot-{mode} = [")), "`recipes/base.toml` has no set `root-{mode}`");
+            assert!(root.contains(&format!("`{mode}`")), "`root` of a node: {root}");
+            assert!(recipes.contains(&format!("`{mode}`")), "docs/recipes.md does not name `{mode}`");
+            assert!(network_roots.contains(&format!("`{mode}`")), "docs/network-roots.md does not name `{mode}`");
+            for scheme in mode.schemes() {
+                assert!(source.contains(&format!("`{scheme}://`")), "`source` of `[root]`: {source}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_in_a_row() {
+        assert_eq!(any_of(["a", "b", "c"]), "a, b or c");
+        assert_eq!((any_of(["a"]), any_of::<&str>([])), ("a".into(), String::new()));
+    }
 }

@@ -54,7 +54,6 @@ record!(Root {
     tmpfs
 });
 record!(Trust { key, serial, refuse_downgrade });
-words!(RootMode { "ram" => Ram, "http" => Http, "nfs" => Nfs, "iscsi" => Iscsi, "nbd" => Nbd });
 record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256, tree_sums_sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
@@ -160,6 +159,12 @@ fn with_value<T>(name: &str, value: Json, reader: &mut Decoder, take: fn(&mut Ob
 fn unknown<T>(expected: &str, blank: T, reader: &mut Decoder) -> T {
     reader.expected(expected);
     blank
+}
+
+impl FromJson for RootMode {
+    fn read(json: Json, reader: &mut Decoder) -> RootMode {
+        RootMode::ALL[reader.word(json, RootMode::WORDS)]
+    }
 }
 
 #[cfg(test)]

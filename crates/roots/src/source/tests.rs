@@ -1,5 +1,6 @@
 use super::*;
 use bootwright_base::cmdline::parse_cmdline;
+use bootwright_contract::RootMode;
 use proptest::prelude::*;
 
 fn v4(text: &str) -> Host {
@@ -201,4 +202,16 @@ fn a_web_server_is_one_of_two_schemes() {
     let error = parse_http("nbd://10.0.0.1/x").unwrap_err().to_string();
     assert!(error.contains("nbd://10.0.0.1/x") && error.contains("it must begin with http:// or https://"), "{error}");
     assert!(parse_http("root.json").is_err());
+}
+
+#[test]
+fn each_mode_has_a_source_and_stands_in_what_is_said_of_others() {
+    let refusal = |text: &str| parse_source(text).unwrap_err().to_string();
+    for mode in RootMode::ALL {
+        let (word, served) = (mode.word(), *mode != RootMode::Ram);
+        let text = if served { [word, "://10.0.0.1/iqn.x:y"].concat() } else { word.into() };
+        assert!(parse_source(&text).is_ok(), "{text}");
+        assert!(refusal("x").contains(word), "{word}: {}", refusal("x"));
+        assert_eq!(refusal("x://h/y").contains(word), served, "{word}: {}", refusal("x://h/y"));
+    }
 }

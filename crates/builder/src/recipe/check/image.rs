@@ -77,9 +77,7 @@ impl Check<'_> {
                 node.at_item("source", i)
             };
             if RootMode::of_source(url).is_none() || !has_place(url) {
-                let expected =
-                    "where a network root comes from: `http`, `https`, `nfs`, `iscsi` or `nbd`, host and place";
-                self.report(at, Problem::BadValue { found: url.clone(), expected, example: "nbd://192.0.2.1/worker" });
+                self.report(at, Problem::NoRootSource { found: url.clone() });
             }
         }
         sources
