@@ -51,7 +51,7 @@ builds() {
     row "build, nothing changed" "$(median_of 11 build --recipe worker) s" "at most 0.100 s"
     local project=$work/project before after
     rm -rf "$project"; mkdir -p "$project"
-    cp -r recipes overlays programs "$project/"
+    cp -r recipes overlays patches programs "$project/"
     (cd "$project" && "$bootwright" build --quiet --recipe worker --out out) >/dev/null
     before=$(cd "$project/out/worker/segments" && sha256sum boot.* root.*)
     local times=()

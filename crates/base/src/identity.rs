@@ -1,8 +1,8 @@
 //! The machine id, and files that every node needs and few images have: `/etc/machine-id`, `/etc/hosts`,
-//! `/etc/resolv.conf`.
+//! `/etc/resolv.conf`; and `/etc/os-release`, which names the image.
 
 use crate::firmware_uuid::FirmwareUuid;
-use bootwright_contract::hex;
+use bootwright_contract::{BootConfig, hex};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{self, Read};
@@ -18,8 +18,13 @@ pub struct WriteError {
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
-/// Writes those of the three files that are missing. Returns one error for each that could not be written.
-pub fn write_missing_files() -> Vec<WriteError> {
+/// What an image says of its system (os-release(5)).
+const VENDOR_RELEASE: &str = "/usr/lib/os-release";
+const RELEASE: &str = "/etc/os-release";
+
+/// Writes those of the first three files that are missing, and `/etc/os-release` of an image that has
+/// `/usr/lib/os-release`. Returns one error for each that could not be written.
+pub fn write_files(config: &BootConfig) -> Vec<WriteError> {
     // Images ship an empty machine id (machine-id(5)), so an empty file counts as missing.
     let has_id = fs::read_to_string("/etc/machine-id").is_ok_and(|t| is_machine_id(t.trim()));
     let id = if has_id { None } else { Some(format!("{}\n", machine_id(Path::new("/sys")))) };
@@ -29,12 +34,34 @@ pub fn write_missing_files() -> Vec<WriteError> {
         ("/etc/hosts", absent("/etc/hosts").then(|| HOSTS.into())),
         // Container runtimes fail without this file. The network fills it later.
         ("/etc/resolv.conf", absent("/etc/resolv.conf").then(String::new)),
+        (RELEASE, os_release(fs::read_to_string(VENDOR_RELEASE).ok(), fs::read_to_string(RELEASE).ok(), config)),
     ];
     let write = |(path, text): (&str, Option<String>)| {
         let source = fs::write(path, text?).err()?;
         Some(WriteError { path: path.into(), source })
     };
     files.into_iter().filter_map(write).collect()
+}
+
+/// The vendor's text with the image's name and id, also in `PRETTY_NAME`, which is what Kubernetes shows of a node's system.
+/// `None` where an image has an `/etc/os-release` of its own: that has no `IMAGE_VERSION`.
+fn os_release(vendor: Option<String>, current: Option<String>, config: &BootConfig) -> Option<String> {
+    let is_ours = |text: &String| text.lines().any(|line| line.starts_with("IMAGE_VERSION="));
+    if current.is_some_and(|text| !is_ours(&text)) {
+        return None;
+    }
+    let BootConfig { recipe, image_id, .. } = config;
+    let mut text = String::new();
+    for line in vendor?.lines() {
+        match line.strip_prefix("PRETTY_NAME=\"").and_then(|rest| rest.strip_suffix('"')) {
+            Some(name) => {
+                text += &format!("PRETTY_NAME=\"{name}, {recipe} {}\"\n", image_id.get(..12).unwrap_or(image_id))
+            }
+            None => text += &format!("{line}\n"),
+        }
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    Some(text + &format!("VERSION_ID={version}\nVARIANT_ID={recipe}\nIMAGE_ID={recipe}\nIMAGE_VERSION={image_id}\n"))
 }
 
 /// The machine id: 32 hex digits (machine-id(5)), the same at each boot. Taken from the firmware's UUID, else from the
@@ -93,6 +120,29 @@ fn random_bytes() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn os_release_names_the_image_of_this_boot() {
+        let mut config = bootwright_contract::fixture::boot_config();
+        (config.recipe, config.image_id) = ("worker".into(), "0123456789abcdef0123456789abcdef".into());
+        let vendor = || Some("ID=bootwright\nPRETTY_NAME=\"bootwright\"\n".to_string());
+        let written = os_release(vendor(), None, &config).expect("there is none");
+        let lines = [
+            "ID=bootwright",
+            "PRETTY_NAME=\"bootwright, worker 0123456789ab\"",
+            "VERSION_ID=0.1.0",
+            "VARIANT_ID=worker",
+            "IMAGE_ID=worker",
+            "IMAGE_VERSION=0123456789abcdef0123456789abcdef",
+        ];
+        assert_eq!(written.lines().collect::<Vec<_>>(), lines);
+        // One of an earlier boot, kept on a volume.
+        config.image_id = "f".repeat(32);
+        let renewed = os_release(vendor(), Some(written), &config).expect("it was ours");
+        assert!(renewed.contains("worker ffffffffffff") && !renewed.contains("0123456789ab"), "{renewed}");
+        assert_eq!(os_release(vendor(), Some("ID=mine\n".into()), &config), None);
+        assert_eq!(os_release(None, None, &config), None);
+    }
 
     #[test]
     fn firmware_then_mac_then_random() {

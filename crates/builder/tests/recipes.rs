@@ -140,7 +140,7 @@ fn the_schema_is_json_and_refuses_unknown_keys() {
 fn the_recipes_in_the_readme_are_right() {
     let root = testkit::folders::project_root();
     let dir = tempfile::tempdir().unwrap();
-    for folder in ["recipes", "overlays", "programs"] {
+    for folder in ["recipes", "overlays", "patches", "programs"] {
         std::os::unix::fs::symlink(root.join(folder), dir.path().join(folder)).unwrap();
     }
     // Links, so that the example's files lie beside the recipes they extend.

@@ -50,7 +50,7 @@ fn same_everywhere(recipe: &str, root: Option<&str>) {
     let there = Shipped::copy_below(&std::env::temp_dir());
     let place = there.path().join("a folder/with a longer name");
     std::fs::create_dir_all(&place).expect("a new folder");
-    for name in ["recipes", "overlays", "programs"] {
+    for name in ["recipes", "overlays", "patches", "programs"] {
         std::fs::rename(there.path().join(name), place.join(name)).expect("it was copied");
     }
     // The first build may have renewed the lock: both pin the same.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// A cold build of the worker compiles kubelet.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
 /// What a recipe and its components refer to.
-const FOLDERS: [&str; 3] = ["recipes", "overlays", "programs"];
+const FOLDERS: [&str; 4] = ["recipes", "overlays", "patches", "programs"];
 
 pub struct Shipped {
     dir: TempDir,

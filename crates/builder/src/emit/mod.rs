@@ -24,7 +24,7 @@ use crate::root_mode::server_files;
 use crate::secrets::Allowance;
 use crate::segment::{NetworkRoot, PackedSegment};
 use crate::signing::SigningKey;
-use crate::source::{PackageFacts, Pin};
+use crate::source::{PackageFacts, PatchFacts, Pin};
 use crate::tree::TreeBuild;
 use crate::ui::Ui;
 use manifest::{BootFile, MANIFEST, Manifest, load_manifest};
@@ -73,6 +73,9 @@ pub struct SourceRecord {
     /// By pin name; more than the pins where a source knows what is inside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageFacts>,
+    /// What was changed in the packages' source code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<PatchFacts>,
 }
 
 /// What became of an image. While this is there, no other build replaces what lies in `<out>/<recipe>/`.

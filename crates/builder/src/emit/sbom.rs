@@ -19,8 +19,13 @@ pub fn document(image: &Image<'_>, boot_files: &[BootFile]) -> Vec<u8> {
         found["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": file.sha256.to_string() }]);
         packages.push(found);
     }
+    let mut patched = Vec::new();
     for source in image.sources {
-        packages.extend(source_packages(source));
+        let found = source_packages(source);
+        let (patches, relationships) = patch_packages(source, &found);
+        packages.extend(found);
+        packages.extend(patches);
+        patched.extend(relationships);
     }
     let describes = relationship("SPDXRef-DOCUMENT", "DESCRIBES", IMAGE);
     let contains = packages.iter().skip(1).filter_map(|p| Some(relationship(IMAGE, "CONTAINS", p["SPDXID"].as_str()?)));
@@ -34,7 +39,7 @@ pub fn document(image: &Image<'_>, boot_files: &[BootFile]) -> Vec<u8> {
             "created": utc_time(image.time),
             "creators": [concat!("Tool: bootwright-", env!("CARGO_PKG_VERSION"))],
         },
-        "relationships": std::iter::once(describes).chain(contains).collect::<Vec<_>>(),
+        "relationships": std::iter::once(describes).chain(contains).chain(patched).collect::<Vec<_>>(),
         "packages": packages,
     });
     let mut text = serde_json::to_vec_pretty(&document).expect("a document is plain data");
@@ -65,6 +70,23 @@ fn source_packages(source: &SourceRecord) -> Vec<Value> {
             found
         })
         .collect()
+}
+
+/// The patches of a component, and what each of them was applied to (section 11.1, `PATCH_APPLIED`).
+fn patch_packages(source: &SourceRecord, packages: &[Value]) -> (Vec<Value>, Vec<Value>) {
+    let patches = source.patches.iter().enumerate().map(|(i, patch)| {
+        let id = format!("SPDXRef-Patch-{}-{i}-{}", id_part(&source.component), id_part(&patch.name));
+        let mut found = package(&id, &patch.name, "", "SOURCE");
+        found["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": patch.sha256.to_string() }]);
+        found["summary"] = json!(patch.description);
+        found["comment"] =
+            json!(format!("component {}, forwarded: {}, guard: {}", source.component, patch.forwarded, patch.guard));
+        let of =
+            packages.iter().find(|package| package["name"] == json!(patch.module)).and_then(|p| p["SPDXID"].as_str());
+        (found, of.map(|of| relationship(&id, "PATCH_APPLIED", of)))
+    });
+    let (found, relationships): (Vec<Value>, Vec<Option<Value>>) = patches.unzip();
+    (found, relationships.into_iter().flatten().collect())
 }
 
 fn add_facts(found: &mut Value, facts: &PackageFacts) {

@@ -5,6 +5,7 @@ use crate::error::Exit;
 use crate::error::Failure;
 use crate::recipe::*;
 use crate::segment::ComponentShare;
+use crate::source::PatchFacts;
 use crate::tree::{KernelBuild, Reason, Tree, TreeEntry};
 use bootwright_contract as contract;
 use std::path::PathBuf;
@@ -148,6 +149,14 @@ impl Lab {
             kind: "deb".into(),
             pins: vec![pin],
             packages: vec![facts],
+            patches: vec![PatchFacts {
+                name: "1-small.patch".into(),
+                sha256: Sha256::of(b"patch"),
+                module: "busybox-static".into(),
+                description: "smaller".into(),
+                forwarded: "not-needed".into(),
+                guard: "this test".into(),
+            }],
         }];
         Self {
             dir,
@@ -353,7 +362,15 @@ fn the_sbom_names_every_package_once() {
     let count = ids.len();
     ids.sort();
     ids.dedup();
-    assert_eq!((ids.len(), count), (4, 4));
+    assert_eq!((ids.len(), count), (5, 5));
+    let patch = packages.iter().find(|p| p["name"] == "1-small.patch").unwrap();
+    assert_eq!(
+        (&patch["summary"], &patch["checksums"][0]["checksumValue"]),
+        (&"smaller".into(), &Sha256::of(b"patch").to_string().into())
+    );
+    let applied =
+        sbom["relationships"].as_array().unwrap().iter().find(|r| r["relationshipType"] == "PATCH_APPLIED").unwrap();
+    assert_eq!((&applied["spdxElementId"], &applied["relatedSpdxElement"]), (&patch["SPDXID"], &busybox["SPDXID"]));
     for relationship in sbom["relationships"].as_array().unwrap() {
         let to = relationship["relatedSpdxElement"].as_str().unwrap();
         assert!(ids.contains(&to), "{relationship}");

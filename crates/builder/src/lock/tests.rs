@@ -68,7 +68,7 @@ name = "p"
 path = {{ path = "dir", to = "opt" }}
 [[component]]
 name = "d"
-go = {{ dir = "main", packages = {{ "." = "usr/bin/d" }}, edits = [{{ file = "a/b.go", find = "x", replace = "y" }}] }}
+go = {{ dir = "main", packages = {{ "." = "usr/bin/d" }}, patches = ["p"] }}
 "#,
         "0".repeat(64)
     );

@@ -224,6 +224,7 @@ fn source_records(recipe: &CheckedRecipe, pools: &[(String, Pool)], renewed: &Re
             kind: component.source.kind().into(),
             pins: pins_of(&renewed.lock, component).to_vec(),
             packages: pool.packages.clone(),
+            patches: pool.patches.clone(),
         })
         .collect()
 }

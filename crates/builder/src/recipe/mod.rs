@@ -17,7 +17,7 @@ mod schema;
 pub mod sources;
 mod vars;
 
-pub use component::{Component, DebSpec, Edit, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
+pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
 pub use lineage::Lineage;
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
 pub use problem::RecipeErrors;

@@ -45,6 +45,8 @@ pub struct Pool {
     pub flaws: Vec<Flaw>,
     /// Licence and supplier facts for the SBOM, by pin name.
     pub packages: Vec<PackageFacts>,
+    /// What was changed in those packages before they were built.
+    pub patches: Vec<PatchFacts>,
     /// Packages that those of the pool depend on and that are not in it, by name: advice about what is missing.
     pub depends: Vec<String>,
 }
@@ -78,6 +80,23 @@ pub struct PackageFacts {
     pub supplier: Option<String>,
     /// Package URL (purl).
     pub purl: Option<String>,
+}
+
+/// A change of somebody else's source code that is in the image: what manifest and SBOM say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PatchFacts {
+    /// Name of its file.
+    pub name: String,
+    /// Of its file.
+    pub sha256: Sha256,
+    /// The package that is changed, by its name among [`PackageFacts`].
+    pub module: String,
+    /// What it changes, and why.
+    pub description: String,
+    /// Where upstream has or would take it.
+    pub forwarded: String,
+    /// What notices when it is wrong.
+    pub guard: String,
 }
 
 /// The contract of a source kind.

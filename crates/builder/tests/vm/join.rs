@@ -48,8 +48,13 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     });
     let node = cluster.admin.get("/api/v1/nodes/lab1").body;
     let info = &node["status"]["nodeInfo"];
-    assert_eq!(info["kubeletVersion"], format!("v{}", kubernetes_version()), "{info:#}");
+    assert_eq!(info["kubeletVersion"], format!("v{}+bootwright.1", kubernetes_version()), "{info:#}");
     assert!(info["containerRuntimeVersion"].as_str().is_some_and(|v| v.starts_with("containerd://2.")), "{info:#}");
+    let manifest = std::fs::read(project.path().join(format!("out/{RECIPE}/manifest.json"))).expect("it was built");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("it is JSON");
+    let image = manifest["image_id"].as_str().unwrap_or_default();
+    let system = info["osImage"].as_str().unwrap_or_default();
+    assert!(image.len() == 32 && system.ends_with(&format!(", {RECIPE} {}", &image[..12])), "{system}, image {image}");
     assert!(node["spec"]["podCIDR"].is_string(), "the controllers gave it addresses for its pods: {:#}", node["spec"]);
     // The worker's login shell is PID1's control client.
     let status = ssh_ok(&machine, "status");

@@ -42,7 +42,7 @@ pub fn prepare(node: &Arc<Node>, seen: Option<SeenDevices>) -> (Option<Loading>,
             }
         }
     }
-    failed.extend(identity::write_missing_files().iter().map(|e| e.to_string()));
+    failed.extend(identity::write_files(&node.config).iter().map(|e| e.to_string()));
     (found, told_together(failed))
 }
 

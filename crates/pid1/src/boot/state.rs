@@ -185,7 +185,7 @@ fn write_etc_again(servers: &ServerAccess) {
     if let Some(network) = &servers.network {
         network.write_files_again(&servers.node);
     }
-    for error in identity::write_missing_files() {
+    for error in identity::write_files(&servers.node.config) {
         servers.node.timeline.note(&error.to_string());
     }
 }

@@ -29,25 +29,13 @@ pub struct GoFile {
     /// Compiler flags, `[pattern=]flags` each; of those whose pattern matches a package the last one counts.
     #[serde(default)]
     pub gcflags: Vec<String>,
-    /// Edits of source files of other people's packages, for this build.
+    /// Patches of other people's modules for this build: files, or folders whose `*.patch` come by name; relative to this file.
     #[serde(default)]
-    pub edits: Vec<EditFile>,
+    pub patches: Vec<String>,
 }
 
 fn small_ldflags() -> String {
     "-s -w -buildid=".into()
-}
-
-/// One edit of a Go source file.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EditFile {
-    /// Import path and file name: `text/template/exec.go`.
-    pub file: String,
-    /// Text that is there exactly once.
-    pub find: String,
-    /// What stands there instead.
-    pub replace: String,
 }
 
 /// Programs built from Go modules.
@@ -64,17 +52,9 @@ pub struct GoSpec {
     pub ldflags: String,
     /// `[pattern=]flags` each (`go help build`): the last one whose pattern matches a package counts.
     pub gcflags: Vec<String>,
-    /// Edits of source files of other people's packages for this build.
-    pub edits: Vec<Edit>,
-}
-
-/// One textual edit of a Go source file; `find` must be there exactly once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Edit {
-    /// Import path and file name: `text/template/exec.go`, `github.com/owner/module/package/file.go`.
-    pub file: String,
-    pub find: String,
-    pub replace: String,
+    /// Files, or folders whose `*.patch` come by name; relative to the recipe.
+    #[serde(default)]
+    pub patches: Vec<PathBuf>,
 }
 
 impl Check<'_> {
@@ -109,7 +89,12 @@ impl Check<'_> {
                 Problem::BadValue { found: version.clone(), expected, example: "v1.2.3" },
             );
         }
-        let edits = file.edits.into_iter().map(|e| Edit { file: e.file, find: e.find, replace: e.replace }).collect();
+        let mut patches = Vec::new();
+        for (i, place) in file.patches.iter().enumerate() {
+            let at = node.at_item("patches", i);
+            self.check_there(at, "patch", &self.host_path(at, place), Path::exists);
+            patches.push(self.recipe_path(at, place));
+        }
         Some(GoSpec {
             module: file.module.unwrap_or_default(),
             version,
@@ -118,7 +103,7 @@ impl Check<'_> {
             tags: file.tags,
             ldflags: file.ldflags,
             gcflags: file.gcflags,
-            edits,
+            patches,
         })
     }
 }

@@ -8,7 +8,7 @@ mod path;
 mod url;
 
 pub use deb::{DebFile, DebSpec};
-pub use go::{Edit, GoFile, GoSpec};
+pub use go::{GoFile, GoSpec};
 pub use oci::{OciFile, OciSpec};
 pub use path::{PathFile, PathSpec};
 pub use url::{UrlFile, UrlSpec};

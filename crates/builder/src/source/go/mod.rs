@@ -6,9 +6,9 @@
 //! cache by all that decides its bytes, so that it is never built twice, and needs no Go when it is there.
 
 mod build;
-mod edits;
 mod gomod;
 mod modules;
+mod patches;
 #[cfg(test)]
 mod tests;
 mod toolchain;
@@ -24,6 +24,7 @@ use crate::recipe::GoSpec;
 use crate::tool::{Needs, Tool};
 use build::Built;
 use modules::Modules;
+use patches::PatchFile;
 use std::path::{Path, PathBuf};
 use toolchain::exactly;
 use verify::changed_modules;
@@ -57,14 +58,17 @@ impl Source for Go<'_> {
     }
 
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
-        let key = self.key(pins);
+        let patches = patches::load(&self.spec.patches, cx.recipe_dir)?;
+        let key = self.key(pins, &patches);
         let Some(dir) = cx.cache.derived(KIND, &key) else {
             return Err(SourceError::Fetch(FetchError::Offline { name: self.programs() }));
         };
         let built = Built::load(&dir)?;
         let mut entries = self.entries(&built, &dir)?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Pool { entries, packages: built.modules.iter().map(facts).collect(), ..Pool::default() })
+        let packages = built.modules.iter().map(facts).collect();
+        let patches = patches.into_iter().map(|patch| patch.facts).collect();
+        Ok(Pool { entries, packages, patches, ..Pool::default() })
     }
 }
 
@@ -107,7 +111,8 @@ impl Go<'_> {
                 help: "it changed since: renew the lock with `bootwright lock`, or build without --locked".into(),
             });
         }
-        let key = self.key(pins);
+        let patches = patches::load(&self.spec.patches, cx.recipe_dir)?;
+        let key = self.key(pins, &patches);
         if cx.cache.derived(KIND, &key).is_some() {
             return Ok(());
         }
@@ -132,7 +137,7 @@ impl Go<'_> {
             cx.ui.say(format_args!("module `{}` was changed in the cache: fetching it anew", changed.module));
             changed.discard(&module_cache)?;
         }
-        workspace.apply_edits(self.spec, go)?;
+        workspace.apply_patches(&patches, go)?;
         let task = cx.ui.task(&format!("building {programs} with {} (takes minutes)", go.version), None);
         let out = build::build(self.spec, &workspace, go, cx)?;
         drop(task);
@@ -143,11 +148,13 @@ impl Go<'_> {
         Ok(())
     }
 
-    /// Names what the build depends on: the spec but for the places in the image, and the pins with the toolchain.
-    fn key(&self, pins: &[Pin]) -> String {
-        let GoSpec { module, version, dir: _, packages, tags, ldflags, gcflags, edits } = self.spec;
+    /// Names what the build depends on: the spec but for the places in the image, the patches' bytes, and the pins with the
+    /// toolchain.
+    fn key(&self, pins: &[Pin], patches: &[PatchFile]) -> String {
+        let GoSpec { module, version, dir: _, packages, tags, ldflags, gcflags, patches: _ } = self.spec;
         let packages: Vec<&String> = packages.keys().collect();
-        let parts = (FORMAT, module, version, packages, tags, ldflags, gcflags, edits, pins);
+        let patches: Vec<&Sha256> = patches.iter().map(|patch| &patch.facts.sha256).collect();
+        let parts = (FORMAT, module, version, packages, tags, ldflags, gcflags, patches, pins);
         Sha256::of(&serde_json::to_vec(&parts).expect("specs and pins are plain data")).to_string()
     }
 

@@ -4,7 +4,6 @@ use super::toolchain::at_least;
 use super::*;
 use crate::cache::Cache;
 use crate::fetch::{FetchError, Settings};
-use crate::recipe::Edit;
 use crate::ui::{Ui, Verbosity};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -118,7 +117,7 @@ fn dir_spec() -> GoSpec {
         tags: vec![],
         ldflags: "-s -w -buildid=".into(),
         gcflags: Vec::new(),
-        edits: vec![],
+        patches: vec![],
     }
 }
 
@@ -223,8 +222,10 @@ fn a_module_with_folders_of_its_repository() {
     assert!(error.starts_with("the programs are pinned to be built by go1.20.1, and this machine has go1."), "{error}");
 }
 
+const HEADER: &str = "Description: one line\n and another\nForwarded: not-needed\nGuard: this test\n";
+
 #[test]
-fn edits_reach_the_standard_library_and_modules() {
+fn patches_reach_the_standard_library_and_modules() {
     let world = World::new();
     let lib = [
         ("go.mod", "module example.com/lib\n\ngo 1.21\n"),
@@ -237,32 +238,66 @@ fn edits_reach_the_standard_library_and_modules() {
     world.write("prog/main.go", main);
     world.write("prog/go.mod", "module example/prog\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n");
     world.write("prog/go.sum", &sums);
-    let edit =
-        |file: &str, find: &str, replace: &str| Edit { file: file.into(), find: find.into(), replace: replace.into() };
-    let tool = "example.com/lib/tool/tool.go";
-    let edits = vec![
-        edit(tool, "package main", "package tool"),
-        edit(tool, "func main()", "func Main()"),
-        edit("errors/errors.go", "New(\"unsupported operation\")", "New(\"edited\")"),
-    ];
-    let pool = world.build(&GoSpec { edits: edits.clone(), ..dir_spec() }).unwrap();
-    assert_eq!(run(&pool), "tool\nedited\n");
+    let tool =
+        |hunk: &str| format!("Module: example.com/lib\n{HEADER}\n--- a/tool/tool.go\n+++ b/tool/tool.go\n{hunk}");
+    let package = tool("@@ -1,3 +1,3 @@\n-package main\n+package tool\n \n func main() { println(\"tool\") }\n");
+    // By the name it comes second, and its lines are those that the first one left.
+    let function =
+        "@@ -1,3 +1,3 @@\n package tool\n \n-func main() { println(\"tool\") }\n+func Main() { println(\"tool\") }\n";
+    world.write("patches/1-package.patch", &package);
+    world.write("patches/2-function.patch", &tool(function));
+    world.write("patches/README", "no patch");
+    let goroot = world.go.std_sources().unwrap().join("errors/errors.go");
+    let errors = std::fs::read_to_string(goroot).unwrap();
+    let edited = errors.replace("New(\"unsupported operation\")", "New(\"patched\")");
+    let diff = diffy::create_patch(&errors, &edited).to_string();
+    let diff = diff.replace("--- original", "--- a/errors/errors.go").replace("+++ modified", "+++ b/errors/errors.go");
+    world.write("std.patch", &format!("Module: std\n{HEADER}\n{diff}"));
+    let spec = |places: &[&str]| GoSpec { patches: places.iter().map(PathBuf::from).collect(), ..dir_spec() };
+    let pool = world.build(&spec(&["patches", "std.patch"])).unwrap();
+    assert_eq!(run(&pool), "tool\npatched\n");
     let lib = pool.packages.iter().find(|p| p.name == "example.com/lib").unwrap();
     assert_eq!(lib.version, "v1.0.0");
+    let named: Vec<_> = pool.patches.iter().map(|p| (p.name.as_str(), p.module.as_str())).collect();
+    let lib = "example.com/lib";
+    assert_eq!(named, [("1-package.patch", lib), ("2-function.patch", lib), ("std.patch", "std")]);
+    assert_eq!(pool.patches[0].description, "one line and another");
+    assert!(pool.packages.iter().any(|package| package.name == "std"), "the SBOM says what the patch is for");
 
-    for (bad, message) in [
+    // A patch that changes is another build, and one that fits elsewhere in the file does not fit.
+    world.write(
+        "patches/2-function.patch",
+        &tool(function).replace("+func Main() { println(\"tool\") }", "+func Main() { println(\"other\") }"),
+    );
+    assert_eq!(run(&world.build(&spec(&["patches"])).unwrap()), "other\nunsupported operation\n");
+    let cases = [
         (
-            edit(tool, "absent", ""),
-            "`example.com/lib/tool/tool.go`: the text to edit must be there once, found 0 times: `absent`",
+            tool("@@ -2,3 +2,3 @@\n-package main\n+package tool\n \n func main() { println(\"tool\") }\n"),
+            "it does not fit `tool/tool.go`: line 2 is ``, expected `package main`",
         ),
         (
-            edit(tool, "t", ""),
-            "`example.com/lib/tool/tool.go`: the text to edit must be there once, found 2 times: `t`",
+            tool("@@ -3,2 +3,2 @@\n func main() { println(\"tool\") }\n-x\n+y\n"),
+            "it does not fit `tool/tool.go`: line 4 is not there, expected `x`",
         ),
-        (edit("errors/gone.go", "x", ""), "`errors/gone.go`: an edit names it, but there is no such file in the build"),
-    ] {
-        let error = world.build(&GoSpec { edits: vec![bad], ..dir_spec() }).unwrap_err().to_string();
-        assert_eq!(error, message);
+        (package.replace("tool/tool.go", "tool/gone.go"), "module `example.com/lib` has no file `tool/gone.go`"),
+        (
+            package.replace("--- a/tool/tool.go", "--- /dev/null"),
+            "it does more than change lines of files that are there",
+        ),
+        (
+            package.replace("example.com/lib", "example.com/other"),
+            "module `example.com/other` is not part of the build",
+        ),
+        (package.replace("Guard: this test\n", ""), "its header has no `Guard:`"),
+        (
+            package.split("---").next().unwrap().into(),
+            "its diff cannot be read: error parsing patches at byte 0: no valid patches found",
+        ),
+    ];
+    for (text, problem) in cases {
+        world.write("bad.patch", &text);
+        let error = world.build(&spec(&["bad.patch"])).unwrap_err().to_string();
+        assert_eq!(error, format!("`bad.patch`: {problem}"), "{text}");
     }
 }
 

@@ -113,6 +113,12 @@ impl Toolchain {
         Ok(PathBuf::from(self.succeeded(output, "go env GOMODCACHE")?.trim_end_matches('\n')))
     }
 
+    /// The standard library's sources.
+    pub fn std_sources(&self) -> Result<PathBuf, SourceError> {
+        let output = self.run(&mut self.command(Path::new("/"), &["env", "GOROOT"]))?;
+        Ok(Path::new(self.succeeded(output, "go env GOROOT")?.trim_end_matches('\n')).join("src"))
+    }
+
     /// A call of `go` in `dir`, for a static linux/amd64 build that does not depend on the user's settings but for [`ORIGINS`].
     pub fn command(&self, dir: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.go);

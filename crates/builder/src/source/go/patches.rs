@@ -1,0 +1,220 @@
+//! Patches of other people's modules for one build.
+//!
+//! A patch is a file: a header that says why it is there, then a unified diff (diff(1), "Detailed Unified") of files of one
+//! module. The header's fields are those of Debian's patch tagging guidelines (DEP-3), and two of ours:
+//!
+//! - `Module`: the module path, or `std` for Go's standard library;
+//! - `Description`: what it changes, and why; lines that follow begin with a space;
+//! - `Forwarded`: where upstream has or would take it, or `not-needed`;
+//! - `Guard`: what notices when it is wrong.
+//!
+//! A file of the standard library is laid over by `go build -overlay`. Go refuses that for files of its module cache:
+//! a module is copied into the workspace and takes its own place by a `replace` line. Test files are left out of the
+//! copy: they may belong to a package whose name a patch changes.
+
+use super::super::{PatchFacts, SourceError};
+use super::toolchain::Toolchain;
+use super::workspace::{Workspace, copy_files, write};
+use crate::entry::Sha256;
+use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
+use diffy::{Line, Patch as Diff};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// As `go version -m` and the SBOM call it.
+const STD: &str = "std";
+
+/// A patch file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatchFile {
+    pub facts: PatchFacts,
+    text: String,
+}
+
+/// What `go list -m` says of a module.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Module {
+    #[serde(default)]
+    dir: PathBuf,
+}
+
+/// The patches at these places, each a file or a folder whose `*.patch` come by name.
+///
+/// # Errors
+/// [`SourceError::Io`] and [`SourceError::BadInput`] for a file without its header or its diff.
+pub fn load(places: &[PathBuf], recipe_dir: &Path) -> Result<Vec<PatchFile>, SourceError> {
+    let mut found = Vec::new();
+    for place in places {
+        let path = recipe_dir.join(place);
+        let mut files = vec![path.clone()];
+        if path.is_dir() {
+            let failed = |cause| SourceError::Io { action: "list", path: path.clone(), cause };
+            let entries = std::fs::read_dir(&path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            files = entries.iter().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "patch")).collect();
+            files.sort();
+            if files.is_empty() {
+                return Err(refused(place.display().to_string(), "the folder holds no `*.patch`"));
+            }
+        }
+        for file in files {
+            let text = std::fs::read_to_string(&file).map_err(|cause| SourceError::Io {
+                action: "read",
+                path: file.clone(),
+                cause,
+            })?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.push(PatchFile { facts: parse_header(name, &text)?, text });
+        }
+    }
+    Ok(found)
+}
+
+fn parse_header(name: String, text: &str) -> Result<PatchFacts, SourceError> {
+    let mut fields: BTreeMap<&str, String> = BTreeMap::new();
+    let mut last = "";
+    for line in text.lines().take_while(|line| !line.starts_with("--- ") && !line.starts_with("diff ")) {
+        if line.starts_with([' ', '\t']) {
+            if let Some(value) = fields.get_mut(last) {
+                *value += &format!(" {}", line.trim());
+            }
+        } else if let Some((key, value)) = line.split_once(':') {
+            last = key;
+            fields.insert(key, value.trim().to_string());
+        }
+    }
+    let mut take = |key: &str| {
+        let missing = || refused(name.clone(), &format!("its header has no `{key}:`"));
+        fields.remove(key).filter(|value| !value.is_empty()).ok_or_else(missing)
+    };
+    Ok(PatchFacts {
+        module: take("Module")?,
+        description: take("Description")?,
+        forwarded: take("Forwarded")?,
+        guard: take("Guard")?,
+        sha256: Sha256::of(text.as_bytes()),
+        name,
+    })
+}
+
+fn refused(subject: String, problem: &str) -> SourceError {
+    let help = "a patch is a header with `Module:`, `Description:`, `Forwarded:` and `Guard:`, then a unified diff of files \
+                of that module, `a/` and `b/` before their paths; see docs/recipes.md";
+    SourceError::BadInput { subject, problem: problem.into(), help: help.into() }
+}
+
+impl Workspace {
+    /// Applies patches in their order.
+    ///
+    /// # Errors
+    /// [`SourceError::BadInput`] for a patch that does not fit line by line where it says.
+    pub fn apply_patches(&mut self, patches: &[PatchFile], go: &Toolchain) -> Result<(), SourceError> {
+        let mut overlay = BTreeMap::new();
+        let mut copied = BTreeSet::new();
+        for patch in patches {
+            let name = &patch.facts.name;
+            let module = &patch.facts.module;
+            let from = if module == STD { go.std_sources()? } else { self.module_dir(module, name, go)? };
+            if module != STD && copied.insert(module) {
+                self.copy_module(module, &from, go)?;
+            }
+            for file in PatchSet::parse(&patch.text, ParseOptions::unidiff()) {
+                let file = file.map_err(|e| refused(name.clone(), &format!("its diff cannot be read: {e}")))?;
+                let path = changed_file(&file.operation().strip_prefix(1))
+                    .ok_or_else(|| refused(name.clone(), "it does more than change lines of files that are there"))?;
+                let diff = file.patch().as_text().ok_or_else(|| refused(name.clone(), "it changes a binary file"))?;
+                let patched = if module == STD {
+                    let flat = self.root.path().join(format!("std_{}", path.replace('/', "_")));
+                    overlay.entry(from.join(&path)).or_insert(flat).clone()
+                } else {
+                    self.copy_of(module).join(&path)
+                };
+                let current = if module == STD && !patched.exists() { from.join(&path) } else { patched.clone() };
+                let text = std::fs::read_to_string(&current).map_err(|cause| match cause.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        refused(name.clone(), &format!("module `{module}` has no file `{path}`"))
+                    }
+                    _ => SourceError::Io { action: "read", path: current.clone(), cause },
+                })?;
+                write(&patched, apply(&text, diff, name, &path)?)?;
+            }
+        }
+        self.use_overlay(&overlay)
+    }
+
+    /// Where the module cache holds a module that the build needs.
+    fn module_dir(&self, module: &str, patch: &str, go: &Toolchain) -> Result<PathBuf, SourceError> {
+        let args = ["list", "-mod=readonly", "-m", "-json=Dir", "--", module];
+        let output = go.run(&mut go.command(&self.module(), &args))?;
+        let absent = || refused(patch.into(), &format!("module `{module}` is not part of the build"));
+        let text = go.succeeded(output, "go list -m").map_err(|_| absent())?;
+        let found: Module = serde_json::from_str(&text).map_err(|cause| SourceError::BadInput {
+            subject: format!("go list -m {module}"),
+            problem: format!("unexpected answer: {cause}"),
+            help: "check that `go` is Go's own command".into(),
+        })?;
+        if found.dir.as_os_str().is_empty() { Err(absent()) } else { Ok(found.dir) }
+    }
+
+    /// Its place is written into the program, and therefore relative to where `go` runs.
+    fn copy_of(&self, module: &str) -> PathBuf {
+        self.module().join(format!("patched/{module}"))
+    }
+
+    fn copy_module(&self, module: &str, from: &Path, go: &Toolchain) -> Result<(), SourceError> {
+        copy_files(from, &self.copy_of(module), |name| !name.ends_with("_test.go"))?;
+        let replace = format!("-replace={module}=./patched/{module}");
+        let output = go.run(&mut go.command(&self.module(), &["mod", "edit", &replace]))?;
+        go.succeeded(output, "go mod edit").map(drop)
+    }
+
+    fn use_overlay(&mut self, files: &BTreeMap<PathBuf, PathBuf>) -> Result<(), SourceError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let path = self.root.path().join("overlay.json");
+        write(&path, serde_json::json!({ "Replace": files }).to_string())?;
+        self.args.push(format!("-overlay={}", path.display()));
+        Ok(())
+    }
+}
+
+/// The path of a file that a diff changes in place, without `a/`.
+fn changed_file(operation: &FileOperation<'_, str>) -> Option<String> {
+    match operation {
+        FileOperation::Modify { original, modified } if original == modified => Some(original.to_string()),
+        _ => None,
+    }
+}
+
+/// The text with a diff applied, each part of it exactly at its line.
+fn apply(text: &str, diff: &Diff<'_, str>, name: &str, path: &str) -> Result<String, SourceError> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for hunk in diff.hunks() {
+        let old = hunk.lines().iter().filter_map(|line| match line {
+            Line::Context(text) | Line::Delete(text) => Some(*text),
+            Line::Insert(_) => None,
+        });
+        // An empty part of the old file is named by the line before it.
+        let at = hunk.old_range().start().saturating_sub(usize::from(!hunk.old_range().is_empty()));
+        for (number, expected) in old.enumerate() {
+            let found = lines.get(at + number).copied();
+            if found != Some(expected) {
+                return Err(SourceError::BadInput {
+                    subject: name.into(),
+                    problem: format!(
+                        "it does not fit `{path}`: line {} is {}, expected `{}`",
+                        at + number + 1,
+                        found.map_or("not there".into(), |line| format!("`{}`", line.trim_end())),
+                        expected.trim_end(),
+                    ),
+                    help:
+                        "the module is another version than the patch was made for: make it anew, and read what changed"
+                            .into(),
+                });
+            }
+        }
+    }
+    diffy::apply(text, diff).map_err(|e| refused(name.into(), &format!("it does not fit `{path}`: {e}")))
+}
