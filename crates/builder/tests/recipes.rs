@@ -125,6 +125,25 @@ fn the_recipes_that_ship_are_right() {
 }
 
 #[test]
+fn the_locks_that_ship_fit_their_recipes_and_each_other() {
+    let root = testkit::folders::project_root();
+    for name in ["base", "ext4", "rescue", "worker", "worker-prebuilt"] {
+        let path = root.join(format!("recipes/{name}.toml")).display().to_string();
+        let recipe = bootwright::recipe::load_recipe(&path, &[], None).unwrap();
+        // What one machine changes is no matter of what ships.
+        let lock = bootwright::lock::load_lock(&root.join(format!("recipes/{name}.lock"))).unwrap().unwrap();
+        assert_eq!(bootwright::lock::compare(&recipe, &lock), [], "{name}");
+        let inherited = bootwright::lock::Inherited::load(&recipe).unwrap();
+        for component in &recipe.components {
+            let own = lock.components.iter().find(|own| own.name == component.name).unwrap();
+            if let Some((from, pins)) = inherited.find(&recipe, component) {
+                assert_eq!(own.pins, pins.pins, "{name}: `{}` is pinned differently in {}", own.name, from.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_schema_is_json_and_refuses_unknown_keys() {
     let dir = project(&[]);
     let r = run(dir.path(), &["schema"], &[]);

@@ -69,7 +69,7 @@ pub(super) fn documents(diff: &LockDiff) -> Vec<ChangeDocument> {
                 old: Some(old.version.clone()),
                 new: Some(new.version.clone()),
             },
-            Change::SpecOnly { component } => {
+            Change::SpecOnly { component } | Change::Inherited { component, .. } => {
                 ChangeDocument { component: component.clone(), name: None, old: None, new: None }
             }
         })

@@ -33,6 +33,7 @@ fn recipe() -> CheckedRecipe {
         lock_path: "/r/tiny.lock".into(),
         files_read: Vec::new(),
         lineage: Lineage::default(),
+        inherited_locks: Vec::new(),
         vars: Default::default(),
         kernel: Kernel {
             origin: origin(),

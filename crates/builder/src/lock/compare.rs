@@ -12,14 +12,20 @@ pub enum Stale {
     Added { component: String },
     /// The lock has it, the recipe has not.
     Removed { component: String },
-    /// `key` is dotted (`deb.suite`); the values are written as in JSON, `nothing` for none.
+    /// `key` is dotted (`deb.suite`); the values are written as in JSON, `nothing` for none. One that is too long for a line
+    /// is told by its size and the place where the two part.
     Changed { component: String, key: String, old: String, new: String },
+    /// A lock that the recipe inherits from, by its path, pins it differently by now.
+    Inherited { component: String, lock: String },
 }
 
 impl Stale {
     pub fn component(&self) -> &str {
         match self {
-            Self::Added { component } | Self::Removed { component } | Self::Changed { component, .. } => component,
+            Self::Added { component }
+            | Self::Removed { component }
+            | Self::Changed { component, .. }
+            | Self::Inherited { component, .. } => component,
         }
     }
 }
@@ -31,6 +37,9 @@ impl fmt::Display for Stale {
             Self::Removed { component } => write!(f, "component `{component}` is gone from the recipe"),
             Self::Changed { component, key, old, new } => {
                 write!(f, "component `{component}`: `{key}` changed from {old} to {new}")
+            }
+            Self::Inherited { component, lock } => {
+                write!(f, "component `{component}` is pinned differently in `{lock}`")
             }
         }
     }
@@ -71,7 +80,8 @@ fn compare_values(component: &str, key: &str, old: &Json, new: &Json, out: &mut 
         return;
     }
     let (Json::Object(a), Json::Object(b)) = (old, new) else {
-        let (key, old, new) = (key.to_string(), shown(old), shown(new));
+        let (old, new) = shown(old, new);
+        let key = key.to_string();
         return out.push(Stale::Changed { component: component.into(), key, old, new });
     };
     let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
@@ -88,11 +98,27 @@ fn compare_values(component: &str, key: &str, old: &Json, new: &Json, out: &mut 
     }
 }
 
-fn shown(value: &Json) -> String {
-    match value {
-        Json::Null => "nothing".into(),
+/// Characters of a value that are shown in a message.
+const SHOWN: usize = 60;
+
+/// Both values for one line: whole where they are short, else a piece of each from a little before the place where they part.
+fn shown(old: &Json, new: &Json) -> (String, String) {
+    let text = |value: &Json| match value {
+        Json::Null => "nothing".to_string(),
         value => value.to_string(),
-    }
+    };
+    let (old, new): (Vec<char>, Vec<char>) = (text(old).chars().collect(), text(new).chars().collect());
+    let common = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let piece = |text: &[char]| {
+        if text.len() <= SHOWN {
+            return text.iter().collect::<String>();
+        }
+        let start = common.saturating_sub(SHOWN / 3).min(text.len() - SHOWN / 2);
+        let end = (start + SHOWN).min(text.len());
+        let (before, after) = (if start > 0 { "..." } else { "" }, if end < text.len() { "..." } else { "" });
+        format!("{before}{}{after} ({} characters)", text[start..end].iter().collect::<String>(), text.len())
+    };
+    (piece(&old), piece(&new))
 }
 
 /// Specs are maps with string keys and plain values: they always have a JSON form.

@@ -24,6 +24,11 @@ pub enum Change {
     SpecOnly {
         component: String,
     },
+    /// Pinned now, as an extended recipe pins it: the pins are many, and told there.
+    Inherited {
+        component: String,
+        pins: usize,
+    },
 }
 
 /// All differences, by component and pin. Displays as one line each.
@@ -75,6 +80,20 @@ fn diff_component(name: &str, old: Option<LockedComponent>, new: Option<LockedCo
     }
 }
 
+impl LockDiff {
+    /// Tells components that are new and inherited in a line each.
+    pub fn fold_inherited<'n>(&mut self, inherited: impl Iterator<Item = &'n String>) {
+        let is_new =
+            |change: &Change, name: &str| matches!(change, Change::Added { component, .. } if component == name);
+        for name in inherited {
+            let Some(first) = self.changes.iter().position(|change| is_new(change, name)) else { continue };
+            let pins = self.changes.iter().filter(|change| is_new(change, name)).count();
+            self.changes.insert(first, Change::Inherited { component: name.clone(), pins });
+            self.changes.retain(|change| !is_new(change, name));
+        }
+    }
+}
+
 impl fmt::Display for LockDiff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, change) in self.changes.iter().enumerate() {
@@ -90,6 +109,8 @@ impl fmt::Display for Change {
         match self {
             Self::Added { component, pin } => write!(f, "{}: added, {}", label(component, pin), facts(pin)),
             Self::Removed { component, pin } => write!(f, "{}: removed, {}", label(component, pin), facts(pin)),
+            Self::Inherited { component, pins: 1 } => write!(f, "{component}: added, its pin inherited"),
+            Self::Inherited { component, pins } => write!(f, "{component}: added, its {pins} pins inherited"),
             Self::SpecOnly { component } => write!(f, "{component}: asked for differently, pins unchanged"),
             Self::Renewed { component, old, new } => {
                 write!(f, "{}: ", label(component, new))?;

@@ -2,11 +2,13 @@
 
 mod compare;
 mod diff;
+mod inherit;
 #[cfg(test)]
 mod tests;
 
 pub use compare::{Stale, compare};
 pub use diff::{Change, LockDiff, diff_locks};
+pub use inherit::Inherited;
 
 use crate::error::{Exit, Failure};
 use crate::recipe::SourceSpec;

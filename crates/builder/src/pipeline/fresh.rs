@@ -86,6 +86,9 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     for path in &recipe.files_read {
         add("recipe", &read(path)?);
     }
+    for path in recipe.inherited_locks.iter().filter(|path| path.exists()) {
+        add(&path.to_string_lossy(), &read(path)?);
+    }
     for overlay in &recipe.overlays {
         add("overlay", overlay.to.as_bytes());
         for path in files_below(&overlay.dir)? {

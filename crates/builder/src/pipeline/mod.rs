@@ -170,9 +170,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
 /// Pins every source anew and saves the lock.
 pub fn lock(options: &Options) -> Result<(CheckedRecipe, Renewed), Failure> {
     let recipe = options.load_recipe()?;
-    let old = load_lock(&recipe.lock_path)?;
-    let all: Vec<&str> = recipe.components.iter().map(|c| c.name.as_str()).collect();
-    let renewed = renew::renew(&recipe, options, old, &all)?;
+    let renewed = renew::renew_all(&recipe, options)?;
     Ok((recipe, renewed))
 }
 

@@ -1,10 +1,12 @@
-//! Lock -> pins: what the lock holds is used, what changed is pinned anew, and said.
+//! Lock -> pins: what the lock holds is used, what changed is pinned anew or taken over from an extended recipe, and said.
 
 use super::Options;
 use crate::error::{Exit, Failure};
-use crate::lock::{self, Lock, LockDiff, LockedComponent, Stale};
-use crate::recipe::{CheckedRecipe, Component};
+use crate::lock::{self, Inherited, Lock, LockDiff, LockedComponent, Stale};
+use crate::recipe::{CheckedRecipe, Component, shown};
 use crate::source::{Pin, SourceError, source_of};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// A lock that fits the recipe, and what had to change for that.
 pub struct Renewed {
@@ -16,7 +18,7 @@ pub struct Renewed {
 impl Renewed {
     /// Pins the named components anew as well; what was renewed before stays in the difference.
     pub fn renew_more(&mut self, recipe: &CheckedRecipe, options: &Options, names: &[&str]) -> Result<(), Failure> {
-        let next = renew(recipe, options, Some(self.lock.clone()), names)?;
+        let next = renew(recipe, options, Some(self.lock.clone()), names, &Known::new())?;
         self.lock = next.lock;
         match (&mut self.diff, next.diff) {
             (Some(diff), Some(more)) => diff.changes.extend(more.changes),
@@ -27,13 +29,45 @@ impl Renewed {
     }
 }
 
-/// Loads the lock and renews what the recipe changed; with `locked` a difference is an error that names the key.
+/// What the recipe inherits: by component the lock that it comes from, and its pins there.
+type Known = BTreeMap<String, (PathBuf, LockedComponent)>;
+
+/// The pins of components that the recipe does not change, as the recipes pin them that it extends. Those of local files that
+/// changed since are left out.
+fn known_pins(recipe: &CheckedRecipe, options: &Options, inherited: &Inherited) -> Result<Known, Failure> {
+    let mut known = Known::new();
+    for component in &recipe.components {
+        let Some((path, locked)) = inherited.find(recipe, component) else { continue };
+        let (source, cx) = (source_of(&component.source), options.context(recipe));
+        if source.is_current(&locked.pins, &cx).map_err(|e| in_component(component, e))? {
+            known.insert(component.name.clone(), (path.to_path_buf(), locked));
+        }
+    }
+    Ok(known)
+}
+
+/// Loads the lock and renews what the recipe changed; with `locked` a difference is an error that names the key. A recipe
+/// without a lock that inherits all its pins needs none.
 pub fn current_lock(recipe: &CheckedRecipe, options: &Options, locked: bool) -> Result<Renewed, Failure> {
     let old = lock::load_lock(&recipe.lock_path)?;
-    let stale = match &old {
+    let inherited = Inherited::load(recipe)?;
+    let known = known_pins(recipe, options, &inherited)?;
+    if let (None, true, Some(time)) = (&old, locked && known.len() == recipe.components.len(), inherited.time()) {
+        let components = known.into_values().map(|(_, locked)| locked).collect();
+        return Ok(Renewed { lock: Lock { version: lock::LOCK_VERSION, time, components }, diff: None });
+    }
+    let mut stale = match &old {
         Some(lock) => lock::compare(recipe, lock),
         None => recipe.components.iter().map(|c| Stale::Added { component: c.name.clone() }).collect(),
     };
+    for own in old.iter().flat_map(|lock| &lock.components) {
+        if let Some((path, locked)) = known.get(&own.name)
+            && own.pins != locked.pins
+            && stale.iter().all(|stale| stale.component() != own.name)
+        {
+            stale.push(Stale::Inherited { component: own.name.clone(), lock: shown(path) });
+        }
+    }
     if stale.is_empty() {
         let lock = old.expect("an absent lock is stale unless the recipe has no component");
         return Ok(Renewed { lock, diff: None });
@@ -41,26 +75,52 @@ pub fn current_lock(recipe: &CheckedRecipe, options: &Options, locked: bool) -> 
     if locked {
         return Err(stale_failure(recipe, &stale));
     }
-    for line in &stale {
+    let is_told = |line: &&Stale| !matches!(line, Stale::Added { component } if known.contains_key(component));
+    for line in stale.iter().filter(is_told) {
         options.ui.say(format_args!("lock: {line}"));
     }
     let names: Vec<&str> = stale.iter().map(Stale::component).collect();
-    renew(recipe, options, old, &names)
+    renew(recipe, options, old, &names, &known)
 }
 
-/// Pins the named components anew, keeps the others, and saves the lock.
-pub fn renew(recipe: &CheckedRecipe, options: &Options, old: Option<Lock>, names: &[&str]) -> Result<Renewed, Failure> {
+/// Pins every component anew, but for those that the recipe inherits.
+pub fn renew_all(recipe: &CheckedRecipe, options: &Options) -> Result<Renewed, Failure> {
+    let old = lock::load_lock(&recipe.lock_path)?;
+    let known = known_pins(recipe, options, &Inherited::load(recipe)?)?;
+    let all: Vec<&str> = recipe.components.iter().map(|c| c.name.as_str()).collect();
+    let renewed = renew(recipe, options, old, &all, &known)?;
+    let locks: BTreeSet<&PathBuf> = known.values().map(|(path, _)| path).collect();
+    for path in locks {
+        let names = known.iter().filter(|(_, (from, _))| from == path).map(|(name, _)| format!("`{name}`"));
+        let (names, lock) = (names.collect::<Vec<_>>().join(", "), shown(path));
+        let recipe = lock.trim_end_matches(".lock").trim_end_matches(".local");
+        options
+            .ui
+            .say(format_args!("`{lock}` pins {names}: renew those with `bootwright lock --recipe {recipe}.toml`"));
+    }
+    Ok(renewed)
+}
+
+/// Pins the named components anew, or as they are inherited; keeps the others, and saves the lock.
+fn renew(
+    recipe: &CheckedRecipe,
+    options: &Options,
+    old: Option<Lock>,
+    names: &[&str],
+    known: &Known,
+) -> Result<Renewed, Failure> {
     let kept = |name: &str| old.iter().flat_map(|l| &l.components).find(|c| c.name == name && !names.contains(&name));
     let mut components = Vec::new();
     for component in &recipe.components {
-        components.push(match kept(&component.name) {
-            Some(locked) => locked.clone(),
-            None => pin(recipe, component, options)?,
+        components.push(match (kept(&component.name), known.get(&component.name)) {
+            (Some(locked), _) | (None, Some((_, locked))) => locked.clone(),
+            (None, None) => pin(recipe, component, options)?,
         });
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
     let lock = Lock { version: lock::LOCK_VERSION, time: now_s(), components };
-    let diff = lock::diff_locks(old.as_ref(), &lock);
+    let mut diff = lock::diff_locks(old.as_ref(), &lock);
+    diff.fold_inherited(known.keys());
     if old.as_ref().is_some_and(|old| old.components == lock.components) {
         return Ok(Renewed { lock: old.expect("just compared"), diff: None });
     }

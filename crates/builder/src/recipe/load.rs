@@ -71,6 +71,8 @@ struct Reader {
     lineage: Lineage,
     /// Of each recipe that was read: itself, its drop-ins, and all that these extend.
     layers: BTreeMap<PathBuf, BTreeSet<Arc<str>>>,
+    /// The recipes in the order in which they were laid, without drop-ins: the recipe itself last.
+    recipes: Vec<PathBuf>,
 }
 
 impl Reader {
@@ -86,6 +88,7 @@ impl Reader {
             trees: Vec::new(),
             lineage: Lineage::default(),
             layers: BTreeMap::new(),
+            recipes: Vec::new(),
         }
     }
 
@@ -104,7 +107,8 @@ impl Reader {
         let checked = if broken {
             None
         } else {
-            let laid = Laid { tree, earlier, files_read, lineage: self.lineage };
+            let (lock_path, inherited_locks) = self.locks();
+            let laid = Laid { tree, earlier, files_read, lineage: self.lineage, lock_path, inherited_locks };
             let check = Check::new(&self.sources, &mut self.problems, self.path.clone(), self.on_disk, self.root);
             check.recipe(laid, &name, &sets)
         };
@@ -136,6 +140,7 @@ impl Reader {
             }
         }
         chain.pop();
+        self.recipes.push(path.clone());
         self.layers.insert(path, layers);
     }
 
@@ -189,6 +194,34 @@ impl Reader {
             }
         }
         Some(path)
+    }
+
+    /// Where the recipe's pins go, and where those of the recipes are that it extends: the nearest first, of several that do not
+    /// extend each other the one that is written first.
+    fn locks(&self) -> (PathBuf, Vec<PathBuf>) {
+        let mut left: Vec<&PathBuf> = self.recipes.iter().collect();
+        left.pop();
+        let mut locks = self.locks_of(&self.path);
+        let own = locks.remove(0);
+        while !left.is_empty() {
+            let below = |lower: &&PathBuf| left.iter().any(|upper| upper != lower && self.is_over(upper, lower));
+            // Nothing extends itself, so one is left that nothing else extends.
+            let nearest = left.iter().position(|path| !below(path)).unwrap_or(0);
+            locks.extend(self.locks_of(left.remove(nearest)));
+        }
+        (own, locks)
+    }
+
+    /// `NAME.lock`; before it `NAME.local.lock`, if a local file has a say: what one machine changes is in no lock that ships.
+    fn locks_of(&self, recipe: &Path) -> Vec<PathBuf> {
+        let is_local = |file: &Arc<str>| file.ends_with(&*format!("{LOCAL}.toml"));
+        let local = self.layers.get(recipe).is_some_and(|layers| layers.iter().any(is_local));
+        let local = local.then(|| recipe.with_extension(format!("{}.lock", &LOCAL[1..])));
+        local.into_iter().chain([recipe.with_extension("lock")]).collect()
+    }
+
+    fn is_over(&self, upper: &Path, lower: &Path) -> bool {
+        self.layers.get(upper).is_some_and(|layers| layers.contains(&*shown(lower)))
     }
 
     fn unreadable(&mut self, at: At, path: &Path, cause: &std::io::Error) {
@@ -260,7 +293,7 @@ fn extends(node: &Node) -> Vec<&Node> {
 }
 
 /// Relative to the current folder where it lies below it.
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().and_then(std::fs::canonicalize);
     let relative = here.ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
     relative.as_deref().unwrap_or(path).display().to_string()

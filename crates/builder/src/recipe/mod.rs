@@ -19,6 +19,7 @@ mod vars;
 
 pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
 pub use lineage::Lineage;
+pub(crate) use load::shown;
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
 pub use problem::RecipeErrors;
 pub(crate) use schema::check_schema;
@@ -56,8 +57,10 @@ pub struct CheckedRecipe {
     pub summary: String,
     /// The recipe's own file, absolute.
     pub path: PathBuf,
-    /// Its lock file: `<name>.lock` beside it.
+    /// Its lock file: `<name>.lock` beside it, `<name>.local.lock` when a `NAME.local.toml` has a say in it.
     pub lock_path: PathBuf,
+    /// Locks whose pins it takes for what it does not change, whether they are there or not: the nearest first.
+    pub inherited_locks: Vec<PathBuf>,
     /// Every recipe file that was read, absolute: the recipe first, then what it extends.
     pub files_read: Vec<PathBuf>,
     /// Which of them is laid over which.

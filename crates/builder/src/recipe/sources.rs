@@ -65,3 +65,10 @@ pub fn plain(path: &Path) -> PathBuf {
     }
     out
 }
+
+/// The way from a folder to a path, both plain.
+pub fn relative(from: &Path, to: &Path) -> PathBuf {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| std::path::Component::ParentDir);
+    up.chain(to.components().skip(common)).collect()
+}

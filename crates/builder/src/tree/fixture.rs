@@ -121,6 +121,7 @@ fn empty_recipe() -> CheckedRecipe {
         lock_path: "/r/test.lock".into(),
         files_read: Vec::new(),
         lineage: Lineage::default(),
+        inherited_locks: Vec::new(),
         vars: BTreeMap::new(),
         kernel: Kernel {
             origin: origin(30),

@@ -16,7 +16,7 @@ use super::file::VarFile;
 use super::merge::Earlier;
 use super::node::{At, Node, Value};
 use super::problem::{Found, Problem};
-use super::sources::{Sources, plain};
+use super::sources::{Sources, plain, relative};
 use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
 use super::{CheckedRecipe, Kernel, Lineage, ModuleRequest, Origin, RootMode};
 use crate::entry::parse_entry_path;
@@ -31,6 +31,8 @@ pub struct Laid {
     /// Absolute, in the order in which they were read.
     pub files_read: Vec<PathBuf>,
     pub lineage: Lineage,
+    pub lock_path: PathBuf,
+    pub inherited_locks: Vec<PathBuf>,
 }
 
 /// What all checks share.
@@ -65,7 +67,7 @@ impl<'a> Check<'a> {
 
     /// Checks everything. `None`: some part could not be made; the problems say which.
     pub fn recipe(mut self, laid: Laid, stem: &str, sets: &[Set]) -> Option<CheckedRecipe> {
-        let Laid { mut tree, earlier, mut files_read, lineage } = laid;
+        let Laid { mut tree, earlier, mut files_read, lineage, lock_path, inherited_locks } = laid;
         self.earlier = earlier;
         self.variables(&tree, sets);
         let mut fill =
@@ -106,7 +108,8 @@ impl<'a> Check<'a> {
         Some(CheckedRecipe {
             name,
             summary: tree.text_of("summary").unwrap_or_default().to_string(),
-            lock_path: self.path.with_extension("lock"),
+            lock_path,
+            inherited_locks,
             path: self.path,
             files_read,
             lineage,
@@ -293,11 +296,4 @@ fn with_modules(mut kernel: Kernel, more: Vec<ModuleRequest>) -> Kernel {
         }
     }
     kernel
-}
-
-/// The way from a folder to a path, both plain.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(common).map(|_| std::path::Component::ParentDir);
-    up.chain(to.components().skip(common)).collect()
 }

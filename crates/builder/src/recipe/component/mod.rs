@@ -16,6 +16,7 @@ pub use url::{UrlFile, UrlSpec};
 use super::check::Check;
 use super::file::SecretsWord;
 use super::node::Node;
+use super::sources::{plain, relative};
 use super::{Origin, SegmentName};
 use crate::secrets::Author;
 use schemars::JsonSchema;
@@ -144,6 +145,21 @@ impl SourceSpec {
             Self::Oci(spec) => spec.layout.as_deref(),
             Self::Deb(_) | Self::Url(_) => None,
         }
+    }
+
+    /// The same source as a recipe in the folder `to` names it, of one in `from`; both absolute.
+    pub fn moved(&self, from: &Path, to: &Path) -> Self {
+        let mut moved = self.clone();
+        let path = match &mut moved {
+            Self::Path(spec) => Some(&mut spec.path),
+            Self::Go(spec) => spec.dir.as_mut(),
+            Self::Oci(spec) => spec.layout.as_mut(),
+            Self::Deb(_) | Self::Url(_) => None,
+        };
+        if let Some(path) = path.filter(|path| path.is_relative() && from != to) {
+            *path = relative(&plain(to), &plain(&from.join(&*path)));
+        }
+        moved
     }
 
     /// Who wrote its files: what may be a secret in them is judged by that.

@@ -368,7 +368,7 @@ fn drop_ins_are_laid_in_order_and_the_local_one_last() {
     assert_eq!(r.files_read.len(), 8);
     let at = |end: &str| {
         let file = r.files_read.iter().find(|f| f.ends_with(end)).unwrap_or_else(|| panic!("{end}"));
-        crate::recipe::Origin { file: crate::recipe::load::shown(file).into(), line: 1 }
+        crate::recipe::Origin { file: crate::recipe::shown(file).into(), line: 1 }
     };
     for (upper, lower, expected) in [
         ("base.d/10-a.toml", "base.toml", true),
