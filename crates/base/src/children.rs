@@ -173,7 +173,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
-    /// In a process of its own, as the thread reaps every child that the process has.
+    /// Needs its own process, because the thread reaps every child of the process.
     #[test]
     fn every_child_is_reaped_and_no_end_is_missed() {
         let mut inside = Command::new(std::env::current_exe().expect("this program"));

@@ -343,7 +343,8 @@ mod tests {
         assert_eq!(other.wait(None), Some(End::Exited(7)));
         assert!(begin.elapsed() < Duration::from_secs(20), "they still hang: {:?}", begin.elapsed());
         assert!(launches.iter().all(|launch| launch.outcome().is_none() && launch.child.end().is_none()));
-        // What PID1 closes is closed, though the two have not come to exec, which closes what they inherited.
+        // The pipe is closed although both children still wait in front of exec, which would close what they have
+        // inherited.
         drop(ours);
         theirs.set_read_timeout(Some(Duration::from_secs(5))).expect("a time limit");
         assert_eq!(theirs.read(&mut [0]).expect("the end"), 0);

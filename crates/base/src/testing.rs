@@ -10,21 +10,21 @@ use std::path::Path;
 /// Folders of the root that [`in_own_root`] gives.
 const FOLDERS: [&str; 5] = ["dev", "proc", "sys", "run", "tmp"];
 
-/// Gives `can` back. When it is false, says that the test is passed over for want of `what`; in CI that is a failure.
+/// Returns `can`. When it is false, writes that the test is skipped for lack of `what`; with CI=1 that is a failure.
 #[track_caller]
 pub fn can(can: bool, what: &str) -> bool {
     if !can {
         assert!(std::env::var_os("CI").is_none(), "this test needs {what}, and in CI nothing is skipped");
         let test = std::thread::current();
-        // Not by `eprintln!`: what that prints in a test which passes is never shown.
+        // Not by `eprintln!`, whose output is hidden in tests that pass.
         let line = format!("skipped {}: it needs {what}\n", test.name().unwrap_or("a test"));
         std::io::stderr().write_all(line.as_bytes()).expect("the terminal takes a line");
     }
     can
 }
 
-/// Runs the test in a thread with a mount namespace of its own (mount_namespaces(7)), whose root is an empty tmpfs with the
-/// host's `/dev`, `/proc` and `/sys`, and a `/run`. What the test mounts nobody else sees.
+/// Runs the test in a thread with its own mount namespace (mount_namespaces(7)). Its root is an empty tmpfs with `/run`
+/// and the host's `/dev`, `/proc` and `/sys`. Mounts of the test are not seen outside.
 ///
 /// `/proc/self` is the process there, which has the old root still; the thread is `/proc/thread-self`.
 pub fn in_own_root(test: impl FnOnce() + Send + 'static) {
@@ -41,7 +41,7 @@ pub fn in_own_root(test: impl FnOnce() + Send + 'static) {
 
 fn enter_own_root() -> nix::Result<()> {
     const NONE: Option<&str> = None;
-    // Before anything is mounted: what is shared with the host would be mounted there too.
+    // First of all: mounts that are shared with the host would appear there too.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     let root = Path::new("/tmp");
     mount(Some("tmpfs"), root, Some("tmpfs"), MsFlags::empty(), Some("mode=0755,size=64M"))?;
@@ -53,7 +53,7 @@ fn enter_own_root() -> nix::Result<()> {
         mount(Some(&host), &root.join(folder), NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
     }
     mount(Some("tmpfs"), &root.join("run"), Some("tmpfs"), MsFlags::empty(), NONE)?;
-    // Both at one place: the old root then lies over the new one, and goes (pivot_root(2)).
+    // With the same folder for both, the old root is mounted over the new one and can be detached (pivot_root(2)).
     chdir(root)?;
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;

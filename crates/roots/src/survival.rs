@@ -76,7 +76,7 @@ pub fn set_io_flusher(on: bool) -> Result<(), Errno> {
 /// Starts a recovery thread: with the I/O flusher flag, and with its whole stack in memory.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let work = move || {
-        // A kernel before 5.6 does not know it; the rest is worth it all the same.
+        // Kernels before 5.6 do not have the flag. The rest helps without it too.
         let _ = set_io_flusher(true);
         touch_stack();
         work();

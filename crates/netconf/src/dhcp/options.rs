@@ -12,7 +12,7 @@ pub struct StaticRoute {
     pub gateway: Ipv4Addr,
 }
 
-/// One address, the first four bytes.
+/// The address in the first four bytes.
 pub fn parse_address(value: &[u8]) -> Option<Ipv4Addr> {
     parse_addresses(value).first().copied()
 }
@@ -33,7 +33,7 @@ pub fn parse_u16(value: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*value.first_chunk()?))
 }
 
-/// The prefix length of a net mask; `None` when it has holes.
+/// The prefix length of a net mask; `None` when its ones are not contiguous.
 pub fn parse_mask(value: &[u8]) -> Option<u8> {
     let bits = parse_u32(value)?;
     let prefix = bits.leading_ones();
@@ -50,7 +50,7 @@ pub fn class_prefix(address: Ipv4Addr) -> u8 {
     }
 }
 
-/// The classless static routes of option 121 (RFC 3442); `None` when malformed, and then none of them is used.
+/// The classless static routes of option 121 (RFC 3442). `None` when malformed: then none of them is used.
 pub fn parse_classless_routes(mut value: &[u8]) -> Option<Vec<StaticRoute>> {
     let mut routes = Vec::new();
     while let Some((&prefix, rest)) = value.split_first() {
@@ -66,7 +66,7 @@ pub fn parse_classless_routes(mut value: &[u8]) -> Option<Vec<StaticRoute>> {
     Some(routes)
 }
 
-/// Printable ASCII without blanks, at most 255 bytes; NUL bytes at the end are dropped.
+/// Printable ASCII without blanks, at most 255 bytes. NUL bytes at the end are dropped.
 pub fn parse_text(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
     let good = !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic());

@@ -1,13 +1,14 @@
-//! DHCP messages as bytes (RFC 2131 section 2), and the IPv4 and UDP headers that a packet socket leaves to us.
+//! DHCP messages as bytes (RFC 2131 section 2), and the IPv4 and UDP headers around them, which a packet socket does
+//! not make.
 
 use std::net::Ipv4Addr;
 
-/// Offset of the magic cookie; before it lies the fixed part with `sname` and `file`.
+/// Offset of the magic cookie, behind the fixed fields of which `sname` and `file` are the last.
 const COOKIE_AT: usize = 236;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
-/// BOOTP relays may drop shorter messages (RFC 1542 section 2.1).
+/// Smallest message that is sent: BOOTP relays may drop shorter ones (RFC 1542 section 2.1).
 const SHORTEST: usize = 300;
 const FLAG_BROADCAST: u16 = 0x8000;
 pub const CLIENT_PORT: u16 = 68;
@@ -17,13 +18,13 @@ const OPTION_PAD: u8 = 0;
 const OPTION_OVERLOAD: u8 = 52;
 const OPTION_END: u8 = 255;
 
-/// Why bytes are no DHCP reply.
+/// Why bytes are no DHCP message to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DhcpPacketError {
-    /// Fewer bytes than the headers say.
+    /// Fewer bytes than the headers claim.
     #[error("the packet has only {found} bytes")]
     Short { found: usize },
-    /// The magic cookie is not there: BOOTP or rubbish.
+    /// Without the magic cookie: BOOTP or other data.
     #[error("the packet has no DHCP cookie")]
     Cookie,
     /// An option's length runs over the end.
@@ -40,15 +41,15 @@ pub struct DhcpPacket {
     /// 1 request, 2 reply.
     pub op: u8,
     pub xid: u32,
-    /// Seconds since the client began.
+    /// Seconds since the client has begun (`secs`).
     pub secs: u16,
     pub broadcast: bool,
     pub ciaddr: Ipv4Addr,
     pub yiaddr: Ipv4Addr,
-    /// The server to boot from next.
+    /// The server to boot from (`siaddr`).
     pub siaddr: Ipv4Addr,
     pub mac: [u8; 6],
-    /// Code and value. Parts of one option are joined (RFC 3396), so that each code is there once.
+    /// Code and value of each option. Parts of one option are joined (RFC 3396), so each code occurs once.
     pub options: Vec<(u8, Vec<u8>)>,
 }
 
@@ -63,10 +64,10 @@ impl DhcpPacket {
         self.option(53).and_then(|value| value.first().copied())
     }
 
-    /// The bytes of a UDP payload. Values over 255 bytes are split (RFC 3396).
+    /// The bytes of the UDP payload. Values above 255 bytes are split (RFC 3396).
     pub fn to_bytes(&self) -> Vec<u8> {
         let flags = if self.broadcast { FLAG_BROADCAST } else { 0 };
-        // Hardware type 1 is Ethernet with addresses of 6 bytes.
+        // Hardware type 1 is Ethernet, with addresses of 6 bytes.
         let mut bytes = vec![self.op, 1, 6, 0];
         bytes.extend_from_slice(&self.xid.to_be_bytes());
         bytes.extend_from_slice(&self.secs.to_be_bytes());
@@ -75,7 +76,7 @@ impl DhcpPacket {
             bytes.extend_from_slice(&address.octets());
         }
         bytes.extend_from_slice(&self.mac);
-        // The rest of `chaddr`, `sname` and `file`.
+        // The unused bytes of `chaddr`, then `sname` and `file`.
         bytes.resize(COOKIE_AT, 0);
         bytes.extend_from_slice(&COOKIE);
         for (code, value) in &self.options {
@@ -125,7 +126,8 @@ pub fn parse_packet(bytes: &[u8]) -> Result<DhcpPacket, DhcpPacketError> {
     })
 }
 
-/// Adds one field's options to what earlier fields held; a missing end mark is accepted, as servers fill fields to the brim.
+/// Reads the options of one field and adds them to those of earlier fields. The end mark may be missing, because
+/// servers fill fields to the last byte.
 fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<(), DhcpPacketError> {
     while let Some((&code, behind)) = rest.split_first() {
         match code {
@@ -146,16 +148,17 @@ fn parse_options(mut rest: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Result<()
     Ok(())
 }
 
-/// Puts an IPv4 (RFC 791) and a UDP header (RFC 768) before `payload`, client to server port.
+/// Puts IPv4 (RFC 791) and UDP headers (RFC 768) before `payload`, from the client's to the server's port.
 pub fn wrap_udp(payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
-    // A message of ours is far shorter.
+    // Our messages are far shorter than 64 KiB.
     let udp_length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX - 20);
-    // No identification, may not be fragmented, TTL 64, UDP.
+    // No identification, don't fragment, TTL 64, UDP.
     let head = [&[0x45, 0][..], &(20 + udp_length).to_be_bytes(), &[0, 0, 0x40, 0, 64, 17]].concat();
     let addresses = [from.octets(), to.octets()].concat();
     let head_sum = checksum(0, &[&head[..], &addresses].concat());
     let ports = [CLIENT_PORT.to_be_bytes(), SERVER_PORT.to_be_bytes(), udp_length.to_be_bytes()].concat();
-    // The pseudo header: both addresses, protocol 17, length. A sum of 0 says that there is none.
+    // The checksum covers a pseudo header: both addresses, protocol 17, length. A sum of 0 would mean that there is
+    // none.
     let sum = match checksum(17 + u32::from(udp_length), &[&addresses[..], &ports, payload].concat()) {
         0 => 0xffff,
         sum => sum,
@@ -163,7 +166,7 @@ pub fn wrap_udp(payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     [&head[..], &head_sum.to_be_bytes(), &addresses, &ports, &sum.to_be_bytes(), payload].concat()
 }
 
-/// The Internet checksum (RFC 1071), begun with `start`.
+/// The Internet checksum (RFC 1071), begun with the sum `start`.
 fn checksum(start: u32, bytes: &[u8]) -> u16 {
     let (pairs, last) = bytes.as_chunks::<2>();
     let last = last.first().map_or(0, |byte| u16::from_be_bytes([*byte, 0]));
@@ -177,8 +180,8 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
 
 /// The UDP payload of an IPv4 packet to the client port.
 ///
-/// Checksums are not looked at: with checksum offload a packet socket sees packets of virtual machines before they are
-/// filled in. Transaction id, MAC and lengths decide instead.
+/// Checksums are not checked: with checksum offload, packets of virtual machines arrive before theirs is filled in.
+/// Transaction id, MAC and lengths are checked instead.
 pub fn unwrap_udp(bytes: &[u8]) -> Result<&[u8], DhcpPacketError> {
     let short = DhcpPacketError::Short { found: bytes.len() };
     let ip = bytes.first_chunk::<20>().ok_or(short)?;

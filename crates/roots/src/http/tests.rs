@@ -9,10 +9,10 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::thread;
 
-/// The way to one server, whatever the URL says; there is no other place.
+/// Opens connections to one server, whatever the URL says. There is no other place.
 struct Lab(SocketAddr);
 
-/// The same, and there is another place.
+/// The same with another place.
 struct OneOfTwo(SocketAddr);
 
 impl HttpConnector for OneOfTwo {
@@ -47,7 +47,7 @@ fn place(text: &str) -> Http {
     }
 }
 
-/// Answers one connection after the other with what it is given, then no more; gives what was asked.
+/// Answers connections with the given texts, one after the other. Returns the requests.
 fn serve(answers: Vec<Vec<u8>>) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -179,7 +179,7 @@ fn a_place_that_drips_is_left_if_there_is_another_one() {
         assert!(matches!(error, Err(HttpError::Slow { .. })), "{error:?}");
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
-    // Without another place it comes as it comes, and what is fast enough is not left.
+    // Without another place any rate is accepted.
     let mut sink = Vec::new();
     get(&Lab(drip(slow)), &place("http://server/x"), ExpectedSize::Exactly(40), &mut sink).expect("all of it");
     let fast = [vec![head], body(20)].concat();
