@@ -27,8 +27,8 @@ fn network(bytes: &[u8]) {
             }
         }
         3 => {
-            let question = dns::write_question(0x1234, "root.lab", dns::MessageType::V4).expect("a good name");
-            if let Some(dns::Answer::Addresses(found)) = dns::parse_answer(bytes, &question, dns::MessageType::V4) {
+            let question = dns::write_question(0x1234, "root.lab", dns::RecordType::V4).expect("a good name");
+            if let Some(dns::DnsAnswer::Addresses(found)) = dns::parse_answer(bytes, &question, dns::RecordType::V4) {
                 assert!(found.iter().all(|ip| ip.is_ipv4()));
             }
         }

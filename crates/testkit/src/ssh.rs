@@ -3,7 +3,7 @@
 use crate::folders::work_folder;
 use crate::running::{Running, runs, wait_until};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -71,7 +71,28 @@ pub fn ssh_ok(machine: &Running, command: &str) -> String {
     ssh_ok_at(machine.ssh_port(), command)
 }
 
-/// The same by port.
+/// Runs a command line on a terminal that the machine makes for it (`ssh -tt`). Returns what that terminal was sent.
+#[track_caller]
+pub fn ssh_on_terminal(machine: &Running, command: &str) -> String {
+    let limit = LIMIT.as_secs().to_string();
+    let mut ssh = Command::new("timeout");
+    ssh.args([&limit, "ssh", "-tt"]).args(self::command(machine.ssh_port(), command).get_args());
+    ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut ssh = ssh.spawn().expect("ssh runs");
+    // At the end of its input ssh would hang up, before the command has written anything.
+    let _input = ssh.stdin.take();
+    let output = ssh.wait_with_output().expect("ssh ends within the limit");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "`{command}`: {}: {text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+/// [`ssh_ok`] by port.
 #[track_caller]
 pub fn ssh_ok_at(port: u16, command: &str) -> String {
     let output = ssh_at(port, command);

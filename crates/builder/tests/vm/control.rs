@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use testkit::image::Image;
-use testkit::ssh::{key, ssh, ssh_ok};
+use testkit::ssh::{key, ssh, ssh_ok, ssh_on_terminal};
 use testkit::vm::{Running, runs, wait_until};
 use testkit::{QEMU, need::have};
 
@@ -19,6 +19,9 @@ boot_files_mb = 30
 [[service]]
 name = "clock"
 exec = ["/bin/sh", "-c", "trap 'echo ends; exit' TERM; echo begins as $$; while :; do sleep 0.2; done"]
+[[service]]
+name = "title"
+exec = ["/bin/sh", "-c", "printf '\\033]0;owned\\007\\n'; exec sleep 100000"]
 "#;
 
 /// A service's row in the table of `status`: name, state, process and restarts come first.
@@ -51,6 +54,14 @@ fn status_logs_timeline_restart_stop_start_and_poweroff() {
     logs(&format!("begins as {first}\n"));
     let said = ssh_ok(&machine, "bootwright-ctl logs sshd");
     assert!(said.contains("Pubkey auth succeeded for 'root'"), "sshd tells who came in: {said}");
+
+    // A terminal is given nothing to obey; what is piped is as the service wrote it.
+    let logs_of_title = "bootwright-ctl logs title";
+    wait_until("the log of `title`", Duration::from_secs(30), || {
+        ssh_ok(&machine, logs_of_title) == "\u{1b}]0;owned\u{7}\n"
+    });
+    let shown = ssh_on_terminal(&machine, logs_of_title);
+    assert_eq!(shown, "\\u001b]0;owned\\u0007\r\n", "{shown:?}");
 
     assert_eq!(ssh_ok(&machine, "bootwright-ctl restart clock"), "clock: being restarted\n");
     wait_until("another process", Duration::from_secs(30), || !["-", &first].contains(&&*row(&machine, "clock")[2]));
