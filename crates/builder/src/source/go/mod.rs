@@ -153,7 +153,7 @@ impl Go<'_> {
     fn key(&self, pins: &[Pin], patches: &[PatchFile]) -> String {
         let GoSpec { module, version, dir: _, packages, tags, ldflags, gcflags, patches: _ } = self.spec;
         let packages: Vec<&String> = packages.keys().collect();
-        let patches: Vec<&Sha256> = patches.iter().map(|patch| &patch.facts.sha256).collect();
+        let patches: Vec<_> = patches.iter().map(PatchFile::key).collect();
         let parts = (FORMAT, module, version, packages, tags, ldflags, gcflags, patches, pins);
         Sha256::of(&serde_json::to_vec(&parts).expect("specs and pins are plain data")).to_string()
     }

@@ -29,7 +29,8 @@ const STD: &str = "std";
 #[derive(Debug, Clone, PartialEq)]
 pub struct PatchFile {
     pub facts: PatchFacts,
-    text: String,
+    /// All that decides a build: without the header.
+    diff: String,
 }
 
 /// What `go list -m` says of a module.
@@ -65,16 +66,23 @@ pub fn load(places: &[PathBuf], recipe_dir: &Path) -> Result<Vec<PatchFile>, Sou
                 cause,
             })?;
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            found.push(PatchFile { facts: parse_header(name, &text)?, text });
+            let header_end = text.match_indices('\n').map(|(at, _)| at + 1).find(|at| starts_diff(&text[*at..]));
+            let (header, diff) = text.split_at(header_end.unwrap_or(text.len()));
+            let sha256 = Sha256::of(text.as_bytes());
+            found.push(PatchFile { facts: parse_header(name, header, sha256)?, diff: diff.into() });
         }
     }
     Ok(found)
 }
 
-fn parse_header(name: String, text: &str) -> Result<PatchFacts, SourceError> {
+fn starts_diff(text: &str) -> bool {
+    text.starts_with("--- ") || text.starts_with("diff ")
+}
+
+fn parse_header(name: String, text: &str, sha256: Sha256) -> Result<PatchFacts, SourceError> {
     let mut fields: BTreeMap<&str, String> = BTreeMap::new();
     let mut last = "";
-    for line in text.lines().take_while(|line| !line.starts_with("--- ") && !line.starts_with("diff ")) {
+    for line in text.lines() {
         if line.starts_with([' ', '\t']) {
             if let Some(value) = fields.get_mut(last) {
                 *value += &format!(" {}", line.trim());
@@ -93,7 +101,7 @@ fn parse_header(name: String, text: &str) -> Result<PatchFacts, SourceError> {
         description: take("Description")?,
         forwarded: take("Forwarded")?,
         guard: take("Guard")?,
-        sha256: Sha256::of(text.as_bytes()),
+        sha256,
         name,
     })
 }
@@ -102,6 +110,13 @@ fn refused(subject: String, problem: &str) -> SourceError {
     let help = "a patch is a header with `Module:`, `Description:`, `Forwarded:` and `Guard:`, then a unified diff of files \
                 of that module, `a/` and `b/` before their paths; see docs/recipes.md";
     SourceError::BadInput { subject, problem: problem.into(), help: help.into() }
+}
+
+impl PatchFile {
+    /// Two patches with the same key give the same programs.
+    pub fn key(&self) -> (&str, Sha256) {
+        (&self.facts.module, Sha256::of(self.diff.as_bytes()))
+    }
 }
 
 impl Workspace {
@@ -119,7 +134,7 @@ impl Workspace {
             if module != STD && copied.insert(module) {
                 self.copy_module(module, &from, go)?;
             }
-            for file in PatchSet::parse(&patch.text, ParseOptions::unidiff()) {
+            for file in PatchSet::parse(&patch.diff, ParseOptions::unidiff()) {
                 let file = file.map_err(|e| refused(name.clone(), &format!("its diff cannot be read: {e}")))?;
                 let path = changed_file(&file.operation().strip_prefix(1))
                     .ok_or_else(|| refused(name.clone(), "it does more than change lines of files that are there"))?;
