@@ -155,7 +155,7 @@ fn parse_service(rest: &str) -> Option<Event> {
 
 /// The timeline as JSON: what happened since the kernel started.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Timeline {
+pub struct TimelineRecord {
     /// Layout of this document; 1.
     pub version: u32,
     pub recipe: String,

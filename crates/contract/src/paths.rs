@@ -34,7 +34,7 @@ pub const HTTPS_CAS: &str = "/usr/lib/bootwright/ca";
 pub const MKE2FS: &str = "/usr/sbin/mke2fs";
 /// State that PID1 leaves for commands on the node: `timeline.json`, `lease.json`.
 pub const RUN: &str = "/run/bootwright";
-/// Boot timeline, JSON: [`crate::console::Timeline`].
+/// Boot timeline, JSON: [`crate::console::TimelineRecord`].
 pub const TIMELINE: &str = "/run/bootwright/timeline.json";
 /// State of the network root and the volumes, JSON.
 pub const ROOTS: &str = "/run/bootwright/roots.json";

@@ -1,6 +1,6 @@
 //! What PID1 posts to the address that `[report] url` or `bw.report=` names: JSON, a document a post, each newer than the one before.
 
-use crate::console::Timeline;
+use crate::console::TimelineRecord;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`BootReport`].
@@ -15,7 +15,7 @@ pub struct BootReport {
     pub uuid: Option<String>,
     /// Absent as long as there is none.
     pub network: Option<NetworkReport>,
-    pub timeline: Timeline,
+    pub timeline: TimelineRecord,
 }
 
 /// The network as it was set up.

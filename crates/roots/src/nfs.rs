@@ -110,7 +110,7 @@ fn mount_one(
     let path = options::export_path(&nfs.path, attach.name.as_deref(), own_address(address));
     let (flags, data) = mount_data(&nfs.options, address, port, version, used);
     let source = options::mount_source(address, &path);
-    let request = MountRequest { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
+    let request = NfsMount { source, target: target.into(), fstype: version.fstype(), flags, data: data.clone() };
     let limit_s = MOUNT_WAIT.as_secs();
     match context.wait(|| mount_bounded(context, request))? {
         None => Err(NfsError::Hangs { path, server: address, limit_s }),
@@ -183,7 +183,7 @@ fn find_service(server: IpAddr, port: Option<u16>, major: u32) -> Result<SocketA
 }
 
 /// Arguments of a mount(2) in another thread.
-struct MountRequest {
+struct NfsMount {
     source: String,
     target: PathBuf,
     fstype: &'static str,
@@ -192,11 +192,11 @@ struct MountRequest {
 }
 
 /// Mounts in a thread. Returns `None` when the call has not returned within the limit; the thread is then left behind.
-fn mount_bounded(context: &RootContext, request: MountRequest) -> Result<Option<Result<(), Errno>>, NfsError> {
+fn mount_bounded(context: &RootContext, request: NfsMount) -> Result<Option<Result<(), Errno>>, NfsError> {
     let (done, wait) = channel();
     let sys = context.sys.clone();
     let work = move || {
-        let MountRequest { source, target, fstype, flags, data } = &request;
+        let NfsMount { source, target, fstype, flags, data } = &request;
         let mounted = sys.mount(Mount { source: Path::new(source), target, fstype, flags: *flags, data });
         if done.send(mounted).is_err() && mounted.is_ok() {
             // The mount came too late, and would cover what was mounted meanwhile.

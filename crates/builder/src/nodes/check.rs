@@ -51,7 +51,8 @@ fn parse(shown: &Path, path: PathBuf, text: String, on_disk: bool) -> Result<Nod
     if problems.is_empty() {
         check_schema(&tree, &nodes_schema(), &mut problems);
         let flawed = problems.iter().map(|found| found.at).collect();
-        let mut check = Check { sources: &sources, problems: &mut problems, on_disk, flawed, taken: HashMap::new() };
+        let mut check =
+            NodesCheck { sources: &sources, problems: &mut problems, on_disk, flawed, taken: HashMap::new() };
         nodes = Some(check.nodes(&tree));
     }
     match nodes {
@@ -64,7 +65,7 @@ fn parse(shown: &Path, path: PathBuf, text: String, on_disk: bool) -> Result<Nod
     }
 }
 
-struct Check<'a> {
+struct NodesCheck<'a> {
     sources: &'a Sources,
     problems: &'a mut Vec<Found>,
     on_disk: bool,
@@ -103,7 +104,7 @@ fn with_defaults(file: NodeFile, defaults: &DefaultsFile) -> NodeFile {
     }
 }
 
-impl Check<'_> {
+impl NodesCheck<'_> {
     fn nodes(&mut self, tree: &Toml) -> Nodes {
         let nothing = Toml { at: tree.at, value: Value::Table(Vec::new()) };
         let defaults_at = tree.get("defaults").unwrap_or(&nothing).clone();

@@ -64,7 +64,7 @@ impl Files {
 
 /// The last line that is a whole timeline: the machine may go down in the middle of one.
 fn last_timeline(raw: &str) -> Option<&str> {
-    let whole = |line: &&str| serde_json::from_str::<bootwright_contract::console::Timeline>(line).is_ok();
+    let whole = |line: &&str| serde_json::from_str::<bootwright_contract::console::TimelineRecord>(line).is_ok();
     raw.lines().rev().map(str::trim).find(whole)
 }
 

@@ -1,6 +1,6 @@
 //! The smallest image boots, loaded by QEMU and by iPXE, and leaves its reports.
 
-use bootwright_contract::console::Timeline;
+use bootwright_contract::console::TimelineRecord;
 use std::process::{Command, Stdio};
 use testkit::image::Image;
 use testkit::ssh::{key, power_off, ssh_ok, told_fingerprint};
@@ -15,7 +15,7 @@ fn boots_from_kernel_and_initrd() {
     let outcome = smoke(&rescue(), &[]);
     outcome.assert_passed();
     assert!(outcome.uptime_s("phases-done").is_some());
-    let timeline: Timeline = serde_json::from_str(&outcome.log("timeline.json")).expect("PID1 wrote a timeline");
+    let timeline: TimelineRecord = serde_json::from_str(&outcome.log("timeline.json")).expect("PID1 wrote a timeline");
     assert_eq!(timeline.recipe, "rescue");
     assert!(timeline.phases.iter().all(|p| p.outcome.as_deref() == Some("ok")), "{timeline:#?}");
     let junit = outcome.log("junit.xml");
@@ -96,7 +96,8 @@ fn the_host_key_is_the_one_that_the_console_told() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     let shown: Vec<&str> = shown.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     assert_eq!(shown, [told.as_str()]);
-    let timeline: Timeline = serde_json::from_str(&ssh_ok(&machine, "cat /run/bootwright/timeline.json")).unwrap();
+    let timeline: TimelineRecord =
+        serde_json::from_str(&ssh_ok(&machine, "cat /run/bootwright/timeline.json")).unwrap();
     let service = timeline.services.iter().find(|service| service.name == "ssh-host-key").unwrap();
     assert_eq!(service.note, Some(format!("host key {told}")));
     power_off(machine);

@@ -2,7 +2,7 @@
 //!
 //! All threads share the timeline, and none waits for it: lines go to [`crate::base::console::Console`], which never
 //! waits, and another thread writes the JSON. Console lines are [`console::Line`]s. The JSON is a
-//! [`console::Timeline`]: in the file [`paths::TIMELINE`] once `/run` is mounted, and on the device of `bw.timeline=`,
+//! [`console::TimelineRecord`]: in the file [`paths::TIMELINE`] once `/run` is mounted, and on the device of `bw.timeline=`,
 //! one line each time.
 
 use crate::base::console::{Screen, Terminal};
@@ -41,7 +41,7 @@ struct SharedTimeline {
 }
 
 struct TimelineState {
-    record: console::Timeline,
+    record: console::TimelineRecord,
     /// Phases that are not over yet. When the last one is, the line "phases done" is written.
     pending: Vec<String>,
     screen: Box<dyn Screen>,
@@ -62,7 +62,7 @@ impl Timeline {
     /// Makes a timeline that writes "phases done" when all `phases` are over.
     pub fn new(phases: &[&str], screen: Box<dyn Screen>) -> Timeline {
         let state = TimelineState {
-            record: console::Timeline { version: 1, ..Default::default() },
+            record: console::TimelineRecord { version: 1, ..Default::default() },
             pending: phases.iter().map(|p| p.to_string()).collect(),
             screen,
             device: None,
@@ -276,7 +276,7 @@ impl Timeline {
     }
 
     /// A copy of the record.
-    pub fn snapshot(&self) -> console::Timeline {
+    pub fn snapshot(&self) -> console::TimelineRecord {
         self.lock().record.clone()
     }
 
@@ -509,7 +509,7 @@ mod tests {
         let until = std::time::Instant::now() + Duration::from_secs(20);
         let text = loop {
             let text = fs::read_to_string(&path).unwrap();
-            let last = text.lines().last().and_then(|line| serde_json::from_str::<console::Timeline>(line).ok());
+            let last = text.lines().last().and_then(|line| serde_json::from_str::<console::TimelineRecord>(line).ok());
             if last.is_some_and(|last| last.phases.iter().any(|phase| phase.outcome.as_deref() == Some("ok"))) {
                 break text;
             }

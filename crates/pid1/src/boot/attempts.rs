@@ -69,9 +69,9 @@ mod tests {
 
     /// What is written can be read by the test.
     #[derive(Clone, Default)]
-    struct Screen(Arc<Mutex<Vec<u8>>>);
+    struct TestScreen(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Screen {
+    impl Write for TestScreen {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
@@ -87,7 +87,7 @@ mod tests {
     struct WatchWord(&'static str);
 
     fn run(policy: Policy, outcomes: &[Result<(), &'static str>]) -> (bool, Vec<String>) {
-        let screen = Screen::default();
+        let screen = TestScreen::default();
         let timeline = Arc::new(Timeline::new(&["clock"], Box::new(screen.clone())));
         let attempts =
             Attempts { phase: PhaseId::Clock, policy, sys: Box::leak(Box::new(FakeSys::default())), timeline };

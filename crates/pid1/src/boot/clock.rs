@@ -6,15 +6,16 @@ use bootwright_base::Failure;
 use bootwright_base::sys::Sys;
 use nix::errno::Errno;
 
+/// The kernel refused another time.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set the clock: {0}")]
-struct SetClock(#[source] Errno);
+#[error("cannot set the clock: {}", .0.desc())]
+pub struct ClockError(pub Errno);
 
 /// Phase `clock`: sets the clock to the time of the image if it is earlier.
 pub fn raise_to_floor(sys: &dyn Sys, node: &Node) -> Result<(), Failure> {
     let floor_s = node.config.clock_floor;
     let now_s = sys.clock_s();
-    if raise(sys, floor_s).map_err(SetClock)? {
+    if raise(sys, floor_s).map_err(ClockError)? {
         node.timeline.note(&format!("clock was {} s before the image was made: set forward", floor_s - now_s));
     }
     Ok(())

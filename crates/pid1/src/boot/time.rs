@@ -1,6 +1,7 @@
 //! Phase `time`: asks SNTP servers once the network is up, sets the clock, and keeps it right as long as the machine
 //! runs. What needs the right time earlier, such as TLS, waits at a gate of the node.
 
+use super::clock::ClockError;
 use crate::base::network::{NetState, NetWatch};
 use crate::base::node::Node;
 use crate::boot::attempts::Attempts;
@@ -120,20 +121,16 @@ fn follow(node: &Node, sample: &Sample, wait_s: u64) {
             node.timeline.note(&["time: the clock was ", &format_offset(-offset_ns), " off: set"].concat());
             step(node.sys, offset_ns)
         }
-        false => node.sys.slew_clock(to_i64(offset_ns), wait_s).map_err(SetClock),
+        false => node.sys.slew_clock(to_i64(offset_ns), wait_s).map_err(ClockError),
     };
     if let Err(error) = done {
         node.timeline.note(&["time: ", &error.to_string()].concat());
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set the clock: {}", .0.desc())]
-struct SetClock(nix::errno::Errno);
-
-fn step(sys: &dyn Sys, offset_ns: i128) -> Result<(), SetClock> {
+fn step(sys: &dyn Sys, offset_ns: i128) -> Result<(), ClockError> {
     let (seconds, nanos) = (offset_ns.div_euclid(NANOS), offset_ns.rem_euclid(NANOS));
-    sys.step_clock(to_i64(seconds), to_i64(nanos)).map_err(SetClock)
+    sys.step_clock(to_i64(seconds), to_i64(nanos)).map_err(ClockError)
 }
 
 /// The nearest value of the kernel's type.

@@ -3,7 +3,7 @@
 use super::view::{PhaseView, ServiceView};
 use crate::nodes::{Mac, parse_mac, parse_uuid};
 use crate::serve::text::shown;
-use bootwright_contract::console::{PhaseRecord, ServiceRecord, Timeline};
+use bootwright_contract::console::{PhaseRecord, ServiceRecord, TimelineRecord};
 use bootwright_contract::report::{BootReport, REPORT_VERSION};
 
 /// Phases of a node: PID1 has less than half as many.
@@ -92,7 +92,7 @@ impl ReadReport {
     }
 }
 
-fn phases(timeline: &Timeline) -> Vec<PhaseView> {
+fn phases(timeline: &TimelineRecord) -> Vec<PhaseView> {
     let mut views: Vec<PhaseView> = Vec::new();
     for record in &timeline.phases {
         let view = phase(record);

@@ -4,7 +4,7 @@ use crate::base::network::NetState;
 use crate::base::node::Node;
 use crate::run::service::{Millis, ServiceStatus};
 use bootwright_base::memory::value;
-use bootwright_contract::console::Timeline;
+use bootwright_contract::console::TimelineRecord;
 use bootwright_netconf::setup::NetworkFacts;
 use bootwright_roots::RootStatus;
 use serde::Serialize;
@@ -118,7 +118,7 @@ fn of_most(used: Option<u64>, most: Option<u64>) -> Option<String> {
 }
 
 /// The timeline as a table: phases and services in the order in which they started.
-pub fn timeline_table(timeline: &Timeline) -> String {
+pub fn timeline_table(timeline: &TimelineRecord) -> String {
     let mut rows = Vec::new();
     for phase in &timeline.phases {
         let outcome = phase.outcome.as_deref().unwrap_or("runs");
@@ -262,7 +262,7 @@ kubelet     backoff  -    2         -      -      -          exit status 1
 
     #[test]
     fn timeline_in_order_of_start() {
-        let timeline = Timeline {
+        let timeline = TimelineRecord {
             version: 1,
             phases: vec![PhaseRecord {
                 name: "network".into(),
@@ -279,7 +279,7 @@ kubelet     backoff  -    2         -      -      -          exit status 1
                 restarts: 1,
                 note: None,
             }],
-            ..Timeline::default()
+            ..TimelineRecord::default()
         };
         let expected = "\
 START  TOOK            NAME     OUTCOME
@@ -290,7 +290,8 @@ START  TOOK            NAME     OUTCOME
         let record =
             |tries, start_s| PhaseRecord { start_s, tries, outcome: Some("no".into()), ..timeline.phases[0].clone() };
         let phases = vec![record(0, 1.0), record(12, 40.0)];
-        let tried = Timeline { phases, unserved: vec!["pci:x".into()], unserved_more: 3, ..Timeline::default() };
+        let tried =
+            TimelineRecord { phases, unserved: vec!["pci:x".into()], unserved_more: 3, ..TimelineRecord::default() };
         let expected = "\
 START   TOOK         NAME     OUTCOME
 1.000   -     phase  network  no
