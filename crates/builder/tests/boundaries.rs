@@ -1,5 +1,6 @@
 //! Who may import what: the flow goes one way, and the pure stages stay pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// (folder or file below the repository, text that must not appear in its code, why)
@@ -55,6 +56,81 @@ fn no_module_imports_what_it_must_not() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn no_folders_of_the_builder_import_each_other_in_a_circle() {
+    let source = testkit::folders::project_root().join("crates/builder/src");
+    let mut imports = Imports::new();
+    for file in rust_files(&source) {
+        let relative = file.strip_prefix(&source).expect("below it");
+        let room = relative.iter().next().and_then(|first| Path::new(first).file_stem()).expect("a name");
+        let text: Vec<String> = code_lines(&file).into_iter().map(|(_, line)| line).collect();
+        for other in imported(&text.join("\n")) {
+            let from = imports.entry(room.to_string_lossy().into_owned()).or_default();
+            from.entry(other).or_insert_with(|| relative.display().to_string());
+        }
+    }
+    assert!(imports.len() > 20, "the folders are not found: {imports:?}");
+    let circles = circles(&imports);
+    assert!(circles.is_empty(), "these import each other, directly or by way of others:\n{}", circles.join("\n"));
+}
+
+/// What imports what, with a file that does.
+type Imports = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Names behind `crate::`, those of a group too.
+fn imported(text: &str) -> BTreeSet<String> {
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut names = BTreeSet::new();
+    for rest in text.split("crate::").skip(1) {
+        let Some(group) = rest.strip_prefix('{') else {
+            names.insert(name(rest));
+            continue;
+        };
+        let deeper = |c: char| i32::from(c == '{') - i32::from(c == '}');
+        let (mut depth, mut inner) = (0, 0);
+        let end = group.find(|c: char| {
+            depth += deeper(c);
+            depth < 0
+        });
+        let parts = group[..end.unwrap_or(group.len())].split(|c: char| {
+            inner += deeper(c);
+            c == ',' && inner == 0
+        });
+        names.extend(parts.map(|part| name(part.trim())));
+    }
+    names.remove("");
+    names
+}
+
+/// Imports from whose end a way leads back to their beginning.
+fn circles(imports: &Imports) -> Vec<String> {
+    let ahead = |from: &str| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_string()]);
+        while let Some(room) = next.pop() {
+            let new = imports.get(&room).into_iter().flat_map(BTreeMap::keys).filter(|to| seen.insert((*to).clone()));
+            next.extend(new.cloned().collect::<Vec<_>>());
+        }
+        seen
+    };
+    let mut found = Vec::new();
+    for (from, others) in imports {
+        let back = others.iter().filter(|(to, _)| *to != from && ahead(to).contains(from));
+        found.extend(back.map(|(to, file)| format!("{from} -> {to} ({file})")));
+    }
+    found
+}
+
+#[test]
+fn circles_are_found_and_named() {
+    let text = "use crate::a::{B, c};\nuse crate::{d, e::{f, g},\n    h};\nuse std::x; fn y() { crate::z::y() }";
+    assert_eq!(imported(text), ["a", "d", "e", "h", "z"].map(String::from).into());
+    let import = |from: &str, to: &str| (from.to_string(), BTreeMap::from([(to.to_string(), format!("{from}.rs"))]));
+    let mut imports = Imports::from([import("a", "b"), import("b", "c"), import("d", "d"), import("e", "a")]);
+    assert!(circles(&imports).is_empty(), "{:?}", circles(&imports));
+    imports.extend([import("c", "a")]);
+    assert_eq!(circles(&imports), ["a -> b (a.rs)", "b -> c (b.rs)", "c -> a (c.rs)"]);
 }
 
 /// Numbered lines of code of a whole file, without comments and without what is compiled for tests alone.

@@ -5,7 +5,7 @@ use super::program::{Dependent, Program, is_executable, look_at, may_be_program}
 use super::{ElfError, ElfInfo, Shebang};
 use crate::entry::Kind;
 use crate::recipe::SegmentName;
-use crate::tree::{Draft, Supply, TreeEntry, TreeError};
+use crate::tree::{Draft, Supply, TreeEntry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -34,7 +34,7 @@ enum Runs {
 
 /// Adds the libraries of all programs in the draft, and theirs. Returns the interpreters of programs and scripts, which
 /// [`check_interpreters`] looks for once the tree is complete.
-pub fn add_libraries(supply: &Supply<'_>, draft: &mut Draft) -> Result<Vec<Interpreter>, TreeError> {
+pub fn add_libraries(supply: &Supply<'_>, draft: &mut Draft) -> Result<Vec<Interpreter>, ElfError> {
     let mut loader = Loader::new(supply, draft)?;
     add_named(supply, &mut loader)?;
     let mut interpreters = Vec::new();
@@ -80,7 +80,7 @@ pub fn add_libraries(supply: &Supply<'_>, draft: &mut Draft) -> Result<Vec<Inter
 }
 
 /// The recipe's `libraries`: what programs open by themselves (dlopen, NSS).
-fn add_named(supply: &Supply<'_>, loader: &mut Loader<'_, '_>) -> Result<(), TreeError> {
+fn add_named(supply: &Supply<'_>, loader: &mut Loader<'_, '_>) -> Result<(), ElfError> {
     for component in supply.parts.iter().map(|part| part.component) {
         for soname in &component.libraries {
             let origin = component.origin.clone();

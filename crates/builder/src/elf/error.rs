@@ -1,8 +1,9 @@
 //! What can go wrong with programs and their libraries.
 
 use super::{ElfProblem, ShebangProblem};
-use crate::error::Exit;
+use crate::error::{Exit, Failure};
 use crate::recipe::Origin;
+use crate::tree::TreeError;
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +24,18 @@ pub enum ElfError {
     DynamicInBoot { path: String, component: String, origin: Origin },
     #[error("cannot read `{path}`: {}: {cause}", place.display())]
     Read { path: String, place: PathBuf, cause: std::io::Error },
+    #[error(transparent)]
+    Tree(#[from] TreeError),
 }
 
 impl ElfError {
     /// Exit code 2 where the recipe must change, else 1.
-    pub fn exit(&self) -> Exit {
-        if matches!(self, Self::Read { .. }) { Exit::Other } else { Exit::Usage }
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Tree(cause) => cause.exit(),
+            Self::Read { .. } => Exit::Other,
+            _ => Exit::Usage,
+        }
     }
 
     /// The `help:` line.
@@ -63,7 +70,14 @@ impl ElfError {
             }
             Self::DynamicInBoot { .. } => "take a static program, or put it into the root segment".into(),
             Self::Read { .. } => "check the cache folder (--cache); delete it when it is damaged".into(),
+            Self::Tree(cause) => cause.help(),
         }
+    }
+}
+
+impl From<ElfError> for Failure {
+    fn from(e: ElfError) -> Self {
+        Self { exit: e.exit(), message: e.to_string(), help: Some(e.help()) }
     }
 }
 

@@ -7,7 +7,7 @@ use super::ld_cache::parse_ld_cache;
 use super::program::{Dependent, Program, look_at};
 use super::{ElfError, ElfInfo, ElfProblem};
 use crate::entry::{Body, Kind};
-use crate::tree::{Draft, Reason, Supply, TreeError};
+use crate::tree::{Draft, Reason, Supply};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -67,7 +67,7 @@ impl MappedObject {
 }
 
 impl<'a, 'b> Loader<'a, 'b> {
-    pub fn new(supply: &'a Supply<'b>, draft: &'a mut Draft) -> Result<Self, TreeError> {
+    pub fn new(supply: &'a Supply<'b>, draft: &'a mut Draft) -> Result<Self, ElfError> {
         let read = |body: &Body| {
             body.read_start(body.size).map_err(|cause| {
                 let (path, place) = (LD_CACHE.into(), body.place());
@@ -94,7 +94,7 @@ impl<'a, 'b> Loader<'a, 'b> {
     }
 
     /// Loads what the program or library at a path of the draft needs. Gives the paths of all that is loaded then.
-    pub fn load(&mut self, path: &str) -> Result<Vec<String>, TreeError> {
+    pub fn load(&mut self, path: &str) -> Result<Vec<String>, ElfError> {
         let mut objects = vec![self.open(path, path, None)?];
         let interpreter = objects[0].info.interpreter.clone();
         let mut default = DEFAULT_FOLDERS.to_vec();
@@ -137,7 +137,7 @@ impl<'a, 'b> Loader<'a, 'b> {
     }
 
     /// Draws in a library that programs open by themselves (`libraries` of a recipe's component), from the default folders.
-    pub fn draw_named(&mut self, soname: &str, by: &Dependent) -> Result<(), TreeError> {
+    pub fn draw_named(&mut self, soname: &str, by: &Dependent) -> Result<(), ElfError> {
         let candidates = self.candidates(soname, Vec::new(), &DEFAULT_FOLDERS);
         let found = self.draw_first(soname, candidates, by)?;
         found.map(drop).ok_or_else(|| self.missing(soname, by))
@@ -177,7 +177,7 @@ impl<'a, 'b> Loader<'a, 'b> {
     }
 
     /// The file at a path of the draft, as an object without names.
-    fn open(&mut self, path: &str, opened_as: &str, loader: Option<usize>) -> Result<MappedObject, TreeError> {
+    fn open(&mut self, path: &str, opened_as: &str, loader: Option<usize>) -> Result<MappedObject, ElfError> {
         let folder = opened_as.trim_start_matches('/').rsplit_once('/').map_or("", |(folder, _)| folder);
         let origin = format!("/{folder}");
         let Some(entry) = self.draft.on_node(path) else { unreachable!("`{path}` was found in the draft") };
@@ -191,7 +191,7 @@ impl<'a, 'b> Loader<'a, 'b> {
         };
         let Program::Elf(info) = program else {
             let Dependent { path, component, origin } = user;
-            return Err(ElfError::Unusable { path, component, origin, problem: ElfProblem::NoElf }.into());
+            return Err(ElfError::Unusable { path, component, origin, problem: ElfProblem::NoElf });
         };
         let info = Rc::new(info);
         self.infos.insert(path.into(), info.clone());
@@ -205,7 +205,7 @@ impl<'a, 'b> Loader<'a, 'b> {
         objects: &[MappedObject],
         by: usize,
         default: &[&str],
-    ) -> Result<Option<FoundLibrary>, TreeError> {
+    ) -> Result<Option<FoundLibrary>, ElfError> {
         let object = &objects[by];
         let default = if object.info.no_default_folders { &[] } else { default };
         let candidates = self.candidates(name, search_path(objects, by), default);
@@ -228,7 +228,7 @@ impl<'a, 'b> Loader<'a, 'b> {
 
     /// What a library finds loaded that some program opens by itself: we do not know which, so it is what the programs of
     /// its component have, or a library of its component.
-    fn find_beside(&mut self, name: &str, user: &Dependent) -> Result<Option<FoundLibrary>, TreeError> {
+    fn find_beside(&mut self, name: &str, user: &Dependent) -> Result<Option<FoundLibrary>, ElfError> {
         if let Some(path) = self.loaded.get(&(user.component.clone(), name.to_string())) {
             return Ok(Some(FoundLibrary { path: path.clone(), opened_as: path.clone() }));
         }
@@ -245,7 +245,7 @@ impl<'a, 'b> Loader<'a, 'b> {
         name: &str,
         candidates: Vec<String>,
         user: &Dependent,
-    ) -> Result<Option<FoundLibrary>, TreeError> {
+    ) -> Result<Option<FoundLibrary>, ElfError> {
         let reason = Reason::Library { by: user.path.clone(), soname: name.into() };
         for candidate in candidates {
             let own = self.supply.part(&user.component).is_some_and(|part| {
@@ -275,11 +275,11 @@ impl<'a, 'b> Loader<'a, 'b> {
         }
     }
 
-    fn missing(&self, soname: &str, user: &Dependent) -> TreeError {
+    fn missing(&self, soname: &str, user: &Dependent) -> ElfError {
         let Dependent { path, component, origin } = user.clone();
         let depends = self.supply.part(&component).map_or(&[][..], |part| part.depends);
         let package = super::error::package_with(soname, depends);
-        ElfError::MissingLibrary { soname: soname.into(), by: path, component, origin, package }.into()
+        ElfError::MissingLibrary { soname: soname.into(), by: path, component, origin, package }
     }
 
     fn is_for_this_machine(&self, path: &str, user: &Dependent) -> Result<bool, ElfError> {

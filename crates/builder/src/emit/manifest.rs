@@ -3,8 +3,7 @@
 use super::{EmitError, Image, SourceRecord};
 use crate::budget::Earlier;
 use crate::entry::{Kind, Sha256};
-use crate::recipe::{RootMode, SegmentName};
-use crate::secrets::Allowance;
+use crate::recipe::{Allowance, RootMode, SegmentName};
 use crate::segment::ComponentShare;
 use crate::tree::{Reason, Tree, TreeEntry};
 use serde::{Deserialize, Serialize};

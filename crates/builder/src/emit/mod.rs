@@ -17,15 +17,14 @@ pub use ipxe::MANIFEST_WORD;
 pub(crate) use staging::{FolderKind, Readers, Staging};
 pub(crate) use write::write_file;
 
+use crate::assembly::TreeBuild;
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
-use crate::recipe::{CheckedRecipe, RootMode};
+use crate::recipe::{Allowance, CheckedRecipe, RootMode};
 use crate::root_mode::server_files;
-use crate::secrets::Allowance;
 use crate::segment::{NetworkRoot, PackedSegment};
 use crate::signing::SigningKey;
 use crate::source::{PackageFacts, PatchFacts, Pin};
-use crate::tree::TreeBuild;
 use crate::ui::Ui;
 use manifest::{BootFile, MANIFEST, Manifest, load_manifest};
 use serde::{Deserialize, Serialize};

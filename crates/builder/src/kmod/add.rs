@@ -3,14 +3,14 @@
 use super::KmodError;
 use super::firmware::add_firmware;
 use super::kernel::{KernelFiles, ModuleFile, read_plain};
-use super::select::{Demand, Selection, select};
+use super::select::{Demand, Selection, Unserved, select};
 use super::strip::strip_module;
 use super::tables::{ListedModule, format_alias, format_dep, format_softdep, format_sums};
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
 use crate::parallel;
 use crate::recipe::{CheckedRecipe, Kernel, SegmentName};
-use crate::tree::{Draft, KernelBuild, Reason, Supply, TreeEntry, TreeError};
+use crate::tree::{Draft, Reason, Supply, TreeEntry};
 use bootwright_contract::paths::MODULE_SUMS;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -35,13 +35,28 @@ struct UnpackedModule {
     xxh64: String,
 }
 
+/// The kernel that the image boots.
+#[derive(Debug, Clone)]
+pub struct KernelBuild {
+    /// The folder's name below `/lib/modules`.
+    pub release: String,
+    /// The kernel itself, `boot/vmlinuz-<release>` of its component.
+    pub vmlinuz: Body,
+    /// Names of the early modules in the order in which they are to be loaded; those built into the kernel are left out.
+    pub early: Vec<String>,
+    /// The same for those loaded from the root.
+    pub load: Vec<String>,
+    /// Modaliases of the recipe's machines that nothing serves.
+    pub unserved: Vec<Unserved>,
+}
+
 pub(crate) fn add_kernel(
     recipe: &CheckedRecipe,
     supply: &Supply<'_>,
     draft: &mut Draft,
     cache: &Cache,
     jobs: usize,
-) -> Result<KernelBuild, TreeError> {
+) -> Result<KernelBuild, KmodError> {
     let files = KernelFiles::load(&recipe.kernel, supply)?;
     let record = load_record(&recipe.kernel, &files, cache, jobs)?;
     let selection = &record.selection;
@@ -87,7 +102,7 @@ impl ModuleAdder<'_> {
         format!("{folder}/modules/{}/{inner}", self.files.release)
     }
 
-    fn add_module(&mut self, segment: SegmentName, path: &str, body: Body, why: &Demand) -> Result<(), TreeError> {
+    fn add_module(&mut self, segment: SegmentName, path: &str, body: Body, why: &Demand) -> Result<(), KmodError> {
         let reason = Reason::Module { by: why.by.clone(), relation: why.relation.clone() };
         self.add(segment, path, body, self.kernel.component.clone(), reason)
     }
@@ -97,7 +112,7 @@ impl ModuleAdder<'_> {
         segment: SegmentName,
         modules: &BTreeMap<String, ListedModule<'_>>,
         sums: &BTreeMap<&str, String>,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(), KmodError> {
         for (name, text) in [
             ("modules.dep", format_dep(modules)),
             ("modules.alias", format_alias(modules)),
@@ -118,10 +133,10 @@ impl ModuleAdder<'_> {
         body: Body,
         component: String,
         reason: Reason,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(), KmodError> {
         let path = self.path(segment, inner);
         let entry = Entry::of_root(path, Kind::File(body), 0o644);
-        self.draft.add(TreeEntry { entry, component, origin: self.kernel.origin.clone(), reason, segment })
+        Ok(self.draft.add(TreeEntry { entry, component, origin: self.kernel.origin.clone(), reason, segment })?)
     }
 }
 

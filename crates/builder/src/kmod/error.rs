@@ -1,8 +1,9 @@
 //! What can go wrong with the kernel and its modules.
 
 use crate::cache::CacheError;
-use crate::error::Exit;
+use crate::error::{Exit, Failure};
 use crate::recipe::Origin;
+use crate::tree::TreeError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KmodError {
@@ -28,6 +29,8 @@ pub enum KmodError {
     Read { path: String, cause: std::io::Error },
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
 }
 
 fn count_files(n: usize) -> String {
@@ -50,8 +53,9 @@ fn list(missing: &[(String, String)]) -> String {
 
 impl KmodError {
     /// Exit code 2 where the recipe must change, else 1.
-    pub fn exit(&self) -> Exit {
+    fn exit(&self) -> Exit {
         match self {
+            Self::Tree(cause) => cause.exit(),
             Self::BadModule { .. } | Self::Read { .. } | Self::Cache(_) => Exit::Other,
             _ => Exit::Usage,
         }
@@ -78,6 +82,13 @@ impl KmodError {
             }
             Self::CannotStrip { .. } => "set `strip = false` in [kernel]".into(),
             Self::Cache(cause) => cause.help(),
+            Self::Tree(cause) => cause.help(),
         }
+    }
+}
+
+impl From<KmodError> for Failure {
+    fn from(e: KmodError) -> Self {
+        Self { exit: e.exit(), message: e.to_string(), help: Some(e.help()) }
     }
 }

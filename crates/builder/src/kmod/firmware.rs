@@ -4,7 +4,7 @@ use super::KmodError;
 use super::select::Selection;
 use crate::entry::{Entry, Kind};
 use crate::recipe::{Firmware, Kernel, SegmentName};
-use crate::tree::{Draft, Reason, Supply, TreeEntry, TreeError};
+use crate::tree::{Draft, Reason, Supply, TreeEntry};
 use bootwright_contract::modalias::fnmatch;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub fn add_firmware(
     selection: &Selection,
     supply: &Supply<'_>,
     draft: &mut Draft,
-) -> Result<(), TreeError> {
+) -> Result<(), KmodError> {
     if kernel.firmware == Firmware::None {
         return Ok(());
     }
@@ -38,7 +38,7 @@ pub fn add_firmware(
     }
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(KmodError::NoFirmware { missing, origin: kernel.origin.clone() }.into()),
+        false => Err(KmodError::NoFirmware { missing, origin: kernel.origin.clone() }),
     }
 }
 
@@ -59,7 +59,7 @@ fn add_file(
     file: &str,
     supply: &Supply<'_>,
     draft: &mut Draft,
-) -> Result<bool, TreeError> {
+) -> Result<bool, KmodError> {
     let mut found = false;
     for path in candidates(file, supply) {
         let reason = Reason::Firmware { by: module.into() };
@@ -85,7 +85,7 @@ fn candidates(file: &str, supply: &Supply<'_>) -> BTreeSet<String> {
 }
 
 /// In the boot segment links are not kept: the file stands under the name that the module asks for.
-fn add_early(path: &str, reason: &Reason, supply: &Supply<'_>, draft: &mut Draft) -> Result<bool, TreeError> {
+fn add_early(path: &str, reason: &Reason, supply: &Supply<'_>, draft: &mut Draft) -> Result<bool, KmodError> {
     let found = supply.resolve(path, "").end.and_then(|end| supply.at(&end, ""));
     let Some((found, Kind::File(body))) = found.map(|found| (found, &found.offered.entry.kind)) else {
         return Ok(false);

@@ -13,6 +13,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use add::KernelBuild;
 pub(crate) use add::add_kernel;
 pub use error::KmodError;
 pub use modinfo::{ModInfo, parse_modinfo};

@@ -1,8 +1,9 @@
 use super::*;
+use crate::assembly::TreeBuild;
 use crate::entry::{Entry, Kind};
 use crate::recipe::{Firmware, SegmentName};
+use crate::tree::Reason;
 use crate::tree::fixture::*;
-use crate::tree::{Reason, TreeBuild};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

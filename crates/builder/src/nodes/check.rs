@@ -8,7 +8,8 @@ use super::values::{
 use super::{Address, BootServer, Dhcp, Mac, Menu, Node, Nodes, NodesError};
 use crate::local::{Modes, is_in_overlay, parse_stated};
 use crate::recipe::file::{OneOrMany, Scalar};
-use crate::recipe::node::{At, Node as Toml, Value, parse_node};
+use crate::recipe::node::{Node as Toml, Value, parse_node};
+use crate::recipe::place::At;
 use crate::recipe::problem::{Found, Problem};
 use crate::recipe::sources::{SourceFile, Sources};
 use crate::recipe::{Origin, RootMode, VarValue, check_schema, image_name};

@@ -1,8 +1,8 @@
 //! The boot config that goes into an image, from the checked recipe and what the tree found.
 
+use crate::kmod::KernelBuild;
 use crate::recipe::CheckedRecipe;
 use crate::segment::NetworkRoot;
-use crate::tree::KernelBuild;
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, Modules, Root, SegmentSums, Trust};
 
 /// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of those of the initrd. `root`: the

@@ -1,6 +1,7 @@
 //! Tree -> Segments -> Packed: boot and root side by side, then config, which names the others.
 
 use super::{Options, boot_config::boot_config};
+use crate::assembly::TreeBuild;
 use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::error::{Exit, Failure};
 use crate::pack::{
@@ -11,7 +12,7 @@ use crate::recipe::{CheckedRecipe, RootMode, SegmentName};
 use crate::segment::{
     Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out, lay_out_export,
 };
-use crate::tree::{Tree, TreeBuild};
+use crate::tree::Tree;
 use bootwright_contract::sums::is_module;
 use bootwright_contract::{BootConfig, SegmentSums, Trust, paths};
 use sha2::{Digest, Sha256 as Hasher};

@@ -3,7 +3,8 @@
 use super::check::{Check, Laid};
 use super::lineage::Lineage;
 use super::merge::{Earlier, merge};
-use super::node::{At, Node, Value, parse_node};
+use super::node::{Node, Value, parse_node};
+use super::place::At;
 use super::problem::{Found, Problem, RecipeErrors};
 use super::schema::{check_schema, recipe_schema};
 use super::sources::{SourceFile, Sources};

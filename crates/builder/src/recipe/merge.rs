@@ -6,7 +6,8 @@
 //! puts the later one in its place.
 
 use super::component::SourceSpec;
-use super::node::{At, Entry, Node, Value};
+use super::node::{Entry, Node, Value};
+use super::place::At;
 use super::problem::{Found, Problem};
 use super::sources::{Sources, plain};
 use crate::entry::parse_entry_path;

@@ -3,6 +3,7 @@
 //! `load_recipe` reads a file and all that it extends, reports every problem at once with line and column, fills in
 //! the variables and returns a [`CheckedRecipe`]. It never touches the network.
 
+mod allowance;
 mod check;
 mod component;
 pub mod file;
@@ -11,16 +12,19 @@ mod lineage;
 mod load;
 mod merge;
 pub mod node;
+pub mod place;
 pub mod problem;
 pub mod render;
 mod schema;
 pub mod sources;
 mod vars;
 
+pub use allowance::Allowance;
 pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
 pub use lineage::Lineage;
 pub(crate) use load::shown;
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
+pub use place::Origin;
 pub use problem::RecipeErrors;
 pub(crate) use schema::check_schema;
 pub use schema::recipe_schema;
@@ -29,26 +33,9 @@ pub use vars::{TemplateError, render_template};
 pub use crate::root_mode::{RootMode, default_place, default_source, image_name};
 
 use crate::local::Modes;
-use crate::secrets::Allowance;
 use bootwright_contract as contract;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-/// Where something was written: shown by `explain` and in conflicts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin {
-    /// Recipe file, relative to the project folder where it lies below it.
-    pub file: Arc<str>,
-    /// 1-based.
-    pub line: u32,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
 
 /// A recipe with `extends` resolved, variables filled in, conditions decided, and every reference checked.
 #[derive(Debug, Clone)]

@@ -1,17 +1,10 @@
 //! A TOML document as a tree in which every value knows the file and the bytes that it was written in.
 
+use super::place::At;
 use super::problem::{Found, Problem};
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use toml::de::{DeTable, DeValue};
-
-/// Bytes `start..end` of a file; `file` is its number in [`super::sources::Sources`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct At {
-    pub file: usize,
-    pub start: usize,
-    pub end: usize,
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

@@ -1,7 +1,6 @@
 //! What can be wrong with a recipe, and how it is said.
 
-use super::Origin;
-use super::node::At;
+use super::place::{At, Origin};
 use super::sources::Sources;
 use crate::entry::PathProblem;
 use crate::root_mode::{RootMode, any_of};

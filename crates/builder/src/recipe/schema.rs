@@ -1,7 +1,8 @@
 //! The JSON schema of recipes, and a walk of a parsed file against it: unknown keys, wrong types, bad choices.
 
 use super::file::RecipeFile;
-use super::node::{At, Node, Value};
+use super::node::{Node, Value};
+use super::place::At;
 use super::problem::{Found, Problem};
 use serde_json::Value as Json;
 

@@ -1,7 +1,6 @@
 //! The texts of the recipe files that were read: for positions and snippets.
 
-use super::Origin;
-use super::node::At;
+use super::place::{At, Origin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

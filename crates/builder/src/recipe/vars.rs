@@ -2,7 +2,8 @@
 
 use super::VarValue;
 use super::file::{Scalar, VarFile, VarType};
-use super::node::{At, Entry, Node, Value};
+use super::node::{Entry, Node, Value};
+use super::place::At;
 use super::problem::{Found, Problem};
 use super::sources::Sources;
 use std::collections::BTreeMap;

@@ -10,13 +10,8 @@ mod marks;
 mod pairs;
 #[cfg(test)]
 mod tests;
-mod tree;
 
 pub use pairs::{SecretWord, is_secret_pair, secret_words};
-pub use tree::{SecretError, check_tree};
-
-use crate::recipe::SegmentName;
-use serde::{Deserialize, Serialize};
 
 /// Bytes of a file that are looked at.
 pub const LOOKED_AT: u64 = 16 << 20;
@@ -37,32 +32,6 @@ pub struct Secret {
     pub line: u32,
     /// `a private key`
     pub what: &'static str,
-}
-
-/// Secrets that a recipe allows in an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allowance {
-    /// Overlay, component, file, service, ... by name.
-    pub place: String,
-    /// Recipe file and line.
-    pub origin: String,
-    /// In the recipe's words.
-    pub reason: String,
-    /// The part of the image that holds them.
-    pub segment: SegmentName,
-    /// What was found: `etc/kubernetes/bootstrap.kubeconfig line 12: a token`.
-    pub found: Vec<String>,
-}
-
-impl std::fmt::Display for Allowance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { place, origin, reason, found, .. } = self;
-        write!(f, "secrets are allowed in {place} ({origin}): {reason}")?;
-        match found.is_empty() {
-            true => f.write_str(" (none was recognised)"),
-            false => write!(f, "; found {}", found.join(", ")),
-        }
-    }
 }
 
 /// All secrets of a file, by line; at most one of a kind a line. `path` is the file's place in the image.

@@ -1,10 +1,8 @@
 //! What can go wrong between pools and a finished tree.
 
 use super::TreeEntry;
-use crate::elf::ElfError;
 use crate::entry::PathProblem;
 use crate::error::{Exit, Failure};
-use crate::kmod::KmodError;
 use crate::local::LocalError;
 use crate::recipe::{Component, Origin};
 use crate::source::Flaw;
@@ -75,14 +73,8 @@ pub enum TreeError {
     Local { path: PathBuf, origin: Origin, cause: LocalError },
     #[error("{origin}: template `{}`: {cause}", path.display())]
     Template { path: PathBuf, origin: Origin, cause: Box<dyn std::error::Error + Send + Sync> },
-    #[error("`{path}` is to be formatted with {format} on first use, but `{program}` is not in the image")]
-    NoFormatter { path: String, format: String, program: &'static str },
     #[error("component `{component}` has no files: its source was not opened")]
     NoPool { component: String },
-    #[error(transparent)]
-    Elf(#[from] ElfError),
-    #[error(transparent)]
-    Kmod(#[from] KmodError),
 }
 
 /// Both ends of a path that would fill the screen.
@@ -125,20 +117,15 @@ impl TreeError {
             Self::Read { .. } => "check the path and its permissions".into(),
             Self::Template { .. } => "correct the template; what it may use are the recipe's `[vars]`".into(),
             Self::Local { cause, .. } => cause.help(),
-            Self::NoFormatter { .. } => "extend the recipe piece `ext4` too: `extends = [\"worker\", \"ext4\"]`".into(),
             Self::NoPool { component } => format!("fetch and open the source of `{component}` first"),
-            Self::Elf(cause) => cause.help(),
-            Self::Kmod(cause) => cause.help(),
         }
     }
 
-    fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Local { cause: LocalError::Io(_), .. } => Exit::Other,
             Self::Read { .. } | Self::NoPool { .. } => Exit::Other,
             Self::Unusable { .. } => Exit::Source,
-            Self::Elf(cause) => cause.exit(),
-            Self::Kmod(cause) => cause.exit(),
             _ => Exit::Usage,
         }
     }

@@ -1,6 +1,6 @@
 //! A small recipe and pools for tests of the tree, of libraries and of modules.
 
-use super::{Inputs, TreeBuild, TreeError, build_tree};
+use crate::assembly::{AssemblyError, Inputs, TreeBuild, build_tree};
 use crate::cache::Cache;
 use crate::entry::{Body, Entry, Kind};
 use crate::recipe::*;
@@ -80,7 +80,7 @@ impl Fixture {
         self
     }
 
-    pub fn build(&self) -> Result<TreeBuild, TreeError> {
+    pub fn build(&self) -> Result<TreeBuild, AssemblyError> {
         build_tree(&Inputs {
             recipe: &self.recipe,
             pools: &self.pools,

@@ -1,6 +1,5 @@
 //! The image's files: sorted, each with its component, the recipe line and the reason why it is there.
 
-mod build;
 mod draft;
 mod error;
 #[cfg(test)]
@@ -13,15 +12,15 @@ mod supply;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Inputs, Render, build_tree};
 pub(crate) use draft::Draft;
 pub use error::{Owner, TreeError};
 pub use links::{Resolved, resolve};
-pub(crate) use overlay::add_overlay;
+pub use overlay::Render;
+pub(crate) use overlay::{add_overlay, add_written};
+pub(crate) use select::add_wanted;
 pub(crate) use supply::Supply;
 
-use crate::entry::{Body, Entry};
-use crate::kmod::Unserved;
+use crate::entry::Entry;
 use crate::recipe::{Origin, SegmentName};
 use std::collections::BTreeMap;
 
@@ -94,28 +93,4 @@ impl Tree {
             .into_iter()
             .filter_map(move |segment| self.entries.get(&(segment, path.to_string())))
     }
-}
-
-/// A finished tree, and what the boot config has to know of its kernel.
-#[derive(Debug, Clone)]
-pub struct TreeBuild {
-    pub tree: Tree,
-    pub kernel: KernelBuild,
-    /// Device nodes and fifos that components would have brought: the machine makes its own. By component.
-    pub left_out: BTreeMap<String, Vec<String>>,
-}
-
-/// The kernel that the image boots.
-#[derive(Debug, Clone)]
-pub struct KernelBuild {
-    /// The folder's name below `/lib/modules`.
-    pub release: String,
-    /// The kernel itself, `boot/vmlinuz-<release>` of its component.
-    pub vmlinuz: Body,
-    /// Names of the early modules in the order in which they are to be loaded; those built into the kernel are left out.
-    pub early: Vec<String>,
-    /// The same for those loaded from the root.
-    pub load: Vec<String>,
-    /// Modaliases of the recipe's machines that nothing serves.
-    pub unserved: Vec<Unserved>,
 }

@@ -1,6 +1,5 @@
 //! Folders of files laid into the image, and the files that are written in the recipe itself.
 
-use super::build::Render;
 use super::links::merge_usr;
 use super::{Draft, Owner, Reason, TreeEntry, TreeError};
 use crate::entry::{Body, BodyAt, Entry, Kind, MAX_FILE, Sha256, parse_entry_path};
@@ -12,6 +11,9 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 use walkdir::WalkDir;
+
+/// Fills in an overlay's template: its file (for messages), its text.
+pub type Render<'a> = &'a dyn Fn(&Path, &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Larger files stay on disk until they are packed.
 const IN_MEMORY: u64 = 1 << 20;

@@ -1,6 +1,6 @@
 use super::fixture::*;
 use super::*;
-use crate::entry::Kind;
+use crate::entry::{Body, Kind};
 use crate::local::parse_stated;
 use crate::recipe::{InlineBody, InlineFile, Overlay};
 use bootwright_contract::{StateFolder, StatePlace};

@@ -68,7 +68,7 @@ impl Check<'_> {
     }
 
     /// A reference to a component.
-    pub(super) fn check_component(&mut self, tree: &Node, at: crate::recipe::node::At, name: &str) {
+    pub(super) fn check_component(&mut self, tree: &Node, at: crate::recipe::place::At, name: &str) {
         let known = Self::component_names(tree);
         if !known.iter().any(|k| k == name) {
             self.report(at, Problem::Unknown { what: "component", name: name.into(), known });

@@ -4,7 +4,8 @@ use super::Check;
 use crate::recipe::file::{
     self, BudgetFile, Compressor, LostFile, LostReboot, LostWord, OneOrMany, PackFile, RootFile, SmokeFile,
 };
-use crate::recipe::node::{At, Node};
+use crate::recipe::node::Node;
+use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Budget, Compression, Expectation, Pack, Root, RootMode, Smoke, default_source};
 use bootwright_contract::{Lost, RootImage, Tmpfs};

@@ -14,7 +14,8 @@ mod tests;
 
 use super::file::VarFile;
 use super::merge::Earlier;
-use super::node::{At, Node, Value};
+use super::node::{Node, Value};
+use super::place::At;
 use super::problem::{Found, Problem};
 use super::sources::{Sources, plain, relative};
 use super::vars::{Fill, Set, Vars, check_vars, parse_condition};

@@ -3,7 +3,8 @@
 use super::Check;
 use super::system::is_hostname;
 use crate::recipe::file::{BondFile, ExtraFile, NetworkFile, OneOrMany, Scalar, TimeFile, VlanFile};
-use crate::recipe::node::{At, Node};
+use crate::recipe::node::Node;
+use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use bootwright_contract::{BOND_MODES, BOND_OPTIONS, Bond, ExtraInterface, Ipv6Mode, Network, NetworkMode, Time, Vlan};
 use std::net::IpAddr;

@@ -1,10 +1,11 @@
 //! Secrets in values of a recipe, and what the recipe allows.
 
 use super::Check;
-use crate::recipe::SegmentName;
-use crate::recipe::node::{At, Node, Value};
+use crate::recipe::node::{Node, Value};
+use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
-use crate::secrets::{Allowance, Author, in_file, in_value, is_secret_pair, secret_words};
+use crate::recipe::{Allowance, SegmentName};
+use crate::secrets::{Author, in_file, in_value, is_secret_pair, secret_words};
 
 /// Sections that no image holds.
 const NOT_IN_IMAGES: [&str; 5] = ["vars", "smoke", "budget", "extends", "summary"];

@@ -92,7 +92,7 @@ impl Check<'_> {
         })
     }
 
-    fn check_program(&mut self, at: crate::recipe::node::At, program: &str) {
+    fn check_program(&mut self, at: crate::recipe::place::At, program: &str) {
         if !program.starts_with('/') {
             let expected = "an absolute path";
             self.report(at, Problem::BadValue { found: program.into(), expected, example: "/usr/bin/program" });

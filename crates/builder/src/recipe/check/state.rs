@@ -3,7 +3,8 @@
 use super::Check;
 use crate::recipe::ModuleRequest;
 use crate::recipe::file::{StateFile, WatchdogFile};
-use crate::recipe::node::{At, Entry, Node};
+use crate::recipe::node::{Entry, Node};
+use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Root, RootMode};
 use bootwright_contract::{RootImage, Service, StateFolder, StatePlace, Tmpfs, Watchdog};

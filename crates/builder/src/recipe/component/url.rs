@@ -2,7 +2,8 @@
 
 use crate::recipe::check::Check;
 use crate::recipe::file::program_mode;
-use crate::recipe::node::{At, Node};
+use crate::recipe::node::Node;
+use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,10 @@
 //! The files of an image: what gives a secret away, and whether the recipe allows it.
 
-use super::{Allowance, Author, LOOKED_AT, in_file};
 use crate::entry::Kind;
 use crate::error::{Exit, Failure};
 use crate::parallel;
-use crate::recipe::{CheckedRecipe, Origin, SegmentName};
+use crate::recipe::{Allowance, CheckedRecipe, Origin, SegmentName};
+use crate::secrets::{Author, LOOKED_AT, Secret, in_file};
 use crate::tree::{Owner, Tree, TreeEntry};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ pub fn check_tree(recipe: &CheckedRecipe, tree: &Tree, jobs: usize) -> Result<Ve
     }
 }
 
-fn look_at(entry: &TreeEntry, author: Author) -> Result<Vec<super::Secret>, SecretError> {
+fn look_at(entry: &TreeEntry, author: Author) -> Result<Vec<Secret>, SecretError> {
     let Kind::File(body) = &entry.entry.kind else { return Ok(Vec::new()) };
     let failed = |cause| SecretError::Read { path: body.place(), cause };
     // Programs of others are not looked into.

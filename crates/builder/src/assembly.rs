@@ -1,18 +1,15 @@
 //! From pools to a finished tree: what is wanted, what that needs, and nothing else.
 
-use super::overlay::add_written;
-use super::select::add_wanted;
-use super::supply::Supply;
-use super::{Draft, Reason, TreeBuild, TreeEntry, TreeError};
 use crate::cache::Cache;
+use crate::elf::{ElfError, add_libraries, check_interpreters};
 use crate::entry::{Body, Entry, Kind};
+use crate::error::{Exit, Failure};
+use crate::kmod::{KernelBuild, KmodError, add_kernel};
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::source::Pool;
+use crate::tree::{Draft, Reason, Render, Supply, Tree, TreeEntry, TreeError, add_wanted, add_written};
 use bootwright_contract::{StatePlace, paths};
-use std::path::Path;
-
-/// Fills in an overlay's template: its file (for messages), its text.
-pub type Render<'a> = &'a dyn Fn(&Path, &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
+use std::collections::BTreeMap;
 
 /// What a tree is built from.
 pub struct Inputs<'a> {
@@ -27,11 +24,54 @@ pub struct Inputs<'a> {
     pub jobs: usize,
 }
 
+/// A finished tree, and what the boot config has to know of its kernel.
+#[derive(Debug, Clone)]
+pub struct TreeBuild {
+    pub tree: Tree,
+    pub kernel: KernelBuild,
+    /// Device nodes and fifos that components would have brought: the machine makes its own. By component.
+    pub left_out: BTreeMap<String, Vec<String>>,
+}
+
+/// Why there is no tree.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    #[error("`{path}` is to be formatted with {format} on first use, but `{program}` is not in the image")]
+    NoFormatter { path: String, format: String, program: &'static str },
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Elf(Box<ElfError>),
+    #[error(transparent)]
+    Kmod(#[from] KmodError),
+}
+
+impl From<ElfError> for AssemblyError {
+    fn from(e: ElfError) -> Self {
+        Self::Elf(Box::new(e))
+    }
+}
+
+impl From<AssemblyError> for Failure {
+    fn from(e: AssemblyError) -> Self {
+        match e {
+            AssemblyError::Tree(e) => e.into(),
+            AssemblyError::Elf(e) => (*e).into(),
+            AssemblyError::Kmod(e) => e.into(),
+            AssemblyError::NoFormatter { .. } => Self {
+                exit: Exit::Usage,
+                message: e.to_string(),
+                help: Some("extend the recipe piece `ext4` too: `extends = [\"worker\", \"ext4\"]`".into()),
+            },
+        }
+    }
+}
+
 /// Folders of the initramfs that PID1 mounts on.
 const BOOT_FOLDERS: [&str; 4] = ["dev", "proc", "run", "sys"];
 
 /// Builds the tree. Every library, module, firmware file and interpreter that is needed is in it, or this fails.
-pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
+pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
     let recipe = inputs.recipe;
     let supply = Supply::of(&recipe.components, inputs.pools)?;
     let mut draft = Draft::default();
@@ -40,18 +80,18 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, TreeError> {
         add_wanted(part, part.component.name == recipe.kernel.component, &mut draft)?;
     }
     add_written(recipe, inputs.render, &mut draft)?;
-    let kernel = crate::kmod::add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
+    let kernel = add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
     draw_link_targets(&supply, &mut draft)?;
-    let interpreters = crate::elf::add_libraries(&supply, &mut draft)?;
+    let interpreters = add_libraries(&supply, &mut draft)?;
     draft.complete_parents()?;
     draft.keep_folder_modes();
-    crate::elf::check_interpreters(&draft, &interpreters)?;
+    check_interpreters(&draft, &interpreters)?;
     check_formatters(recipe, &draft)?;
     Ok(TreeBuild { tree: draft.tree, kernel, left_out: draft.left_out })
 }
 
 /// What PID1 runs for `format` of `[state]`.
-fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), TreeError> {
+fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyError> {
     let program = paths::MKE2FS;
     let there = draft.resolve(program.trim_start_matches('/')).end.is_some_and(|end| draft.on_node(&end).is_some());
     let wants = recipe.state.iter().find_map(|state| match &state.place {
@@ -59,7 +99,7 @@ fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), TreeErr
         _ => None,
     });
     match wants {
-        Some((path, format)) if !there => Err(TreeError::NoFormatter { path, format, program }),
+        Some((path, format)) if !there => Err(AssemblyError::NoFormatter { path, format, program }),
         _ => Ok(()),
     }
 }
