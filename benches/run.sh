@@ -31,7 +31,7 @@ build() { "$bootwright" build --quiet --out "$out" "$@"; }
 cache=${BOOTWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bootwright}
 healthy() { # RAM: guest uptime at which kubelet is healthy
     "$bootwright" smoke --quiet --recipe worker --out "$out" --ram-mib "$1" --until kubelet-healthy --json |
-        python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] == "kubelet-healthy"][0])'
+        python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] in ("service:kubelet", "kubelet-healthy")][0])'
 }
 
 row "what" "figure" "to reach"

@@ -41,8 +41,8 @@ pub struct SmokeArgs {
     /// What runs the guest; auto takes KVM where it really boots the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelChoice,
-    /// Stop at this expectation
-    #[arg(long, value_enum, value_name = "NAME")]
+    /// Stop at this expectation: phases-done, ssh-answers, service:NAME
+    #[arg(long, value_name = "NAME", value_parser = parse_until)]
     pub until: Option<Expectation>,
     /// Seconds for all expectations together [default: the recipe's]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
@@ -95,7 +95,14 @@ pub fn run(args: &SmokeArgs, cache_dir: &Path, ui: &Ui) -> Result<(), Failure> {
 
 fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Result<SmokeOptions, Failure> {
     let wanted = &recipe.smoke;
-    let expect = match args.until {
+    if let Some(Expectation::Service(name)) = &args.until
+        && recipe.services.iter().all(|service| service.name != *name)
+    {
+        let known: Vec<String> = recipe.services.iter().map(|service| format!("`{}`", service.name)).collect();
+        let message = format!("`{}` has no service `{name}` to wait for", recipe.name);
+        return Err(super::usage(&message, &format!("there are {}", known.join(", "))));
+    }
+    let expect = match &args.until {
         Some(until) => smoke::expect_until(&wanted.expect, until),
         None => wanted.expect.clone(),
     };
@@ -128,6 +135,10 @@ fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Res
         keep: args.keep,
         cache_dir: cache_dir.into(),
     })
+}
+
+fn parse_until(text: &str) -> Result<Expectation, String> {
+    text.parse()
 }
 
 fn parse_mac_argument(text: &str) -> Result<Mac, String> {

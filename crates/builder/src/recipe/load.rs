@@ -100,7 +100,7 @@ impl Reader {
         let sets = self.command_line(sets);
         let broken = self.problems.iter().any(|f| matches!(f.problem, Problem::Syntax { .. }));
         let nothing = Node { at: At { file: 0, start: 0, end: 0 }, value: Value::Table(Vec::new()) };
-        let mut earlier = Earlier::new();
+        let mut earlier = Earlier::default();
         let (trees, sources) = (std::mem::take(&mut self.trees), &self.sources);
         let lay = |base, over| merge(base, over, sources, &mut earlier, &mut self.problems);
         let tree = trees.into_iter().fold(nothing, lay);

@@ -11,7 +11,7 @@ use super::place::At;
 use super::problem::{Found, Problem};
 use super::sources::{Sources, plain};
 use crate::entry::parse_entry_path;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// Lists of tables whose items have a name: list, key of the name.
@@ -39,8 +39,14 @@ pub fn merge(base: Node, over: Node, sources: &Sources, earlier: &mut Earlier, p
     Merge { sources, earlier, problems }.table(base, over, Within::Section, "")
 }
 
-/// Where a named item stands -> where the one stands that it was laid over.
-pub type Earlier = HashMap<At, At>;
+/// What became of named items of earlier files.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    /// Where an item stands -> where the one stands that it was laid over.
+    pub laid_over: HashMap<At, At>,
+    /// List and name of those that were taken out.
+    pub removed: HashSet<(String, String)>,
+}
 
 struct Merge<'a> {
     sources: &'a Sources,
@@ -114,13 +120,16 @@ impl Merge<'_> {
                     self.problems
                         .push(Found { at: item.at_of(name_key), problem: Problem::Duplicate { what, name, first } });
                 }
-                (Some(i), Some("remove")) => removed.push(i),
+                (Some(i), Some("remove")) => {
+                    self.earlier.removed.insert((list.into(), name));
+                    removed.push(i);
+                }
                 (Some(i), Some(_)) => {
-                    self.earlier.insert(item.at, merged[i].at);
+                    self.earlier.laid_over.insert(item.at, merged[i].at);
                     merged[i] = item;
                 }
                 (Some(i), None) => {
-                    self.earlier.insert(item.at, merged[i].at);
+                    self.earlier.laid_over.insert(item.at, merged[i].at);
                     let earlier = merged[i].clone();
                     if list == "overlay" && self.dir(&earlier) == self.dir(&item) {
                         // It says which one is meant: the folder stays that of the recipe which named it first.

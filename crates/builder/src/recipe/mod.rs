@@ -6,6 +6,7 @@
 mod allowance;
 mod check;
 mod component;
+mod expectation;
 pub mod file;
 mod fleet;
 mod lineage;
@@ -21,6 +22,7 @@ mod vars;
 
 pub use allowance::Allowance;
 pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
+pub use expectation::{Expectation, WORDS as EXPECTATION_WORDS};
 pub use lineage::Lineage;
 pub(crate) use load::shown;
 pub use load::{RECIPES_ENV, load_recipe, parse_recipe_text};
@@ -288,42 +290,4 @@ pub struct Smoke {
     pub expect: Vec<Expectation>,
     /// More words for the kernel command line.
     pub cmdline: Vec<String>,
-}
-
-/// What a smoke boot waits for.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expectation {
-    /// PID1 went through all phases, none failed.
-    PhasesDone,
-    /// The service `containerd` is ready.
-    ContainerdReady,
-    /// The service `kubelet` is ready.
-    KubeletHealthy,
-    /// Port 22 answers with SSH's version line.
-    SshAnswers,
-}
-
-impl std::fmt::Display for Expectation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::PhasesDone => "phases-done",
-            Self::ContainerdReady => "containerd-ready",
-            Self::KubeletHealthy => "kubelet-healthy",
-            Self::SshAnswers => "ssh-answers",
-        })
-    }
 }

@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
         let log = artifacts::create(&files.console)?;
         let begin = Instant::now();
         let machine = Machine::start(QEMU, &args, log, &files.qemu_log, Some(&qmp_path))?;
-        let reached = |e: &Expectation| Reached { expectation: *e, uptime_s: None, wall_s: None };
+        let reached = |e: &Expectation| Reached { expectation: e.clone(), uptime_s: None, wall_s: None };
         let mut session = Self {
             plan,
             options,
@@ -287,7 +287,7 @@ impl<'a> Session<'a> {
         let failed = gave_up.as_ref().map(|(why, stage)| junit::Failed { why, stage, tail: &tail });
         artifacts::write_whole(&self.files.junit, junit::render(&report, failed)?.as_bytes())?;
         if let Some((why, stage)) = gave_up {
-            let missing = self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation).collect();
+            let missing = self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation.clone()).collect();
             return Err(SmokeError::Failed(Box::new(FailedBoot { why, stage, missing, tail, report })));
         }
         if keep {

@@ -103,7 +103,7 @@ impl BootProgress {
             Event::PhasesDone => self.end_phases(uptime_s),
             Event::ServiceReady { service, .. } => {
                 self.failures.remove(&service);
-                service_expectation(&service).map_or(News::None, |reached| News::Reached(reached, uptime_s))
+                News::Reached(Expectation::Service(service), uptime_s)
             }
             Event::ServiceFailed { service, reason } => self.fail_service(service, reason),
             Event::Fatal { phase, reason } => News::Trouble(Trouble::Fatal { phase, reason }),
@@ -173,14 +173,6 @@ impl BootProgress {
     /// The last console lines, oldest first.
     pub fn tail(&self) -> Vec<String> {
         self.tail.iter().cloned().collect()
-    }
-}
-
-fn service_expectation(service: &str) -> Option<Expectation> {
-    match service {
-        "containerd" => Some(Expectation::ContainerdReady),
-        "kubelet" => Some(Expectation::KubeletHealthy),
-        _ => None,
     }
 }
 

@@ -103,10 +103,10 @@ impl SmokeOptions {
 }
 
 /// The expectations up to and including `until`; just `until` when the recipe does not list it.
-pub fn expect_until(expect: &[Expectation], until: Expectation) -> Vec<Expectation> {
-    match expect.iter().position(|e| *e == until) {
+pub fn expect_until(expect: &[Expectation], until: &Expectation) -> Vec<Expectation> {
+    match expect.iter().position(|e| e == until) {
         Some(at) => expect[..=at].to_vec(),
-        None => vec![until],
+        None => vec![until.clone()],
     }
 }
 

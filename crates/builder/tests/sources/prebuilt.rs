@@ -33,7 +33,7 @@ fn the_workers_own_programs_served_as_releases_are_pinned_packed_and_boot() {
     run(&project, &upstream, "build", &["--locked"]);
     check_files(&project.path().join("out").join(RECIPE), &upstream);
 
-    let report = run(&project, &upstream, "smoke", &["--json", "--until", "kubelet-healthy", "--deadline-s", "300"]);
+    let report = run(&project, &upstream, "smoke", &["--json", "--until", "service:kubelet", "--deadline-s", "300"]);
     let report: Value = serde_json::from_slice(&report).expect("a smoke boot prints its report");
     assert_eq!(report["passed"], true, "{report:#}");
 }

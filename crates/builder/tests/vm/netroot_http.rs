@@ -47,7 +47,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_server() {
     let mut server = python(&image.dir());
     let words = root(&format!("http://127.0.0.1:{}/root.img", server.port));
     let machine = Running::start(&image, &["--append", &words, "--deadline-s", DEADLINE]);
-    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("service:kubelet"));
     let before = Kubelet::of(&machine);
     server.kill();
     let since = Instant::now();

@@ -57,7 +57,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_target() {
     let mut tgt = Tgt::start(Target::open(&disk(&image)));
     let root = format!("bw.root=iscsi://10.0.2.2:{}/{NAME}", tgt.port());
     let machine = Running::start(&image, &["--append", &root, "--deadline-s", "300"]);
-    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("service:kubelet"));
     let before = Kubelet::of(&machine);
     load::start(&machine, "/dev/sda");
     outage(&image, BACK_WITHIN, |up| if up { tgt.restart() } else { tgt.kill() });

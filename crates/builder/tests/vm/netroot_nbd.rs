@@ -35,7 +35,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_server() {
     let mut server = qemu_nbd(&disk, "worker");
     let root = format!("bw.root=nbd://10.0.2.2:{}/worker", server.port);
     let machine = Running::start(&image, &["--append", &root, "--deadline-s", "300"]);
-    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("service:kubelet"));
     let before = Kubelet::of(&machine);
     load::start(&machine, "/dev/nbd0");
     outage(&image, BACK_WITHIN, |up| if up { server.restart() } else { server.kill() });

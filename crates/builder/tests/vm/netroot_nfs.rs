@@ -46,7 +46,7 @@ fn kubelet_is_healthy_and_stays_so_without_the_server() {
     let image = outage::worker("nfs");
     let mut server = serve(&tree(&image));
     let machine = Running::start(&image, &["--append", &root(&server), "--deadline-s", "300"]);
-    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("kubelet-healthy"));
+    eprintln!("kubelet healthy after {:?} s", machine.uptime_s("service:kubelet"));
     let before = Kubelet::of(&machine);
     // The shell is not of the tree.
     let read_all = READ_ALL.replace("-type f", "-type f ! -name sh");

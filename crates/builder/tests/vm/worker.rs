@@ -14,7 +14,7 @@ fn kubelet_is_healthy_with_512_mib() {
     }
     let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "512"]);
     outcome.assert_passed();
-    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("kubelet-healthy"));
+    eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("service:kubelet"));
 }
 
 #[test]
@@ -22,9 +22,9 @@ fn kubelet_is_healthy_with_192_mib() {
     if !have(&[QEMU, "go"]) {
         return;
     }
-    let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "192", "--until", "kubelet-healthy"]);
+    let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "192", "--until", "service:kubelet"]);
     outcome.assert_passed();
-    let uptime_s = outcome.uptime_s("kubelet-healthy").expect("PID1 said when");
+    let uptime_s = outcome.uptime_s("service:kubelet").expect("PID1 said when");
     eprintln!("kubelet healthy after {uptime_s} s");
     if outcome.report["engine"] == "kvm" {
         assert!(uptime_s < TIGHT_LIMIT_S, "{uptime_s} s");

@@ -7,8 +7,8 @@ use crate::recipe::file::{
 use crate::recipe::node::Node;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
-use crate::recipe::{Budget, Compression, Expectation, Pack, Root, RootMode, Smoke, default_source};
-use bootwright_contract::{Lost, RootImage, Tmpfs};
+use crate::recipe::{Budget, Compression, EXPECTATION_WORDS, Expectation, Pack, Root, RootMode, Smoke, default_source};
+use bootwright_contract::{Lost, RootImage, Service, Tmpfs};
 use std::path::Path;
 
 impl Check<'_> {
@@ -166,22 +166,43 @@ impl Check<'_> {
         })
     }
 
-    pub(super) fn smoke(&mut self, tree: &Node) -> Option<Smoke> {
+    pub(super) fn smoke(&mut self, tree: &Node, services: &[Service]) -> Option<Smoke> {
         let (node, file) = self.section::<SmokeFile>(tree, "smoke");
         let file = file?;
         for (i, word) in file.cmdline.iter().enumerate() {
             self.check_cmdline_word(node.at_item("cmdline", i), word);
         }
         let mut expect: Vec<Expectation> = Vec::new();
-        for one in file.expect {
-            if !expect.contains(&one) {
-                expect.push(one);
+        for (i, word) in file.expect.iter().enumerate() {
+            let at = node.at_item("expect", i);
+            match word.parse() {
+                Ok(Expectation::Service(name)) if services.iter().all(|service| service.name != name) => {
+                    if !self.was_service(tree, &name) {
+                        let known = services.iter().map(|service| service.name.clone()).collect();
+                        self.report(at, Problem::Unknown { what: "service", name, known });
+                    }
+                }
+                Ok(one) if expect.contains(&one) => {}
+                Ok(one) => expect.push(one),
+                Err(_) => {
+                    let choices = EXPECTATION_WORDS.map(String::from).to_vec();
+                    self.report(at, Problem::NotAChoice { found: word.clone(), choices });
+                }
             }
         }
         if expect.is_empty() {
             expect.push(Expectation::PhasesDone);
         }
         Some(Smoke { ram_mib: file.ram_mib, smp: file.smp, deadline_s: file.deadline_s, expect, cmdline: file.cmdline })
+    }
+}
+
+impl Check<'_> {
+    /// The recipe has that service but for a condition, or an extending recipe took it out: nobody waits for it then.
+    fn was_service(&self, tree: &Node, name: &str) -> bool {
+        let items = tree.get("service").map_or(&[][..], Node::items);
+        items.iter().any(|item| item.text_of("name") == Some(name))
+            || self.earlier.removed.contains(&("service".into(), name.into()))
     }
 }
 

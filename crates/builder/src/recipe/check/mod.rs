@@ -99,7 +99,7 @@ impl<'a> Check<'a> {
         let kernel = kernel.map(|kernel| with_modules(kernel, state_modules));
         let pack = self.pack(&tree, root.as_ref());
         let budget = self.budget(&tree);
-        let smoke = self.smoke(&tree);
+        let smoke = self.smoke(&tree, &services);
         let shutdown_timeout_s =
             self.read(tree.get("shutdown_timeout_s")).unwrap_or_else(super::file::shutdown_timeout_s);
         let mut kernel = kernel?;
@@ -174,7 +174,9 @@ impl<'a> Check<'a> {
 
     /// Where earlier files wrote an item that was written there last: the nearest first.
     fn earlier_origins(&self, mut at: At) -> Vec<Origin> {
-        let next = move || self.earlier.get(&at).inspect(|earlier| at = **earlier).map(|earlier| self.origin(*earlier));
+        let next = move || {
+            self.earlier.laid_over.get(&at).inspect(|earlier| at = **earlier).map(|earlier| self.origin(*earlier))
+        };
         std::iter::from_fn(next).collect()
     }
 

@@ -22,7 +22,7 @@ use crate::secrets::Author;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Exactly one of `deb`, `url`, `go`, `oci` and `path`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -150,13 +150,13 @@ impl SourceSpec {
     /// The same source as a recipe in the folder `to` names it, of one in `from`; both absolute.
     pub fn moved(&self, from: &Path, to: &Path) -> Self {
         let mut moved = self.clone();
-        let path = match &mut moved {
-            Self::Path(spec) => Some(&mut spec.path),
-            Self::Go(spec) => spec.dir.as_mut(),
-            Self::Oci(spec) => spec.layout.as_mut(),
-            Self::Deb(_) | Self::Url(_) => None,
+        let paths: Vec<&mut PathBuf> = match &mut moved {
+            Self::Path(spec) => vec![&mut spec.path],
+            Self::Go(spec) => spec.dir.iter_mut().chain(&mut spec.patches).collect(),
+            Self::Oci(spec) => spec.layout.iter_mut().collect(),
+            Self::Deb(_) | Self::Url(_) => Vec::new(),
         };
-        if let Some(path) = path.filter(|path| path.is_relative() && from != to) {
+        for path in paths.into_iter().filter(|path| path.is_relative() && from != to) {
             *path = relative(&plain(to), &plain(&from.join(&*path)));
         }
         moved
@@ -187,6 +187,26 @@ impl Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_local_path_of_a_source_moves() {
+        let source = |text: &str| -> SourceSpec {
+            let text = format!("[kernel]\ncomponent = \"k\"\n[[component]]\nname = \"k\"\n{text}\n");
+            crate::recipe::parse_recipe_text("r", &text).unwrap().components.remove(0).source
+        };
+        let moved = |text: &str| source(text).moved(Path::new("/p/recipes"), Path::new("/p/sites/north"));
+        for (here, there) in [
+            ("path = { path = \"../tool\" }", "path = { path = \"../../tool\" }"),
+            ("path = { path = \"/tool\" }", "path = { path = \"/tool\" }"),
+            ("oci = { layout = \"images/x:1\" }", "oci = { layout = \"../../recipes/images/x:1\" }"),
+            (
+                "go = { dir = \"../p\", packages = { \".\" = \"x\" }, patches = [\"../a\", \"b\"] }",
+                "go = { dir = \"../../p\", packages = { \".\" = \"x\" }, patches = [\"../../a\", \"../../recipes/b\"] }",
+            ),
+        ] {
+            assert_eq!(moved(here), source(there), "{here}");
+        }
+    }
 
     #[test]
     fn the_kinds_of_sources_are_those_that_a_component_can_have() {

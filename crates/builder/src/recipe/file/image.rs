@@ -1,7 +1,7 @@
 //! `[root]`, `[pack]`, `[budget]` and `[smoke]`, as written.
 
 use super::{OneOrMany, SecretsWord, program_mode};
-use crate::recipe::{Expectation, RootMode};
+use crate::recipe::RootMode;
 use bootwright_contract as contract;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
@@ -185,9 +185,9 @@ pub struct SmokeFile {
     #[serde(default = "smoke_deadline_s")]
     #[schemars(range(min = 1))]
     pub deadline_s: u32,
-    /// What must be reached; default `phases-done`.
+    /// What must be reached: `phases-done`, `ssh-answers`, `service:NAME`; default `phases-done`.
     #[serde(default)]
-    pub expect: Vec<Expectation>,
+    pub expect: Vec<String>,
     /// More words for the kernel command line.
     #[serde(default)]
     pub cmdline: Vec<String>,

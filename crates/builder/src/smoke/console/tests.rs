@@ -22,8 +22,9 @@ fn a_good_boot() {
         [
             News::Phase { name: "mounts".into(), took_s: 0.1 },
             News::Reached(Expectation::PhasesDone, 3.31),
-            News::Reached(Expectation::ContainerdReady, 3.4),
-            News::Reached(Expectation::KubeletHealthy, 8.912),
+            News::Reached(Expectation::Service("containerd".into()), 3.4),
+            News::Reached(Expectation::Service("sshd".into()), 3.4),
+            News::Reached(Expectation::Service("kubelet".into()), 8.912),
         ]
     );
     assert_eq!(progress.stage(), "services");

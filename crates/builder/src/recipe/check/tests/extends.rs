@@ -388,3 +388,23 @@ fn drop_ins_are_laid_in_order_and_the_local_one_last() {
     let error = load(&[&files[..], &[("lib/lab.local.toml", "[kernle]\n")]].concat(), &[]).unwrap_err();
     assert!(error.contains("lib/lab.local.toml:1:2"), "{error}");
 }
+
+#[test]
+fn a_smoke_test_waits_for_any_service_and_not_for_one_that_was_taken_out() {
+    let base = BASE.replace("expect = [\"phases-done\"]", "expect = [\"service:s\", \"phases-done\", \"service:s\"]");
+    let load = |child: &str| {
+        load(&[("c.toml", &format!("extends = \"base\"\n{child}")), ("base.toml", &base), ("tree/x", "")], &[])
+    };
+    let service = Expectation::Service("s".into());
+    assert_eq!(load("").unwrap().smoke.expect, [service, Expectation::PhasesDone]);
+    for gone in ["remove = true", "when = \"debug\""] {
+        let r = load(&format!("[[service]]\nname = \"s\"\n{gone}\n")).unwrap();
+        assert_eq!(r.smoke.expect, [Expectation::PhasesDone], "{gone}");
+    }
+    let error = load("[smoke]\nexpect = [\"service:t\"]\n").unwrap_err();
+    assert!(error.contains("service `t` does not exist"), "{error}");
+    let error = load("[smoke]\nexpect = [\"kubelet-healthy\"]\n").unwrap_err();
+    assert!(error.contains("service `kubelet` does not exist"), "{error}");
+    let error = load("[smoke]\nexpect = [\"phase-done\"]\n").unwrap_err();
+    assert!(error.contains("`phase-done` is no value of this key"), "{error}");
+}
