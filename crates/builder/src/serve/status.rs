@@ -14,6 +14,9 @@ const IMAGES_AGE: Duration = Duration::from_secs(5);
 const OLDEST: Duration = Duration::from_secs(1);
 /// Between two documents, however much happens.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of older documents that clients are still taking. While there are as many, all get the newest one that is there:
+/// clients that read slowly must not make this process hold a document each.
+const MOST_TAKEN: usize = 16 << 20;
 
 /// The document.
 #[derive(Debug, Serialize)]
@@ -43,7 +46,25 @@ pub struct SharedStatus {
     nodes: Mutex<NodeStates>,
     images: Mutex<(Instant, Vec<ImageView>)>,
     /// Held while a document is made: who asks meanwhile gets that one.
-    document: tokio::sync::Mutex<Option<StatusDocument>>,
+    document: tokio::sync::Mutex<Documents>,
+}
+
+#[derive(Debug, Default)]
+struct Documents {
+    newest: Option<StatusDocument>,
+    /// Those before it that somebody still takes.
+    older: Vec<Bytes>,
+}
+
+impl Documents {
+    fn may_be_more(&mut self) -> bool {
+        self.older.retain(|text| !text.is_unique());
+        self.older.iter().map(Bytes::len).sum::<usize>() < MOST_TAKEN
+    }
+
+    fn put(&mut self, made: StatusDocument) {
+        self.older.extend(self.newest.replace(made).map(|before| before.text));
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -75,9 +96,11 @@ impl SharedStatus {
 
     /// The document as it is, JSON. `None` only while this process ends.
     pub async fn document(self: Arc<Self>) -> Option<Bytes> {
-        let mut document = self.document.lock().await;
-        if let Some(last) = &*document {
-            if last.made.elapsed() < OLDEST && last.version == self.nodes().version() {
+        let mut documents = self.document.lock().await;
+        let may_be_more = documents.may_be_more();
+        if let Some(last) = &documents.newest {
+            let is_current = last.made.elapsed() < OLDEST && last.version == self.nodes().version();
+            if is_current || !may_be_more {
                 return Some(last.text.clone());
             }
             tokio::time::sleep(PAUSE.saturating_sub(last.made.elapsed())).await;
@@ -85,7 +108,7 @@ impl SharedStatus {
         let lab = self.clone();
         let made = tokio::task::spawn_blocking(move || lab.make()).await.ok()?;
         let text = made.text.clone();
-        *document = Some(made);
+        documents.put(made);
         Some(text)
     }
 
@@ -122,4 +145,38 @@ fn views(images: &[BootImage]) -> Vec<ImageView> {
         boot_bytes: image.boot_bytes,
     };
     images.iter().map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(byte: u8) -> StatusDocument {
+        StatusDocument { version: 0, made: Instant::now(), text: vec![byte; MOST_TAKEN / 4].into() }
+    }
+
+    #[test]
+    fn documents_that_clients_still_take_are_bounded() {
+        let mut documents = Documents::default();
+        let mut taken = Vec::new();
+        for n in 0..5 {
+            assert!(documents.may_be_more(), "{n}");
+            documents.put(document(n));
+            taken.extend(documents.newest.as_ref().map(|newest| newest.text.clone()));
+        }
+        assert!(!documents.may_be_more());
+        // One was taken whole, by all who took it.
+        taken.remove(0);
+        assert!(documents.may_be_more());
+        assert_eq!(documents.older.len(), 3);
+    }
+
+    #[test]
+    fn what_nobody_takes_does_not_count() {
+        let mut documents = Documents::default();
+        for n in 0..9 {
+            assert!(documents.may_be_more(), "{n}");
+            documents.put(document(n));
+        }
+    }
 }
