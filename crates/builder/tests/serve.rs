@@ -159,6 +159,15 @@ fn browse(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+#[test]
+fn an_interface_that_is_not_there_is_told_beside_those_that_are() {
+    let lab = lab();
+    let mut tool = assert_cmd::Command::new(testkit::tool::tool_path());
+    tool.current_dir(lab.path()).args(["serve", "--interface", "nothere0", "--proxy", "192.0.2.0"]);
+    let said = String::from_utf8_lossy(&tool.assert().code(2).get_output().stderr).into_owned();
+    assert!(said.contains("there is no network interface `nothere0`") && said.contains(" lo"), "{said}");
+}
+
 /// A network of its own, with a machine's side and a server's side: proxyDHCP and DHCP need interfaces and root's ports.
 #[test]
 fn dnsmasq_runs_with_the_configuration_and_ends_with_the_tool() {

@@ -7,6 +7,7 @@ use crate::serve::{LOADERS_PLACE, ServeOptions, serve};
 use crate::ui::Ui;
 use clap::Args;
 use nix::ifaddrs::getifaddrs;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -76,6 +77,9 @@ fn may_answer_dhcp(nodes: &Nodes, ui: &Ui) -> Result<bool, Failure> {
     if nodes.server.dhcp == Dhcp::None {
         return Ok(false);
     }
+    if let Some(name) = nodes.server.interface.as_deref().filter(|_| nodes.server.url.is_none()) {
+        return Err(unusable_interface(name));
+    }
     if nodes.server.url.is_none() {
         let help = "name it with --url http://ADDRESS:PORT, or the network's interface with --interface";
         return Err(super::usage("DHCP has to name this server, and its address is not known", help));
@@ -85,6 +89,22 @@ fn may_answer_dhcp(nodes: &Nodes, ui: &Ui) -> Result<bool, Failure> {
         return Ok(false);
     }
     Ok(true)
+}
+
+/// An interface that gave no address to be reached at.
+fn unusable_interface(name: &str) -> Failure {
+    let all =
+        getifaddrs().map(|found| found.map(|one| one.interface_name).collect::<BTreeSet<_>>()).unwrap_or_default();
+    match all.contains(name) {
+        true => super::usage(
+            &format!("the interface `{name}` has no IPv4 address"),
+            "give it one, or name the address that machines reach this server at with --url http://ADDRESS:PORT",
+        ),
+        false => super::usage(
+            &format!("there is no network interface `{name}`"),
+            &format!("those of this machine are: {}", all.into_iter().collect::<Vec<_>>().join(", ")),
+        ),
+    }
 }
 
 /// The address that machines reach us at: the one that HTTP listens on, or the interface's first.

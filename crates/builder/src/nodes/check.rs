@@ -232,7 +232,16 @@ impl NodesCheck<'_> {
                 self.report(node.at_of(key), Problem::NotUsed { key, reason });
             }
         }
-        let gateway = file.gateway.as_ref().and_then(|text| self.ip(written.of("gateway").at_of("gateway"), text));
+        let at = written.of("gateway").at_of("gateway");
+        let gateway = file.gateway.as_ref().and_then(|text| self.ip(at, text));
+        if let (Some(address), Some(gateway)) = (&address, gateway) {
+            let same = gateway.is_ipv4() == address.ip.is_ipv4();
+            let (expected, example) = match address.ip {
+                IpAddr::V4(_) => ("an IPv4 address, as `address` is", "192.0.2.1"),
+                IpAddr::V6(_) => ("an IPv6 address, as `address` is", "2001:db8::1"),
+            };
+            self.value(at, &gateway.to_string(), same.then_some(()), expected, example);
+        }
         let dns = file.dns.iter().flatten().enumerate();
         let dns = dns.filter_map(|(i, text)| self.ip(written.of("dns").at_item("dns", i), text)).collect();
         (address, gateway, dns)

@@ -100,6 +100,13 @@ colour = "red"
 [[node]]
 name = "n4"
 recipe = "../worker"
+
+[[node]]
+name = "n5"
+recipe = "worker"
+mac = "52:54:00:00:00:05"
+address = "192.0.2.15/24"
+gateway = "2001:db8::1"
 "#;
     let said = problems(text);
     for expected in [
@@ -122,6 +129,7 @@ recipe = "../worker"
         "unknown key `colour`",
         "node `n4` has none of `mac`, `uuid`",
         "`../worker` is not the name of a recipe",
+        "`2001:db8::1` is not an IPv4 address, as `address` is",
         "nodes.toml:8:7",
     ] {
         assert!(said.contains(expected), "no {expected:?} in:\n{said}");
