@@ -5,7 +5,7 @@
 
 mod allowance;
 mod check;
-mod component;
+pub mod component;
 mod expectation;
 pub mod file;
 mod fleet;
