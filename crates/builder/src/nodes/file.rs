@@ -89,7 +89,7 @@ pub struct NodeFile {
     pub dns: Option<Vec<String>>,
     /// The recipe that it boots.
     pub recipe: Option<String>,
-    /// `ram`, `http`, `nfs`, `iscsi` or `nbd`: the image's own source; or addresses of its root, tried in turn.
+    /// The mode of the root, as in recipes: the image's own source; or addresses of its root, tried in turn.
     pub root: Option<OneOrMany>,
     /// Let iPXE connect to the iSCSI target first and hand the connection's parameters over (iBFT).
     pub ibft: Option<bool>,

@@ -13,8 +13,8 @@ pub struct RootFile {
     /// Where the root is when the machine runs; `--root` comes before it.
     #[serde(default = "ram")]
     pub mode: RootMode,
-    /// Where a network root comes from, tried in turn: `http://`, `https://`, `nfs://`, `iscsi://`, `nbd://`; an empty host is
-    /// the server that the machine was booted from.
+    /// Where a network root comes from: URLs whose schemes are the modes, tried in turn. An empty host is the server that the
+    /// machine was booted from.
     pub source: Option<OneOrMany>,
     /// Further modes that `bw.root=` may choose on the command line: the initrd of a network root holds their modules too.
     #[serde(default)]
