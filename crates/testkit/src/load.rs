@@ -53,10 +53,10 @@ pub fn check(machine: &Running, image: &Path) {
 pub fn check_reading(machine: &Running, expected: &str) {
     let before = rounds(machine).len();
     await_rounds(machine, before + ROUNDS);
-    for line in rounds(machine) {
-        assert_eq!(line, format!("read {expected}"));
-    }
     let log = ssh_ok(machine, "cat /run/load.log; dmesg");
+    for line in rounds(machine) {
+        assert_eq!(line, format!("read {expected}"), "{log}");
+    }
     for bad in ["error:", "I/O error", "SQUASHFS error", "EXT4-fs error"] {
         assert!(!log.contains(bad), "{log}");
     }

@@ -77,7 +77,7 @@ impl Folder {
     /// `Unsupported` where the kernel has no openat2(2); those of opening the folder.
     pub fn check(&self) -> io::Result<()> {
         let folder = self.folder()?;
-        match beneath(&folder, Path::new("."), OFlag::O_PATH) {
+        match beneath(&folder, Path::new("."), OFlag::O_PATH, ResolveFlag::empty()) {
             Err(Errno::ENOSYS | Errno::EPERM) => {
                 let text = "this kernel, or the sandbox around this program, has no openat2(2)";
                 Err(Error::new(ErrorKind::Unsupported, text))
@@ -98,7 +98,12 @@ impl Folder {
         for _ in 0..TRIES {
             let folder = self.folder()?;
             // A named pipe has nobody wait for its other end.
-            let file = match beneath(&folder, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+            let (opened, has_links) = match beneath(&folder, path, flags, ResolveFlag::RESOLVE_NO_SYMLINKS) {
+                Err(Errno::ELOOP) => (beneath(&folder, path, flags, ResolveFlag::empty()), true),
+                opened => (opened, false),
+            };
+            let file = match opened {
                 // A folder on the way was renamed meanwhile.
                 Err(Errno::EAGAIN) => continue,
                 Err(Errno::EXDEV) => return Err(Error::new(ErrorKind::NotFound, "a link leads out of the folder")),
@@ -109,6 +114,10 @@ impl Folder {
             };
             if !file.metadata()?.is_file() {
                 return Err(Error::new(ErrorKind::NotFound, "not a file"));
+            }
+            // Without links it lies where it was asked for, whatever it is called by now.
+            if !has_links {
+                return Ok(file);
             }
             let (base, place) = (place(&folder)?, place(&file)?);
             if place.strip_prefix(&base).is_ok_and(|place| self.shelf.has(place)) {
@@ -143,8 +152,8 @@ impl Folder {
     }
 }
 
-fn beneath(folder: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+fn beneath(folder: &OwnedFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
+    let resolve = resolve | ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     openat2(folder, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
 }
 
