@@ -21,8 +21,10 @@ while true; do
 done
 "#;
 
-/// Reads every file of a root below `BELOW` and hashes names and contents.
-pub const READ_ALL: &str = "cd BELOW && find usr -type f | LC_ALL=C sort | xargs sha256sum | sha256sum";
+/// Reads every file of a root below `BELOW` and hashes names and contents, but for the one that the config segment lays over
+/// each root: no server has that.
+pub const READ_ALL: &str =
+    "cd BELOW && find usr -type f ! -path usr/lib/os-release | LC_ALL=C sort | xargs sha256sum | sha256sum";
 
 /// What a command such as [`READ_ALL`] finds in the tree that a server has.
 pub fn read_here(command: &str, tree: &Path) -> String {
