@@ -14,12 +14,12 @@
 
 use super::super::{PatchFacts, SourceError};
 use super::toolchain::Toolchain;
-use super::workspace::{Workspace, copy_files, write};
+use super::workspace::{Workspace, copy_files, make_dir, write};
 use crate::entry::Sha256;
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch as Diff};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// As `go version -m` and the SBOM call it.
@@ -39,6 +39,12 @@ pub struct PatchFile {
 struct Module {
     #[serde(default)]
     dir: PathBuf,
+}
+
+/// Where a module's files are, and where they are patched.
+struct Tree {
+    original: PathBuf,
+    copy: PathBuf,
 }
 
 /// The patches at these places, each a file or a folder whose `*.patch` come by name.
@@ -125,27 +131,28 @@ impl Workspace {
     /// # Errors
     /// [`SourceError::BadInput`] for a patch that does not fit line by line where it says.
     pub fn apply_patches(&mut self, patches: &[PatchFile], go: &Toolchain) -> Result<(), SourceError> {
+        let mut trees: BTreeMap<&str, Tree> = BTreeMap::new();
         let mut overlay = BTreeMap::new();
-        let mut copied = BTreeSet::new();
         for patch in patches {
-            let name = &patch.facts.name;
-            let module = &patch.facts.module;
-            let from = if module == STD { go.std_sources()? } else { self.module_dir(module, name, go)? };
-            if module != STD && copied.insert(module) {
-                self.copy_module(module, &from, go)?;
+            let PatchFacts { name, module, .. } = &patch.facts;
+            let is_std = module == STD;
+            if !trees.contains_key(module.as_str()) {
+                trees.insert(module, if is_std { self.std_tree(go)? } else { self.module_tree(module, name, go)? });
             }
+            let Tree { original, copy } = &trees[module.as_str()];
             for file in PatchSet::parse(&patch.diff, ParseOptions::unidiff()) {
                 let file = file.map_err(|e| refused(name.clone(), &format!("its diff cannot be read: {e}")))?;
                 let path = changed_file(&file.operation().strip_prefix(1))
                     .ok_or_else(|| refused(name.clone(), "it does more than change lines of files that are there"))?;
                 let diff = file.patch().as_text().ok_or_else(|| refused(name.clone(), "it changes a binary file"))?;
-                let patched = if module == STD {
-                    let flat = self.root.path().join(format!("std_{}", path.replace('/', "_")));
-                    overlay.entry(from.join(&path)).or_insert(flat).clone()
-                } else {
-                    self.copy_of(module).join(&path)
-                };
-                let current = if module == STD && !patched.exists() { from.join(&path) } else { patched.clone() };
+                // Modules are copied whole, of the standard library what is patched.
+                let mut patched = copy.join(&path);
+                let mut current = patched.clone();
+                if is_std {
+                    patched = copy.join(path.replace('/', "_"));
+                    current = if patched.exists() { patched.clone() } else { original.join(&path) };
+                    overlay.insert(original.join(&path), patched.clone());
+                }
                 let text = std::fs::read_to_string(&current).map_err(|cause| match cause.kind() {
                     std::io::ErrorKind::NotFound => {
                         refused(name.clone(), &format!("module `{module}` has no file `{path}`"))
@@ -156,6 +163,23 @@ impl Workspace {
             }
         }
         self.use_overlay(&overlay)
+    }
+
+    fn std_tree(&self, go: &Toolchain) -> Result<Tree, SourceError> {
+        let copy = self.root.path().join(STD);
+        make_dir(&copy)?;
+        Ok(Tree { original: go.std_sources()?, copy })
+    }
+
+    /// The copy's place is written into the program, and therefore relative to where `go` runs.
+    fn module_tree(&self, module: &str, patch: &str, go: &Toolchain) -> Result<Tree, SourceError> {
+        let place = format!("patched/{module}");
+        let tree = Tree { original: self.module_dir(module, patch, go)?, copy: self.module().join(&place) };
+        copy_files(&tree.original, &tree.copy, |name| !name.ends_with("_test.go"))?;
+        let replace = format!("-replace={module}=./{place}");
+        let output = go.run(&mut go.command(&self.module(), &["mod", "edit", &replace]))?;
+        go.succeeded(output, "go mod edit")?;
+        Ok(tree)
     }
 
     /// Where the module cache holds a module that the build needs.
@@ -170,18 +194,6 @@ impl Workspace {
             help: "check that `go` is Go's own command".into(),
         })?;
         if found.dir.as_os_str().is_empty() { Err(absent()) } else { Ok(found.dir) }
-    }
-
-    /// Its place is written into the program, and therefore relative to where `go` runs.
-    fn copy_of(&self, module: &str) -> PathBuf {
-        self.module().join(format!("patched/{module}"))
-    }
-
-    fn copy_module(&self, module: &str, from: &Path, go: &Toolchain) -> Result<(), SourceError> {
-        copy_files(from, &self.copy_of(module), |name| !name.ends_with("_test.go"))?;
-        let replace = format!("-replace={module}=./patched/{module}");
-        let output = go.run(&mut go.command(&self.module(), &["mod", "edit", &replace]))?;
-        go.succeeded(output, "go mod edit").map(drop)
     }
 
     fn use_overlay(&mut self, files: &BTreeMap<PathBuf, PathBuf>) -> Result<(), SourceError> {

@@ -269,16 +269,13 @@ fn overlays_are_changed_taken_out_and_replaced() {
             vec!["|tree||a|x", "more|more|opt||", "|tree|srv||", "|own|||"],
         ),
     ];
+    let load_child = |child: &str| {
+        let folders = [("lib/tree/x", ""), ("lib/more/x", ""), ("r/own/x", "")];
+        load(&[&[("r/c.toml", child), ("lib/base.toml", base.as_str())], &folders[..]].concat(), &[])
+    };
     for (child, expected) in cases {
         let child = format!("extends = \"../lib/base\"\n{child}");
-        let files = [
-            ("r/c.toml", child.as_str()),
-            ("lib/base.toml", &base),
-            ("lib/tree/x", ""),
-            ("lib/more/x", ""),
-            ("r/own/x", ""),
-        ];
-        let r = load(&files, &[]).unwrap_or_else(|e| panic!("{child}: {e}"));
+        let r = load_child(&child).unwrap_or_else(|e| panic!("{child}: {e}"));
         assert_eq!(overlays(&r), expected, "{child}");
         let of_base = r.overlays[0].origin.file.ends_with("base.toml");
         assert_eq!(of_base, !child.contains("replace = true\n") || child.contains("\"own\""), "{child}");
@@ -298,14 +295,7 @@ fn overlays_are_changed_taken_out_and_replaced() {
         ("[[overlay]]\ndir = \"own\"\nexclude = [\"[\"]\n", "bad glob `[`"),
     ] {
         let child = format!("extends = \"../lib/base\"\n{child}");
-        let files = [
-            ("r/c.toml", child.as_str()),
-            ("lib/base.toml", &base),
-            ("lib/tree/x", ""),
-            ("lib/more/x", ""),
-            ("r/own/x", ""),
-        ];
-        let error = load(&files, &[]).unwrap_err();
+        let error = load_child(&child).unwrap_err();
         assert!(error.contains(said), "{child}: {error}");
     }
 }
