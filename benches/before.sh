@@ -1,7 +1,7 @@
 # The boots of this commit beside those of another one, in turns; sourced by run.sh.
 
 before() {
-    local tree=$work/before mode turn figure ours=$bootwright our_out=$out
+    local tree=$work/before mode turn figure ours=$bootwright our_out
     git worktree prune
     [ -e "$tree/.git" ] || git worktree add --detach "$tree" "${BEFORE:?a commit to compare with, such as BEFORE=v0.1.0}" >/dev/null
     git -C "$tree" checkout --quiet --detach "$BEFORE"

@@ -31,11 +31,10 @@ fn each_patch_belongs_to_a_recipe_that_ships() {
 /// kubelet's patches 1 and 3 have values that upstream takes from packages which they leave out.
 #[test]
 fn the_values_in_patches_are_those_of_upstream() {
-    if !pinned_go() {
-        return;
-    }
-    let text =
-        |module: &str, file: &str| std::fs::read_to_string(module_dir(module).join(file)).expect("upstream's file");
+    let Some(go) = pinned_go() else { return };
+    let text = |module: &str, file: &str| {
+        std::fs::read_to_string(module_dir(&go, module).join(file)).expect("upstream's file")
+    };
     let options = text("k8s.io/cloud-provider", "options/webhook.go");
     assert!(options.contains("CloudControllerManagerWebhookPort = 10260\n"), "{options}");
     let patch = |name: &str| {
@@ -59,10 +58,8 @@ fn the_values_in_patches_are_those_of_upstream() {
 }
 
 /// Where Go's cache holds a module that the worker's programs are built with.
-fn module_dir(module: &str) -> PathBuf {
-    let go = Command::new(project_root().join("scripts/go.sh")).output().expect("bash runs");
-    let go = String::from_utf8(go.stdout).expect("a path");
-    let output = Command::new(go.trim())
+fn module_dir(go: &Path, module: &str) -> PathBuf {
+    let output = Command::new(go)
         .args(["mod", "download", "-json", module])
         .current_dir(project_root().join("programs/node"))
         .env("GOFLAGS", "-mod=mod")

@@ -2,7 +2,8 @@
 
 pub use bootwright_base::testing::can;
 
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 /// Whether all programs are on the path.
 pub fn have(programs: &[&str]) -> bool {
@@ -17,9 +18,12 @@ pub fn user_namespaces() -> bool {
     can(made.is_ok_and(|status| status.success()), "user namespaces")
 }
 
-/// Whether the Go that the project pins is installed, which builds programs for tests.
+/// The Go that the project pins, which builds programs for tests, where it is installed.
 #[track_caller]
-pub fn pinned_go() -> bool {
-    let found = Command::new(crate::folders::project_root().join("scripts/go.sh")).stdout(Stdio::null()).status();
-    can(found.is_ok_and(|status| status.success()), "the Go that programs/node/go.mod pins")
+pub fn pinned_go() -> Option<PathBuf> {
+    let found = Command::new(crate::folders::project_root().join("scripts/go.sh")).output().ok();
+    let found = found.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    let go = found.map(|path| PathBuf::from(path.trim()));
+    can(go.is_some(), "the Go that programs/node/go.mod pins");
+    go
 }
