@@ -1,27 +1,6 @@
 //! The kernel command line (Documentation/admin-guide/kernel-parameters.rst): words and `key=value` pairs, separated by
 //! blanks, with double quotes.
 
-use bootwright_contract::PhaseId;
-
-/// Keys that PID1 reads, beside `BOOTIF` and `ip`, which it shares with the kernel. docs/pid1.md describes them.
-const KNOWN: &[&str] = &[
-    "bw.debug",
-    "bw.hostname",
-    "bw.iscsi.initiator",
-    "bw.node",
-    "bw.overlay_size",
-    "bw.poweroff_after_s",
-    "bw.read_ahead_kb",
-    "bw.root",
-    "bw.report",
-    "bw.shell",
-    "bw.stop",
-    "bw.time",
-    "bw.timeline",
-    "bw.verify",
-    "bw.zram_mib",
-];
-
 /// The parsed command line.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cmdline {
@@ -105,22 +84,15 @@ impl Cmdline {
         }
     }
 
+    /// Keeps the words for which `keep` returns true, given key and value.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, Option<&str>) -> bool) {
+        self.words.retain(|(key, value)| keep(key, value.as_deref()));
+    }
+
     /// All words as key and value; the value is `None` for a word without `=`.
     pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words.iter().map(|(k, v)| (k.as_str(), v.as_deref()))
     }
-
-    /// Keys that begin with a prefix and have a value.
-    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
-        self.words().filter_map(|(k, v)| Some((k, v?))).filter(move |(k, _)| k.starts_with(prefix))
-    }
-}
-
-/// Keys that begin with `bw.` and that PID1 does not know.
-pub fn unknown_keys(cmdline: &Cmdline) -> Vec<&str> {
-    let policy = |key: &str| key.strip_prefix("bw.policy.").is_some_and(|name| PhaseId::of(name).is_some());
-    let keys = cmdline.words().map(|(key, _)| key).filter(|key| key.starts_with("bw."));
-    keys.filter(|key| !KNOWN.contains(key) && !policy(key)).collect()
 }
 
 #[cfg(test)]
@@ -153,12 +125,6 @@ mod tests {
         {
             assert_eq!(parse_cmdline(text).flag("bw.debug"), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn unknown_keys_are_found() {
-        let line = parse_cmdline("bw.debug bw.hostnam=x bw.policy.root=shell bw.policy.moon=shell quiet");
-        assert_eq!(unknown_keys(&line), ["bw.hostnam", "bw.policy.moon"]);
     }
 
     proptest! {

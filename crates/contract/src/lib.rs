@@ -18,8 +18,10 @@ pub mod panic_sites;
 pub mod paths;
 pub mod report;
 pub mod sums;
+mod tmpfs;
 
 pub use boot::*;
+pub use tmpfs::is_tmpfs_size;
 
 /// Version of [`BootConfig`]; PID1 refuses another one.
 pub const CONTRACT_VERSION: u32 = 1;

@@ -75,6 +75,11 @@ pub struct Name {
     pub given: bool,
 }
 
+/// Whether a text can be a node's name: a host or domain name of at most 64 bytes (sethostname(2)).
+pub fn is_host_name(text: &str) -> bool {
+    parse_host_name(text.as_bytes()).is_some_and(|name| name.len() <= 64)
+}
+
 /// Chooses the host name. The first of these counts: `bw.hostname`, `ip=`, DHCP (when the config allows it), the
 /// config's own name, `node-` with the end of the MAC.
 pub fn choose_hostname(
@@ -84,10 +89,9 @@ pub fn choose_hostname(
     config: &bootwright_contract::Hostname,
     mac: Option<&[u8; 6]>,
 ) -> Name {
-    let valid = |name: &str| parse_host_name(name.as_bytes()).is_some_and(|found| found.len() <= 64);
     let from_dhcp = from_dhcp.filter(|_| config.dhcp);
     let named = [from_cmdline, from_ip_param, from_dhcp, config.fallback.as_deref()];
-    if let Some(name) = named.into_iter().flatten().find(|name| valid(name)) {
+    if let Some(name) = named.into_iter().flatten().find(|name| is_host_name(name)) {
         return Name { text: name.trim_end_matches('.').into(), given: true };
     }
     let text = match mac {

@@ -57,6 +57,21 @@ fn words_with_empty_values_change_nothing() {
     smoke(&rescue(), &["--append", words]).assert_passed();
 }
 
+/// Mistakes on the kernel command line: a machine that boots without a word is as bad as one that does not boot.
+#[test]
+fn values_that_cannot_be_are_left_out_and_said() {
+    if !have(&[QEMU]) {
+        return;
+    }
+    let words = ["bw.overlay_size=lots", "bw.verify=md5", "bw.hostname=-x", "bw.stop=moon", "bw.poweroff_after_s=1h"];
+    let outcome = smoke(&rescue(), &["--append", &words.join(" ")]);
+    outcome.assert_passed();
+    for word in words {
+        let line = format!("`{word}` is left out: expected ");
+        assert!(outcome.console().contains(&line), "no {line:?} in {}", outcome.console());
+    }
+}
+
 #[test]
 fn an_ipxe_script_that_cannot_fetch_fails_with_its_reason_on_the_console() {
     if !have(&[QEMU]) {

@@ -2,9 +2,9 @@
 
 use crate::base::node::Node;
 use crate::base::timeline::Timeline;
-use crate::boot::policy::parse_policy;
+use crate::boot::parameters::remove_ineffective;
 use bootwright_base::Failure;
-use bootwright_base::cmdline::{Cmdline, unknown_keys};
+use bootwright_base::cmdline::Cmdline;
 use bootwright_base::sys::Sys;
 use bootwright_contract::json::{self, JsonError};
 use bootwright_contract::{BootConfig, CONTRACT_VERSION, paths};
@@ -34,12 +34,15 @@ enum ConfigError {
 ///
 /// # Errors
 /// [`ConfigError`]
-pub fn load_boot_config(cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Result<Node, Failure> {
+pub fn load_boot_config(mut cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'static dyn Sys) -> Result<Node, Failure> {
     let bytes = fs::read(paths::BOOT_CONFIG).map_err(|source| ConfigError::Missing { source })?;
     let config = parse_config(&bytes)?;
     timeline.set_image(&config.recipe, &config.image_id);
-    for note in check_cmdline(&cmdline, &config) {
+    for note in remove_ineffective(&mut cmdline) {
         timeline.note(&note);
+    }
+    if config.zram.is_none() && cmdline.value("bw.zram_mib").is_some() {
+        timeline.note("bw.zram_mib needs an image with zram");
     }
     Ok(Node::new(override_config(config, &cmdline), cmdline, timeline, sys))
 }
@@ -50,24 +53,6 @@ fn parse_config(bytes: &[u8]) -> Result<BootConfig, ConfigError> {
         CONTRACT_VERSION => Ok(config),
         found => Err(ConfigError::Version { found, expected: CONTRACT_VERSION }),
     }
-}
-
-/// Lines about words of the command line that have no effect.
-fn check_cmdline(cmdline: &Cmdline, config: &BootConfig) -> Vec<String> {
-    let mut notes: Vec<String> =
-        unknown_keys(cmdline).iter().map(|k| format!("`{k}` on the kernel command line is not known")).collect();
-    for (key, value) in cmdline.with_prefix("bw.policy.") {
-        if parse_policy(value).is_none() {
-            notes.push(format!("`{key}={value}` is no policy: degrade, shell, reboot:N or retry:N:POLICY"));
-        }
-    }
-    if cmdline.value("bw.zram_mib").is_some_and(|v| v.parse::<u32>().is_err() || config.zram.is_none()) {
-        notes.push("bw.zram_mib needs a number and an image with zram".into());
-    }
-    if cmdline.value("bw.read_ahead_kb").is_some_and(|v| v.parse::<u32>().is_err()) {
-        notes.push("bw.read_ahead_kb needs a number".into());
-    }
-    notes
 }
 
 /// The config as the command line changes it. Keys of the network are applied by `netconf`.
@@ -118,12 +103,5 @@ mod tests {
         }
         let got = override_config(config, &parse_cmdline("bw.overlay_size=10% bw.read_ahead_kb=64"));
         assert_eq!((got.root.overlay_size.as_str(), got.root.read_ahead_kb), ("10%", Some(64)));
-    }
-
-    #[test]
-    fn what_has_no_effect_is_said() {
-        let line = parse_cmdline("bw.typo=1 bw.policy.root=explode bw.zram_mib=many bw.debug quiet");
-        assert_eq!(check_cmdline(&line, &boot_config()).len(), 3);
-        assert!(check_cmdline(&parse_cmdline("bw.policy.root=retry:2:shell ro"), &boot_config()).is_empty());
     }
 }

@@ -10,6 +10,7 @@ mod early;
 mod findings;
 mod mounts;
 mod network;
+mod parameters;
 mod policy;
 mod root;
 pub mod sequence;

@@ -113,8 +113,7 @@ impl Check<'_> {
 
     /// tmpfs(5), `size=`: a number with k, m, g or %.
     pub(super) fn check_tmpfs_size(&mut self, at: At, text: &str) {
-        let digits = text.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
-        if text.len() > digits.len() + 1 || !digits.parse::<u64>().is_ok_and(|n| n > 0) {
+        if !bootwright_contract::is_tmpfs_size(text) {
             let expected = "a size of a tmpfs";
             self.report(at, Problem::BadValue { found: text.into(), expected, example: "64M` or `25%" });
         }
