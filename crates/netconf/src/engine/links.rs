@@ -304,10 +304,8 @@ impl Engine<'_> {
         lines.iter().for_each(|line| self.report.note(line));
     }
 
-    pub(super) fn why_down(&mut self) -> EngineError {
-        if let Some(problem) = self.last_problem.take() {
-            return problem;
-        }
+    /// What the node's own interface lacks: the interface itself, a carrier, or an address.
+    pub(super) fn what_lacks(&self) -> EngineError {
         let names =
             |links: &mut dyn Iterator<Item = &Link>| links.map(|link| link.name.clone()).collect::<Vec<_>>().join(", ");
         let slot = &self.slots[0];

@@ -30,6 +30,9 @@ use std::os::fd::AsFd;
 /// When routers answer and no DHCPv4 server does within this time, the network counts as IPv6-only.
 const IPV6_ALONE_MS: Millis = 5_000;
 
+/// After so long without an address the console says what is waited for. Most networks answer within a second.
+const SILENT_MS: Millis = 3_000;
+
 /// Why there is no network.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -141,16 +144,22 @@ impl<'a> Engine<'a> {
     }
 
     /// Waits until the node's own interface is set up: for the plan's time until there is a carrier, and as long again
-    /// until there is an address.
+    /// until there is an address. Notes once what it waits for, when that takes longer than [`SILENT_MS`].
     pub fn wait_until_up(&mut self) -> Result<(), EngineError> {
         let timeout = u64::from(self.plan.timeout_s) * 1000;
         let mut deadline = (self.clock)() + timeout;
+        let mut silent_until = Some((self.clock)() + SILENT_MS);
         let mut asking = !self.slots[0].candidates.is_empty();
         while !self.is_up() {
-            if (self.clock)() >= deadline {
-                return Err(self.why_down());
+            let now = (self.clock)();
+            if now >= deadline {
+                return Err(self.last_problem.take().unwrap_or_else(|| self.what_lacks()));
             }
-            self.step(Some(deadline))?;
+            if silent_until.is_some_and(|until| until <= now) {
+                silent_until = None;
+                self.report.note(&["waiting: ", &self.what_lacks().to_string()].concat());
+            }
+            self.step(silent_until.into_iter().chain([deadline]).min())?;
             if !asking && !self.slots[0].candidates.is_empty() {
                 asking = true;
                 deadline = (self.clock)() + timeout;

@@ -94,3 +94,27 @@ fn a_second_interface_is_set_up_beside_the_first() {
         assert!(UdpSocket::bind("10.8.0.9:0").is_ok());
     });
 }
+
+/// A card that `ip=` names and that the machine lacks, or whose cable is out: the console does not stay silent until the time is
+/// over.
+#[test]
+fn what_is_waited_for_is_said_once() {
+    for (wanted, plugged, said) in [
+        ("eth9", true, "no network interface `eth9`, found: veth0"),
+        ("veth0", false, "no carrier on veth0"),
+        ("veth0", true, "no DHCP lease on veth0"),
+    ] {
+        with_cable(move |mut cable| {
+            if plugged {
+                cable.plug_in();
+            }
+            let mut plan = plan(Source::Dhcp, 4);
+            plan.interfaces[0].select = InterfaceChoice::Name(wanted.into());
+            let heard = Heard::default();
+            let mut engine = Engine::new(plan, client(), &heard, clock).expect("an engine");
+            assert_eq!(engine.wait_until_up().expect_err("there is no server").to_string(), said);
+            let waits: Vec<String> = heard.all().into_iter().filter(|line| line.starts_with("waiting")).collect();
+            assert_eq!(waits, [format!("waiting: {said}")]);
+        });
+    }
+}
