@@ -1,6 +1,9 @@
-//! A boot config for tests.
+//! A boot config and a service for tests.
 
-use crate::{BootConfig, CONTRACT_VERSION, Hostname, Lost, Modules, Network, Root, RootImage, RootMode, Time};
+use crate::{
+    BootConfig, CONTRACT_VERSION, Hostname, Limits, Lost, Modules, Network, Ready, Restart, Root, RootImage, RootMode,
+    Service, Time,
+};
 
 /// A boot config with nothing in it.
 pub fn boot_config() -> BootConfig {
@@ -39,5 +42,26 @@ pub fn boot_config() -> BootConfig {
         policies: Default::default(),
         shutdown_timeout_s: 60,
         watchdog: None,
+    }
+}
+
+/// A service that is ready as soon as it runs and is not restarted.
+pub fn service(name: &str, exec: &[&str]) -> Service {
+    Service {
+        name: name.into(),
+        exec: exec.iter().map(|arg| arg.to_string()).collect(),
+        env: Default::default(),
+        after: vec![],
+        ready: Ready::Started,
+        ready_timeout_s: 10,
+        restart: Restart::Never,
+        backoff_ms: 10,
+        stop_signal: "TERM".into(),
+        stop_timeout_s: 5,
+        stop_cgroups: vec![],
+        log_kib: 64,
+        console: false,
+        oom_score_adj: 0,
+        limits: Limits { memory_min_mib: 0, memory_max_mib: 0, tasks_max: None, cpu_weight: 100 },
     }
 }

@@ -172,8 +172,8 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, ExtraInterface, Ipv6Mode, Limits, Lost, NetworkMode, Policy, Ready, Restart, Service,
-        StateFolder, StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
+        Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, StateFolder,
+        StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -220,23 +220,10 @@ mod tests {
     }
 
     fn service(ready: Ready) -> Service {
-        Service {
-            name: "s".into(),
-            exec: vec!["/bin/s".into(), "-x".into()],
-            env: Default::default(),
-            after: vec![],
-            ready,
-            ready_timeout_s: 1,
-            restart: Restart::Always,
-            backoff_ms: 1,
-            stop_signal: "TERM".into(),
-            stop_timeout_s: 1,
-            stop_cgroups: vec![],
-            log_kib: 1,
-            console: false,
-            oom_score_adj: -999,
-            limits: Limits { memory_min_mib: 16, memory_max_mib: 0, tasks_max: Some(9), cpu_weight: 100 },
-        }
+        let mut service = crate::fixture::service("s", &["/bin/s", "-x"]);
+        (service.ready, service.restart) = (ready, Restart::Always);
+        (service.limits.memory_min_mib, service.limits.tasks_max) = (16, Some(9));
+        service
     }
 
     #[test]

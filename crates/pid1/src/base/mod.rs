@@ -7,6 +7,7 @@ pub mod contents;
 pub mod network;
 pub mod node;
 pub mod panic;
+pub mod printable;
 pub mod shell;
 pub mod timeline;
 pub mod watchdog;

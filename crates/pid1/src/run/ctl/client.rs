@@ -3,7 +3,7 @@
 
 use super::logs::{self, TerminalWriter, parse_logs_args};
 use super::{COMMANDS, ControlReply, ControlRequest, host_key};
-use crate::base::timeline::printable;
+use crate::base::printable::printable;
 use crate::base::words::words;
 use crate::modules::hardware;
 use bootwright_contract::json;

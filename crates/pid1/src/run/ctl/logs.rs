@@ -1,6 +1,6 @@
 //! `logs NAME`: reads the log files directly, also to follow them, without asking PID1.
 
-use crate::base::timeline::printable;
+use crate::base::printable::printable;
 use crate::run::service::{log_path, tail};
 use std::fs::File;
 use std::io::{self, Read, Write};

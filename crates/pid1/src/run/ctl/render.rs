@@ -209,6 +209,7 @@ mod tests {
                 memory_max: pid.map(|_| 64 << 20),
                 tasks: pid.map(|_| 12),
                 tasks_max: None,
+                ..CgroupUsage::default()
             },
             detail: detail.into(),
         };

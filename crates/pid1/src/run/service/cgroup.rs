@@ -81,6 +81,10 @@ pub struct CgroupUsage {
     /// Processes and threads.
     pub tasks: Option<u64>,
     pub tasks_max: Option<u64>,
+    /// Processes that the kernel has ended for lack of memory, and forks that it has refused at the limit of tasks, since
+    /// the machine's start.
+    pub oom_kills: Option<u64>,
+    pub forks_refused: Option<u64>,
 }
 
 /// Reads the usage of a group and of those below it.
@@ -91,7 +95,16 @@ pub fn usage(group: &Path) -> CgroupUsage {
         memory_max: read("memory.max"),
         tasks: read("pids.current"),
         tasks_max: read("pids.max"),
+        oom_kills: event(&group.join("memory.events"), "oom_kill"),
+        forks_refused: event(&group.join("pids.events"), "max"),
     }
+}
+
+/// The count of an event in a file of lines `NAME COUNT`.
+fn event(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut events = text.lines().filter_map(|line| line.split_once(' '));
+    events.find(|(found, _)| *found == name)?.1.parse().ok()
 }
 
 /// The number in a file; `None` for `max`.
@@ -130,8 +143,9 @@ pub fn kill_all(group: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Folder, service};
+    use super::super::tests::Folder;
     use super::*;
+    use bootwright_contract::fixture::service;
 
     /// A folder that is no cgroup: what is written can be read, and nothing is limited. The machine test `limits` has real ones.
     fn written(group: &Path) -> [String; 4] {
@@ -182,5 +196,9 @@ mod tests {
         assert_eq!(usage(&folder.0), expected);
         fs::write(folder.0.join("pids.max"), "9\n").expect("writable");
         assert_eq!(usage(&folder.0).tasks_max, Some(9));
+        fs::write(folder.0.join("memory.events"), "low 0\noom 3\noom_kill 2\noom_group_kill 0\n").expect("writable");
+        fs::write(folder.0.join("pids.events"), "max 7\n").expect("writable");
+        let usage = usage(&folder.0);
+        assert_eq!((usage.oom_kills, usage.forks_refused), (Some(2), Some(7)));
     }
 }

@@ -238,8 +238,9 @@ pub fn tail(folder: &Path, name: &str, lines: usize) -> std::io::Result<Vec<u8>>
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Folder, service};
+    use super::super::tests::Folder;
     use super::*;
+    use bootwright_contract::fixture::service;
     use std::time::Instant;
 
     #[test]

@@ -5,6 +5,7 @@ mod backoff;
 mod cgroup;
 mod copy;
 mod log;
+mod managed;
 mod order;
 mod probe;
 mod process;

@@ -44,8 +44,8 @@ pub fn check_order(services: &[Service]) -> Result<(), OrderError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::service;
     use super::*;
+    use bootwright_contract::fixture::service;
 
     #[test]
     fn orders() {

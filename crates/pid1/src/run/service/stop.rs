@@ -6,9 +6,10 @@
 
 use super::Millis;
 use super::cgroup::{self, CgroupUsage};
+use super::managed::ManagedService;
 use super::process::{ProgramState, parse_signal};
 use super::status::{AfterStop, ServiceState};
-use super::supervisor::{CommandError, ManagedService, Supervisor};
+use super::supervisor::{CommandError, Supervisor};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 
@@ -73,18 +74,30 @@ impl Supervisor {
         self.paths.service_cgroup(&service.config.name).map(|group| cgroup::usage(&group)).unwrap_or_default()
     }
 
-    /// The detail for the status, with the number of processes that a stopped service has left.
-    pub(super) fn detail(&self, service: &ManagedService, now: Millis) -> String {
+    /// The detail for the status, with what its limits did, and the number of processes that a stopped service has left.
+    pub(super) fn detail(&self, service: &ManagedService, usage: &CgroupUsage, now: Millis) -> String {
+        let count = |number: u64, one: &str, more: &str| {
+            (number > 0).then(|| [&number.to_string()[..], " ", if number == 1 { one } else { more }].concat())
+        };
         let group = self.paths.service_cgroup(&service.config.name).filter(|_| service.running.is_none());
-        let left = group.map_or(0, |group| cgroup::processes(&group).len());
-        let mut detail = service.detail(now);
-        if left > 0 {
-            let name = &service.config.name[..];
-            let gap = if detail.is_empty() { "" } else { ", " };
-            let (count, word) = (left.to_string(), if left == 1 { "process" } else { "processes" });
-            detail.push_str(&[gap, &count, " ", word, " left: `bootwright-ctl kill ", name, "`"].concat());
-        }
-        detail
+        let left = group.map_or(0, |group| cgroup::processes(&group).len() as u64);
+        let left = count(left, "process left", "processes left");
+        let kill = |left: String| [&left, ": `bootwright-ctl kill ", &service.config.name, "`"].concat();
+        let parts = [
+            Some(service.detail(now)).filter(|detail| !detail.is_empty()),
+            count(
+                usage.oom_kills.unwrap_or(0),
+                "process was ended for lack of memory",
+                "processes were ended for lack of memory",
+            ),
+            count(
+                usage.forks_refused.unwrap_or(0),
+                "fork was refused at `tasks_max`",
+                "forks were refused at `tasks_max`",
+            ),
+            left.map(kill),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     /// Sends SIGKILL: the time for the stop signal is over.

@@ -1,8 +1,8 @@
 //! The supervisor of all services. It is part of the main loop, so none of its methods waits, except `close_logs` for a
 //! moment.
 
-use super::backoff::Backoff;
 use super::log::ServiceLogs;
+use super::managed::{ManagedService, ProbeCommand, managed};
 use super::order::{NETWORK, OrderError, TIME, check_order};
 use super::probe::{INTERVAL_MS, Probe};
 use super::process::{self, ProgramState, ServiceProcess, StartError};
@@ -12,7 +12,6 @@ use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
 use bootwright_base::channel::{Receiver, Sender, channel};
 use bootwright_base::children::End;
-use bootwright_base::spawn::Launch;
 use bootwright_base::wake::Waker;
 use bootwright_contract::{Ready, Restart, Service};
 use nix::sys::signal::Signal;
@@ -24,33 +23,6 @@ use std::sync::Arc;
 const PROBE_TIMEOUT_MS: Millis = 5000;
 /// At most so many bytes of a service's output are read at a time, so that others get their turn.
 const READ_AT_ONCE: usize = 64 * 1024;
-
-/// A service with its state.
-pub(super) struct ManagedService {
-    pub config: Service,
-    pub state: ServiceState,
-    pub running: Option<ServiceProcess>,
-    /// Whether it was ever started. Before that it delays the line "phases done".
-    started: bool,
-    restarts: u32,
-    backoff: Backoff,
-    probe: Option<Probe>,
-    /// Number of the current start, by which answers about earlier starts are recognised.
-    ticket: u64,
-    probe_command: ProbeCommand,
-    /// What it waits for, or how its last run ended.
-    pub detail: String,
-}
-
-/// The command of [`Ready::Exec`].
-enum ProbeCommand {
-    /// Not running: it is started at that time.
-    Next(Millis),
-    Runs {
-        launch: Launch,
-        until: Millis,
-    },
-}
 
 /// Why a command for a service is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -311,14 +283,19 @@ impl Supervisor {
 
     fn ended(&mut self, at: usize, end: End, now: Millis) {
         self.read_output(at);
+        let oom_kills = self.usage(&self.services[at]).oom_kills.unwrap_or(0);
         let service = &mut self.services[at];
         let Some(running) = service.running.take() else { return };
         service.stop_asking();
         let (ran, success) = (now.saturating_sub(running.since), end == End::Exited(0));
+        let oom_kills_before = std::mem::replace(&mut service.oom_kills, oom_kills);
         let reason = match running.program {
             ProgramState::Failed(errno) => {
                 let program = service.config.exec.first().cloned().unwrap_or_default();
                 StartError::Spawn { program, errno }.to_string()
+            }
+            _ if end == End::Killed(Signal::SIGKILL as i32) && oom_kills > oom_kills_before => {
+                [&end.to_string(), " for lack of memory"].concat()
             }
             _ => end.to_string(),
         };
@@ -411,14 +388,17 @@ impl Supervisor {
 
     /// The status of all services.
     pub fn status(&self, now: Millis) -> Vec<ServiceStatus> {
-        let of = |service: &ManagedService| ServiceStatus {
-            usage: self.usage(service),
-            name: service.config.name.clone(),
-            state: service.state.word(),
-            pid: service.running.as_ref().map(|running| running.child().pid()),
-            restarts: service.restarts,
-            uptime_s: service.running.as_ref().map(|running| now.saturating_sub(running.since) / 1000),
-            detail: self.detail(service, now),
+        let of = |service: &ManagedService| {
+            let usage = self.usage(service);
+            ServiceStatus {
+                name: service.config.name.clone(),
+                state: service.state.word(),
+                pid: service.running.as_ref().map(|running| running.child().pid()),
+                restarts: service.restarts,
+                uptime_s: service.running.as_ref().map(|running| now.saturating_sub(running.since) / 1000),
+                detail: self.detail(service, &usage, now),
+                usage,
+            }
         };
         self.services.iter().map(of).collect()
     }
@@ -470,63 +450,5 @@ impl Supervisor {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             CommandError::Unknown { name: name.into(), known }
         })
-    }
-}
-
-fn managed(services: &[Service]) -> Vec<ManagedService> {
-    let of = |config: &Service| ManagedService {
-        config: config.clone(),
-        state: ServiceState::Waiting,
-        running: None,
-        started: false,
-        restarts: 0,
-        backoff: Backoff::new(config.backoff_ms.into()),
-        probe: None,
-        ticket: 0,
-        probe_command: ProbeCommand::Next(0),
-        detail: String::new(),
-    };
-    services.iter().map(of).collect()
-}
-
-impl ManagedService {
-    /// Whether its program runs. A process that is still reading its program does not count.
-    pub(super) fn runs(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.program == ProgramState::Runs)
-    }
-
-    /// When the service must be ready. `None` while its program is being read.
-    fn ready_limit(&self) -> Option<Millis> {
-        let limit = u64::from(self.config.ready_timeout_s) * 1000;
-        Some(self.running.as_ref()?.since + limit).filter(|_| limit > 0 && self.runs())
-    }
-
-    fn stop_asking(&self) {
-        self.probe.iter().for_each(Probe::stop);
-    }
-
-    /// [`ManagedService::detail`], or a text that the program is still being read, if that takes long.
-    pub(super) fn detail(&self, now: Millis) -> String {
-        let awaited = self.running.as_ref().filter(|running| running.program == ProgramState::Awaited);
-        match awaited.map(|running| now.saturating_sub(running.since) / 1000) {
-            Some(seconds @ 1..) => ["its program is being read since ", &seconds.to_string(), " s"].concat(),
-            _ => self.detail.clone(),
-        }
-    }
-
-    fn deadline(&self, now: Millis) -> Option<Millis> {
-        match self.state {
-            ServiceState::Starting => {
-                let command = match (&self.config.ready, &self.probe_command) {
-                    (Ready::Exec { .. }, ProbeCommand::Next(at) | ProbeCommand::Runs { until: at, .. }) => Some(*at),
-                    _ => None,
-                };
-                command.filter(|_| self.runs()).into_iter().chain(self.ready_limit()).min()
-            }
-            ServiceState::Backoff { until } => Some(until),
-            ServiceState::Stopping { kill_at, .. } => Some(kill_at),
-            ServiceState::Emptying { .. } => Some(now + INTERVAL_MS),
-            _ => None,
-        }
     }
 }

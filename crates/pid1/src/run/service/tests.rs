@@ -6,7 +6,8 @@ use crate::base::network::NetState;
 use crate::base::timeline::Timeline;
 use bootwright_base::spawn::closed::Closed;
 use bootwright_base::wake;
-use bootwright_contract::{Limits, Ready, Restart, Service};
+use bootwright_contract::fixture::service;
+use bootwright_contract::{Ready, Restart, Service};
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,27 +29,6 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A service that is ready as soon as it runs and is not restarted.
-pub fn service(name: &str, exec: &[&str]) -> Service {
-    Service {
-        name: name.into(),
-        exec: exec.iter().map(|arg| arg.to_string()).collect(),
-        env: Default::default(),
-        after: vec![],
-        ready: Ready::Started,
-        ready_timeout_s: 10,
-        restart: Restart::Never,
-        backoff_ms: 10,
-        stop_signal: "TERM".into(),
-        stop_timeout_s: 5,
-        stop_cgroups: vec![],
-        log_kib: 64,
-        console: false,
-        oom_score_adj: 0,
-        limits: Limits { memory_min_mib: 0, memory_max_mib: 0, tasks_max: None, cpu_weight: 100 },
     }
 }
 
