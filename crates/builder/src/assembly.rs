@@ -8,7 +8,7 @@ use crate::kmod::{KernelBuild, KmodError, add_kernel};
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::source::Pool;
 use crate::tree::{Draft, Reason, Render, Supply, Tree, TreeEntry, TreeError, add_wanted, add_written};
-use bootwright_contract::{StatePlace, paths};
+use bootwright_contract::{Ready, StatePlace, paths};
 use std::collections::BTreeMap;
 
 /// What a tree is built from.
@@ -38,12 +38,25 @@ pub struct TreeBuild {
 pub enum AssemblyError {
     #[error("`{path}` is to be formatted with {format} on first use, but `{program}` is not in the image")]
     NoFormatter { path: String, format: String, program: &'static str },
+    #[error("service `{service}` starts `{program}`, which {problem}")]
+    Program { service: String, program: String, problem: ProgramProblem },
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(transparent)]
     Elf(Box<ElfError>),
     #[error(transparent)]
     Kmod(#[from] KmodError),
+}
+
+/// What is wrong with the program of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramProblem {
+    #[error("is not in the image")]
+    Missing,
+    #[error("is no file")]
+    NoFile,
+    #[error("nobody may execute")]
+    NotExecutable,
 }
 
 impl From<ElfError> for AssemblyError {
@@ -58,6 +71,21 @@ impl From<AssemblyError> for Failure {
             AssemblyError::Tree(e) => e.into(),
             AssemblyError::Elf(e) => (*e).into(),
             AssemblyError::Kmod(e) => e.into(),
+            AssemblyError::Program { problem, .. } => Self {
+                exit: Exit::Usage,
+                message: e.to_string(),
+                help: Some(
+                    match problem {
+                        ProgramProblem::Missing => {
+                            "a component, overlay or `[[file]]` has to bring it; a program on a volume lies below a \
+                             folder of `[state]`"
+                        }
+                        ProgramProblem::NoFile => "name a program",
+                        ProgramProblem::NotExecutable => "give it an executable mode: `chmod +x`, or `mode = \"0755\"`",
+                    }
+                    .into(),
+                ),
+            },
             AssemblyError::NoFormatter { .. } => Self {
                 exit: Exit::Usage,
                 message: e.to_string(),
@@ -87,6 +115,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
     draft.keep_folder_modes();
     check_interpreters(&draft, &interpreters)?;
     check_formatters(recipe, &draft)?;
+    check_programs(recipe, &draft)?;
     Ok(TreeBuild { tree: draft.tree, kernel, left_out: draft.left_out })
 }
 
@@ -101,6 +130,47 @@ fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), Assembl
     match wants {
         Some((path, format)) if !there => Err(AssemblyError::NoFormatter { path, format, program }),
         _ => Ok(()),
+    }
+}
+
+/// What services and their probes start. PID1 would learn only on the node that it cannot.
+fn check_programs(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyError> {
+    for service in &recipe.services {
+        let probe = match &service.ready {
+            Ready::Exec { argv } => argv.first(),
+            _ => None,
+        };
+        for program in service.exec.first().into_iter().chain(probe) {
+            if let Err(problem) = check_program(recipe, draft, program) {
+                return Err(AssemblyError::Program {
+                    service: service.name.clone(),
+                    program: program.clone(),
+                    problem,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A program that the image does not decide about passes: one on a volume or another mount, and one whose path the node
+/// completes.
+fn check_program(recipe: &CheckedRecipe, draft: &Draft, program: &str) -> Result<(), ProgramProblem> {
+    let end = draft.resolve(program).end;
+    let resolved = end.as_deref().map(|end| format!("/{end}"));
+    let mounts = recipe.state.iter().map(|state| &state.path).chain(recipe.root.tmpfs.iter().map(|tmpfs| &tmpfs.path));
+    let mut mounts = mounts.map(String::as_str).chain(["/dev", "/proc", "/run", "/sys"]);
+    let below = |path: &str, mount: &str| path.strip_prefix(mount).is_some_and(|rest| rest.starts_with('/'));
+    if program.contains("${")
+        || mounts.any(|mount| [Some(program), resolved.as_deref()].into_iter().flatten().any(|path| below(path, mount)))
+    {
+        return Ok(());
+    }
+    let Some(found) = end.as_deref().and_then(|end| draft.on_node(end)) else { return Err(ProgramProblem::Missing) };
+    match found.entry.kind {
+        Kind::File(_) | Kind::Hardlink(_) if found.entry.mode & 0o111 == 0 => Err(ProgramProblem::NotExecutable),
+        Kind::File(_) | Kind::Hardlink(_) => Ok(()),
+        _ => Err(ProgramProblem::NoFile),
     }
 }
 
@@ -139,4 +209,58 @@ fn draw_link_targets(supply: &Supply<'_>, draft: &mut Draft) -> Result<(), TreeE
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tree::fixture::{Fixture, component, dir, file, link};
+    use bootwright_contract::{Ready, StateFolder, StatePlace, fixture::service};
+
+    /// What a build says of a service that starts `program`, or whose probe does.
+    fn said(program: &str, probe: bool) -> Option<String> {
+        let mut fixture = Fixture::new();
+        let entries = vec![
+            dir("opt", 0o755),
+            file("opt/run", "x", 0o755),
+            file("opt/text", "x", 0o644),
+            link("opt/name", "run"),
+            link("opt/lost", "nowhere"),
+            link("opt/kept", "/var/lib/kept/tool"),
+        ];
+        fixture.add(component("tool", &["opt/**"]), entries);
+        let mut service = service("agent", &[if probe { "/opt/run" } else { program }]);
+        if probe {
+            service.ready = Ready::Exec { argv: vec![program.into()] };
+        }
+        fixture.recipe.services = vec![service];
+        let place = StatePlace::Volume { source: "nbd:///state".into(), folder: None, format: None };
+        fixture.recipe.state = vec![StateFolder { path: "/var/lib/kept".into(), overlay: false, place }];
+        fixture.build().is_err().then(|| fixture.error())
+    }
+
+    #[test]
+    fn a_service_starts_a_program_that_is_there_and_may_be_executed() {
+        for (program, problem) in [
+            ("/opt/run", None),
+            ("/opt/name", None),
+            ("/opt/../opt/run", None),
+            ("/var/lib/kept/tool", None),
+            ("/opt/kept", None),
+            ("/run/made/later", None),
+            ("/opt/${hostname}", None),
+            ("/opt/ru", Some("is not in the image")),
+            ("/opt/lost", Some("is not in the image")),
+            ("/var/lib/kept", Some("is not in the image")),
+            ("/opt", Some("is no file")),
+            ("/opt/text", Some("nobody may execute")),
+        ] {
+            for probe in [false, true] {
+                let expected = problem.map(|problem| format!("service `agent` starts `{program}`, which {problem}"));
+                let said = said(program, probe);
+                let first =
+                    said.as_deref().and_then(|said| said.lines().next()).map(|line| line.trim_start_matches("error: "));
+                assert_eq!(first, expected.as_deref(), "{program}");
+            }
+        }
+    }
 }

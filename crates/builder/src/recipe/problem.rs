@@ -37,6 +37,8 @@ pub enum Problem {
     Unknown { what: &'static str, name: String, known: Vec<String> },
     #[error("`{found}` is not {expected}")]
     BadValue { found: String, expected: &'static str, example: &'static str },
+    #[error("`{key}` holds a NUL character, which no path, name or argument can")]
+    Nul { key: String },
     #[error("`{found}` is not where a network root comes from: {}, host and place", any_of(quoted_schemes()))]
     NoRootSource { found: String },
     #[error("bad glob `{pattern}`: {cause}")]
@@ -97,6 +99,7 @@ impl Problem {
             }
             Self::Unknown { name, known, .. } => suggest(name, known, "there are"),
             Self::BadValue { example, .. } => format!("write for instance `{example}`"),
+            Self::Nul { .. } => "take `\\u0000` out of it".into(),
             Self::NoRootSource { .. } => "write for instance `nbd://192.0.2.1/worker`".into(),
             Self::BadGlob { .. } => {
                 "`*` and `?` match inside a name, `**` across folders, `[ab]` and `{a,b}` choose".into()

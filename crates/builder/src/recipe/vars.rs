@@ -138,18 +138,27 @@ impl Fill<'_> {
     pub fn recipe(&mut self, node: &mut Node) {
         if let Value::Table(entries) = &mut node.value {
             for entry in entries.iter_mut().filter(|e| e.key != "vars") {
-                self.node(&mut entry.node, matches!(&entry.key[..], "service" | "state"));
+                self.node(&mut entry.node, &entry.key, matches!(&entry.key[..], "service" | "state"));
             }
         }
     }
 
-    fn node(&mut self, node: &mut Node, on_node: bool) {
+    /// `key`: the nearest key above the node.
+    fn node(&mut self, node: &mut Node, key: &str, on_node: bool) {
         let at = node.at;
         match &mut node.value {
-            Value::Text(text) => *text = self.text(text, at, on_node),
-            Value::List(items) => items.iter_mut().for_each(|item| self.node(item, on_node)),
+            Value::Text(text) => {
+                *text = self.text(text, at, on_node);
+                // The content of a file may be anything. Paths, arguments and names are C strings for the kernel.
+                if key != "content" && text.contains('\0') {
+                    self.problems.push(Found { at, problem: Problem::Nul { key: key.into() } });
+                }
+            }
+            Value::List(items) => items.iter_mut().for_each(|item| self.node(item, key, on_node)),
             Value::Table(entries) => {
-                entries.iter_mut().filter(|e| e.key != "when").for_each(|e| self.node(&mut e.node, on_node));
+                for entry in entries.iter_mut().filter(|e| e.key != "when") {
+                    self.node(&mut entry.node, &entry.key, on_node);
+                }
             }
             _ => {}
         }
