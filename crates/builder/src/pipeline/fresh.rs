@@ -99,9 +99,10 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     }
     let recipe_dir = recipe.path.parent().expect("a recipe file lies in a folder");
     for component in recipe.components.iter().filter(|c| c.enabled) {
-        for path in component.source.local().map(|p| files_below(&recipe_dir.join(p))).transpose()?.unwrap_or_default()
-        {
-            add(&path.to_string_lossy(), stamp(&path)?.as_bytes());
+        for local in component.source.local() {
+            for path in files_below(&recipe_dir.join(local))? {
+                add(&path.to_string_lossy(), stamp(&path)?.as_bytes());
+            }
         }
     }
     Ok(Sha256(hasher.finalize().into()))

@@ -21,7 +21,7 @@ pub mod sources;
 mod vars;
 
 pub use allowance::Allowance;
-pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec};
+pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec, parse_layout};
 pub use expectation::{Expectation, WORDS as EXPECTATION_WORDS};
 pub use lineage::Lineage;
 pub(crate) use load::shown;

@@ -9,7 +9,7 @@ mod url;
 
 pub use deb::{DebFile, DebSpec};
 pub use go::{GoFile, GoSpec};
-pub use oci::{OciFile, OciSpec};
+pub use oci::{OciFile, OciSpec, parse_layout};
 pub use path::{PathFile, PathSpec};
 pub use url::{UrlFile, UrlSpec};
 
@@ -137,13 +137,14 @@ kinds! {
 }
 
 impl SourceSpec {
-    /// The file or folder of this machine that it is made from, relative to the recipe's folder: when that changes, the image does.
-    pub fn local(&self) -> Option<&Path> {
+    /// The files and folders of this machine that it is made from, relative to the recipe's folder: when one of them changes, the
+    /// image does.
+    pub fn local(&self) -> Vec<PathBuf> {
         match self {
-            Self::Path(spec) => Some(&spec.path),
-            Self::Go(spec) => spec.dir.as_deref(),
-            Self::Oci(spec) => spec.layout.as_deref(),
-            Self::Deb(_) | Self::Url(_) => None,
+            Self::Path(spec) => vec![spec.path.clone()],
+            Self::Go(spec) => spec.dir.iter().chain(&spec.patches).cloned().collect(),
+            Self::Oci(spec) => spec.layout.iter().map(|layout| parse_layout(layout).0).collect(),
+            Self::Deb(_) | Self::Url(_) => Vec::new(),
         }
     }
 
@@ -205,6 +206,18 @@ mod tests {
             ),
         ] {
             assert_eq!(moved(here), source(there), "{here}");
+        }
+        for (text, local) in [
+            ("path = { path = \"../tool\" }", &["../tool"][..]),
+            ("oci = { layout = \"images/x:1\" }", &["images/x"]),
+            (
+                "go = { dir = \"../p\", packages = { \".\" = \"x\" }, patches = [\"../a\", \"b\"] }",
+                &["../p", "../a", "b"],
+            ),
+            ("oci = { image = \"r.example/a:x\" }", &[]),
+        ] {
+            let found = source(text).local();
+            assert_eq!(found.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), local, "{text}");
         }
     }
 

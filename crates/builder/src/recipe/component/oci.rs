@@ -57,13 +57,31 @@ impl Check<'_> {
 
     fn layout(&mut self, node: &Node, text: &str) -> PathBuf {
         let at = node.at_of("layout");
-        // The reference follows a colon in the last part; `oci-layout` marks a layout (OCI image-layout.md).
-        let dir = match text.rsplit_once(':') {
-            Some((dir, reference)) if !reference.contains('/') => dir,
-            _ => text,
-        };
-        let host = self.host_path(at, dir);
+        let (dir, _) = parse_layout(Path::new(text));
+        let host = self.host_path(at, &dir.to_string_lossy());
+        // The file that marks a layout (OCI image-layout.md).
         self.check_there(at, "OCI layout", &host.join("oci-layout"), Path::is_file);
         self.recipe_path(at, text)
+    }
+}
+
+/// Splits `dir[:ref]` of a layout; a `:` in a folder above the last one belongs to the path.
+pub fn parse_layout(layout: &Path) -> (PathBuf, Option<String>) {
+    let name = layout.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match name.split_once(':') {
+        Some((dir, wanted)) => (layout.with_file_name(dir), Some(wanted.into())),
+        None => (layout.into(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_may_name_an_image() {
+        let split = |text: &str| parse_layout(Path::new(text));
+        assert_eq!(split("a:b/images"), ("a:b/images".into(), None));
+        assert_eq!(split("../images:v1:x"), ("../images".into(), Some("v1:x".into())));
     }
 }

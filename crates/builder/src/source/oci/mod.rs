@@ -20,6 +20,7 @@ use crate::cache::unpacked::{Member, MemberKind};
 use crate::entry::{Body, BodyAt, Sha256, Xattrs, parse_entry_path};
 use crate::fetch::{Context, FetchError, held};
 use crate::recipe::OciSpec;
+use crate::recipe::parse_layout;
 use layout::{Layout, check};
 use manifest::{
     Config, Document, candidates, is_image, is_layer, parse_config, parse_document, platforms_of, sha256_of,
@@ -29,7 +30,7 @@ use oci_spec::image::{
     ANNOTATION_LICENSES, ANNOTATION_TITLE, ANNOTATION_VENDOR, Descriptor, ImageIndex, ImageManifest,
 };
 use platform::Platform;
-use reference::{Reference, parse_layout};
+use reference::Reference;
 use registry::Registry;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

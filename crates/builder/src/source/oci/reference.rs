@@ -2,7 +2,6 @@
 
 use super::super::SourceError;
 use crate::entry::Sha256;
-use std::path::{Path, PathBuf};
 
 /// An image in a registry. The registry is always named: there is no default one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +70,6 @@ fn parse_reference(image: &str) -> Result<Reference, &'static str> {
     Ok(Reference { registry: registry.into(), repository: repository.into(), tag: tag.map(Into::into), digest })
 }
 
-/// Splits `dir[:ref]` of a layout; a `:` in a folder above the last one belongs to the path.
-pub fn parse_layout(layout: &Path) -> (PathBuf, Option<String>) {
-    let name = layout.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    match name.split_once(':') {
-        Some((dir, wanted)) => (layout.with_file_name(dir), Some(wanted.into())),
-        None => (layout.into(), None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,12 +103,5 @@ mod tests {
         ] {
             assert_eq!(Reference::parse(image).unwrap_err().to_string(), format!("`{image}`: {problem}"));
         }
-    }
-
-    #[test]
-    fn layouts_may_name_an_image() {
-        let split = |text: &str| parse_layout(Path::new(text));
-        assert_eq!(split("a:b/images"), ("a:b/images".into(), None));
-        assert_eq!(split("../images:v1:x"), ("../images".into(), Some("v1:x".into())));
     }
 }
