@@ -11,6 +11,7 @@ pub mod console;
 pub mod fixture;
 pub mod hex;
 pub mod json;
+pub mod log_port;
 pub mod manifest;
 pub mod modalias;
 pub mod mountinfo;

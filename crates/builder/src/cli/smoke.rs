@@ -5,7 +5,7 @@ use crate::error::{Exit, Failure};
 use crate::nodes::{Mac, parse_mac, parse_uuid};
 use crate::recipe::{CheckedRecipe, Expectation, RootMode, load_recipe};
 use crate::smoke::{self, AccelChoice, Firmware, SmokeError, SmokeOptions, SmokeReport, Via};
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 use clap::Args;
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct SmokeArgs {
     /// Press the power button at the end, and expect an orderly end
     #[arg(long, conflicts_with_all = ["keep", "min_ram"])]
     pub powerdown: bool,
-    /// Leave the machine running until Ctrl-C, with its console here
+    /// Leave the machine running until Ctrl-C, with its console here, also one that failed
     #[arg(long, conflicts_with = "min_ram")]
     pub keep: bool,
     /// Find the smallest RAM that does, from --ram-mib down
@@ -85,12 +85,40 @@ pub fn run(args: &SmokeArgs, cache_dir: &Path, ui: &Ui) -> Result<(), Failure> {
             Err(_) => {}
         }
     }
-    let mut report = result?;
-    say_result(&report, ui);
-    if let Some(machine) = report.kept.take() {
-        machine.hold(ui);
+    match result {
+        Ok(mut report) => {
+            say_passed(&report, ui);
+            hold(&mut report, ui);
+            Ok(())
+        }
+        Err(SmokeError::Failed(mut failed)) if failed.report.kept.is_some() => {
+            ui::print(format!("error: {failed}\n  help: {}", failed.help()));
+            hold(&mut failed.report, ui);
+            let message =
+                format!("smoke boot of `{}` failed in {}: {}", failed.report.recipe, failed.stage, failed.why);
+            let help = format!("what it said before it was kept is in {}", logs_of(&failed.report).display());
+            Err(Failure { exit: Exit::SmokeFailed, message, help: Some(help) })
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(())
+}
+
+/// Says how to look inside of a machine that was kept, and returns when it has ended.
+fn hold(report: &mut SmokeReport, ui: &Ui) {
+    let Some(machine) = report.kept.take() else { return };
+    if let (Some(port), Some(qmp)) = (report.ssh_port, &report.qmp_socket) {
+        ui.say(format!(
+            "  it goes on; its console follows, and takes what you type. Ctrl-C ends it.\n  ssh -p {port} root@127.0.0.1\n  \
+             QEMU's monitor (QMP): {}\n  logs so far: {}",
+            qmp.display(),
+            logs_of(report).display()
+        ));
+    }
+    machine.hold(ui);
+}
+
+fn logs_of(report: &SmokeReport) -> &Path {
+    report.console_log.parent().unwrap_or(&report.console_log)
 }
 
 fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Result<SmokeOptions, Failure> {
@@ -149,10 +177,6 @@ fn parse_uuid_argument(text: &str) -> Result<String, String> {
     parse_uuid(text).ok_or_else(|| "expected a UUID, such as 0e3c1a5b-0000-4000-8000-0123456789ab".into())
 }
 
-fn say_result(report: &SmokeReport, ui: &Ui) {
-    let shown = report.console_log.parent().unwrap_or(&report.console_log);
-    ui.say(format!("`{}` passed in {:.1} s; logs in {}", report.recipe, report.wall_s, shown.display()));
-    if let Some(port) = report.ssh_port {
-        ui.say(format!("  it goes on; its console follows, and takes what you type. Ctrl-C ends it.\n  ssh -p {port} root@127.0.0.1"));
-    }
+fn say_passed(report: &SmokeReport, ui: &Ui) {
+    ui.say(format!("`{}` passed in {:.1} s; logs in {}", report.recipe, report.wall_s, logs_of(report).display()));
 }

@@ -21,6 +21,10 @@ pub struct Files {
     /// The QEMU command.
     pub command: PathBuf,
     pub http_log: PathBuf,
+    /// The kernel's whole log, of a boot that failed.
+    pub kernel_log: PathBuf,
+    /// Folder of services' logs, of a boot that failed.
+    pub services: PathBuf,
 }
 
 impl Files {
@@ -36,9 +40,11 @@ impl Files {
             junit: dir.join("junit.xml"),
             command: dir.join("qemu.txt"),
             http_log: dir.join("http.log"),
+            kernel_log: dir.join("kernel.log"),
+            services: dir.join("services"),
         };
         let old = [&files.console, &files.qemu_log, &files.timeline_raw, &files.timeline, &files.junit];
-        for path in old.into_iter().chain([&files.command, &files.http_log]) {
+        for path in old.into_iter().chain([&files.command, &files.http_log, &files.kernel_log]) {
             match std::fs::remove_file(path) {
                 Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
                     return Err(SmokeError::io("remove", path, cause));
@@ -46,7 +52,12 @@ impl Files {
                 _ => {}
             }
         }
-        Ok(files)
+        match std::fs::remove_dir_all(&files.services) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Err(SmokeError::io("remove", &files.services, cause))
+            }
+            _ => Ok(files),
+        }
     }
 
     /// Copies the last whole timeline out of the raw bytes, if PID1 wrote one.

@@ -3,6 +3,8 @@
 use super::artifacts::{self, Files};
 use super::console::{BootProgress, News, Trouble};
 use super::error::{FailedBoot, Why};
+use super::kept::Kept;
+use super::logs::{Logs, LogsError, ServiceTail};
 use super::machine::{Machine, Output};
 use super::qemu::{self, Boot, QEMU, Wiring};
 use super::qmp::Qmp;
@@ -11,6 +13,7 @@ use crate::interrupt::Interrupts;
 use crate::recipe::Expectation;
 use crate::serve::{Fetch, Folder, HttpServer, Shelf};
 use crate::ui::{Task, Ui};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +69,7 @@ struct Session<'a> {
     task: &'a Task,
     machine: Machine,
     server: Option<HttpServer>,
-    /// Holds QMP's socket: a path short enough for one, whatever `out/` is.
+    /// Holds the sockets of QMP and of the third serial port: paths short enough for one, whatever `out/` is.
     sockets: tempfile::TempDir,
     ssh_port: u16,
     ssh_answered: Option<Receiver<()>>,
@@ -87,7 +90,7 @@ impl<'a> Session<'a> {
         task: &'a Task,
     ) -> Result<Self, SmokeError> {
         let sockets = tempfile::tempdir().map_err(|cause| SmokeError::io("make", &std::env::temp_dir(), cause))?;
-        let qmp_path = sockets.path().join("qmp");
+        let (qmp_path, logs_path) = (sockets.path().join("qmp"), sockets.path().join("logs"));
         let mut plan = plan.clone();
         let serve = || serve(&plan.image_dir, &files.http_log);
         let server = match plan.via {
@@ -104,7 +107,7 @@ impl<'a> Session<'a> {
                 server
             }
         };
-        let wiring = Wiring { timeline: &files.timeline_raw, qmp: &qmp_path };
+        let wiring = Wiring { timeline: &files.timeline_raw, logs: &logs_path, qmp: &qmp_path };
         let args = qemu::arguments(&plan, Some(wiring), &netboot::tftp(options, &plan.image_dir, &files.dir), 0);
         let log = artifacts::create(&files.console)?;
         let begin = Instant::now();
@@ -271,37 +274,84 @@ impl<'a> Session<'a> {
 
     /// Writes the artifacts and ends the machine, or hands it on.
     fn conclude(mut self, verdict: Result<(), Stop>) -> Result<SmokeReport, SmokeError> {
-        let keep = self.options.keep && verdict.is_ok() && !self.options.powerdown;
+        let report = self.report(verdict.is_ok());
+        match verdict {
+            Ok(()) => self.pass(report),
+            Err(Stop::Gave { why, stage }) => Err(SmokeError::Failed(Box::new(self.fail(report, why, stage)?))),
+            Err(Stop::Error(e)) => {
+                self.machine.kill();
+                self.files.write_timeline()?;
+                Err(e)
+            }
+        }
+    }
+
+    fn pass(mut self, report: SmokeReport) -> Result<SmokeReport, SmokeError> {
+        let keep = self.options.keep && !self.options.powerdown;
         if !keep {
             self.machine.kill();
         }
-        let mut report = self.report(verdict.is_ok());
         self.files.write_timeline()?;
-        let gave_up = match verdict {
-            Ok(()) => None,
-            Err(Stop::Gave { why, stage }) => Some((why, stage)),
-            Err(Stop::Error(e)) => return Err(e),
-        };
-        report.failure = gave_up.as_ref().map(|(why, stage)| format!("{stage}: {why}"));
-        let tail = self.progress.tail();
-        let failed = gave_up.as_ref().map(|(why, stage)| junit::Failed { why, stage, tail: &tail });
-        artifacts::write_whole(&self.files.junit, junit::render(&report, failed)?.as_bytes())?;
-        if let Some((why, stage)) = gave_up {
-            let missing = self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation.clone()).collect();
-            return Err(SmokeError::Failed(Box::new(FailedBoot { why, stage, missing, tail, report })));
+        artifacts::write_whole(&self.files.junit, junit::render(&report, None)?.as_bytes())?;
+        Ok(if keep { self.hand_on(report) } else { report })
+    }
+
+    /// Has PID1 hand out all logs before the machine is ended.
+    fn fail(mut self, mut report: SmokeReport, why: Why, stage: String) -> Result<FailedBoot, SmokeError> {
+        let (logs, logs_problem) = self.ask_for_logs();
+        let keep = self.options.keep && self.machine.ended().is_none();
+        if !keep {
+            self.machine.kill();
         }
-        if keep {
-            report.ssh_port = Some(self.ssh_port);
-            report.qmp_socket = Some(self.sockets.path().join("qmp"));
-            report.qemu_pid = Some(self.machine.pid());
-            report.kept = Some(Kept {
-                machine: self.machine,
-                interrupts: self.interrupts,
-                _sockets: self.sockets,
-                _server: self.server,
-            });
+        self.files.write_timeline()?;
+        report.failure = Some(format!("{stage}: {why}"));
+        report.service_logs = logs.write(&self.files)?;
+        report.kernel_log = self.files.kernel_log.exists().then(|| self.files.kernel_log.clone());
+        let missing: Vec<Expectation> =
+            self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation.clone()).collect();
+        let services = self.failed_services(&missing).map(|service| ServiceTail {
+            path: report.service_logs.get(service).cloned(),
+            lines: logs.tail(service),
+            service: service.clone(),
+        });
+        let (tail, services) = (self.progress.tail(), services.collect());
+        let failed = junit::Failed { why: &why, stage: &stage, tail: &tail };
+        artifacts::write_whole(&self.files.junit, junit::render(&report, Some(failed))?.as_bytes())?;
+        let report = if keep { self.hand_on(report) } else { report };
+        Ok(FailedBoot { why, stage, missing, tail, services, logs_problem, report })
+    }
+
+    fn ask_for_logs(&mut self) -> (Logs, Option<LogsError>) {
+        if self.machine.ended().is_some() {
+            return (Logs::default(), Some(LogsError::Ended));
         }
-        Ok(report)
+        if self.progress.phases.is_empty() {
+            return (Logs::default(), Some(LogsError::NoPid1));
+        }
+        Logs::ask(&self.sockets.path().join("logs"), || self.interrupts.asked())
+    }
+
+    /// Services that failed, and those that were awaited in vain.
+    fn failed_services<'b>(&'b self, missing: &'b [Expectation]) -> impl Iterator<Item = &'b String> {
+        let awaited = missing.iter().filter_map(|missing| match missing {
+            Expectation::Service(name) => Some(name),
+            _ => None,
+        });
+        self.progress.failed_services().chain(awaited).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// The machine goes on in the hands of the caller.
+    fn hand_on(self, mut report: SmokeReport) -> SmokeReport {
+        report.ssh_port = Some(self.ssh_port);
+        report.qmp_socket = Some(self.sockets.path().join("qmp"));
+        report.qemu_pid = Some(self.machine.pid());
+        report.kept = Some(Kept {
+            machine: self.machine,
+            interrupts: self.interrupts,
+            _sockets: self.sockets,
+            _server: self.server,
+        });
+        report
     }
 
     fn report(&self, passed: bool) -> SmokeReport {
@@ -320,6 +370,8 @@ impl<'a> Session<'a> {
             phases: self.progress.phases.clone(),
             powerdown_s: self.powerdown_s,
             console_log: self.files.console.clone(),
+            kernel_log: None,
+            service_logs: BTreeMap::new(),
             command: self.command().trim_end().into(),
             ssh_port: None,
             qmp_socket: None,
@@ -343,38 +395,4 @@ fn serve(image_dir: &Path, log: &Path) -> Result<HttpServer, SmokeError> {
 
 fn round_ms(s: f64) -> f64 {
     (s * 1000.0).round() / 1000.0
-}
-
-/// A machine that goes on after its smoke boot; it ends on drop.
-#[derive(Debug)]
-pub struct Kept {
-    machine: Machine,
-    interrupts: Arc<Interrupts>,
-    _sockets: tempfile::TempDir,
-    _server: Option<HttpServer>,
-}
-
-impl Kept {
-    /// Shows the console, passes standard input on to it, and returns when the machine has ended or the user asked to end.
-    pub fn hold(mut self, ui: &Ui) {
-        if let Some(mut console) = self.machine.input.take() {
-            // It ends with standard input, or with the process.
-            std::thread::spawn(move || {
-                let mut line = String::new();
-                while std::io::stdin().read_line(&mut line).is_ok_and(|n| n > 0) {
-                    if console.write_all(line.as_bytes()).is_err() {
-                        break;
-                    }
-                    line.clear();
-                }
-            });
-        }
-        while !self.interrupts.asked() {
-            match self.machine.output.recv_timeout(TICK) {
-                Ok(Output::Line(line)) => ui.say(line),
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Output::End) | Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-    }
 }

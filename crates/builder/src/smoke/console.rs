@@ -2,7 +2,7 @@
 
 use crate::recipe::Expectation;
 use bootwright_contract::console::{Event, parse_line};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Lines kept for the report of a failure.
 const TAIL_LINES: usize = 30;
@@ -60,7 +60,10 @@ pub enum News {
 pub struct BootProgress {
     pub phases: Vec<SeenPhase>,
     tail: VecDeque<String>,
+    /// Of services that are not ready, since they were.
     failures: BTreeMap<String, u32>,
+    /// Services that have failed, ready since or not.
+    failed: BTreeSet<String>,
     kernel_started: bool,
     phases_done: bool,
 }
@@ -137,6 +140,7 @@ impl BootProgress {
     }
 
     fn fail_service(&mut self, service: String, reason: String) -> News {
+        self.failed.insert(service.clone());
         let times = self.failures.entry(service.clone()).or_default();
         *times += 1;
         match *times {
@@ -168,6 +172,11 @@ impl BootProgress {
             },
             Some(last) => format!("after phase {}", last.name),
         }
+    }
+
+    /// Services that have failed, also those that became ready since.
+    pub fn failed_services(&self) -> impl Iterator<Item = &String> {
+        self.failed.iter()
     }
 
     /// The last console lines, oldest first.

@@ -2,6 +2,7 @@
 
 use super::accel::KvmProblem;
 use super::console::Trouble;
+use super::logs::{LogsError, ServiceTail};
 use super::{SmokeReport, qemu};
 use crate::error::{Exit, Failure};
 use crate::recipe::Expectation;
@@ -108,6 +109,10 @@ pub struct FailedBoot {
     pub missing: Vec<Expectation>,
     /// The last console lines.
     pub tail: Vec<String>,
+    /// Services that failed, and those that were waited for in vain.
+    pub services: Vec<ServiceTail>,
+    /// Why logs are missing.
+    pub logs_problem: Option<LogsError>,
     pub report: SmokeReport,
 }
 
@@ -145,6 +150,12 @@ impl fmt::Display for FailedBoot {
         write!(f, "\n  last lines of the console:")?;
         for line in &self.tail {
             write!(f, "\n    {line}")?;
+        }
+        for service in &self.services {
+            write!(f, "\n  {service}")?;
+        }
+        if let Some(problem) = &self.logs_problem {
+            write!(f, "\n  logs of services and of the kernel are missing: {problem}")?;
         }
         write!(f, "\n  console log: {}", self.report.console_log.display())?;
         write!(f, "\n  run it again (Ctrl-A X ends it): {}", self.report.command)

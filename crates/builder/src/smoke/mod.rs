@@ -7,6 +7,8 @@ mod console;
 mod error;
 mod firmware;
 mod junit;
+mod kept;
+mod logs;
 mod machine;
 mod min_ram;
 mod netboot;
@@ -15,10 +17,11 @@ mod qmp;
 mod ssh;
 
 pub use accel::{AccelChoice, KvmProblem};
-pub use boot::Kept;
 pub use console::{SeenPhase, Trouble};
 pub use error::{FailedBoot, SmokeError, Why};
 pub use firmware::{Firmware, Ovmf};
+pub use kept::Kept;
+pub use logs::{LogsError, ServiceTail};
 pub use min_ram::{MinRam, Try, find_min_ram};
 pub use qemu::{Engine, QEMU};
 
@@ -27,6 +30,7 @@ use crate::nodes::Mac;
 use crate::recipe::Expectation;
 use crate::ui::Ui;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,17 +74,19 @@ pub struct SmokeOptions {
     pub accel: AccelChoice,
     /// Press the power button once everything is reached and wait for an orderly end.
     pub powerdown: bool,
-    /// Leave the machine running: [`SmokeReport::kept`].
+    /// Leave the machine running, whether it got there or not: [`SmokeReport::kept`].
     pub keep: bool,
     /// Where it is remembered that KVM does not work.
     pub cache_dir: PathBuf,
 }
 
 impl SmokeOptions {
-    /// What this boot adds to the kernel command line: a console on the first serial port, PID1's timeline on the second one.
+    /// What this boot adds to the kernel command line: a console on the first serial port, PID1's timeline on the second one, logs on
+    /// the third one when they are asked for.
     fn extra_cmdline(&self) -> String {
         // On a busy host the kernel's look at the timer comes too late, and it panics; as a guest of KVM it does not look either.
-        let mut words = vec!["console=ttyS0", "panic=-1", "no_timer_check", "bw.timeline=/dev/ttyS1"];
+        let mut words =
+            vec!["console=ttyS0", "panic=-1", "no_timer_check", "bw.timeline=/dev/ttyS1", "bw.logs=/dev/ttyS2"];
         words.extend(self.smoke_cmdline.iter().map(String::as_str));
         words.join(" ")
     }
@@ -140,6 +146,10 @@ pub struct SmokeReport {
     /// Seconds from the power button to the end of QEMU, when that was asked for.
     pub powerdown_s: Option<f64>,
     pub console_log: PathBuf,
+    /// Of a boot that failed, if PID1 could hand it out.
+    pub kernel_log: Option<PathBuf>,
+    /// The same of each service, by its name.
+    pub service_logs: BTreeMap<String, PathBuf>,
     /// The QEMU command that boots the same by hand.
     pub command: String,
     /// Of a machine that was kept.

@@ -52,6 +52,8 @@ pub struct Boot {
 pub struct Wiring<'a> {
     /// File that gets the bytes of the second serial port.
     pub timeline: &'a Path,
+    /// Unix socket for the third serial port.
+    pub logs: &'a Path,
     /// Unix socket for QMP.
     pub qmp: &'a Path,
 }
@@ -87,13 +89,13 @@ pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_p
         Some(wiring) => {
             add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-chardev"]);
             args.push(join("file,id=timeline,path=", wiring.timeline));
-            args.extend(["-serial", "chardev:timeline", "-qmp"].map(OsString::from));
-            let mut qmp = join("unix:", wiring.qmp);
-            qmp.push(",server=on,wait=off");
-            args.push(qmp);
+            args.extend(["-serial", "chardev:timeline", "-chardev"].map(OsString::from));
+            args.push(listening("socket,id=logs,path=", wiring.logs));
+            args.extend(["-serial", "chardev:logs", "-qmp"].map(OsString::from));
+            args.push(listening("unix:", wiring.qmp));
         }
         // With the monitor on the same terminal, so that Ctrl-A X ends it.
-        None => add(&["-serial", "mon:stdio", "-serial", "null"]),
+        None => add(&["-serial", "mon:stdio", "-serial", "null", "-serial", "null"]),
     }
     let mut netdev = OsString::from(format!("user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"));
     if boot.via == Via::Ipxe {
@@ -118,6 +120,13 @@ pub fn arguments(boot: &Boot, wiring: Option<Wiring<'_>>, tftp: &Tftp<'_>, ssh_p
 fn join(prefix: &str, path: &Path) -> OsString {
     let mut out = OsString::from(prefix);
     out.push(escape_commas(path));
+    out
+}
+
+/// A unix socket to which somebody may connect at any time.
+fn listening(prefix: &str, path: &Path) -> OsString {
+    let mut out = join(prefix, path);
+    out.push(",server=on,wait=off");
     out
 }
 
@@ -199,10 +208,11 @@ mod tests {
     #[test]
     fn each_way_loads_the_image() {
         let tftp = Tftp { dir: Path::new("/o,ut"), bootfile: "smoke/rerun.ipxe".into() };
-        let wiring = Wiring { timeline: Path::new("/t"), qmp: Path::new("/q") };
+        let wiring = Wiring { timeline: Path::new("/t"), logs: Path::new("/l"), qmp: Path::new("/q") };
         let direct = shell_line(QEMU, &arguments(&boot(Via::Kernel), Some(wiring), &tftp, 0));
         assert!(direct.contains("-kernel '/out dir/worker/vmlinuz' -initrd '/out dir/worker/initrd.img'"), "{direct}");
         assert!(direct.contains("file,id=timeline,path=/t") && direct.contains("unix:/q,"), "{direct}");
+        assert!(direct.contains("socket,id=logs,path=/l,server=on,wait=off -serial chardev:logs"), "{direct}");
         assert!(!direct.contains("tftp="), "{direct}");
         let ipxe = shell_line(QEMU, &arguments(&boot(Via::Ipxe), None, &tftp, 2222));
         assert!(ipxe.contains("127.0.0.1:2222-:22,tftp=/o,,ut,bootfile=smoke/rerun.ipxe"), "{ipxe}");

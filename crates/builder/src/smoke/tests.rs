@@ -35,6 +35,8 @@ fn failed_boot(why: Why) -> FailedBoot {
         phases: vec![phase("mounts", Some("ok")), phase("network", None)],
         powerdown_s: None,
         console_log: "out/worker/smoke/console.log".into(),
+        kernel_log: None,
+        service_logs: BTreeMap::new(),
         command: "qemu-system-x86_64 -m 512".into(),
         ssh_port: None,
         qmp_socket: None,
@@ -42,7 +44,15 @@ fn failed_boot(why: Why) -> FailedBoot {
         kept: None,
     };
     let tail = vec!["line <one>".into(), "line two".into()];
-    FailedBoot { why, stage: "phase network".into(), missing: vec![Expectation::SshAnswers], tail, report }
+    let service = |service: &str, lines: &[&str], path: Option<&str>| ServiceTail {
+        service: service.into(),
+        path: path.map(PathBuf::from),
+        lines: lines.iter().map(|line| line.to_string()).collect(),
+    };
+    let services =
+        vec![service("web", &["cannot bind"], Some("out/worker/smoke/services/web.log")), service("db", &[], None)];
+    let (stage, missing) = ("phase network".into(), vec![Expectation::SshAnswers]);
+    FailedBoot { why, stage, missing, tail, services, logs_problem: Some(LogsError::NoPid1), report }
 }
 
 #[test]
@@ -54,6 +64,9 @@ fn a_failure_says_where_why_and_how_to_go_on() {
         "smoke boot of `worker` failed in phase network: not reached within 60 s\n",
         "not reached: `ssh-answers`\n",
         "\n    line two\n",
+        "last lines of `web` (out/worker/smoke/services/web.log):\n    cannot bind\n",
+        "`db` failed; its log is not there or empty\n",
+        "logs of services and of the kernel are missing: PID1 had not begun\n",
         "console log: out/worker/smoke/console.log\n",
         ": qemu-system-x86_64 -m 512\n",
         "help: raise --deadline-s",

@@ -6,6 +6,7 @@ mod chain_signed;
 mod container;
 mod control;
 mod damaged;
+mod failed_boot;
 mod hardware;
 mod initrd;
 mod interrupts;

@@ -156,8 +156,8 @@ impl Terminal {
         self.stopped = self.write_until(bytes, Some(Instant::now() + patience)).is_err();
     }
 
-    /// Writes all bytes, at most until `until`.
-    fn write_until(&mut self, mut bytes: &[u8], until: Option<Instant>) -> io::Result<()> {
+    /// Writes all bytes, at most until `until`; without it, for as long as the terminal is stopped.
+    pub fn write_until(&mut self, mut bytes: &[u8], until: Option<Instant>) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

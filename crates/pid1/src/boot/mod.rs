@@ -174,7 +174,11 @@ fn console(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Fail
 
 fn config(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let (cmdline, timeline, sys) = (findings.cmdline.clone(), findings.timeline.clone(), findings.sys);
-    let work = move || config::load_boot_config(cmdline, timeline, sys).map(Arc::new);
+    let work = move || {
+        let node = Arc::new(config::load_boot_config(cmdline, timeline, sys)?);
+        crate::run::log_port::spawn(&node);
+        Ok(node)
+    };
     Ok(Box::new(move || AttemptEnd::with(work(), Finding::Node)))
 }
 

@@ -25,6 +25,7 @@ const PARAMETERS: &[(&str, Form)] = &[
     ("bw.debug", Judged),
     ("bw.hostname", HostName),
     ("bw.iscsi.initiator", Judged),
+    ("bw.logs", Judged),
     ("bw.manifest", Judged),
     ("bw.node", Judged),
     ("bw.overlay_size", TmpfsSize),

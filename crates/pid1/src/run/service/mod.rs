@@ -19,7 +19,7 @@ pub mod tests;
 pub use bootwright_base::sys::Millis;
 #[cfg(test)]
 pub use cgroup::CgroupUsage;
-pub use log::{log_path, tail};
+pub use log::{log_path, predecessor, tail};
 pub use process::substitute;
 pub use status::{AfterStop, ServiceStatus};
 pub use supervisor::{CommandError, Supervisor};
