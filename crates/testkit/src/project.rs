@@ -113,6 +113,8 @@ impl Project {
         for name in ["BOOTWRIGHT_RECIPES", "BOOTWRIGHT_MIRROR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(name);
         }
+        // No test asks a host of somebody else's.
+        command.env("BOOTWRIGHT_SNAPSHOT", "none");
         command.env("BOOTWRIGHT_CACHE", self.path("cache")).env("SOURCE_DATE_EPOCH", EPOCH);
         command
     }

@@ -18,6 +18,7 @@ use crate::error::{Exit, Failure};
 use crate::fetch::Settings;
 use crate::pipeline::Options;
 use crate::recipe::RootMode;
+use crate::source::deb::snapshot::DEBIAN;
 use crate::ui::{Ui, Verbosity, printable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -61,7 +62,14 @@ struct Global {
     /// Debian mirror, such as http://mirror.example/debian; repeat to try several [default: the host's apt configuration]
     #[arg(long = "mirror", global = true, env = "BOOTWRIGHT_MIRROR", value_delimiter = ',', value_name = "URL")]
     mirrors: Vec<String>,
+    /// Archive that is asked for Debian packages which no mirror has any more; `none`: nothing is
+    #[arg(long, global = true, env = "BOOTWRIGHT_SNAPSHOT", value_name = "URL", default_value = DEBIAN, value_parser = parse_snapshot)]
+    snapshot: Snapshot,
 }
+
+/// The value of `--snapshot`.
+#[derive(Debug, Clone)]
+struct Snapshot(Option<String>);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Color {
@@ -217,7 +225,13 @@ impl Global {
             sets: recipe.sets.clone(),
             root: recipe.root,
             cache: Cache::open(&self.cache_dir()?)?,
-            settings: Settings { offline: self.offline, mirrors: self.mirrors.clone(), jobs, ..Settings::default() },
+            settings: Settings {
+                offline: self.offline,
+                mirrors: self.mirrors.clone(),
+                snapshot: self.snapshot.0.clone(),
+                jobs,
+                ..Settings::default()
+            },
             ui: self.ui(),
         })
     }
@@ -241,6 +255,16 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+fn parse_snapshot(text: &str) -> Result<Snapshot, String> {
+    let address = text.trim_end_matches('/');
+    let host = address.strip_prefix("http://").or(address.strip_prefix("https://"));
+    match host {
+        _ if text == "none" => Ok(Snapshot(None)),
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(Snapshot(Some(address.into()))),
+        _ => Err("expected the address of a snapshot archive, http:// or https://, or `none`".into()),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Settings {
     pub offline: bool,
     /// Debian mirrors (`http://host/debian`), tried in turn; empty: those of the host's apt configuration.
     pub mirrors: Vec<String>,
+    /// Where Debian packages are that mirrors have dropped (`https://host`, without a trailing slash); `None`: nowhere.
+    pub snapshot: Option<String>,
     /// Parallel jobs, at least 1.
     pub jobs: usize,
     /// What this run has refreshed already; shared by clones.

@@ -29,7 +29,7 @@ impl FetchError {
     /// The `help:` line.
     pub fn help(&self) -> String {
         match self {
-            Self::Gone { .. } => "renew the pins with `bootwright lock`, or name a mirror that still has it with --mirror".into(),
+            Self::Gone { .. } => "renew the pins with `bootwright lock`, or name a mirror that still has it with --mirror, or a snapshot archive with --snapshot".into(),
             Self::WrongHash { .. } | Self::WrongSize { .. } => {
                 "the place served something else: try again, name another mirror, or renew the pin if upstream really changed it".into()
             }

@@ -5,3 +5,4 @@ mod fetch;
 mod lab;
 mod oci;
 mod prebuilt;
+mod snapshot;

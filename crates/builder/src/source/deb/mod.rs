@@ -10,6 +10,7 @@ mod merge;
 pub mod mirror;
 pub mod package;
 mod resolve;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -117,7 +118,7 @@ pub fn resolve_at(
     unreachable!("the last mirror's lists were used or its failure was returned")
 }
 
-/// Fetches one package from the mirrors in turn, through the proxies that apt would use.
+/// Fetches one package from the mirrors in turn, through the proxies that apt would use; then from the snapshot archive.
 fn fetch_package(
     pin: &Pin,
     mirrors: &[Mirror],
@@ -139,7 +140,7 @@ fn fetch_package(
         mirrors.iter().map(|mirror| Some(format!("{}/{path}", mirror.archive(archive)?))).collect();
     let urls = urls.ok_or_else(|| bad_pin("its pin names no known `archive`"))?;
     let Pin { name, version, size, sha256, .. } = pin;
-    let mut failure = None;
+    let mut failure: Option<FetchError> = None;
     for urls in urls.chunk_by(|a, b| via_of(a, options) == via_of(b, options)) {
         let via = via_of(&urls[0], options);
         let request = Request { name, version, urls, sha256: *sha256, size: *size, headers: &[], via };
@@ -147,11 +148,15 @@ fn fetch_package(
             (Ok(_), _) => return Ok(()),
             // Mirrors that are reached in another way may still have it; it is gone when all of them say so.
             (Err(FetchError::Gone { .. }), Some(_)) => {}
-            (Err(e @ (FetchError::Gone { .. } | FetchError::Failed { .. })), _) => failure = Some(e.into()),
+            (Err(e @ (FetchError::Gone { .. } | FetchError::Failed { .. })), _) => failure = Some(e),
             (Err(e), _) => return Err(e.into()),
         }
     }
-    Err(failure.unwrap_or_else(|| bad_pin("there is no mirror to fetch it from")))
+    let failure = failure.ok_or_else(|| bad_pin("there is no mirror to fetch it from"))?;
+    match &cx.settings.snapshot {
+        Some(address) => Ok(snapshot::fetch_dropped(pin, address, failure, cx)?),
+        None => Err(failure.into()),
+    }
 }
 
 /// What a fetched package holds, with its control file; unpacked into the cache once.
