@@ -26,6 +26,8 @@ files="/usr/include/stdio.h:libc6-dev /usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qem
 if [ "$goal" = test ]; then
     wanted="$wanted mkfs.erofs:erofs-utils cpio:cpio zstd:zstd xz:xz-utils file:file ssh:openssh-client depmod:kmod lsinitramfs:initramfs-tools-core docker-registry:docker-registry dnsmasq:dnsmasq-base ip:iproute2 ganesha.nfsd:nfs-ganesha rpcbind:rpcbind tgtd:tgt mke2fs:e2fsprogs qemu-nbd:qemu-utils nbd-server:nbd-server dracut:dracut-core python3:python3"
     files="$files /usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so:nfs-ganesha-vfs"
+    # Python's own way to keep packages of PyPI apart.
+    [ "${2:-}" != --list ] && python3 -c 'import ensurepip' 2>/dev/null || wanted="$wanted no-ensurepip:python3-venv"
     # libFuzzer is C++.
     wanted="$wanted c++:g++"
     # The boot chain's loaders, a machine that asks for them, and the browser that looks at its page.
@@ -107,6 +109,14 @@ if [ "$goal" = test ]; then
         ipxe=$(fetch github.com/tinkerbell/ipxedust) && matchbox=$(fetch github.com/poseidon/matchbox) || die "cannot fetch the modules of crates/testkit/programs/go.mod"
         install -m 644 "$ipxe/binary/ipxe.efi" "$programs_dir/ipxe.efi"
         CGO_ENABLED=0 "$go" -C "$matchbox" build -trimpath -o "$programs_dir/matchbox" ./cmd/matchbox || die "cannot build matchbox"
+    fi
+    # Other people's judges of bills of materials (PyPI).
+    judges=$data_dir/sbom-judges
+    if ! cmp -s "$programs/sbom-judges.txt" "$judges/installed.txt"; then
+        say "installing validators of SPDX and CycloneDX into $judges"
+        python3 -m venv --clear "$judges"
+        "$judges/bin/pip" install --quiet --disable-pip-version-check --requirement "$programs/sbom-judges.txt" || die "cannot install crates/testkit/programs/sbom-judges.txt from PyPI"
+        cp "$programs/sbom-judges.txt" "$judges/installed.txt"
     fi
     "$programs/build" etcd kube-apiserver kube-controller-manager >/dev/null || die "cannot build the tests' control plane"
     for file in main.go go.mod go.sum; do

@@ -1,9 +1,11 @@
 //! Builds PID1 (`crates/pid1`, static musl) in its two shapes and embeds them, each with its names and lines in a file of its
-//! own, so that one binary makes images and explains what their consoles show. What goes into images ends in the table of
+//! own and a list of its crates, so that one binary makes images and explains what their consoles show. What goes into images ends in the table of
 //! PID1's panics (`bootwright_contract::panic_sites`).
 //!
 //! Without the musl target the tool still builds, and says at run time what is missing: `doctor` must work everywhere.
 
+#[path = "build/crates.rs"]
+mod crates;
 #[path = "build/panic_table.rs"]
 mod panic_table;
 
@@ -31,11 +33,15 @@ fn main() {
     for (name, features) in [("pid1", &[][..]), ("pid1-ram", &["--no-default-features"])] {
         let embedded = out.join(name);
         let debug = out.join(format!("{name}.debug"));
+        let crates = out.join(format!("{name}.crates"));
         let split =
             build_pid1(&out, features).and_then(|built| split(&built, &embedded, &debug).map_err(|e| e.to_string()));
-        if let Err(reason) = split {
+        let listed = split.and_then(|()| crates::list(TARGET, features)).and_then(|text| {
+            std::fs::write(&crates, text).map_err(|e| format!("cannot write `{}`: {e}", crates.display()))
+        });
+        if let Err(reason) = listed {
             println!("cargo::warning=PID1 was not built, images cannot be made with this binary: {reason}");
-            for file in [&embedded, &debug] {
+            for file in [&embedded, &debug, &crates] {
                 std::fs::write(file, b"").expect("OUT_DIR is writable");
             }
         }

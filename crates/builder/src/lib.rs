@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod inspect;
 pub mod interrupt;
 pub mod kmod;
+pub mod licence;
 pub mod local;
 pub mod lock;
 pub mod nodes;

@@ -6,9 +6,18 @@ use std::process::{Command, Stdio};
 
 /// Where it is, if it is there.
 pub fn test_program(name: &str) -> String {
+    installed("test-programs", name)
+}
+
+/// A program that comes with the validators of bills of materials: where it is, if it is there.
+pub fn sbom_judge(name: &str) -> String {
+    installed("sbom-judges/bin", name)
+}
+
+fn installed(folder: &str, name: &str) -> String {
     let home = || Path::new(&std::env::var_os("HOME").expect("cargo has it too")).join(".local/share");
     let data = std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from);
-    let path = data.join("bootwright/test-programs").join(name);
+    let path = data.join("bootwright").join(folder).join(name);
     path.into_os_string().into_string().expect("the path of a home folder is UTF-8")
 }
 

@@ -3,6 +3,7 @@
 use super::lock::{ChangeDocument, documents};
 use super::{OutArgs, RecipeArgs};
 use crate::budget::{self, BudgetReport, Violation};
+use crate::emit::SbomFormats;
 use crate::error::Failure;
 use crate::kmod::Unserved;
 use crate::pipeline::{self, BuildOutcome, BuildRequest, Options};
@@ -23,6 +24,9 @@ pub struct BuildArgs {
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,
+    /// Write the bill of materials in this format: SPDX always, CycloneDX beside it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "spdx")]
+    pub sbom: SbomFormats,
     /// Another PID1 than the one in this binary
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
@@ -60,6 +64,7 @@ pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
     let request = BuildRequest {
         out: args.out.out.clone(),
         locked: args.locked,
+        sbom: args.sbom,
         pid1: args.init.clone(),
         sign: args.sign.clone(),
         serial: args.serial,

@@ -14,6 +14,7 @@ mod write;
 
 pub use error::EmitError;
 pub use ipxe::MANIFEST_WORD;
+pub use sbom::SbomFormats;
 pub(crate) use staging::{FolderKind, Readers, Staging};
 pub(crate) use write::write_file;
 
@@ -51,6 +52,8 @@ pub struct Image<'a> {
     pub secrets: &'a [Allowance],
     /// Seconds since 1970 of the lock: the only time in what is written.
     pub time: u64,
+    /// What bills of materials are written.
+    pub sbom: SbomFormats,
     /// Who signs the root image, and its serial.
     pub signing: Option<(&'a SigningKey, u64)>,
 }
@@ -66,7 +69,7 @@ impl Image<'_> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceRecord {
     pub component: String,
-    /// `deb`, `url`, `go`, `oci` or `path`.
+    /// `deb`, `url`, `go`, `oci` or `path`; `rust` for PID1.
     pub kind: String,
     pub pins: Vec<Pin>,
     /// By pin name; more than the pins where a source knows what is inside.
@@ -88,7 +91,6 @@ pub struct Emitted {
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
 const SCRIPT: &str = "boot.ipxe";
-const SBOM: &str = "sbom.spdx.json";
 /// Names and lines of PID1: boots nothing, tells what an address on a console was.
 pub(crate) const PID1_DEBUG: &str = "init.debug";
 const SUMS: &str = "SHA256SUMS";
@@ -121,11 +123,16 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     }
     let manifest = manifest::new_manifest(image, files.clone(), &segments, root_files.clone());
     files.extend(root_files);
-    let mut documents = vec![
-        (SCRIPT.to_string(), ipxe::boot_script(image)?.into_bytes()),
-        (MANIFEST.to_string(), manifest.to_json()),
-        (SBOM.to_string(), sbom::document(image, &files)),
-    ];
+    let mut documents =
+        vec![(SCRIPT.to_string(), ipxe::boot_script(image)?.into_bytes()), (MANIFEST.to_string(), manifest.to_json())];
+    let bill = sbom::Bill {
+        recipe: &image.recipe.name,
+        id: image.image_id,
+        time: image.time,
+        files: &files,
+        sources: image.sources,
+    };
+    documents.extend(image.sbom.documents(&bill));
     documents.extend(image.pid1_debug.map(|debug| (PID1_DEBUG.to_string(), debug.to_vec())));
     documents.extend(sign::signed_manifest(image));
     let servers = server_files(&image.recipe.name, image.recipe.root.mode);

@@ -19,7 +19,10 @@ struct Lab {
     build: TreeBuild,
     segments: Vec<PackedSegment>,
     sources: Vec<SourceRecord>,
+    sbom: SbomFormats,
 }
+
+const DIFF: &str = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-large\n+small\n";
 
 fn origin() -> Origin {
     Origin { file: "recipes/tiny.toml".into(), line: 7 }
@@ -142,11 +145,28 @@ impl Lab {
         let facts = PackageFacts {
             name: "busybox-static".into(),
             version: "1.37".into(),
-            license: Some("GPL-2.0-only".into()),
+            license: Some("GPL-2.0-only AND LicenseRef-own-1".into()),
             supplier: Some("Debian".into()),
             purl: Some("pkg:deb/debian/busybox-static@1.37".into()),
+            license_texts: [("LicenseRef-own-1".to_string(), "Do as you like.".to_string())].into(),
+            notices: ["by its authors".to_string()].into(),
+            ..PackageFacts::default()
         };
-        let sources = vec![SourceRecord {
+        let init = SourceRecord {
+            component: "init".into(),
+            kind: "rust".into(),
+            pins: Vec::new(),
+            packages: ["0.2.1", "0.2.2"]
+                .map(|version| PackageFacts {
+                    name: "libc".into(),
+                    version: version.into(),
+                    sha256: Some(Sha256::of(version.as_bytes())),
+                    ..PackageFacts::default()
+                })
+                .into(),
+            patches: Vec::new(),
+        };
+        let busybox = SourceRecord {
             component: "busybox".into(),
             kind: "deb".into(),
             pins: vec![pin],
@@ -158,14 +178,16 @@ impl Lab {
                 description: "smaller".into(),
                 forwarded: "not-needed".into(),
                 guard: "this test".into(),
+                diff: DIFF.into(),
             }],
-        }];
+        };
         Self {
             dir,
             recipe: recipe(),
             build: TreeBuild { tree, kernel, left_out: Default::default() },
             segments,
-            sources,
+            sources: vec![init, busybox],
+            sbom: SbomFormats::Cyclonedx,
         }
     }
 
@@ -184,6 +206,7 @@ impl Lab {
             sources: &self.sources,
             secrets: &[],
             time: 1_795_253_431,
+            sbom: self.sbom,
             signing: None,
         };
         emit_image(&image, out, &Ui::default()).map(|emitted| emitted.budget)
@@ -218,6 +241,7 @@ fn the_folder_is_whole_and_its_sums_hold() {
         "init.debug",
         "initrd.img",
         "manifest.json",
+        "sbom.cdx.json",
         "sbom.spdx.json",
         "segments/boot.cpio.zst",
         "segments/config.cpio.gz",
@@ -357,14 +381,20 @@ fn the_sbom_names_every_package_once() {
     assert_eq!(sbom["documentNamespace"], "https://spdx.org/spdxdocs/tiny-0123abcd");
     let packages = sbom["packages"].as_array().unwrap();
     let busybox = packages.iter().find(|p| p["name"] == "busybox-static").unwrap();
-    assert_eq!(busybox["licenseDeclared"], "GPL-2.0-only");
+    assert_eq!(busybox["licenseDeclared"], "GPL-2.0-only AND LicenseRef-own-1");
+    assert_eq!(busybox["attributionTexts"], serde_json::json!(["by its authors"]));
+    let texts = serde_json::json!([{ "licenseId": "LicenseRef-own-1", "extractedText": "Do as you like." }]);
+    assert_eq!(sbom["hasExtractedLicensingInfos"], texts);
     assert_eq!(busybox["checksums"][0]["checksumValue"], Sha256::of(b"deb").to_string());
     assert_eq!(busybox["externalRefs"][0]["referenceLocator"], "pkg:deb/debian/busybox-static@1.37");
+    let libc: Vec<_> = packages.iter().filter(|p| p["name"] == "libc").collect();
+    assert_eq!(libc.iter().map(|p| &p["versionInfo"]).collect::<Vec<_>>(), ["0.2.1", "0.2.2"]);
+    assert_eq!(libc[0]["checksums"][0]["checksumValue"], Sha256::of(b"0.2.1").to_string());
     let mut ids: Vec<&str> = packages.iter().map(|p| p["SPDXID"].as_str().unwrap()).collect();
     let count = ids.len();
     ids.sort();
     ids.dedup();
-    assert_eq!((ids.len(), count), (5, 5));
+    assert_eq!((ids.len(), count), (7, 7));
     let patch = packages.iter().find(|p| p["name"] == "1-small.patch").unwrap();
     assert_eq!(
         (&patch["summary"], &patch["checksums"][0]["checksumValue"]),
@@ -377,4 +407,75 @@ fn the_sbom_names_every_package_once() {
         let to = relationship["relatedSpdxElement"].as_str().unwrap();
         assert!(ids.contains(&to), "{relationship}");
     }
+}
+
+#[test]
+fn words_that_are_no_expression_are_not_declared() {
+    let mut lab = Lab::new();
+    lab.sources[1].packages[0].license = Some("GPL, see copyright".into());
+    lab.emit().unwrap();
+    let sbom: serde_json::Value = serde_json::from_str(&lab.text("sbom.spdx.json")).unwrap();
+    let busybox = sbom["packages"].as_array().unwrap().iter().find(|p| p["name"] == "busybox-static").unwrap();
+    assert_eq!(
+        (&busybox["licenseDeclared"], &busybox["licenseComments"]),
+        (&"NOASSERTION".into(), &"GPL, see copyright".into())
+    );
+    let cyclonedx: serde_json::Value = serde_json::from_str(&lab.text("sbom.cdx.json")).unwrap();
+    let busybox = cyclonedx["components"].as_array().unwrap().iter().find(|p| p["name"] == "busybox-static").unwrap();
+    assert_eq!(busybox["licenses"], serde_json::json!([{ "license": { "name": "GPL, see copyright" } }]));
+}
+
+#[test]
+fn modules_that_are_not_compiled_in_are_not_in_the_sbom() {
+    let mut lab = Lab::new();
+    let of_go = |name: &str, version: &str| Pin {
+        name: name.into(),
+        version: version.into(),
+        size: 1,
+        sha256: Sha256::of(name.as_bytes()),
+        detail: Default::default(),
+    };
+    lab.sources[1] = SourceRecord {
+        component: "program".into(),
+        kind: "go".into(),
+        pins: vec![of_go("example.com/used", "v1.0.0"), of_go("example.com/unused", "v1.0.0"), of_go("program", "")],
+        packages: vec![PackageFacts {
+            name: "example.com/used".into(),
+            version: "v1.0.0".into(),
+            ..Default::default()
+        }],
+        patches: Vec::new(),
+    };
+    lab.emit().unwrap();
+    let sbom = lab.text("sbom.spdx.json");
+    assert!(sbom.contains("\"program\"") && sbom.contains("example.com/used") && !sbom.contains("unused"), "{sbom}");
+}
+
+#[test]
+fn cyclonedx_holds_the_same_with_the_patches_themselves() {
+    let mut lab = Lab::new();
+    lab.emit().unwrap();
+    let sbom: serde_json::Value = serde_json::from_str(&lab.text("sbom.cdx.json")).unwrap();
+    assert_eq!(sbom["serialNumber"], "urn:uuid:0123abcd-0000-8000-8000-000000000000");
+    assert_eq!(sbom["metadata"]["timestamp"], "2026-11-21T09:30:31Z");
+    let components = sbom["components"].as_array().unwrap();
+    let names: Vec<_> = components.iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["vmlinuz", "initrd.img", "libc", "libc", "busybox-static"]);
+    let busybox = &components[4];
+    assert_eq!(busybox["purl"], "pkg:deb/debian/busybox-static@1.37");
+    assert_eq!(busybox["hashes"][0]["content"], Sha256::of(b"deb").to_string());
+    assert_eq!(busybox["licenses"][0]["expression"], "GPL-2.0-only AND LicenseRef-own-1");
+    assert_eq!(busybox["evidence"]["licenses"][0]["license"]["text"]["content"], "Do as you like.");
+    assert_eq!(busybox["evidence"]["copyright"][0]["text"], "by its authors");
+    assert_eq!(busybox["pedigree"]["ancestors"][0]["purl"], busybox["purl"]);
+    let patch = &busybox["pedigree"]["patches"][0];
+    assert_eq!(patch["diff"]["text"]["content"], DIFF);
+    let why = patch["resolves"][0]["description"].as_str().unwrap();
+    assert!(["smaller", "not-needed", "this test"].iter().all(|word| why.contains(word)), "{why}");
+    let depends: Vec<_> = sbom["dependencies"][0]["dependsOn"].as_array().unwrap().iter().collect();
+    assert_eq!(depends, components.iter().map(|c| &c["bom-ref"]).collect::<Vec<_>>());
+
+    lab.sbom = SbomFormats::Spdx;
+    lab.emit().unwrap();
+    assert!(!lab.out().join("tiny/sbom.cdx.json").exists());
 }

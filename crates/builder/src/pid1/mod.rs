@@ -1,10 +1,12 @@
 //! PID1's binary: one of the two embedded when this tool was built, or another one by `--init`.
 
+mod crates;
 pub mod lines;
 
 use crate::entry::Body;
 use crate::error::{Exit, Failure};
 use crate::recipe::CheckedRecipe;
+use crate::source::PackageFacts;
 use bootwright_contract::StatePlace;
 use goblin::elf::{Elf, header, program_header};
 use std::path::{Path, PathBuf};
@@ -19,12 +21,18 @@ static FOR_RAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1-ram"));
 static WHOLE_DEBUG: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1.debug"));
 static FOR_RAM_DEBUG: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pid1-ram.debug"));
 
+/// The crates of each.
+static WHOLE_CRATES: &str = include_str!(concat!(env!("OUT_DIR"), "/pid1.crates"));
+static FOR_RAM_CRATES: &str = include_str!(concat!(env!("OUT_DIR"), "/pid1-ram.crates"));
+
 /// What becomes `/init`.
 #[derive(Debug)]
 pub struct Pid1 {
     pub body: Body,
     /// ELF file with the names and lines of `body`, and the same build id; none for a binary from elsewhere.
     pub debug: Option<&'static [u8]>,
+    /// What it is compiled from; nothing is known of a binary from elsewhere.
+    pub crates: Vec<PackageFacts>,
 }
 
 /// Exit code 1.
@@ -67,19 +75,22 @@ pub fn wants_network_roots(recipe: &CheckedRecipe) -> bool {
 /// The binary that becomes `/init`, checked to be a static x86-64 ELF. `network_roots`: it can have roots and volumes on
 /// servers.
 pub fn load_pid1(other: Option<&Path>, network_roots: bool) -> Result<Pid1, Pid1Error> {
-    let (place, bytes, debug) = match other {
+    let (place, bytes, debug, crates) = match other {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|cause| Pid1Error::Io { path: path.into(), cause })?;
-            (path.display().to_string(), bytes, None)
+            (path.display().to_string(), bytes, None, "")
         }
         None if !is_embedded() => return Err(Pid1Error::NotEmbedded),
         None => {
-            let (bytes, debug) = if network_roots { (WHOLE, WHOLE_DEBUG) } else { (FOR_RAM, FOR_RAM_DEBUG) };
-            ("the embedded PID1".to_string(), bytes.to_vec(), Some(debug))
+            let (bytes, debug, crates) = match network_roots {
+                true => (WHOLE, WHOLE_DEBUG, WHOLE_CRATES),
+                false => (FOR_RAM, FOR_RAM_DEBUG, FOR_RAM_CRATES),
+            };
+            ("the embedded PID1".to_string(), bytes.to_vec(), Some(debug), crates)
         }
     };
     match check_static(&bytes) {
-        Ok(()) => Ok(Pid1 { body: Body::from_bytes(bytes), debug }),
+        Ok(()) => Ok(Pid1 { body: Body::from_bytes(bytes), debug, crates: crates::parse(crates) }),
         Err(problem) => Err(Pid1Error::NotStatic { place, problem }),
     }
 }

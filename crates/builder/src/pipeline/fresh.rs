@@ -4,6 +4,7 @@
 //! large (local paths). `out/<recipe>/.build.json` holds the hash and, of every file written, size and time.
 
 use crate::budget::BudgetReport;
+use crate::emit::SbomFormats;
 use crate::entry::{Body, Sha256};
 use crate::error::{Exit, Failure};
 use crate::kmod::Unserved;
@@ -65,9 +66,9 @@ impl From<FreshError> for Failure {
     }
 }
 
-/// Hash of all that decides what a build makes, but for the lock: this program, PID1, recipe files and variables, overlays,
+/// Hash of all that decides what a build makes, but for the lock: this program, PID1, recipe files and variables, formats, overlays,
 /// local sources. Taken before a build begins: what is edited while it runs differs from it.
-pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError> {
+pub fn inputs(recipe: &CheckedRecipe, pid1: &Body, sbom: SbomFormats) -> Result<Sha256, FreshError> {
     let mut hasher = Hasher::new();
     let mut add = |label: &str, bytes: &[u8]| {
         hasher.update((label.len() as u64).to_le_bytes());
@@ -81,6 +82,7 @@ pub fn inputs(recipe: &CheckedRecipe, pid1: &Body) -> Result<Sha256, FreshError>
     add("pid1", &pid1.sha256.0);
     let vars: Vec<String> = recipe.vars.iter().map(|(name, value)| format!("{name}={value:?}\n")).collect();
     add("vars", vars.concat().as_bytes());
+    add("sbom", format!("{sbom:?}").as_bytes());
     add("root", recipe.root.mode.as_str().as_bytes());
     for path in &recipe.files_read {
         add("recipe", &read(path)?);

@@ -11,7 +11,7 @@ mod secrets;
 use crate::assembly::{Inputs, TreeBuild, build_tree};
 use crate::budget::BudgetReport;
 use crate::cache::{Cache, CacheError};
-use crate::emit::{self, SourceRecord};
+use crate::emit::{self, SbomFormats, SourceRecord};
 use crate::entry::Body;
 use crate::error::Failure;
 use crate::fetch::{Context, Settings};
@@ -19,7 +19,7 @@ use crate::kmod::Unserved;
 use crate::lock::{LockDiff, load_lock};
 use crate::pid1;
 use crate::recipe::{Allowance, CheckedRecipe, RootMode, load_recipe, render_template};
-use crate::source::Pool;
+use crate::source::{PackageFacts, Pool};
 use crate::ui::Ui;
 use fetching::fetch_and_open;
 use keys::Keys;
@@ -57,6 +57,8 @@ pub struct BuildRequest {
     pub out: PathBuf,
     /// Fail instead of renewing the lock.
     pub locked: bool,
+    /// Bills of materials that are written.
+    pub sbom: SbomFormats,
     /// Another PID1 than the embedded one.
     pub pid1: Option<PathBuf>,
     /// File with the private key that signs the root image.
@@ -128,7 +130,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         secrets: found.secrets,
     };
     let keys = Keys::load(&recipe, request)?;
-    let inputs = keys.with(&fresh::inputs(&recipe, &pid1.body)?);
+    let inputs = keys.with(&fresh::inputs(&recipe, &pid1.body, request.sbom)?);
     if let Some(lock) = load_lock(&recipe.lock_path)?
         && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
     {
@@ -141,7 +143,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     let secrets = secrets::check_tree(&recipe, &build.tree, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
     let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
-    let sources = source_records(&recipe, &pools, &renewed);
+    let sources = source_records(&recipe, &pools, &renewed, pid1.crates);
     close_segments(&packing, &secrets)?;
     let image = emit::Image {
         recipe: &recipe,
@@ -153,6 +155,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         sources: &sources,
         secrets: &secrets,
         time: renewed.lock.time,
+        sbom: request.sbom,
         signing: keys.signing.as_ref().map(|key| (key, serial)),
     };
     let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
@@ -211,18 +214,28 @@ fn say_left_out(build: &TreeBuild, options: &Options) {
     }
 }
 
-/// What each component was made from, for manifest and SBOM; in the order of the pools.
-fn source_records(recipe: &CheckedRecipe, pools: &[(String, Pool)], renewed: &Renewed) -> Vec<SourceRecord> {
+/// What each component was made from, for manifest and SBOM: PID1, then in the order of the pools.
+fn source_records(
+    recipe: &CheckedRecipe,
+    pools: &[(String, Pool)],
+    renewed: &Renewed,
+    crates: Vec<PackageFacts>,
+) -> Vec<SourceRecord> {
     let component = |name: &str| recipe.components.iter().find(|c| c.name == name);
-    pools
-        .iter()
-        .filter_map(|(name, pool)| Some((component(name)?, pool)))
-        .map(|(component, pool)| SourceRecord {
+    let init = SourceRecord {
+        component: "init".into(),
+        kind: "rust".into(),
+        pins: Vec::new(),
+        packages: crates,
+        patches: Vec::new(),
+    };
+    let of_pools =
+        pools.iter().filter_map(|(name, pool)| Some((component(name)?, pool))).map(|(component, pool)| SourceRecord {
             component: component.name.clone(),
             kind: component.source.kind().into(),
             pins: pins_of(&renewed.lock, component).to_vec(),
             packages: pool.packages.clone(),
             patches: pool.patches.clone(),
-        })
-        .collect()
+        });
+    std::iter::once(init).chain(of_pools).collect()
 }

@@ -15,10 +15,11 @@ pub use error::SourceError;
 
 use crate::entry::{Entry, Sha256};
 use crate::fetch::Context;
+use crate::licence::Licence;
 use crate::recipe::SourceSpec;
 use crate::tool::Needs;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One pinned thing: an entry of the lock file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,23 @@ pub struct PackageFacts {
     pub supplier: Option<String>,
     /// Package URL (purl).
     pub purl: Option<String>,
+    /// Of its archive, where no pin says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// Texts of the `LicenseRef-`s in `license`, by name: for the SBOM alone.
+    #[serde(skip)]
+    pub license_texts: BTreeMap<String, String>,
+    /// Notices that have to be passed on with it: for the SBOM alone.
+    #[serde(skip)]
+    pub notices: BTreeSet<String>,
+}
+
+impl PackageFacts {
+    pub fn set_licence(&mut self, licence: Option<Licence>) {
+        let Licence { expression, texts, notices } = licence.unwrap_or_default();
+        self.license = (!expression.is_empty()).then_some(expression);
+        (self.license_texts, self.notices) = (texts, notices);
+    }
 }
 
 /// A change of somebody else's source code that is in the image: what manifest and SBOM say of it.
@@ -97,6 +115,9 @@ pub struct PatchFacts {
     pub forwarded: String,
     /// What notices when it is wrong.
     pub guard: String,
+    /// The change itself, a unified diff: for the SBOM alone.
+    #[serde(skip)]
+    pub diff: String,
 }
 
 /// The contract of a source kind.

@@ -8,6 +8,7 @@ mod kmod;
 mod modules;
 mod oci;
 mod packed;
+mod sbom;
 mod tar;
 
 use std::io::Write;

@@ -5,6 +5,7 @@
 pub mod apt;
 pub mod ar;
 mod control;
+mod copyright;
 mod host;
 mod merge;
 pub mod mirror;
@@ -84,13 +85,19 @@ impl Source for Deb<'_> {
     fn open(&self, pins: &[Pin], cx: &Context<'_>) -> Result<Pool, SourceError> {
         let mut pool = Pool::default();
         let mut opened = Vec::new();
+        let mut copyrights = BTreeMap::new();
         for pin in pins {
             let Contents { mut entries, flaws } = open_package(pin, cx)?;
             let (facts, depends) = take_facts(&mut entries, pin, self.spec)?;
+            copyrights.insert(pin.name.clone(), load_copyright(&entries, &pin.name)?);
             pool.packages.push(facts);
             pool.depends.extend(depends);
             pool.flaws.extend(flaws.into_iter().map(merge::merge_flaw));
             opened.push((pin.name.as_str(), entries));
+        }
+        for facts in &mut pool.packages {
+            let found = find_copyright(&copyrights, &facts.name);
+            facts.set_licence(found.map(|(owner, text)| copyright::licence_of(owner, text)));
         }
         pool.entries = merge::merge_packages(opened)?;
         pool.depends.retain(|name| pins.iter().all(|pin| pin.name != *name));
@@ -180,7 +187,7 @@ fn open_package(pin: &Pin, cx: &Context<'_>) -> Result<Contents, SourceError> {
     Ok(rootfs.finish())
 }
 
-/// Takes the control file out of the entries and reads it with the copyright file. Gives what the package depends on too.
+/// Takes the control file out of the entries and reads it. Gives what the package depends on too.
 fn take_facts(entries: &mut Vec<Entry>, pin: &Pin, spec: &DebSpec) -> Result<(PackageFacts, Vec<String>), SourceError> {
     let damaged = |problem: String| SourceError::BadArchive {
         archive: format!("{} {}", pin.name, pin.version),
@@ -190,12 +197,39 @@ fn take_facts(entries: &mut Vec<Entry>, pin: &Pin, spec: &DebSpec) -> Result<(Pa
     let at = entries.iter().position(|e| e.path == CONTROL).ok_or_else(|| damaged("it is missing".into()))?;
     let text = read_text(&entries.remove(at))?.ok_or_else(|| damaged("it is no text".into()))?;
     let control = control::parse_control(&text).map_err(damaged)?;
-    let copyright = format!("usr/share/doc/{}/copyright", pin.name);
-    let copyright = match entries.binary_search_by(|e| e.path.as_str().cmp(&copyright)) {
-        Ok(at) => read_text(&entries[at])?,
-        Err(_) => None,
-    };
-    Ok((control::facts_of(&control, &spec.suite, copyright.as_deref()), control.depends))
+    Ok((control::facts_of(&control, &spec.suite), control.depends))
+}
+
+/// A package's copyright file.
+enum LoadedCopyright {
+    Text(String),
+    /// It lies in the package of this name.
+    Of(String),
+    Unknown,
+}
+
+fn load_copyright(entries: &[Entry], package: &str) -> Result<LoadedCopyright, SourceError> {
+    Ok(match copyright::find(entries, package) {
+        copyright::Copyright::Here(entry) => read_text(entry)?.map_or(LoadedCopyright::Unknown, LoadedCopyright::Text),
+        copyright::Copyright::Of(other) => LoadedCopyright::Of(other),
+        copyright::Copyright::Absent => LoadedCopyright::Unknown,
+    })
+}
+
+/// The text, and the package that it lies in: folders of documents may be links to another package's.
+fn find_copyright<'a>(
+    copyrights: &'a BTreeMap<String, LoadedCopyright>,
+    package: &'a str,
+) -> Option<(&'a str, &'a str)> {
+    let mut name = package;
+    for _ in 0..copyrights.len() {
+        match copyrights.get(name)? {
+            LoadedCopyright::Text(text) => return Some((name, text)),
+            LoadedCopyright::Of(other) => name = other,
+            LoadedCopyright::Unknown => return None,
+        }
+    }
+    None
 }
 
 /// Bytes of a text that are read at most: control and copyright files.

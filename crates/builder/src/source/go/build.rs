@@ -1,10 +1,12 @@
 //! Runs `go build`, and reads what the programs say of their modules.
 
 use super::super::SourceError;
+use super::licences;
 use super::toolchain::Toolchain;
 use super::workspace::{Workspace, make_dir, write};
 use crate::entry::Sha256;
 use crate::fetch::Context;
+use crate::licence::Licence;
 use crate::recipe::GoSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -35,6 +37,8 @@ pub struct Program {
 pub struct Module {
     pub path: String,
     pub version: String,
+    /// Of what is compiled in; `None` where no file tells.
+    pub licence: Option<Licence>,
 }
 
 impl Built {
@@ -62,7 +66,9 @@ pub fn build(spec: &GoSpec, workspace: &Workspace, go: &Toolchain, cx: &Context<
         let output = go.run(&mut go.command(&out, &["version", "-m", &path.to_string_lossy()]))?;
         modules.extend(parse_build_info(&go.succeeded(output, "go version -m")?));
     }
-    let built = Built { programs, modules: modules.into_iter().collect() };
+    let mut modules: Vec<Module> = modules.into_iter().collect();
+    licences::fill_in(&mut modules, spec, workspace, go)?;
+    let built = Built { programs, modules };
     write(&out.join(INDEX), serde_json::to_vec(&built).expect("it is plain data"))?;
     Ok(out)
 }
@@ -97,7 +103,7 @@ fn parse_build_info(text: &str) -> Vec<Module> {
     let mut out: Vec<Module> = Vec::new();
     for line in text.lines() {
         let fields: Vec<&str> = line.trim_start_matches('\t').split('\t').collect();
-        let module = |path: &str, version: &str| Module { path: path.into(), version: version.into() };
+        let module = |path: &str, version: &str| Module { path: path.into(), version: version.into(), licence: None };
         match fields.as_slice() {
             ["dep", path, version, ..] => out.push(module(path, version)),
             ["=>", path, version, ..] if version.starts_with('v') => {

@@ -7,6 +7,7 @@
 
 mod build;
 mod gomod;
+mod licences;
 mod modules;
 mod patches;
 #[cfg(test)]
@@ -32,8 +33,8 @@ use workspace::Workspace;
 
 /// Folder of the cache's derived things.
 const KIND: &str = "go";
-/// Part of every key: how programs are built and how they are laid down.
-const FORMAT: u32 = 1;
+/// Part of every key: how programs are built, how they are laid down, and what is kept beside them.
+const FORMAT: u32 = 2;
 
 pub struct Go<'a> {
     pub spec: &'a GoSpec,
@@ -181,11 +182,12 @@ fn pinned_toolchain(pins: &[Pin]) -> Option<&str> {
 }
 
 fn facts(module: &build::Module) -> PackageFacts {
-    PackageFacts {
+    let mut facts = PackageFacts {
         name: module.path.clone(),
         version: module.version.clone(),
-        license: None,
-        supplier: None,
         purl: Some(format!("pkg:golang/{}@{}", module.path, module.version)),
-    }
+        ..PackageFacts::default()
+    };
+    facts.set_licence(module.licence.clone());
+    facts
 }

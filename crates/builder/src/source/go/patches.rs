@@ -23,14 +23,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// As `go version -m` and the SBOM call it.
-const STD: &str = "std";
+pub const STD: &str = "std";
 
 /// A patch file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PatchFile {
+    /// Its diff is all that decides a build: without the header.
     pub facts: PatchFacts,
-    /// All that decides a build: without the header.
-    diff: String,
 }
 
 /// What `go list -m` says of a module.
@@ -75,7 +74,7 @@ pub fn load(places: &[PathBuf], recipe_dir: &Path) -> Result<Vec<PatchFile>, Sou
             let header_end = text.match_indices('\n').map(|(at, _)| at + 1).find(|at| starts_diff(&text[*at..]));
             let (header, diff) = text.split_at(header_end.unwrap_or(text.len()));
             let sha256 = Sha256::of(text.as_bytes());
-            found.push(PatchFile { facts: parse_header(name, header, sha256)?, diff: diff.into() });
+            found.push(PatchFile { facts: parse_header(name, header, diff.into(), sha256)? });
         }
     }
     Ok(found)
@@ -85,7 +84,7 @@ fn starts_diff(text: &str) -> bool {
     text.starts_with("--- ") || text.starts_with("diff ")
 }
 
-fn parse_header(name: String, text: &str, sha256: Sha256) -> Result<PatchFacts, SourceError> {
+fn parse_header(name: String, text: &str, diff: String, sha256: Sha256) -> Result<PatchFacts, SourceError> {
     let mut fields: BTreeMap<&str, String> = BTreeMap::new();
     let mut last = "";
     for line in text.lines() {
@@ -109,6 +108,7 @@ fn parse_header(name: String, text: &str, sha256: Sha256) -> Result<PatchFacts, 
         guard: take("Guard")?,
         sha256,
         name,
+        diff,
     })
 }
 
@@ -121,7 +121,7 @@ fn refused(subject: String, problem: &str) -> SourceError {
 impl PatchFile {
     /// Two patches with the same key give the same programs.
     pub fn key(&self) -> (&str, Sha256) {
-        (&self.facts.module, Sha256::of(self.diff.as_bytes()))
+        (&self.facts.module, Sha256::of(self.facts.diff.as_bytes()))
     }
 }
 
@@ -140,7 +140,7 @@ impl Workspace {
                 trees.insert(module, if is_std { self.std_tree(go)? } else { self.module_tree(module, name, go)? });
             }
             let Tree { original, copy } = &trees[module.as_str()];
-            for file in PatchSet::parse(&patch.diff, ParseOptions::unidiff()) {
+            for file in PatchSet::parse(&patch.facts.diff, ParseOptions::unidiff()) {
                 let file = file.map_err(|e| refused(name.clone(), &format!("its diff cannot be read: {e}")))?;
                 let path = changed_file(&file.operation().strip_prefix(1))
                     .ok_or_else(|| refused(name.clone(), "it does more than change lines of files that are there"))?;

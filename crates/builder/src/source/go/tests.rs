@@ -4,10 +4,11 @@ use super::toolchain::at_least;
 use super::*;
 use crate::cache::Cache;
 use crate::fetch::{FetchError, Settings};
+use crate::licence::Licence;
 use crate::ui::{Ui, Verbosity};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
@@ -220,6 +221,47 @@ fn a_module_with_folders_of_its_repository() {
     other[1].detail.insert("toolchain".into(), "go1.20.1".into());
     let error = world.fetch(&spec, &other).unwrap_err().to_string();
     assert!(error.starts_with("the programs are pinned to be built by go1.20.1, and this machine has go1."), "{error}");
+}
+
+#[test]
+fn the_licences_are_those_of_what_is_compiled_in() {
+    let world = World::new();
+    let lib = [
+        ("go.mod", "module example.com/lib\n\ngo 1.21\n"),
+        ("LICENSE", "SPDX-License-Identifier: MIT\n"),
+        ("NOTICE", "by its authors\n"),
+        ("used/used.go", "package used\n\nfunc Say() { println(\"lib\") }\n"),
+        ("used/COPYING", "Do as you like.\n"),
+        ("other/other.go", "package other\n"),
+        ("other/LICENSE", "SPDX-License-Identifier: GPL-3.0-only\n"),
+        ("tagged/tagged.go", "package tagged\n"),
+        ("tagged/LICENSE", "SPDX-License-Identifier: ISC\n"),
+        ("used/tagged.go", "//go:build extra\n\npackage used\n\nimport _ \"example.com/lib/tagged\"\n"),
+    ];
+    let sums = world.publish("example.com/lib", "v1.0.0", &lib);
+    world.write("prog/main.go", "package main\n\nimport \"example.com/lib/used\"\n\nfunc main() { used.Say() }\n");
+    world.write("prog/go.mod", "module example/prog\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n");
+    world.write("prog/go.sum", &sums);
+    // A patched module keeps its licence: the copy in the workspace has the file.
+    let patch =
+        "--- a/used/used.go\n+++ b/used/used.go\n@@ -3,1 +3,1 @@\n-func Say() { println(\"lib\") }\n+func Say() {}\n";
+    world.write("a.patch", &format!("Module: example.com/lib\n{HEADER}\n{patch}"));
+    for (tags, patches, expected) in [
+        (vec![], vec![], "MIT"),
+        (vec!["extra".to_string()], vec![], "ISC AND MIT"),
+        (vec![], vec!["a.patch".into()], "MIT"),
+    ] {
+        let pool = world.build(&GoSpec { tags, patches, ..dir_spec() }).unwrap();
+        let facts = |name: &str| pool.packages.iter().find(|p| p.name == name).unwrap();
+        let lib = facts("example.com/lib");
+        let own = Licence::of_text("example.com/lib", "Do as you like.\n");
+        let expected = Licence::all([Licence::known(expected), own.clone()]).unwrap();
+        let spelled: BTreeSet<&str> = lib.license.as_deref().unwrap().split(" AND ").collect();
+        assert_eq!(spelled, expected.expression.split(" AND ").collect());
+        assert_eq!(lib.license_texts, own.texts);
+        assert_eq!(lib.notices, BTreeSet::from(["by its authors\n".to_string()]));
+        assert_eq!(facts("std").license.as_deref(), Some("BSD-3-Clause"));
+    }
 }
 
 const HEADER: &str = "Description: one line\n and another\nForwarded: not-needed\nGuard: this test\n";

@@ -350,6 +350,7 @@ impl Oci<'_> {
             license: note(ANNOTATION_LICENSES),
             supplier: note(ANNOTATION_VENDOR),
             purl,
+            ..PackageFacts::default()
         }
     }
 }
