@@ -86,7 +86,7 @@ impl Site {
     fn router(self) -> Router {
         let files =
             ServeDir::with_backend("", self.folder).append_index_html_on_directories(false).with_buf_chunk_size(BUFFER);
-        let files = Router::new().fallback_service(files).layer(from_fn(if_range));
+        let files = Router::new().fallback_service(files).layer(from_fn(ranges));
         let files = files.layer(from_fn_with_state(Gate::new(FILES, &self.known), pass));
         let routes = self.routes.into_iter().fold(Router::new(), |router, route| route.add(router, &self.known));
         let on_fetch = self.on_fetch;
@@ -229,7 +229,13 @@ impl Drop for HttpServer {
 
 /// If-Range (RFC 9110 section 13.1.5), which `ServeDir` does not know: a range of a file that has changed since is answered with
 /// the whole file. Only a strong ETag that is the same lets the range stand.
-async fn if_range(mut request: Request, next: Next) -> Response {
+///
+/// A range that `ServeDir` would refuse although it asks for no bytes in the way that RFC 9110 section 14.1.2 knows is left out, as
+/// section 14.2 wants it.
+async fn ranges(mut request: Request, next: Next) -> Response {
+    if request.headers().get(RANGE).is_some_and(|range| !is_byte_ranges(range.as_bytes())) {
+        request.headers_mut().remove(RANGE);
+    }
     let Some(wanted) = request.headers_mut().remove(IF_RANGE) else { return next.run(request).await };
     let mut head = Request::new(Body::empty());
     (*head.method_mut(), *head.uri_mut()) = (Method::HEAD, request.uri().clone());
@@ -238,6 +244,16 @@ async fn if_range(mut request: Request, next: Next) -> Response {
         request.headers_mut().remove(RANGE);
     }
     next.run(request).await
+}
+
+/// `bytes=2-4,7-,-3`, with numbers that a file's size may be.
+fn is_byte_ranges(range: &[u8]) -> bool {
+    let Some(set) = std::str::from_utf8(range).ok().and_then(|range| range.strip_prefix("bytes=")) else {
+        return false;
+    };
+    let number =
+        |text: &str| text.is_empty() || text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    set.split(',').all(|one| one.trim().split_once('-').is_some_and(|(first, last)| number(first) && number(last)))
 }
 
 #[cfg(test)]
@@ -278,6 +294,12 @@ mod tests {
         assert!(whole.starts_with("HTTP/1.1 200") && whole.ends_with("0123456789"), "{whole}");
         let part = ask(server.port, "GET /vmlinuz HTTP/1.1\r\nRange: bytes=2-4");
         assert!(part.starts_with("HTTP/1.1 206") && part.ends_with("\r\n234"), "{part}");
+        for odd in ["lines=2-4", "bytes=2-99999999999999999999", "bytes=two-four", "bytes", "bytes=+2-4"] {
+            let whole = ask(server.port, &format!("GET /vmlinuz HTTP/1.1\r\nRange: {odd}"));
+            assert!(whole.starts_with("HTTP/1.1 200") && whole.ends_with("0123456789"), "{odd}: {whole}");
+        }
+        let tail = ask(server.port, "GET /vmlinuz HTTP/1.1\r\nRange: bytes=-3");
+        assert!(tail.starts_with("HTTP/1.1 206") && tail.ends_with("\r\n789"), "{tail}");
         assert!(ask(server.port, "GET /../secret HTTP/1.1").starts_with("HTTP/1.1 404"));
         let head = ask(server.port, "HEAD /vmlinuz HTTP/1.1");
         assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
