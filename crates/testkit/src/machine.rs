@@ -8,6 +8,8 @@ use crate::lan::{self, Lan};
 use crate::qmp::qmp;
 use bootwright::smoke::Engine;
 use serde_json::json;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -51,7 +53,12 @@ impl Machine {
             ("-machine", "q35,graphics=off".to_string()),
             ("-m", "256".into()),
             ("-smp", "2".into()),
-            ("-serial", format!("file:{}", file("console"))),
+            // Nobody has to be connected: what the machine writes is in the log.
+            (
+                "-chardev",
+                format!("socket,id=console,path={},server=on,wait=off,logfile={}", file("typed"), file("console")),
+            ),
+            ("-serial", "chardev:console".into()),
             ("-qmp", format!("unix:{},server=on,wait=off", file("qmp"))),
             ("-kernel", image("vmlinuz")),
             ("-initrd", image("initrd.img")),
@@ -90,6 +97,14 @@ impl Machine {
     /// One command of QEMU's machine protocol.
     fn command(&self, name: &str, arguments: serde_json::Value) {
         qmp(&self.folder.path().join("qmp"), name, arguments);
+    }
+
+    /// Asks the kernel for something by a key of its "magic SysRq" (Documentation/admin-guide/sysrq.rst): a break on the serial
+    /// line, then the key. The kernel command line must have `sysrq_always_enabled`.
+    pub fn sysrq(&self, key: u8) {
+        let mut typed = UnixStream::connect(self.folder.path().join("typed")).expect("QEMU listens");
+        self.command("chardev-send-break", json!({ "id": "console" }));
+        typed.write_all(&[key]).expect("QEMU reads");
     }
 
     pub fn console(&self) -> String {

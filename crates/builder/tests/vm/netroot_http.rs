@@ -1,10 +1,14 @@
 //! A root image from a web server: fetched through whatever the server does, and told when it is not the right one.
 
 use crate::outage::{self, Kubelet};
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use testkit::http::{PageServer as Web, Step};
 use testkit::image::Image;
+use testkit::machine::{Card, Machine};
 use testkit::server::ServerProcess;
 use testkit::ssh::power_off;
 use testkit::vm::{Outcome, Running, smoke, wait_until};
@@ -160,21 +164,25 @@ fn certificate(folder: &Path, name: &str) -> String {
     cert
 }
 
+/// An image that takes `good.pem` of the folder for a good certificate.
+fn https_image() -> (PathBuf, Image) {
+    // The same certificate for all runs: with another one the image would be built anew.
+    let folder = testkit::folders::work_folder().join("https");
+    std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
+    let ca = match std::fs::read_to_string(folder.join("good.crt")) {
+        Ok(ca) => ca,
+        Err(_) => certificate(&folder, "good"),
+    };
+    (folder, Image::build_with_root("rescue", "http", &["https=true", &format!("https_ca={ca}")]))
+}
+
 #[test]
 fn https_is_for_servers_with_a_good_certificate() {
     if !have(&[QEMU, PYTHON, "openssl", "go"]) {
         return;
     }
-    // The same certificate for all runs: with another one the image would be built anew.
-    let folder = testkit::folders::work_folder().join("https");
-    std::fs::create_dir_all(&folder).expect("cargo's folder for tests is writable");
-    let good = folder.join("good.crt");
-    let ca = match std::fs::read_to_string(&good) {
-        Ok(ca) => ca,
-        Err(_) => certificate(&folder, "good"),
-    };
+    let (folder, image) = https_image();
     certificate(&folder, "bad");
-    let image = Image::build_with_root("rescue", "http", &["https=true", &format!("https_ca={ca}")]);
     let dir = image.dir();
     let serve = |name: &str| {
         let pem = folder.join(format!("{name}.pem"));
@@ -189,4 +197,34 @@ fn https_is_for_servers_with_a_good_certificate() {
     assert!(console.contains("the server's certificate is not good: x509: certificate signed by unknown"), "{console}");
     let outcome = boot(&self::image(), &url(&good), "25");
     assert!(outcome.console().contains("this image has no program for https"), "{}", outcome.console());
+}
+
+/// Each try starts the program anew. The kernel itself tells which tasks there are: nothing else runs at that time.
+#[test]
+fn programs_for_https_leave_no_zombies_while_the_server_refuses() {
+    if !have(&[QEMU, "openssl", "go"]) {
+        return;
+    }
+    let (_, image) = https_image();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = server.local_addr().expect("it listens").port();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let count = tries.clone();
+    // Ends with the test's process. A connection is closed as soon as it is there.
+    std::thread::spawn(move || {
+        for _ in server.incoming() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let words = format!("{} sysrq_always_enabled", root(&format!("https://127.0.0.1:{port}/root.img")));
+    let machine = Machine::start(&image, &words, &[Card::User]);
+    wait_until("many tries", Duration::from_secs(120), || tries.load(Ordering::Relaxed) >= 8);
+    machine.sysrq(b't');
+    machine.await_line("Sched Debug Version");
+    let console = machine.console();
+    let tasks: Vec<&str> = console.lines().filter_map(|line| line.split_once("task:").map(|(_, task)| task)).collect();
+    assert!(tasks.iter().any(|task| task.starts_with("kthreadd ")), "the kernel lists its tasks: {console}");
+    let zombies: Vec<&&str> = tasks.iter().filter(|task| task.contains(" state:Z ")).collect();
+    // The last one may have ended this moment.
+    assert!(zombies.len() <= 1, "{zombies:#?}");
 }
