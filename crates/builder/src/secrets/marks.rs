@@ -38,6 +38,8 @@ static MARKS: LazyLock<Vec<Mark>> = LazyLock::new(|| {
         mark("a private key", r"(?m)^\s*(?:PrivateKey|PresharedKey)\s*=\s*[A-Za-z0-9+/]{43}=", always, false),
         // RFC 7519: two parts in JSON, a signature.
         mark("a token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}", always, false),
+        // RFC 6750 section 2.1.
+        mark("a token", r"(?i)\bauthorization\W{1,4}bearer\s+([A-Za-z0-9._~+/-]{12,}=*)", is_mixed, true),
         // Kubernetes' bootstrap tokens ("Authenticating with Bootstrap Tokens").
         mark(
             "a bootstrap token",

@@ -36,6 +36,9 @@ pub struct Secret {
 
 /// All secrets of a file, by line; at most one of a kind a line. `path` is the file's place in the image.
 pub fn in_file(path: &str, bytes: &[u8], author: Author) -> Vec<Secret> {
+    if let Some(text) = from_utf16(bytes) {
+        return in_file(path, text.as_bytes(), author);
+    }
     if author == Author::Others && (is_documentation(path) || bytes.starts_with(b"\x7fELF")) {
         return Vec::new();
     }
@@ -50,6 +53,18 @@ pub fn in_file(path: &str, bytes: &[u8], author: Author) -> Vec<Secret> {
     found.sort_by_key(|secret| secret.line);
     found.dedup_by_key(|secret| secret.line);
     found
+}
+
+/// A text in UTF-16, as editors of Windows write it, in UTF-8. Known by its byte order mark (RFC 2781 section 3.2).
+fn from_utf16(bytes: &[u8]) -> Option<String> {
+    let (mark, text) = bytes.split_first_chunk::<2>()?;
+    let unit = match mark {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let (units, _) = text.as_chunks::<2>();
+    Some(String::from_utf16_lossy(&units.iter().map(|bytes| unit(*bytes)).collect::<Vec<_>>()))
 }
 
 /// What a single value gives away by its form, whatever its key is.

@@ -5,7 +5,7 @@ use regex::Regex;
 use std::sync::LazyLock;
 
 /// How names of secret values end, in lower case and without `-`, `_` and `.`.
-const ENDS: [&str; 14] = [
+const ENDS: [&str; 16] = [
     "password",
     "passwd",
     "passphrase",
@@ -20,7 +20,11 @@ const ENDS: [&str; 14] = [
     "certificatekey",
     "presharedkey",
     "psk",
+    "credential",
+    "credentials",
 ];
+/// Names of secret values that are the end of other words too (`bypass`): they have to be a word of their own.
+const LAST_WORDS: [&str; 3] = ["pass", "pwd", "pw"];
 /// Values that say no secret.
 const WORDS: [&str; 14] = [
     "true", "false", "null", "none", "nil", "yes", "no", "on", "off", "optional", "required", "redacted", "default",
@@ -71,7 +75,13 @@ pub fn is_secret_pair(key: &str, value: &str) -> bool {
 
 fn is_secret_name(name: &str) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    ENDS.iter().any(|end| plain.ends_with(end))
+    let last_word = name.rsplit(['-', '_', '.']).next().unwrap_or_default();
+    // `dbPass`
+    let last_hump = last_word
+        .rfind(|c: char| c.is_ascii_uppercase())
+        .filter(|_| last_word.contains(|c: char| c.is_ascii_lowercase()));
+    let last_word = last_word[last_hump.unwrap_or(0)..].to_ascii_lowercase();
+    ENDS.iter().any(|end| plain.ends_with(end)) || LAST_WORDS.contains(&last_word.as_str())
 }
 
 /// Nothing, a path, a reference, a type, or a word that stands for a value.

@@ -65,6 +65,15 @@ fn what_is_written_by_hand_is_judged_by_its_keys_too() {
         ("[auth]\npassword = \"hunter22\"\n", &["line 2: a password or token"]),
         ("{\"user\": \"x\", \"dbPassword\": \"hunter22\"}", &["line 1: a password or token"]),
         ("export REGISTRY_PASSWORD='hunter22'", &["line 1: a password or token"]),
+        (
+            "DB_PASS=hunter22\ndbPass: hunter22\nsmtp.pwd = hunter22",
+            &["line 1: a password or token", "line 2: a password or token", "line 3: a password or token"],
+        ),
+        (
+            "network={\n  psk=\"hunter22\"\n  wpa_passphrase=hunter22\n",
+            &["line 2: a password or token", "line 3: a password or token"],
+        ),
+        ("header: \"Authorization: Bearer 9f8e7d6c5b4a39281706\"", &["line 1: a token"]),
         ("server = \"https://me:hunter22@registry.lan\"", &["line 1: a password in an address"]),
         ("source = iscsi://10.0.0.1/iqn.x?user_in=a&secret_in=b%20c", &["line 1: a password in an address"]),
     ] {
@@ -88,6 +97,7 @@ fn what_only_looks_like_a_secret_passes() {
         "http://user@host/ https://USER:PASSWORD@host/ https://host:8080/a@b ssh://git@host:22/x",
         "server: https://host:6443\nimage: registry.k8s.io/pause:3.10\nimage: r.lan/a:b@sha256:00\n",
         "machine: x86\nlogin: no\npassword: no\n",
+        "bypass = always\ncompass: north\nPWD=/root\nproxy_pass http://backend;\nAuthorization: Bearer <your token>\n",
     ] {
         assert_eq!(own(text), [""; 0], "{text}");
         assert_eq!(others(text), [""; 0], "{text}");
@@ -97,6 +107,16 @@ fn what_only_looks_like_a_secret_passes() {
     assert!(in_file("usr/share/doc/ssl/example.pem", PEM.as_bytes(), Author::Others).is_empty());
     assert!(in_file("etc/nsswitch.conf", b"passwd: files systemd\n", Author::Own).is_empty());
     assert!(in_file("usr/bin/x", &[b"\x7fELF", PEM.as_bytes()].concat(), Author::Others).is_empty());
+}
+
+#[test]
+fn texts_in_utf_16_are_read() {
+    for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+        let text: Vec<u8> = format!("\u{feff}# a key\r\n{PEM}").encode_utf16().flat_map(unit).collect();
+        let found: Vec<String> = in_file("etc/x", &text, Author::Others).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["line 2: a private key"]);
+        assert!(in_file("etc/x", &text[..3], Author::Own).is_empty());
+    }
 }
 
 #[test]

@@ -99,7 +99,11 @@ fn values_of_a_recipe_are_refused_where_they_stand() {
         project.add(added);
         let set = format!("key={set}");
         let more: &[&str] = if added == with_variable { &["--set", &set] } else { &[] };
-        project.build(more).fails(2, &[place, said, "whoever can fetch the image can read it", "secrets_reason"]);
+        let refused = project.build(more);
+        refused.fails(2, &[place, said, "whoever can fetch the image can read it", "secrets_reason"]);
+        let quoted =
+            ["hunter22", "at least twelve bytes", "MC4CAQ"].into_iter().find(|secret| refused.err.contains(secret));
+        assert_eq!(quoted, None, "a refusal ends in the log of a build: {}", refused.err);
         assert!(!project.path("out").exists());
         // A reason is needed, and enough.
         let first = ["name = \"agent\"", "path = \"/etc/san\"", "url = ", "path = \"/etc/key\""];
