@@ -8,9 +8,9 @@ use super::values::{
 use super::{Address, BootServer, Dhcp, Mac, Menu, Node, Nodes, NodesError};
 use crate::local::{Modes, is_in_overlay, parse_stated};
 use crate::recipe::file::{OneOrMany, Scalar};
-use crate::recipe::node::{Node as Toml, Value, parse_node};
+use crate::recipe::node::{TomlNode, Value, parse_node};
 use crate::recipe::place::At;
-use crate::recipe::problem::{Found, Problem};
+use crate::recipe::problem::{FoundProblem, Problem};
 use crate::recipe::sources::{SourceFile, Sources};
 use crate::recipe::{Origin, RootMode, VarValue, check_schema, image_name};
 use crate::secrets::{SecretWord, in_value, secret_words};
@@ -68,7 +68,7 @@ fn parse(shown: &Path, path: PathBuf, text: String, on_disk: bool) -> Result<Nod
 
 struct NodesCheck<'a> {
     sources: &'a Sources,
-    problems: &'a mut Vec<Found>,
+    problems: &'a mut Vec<FoundProblem>,
     on_disk: bool,
     /// Places of problems that are known before the checks.
     flawed: HashSet<At>,
@@ -78,14 +78,14 @@ struct NodesCheck<'a> {
 
 /// A node as it is written, with what `[defaults]` says where it says nothing.
 struct CompleteNode<'a> {
-    own: &'a Toml,
-    defaults: &'a Toml,
+    own: &'a TomlNode,
+    defaults: &'a TomlNode,
     file: NodeFile,
 }
 
 impl CompleteNode<'_> {
     /// The table that a key's value comes from.
-    fn of(&self, key: &str) -> &Toml {
+    fn of(&self, key: &str) -> &TomlNode {
         if self.own.get(key).is_some() { self.own } else { self.defaults }
     }
 }
@@ -106,8 +106,8 @@ fn with_defaults(file: NodeFile, defaults: &DefaultsFile) -> NodeFile {
 }
 
 impl NodesCheck<'_> {
-    fn nodes(&mut self, tree: &Toml) -> Nodes {
-        let nothing = Toml { at: tree.at, value: Value::Table(Vec::new()) };
+    fn nodes(&mut self, tree: &TomlNode) -> Nodes {
+        let nothing = TomlNode { at: tree.at, value: Value::Table(Vec::new()) };
         let defaults_at = tree.get("defaults").unwrap_or(&nothing).clone();
         let defaults: DefaultsFile = self.read(tree.get("defaults")).unwrap_or_default();
         let image = defaults.recipe.as_ref().map(|recipe| {
@@ -115,7 +115,7 @@ impl NodesCheck<'_> {
             let (mode, _) = self.root(&defaults_at, defaults.root.as_ref());
             image_name(recipe, mode)
         });
-        let nodes = tree.get("node").map_or(&[][..], Toml::items);
+        let nodes = tree.get("node").map_or(&[][..], TomlNode::items);
         Nodes {
             server: self.server(tree.get("server").unwrap_or(&nothing)),
             menu: self.menu(tree.get("menu")),
@@ -124,7 +124,7 @@ impl NodesCheck<'_> {
         }
     }
 
-    fn server(&mut self, node: &Toml) -> BootServer {
+    fn server(&mut self, node: &TomlNode) -> BootServer {
         let file: ServerFile = self.read(Some(node)).unwrap_or_default();
         let url = file.url.as_ref().and_then(|text| {
             let expected = "an address of an HTTP server; loaders know no TLS";
@@ -156,14 +156,14 @@ impl NodesCheck<'_> {
         BootServer { url, interface: file.interface, dhcp, report: file.report }
     }
 
-    fn menu(&mut self, node: Option<&Toml>) -> Menu {
+    fn menu(&mut self, node: Option<&TomlNode>) -> Menu {
         match self.read::<MenuFile>(node) {
             Some(file) => Menu { default: file.default, timeout_s: file.timeout_s },
             None => Menu::default(),
         }
     }
 
-    fn node(&mut self, node: &Toml, defaults_at: &Toml, defaults: &DefaultsFile) -> Option<Node> {
+    fn node(&mut self, node: &TomlNode, defaults_at: &TomlNode, defaults: &DefaultsFile) -> Option<Node> {
         let file: NodeFile = self.read(Some(node))?;
         let origin = self.sources.origin(node.at);
         let name = self.name(node, file.name.clone())?;
@@ -257,7 +257,7 @@ impl NodesCheck<'_> {
         words
     }
 
-    fn name(&mut self, node: &Toml, name: Option<String>) -> Option<String> {
+    fn name(&mut self, node: &TomlNode, name: Option<String>) -> Option<String> {
         let Some(name) = name else {
             if !node.has_flaw(&self.flawed) {
                 self.report(node.at, Problem::MissingKey { key: "name".into(), place: "the node".into() });
@@ -281,7 +281,7 @@ impl NodesCheck<'_> {
     }
 
     /// The kind of root, and its addresses if there are any.
-    fn root(&mut self, node: &Toml, root: Option<&OneOrMany>) -> (RootMode, Vec<String>) {
+    fn root(&mut self, node: &TomlNode, root: Option<&OneOrMany>) -> (RootMode, Vec<String>) {
         static EXPECTED: LazyLock<String> = LazyLock::new(|| {
             let words = RootMode::all().iter().map(|mode| format!("`{mode}`")).collect::<Vec<_>>().join(", ");
             format!("{words}, or the address of a root on a server")
@@ -307,7 +307,7 @@ impl NodesCheck<'_> {
         }
     }
 
-    fn macs(&mut self, node: &Toml, macs: Option<&OneOrMany>, origin: &Origin) -> Vec<Mac> {
+    fn macs(&mut self, node: &TomlNode, macs: Option<&OneOrMany>, origin: &Origin) -> Vec<Mac> {
         let mut found = Vec::new();
         for (at, text) in each(node, "mac", macs) {
             let expected = "the MAC address of a network card";
@@ -319,7 +319,7 @@ impl NodesCheck<'_> {
         found
     }
 
-    fn uuid(&mut self, node: &Toml, uuid: Option<&str>, origin: &Origin) -> Option<String> {
+    fn uuid(&mut self, node: &TomlNode, uuid: Option<&str>, origin: &Origin) -> Option<String> {
         let (at, example) = (node.at_of("uuid"), "0e3c1a5b-0000-4000-8000-0123456789ab");
         let uuid =
             uuid.and_then(|text| self.value(at, text, parse_uuid(text), "a UUID that tells a machine", example))?;
@@ -331,7 +331,7 @@ impl NodesCheck<'_> {
         self.value(at, text, text.parse().ok(), "an address", "192.0.2.1")
     }
 
-    fn overlays(&mut self, node: &Toml, overlays: Option<&OneOrMany>) -> Vec<PathBuf> {
+    fn overlays(&mut self, node: &TomlNode, overlays: Option<&OneOrMany>) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for (at, text) in each(node, "overlay", overlays) {
             let dir = self.sources.dir(at).join(&text);
@@ -366,10 +366,10 @@ impl NodesCheck<'_> {
     }
 
     /// Those of the defaults, and over them the node's own; each of these must be in one of its overlays.
-    fn modes(&mut self, node: &Toml, defaults_at: &Toml, overlays: &[PathBuf]) -> Modes {
+    fn modes(&mut self, node: &TomlNode, defaults_at: &TomlNode, overlays: &[PathBuf]) -> Modes {
         let mut modes = Modes::new();
         for table in [defaults_at, node] {
-            for entry in table.get("modes").map_or(&[][..], Toml::entries) {
+            for entry in table.get("modes").map_or(&[][..], TomlNode::entries) {
                 let (text, inner) = (entry.node.text().unwrap_or_default(), entry.key.trim_start_matches('/'));
                 let expected = "octal permissions, perhaps with an owner";
                 let stated = self.value(entry.node.at, text, parse_stated(text), expected, "0640 0:42");
@@ -385,8 +385,8 @@ impl NodesCheck<'_> {
 
     fn vars(
         &mut self,
-        node: &Toml,
-        defaults_at: &Toml,
+        node: &TomlNode,
+        defaults_at: &TomlNode,
         defaults: &BTreeMap<String, Scalar>,
         own: &BTreeMap<String, Scalar>,
     ) -> BTreeMap<String, VarValue> {
@@ -438,11 +438,11 @@ impl NodesCheck<'_> {
     }
 
     fn report(&mut self, at: At, problem: Problem) {
-        self.problems.push(Found { at, problem });
+        self.problems.push(FoundProblem { at, problem });
     }
 
     /// The typed form; `None` when there is none, or its problems are known already.
-    fn read<T: DeserializeOwned>(&mut self, node: Option<&Toml>) -> Option<T> {
+    fn read<T: DeserializeOwned>(&mut self, node: Option<&TomlNode>) -> Option<T> {
         node?.to_typed(&self.flawed).unwrap_or_else(|found| {
             self.problems.push(found);
             None
@@ -451,7 +451,7 @@ impl NodesCheck<'_> {
 }
 
 /// Each text of a key that holds one or many, with its place.
-fn each(node: &Toml, key: &str, value: Option<&OneOrMany>) -> Vec<(At, String)> {
+fn each(node: &TomlNode, key: &str, value: Option<&OneOrMany>) -> Vec<(At, String)> {
     match value {
         None => Vec::new(),
         Some(OneOrMany::One(text)) => vec![(node.at_of(key), text.clone())],

@@ -1,7 +1,7 @@
 //! Why `nodes.toml` cannot be used.
 
 use crate::error::{Exit, Failure};
-use crate::recipe::problem::Found;
+use crate::recipe::problem::FoundProblem;
 use crate::recipe::render::render_found;
 use crate::recipe::sources::Sources;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub enum NodesError {
     #[error("cannot read `{}`: {cause}", path.display())]
     Read { path: PathBuf, cause: std::io::Error },
     #[error("`{}` has {}", path.display(), match problems.len() { 1 => "a problem".to_string(), n => format!("{n} problems") })]
-    Problems { path: PathBuf, sources: Sources, problems: Vec<Found> },
+    Problems { path: PathBuf, sources: Sources, problems: Vec<FoundProblem> },
 }
 
 impl From<NodesError> for Failure {

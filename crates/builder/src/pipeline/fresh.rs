@@ -40,7 +40,7 @@ struct FileStamp {
 
 /// What an earlier build left.
 #[derive(Clone)]
-pub struct Found {
+pub struct EarlierBuild {
     pub image_id: String,
     pub budget: BudgetReport,
     pub unserved: Vec<Unserved>,
@@ -117,16 +117,16 @@ pub fn with_lock(inputs: &Sha256, lock: &Lock) -> Sha256 {
 }
 
 /// What the earlier build with these inputs left, if all of it is still as it was written.
-pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<Found> {
+pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<EarlierBuild> {
     let record: Record = serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()?;
     let same = record.inputs == *inputs && stamps(dir).ok()? == record.files;
     let Record { image_id, budget, unserved, secrets, .. } = record;
-    same.then_some(Found { image_id, budget, unserved, secrets })
+    same.then_some(EarlierBuild { image_id, budget, unserved, secrets })
 }
 
 /// Records a finished build; nobody else may replace the image meanwhile.
-pub fn remember(dir: &Path, inputs: &Sha256, found: &Found) -> Result<(), FreshError> {
-    let Found { image_id, budget, unserved, secrets } = found.clone();
+pub fn remember(dir: &Path, inputs: &Sha256, found: &EarlierBuild) -> Result<(), FreshError> {
+    let EarlierBuild { image_id, budget, unserved, secrets } = found.clone();
     let record = Record { inputs: *inputs, image_id, files: stamps(dir)?, budget, unserved, secrets };
     let path = dir.join(RECORD);
     let failed = |cause| FreshError::Write { path: path.clone(), cause };

@@ -117,7 +117,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     let recipe = options.load_recipe()?;
     let pid1 = pid1::load_pid1(request.pid1.as_deref(), pid1::wants_network_roots(&recipe))?;
     let dir = request.out.join(recipe.image_name());
-    let outcome = |found: fresh::Found| BuildOutcome {
+    let outcome = |found: fresh::EarlierBuild| BuildOutcome {
         recipe: recipe.name.clone(),
         root: recipe.root.mode,
         dir: dir.clone(),
@@ -161,7 +161,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
     let budget = emitted.budget.clone();
     let unserved = build.kernel.unserved.clone();
-    let made = fresh::Found { image_id: packing.image_id.clone(), budget, unserved, secrets };
+    let made = fresh::EarlierBuild { image_id: packing.image_id.clone(), budget, unserved, secrets };
     if emitted.budget.violations().is_empty() {
         fresh::remember(&dir, &fresh::with_lock(&inputs, &renewed.lock), &made)?;
     }

@@ -3,9 +3,9 @@
 use super::check::{Check, Laid};
 use super::lineage::Lineage;
 use super::merge::{Earlier, merge};
-use super::node::{Node, Value, parse_node};
+use super::node::{TomlNode, Value, parse_node};
 use super::place::At;
-use super::problem::{Found, Problem, RecipeErrors};
+use super::problem::{FoundProblem, Problem, RecipeErrors};
 use super::schema::{check_schema, recipe_schema};
 use super::sources::{SourceFile, Sources};
 use super::vars::Set;
@@ -65,10 +65,10 @@ struct Reader {
     on_disk: bool,
     root: Option<RootMode>,
     sources: Sources,
-    problems: Vec<Found>,
+    problems: Vec<FoundProblem>,
     schema: serde_json::Value,
     /// Trees of all files, bases first.
-    trees: Vec<Node>,
+    trees: Vec<TomlNode>,
     lineage: Lineage,
     /// Of each recipe that was read: itself, its drop-ins, and all that these extend.
     layers: BTreeMap<PathBuf, BTreeSet<Arc<str>>>,
@@ -99,7 +99,7 @@ impl Reader {
         let files_read = self.sources.files.iter().map(|f| f.path.clone()).collect();
         let sets = self.command_line(sets);
         let broken = self.problems.iter().any(|f| matches!(f.problem, Problem::Syntax { .. }));
-        let nothing = Node { at: At { file: 0, start: 0, end: 0 }, value: Value::Table(Vec::new()) };
+        let nothing = TomlNode { at: At { file: 0, start: 0, end: 0 }, value: Value::Table(Vec::new()) };
         let mut earlier = Earlier::default();
         let (trees, sources) = (std::mem::take(&mut self.trees), &self.sources);
         let lay = |base, over| merge(base, over, sources, &mut earlier, &mut self.problems);
@@ -174,7 +174,7 @@ impl Reader {
     }
 
     /// Reads a recipe that `from` extends, unless it was read before. Returns its path.
-    fn base(&mut self, from: &Path, base: &Node, chain: &mut Vec<PathBuf>) -> Option<PathBuf> {
+    fn base(&mut self, from: &Path, base: &TomlNode, chain: &mut Vec<PathBuf>) -> Option<PathBuf> {
         let text = base.text()?;
         let file = if text.ends_with(".toml") { text.to_string() } else { format!("{text}.toml") };
         let path = from.parent().unwrap_or(Path::new("")).join(file);
@@ -230,7 +230,7 @@ impl Reader {
     }
 
     fn report(&mut self, at: At, problem: Problem) {
-        self.problems.push(Found { at, problem });
+        self.problems.push(FoundProblem { at, problem });
     }
 
     /// `--set` as a text of its own, so that problems with it can point at it.
@@ -285,9 +285,9 @@ fn local_of(recipe: &Path) -> PathBuf {
     recipe.with_extension(format!("{}.toml", &LOCAL[1..]))
 }
 
-fn extends(node: &Node) -> Vec<&Node> {
+fn extends(node: &TomlNode) -> Vec<&TomlNode> {
     match node.get("extends") {
-        Some(one @ Node { value: Value::Text(_), .. }) => vec![one],
+        Some(one @ TomlNode { value: Value::Text(_), .. }) => vec![one],
         Some(list) => list.items().iter().collect(),
         None => Vec::new(),
     }

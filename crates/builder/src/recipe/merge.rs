@@ -6,9 +6,9 @@
 //! puts the later one in its place.
 
 use super::component::SourceSpec;
-use super::node::{Entry, Node, Value};
+use super::node::{TomlEntry, TomlNode, Value};
 use super::place::At;
-use super::problem::{Found, Problem};
+use super::problem::{FoundProblem, Problem};
 use super::sources::{Sources, plain};
 use crate::entry::parse_entry_path;
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,13 @@ enum Within {
 }
 
 /// Lays `over` (the later file) over `base`. Duplicates inside `over` and removals of nothing are problems.
-pub fn merge(base: Node, over: Node, sources: &Sources, earlier: &mut Earlier, problems: &mut Vec<Found>) -> Node {
+pub fn merge(
+    base: TomlNode,
+    over: TomlNode,
+    sources: &Sources,
+    earlier: &mut Earlier,
+    problems: &mut Vec<FoundProblem>,
+) -> TomlNode {
     Merge { sources, earlier, problems }.table(base, over, Within::Section, "")
 }
 
@@ -51,11 +57,11 @@ pub struct Earlier {
 struct Merge<'a> {
     sources: &'a Sources,
     earlier: &'a mut Earlier,
-    problems: &'a mut Vec<Found>,
+    problems: &'a mut Vec<FoundProblem>,
 }
 
 impl Merge<'_> {
-    fn table(&mut self, base: Node, over: Node, within: Within, section: &str) -> Node {
+    fn table(&mut self, base: TomlNode, over: TomlNode, within: Within, section: &str) -> TomlNode {
         let at = over.at;
         let (Value::Table(mut merged), Value::Table(entries)) = (base.value, over.value) else {
             unreachable!("only tables are merged");
@@ -64,7 +70,7 @@ impl Merge<'_> {
             drop_rivals(&mut merged, &entry, within);
             match merged.iter_mut().find(|e| e.key == entry.key) {
                 Some(old) => {
-                    let earlier = std::mem::replace(&mut old.node, Node { at, value: Value::Bool(false) });
+                    let earlier = std::mem::replace(&mut old.node, TomlNode { at, value: Value::Bool(false) });
                     old.node = self.value(earlier, entry.node, within, section, &entry.key);
                     old.key_at = entry.key_at;
                 }
@@ -75,16 +81,16 @@ impl Merge<'_> {
                         Value::Table(_) => Value::Table(Vec::new()),
                         other => other.clone(),
                     };
-                    let nothing = Node { at: entry.node.at, value: nothing };
+                    let nothing = TomlNode { at: entry.node.at, value: nothing };
                     let node = self.value(nothing, entry.node, within, section, &entry.key);
-                    merged.push(Entry { key: entry.key, key_at: entry.key_at, node });
+                    merged.push(TomlEntry { key: entry.key, key_at: entry.key_at, node });
                 }
             }
         }
-        Node { at, value: Value::Table(merged) }
+        TomlNode { at, value: Value::Table(merged) }
     }
 
-    fn value(&mut self, base: Node, over: Node, within: Within, section: &str, key: &str) -> Node {
+    fn value(&mut self, base: TomlNode, over: TomlNode, within: Within, section: &str, key: &str) -> TomlNode {
         match (&base.value, &over.value) {
             (Value::Table(_), Value::Table(_)) if ["policies", "state"].contains(&section) || WHOLE.contains(&key) => {
                 over
@@ -99,7 +105,7 @@ impl Merge<'_> {
         }
     }
 
-    fn named(&mut self, base: Node, over: Node, list: &str, name_key: &str) -> Node {
+    fn named(&mut self, base: TomlNode, over: TomlNode, list: &str, name_key: &str) -> TomlNode {
         let at = over.at;
         let (Value::List(mut merged), Value::List(items)) = (base.value, over.value) else {
             unreachable!("only lists of tables have named items");
@@ -117,8 +123,10 @@ impl Merge<'_> {
             match (place, change) {
                 (Some(i), _) if i >= inherited || merged[i].at.file == item.at.file => {
                     let first = self.sources.origin(merged[i].at);
-                    self.problems
-                        .push(Found { at: item.at_of(name_key), problem: Problem::Duplicate { what, name, first } });
+                    self.problems.push(FoundProblem {
+                        at: item.at_of(name_key),
+                        problem: Problem::Duplicate { what, name, first },
+                    });
                 }
                 (Some(i), Some("remove")) => {
                     self.earlier.removed.insert((list.into(), name));
@@ -139,17 +147,17 @@ impl Merge<'_> {
                 }
                 (None, Some(key)) => {
                     let problem = Problem::NothingToChange { what, name, key };
-                    self.problems.push(Found { at: item.at_of(key), problem });
+                    self.problems.push(FoundProblem { at: item.at_of(key), problem });
                 }
                 (None, None) => merged.push(item),
             }
         }
         let mut i = 0;
         merged.retain(|_| (!removed.contains(&i), i += 1).0);
-        Node { at, value: Value::List(merged) }
+        TomlNode { at, value: Value::List(merged) }
     }
 
-    fn is_same(&self, earlier: &Node, later: &Node, list: &str, name_key: &str) -> bool {
+    fn is_same(&self, earlier: &TomlNode, later: &TomlNode, list: &str, name_key: &str) -> bool {
         if list == "overlay" && later.text_of("name").is_none() {
             // Within one file a name tells two overlays of one folder apart.
             let both = earlier.text_of("name").is_none() || earlier.at.file != later.at.file;
@@ -159,18 +167,18 @@ impl Merge<'_> {
     }
 
     /// What stands for an item in messages.
-    fn item_name(&self, item: &Node, list: &str, name_key: &str) -> Option<String> {
+    fn item_name(&self, item: &TomlNode, list: &str, name_key: &str) -> Option<String> {
         let folder = || item.text_of("dir").filter(|_| list == "overlay").map(String::from);
         item_name(item, name_key).or_else(folder)
     }
 
     /// What an overlay without a name is known by: its folder, wherever the path is written, and its place in the image.
-    fn folder(&self, overlay: &Node) -> Option<(PathBuf, String)> {
+    fn folder(&self, overlay: &TomlNode) -> Option<(PathBuf, String)> {
         let to = overlay.text_of("to").unwrap_or_default();
         Some((self.dir(overlay)?, parse_entry_path(to).unwrap_or_else(|_| to.into())))
     }
 
-    fn dir(&self, overlay: &Node) -> Option<PathBuf> {
+    fn dir(&self, overlay: &TomlNode) -> Option<PathBuf> {
         let dir = overlay.get("dir")?;
         Some(plain(&self.sources.dir(dir.at).join(dir.text()?)))
     }
@@ -178,17 +186,17 @@ impl Merge<'_> {
 
 /// An item that says from where it comes drops the other ways that the earlier one named; a file drops with its body the
 /// mode that belonged to it.
-fn drop_rivals(merged: &mut Vec<Entry>, over: &Entry, within: Within) {
+fn drop_rivals(merged: &mut Vec<TomlEntry>, over: &TomlEntry, within: Within) {
     let rivals: &[&str] = match within {
         Within::Component => SourceSpec::KEYS,
         Within::File => &BODIES,
         Within::Section | Within::Item => &[],
     };
-    let rival = |e: &Entry| e.key != over.key && rivals.contains(&e.key.as_str());
+    let rival = |e: &TomlEntry| e.key != over.key && rivals.contains(&e.key.as_str());
     if !rivals.contains(&over.key.as_str()) || !merged.iter().any(rival) {
         return;
     }
-    let old_mode = |e: &Entry| within == Within::File && e.key == "mode" && e.key_at.file != over.key_at.file;
+    let old_mode = |e: &TomlEntry| within == Within::File && e.key == "mode" && e.key_at.file != over.key_at.file;
     merged.retain(|e| !rival(e) && !old_mode(e));
 }
 
@@ -204,7 +212,7 @@ fn item_kind(list: &str) -> Within {
     }
 }
 
-fn name_key(list: &str, node: &Node, within: Within) -> Option<&'static str> {
+fn name_key(list: &str, node: &TomlNode, within: Within) -> Option<&'static str> {
     let tables = within == Within::Section && matches!(node.value, Value::List(_));
     tables.then(|| NAMED.iter().find(|(l, _)| *l == list).map(|(_, name)| *name))?
 }
@@ -220,7 +228,7 @@ fn item_word(list: &str) -> &'static str {
 }
 
 /// The item's name; a path in its plain form, so that `/etc/x` and `etc/x` are one.
-fn item_name(item: &Node, name_key: &str) -> Option<String> {
+fn item_name(item: &TomlNode, name_key: &str) -> Option<String> {
     let raw = item.text_of(name_key)?;
     match name_key {
         "path" => Some(parse_entry_path(raw).unwrap_or_else(|_| raw.to_string())),
@@ -228,8 +236,8 @@ fn item_name(item: &Node, name_key: &str) -> Option<String> {
     }
 }
 
-fn joined(base: Node, over: Node) -> Node {
+fn joined(base: TomlNode, over: TomlNode) -> TomlNode {
     let mut items = base.items().to_vec();
     items.extend(over.items().iter().cloned());
-    Node { at: over.at, value: Value::List(items) }
+    TomlNode { at: over.at, value: Value::List(items) }
 }

@@ -1,13 +1,13 @@
 //! A TOML document as a tree in which every value knows the file and the bytes that it was written in.
 
 use super::place::At;
-use super::problem::{Found, Problem};
+use super::problem::{FoundProblem, Problem};
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use toml::de::{DeTable, DeValue};
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub struct TomlNode {
     pub at: At,
     pub value: Value,
 }
@@ -18,49 +18,49 @@ pub enum Value {
     Int(i64),
     Float(f64),
     Text(String),
-    List(Vec<Node>),
+    List(Vec<TomlNode>),
     /// In the order of the file.
-    Table(Vec<Entry>),
+    Table(Vec<TomlEntry>),
     /// What no recipe key takes: a date, an integer beyond 64 bits, an infinite float.
     Other(&'static str),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct TomlEntry {
     pub key: String,
     pub key_at: At,
-    pub node: Node,
+    pub node: TomlNode,
 }
 
 /// Parses one file. All syntax errors are found; the tree holds what could be read beside them.
-pub fn parse_node(file: usize, text: &str) -> (Node, Vec<Found>) {
+pub fn parse_node(file: usize, text: &str) -> (TomlNode, Vec<FoundProblem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let problems = errors
         .into_iter()
         .map(|e| {
             let span = e.span().unwrap_or(0..0);
             let at = At { file, start: span.start, end: span.end };
-            Found { at, problem: Problem::Syntax { cause: e.message().to_string() } }
+            FoundProblem { at, problem: Problem::Syntax { cause: e.message().to_string() } }
         })
         .collect();
     let at = At { file, start: 0, end: 0 };
-    (Node { at, value: table_value(file, table.into_inner()) }, problems)
+    (TomlNode { at, value: table_value(file, table.into_inner()) }, problems)
 }
 
 fn table_value(file: usize, table: DeTable<'_>) -> Value {
-    let mut entries: Vec<Entry> = table
+    let mut entries: Vec<TomlEntry> = table
         .into_iter()
         .map(|(key, value)| {
             let span = key.span();
             let key_at = At { file, start: span.start, end: span.end };
-            Entry { key: key.into_inner().into_owned(), key_at, node: node(file, value) }
+            TomlEntry { key: key.into_inner().into_owned(), key_at, node: node(file, value) }
         })
         .collect();
     entries.sort_by_key(|e| e.key_at.start);
     Value::Table(entries)
 }
 
-fn node(file: usize, value: toml::Spanned<DeValue<'_>>) -> Node {
+fn node(file: usize, value: toml::Spanned<DeValue<'_>>) -> TomlNode {
     let span = value.span();
     let value = match value.into_inner() {
         DeValue::Boolean(b) => Value::Bool(b),
@@ -76,16 +76,16 @@ fn node(file: usize, value: toml::Spanned<DeValue<'_>>) -> Node {
         DeValue::Array(items) => Value::List(items.into_iter().map(|item| node(file, item)).collect()),
         DeValue::Table(table) => table_value(file, table),
     };
-    Node { at: At { file, start: span.start, end: span.end }, value }
+    TomlNode { at: At { file, start: span.start, end: span.end }, value }
 }
 
-impl Node {
-    pub fn get(&self, key: &str) -> Option<&Node> {
+impl TomlNode {
+    pub fn get(&self, key: &str) -> Option<&TomlNode> {
         self.entries().iter().find(|e| e.key == key).map(|e| &e.node)
     }
 
     /// The table's entries; none when it is no table.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[TomlEntry] {
         match &self.value {
             Value::Table(entries) => entries,
             _ => &[],
@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// The list's items; none when it is no list.
-    pub fn items(&self) -> &[Node] {
+    pub fn items(&self) -> &[TomlNode] {
         match &self.value {
             Value::List(items) => items,
             _ => &[],
@@ -118,7 +118,7 @@ impl Node {
     }
 
     pub fn is_true(&self, key: &str) -> bool {
-        matches!(self.get(key), Some(Node { value: Value::Bool(true), .. }))
+        matches!(self.get(key), Some(TomlNode { value: Value::Bool(true), .. }))
     }
 
     /// Where the value of `key` stands, or this node when there is none.
@@ -155,11 +155,11 @@ impl Node {
     ///
     /// # Errors
     /// What the type does not take, for [`Self::at`].
-    pub fn to_typed<T: DeserializeOwned>(&self, flawed: &HashSet<At>) -> Result<Option<T>, Found> {
+    pub fn to_typed<T: DeserializeOwned>(&self, flawed: &HashSet<At>) -> Result<Option<T>, FoundProblem> {
         match serde_json::from_value(self.to_json(flawed)) {
             Ok(value) => Ok(Some(value)),
             Err(_) if self.has_flaw(flawed) => Ok(None),
-            Err(e) => Err(Found { at: self.at, problem: Problem::Unfit { cause: e.to_string() } }),
+            Err(e) => Err(FoundProblem { at: self.at, problem: Problem::Unfit { cause: e.to_string() } }),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// A problem and the place that it points at.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct FoundProblem {
     pub at: At,
     pub problem: Problem,
 }
@@ -170,7 +170,7 @@ pub enum RecipeErrors {
     #[error("cannot read recipe `{}`: {cause}", path.display())]
     Read { path: PathBuf, cause: std::io::Error },
     #[error("recipe `{name}` has {}", match problems.len() { 1 => "a problem".to_string(), n => format!("{n} problems") })]
-    Problems { name: String, sources: Sources, problems: Vec<Found> },
+    Problems { name: String, sources: Sources, problems: Vec<FoundProblem> },
 }
 
 impl RecipeErrors {

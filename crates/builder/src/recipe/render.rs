@@ -1,6 +1,6 @@
 //! Problems as text: the lines of the recipe with carets, by miette.
 
-use super::problem::{Found, RecipeErrors};
+use super::problem::{FoundProblem, Problem, RecipeErrors};
 use super::sources::Sources;
 use crate::error::{Exit, Failure};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
@@ -24,12 +24,12 @@ fn theme() -> GraphicalTheme {
 }
 
 /// All problems, as standard error shows them best.
-pub fn render_found(sources: &Sources, problems: &[Found]) -> String {
+pub fn render_found(sources: &Sources, problems: &[FoundProblem]) -> String {
     render_problems(sources, problems, theme())
 }
 
 /// All problems, one below the other.
-pub fn render_problems(sources: &Sources, problems: &[Found], theme: GraphicalTheme) -> String {
+pub fn render_problems(sources: &Sources, problems: &[FoundProblem], theme: GraphicalTheme) -> String {
     let handler =
         GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_width(120).with_context_lines(1);
     let mut out = String::new();
@@ -44,13 +44,26 @@ pub fn render_problems(sources: &Sources, problems: &[Found], theme: GraphicalTh
     out
 }
 
-fn report(sources: &Sources, found: &Found) -> Report {
+fn report(sources: &Sources, found: &FoundProblem) -> Report {
     let file = sources.file(found.at);
     let (start, end) = visible(&file.text, found.at.start, found.at.end);
+    if let Problem::Secret { .. } = found.problem {
+        // The line itself would bring the secret into logs of builds.
+        let (line, column) = line_and_column(&file.text, start);
+        let message = format!("{} [{}:{line}:{column}]", found.problem, file.shown);
+        return Report::new(MietteDiagnostic::new(message).with_help(found.problem.help()));
+    }
     let diagnostic = MietteDiagnostic::new(found.problem.to_string())
         .with_help(found.problem.help())
         .with_label(LabeledSpan::underline(start..end));
     Report::new(diagnostic).with_source_code(NamedSource::new(file.shown.as_ref(), file.text.clone()))
+}
+
+/// Both 1-based; columns are characters.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// The part of the span on its first line: a long table or text would fill the screen.

@@ -1,9 +1,9 @@
 //! The JSON schema of recipes, and a walk of a parsed file against it: unknown keys, wrong types, bad choices.
 
 use super::file::RecipeFile;
-use super::node::{Node, Value};
+use super::node::{TomlNode, Value};
 use super::place::At;
-use super::problem::{Found, Problem};
+use super::problem::{FoundProblem, Problem};
 use serde_json::Value as Json;
 
 /// JSON schema (2020-12) of a recipe file.
@@ -12,21 +12,21 @@ pub fn recipe_schema() -> Json {
 }
 
 /// Compares a file with the schema. Keys that the schema requires are reported where they are missing.
-pub fn check_schema(file: &Node, schema: &Json, problems: &mut Vec<Found>) {
+pub fn check_schema(file: &TomlNode, schema: &Json, problems: &mut Vec<FoundProblem>) {
     Walk { root: schema, problems }.node(file, schema, "this file");
 }
 
 struct Walk<'s, 'p> {
     root: &'s Json,
-    problems: &'p mut Vec<Found>,
+    problems: &'p mut Vec<FoundProblem>,
 }
 
 impl<'s> Walk<'s, '_> {
     fn report(&mut self, at: At, problem: Problem) {
-        self.problems.push(Found { at, problem });
+        self.problems.push(FoundProblem { at, problem });
     }
 
-    fn node(&mut self, node: &Node, schema: &'s Json, place: &str) {
+    fn node(&mut self, node: &TomlNode, schema: &'s Json, place: &str) {
         let alternatives = self.alternatives(schema);
         let fits: Vec<&Json> = alternatives.iter().copied().filter(|a| takes(a, &node.value)).collect();
         let Some(first) = fits.first() else {
@@ -80,7 +80,7 @@ impl<'s> Walk<'s, '_> {
         }
     }
 
-    fn table(&mut self, node: &Node, schema: &'s Json, place: &str) {
+    fn table(&mut self, node: &TomlNode, schema: &'s Json, place: &str) {
         let named = schema["properties"].as_object();
         let known: Vec<String> = named.iter().flat_map(|p| p.keys().cloned()).collect();
         let mut strange = false;

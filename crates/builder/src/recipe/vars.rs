@@ -2,9 +2,9 @@
 
 use super::VarValue;
 use super::file::{Scalar, VarFile, VarType};
-use super::node::{Entry, Node, Value};
+use super::node::{TomlEntry, TomlNode, Value};
 use super::place::At;
-use super::problem::{Found, Problem};
+use super::problem::{FoundProblem, Problem};
 use super::sources::Sources;
 use std::collections::BTreeMap;
 
@@ -58,25 +58,25 @@ pub struct Set {
 /// The value of every declared variable. `table` is the merged `[vars]`; `read` gives a declaration, or `None` when it has
 /// problems that are known already.
 pub fn check_vars(
-    table: &Node,
-    read: impl Fn(&Node) -> Option<VarFile>,
+    table: &TomlNode,
+    read: impl Fn(&TomlNode) -> Option<VarFile>,
     sets: &[Set],
-    problems: &mut Vec<Found>,
+    problems: &mut Vec<FoundProblem>,
 ) -> Vars {
     let mut vars = Vars::new();
     for set in sets.iter().filter(|s| table.get(&s.name).is_none()) {
         let known = table.entries().iter().map(|e| e.key.clone()).collect();
         let problem = Problem::Unknown { what: "variable of --set", name: set.name.clone(), known };
-        problems.push(Found { at: set.at, problem });
+        problems.push(FoundProblem { at: set.at, problem });
     }
     for entry in table.entries() {
         let name = entry.key.clone();
         if ON_NODE.contains(&name.as_str()) {
-            problems.push(Found { at: entry.key_at, problem: Problem::ReservedVar { name } });
+            problems.push(FoundProblem { at: entry.key_at, problem: Problem::ReservedVar { name } });
         } else if !is_var_name(&name) {
             let expected = "a variable's name: a letter, then letters, digits and `_`";
             let problem = Problem::BadValue { found: name, expected, example: "kernel_suite" };
-            problems.push(Found { at: entry.key_at, problem });
+            problems.push(FoundProblem { at: entry.key_at, problem });
         } else if let Some(value) = read(&entry.node).and_then(|file| check_var(entry, file, sets, problems)) {
             vars.insert(name, value);
         }
@@ -85,9 +85,9 @@ pub fn check_vars(
 }
 
 /// One variable: its default, or what `--set` gives it.
-fn check_var(entry: &Entry, file: VarFile, sets: &[Set], problems: &mut Vec<Found>) -> Option<VarValue> {
+fn check_var(entry: &TomlEntry, file: VarFile, sets: &[Set], problems: &mut Vec<FoundProblem>) -> Option<VarValue> {
     let (name, node) = (&entry.key, &entry.node);
-    let mut report = |at, problem| problems.push(Found { at, problem });
+    let mut report = |at, problem| problems.push(FoundProblem { at, problem });
     let mut missing = |key: &str| {
         let place = format!("variable `{name}`");
         report(node.at, Problem::MissingKey { key: key.into(), place });
@@ -103,7 +103,7 @@ fn check_var(entry: &Entry, file: VarFile, sets: &[Set], problems: &mut Vec<Foun
     let expected = kind_name(kind);
     let mut value = default_value(kind, default);
     if value.is_none() {
-        let found = node.get("default").map_or("something else", Node::type_name).to_string();
+        let found = node.get("default").map_or("something else", TomlNode::type_name).to_string();
         let problem = Problem::VarType { name: name.clone(), expected, place: "its default", found };
         report(node.at_of("default"), problem);
     }
@@ -131,11 +131,11 @@ pub struct Fill<'a> {
     /// Declared names, those included whose value is in doubt.
     pub declared: &'a [String],
     pub sources: &'a Sources,
-    pub problems: &'a mut Vec<Found>,
+    pub problems: &'a mut Vec<FoundProblem>,
 }
 
 impl Fill<'_> {
-    pub fn recipe(&mut self, node: &mut Node) {
+    pub fn recipe(&mut self, node: &mut TomlNode) {
         if let Value::Table(entries) = &mut node.value {
             for entry in entries.iter_mut().filter(|e| e.key != "vars") {
                 self.node(&mut entry.node, &entry.key, matches!(&entry.key[..], "service" | "state"));
@@ -144,14 +144,14 @@ impl Fill<'_> {
     }
 
     /// `key`: the nearest key above the node.
-    fn node(&mut self, node: &mut Node, key: &str, on_node: bool) {
+    fn node(&mut self, node: &mut TomlNode, key: &str, on_node: bool) {
         let at = node.at;
         match &mut node.value {
             Value::Text(text) => {
                 *text = self.text(text, at, on_node);
                 // The content of a file may be anything. Paths, arguments and names are C strings for the kernel.
                 if key != "content" && text.contains('\0') {
-                    self.problems.push(Found { at, problem: Problem::Nul { key: key.into() } });
+                    self.problems.push(FoundProblem { at, problem: Problem::Nul { key: key.into() } });
                 }
             }
             Value::List(items) => items.iter_mut().for_each(|item| self.node(item, key, on_node)),
@@ -177,7 +177,8 @@ impl Fill<'_> {
             }
             out.push_str(before);
             let Some(end) = reference.find('}') else {
-                self.problems.push(Found { at, problem: Problem::OpenReference { text: first_line(reference) } });
+                self.problems
+                    .push(FoundProblem { at, problem: Problem::OpenReference { text: first_line(reference) } });
                 return out;
             };
             let name = &reference[2..end];
@@ -190,7 +191,7 @@ impl Fill<'_> {
                     let at = self.sources.inside(at, &reference[..=end]);
                     let known = self.declared.to_vec();
                     let problem = Problem::Unknown { what: "variable", name: name.to_string(), known };
-                    self.problems.push(Found { at, problem });
+                    self.problems.push(FoundProblem { at, problem });
                 }
             }
             rest = &reference[end + 1..];

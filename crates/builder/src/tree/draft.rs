@@ -3,7 +3,7 @@
 use super::error::Owner;
 use super::links::resolve;
 use super::select::body_of_link;
-use super::supply::{Found, Supply};
+use super::supply::{SuppliedEntry, Supply};
 use super::{Reason, Resolved, Tree, TreeEntry, TreeError};
 use crate::entry::{Body, Entry, Kind, MAX_FILE};
 use crate::recipe::SegmentName;
@@ -123,7 +123,7 @@ impl Draft {
         Ok(Some(end))
     }
 
-    fn add_found(&mut self, supply: &Supply<'_>, found: Found<'_>, reason: &Reason) -> Result<(), TreeError> {
+    fn add_found(&mut self, supply: &Supply<'_>, found: SuppliedEntry<'_>, reason: &Reason) -> Result<(), TreeError> {
         let entry = &found.offered.entry;
         let kind = match &entry.kind {
             Kind::Hardlink(target) => {

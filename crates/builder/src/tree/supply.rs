@@ -38,7 +38,7 @@ pub struct Supply<'a> {
 
 /// A file in a pool, by component.
 #[derive(Debug, Clone, Copy)]
-pub struct Found<'a> {
+pub struct SuppliedEntry<'a> {
     pub component: &'a Component,
     pub offered: &'a Offered,
 }
@@ -61,9 +61,9 @@ impl<'a> Supply<'a> {
     }
 
     /// What is at that image path: in `first`'s pool if it is there, else in the first component that has it.
-    pub fn at(&self, path: &str, first: &str) -> Option<Found<'_>> {
+    pub fn at(&self, path: &str, first: &str) -> Option<SuppliedEntry<'_>> {
         self.parts_from(first)
-            .find_map(|part| part.offers.get(path).map(|offered| Found { component: part.component, offered }))
+            .find_map(|part| part.offers.get(path).map(|offered| SuppliedEntry { component: part.component, offered }))
     }
 
     /// Fails if some pool would have something at that image path, but for a flaw.

@@ -2,19 +2,19 @@
 
 use super::Check;
 use crate::recipe::component::{Component, ComponentFile};
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 
 /// Names that the tree uses for files that come from no component.
 const RESERVED: [&str; 2] = ["recipe", "init"];
 
 impl Check<'_> {
-    pub(super) fn components(&mut self, tree: &Node) -> Vec<Component> {
-        let items = tree.get("component").map_or(&[][..], Node::items);
+    pub(super) fn components(&mut self, tree: &TomlNode) -> Vec<Component> {
+        let items = tree.get("component").map_or(&[][..], TomlNode::items);
         items.iter().filter_map(|node| self.component(node)).collect()
     }
 
-    fn component(&mut self, node: &Node) -> Option<Component> {
+    fn component(&mut self, node: &TomlNode) -> Option<Component> {
         let enabled = self.condition(node);
         self.globs(node, "paths");
         self.globs(node, "exclude");
@@ -34,7 +34,7 @@ impl Check<'_> {
             }
         }
         let mut rename = std::collections::BTreeMap::new();
-        for entry in node.get("rename").map_or(&[][..], Node::entries) {
+        for entry in node.get("rename").map_or(&[][..], TomlNode::entries) {
             let from = self.image_file(entry.key_at, &entry.key);
             let to = self.image_file(entry.node.at, entry.node.text().unwrap_or_default());
             rename.insert(from, to);
@@ -62,13 +62,13 @@ impl Check<'_> {
     }
 
     /// Names of all components that are written, those with problems included.
-    pub(super) fn component_names(tree: &Node) -> Vec<String> {
-        let items = tree.get("component").map_or(&[][..], Node::items);
+    pub(super) fn component_names(tree: &TomlNode) -> Vec<String> {
+        let items = tree.get("component").map_or(&[][..], TomlNode::items);
         items.iter().filter_map(|n| n.text_of("name")).map(String::from).collect()
     }
 
     /// A reference to a component.
-    pub(super) fn check_component(&mut self, tree: &Node, at: crate::recipe::place::At, name: &str) {
+    pub(super) fn check_component(&mut self, tree: &TomlNode, at: crate::recipe::place::At, name: &str) {
         let known = Self::component_names(tree);
         if !known.iter().any(|k| k == name) {
             self.report(at, Problem::Unknown { what: "component", name: name.into(), known });

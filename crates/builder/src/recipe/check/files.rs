@@ -3,18 +3,18 @@
 use super::Check;
 use crate::local::{Modes, parse_stated};
 use crate::recipe::file::{InlineFileFile, OverlayFile};
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 use crate::recipe::{InlineBody, InlineFile, Overlay};
 use std::path::Path;
 
 impl Check<'_> {
-    pub(super) fn overlays(&mut self, tree: &Node) -> Vec<Overlay> {
-        let items = tree.get("overlay").map_or(&[][..], Node::items);
+    pub(super) fn overlays(&mut self, tree: &TomlNode) -> Vec<Overlay> {
+        let items = tree.get("overlay").map_or(&[][..], TomlNode::items);
         items.iter().filter_map(|node| self.overlay(node)).collect()
     }
 
-    fn overlay(&mut self, node: &Node) -> Option<Overlay> {
+    fn overlay(&mut self, node: &TomlNode) -> Option<Overlay> {
         let enabled = self.condition(node);
         self.globs(node, "exclude");
         let file: OverlayFile = self.read(Some(node))?;
@@ -35,9 +35,9 @@ impl Check<'_> {
     }
 
     /// Permissions and owners by path below a folder.
-    pub(in crate::recipe) fn modes(&mut self, node: &Node) -> Modes {
+    pub(in crate::recipe) fn modes(&mut self, node: &TomlNode) -> Modes {
         let mut modes = Modes::new();
-        for entry in node.get("modes").map_or(&[][..], Node::entries) {
+        for entry in node.get("modes").map_or(&[][..], TomlNode::entries) {
             let inner = self.image_file(entry.key_at, &entry.key);
             let Some(text) = entry.node.text() else { continue };
             match parse_stated(text) {
@@ -52,12 +52,12 @@ impl Check<'_> {
         modes
     }
 
-    pub(super) fn files(&mut self, tree: &Node) -> Vec<InlineFile> {
-        let items = tree.get("file").map_or(&[][..], Node::items);
+    pub(super) fn files(&mut self, tree: &TomlNode) -> Vec<InlineFile> {
+        let items = tree.get("file").map_or(&[][..], TomlNode::items);
         items.iter().filter_map(|node| self.file(node)).collect()
     }
 
-    fn file(&mut self, node: &Node) -> Option<InlineFile> {
+    fn file(&mut self, node: &TomlNode) -> Option<InlineFile> {
         let enabled = self.condition(node);
         let place = format!("file `{}`", node.text_of("path").unwrap_or_default());
         let kind = self.exactly_one(node, &["content", "link", "dir", "init"], &place);

@@ -4,7 +4,7 @@ use super::Check;
 use crate::recipe::file::{
     self, BudgetFile, Compressor, LostFile, LostReboot, LostWord, OneOrMany, PackFile, RootFile, SmokeFile,
 };
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Budget, Compression, EXPECTATION_WORDS, Expectation, Pack, Root, RootMode, Smoke, default_source};
@@ -13,7 +13,7 @@ use std::path::Path;
 
 impl Check<'_> {
     /// `name`: the recipe's.
-    pub(super) fn root(&mut self, tree: &Node, name: &str) -> Option<Root> {
+    pub(super) fn root(&mut self, tree: &TomlNode, name: &str) -> Option<Root> {
         let (node, file) = self.section::<RootFile>(tree, "root");
         let file = file?;
         // squashfs: 4 KiB to 1 MiB (Documentation/filesystems/squashfs.rst); erofs' physical clusters end there too.
@@ -65,7 +65,7 @@ impl Check<'_> {
     }
 
     /// The URLs of `source`, each of a known scheme and with something after the host.
-    fn sources(&mut self, node: &Node, file: Option<OneOrMany>) -> Vec<String> {
+    fn sources(&mut self, node: &TomlNode, file: Option<OneOrMany>) -> Vec<String> {
         let sources = match file {
             None => Vec::new(),
             Some(OneOrMany::One(one)) => vec![one],
@@ -98,9 +98,9 @@ impl Check<'_> {
         }
     }
 
-    fn tmpfs(&mut self, list: Option<&Node>) -> Vec<Tmpfs> {
+    fn tmpfs(&mut self, list: Option<&TomlNode>) -> Vec<Tmpfs> {
         let mut out = Vec::new();
-        for node in list.map_or(&[][..], Node::items) {
+        for node in list.map_or(&[][..], TomlNode::items) {
             let Some(file) = self.read::<file::TmpfsFile>(Some(node)) else { continue };
             let path = self.image_file(node.at_of("path"), &file.path);
             self.mode(node.at_of("mode"), &file.mode);
@@ -120,7 +120,7 @@ impl Check<'_> {
     }
 
     /// `root`: the boot segment of a network root has a compression of its own.
-    pub(super) fn pack(&mut self, tree: &Node, root: Option<&Root>) -> Option<Pack> {
+    pub(super) fn pack(&mut self, tree: &TomlNode, root: Option<&Root>) -> Option<Pack> {
         let (node, file) = self.section::<PackFile>(tree, "pack");
         let file = file?;
         let stable = self.compression(node.at_of("stable"), &file.stable);
@@ -139,9 +139,9 @@ impl Check<'_> {
         parsed
     }
 
-    pub(super) fn budget(&mut self, tree: &Node) -> Option<Budget> {
+    pub(super) fn budget(&mut self, tree: &TomlNode) -> Option<Budget> {
         let (node, file) = self.section::<BudgetFile>(tree, "budget");
-        for entry in node.get("components").map_or(&[][..], Node::entries) {
+        for entry in node.get("components").map_or(&[][..], TomlNode::entries) {
             self.check_component(tree, entry.key_at, &entry.key);
         }
         let file = file?;
@@ -165,7 +165,7 @@ impl Check<'_> {
         })
     }
 
-    pub(super) fn smoke(&mut self, tree: &Node, services: &[Service]) -> Option<Smoke> {
+    pub(super) fn smoke(&mut self, tree: &TomlNode, services: &[Service]) -> Option<Smoke> {
         let (node, file) = self.section::<SmokeFile>(tree, "smoke");
         let file = file?;
         for (i, word) in file.cmdline.iter().enumerate() {
@@ -198,8 +198,8 @@ impl Check<'_> {
 
 impl Check<'_> {
     /// The recipe has that service but for a condition, or an extending recipe took it out: nobody waits for it then.
-    fn was_service(&self, tree: &Node, name: &str) -> bool {
-        let items = tree.get("service").map_or(&[][..], Node::items);
+    fn was_service(&self, tree: &TomlNode, name: &str) -> bool {
+        let items = tree.get("service").map_or(&[][..], TomlNode::items);
         items.iter().any(|item| item.text_of("name") == Some(name))
             || self.earlier.removed.contains(&("service".into(), name.into()))
     }

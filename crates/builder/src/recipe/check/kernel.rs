@@ -4,7 +4,7 @@ use super::Check;
 use crate::recipe::file::KernelFile;
 use crate::recipe::fleet::{find_files, parse_modaliases};
 use crate::recipe::load::shown;
-use crate::recipe::node::{Node, Value};
+use crate::recipe::node::{TomlNode, Value};
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Kernel, ModuleRequest, Root};
@@ -18,13 +18,18 @@ const MOST_CMDLINE: usize = 2047 - 512;
 
 impl Check<'_> {
     /// `root`: which modules the initrd of a network root has. Files of modaliases are added to `files_read`.
-    pub(super) fn kernel(&mut self, tree: &Node, root: Option<&Root>, files_read: &mut Vec<PathBuf>) -> Option<Kernel> {
+    pub(super) fn kernel(
+        &mut self,
+        tree: &TomlNode,
+        root: Option<&Root>,
+        files_read: &mut Vec<PathBuf>,
+    ) -> Option<Kernel> {
         let Some(node) = tree.get("kernel") else {
             self.need(None::<()>, "kernel", tree, "the recipe, or extend one that has it (`extends = \"base\"`)");
             return None;
         };
         self.globs(node, "firmware_skip");
-        for entry in node.get("sets").map_or(&[][..], Node::entries) {
+        for entry in node.get("sets").map_or(&[][..], TomlNode::entries) {
             // Sets that nothing uses are checked too.
             let mut chain = vec![entry.key.clone()];
             self.expand(node, &entry.node, &mut chain, &mut Vec::new());
@@ -70,7 +75,7 @@ impl Check<'_> {
     }
 
     /// Bonds and VLANs need their modules, wherever the network comes up.
-    pub(super) fn link_modules(&self, tree: &Node, network: &Network, kernel: &mut Kernel) {
+    pub(super) fn link_modules(&self, tree: &TomlNode, network: &Network, kernel: &mut Kernel) {
         let origin = self.origin(tree.get("network").map_or(tree.at, |node| node.at));
         for (needed, module) in [(!network.bonds.is_empty(), "bonding"), (!network.vlans.is_empty(), "8021q")] {
             for list in [Some(&mut kernel.modules), kernel.netroot.as_mut()].into_iter().flatten() {
@@ -82,7 +87,7 @@ impl Check<'_> {
     }
 
     /// The root's file system is needed before anything of the root can be read, so its module need not be named.
-    pub(super) fn root_module(&self, tree: &Node, root: &Root, kernel: &mut Kernel) {
+    pub(super) fn root_module(&self, tree: &TomlNode, root: &Root, kernel: &mut Kernel) {
         let module = match root.image {
             RootImage::Squashfs => "squashfs",
             RootImage::Erofs => "erofs",
@@ -95,7 +100,7 @@ impl Check<'_> {
     }
 
     /// The list with its sets laid open, each module once, in the order in which it is first named.
-    fn modules(&mut self, kernel: &Node, key: &str) -> Vec<ModuleRequest> {
+    fn modules(&mut self, kernel: &TomlNode, key: &str) -> Vec<ModuleRequest> {
         let mut out = Vec::new();
         if let Some(list) = kernel.get(key) {
             self.expand(kernel, list, &mut Vec::new(), &mut out);
@@ -104,7 +109,7 @@ impl Check<'_> {
     }
 
     /// What the machines of the files in `modaliases` ask for, each once.
-    fn modaliases(&mut self, kernel: &Node, files_read: &mut Vec<PathBuf>) -> Vec<ModuleRequest> {
+    fn modaliases(&mut self, kernel: &TomlNode, files_read: &mut Vec<PathBuf>) -> Vec<ModuleRequest> {
         let patterns = kernel.get("modaliases").map_or(Vec::new(), |node| match node.text() {
             Some(_) => vec![node],
             None => node.items().iter().collect(),
@@ -152,7 +157,7 @@ impl Check<'_> {
     }
 
     /// The list `netroot`, and the sets of the modes that this image may have; nothing of a RAM root.
-    fn netroot(&mut self, kernel: &Node, root: Option<&Root>) -> Option<Vec<ModuleRequest>> {
+    fn netroot(&mut self, kernel: &TomlNode, root: Option<&Root>) -> Option<Vec<ModuleRequest>> {
         let mut out = self.modules(kernel, "netroot");
         let root = root.filter(|root| root.mode.is_network())?;
         for mode in [root.mode].iter().chain(&root.choices) {
@@ -164,7 +169,7 @@ impl Check<'_> {
         Some(out)
     }
 
-    fn expand(&mut self, kernel: &Node, list: &Node, chain: &mut Vec<String>, out: &mut Vec<ModuleRequest>) {
+    fn expand(&mut self, kernel: &TomlNode, list: &TomlNode, chain: &mut Vec<String>, out: &mut Vec<ModuleRequest>) {
         for item in list.items() {
             let Value::Text(text) = &item.value else { continue };
             match text.strip_prefix('@') {
@@ -180,10 +185,17 @@ impl Check<'_> {
         }
     }
 
-    fn expand_set(&mut self, kernel: &Node, at: At, set: &str, chain: &mut Vec<String>, out: &mut Vec<ModuleRequest>) {
+    fn expand_set(
+        &mut self,
+        kernel: &TomlNode,
+        at: At,
+        set: &str,
+        chain: &mut Vec<String>,
+        out: &mut Vec<ModuleRequest>,
+    ) {
         let sets = kernel.get("sets");
         let Some(list) = sets.and_then(|s| s.get(set)) else {
-            let known = sets.map_or(&[][..], Node::entries).iter().map(|e| e.key.clone()).collect();
+            let known = sets.map_or(&[][..], TomlNode::entries).iter().map(|e| e.key.clone()).collect();
             return self.report(at, Problem::Unknown { what: "module set", name: set.into(), known });
         };
         if let Some(start) = chain.iter().position(|c| c == set) {

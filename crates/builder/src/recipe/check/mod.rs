@@ -14,9 +14,9 @@ mod tests;
 
 use super::file::VarFile;
 use super::merge::Earlier;
-use super::node::{Node, Value};
+use super::node::{TomlNode, Value};
 use super::place::At;
-use super::problem::{Found, Problem};
+use super::problem::{FoundProblem, Problem};
 use super::sources::{Sources, plain, relative};
 use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
 use super::{CheckedRecipe, Kernel, Lineage, ModuleRequest, Origin, RootMode};
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 /// All files of a recipe, laid over each other.
 pub struct Laid {
-    pub tree: Node,
+    pub tree: TomlNode,
     pub earlier: Earlier,
     /// Absolute, in the order in which they were read.
     pub files_read: Vec<PathBuf>,
@@ -39,7 +39,7 @@ pub struct Laid {
 /// What all checks share.
 pub struct Check<'a> {
     sources: &'a Sources,
-    problems: &'a mut Vec<Found>,
+    problems: &'a mut Vec<FoundProblem>,
     earlier: Earlier,
     /// The recipe's own file.
     path: PathBuf,
@@ -56,7 +56,7 @@ pub struct Check<'a> {
 impl<'a> Check<'a> {
     pub fn new(
         sources: &'a Sources,
-        problems: &'a mut Vec<Found>,
+        problems: &'a mut Vec<FoundProblem>,
         path: PathBuf,
         on_disk: bool,
         root_mode: Option<RootMode>,
@@ -138,17 +138,17 @@ impl<'a> Check<'a> {
         })
     }
 
-    fn variables(&mut self, tree: &Node, sets: &[Set]) {
-        let empty = Node { at: tree.at, value: Value::Table(Vec::new()) };
+    fn variables(&mut self, tree: &TomlNode, sets: &[Set]) {
+        let empty = TomlNode { at: tree.at, value: Value::Table(Vec::new()) };
         let table = tree.get("vars").unwrap_or(&empty);
         self.declared = table.entries().iter().map(|e| e.key.clone()).collect();
         let flawed = &self.flawed;
         // What does not fit was reported by the walk against the schema.
-        let read = |node: &Node| serde_json::from_value::<VarFile>(node.to_json(flawed)).ok();
+        let read = |node: &TomlNode| serde_json::from_value::<VarFile>(node.to_json(flawed)).ok();
         self.vars = check_vars(table, read, sets, self.problems);
     }
 
-    fn recipe_name(&mut self, tree: &Node, stem: &str) -> String {
+    fn recipe_name(&mut self, tree: &TomlNode, stem: &str) -> String {
         let name = tree.text_of("name").unwrap_or(stem).to_string();
         self.check_name(tree.at_of("name"), &name);
         name
@@ -165,7 +165,7 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn report(&mut self, at: At, problem: Problem) {
-        self.problems.push(Found { at, problem });
+        self.problems.push(FoundProblem { at, problem });
     }
 
     fn origin(&self, at: At) -> Origin {
@@ -181,7 +181,7 @@ impl<'a> Check<'a> {
     }
 
     /// The typed form of a part of the recipe; `None` when there is none, or it has problems that are known already.
-    pub(super) fn read<T: DeserializeOwned>(&mut self, node: Option<&Node>) -> Option<T> {
+    pub(super) fn read<T: DeserializeOwned>(&mut self, node: Option<&TomlNode>) -> Option<T> {
         node?.to_typed(&self.flawed).unwrap_or_else(|found| {
             self.problems.push(found);
             None
@@ -189,15 +189,15 @@ impl<'a> Check<'a> {
     }
 
     /// A whole section; an absent one is read as an empty table, so that its defaults hold.
-    fn section<T: DeserializeOwned>(&mut self, tree: &Node, key: &str) -> (Node, Option<T>) {
-        let empty = Node { at: tree.at, value: Value::Table(Vec::new()) };
+    fn section<T: DeserializeOwned>(&mut self, tree: &TomlNode, key: &str) -> (TomlNode, Option<T>) {
+        let empty = TomlNode { at: tree.at, value: Value::Table(Vec::new()) };
         let node = tree.get(key).cloned().unwrap_or(empty);
         let value = self.read(Some(&node));
         (node, value)
     }
 
     /// The text of a key that must be there.
-    pub(super) fn need<T>(&mut self, value: Option<T>, key: &str, node: &Node, place: &str) -> Option<T> {
+    pub(super) fn need<T>(&mut self, value: Option<T>, key: &str, node: &TomlNode, place: &str) -> Option<T> {
         if value.is_none() && !node.has_flaw(&self.flawed) {
             self.report(node.at, Problem::MissingKey { key: key.into(), place: place.into() });
         }
@@ -205,8 +205,13 @@ impl<'a> Check<'a> {
     }
 
     /// Exactly one of `choices` must be written. Returns it.
-    pub(super) fn exactly_one(&mut self, node: &Node, choices: &[&'static str], place: &str) -> Option<&'static str> {
-        let off = |n: &Node| n.value == Value::Bool(false);
+    pub(super) fn exactly_one(
+        &mut self,
+        node: &TomlNode,
+        choices: &[&'static str],
+        place: &str,
+    ) -> Option<&'static str> {
+        let off = |n: &TomlNode| n.value == Value::Bool(false);
         let found: Vec<&'static str> =
             choices.iter().copied().filter(|c| node.get(c).is_some_and(|n| !off(n))).collect();
         if let [one] = found[..] {
@@ -221,7 +226,7 @@ impl<'a> Check<'a> {
     }
 
     /// The item's `when`; true without one.
-    fn condition(&mut self, node: &Node) -> bool {
+    fn condition(&mut self, node: &TomlNode) -> bool {
         let Some(text) = node.text_of("when") else { return true };
         match parse_condition(text, &self.vars, &self.declared) {
             Ok(holds) => holds,
@@ -261,8 +266,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    pub(super) fn globs(&mut self, node: &Node, key: &str) {
-        for item in node.get(key).map_or(&[][..], Node::items) {
+    pub(super) fn globs(&mut self, node: &TomlNode, key: &str) {
+        for item in node.get(key).map_or(&[][..], TomlNode::items) {
             let Some(pattern) = item.text() else { continue };
             if let Err(e) = globset::GlobBuilder::new(pattern).literal_separator(true).build() {
                 self.report(item.at, Problem::BadGlob { pattern: pattern.into(), cause: e.kind().to_string() });

@@ -3,7 +3,7 @@
 use super::Check;
 use super::system::is_hostname;
 use crate::recipe::file::{BondFile, ExtraFile, NetworkFile, OneOrMany, Scalar, TimeFile, VlanFile};
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use bootwright_contract::{BOND_MODES, BOND_OPTIONS, Bond, ExtraInterface, Ipv6Mode, Network, NetworkMode, Time, Vlan};
@@ -15,7 +15,7 @@ const LONGEST_NAME: usize = 15;
 const MIIMON_MS: &str = "100";
 
 impl Check<'_> {
-    pub(super) fn network(&mut self, tree: &Node) -> Option<Network> {
+    pub(super) fn network(&mut self, tree: &TomlNode) -> Option<Network> {
         let (node, file) = self.section::<NetworkFile>(tree, "network");
         let file = file?;
         let (interfaces, gateways) = (list(file.interface), list(file.gateway));
@@ -33,7 +33,7 @@ impl Check<'_> {
             let problem = Problem::NotUsed { key: "gateway", reason: "only `mode = \"static\"` takes it" };
             self.report(node.at_of("gateway"), problem);
         }
-        let items = |key| node.get(key).map_or(&[][..], Node::items);
+        let items = |key| node.get(key).map_or(&[][..], TomlNode::items);
         let bonds = items("bond").iter().zip(file.bond).filter_map(|(node, bond)| self.bond(node, bond)).collect();
         let vlans = items("vlan").iter().zip(file.vlan).filter_map(|(node, vlan)| self.vlan(node, vlan)).collect();
         let extra = items("extra").iter().zip(file.extra).map(|(node, extra)| self.extra(node, extra)).collect();
@@ -54,7 +54,7 @@ impl Check<'_> {
         })
     }
 
-    fn bond(&mut self, node: &Node, file: BondFile) -> Option<Bond> {
+    fn bond(&mut self, node: &TomlNode, file: BondFile) -> Option<Bond> {
         self.check_link_name(node.at_of("name"), &file.name);
         for (i, interface) in file.interfaces.iter().enumerate() {
             self.check_interface(node.at_item("interfaces", i), interface);
@@ -63,7 +63,7 @@ impl Check<'_> {
             let choices = BOND_MODES.map(String::from).to_vec();
             self.report(node.at_of("mode"), Problem::NotAChoice { found: file.mode.clone(), choices });
         }
-        let table = node.get("options").map_or(&[][..], Node::entries);
+        let table = node.get("options").map_or(&[][..], TomlNode::entries);
         for entry in table.iter().filter(|entry| !BOND_OPTIONS.contains(&entry.key.as_str())) {
             let known = BOND_OPTIONS.map(String::from).to_vec();
             self.report(entry.key_at, Problem::UnknownKey { key: entry.key.clone(), known });
@@ -78,7 +78,7 @@ impl Check<'_> {
         Some(Bond { name: file.name, interfaces: file.interfaces, options })
     }
 
-    fn vlan(&mut self, node: &Node, file: VlanFile) -> Option<Vlan> {
+    fn vlan(&mut self, node: &TomlNode, file: VlanFile) -> Option<Vlan> {
         self.check_interface(node.at_of("interface"), &file.interface);
         if !(1..=4094).contains(&file.id) {
             let problem = Problem::OutOfRange { found: file.id.into(), least: 1, most: 4094 };
@@ -95,7 +95,7 @@ impl Check<'_> {
         Some(Vlan { name, interface: file.interface, id: file.id })
     }
 
-    fn extra(&mut self, node: &Node, file: ExtraFile) -> ExtraInterface {
+    fn extra(&mut self, node: &TomlNode, file: ExtraFile) -> ExtraInterface {
         self.check_interface(node.at_of("interface"), &file.interface);
         self.check_addresses(node, file.mode, &file.addresses, "the interface, which is static");
         ExtraInterface {
@@ -107,7 +107,7 @@ impl Check<'_> {
         }
     }
 
-    fn check_addresses(&mut self, node: &Node, mode: NetworkMode, addresses: &[String], place: &str) {
+    fn check_addresses(&mut self, node: &TomlNode, mode: NetworkMode, addresses: &[String], place: &str) {
         for (i, address) in addresses.iter().enumerate() {
             if !is_prefix(address) {
                 let expected = "an address with its prefix length";
@@ -146,7 +146,7 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn time(&mut self, tree: &Node) -> Option<Time> {
+    pub(super) fn time(&mut self, tree: &TomlNode) -> Option<Time> {
         let (node, file) = self.section::<TimeFile>(tree, "time");
         let servers = file?.servers;
         for (i, server) in servers.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Secrets in values of a recipe, and what the recipe allows.
 
 use super::Check;
-use crate::recipe::node::{Node, Value};
+use crate::recipe::node::{TomlNode, Value};
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Allowance, SegmentName};
@@ -13,7 +13,7 @@ const NOT_IN_IMAGES: [&str; 5] = ["vars", "smoke", "budget", "extends", "summary
 const NOT_JUDGED: [&str; 4] = ["secrets_reason", "help", "find", "replace"];
 
 /// A secret in a value, and how it is described among what was allowed.
-struct Found {
+struct FoundSecret {
     at: At,
     what: &'static str,
     line: u32,
@@ -22,7 +22,7 @@ struct Found {
 impl Check<'_> {
     /// Judges every value that an image holds, with its variables filled in. Returns what is allowed outside of overlays and
     /// components, whose files are judged when they are read.
-    pub(super) fn secrets(&mut self, tree: &Node) -> Vec<Allowance> {
+    pub(super) fn secrets(&mut self, tree: &TomlNode) -> Vec<Allowance> {
         let mut allowed = Vec::new();
         for section in tree.entries().iter().filter(|section| !NOT_IN_IMAGES.contains(&&*section.key)) {
             let key = section.key.as_str();
@@ -48,7 +48,7 @@ impl Check<'_> {
     }
 
     /// The reason of `secrets = "allowed"`. One without the other is a problem.
-    pub(super) fn secrets_reason(&mut self, node: &Node, place: &str) -> Option<String> {
+    pub(super) fn secrets_reason(&mut self, node: &TomlNode, place: &str) -> Option<String> {
         let reason = node.text_of("secrets_reason").map(str::trim);
         match (node.get("secrets").is_some(), reason) {
             (true, Some(reason)) if !reason.is_empty() => return Some(reason.into()),
@@ -59,7 +59,7 @@ impl Check<'_> {
         None
     }
 
-    fn judge(&mut self, node: &Node, place: String) -> Option<Allowance> {
+    fn judge(&mut self, node: &TomlNode, place: String) -> Option<Allowance> {
         let mut found = Vec::new();
         self.collect(node, "", &mut found);
         if let Some(reason) = self.secrets_reason(node, &place) {
@@ -75,33 +75,37 @@ impl Check<'_> {
             let origin = self.origin(node.at).to_string();
             return Some(Allowance { place, origin, reason, segment, found: found.collect() });
         }
-        for Found { at, what, .. } in found {
+        for FoundSecret { at, what, .. } in found {
             self.report(at, Problem::Secret { what, place: place.clone() });
         }
         None
     }
 
-    fn collect(&self, node: &Node, key: &str, found: &mut Vec<Found>) {
+    fn collect(&self, node: &TomlNode, key: &str, found: &mut Vec<FoundSecret>) {
         match &node.value {
             _ if NOT_JUDGED.contains(&key) => {}
             Value::Text(text) if key == "content" => {
                 for secret in in_file("", text.as_bytes(), Author::Own) {
                     let line = (secret.line as usize).checked_sub(1).and_then(|i| text.lines().nth(i));
                     let at = line.map_or(node.at, |line| self.sources.inside(node.at, line.trim()));
-                    found.push(Found { at, what: secret.what, line: secret.line });
+                    found.push(FoundSecret { at, what: secret.what, line: secret.line });
                 }
             }
-            Value::Text(text) => found.extend(in_value(text).map(|what| Found { at: node.at, what, line: 0 })),
+            Value::Text(text) => found.extend(in_value(text).map(|what| FoundSecret { at: node.at, what, line: 0 })),
             Value::List(items) if ["exec", "cmdline"].contains(&key) => {
                 let words = secret_words(items.iter().map(|item| item.text().unwrap_or_default()));
-                found.extend(words.into_iter().map(|word| Found { at: items[word.at].at, what: word.what, line: 0 }));
+                found.extend(words.into_iter().map(|word| FoundSecret {
+                    at: items[word.at].at,
+                    what: word.what,
+                    line: 0,
+                }));
             }
             Value::List(items) => items.iter().for_each(|item| self.collect(item, key, found)),
             Value::Table(entries) => {
                 for entry in entries {
                     let by_name = key == "env" && is_secret_pair(&entry.key, entry.node.text().unwrap_or_default());
                     match by_name {
-                        true => found.push(Found { at: entry.node.at, what: "a password or token", line: 0 }),
+                        true => found.push(FoundSecret { at: entry.node.at, what: "a password or token", line: 0 }),
                         false => self.collect(&entry.node, &entry.key, found),
                     }
                 }

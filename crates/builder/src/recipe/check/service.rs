@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::recipe::file::{ReadyFile, ReadyProbe, ServiceFile, SimpleReady};
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 use bootwright_contract::{Limits, Ready, Service};
 
@@ -19,8 +19,8 @@ const GUARDED_MEMORY_MIB: u32 = 16;
 
 impl Check<'_> {
     /// Services that are switched on. What they wait for and is switched off needs no waiting.
-    pub(super) fn services(&mut self, tree: &Node) -> Vec<Service> {
-        let items = tree.get("service").map_or(&[][..], Node::items);
+    pub(super) fn services(&mut self, tree: &TomlNode) -> Vec<Service> {
+        let items = tree.get("service").map_or(&[][..], TomlNode::items);
         let mut known: Vec<String> = TARGETS.map(String::from).to_vec();
         known.extend(items.iter().filter_map(|n| n.text_of("name")).map(String::from));
         let mut services = Vec::new();
@@ -39,8 +39,8 @@ impl Check<'_> {
         services
     }
 
-    fn service(&mut self, node: &Node, known: &[String]) -> Option<Service> {
-        for after in node.get("after").map_or(&[][..], Node::items) {
+    fn service(&mut self, node: &TomlNode, known: &[String]) -> Option<Service> {
+        for after in node.get("after").map_or(&[][..], TomlNode::items) {
             let Some(name) = after.text() else { continue };
             if !known.iter().any(|k| k == name) {
                 let problem = Problem::Unknown { what: "service", name: name.into(), known: known.to_vec() };
@@ -99,7 +99,7 @@ impl Check<'_> {
         }
     }
 
-    fn ready(&mut self, node: &Node, file: Option<ReadyFile>, place: &str) -> Option<Ready> {
+    fn ready(&mut self, node: &TomlNode, file: Option<ReadyFile>, place: &str) -> Option<Ready> {
         let probe = match file {
             None | Some(ReadyFile::Simple(SimpleReady::Started)) => return Some(Ready::Started),
             Some(ReadyFile::Simple(SimpleReady::Exited)) => return Some(Ready::Exited),
@@ -134,7 +134,7 @@ impl Check<'_> {
     }
 
     /// No service may wait for itself, in however many steps.
-    fn check_order(&mut self, services: &[(Service, &Node, bool)]) {
+    fn check_order(&mut self, services: &[(Service, &TomlNode, bool)]) {
         let mut reported: Vec<String> = Vec::new();
         for (service, node, _) in services {
             if reported.contains(&service.name) {
@@ -149,7 +149,7 @@ impl Check<'_> {
 }
 
 /// The way from a service back to itself, over `after`.
-fn circle(start: &str, services: &[(Service, &Node, bool)]) -> Option<Vec<String>> {
+fn circle(start: &str, services: &[(Service, &TomlNode, bool)]) -> Option<Vec<String>> {
     let after = |name: &str| services.iter().find(|(s, ..)| s.name == name).map_or(&[][..], |(s, ..)| &s.after);
     let mut seen: Vec<&str> = Vec::new();
     let mut ways: Vec<Vec<&str>> = vec![vec![start]];

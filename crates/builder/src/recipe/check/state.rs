@@ -3,7 +3,7 @@
 use super::Check;
 use crate::recipe::ModuleRequest;
 use crate::recipe::file::{StateFile, WatchdogFile};
-use crate::recipe::node::{Entry, Node};
+use crate::recipe::node::{TomlEntry, TomlNode};
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Root, RootMode};
@@ -16,26 +16,19 @@ const ETC: &str = "/etc";
 /// What PID1 mounts itself, and what programs run from.
 const NOT_STATE: [&str; 10] = ["/bin", "/boot", "/dev", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"];
 
-/// How a volume is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    Nfs,
-    Iscsi,
-    Nbd,
-}
-
 /// A checked entry with the places that problems are pointed at.
 struct Checked {
     state: StateFolder,
     at: At,
     key_at: At,
-    scheme: Option<Scheme>,
+    /// How its volume is reached.
+    server: Option<RootMode>,
 }
 
 impl Check<'_> {
     /// All entries, parents first, and the kernel modules that they need.
-    pub(super) fn state(&mut self, tree: &Node) -> (Vec<StateFolder>, Vec<ModuleRequest>) {
-        let entries = tree.get("state").map_or(&[][..], Node::entries);
+    pub(super) fn state(&mut self, tree: &TomlNode) -> (Vec<StateFolder>, Vec<ModuleRequest>) {
+        let entries = tree.get("state").map_or(&[][..], TomlNode::entries);
         let mut all: Vec<Checked> = entries.iter().filter_map(|entry| self.state_entry(entry)).collect();
         all.sort_by(|a, b| a.state.path.cmp(&b.state.path));
         for pair in all.windows(2).filter(|pair| pair[0].state.path == pair[1].state.path) {
@@ -49,7 +42,7 @@ impl Check<'_> {
         (all.into_iter().map(|one| one.state).collect(), modules)
     }
 
-    fn state_entry(&mut self, entry: &Entry) -> Option<Checked> {
+    fn state_entry(&mut self, entry: &TomlEntry) -> Option<Checked> {
         let path = format!("/{}", self.image_file(entry.key_at, &entry.key));
         if NOT_STATE.iter().any(|own| is_at_or_below(&path, own)) || !entry.key.starts_with('/') {
             let expected = "the absolute path of a folder that can live elsewhere";
@@ -62,16 +55,16 @@ impl Check<'_> {
         let kind = self.exactly_one(node, &["tmpfs", "volume"], &format!("state of `{}`", entry.key));
         let file: StateFile = self.read(Some(node))?;
         let overlay = file.overlay.unwrap_or(path == ETC);
-        let (place, scheme) = match kind? {
+        let (place, server) = match kind? {
             "tmpfs" => (self.state_tmpfs(node, &file)?, None),
             _ => self.state_volume(node, &file)?,
         };
-        let one = Checked { state: StateFolder { path, overlay, place }, at: node.at, key_at: entry.key_at, scheme };
+        let one = Checked { state: StateFolder { path, overlay, place }, at: node.at, key_at: entry.key_at, server };
         self.check_usable(node, &one);
         Some(one)
     }
 
-    fn state_tmpfs(&mut self, node: &Node, file: &StateFile) -> Option<StatePlace> {
+    fn state_tmpfs(&mut self, node: &TomlNode, file: &StateFile) -> Option<StatePlace> {
         for key in ["format", "folder"].into_iter().filter(|key| node.get(key).is_some()) {
             self.report(node.at_of(key), Problem::NotUsed { key, reason: "a tmpfs is empty at each boot" });
         }
@@ -81,10 +74,10 @@ impl Check<'_> {
         Some(StatePlace::Tmpfs { size, mode: file.mode.clone() })
     }
 
-    fn state_volume(&mut self, node: &Node, file: &StateFile) -> Option<(StatePlace, Option<Scheme>)> {
+    fn state_volume(&mut self, node: &TomlNode, file: &StateFile) -> Option<(StatePlace, Option<RootMode>)> {
         let source = file.volume.clone()?;
-        let scheme = parse_volume(&source);
-        if scheme.is_none() {
+        let server = volume_server(&source);
+        if server.is_none() {
             let expected = "the URL of a volume: `nfs://HOST/PATH`, `iscsi://HOST/TARGET` or `nbd://HOST/EXPORT`";
             let problem = Problem::BadValue { found: source.clone(), expected, example: "nbd://10.0.0.1/state-${mac}" };
             self.report(node.at_of("volume"), problem);
@@ -93,18 +86,18 @@ impl Check<'_> {
             let reason = "the volume's own folder has its mode";
             self.report(node.at_of("mode"), Problem::NotUsed { key: "mode", reason });
         }
-        if scheme == Some(Scheme::Nfs) && file.format.is_some() {
+        if server == Some(RootMode::Nfs) && file.format.is_some() {
             let reason = "the server of an NFS volume has the file system";
             self.report(node.at_of("format"), Problem::NotUsed { key: "format", reason });
         }
         let folder = file.folder.as_deref().map(|raw| self.image_file(node.at_of("folder"), raw));
         let format = file.format.map(|format| format.name().to_string());
-        Some((StatePlace::Volume { source, format, folder }, scheme))
+        Some((StatePlace::Volume { source, format, folder }, server))
     }
 
     /// Overlay layers and containerd's snapshots need a file system that the kernel takes as an overlay's upper layer.
-    fn check_usable(&mut self, node: &Node, one: &Checked) {
-        let (path, on_nfs) = (&one.state.path, one.scheme == Some(Scheme::Nfs));
+    fn check_usable(&mut self, node: &TomlNode, one: &Checked) {
+        let (path, on_nfs) = (&one.state.path, one.server == Some(RootMode::Nfs));
         let holds_snapshots = is_at_or_below(CONTAINERD, path) || is_at_or_below(path, CONTAINERD);
         let mut refuse = |at, place, reason, instead| {
             self.report(at, Problem::CannotBe { what: format!("`{path}`"), place, reason, instead });
@@ -164,17 +157,23 @@ impl Check<'_> {
     /// The volume's transport and the file system on it.
     fn modules_of(&self, one: &Checked) -> Vec<ModuleRequest> {
         let StatePlace::Volume { source, .. } = &one.state.place else { return Vec::new() };
-        let names: &[&str] = match one.scheme {
-            None => &[],
-            Some(Scheme::Nfs) => nfs_modules(source),
-            Some(Scheme::Iscsi) => &["crc32c_generic", "iscsi_tcp", "sd_mod", "ext4"],
-            Some(Scheme::Nbd) => &["nbd", "ext4"],
+        let names: &[&str] = match one.server {
+            Some(RootMode::Nfs) => nfs_modules(source),
+            Some(RootMode::Iscsi) => &["crc32c_generic", "iscsi_tcp", "sd_mod", "ext4"],
+            Some(RootMode::Nbd) => &["nbd", "ext4"],
+            _ => &[],
         };
         names.iter().map(|name| ModuleRequest { text: name.to_string(), origin: self.origin(one.key_at) }).collect()
     }
 
     /// containerd on a root that is an overlay (any image, any network root) needs a place of its own.
-    pub(super) fn check_containerd(&mut self, tree: &Node, root: &Root, state: &[StateFolder], services: &[Service]) {
+    pub(super) fn check_containerd(
+        &mut self,
+        tree: &TomlNode,
+        root: &Root,
+        state: &[StateFolder],
+        services: &[Service],
+    ) {
         if root.mode == RootMode::Ram && root.image == RootImage::Cpio {
             return;
         }
@@ -189,7 +188,7 @@ impl Check<'_> {
         self.report(at, Problem::CannotBe { what: format!("`{CONTAINERD}`"), place: "in the root", reason, instead });
     }
 
-    pub(super) fn watchdog(&mut self, tree: &Node) -> Option<Watchdog> {
+    pub(super) fn watchdog(&mut self, tree: &TomlNode) -> Option<Watchdog> {
         let node = tree.get("watchdog")?;
         let file: WatchdogFile = self.read(Some(node))?;
         if !file.device.starts_with("/dev/") {
@@ -224,16 +223,17 @@ fn nested(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
-/// The scheme of a volume's URL that names all that it must: a path for NFS, an export for NBD.
-fn parse_volume(url: &str) -> Option<Scheme> {
-    let (scheme, rest) = url.split_once("://")?;
+/// How the server of a volume's URL is reached. `None` when it cannot hold a volume, or the URL lacks something: a path for NFS,
+/// an export for NBD.
+fn volume_server(url: &str) -> Option<RootMode> {
+    let mode = RootMode::of_source(url)?;
+    let (_, rest) = url.split_once("://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.split('?').next().unwrap_or_default();
-    let clean = !url.contains(char::is_whitespace) && !url.contains('\0');
-    match scheme {
-        "nfs" if clean && !path.is_empty() => Some(Scheme::Nfs),
-        "nbd" if clean && !path.is_empty() => Some(Scheme::Nbd),
-        "iscsi" if clean && !(host.is_empty() && path.is_empty()) => Some(Scheme::Iscsi),
-        _ => None,
-    }
+    let names_it = match mode {
+        RootMode::Nfs | RootMode::Nbd => !path.is_empty(),
+        RootMode::Iscsi => !(host.is_empty() && path.is_empty()),
+        _ => false,
+    };
+    (names_it && !url.contains(char::is_whitespace)).then_some(mode)
 }

@@ -2,13 +2,13 @@
 
 use super::Check;
 use crate::recipe::file::{HostnameFile, PolicyFile, PolicyTable, ReportFile, Scalar, SimplePolicy, ZramFile};
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 use bootwright_contract::{Hostname, PHASES, PhaseId, Policy, Zram};
 use std::collections::BTreeMap;
 
 impl Check<'_> {
-    pub(super) fn hostname(&mut self, tree: &Node) -> Option<Hostname> {
+    pub(super) fn hostname(&mut self, tree: &TomlNode) -> Option<Hostname> {
         let (node, file) = self.section::<HostnameFile>(tree, "hostname");
         let file = file?;
         if let Some(name) = file.fallback.as_ref().filter(|n| !is_hostname(n)) {
@@ -19,7 +19,7 @@ impl Check<'_> {
         Some(Hostname { dhcp: file.dhcp, fallback: file.fallback })
     }
 
-    pub(super) fn sysctls(&mut self, tree: &Node) -> BTreeMap<String, String> {
+    pub(super) fn sysctls(&mut self, tree: &TomlNode) -> BTreeMap<String, String> {
         let (node, file) = self.section::<BTreeMap<String, Scalar>>(tree, "sysctls");
         for entry in node.entries() {
             // Below /proc/sys: no way out of it.
@@ -40,7 +40,7 @@ impl Check<'_> {
     }
 
     /// PID1 speaks plain HTTP there; an empty host is the boot server.
-    pub(super) fn report_url(&mut self, tree: &Node) -> Option<String> {
+    pub(super) fn report_url(&mut self, tree: &TomlNode) -> Option<String> {
         let node = tree.get("report")?;
         let file: ReportFile = self.read(Some(node))?;
         let url = self.need(file.url, "url", node, "`[report]`")?;
@@ -54,7 +54,7 @@ impl Check<'_> {
         Some(url)
     }
 
-    pub(super) fn zram(&mut self, tree: &Node) -> Option<Zram> {
+    pub(super) fn zram(&mut self, tree: &TomlNode) -> Option<Zram> {
         let node = tree.get("zram")?;
         let file: ZramFile = self.read(Some(node))?;
         let size_mib = self.need(file.size_mib, "size_mib", node, "`[zram]`")?;
@@ -65,9 +65,9 @@ impl Check<'_> {
         Some(Zram { size_mib, algorithm: file.algorithm, swappiness: file.swappiness })
     }
 
-    pub(super) fn policies(&mut self, tree: &Node) -> BTreeMap<String, Policy> {
+    pub(super) fn policies(&mut self, tree: &TomlNode) -> BTreeMap<String, Policy> {
         let mut out = BTreeMap::new();
-        for entry in tree.get("policies").map_or(&[][..], Node::entries) {
+        for entry in tree.get("policies").map_or(&[][..], TomlNode::entries) {
             if PhaseId::of(&entry.key).is_none() {
                 let known = PHASES.map(|phase| phase.name().to_string()).to_vec();
                 self.report(entry.key_at, Problem::Unknown { what: "phase", name: entry.key.clone(), known });
@@ -80,7 +80,7 @@ impl Check<'_> {
         out
     }
 
-    fn policy(&mut self, node: &Node, file: PolicyFile) -> Option<Policy> {
+    fn policy(&mut self, node: &TomlNode, file: PolicyFile) -> Option<Policy> {
         let table = match file {
             PolicyFile::Simple(SimplePolicy::Degrade) => return Some(Policy::Degrade),
             PolicyFile::Simple(SimplePolicy::Shell) => return Some(Policy::Shell),

@@ -2,7 +2,7 @@
 
 use crate::recipe::check::Check;
 use crate::recipe::file::yes;
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub struct DebSpec {
 }
 
 impl Check<'_> {
-    pub(super) fn deb(&mut self, node: &Node, place: &str) -> Option<DebSpec> {
+    pub(super) fn deb(&mut self, node: &TomlNode, place: &str) -> Option<DebSpec> {
         let file: DebFile = self.read(Some(node))?;
         let packages: Vec<String> = file.package.into_iter().chain(file.packages).collect();
         if packages.is_empty() {

@@ -1,7 +1,7 @@
 //! `go`: programs built from Go modules.
 
 use crate::recipe::check::Check;
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,11 +58,11 @@ pub struct GoSpec {
 }
 
 impl Check<'_> {
-    pub(super) fn go(&mut self, node: &Node, place: &str) -> Option<GoSpec> {
+    pub(super) fn go(&mut self, node: &TomlNode, place: &str) -> Option<GoSpec> {
         let file: GoFile = self.read(Some(node))?;
         let from = self.exactly_one(node, &["module", "dir"], place)?;
         let mut packages = BTreeMap::new();
-        for entry in node.get("packages").map_or(&[][..], Node::entries) {
+        for entry in node.get("packages").map_or(&[][..], TomlNode::entries) {
             let to = self.image_file(entry.node.at, entry.node.text().unwrap_or_default());
             packages.insert(entry.key.clone(), to);
         }

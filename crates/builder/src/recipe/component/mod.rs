@@ -15,7 +15,7 @@ pub use url::{UrlFile, UrlSpec};
 
 use super::check::Check;
 use super::file::SecretsWord;
-use super::node::Node;
+use super::node::TomlNode;
 use super::sources::{plain, relative};
 use super::{Origin, SegmentName};
 use crate::secrets::Author;
@@ -118,7 +118,7 @@ macro_rules! kinds {
 
         impl Check<'_> {
             /// `place`: the table's, for messages.
-            fn source_of_kind(&mut self, kind: &str, table: &Node, place: &str) -> Option<SourceSpec> {
+            fn source_of_kind(&mut self, kind: &str, table: &TomlNode, place: &str) -> Option<SourceSpec> {
                 match kind {
                     $($key => self.$check(table, place).map(SourceSpec::$kind),)*
                     _ => None,
@@ -174,7 +174,7 @@ impl SourceSpec {
 
 impl Check<'_> {
     /// The one source of a component.
-    pub(super) fn source(&mut self, node: &Node) -> Option<SourceSpec> {
+    pub(super) fn source(&mut self, node: &TomlNode) -> Option<SourceSpec> {
         let place = format!("component `{}`", node.text_of("name").unwrap_or_default());
         let kind = self.exactly_one(node, SourceSpec::KEYS, &place)?;
         let source = node.get(kind)?;

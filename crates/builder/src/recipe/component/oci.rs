@@ -1,7 +1,7 @@
 //! `oci`: an OCI image.
 
 use crate::recipe::check::Check;
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub struct OciSpec {
 }
 
 impl Check<'_> {
-    pub(super) fn oci(&mut self, node: &Node, place: &str) -> Option<OciSpec> {
+    pub(super) fn oci(&mut self, node: &TomlNode, place: &str) -> Option<OciSpec> {
         let file: OciFile = self.read(Some(node))?;
         self.exactly_one(node, &["image", "layout"], place)?;
         if file.platform.split('/').filter(|p| !p.is_empty()).count() < 2 {
@@ -55,7 +55,7 @@ impl Check<'_> {
         Some(OciSpec { image: file.image, layout, platform: file.platform, plain_http: file.plain_http })
     }
 
-    fn layout(&mut self, node: &Node, text: &str) -> PathBuf {
+    fn layout(&mut self, node: &TomlNode, text: &str) -> PathBuf {
         let at = node.at_of("layout");
         let (dir, _) = parse_layout(Path::new(text));
         let host = self.host_path(at, &dir.to_string_lossy());

@@ -2,7 +2,7 @@
 
 use crate::local::Modes;
 use crate::recipe::check::Check;
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub struct PathSpec {
 }
 
 impl Check<'_> {
-    pub(super) fn local(&mut self, node: &Node, place: &str) -> Option<PathSpec> {
+    pub(super) fn local(&mut self, node: &TomlNode, place: &str) -> Option<PathSpec> {
         let file: PathFile = self.read(Some(node))?;
         let path = self.need(file.path, "path", node, place)?;
         let at = node.at_of("path");

@@ -2,7 +2,7 @@
 
 use crate::recipe::check::Check;
 use crate::recipe::file::program_mode;
-use crate::recipe::node::Node;
+use crate::recipe::node::TomlNode;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use schemars::JsonSchema;
@@ -62,7 +62,7 @@ pub struct UrlSpec {
 }
 
 impl Check<'_> {
-    pub(super) fn url(&mut self, node: &Node, place: &str) -> Option<UrlSpec> {
+    pub(super) fn url(&mut self, node: &TomlNode, place: &str) -> Option<UrlSpec> {
         let file: UrlFile = self.read(Some(node))?;
         let urls: Vec<String> = file.url.into_iter().chain(file.urls).collect();
         for url in &urls {
