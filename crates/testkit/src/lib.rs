@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod console;
 pub mod folders;
 pub mod ganesha;
+pub mod go_program;
 pub mod http;
 pub mod image;
 pub mod iscsi;

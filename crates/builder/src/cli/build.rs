@@ -21,6 +21,9 @@ pub struct BuildArgs {
     /// Fail when the lock does not fit, instead of renewing it
     #[arg(long)]
     pub locked: bool,
+    /// Take what the cache lacks from this folder, which `bootwright vendor` has filled, and nothing from a network
+    #[arg(long, value_name = "DIR", requires = "locked")]
+    pub vendor: Option<PathBuf>,
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,

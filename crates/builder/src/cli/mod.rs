@@ -12,10 +12,11 @@ pub mod lock;
 pub mod schema;
 pub mod serve;
 pub mod smoke;
+pub mod vendor;
 
 use crate::cache::Cache;
 use crate::error::{Exit, Failure};
-use crate::fetch::Settings;
+use crate::fetch::{Settings, VendorDir};
 use crate::pipeline::Options;
 use crate::recipe::RootMode;
 use crate::source::deb::snapshot::DEBIAN;
@@ -114,6 +115,8 @@ enum Command {
     Lock(lock::LockArgs),
     /// Build an image into out/<recipe>/
     Build(build::BuildArgs),
+    /// Write all that a lock pins into a folder, from which `build --locked --vendor DIR` needs no network
+    Vendor(vendor::VendorArgs),
     /// Write what boot servers need for the images in out/: iPXE, PXELINUX, GRUB, dnsmasq, matchbox
     Boot(boot::BootArgs),
     /// Show what an image holds: by component and segment, largest first; also any other initrd
@@ -189,7 +192,15 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Check { recipe, json } => check::check(recipe, *json),
         Command::Lock(args) => lock::run(args, &global.options(&args.recipe)?),
-        Command::Build(args) => build::run(args, &global.options(&args.recipe)?),
+        Command::Build(args) => {
+            let mut options = global.options(&args.recipe)?;
+            if let Some(dir) = &args.vendor {
+                options.settings.vendor = Some(VendorDir::open(dir)?);
+                options.settings.offline = true;
+            }
+            build::run(args, &options)
+        }
+        Command::Vendor(args) => vendor::run(args, &global.options(&args.recipe)?),
         Command::Boot(args) => boot::run(args, &global.ui()),
         Command::Inspect(args) => inspect::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),

@@ -1,5 +1,6 @@
 //! What everything that fetches may use: the cache, the user's choices, the folder of the recipe.
 
+use super::VendorDir;
 use crate::cache::Cache;
 use crate::ui::Ui;
 use std::collections::BTreeSet;
@@ -20,6 +21,8 @@ pub struct Context<'a> {
 pub struct Settings {
     /// Use only what the cache holds.
     pub offline: bool,
+    /// Takes the place of the network, for a build that is offline.
+    pub vendor: Option<VendorDir>,
     /// Debian mirrors (`http://host/debian`), tried in turn; empty: those of the host's apt configuration.
     pub mirrors: Vec<String>,
     /// Where Debian packages are that mirrors have dropped (`https://host`, without a trailing slash); `None`: nowhere.

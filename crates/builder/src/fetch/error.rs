@@ -3,6 +3,7 @@
 use crate::cache::CacheError;
 use crate::entry::Sha256;
 use crate::error::{Exit, Failure};
+use std::path::PathBuf;
 
 /// Why a body is not in the cache. Exit code 3, but for errors of the cache.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,10 @@ pub enum FetchError {
     Failed { name: String, cause: String },
     #[error("`{name}` is not in the cache and --offline is set")]
     Offline { name: String },
+    #[error("`{name}` is not in the vendor folder: there is no `{}`", path.display())]
+    NotVendored { name: String, path: PathBuf },
+    #[error("`{}` in the vendor folder is no good for `{name}`: {problem}", path.display())]
+    VendorDamaged { name: String, path: PathBuf, problem: String },
     /// An address, a variable or a file of the user.
     #[error("`{subject}`: {problem}")]
     Unusable { subject: String, problem: String, help: String },
@@ -35,6 +40,9 @@ impl FetchError {
             }
             Self::Failed { .. } => "check the network, the proxy variables and the mirror, then run the command again: it resumes".into(),
             Self::Offline { .. } => "run once without --offline to fill the cache".into(),
+            Self::NotVendored { .. } | Self::VendorDamaged { .. } => {
+                "run `bootwright vendor` for this recipe and folder again: it adds what is missing, and replaces what is damaged".into()
+            }
             Self::Unusable { help, .. } => help.clone(),
             Self::Cache(cause) => cause.help(),
         }

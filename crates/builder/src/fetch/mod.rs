@@ -6,10 +6,12 @@ mod download;
 mod error;
 mod http;
 mod pace;
+mod vendor;
 
 pub use context::{Context, Refreshed, Settings};
 pub use error::FetchError;
 pub use http::{agent, redact};
+pub use vendor::{VendorDir, VendorFiller, toolchain_sum};
 
 use crate::cache::damage::BlobState;
 use crate::cache::fetch_key;
@@ -130,20 +132,25 @@ pub fn fetch_patiently(request: &Request<'_>, cx: &Context<'_>, patience: Patien
     Err(places.into_error(request.name, request.version))
 }
 
-/// Where the cache holds a body of `size` bytes. One that is damaged is discarded with a line: then there is none.
+/// Where the cache holds a body of `size` bytes. One that is damaged is discarded with a line: then there is none. A build from a
+/// vendor folder takes from there what the cache lacks.
 ///
 /// # Errors
-/// [`FetchError::WrongSize`] when the body is right and `size` is not.
+/// [`FetchError::WrongSize`] when the body is right and `size` is not; those of [`VendorDir::bring`].
 pub fn held(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<Option<PathBuf>, FetchError> {
     match cx.cache.held_blob(&sha256, size)? {
-        BlobState::Absent => Ok(None),
+        BlobState::Absent => vendored(name, sha256, size, cx),
         BlobState::Whole(path) => Ok(Some(path)),
         BlobState::OtherSize(got) => Err(FetchError::WrongSize { name: name.into(), expected: size, got }),
         BlobState::Discarded(path) => {
             cx.ui.say(format_args!("`{}` in the cache is damaged: {name} is fetched anew", path.display()));
-            Ok(None)
+            vendored(name, sha256, size, cx)
         }
     }
+}
+
+fn vendored(name: &str, sha256: Sha256, size: u64, cx: &Context<'_>) -> Result<Option<PathBuf>, FetchError> {
+    cx.settings.vendor.as_ref().map(|vendor| vendor.bring(name, &sha256, size, cx.cache)).transpose()
 }
 
 /// A small text (index, manifest) from the first place that answers, at most `limit` bytes.

@@ -7,6 +7,7 @@ mod keys;
 mod packing;
 pub mod renew;
 mod secrets;
+mod vendor;
 
 use crate::assembly::{Inputs, TreeBuild, build_tree};
 use crate::budget::BudgetReport;
@@ -27,6 +28,7 @@ use renew::{Renewed, pins_of};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+pub use vendor::{Vendored, vendor};
 
 /// What every run of the pipeline is told.
 pub struct Options {

@@ -14,7 +14,7 @@ pub mod url;
 pub use error::SourceError;
 
 use crate::entry::{Entry, Sha256};
-use crate::fetch::Context;
+use crate::fetch::{Context, VendorFiller};
 use crate::licence::Licence;
 use crate::recipe::SourceSpec;
 use crate::tool::Needs;
@@ -35,6 +35,13 @@ pub struct Pin {
     /// What the source needs to find it again: `filename` and `archive` (deb), `sum` and `toolchain` (go), ...
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detail: BTreeMap<String, String>,
+}
+
+impl Pin {
+    /// Name and version, for messages.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.name, self.version).trim_end().into()
+    }
 }
 
 /// All files that a component could give to an image.
@@ -129,6 +136,12 @@ pub trait Source {
     /// Brings every pinned body into the cache, verified. [`FetchError::Gone`](crate::fetch::FetchError::Gone) when a pinned thing is no longer there,
     /// [`SourceError::OtherToolchain`] when what builds it is not.
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError>;
+
+    /// Brings every pinned body into the cache and adds it to a vendor folder, with all else that [`Source::fetch`] asks for.
+    fn vendor(&self, pins: &[Pin], to: &VendorFiller<'_>, cx: &Context<'_>) -> Result<(), SourceError> {
+        self.fetch(pins, cx)?;
+        pins.iter().try_for_each(|pin| Ok(to.add_blob(&pin.label(), &pin.sha256, cx.cache)?))
+    }
 
     /// Whether the local files that the pins were made from are still the same; true for what lies elsewhere. Looks at
     /// nothing but those files: it is asked in every build.

@@ -2,7 +2,7 @@
 
 use super::{Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256, parse_entry_path};
-use crate::fetch::Context;
+use crate::fetch::{Context, VendorFiller};
 use crate::local::{Local, LocalError, Modes, Stated};
 use crate::recipe::PathSpec;
 use sha2::{Digest, Sha256 as Hasher};
@@ -46,6 +46,11 @@ impl Source for LocalPath<'_> {
     /// Fetches nothing: checks that the files are what the lock pins.
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
         self.check_pin(pins, &self.scan(cx)?)
+    }
+
+    /// Local files are where the recipe is.
+    fn vendor(&self, pins: &[Pin], _to: &VendorFiller<'_>, cx: &Context<'_>) -> Result<(), SourceError> {
+        self.fetch(pins, cx)
     }
 
     fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {

@@ -6,3 +6,4 @@ mod lab;
 mod oci;
 mod prebuilt;
 mod snapshot;
+mod vendor;

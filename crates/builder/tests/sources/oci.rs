@@ -16,7 +16,7 @@ use testkit::registry::{Registry, TokenProxy};
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const REPOSITORY: &str = "team/tool";
+pub const REPOSITORY: &str = "team/tool";
 
 fn tar_gz(files: &[(&str, &str)]) -> Vec<u8> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -44,7 +44,7 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
 }
 
 /// Pushes an image of two layers with the tag `v1`, behind an index; returns its manifest's text.
-fn push_image(registry: &Registry, marker: &str) -> String {
+pub fn push_image(registry: &Registry, marker: &str) -> String {
     let lower = tar_gz(&[("usr/bin/tool", marker), ("usr/bin/old", "x")]);
     let upper = tar_gz(&[("usr/bin/.wh.old", ""), ("etc/tool.conf", "y")]);
     let config = json!({ "os": "linux", "architecture": "amd64", "config": {},

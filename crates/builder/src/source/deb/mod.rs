@@ -21,7 +21,7 @@ use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::cache::read_blob;
 use crate::cache::unpacked::open_unpacked;
 use crate::entry::{Body, BodyAt, Entry, Kind};
-use crate::fetch::{Context, FetchError, Request, fetch_to_cache};
+use crate::fetch::{Context, FetchError, Request, fetch_to_cache, held};
 use crate::recipe::DebSpec;
 use crate::tool::{Needs, Tool};
 use apt::{Apt, Trust, load_trust};
@@ -49,6 +49,9 @@ impl Source for Deb<'_> {
     }
 
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
+        if cx.settings.vendor.is_some() {
+            return pins.iter().try_for_each(|pin| Ok(held(&pin.name, pin.sha256, pin.size, cx).map(drop)?));
+        }
         let missing: Vec<&Pin> = pins.iter().filter(|pin| cx.cache.blob(&pin.sha256).is_none()).collect();
         if let Some(pin) = missing.first().filter(|_| cx.settings.offline) {
             return Err(SourceError::Fetch(FetchError::Offline { name: pin.name.clone() }));

@@ -73,6 +73,18 @@ pub fn build(spec: &GoSpec, workspace: &Workspace, go: &Toolchain, cx: &Context<
     Ok(out)
 }
 
+/// What `go list -deps` tells of the packages that a build compiles, as JSON documents; it brings all modules that they are in, and
+/// compiles nothing.
+pub fn list_packages(spec: &GoSpec, workspace: &Workspace, go: &Toolchain) -> Result<String, SourceError> {
+    let tags = format!("-tags={}", spec.tags.join(","));
+    let mut args = vec!["list", "-deps", "-json=Dir,Standard,Module", &tags];
+    args.extend(workspace.args.iter().map(String::as_str));
+    args.push("--");
+    args.extend(spec.packages.keys().map(String::as_str));
+    let output = go.run(&mut go.command(&workspace.module(), &args))?;
+    go.succeeded(output, "go list -deps")
+}
+
 fn run_build(
     spec: &GoSpec,
     package: &str,

@@ -2,7 +2,7 @@
 //! and of the folders above those, up to the module's own.
 
 use super::super::SourceError;
-use super::build::Module;
+use super::build::{Module, list_packages};
 use super::toolchain::Toolchain;
 use super::workspace::Workspace;
 use crate::licence::{Licence, recognise};
@@ -63,13 +63,7 @@ pub fn fill_in(
 }
 
 fn list_compiled(spec: &GoSpec, workspace: &Workspace, go: &Toolchain) -> Result<Compiled, SourceError> {
-    let tags = format!("-tags={}", spec.tags.join(","));
-    let mut args = vec!["list", "-deps", "-json=Dir,Standard,Module", &tags];
-    args.extend(workspace.args.iter().map(String::as_str));
-    args.push("--");
-    args.extend(spec.packages.keys().map(String::as_str));
-    let output = go.run(&mut go.command(&workspace.module(), &args))?;
-    let text = go.succeeded(output, "go list -deps")?;
+    let text = list_packages(spec, workspace, go)?;
     let goroot = go.std_sources()?;
     let goroot = goroot.parent().unwrap_or(&goroot);
     let mut compiled = Compiled::new();

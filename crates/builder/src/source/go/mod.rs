@@ -13,6 +13,7 @@ mod patches;
 #[cfg(test)]
 mod tests;
 mod toolchain;
+mod vendor;
 mod verify;
 mod workspace;
 
@@ -20,11 +21,11 @@ pub use toolchain::{Toolchain, parse_go_version};
 
 use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
-use crate::fetch::{Context, FetchError};
+use crate::fetch::{Context, FetchError, VendorFiller};
 use crate::recipe::GoSpec;
 use crate::tool::{Needs, Tool};
 use build::Built;
-use modules::Modules;
+use modules::{Downloaded, Modules};
 use patches::PatchFile;
 use std::path::{Path, PathBuf};
 use toolchain::exactly;
@@ -46,7 +47,12 @@ impl Source for Go<'_> {
     }
 
     fn fetch(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
-        self.fetch_with(|| self.toolchains(cx), pins, cx)
+        self.fetch_with(|| self.toolchains_for(pins, cx), pins, cx)
+    }
+
+    fn vendor(&self, pins: &[Pin], to: &VendorFiller<'_>, cx: &Context<'_>) -> Result<(), SourceError> {
+        self.check_current(pins, cx)?;
+        self.fill(pins, to, cx)
     }
 
     fn is_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<bool, SourceError> {
@@ -105,13 +111,7 @@ impl Go<'_> {
         pins: &[Pin],
         cx: &Context<'_>,
     ) -> Result<(), SourceError> {
-        if !self.is_current(pins, cx)? {
-            return Err(SourceError::BadInput {
-                subject: self.spec.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
-                problem: "it is not what the lock pins".into(),
-                help: "it changed since: renew the lock with `bootwright lock`, or build without --locked".into(),
-            });
-        }
+        self.check_current(pins, cx)?;
         let patches = patches::load(&self.spec.patches, cx.recipe_dir)?;
         let key = self.key(pins, &patches);
         if cx.cache.derived(KIND, &key).is_some() {
@@ -128,15 +128,16 @@ impl Go<'_> {
             Some(pinned) => exactly(&found, pinned)?,
             None => &found[0],
         };
-        let modules = Modules { toolchains: std::slice::from_ref(go), cx }.fetch(pins)?;
-        let mut workspace = match self.dir(cx) {
-            Some(dir) => Workspace::of_dir(&dir, cx)?,
-            None => Workspace::of_module(&self.spec.module, &modules, cx)?,
-        };
+        let modules = Modules { toolchains: std::slice::from_ref(go), cx }.fetch(pins);
+        let mut workspace = self.workspace(&modules.map_err(|e| self.of_vendor(e, cx))?, cx)?;
         let module_cache = go.module_cache()?;
         for changed in changed_modules(&workspace, &module_cache)? {
             cx.ui.say(format_args!("module `{}` was changed in the cache: fetching it anew", changed.module));
             changed.discard(&module_cache)?;
+        }
+        if cx.settings.vendor.is_some() {
+            // Before the build, so that what a folder lacks is told as that.
+            build::list_packages(self.spec, &workspace, go).map_err(|e| self.of_vendor(e, cx))?;
         }
         workspace.apply_patches(&patches, go)?;
         let task = cx.ui.task(&format!("building {programs} with {} (takes minutes)", go.version), None);
@@ -147,6 +148,24 @@ impl Go<'_> {
         }
         cx.cache.adopt_derived(KIND, &key, &out)?;
         Ok(())
+    }
+
+    fn check_current(&self, pins: &[Pin], cx: &Context<'_>) -> Result<(), SourceError> {
+        if self.is_current(pins, cx)? {
+            return Ok(());
+        }
+        Err(SourceError::BadInput {
+            subject: self.spec.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
+            problem: "it is not what the lock pins".into(),
+            help: "it changed since: renew the lock with `bootwright lock`, or build without --locked".into(),
+        })
+    }
+
+    fn workspace(&self, modules: &[Downloaded], cx: &Context<'_>) -> Result<Workspace, SourceError> {
+        match self.dir(cx) {
+            Some(dir) => Workspace::of_dir(&dir, cx),
+            None => Workspace::of_module(&self.spec.module, modules, cx),
+        }
     }
 
     /// Names what the build depends on: the spec but for the places in the image, the patches' bytes, and the pins with the

@@ -107,16 +107,29 @@ impl Toolchain {
         Self { caches: Some(cache.join("go")), ..self }
     }
 
+    /// That takes modules only from a folder which is laid out as a module proxy serves them. They are compared with `go.sum`, and
+    /// no server is asked.
+    pub fn only_from(self, folder: &Path) -> Self {
+        // Else the user's settings could have modules come from elsewhere.
+        let origins = vec![("GONOPROXY".to_string(), "none".to_string())];
+        Self { offline: true, archives: Some(file_url(folder)), origins, ..self }
+    }
+
     /// GOMODCACHE of our builds.
     pub fn module_cache(&self) -> Result<PathBuf, SourceError> {
         let output = self.run(&mut self.command(Path::new("/"), &["env", "GOMODCACHE"]))?;
         Ok(PathBuf::from(self.succeeded(output, "go env GOMODCACHE")?.trim_end_matches('\n')))
     }
 
+    /// Where Go itself is: GOROOT.
+    pub fn root(&self) -> Result<PathBuf, SourceError> {
+        let output = self.run(&mut self.command(Path::new("/"), &["env", "GOROOT"]))?;
+        Ok(PathBuf::from(self.succeeded(output, "go env GOROOT")?.trim_end_matches('\n')))
+    }
+
     /// The standard library's sources.
     pub fn std_sources(&self) -> Result<PathBuf, SourceError> {
-        let output = self.run(&mut self.command(Path::new("/"), &["env", "GOROOT"]))?;
-        Ok(Path::new(self.succeeded(output, "go env GOROOT")?.trim_end_matches('\n')).join("src"))
+        Ok(self.root()?.join("src"))
     }
 
     /// A call of `go` in `dir`, for a static linux/amd64 build that does not depend on the user's settings but for [`ORIGINS`].

@@ -91,6 +91,23 @@ pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Resu
     Ok(())
 }
 
+/// Copies a file, or a folder with all below it, as it is where links lead.
+pub fn copy_all(from: &Path, to: &Path) -> Result<(), SourceError> {
+    for found in walkdir::WalkDir::new(from).follow_links(true) {
+        let found = found.map_err(|e| SourceError::Io { action: "read", path: from.into(), cause: e.into() })?;
+        let below = found.path().strip_prefix(from).expect("a walk stays below its root");
+        // Joined with nothing, a path would get a slash at its end.
+        let target = if below.as_os_str().is_empty() { to.to_path_buf() } else { to.join(below) };
+        if found.file_type().is_dir() {
+            make_dir(&target)?;
+        } else {
+            let failed = |cause| SourceError::Io { action: "copy", path: found.path().into(), cause };
+            std::fs::copy(found.path(), &target).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 pub fn make_dir(path: &Path) -> Result<(), SourceError> {
     std::fs::create_dir_all(path).map_err(|cause| SourceError::Io { action: "make", path: path.into(), cause })
 }

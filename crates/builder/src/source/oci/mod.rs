@@ -18,7 +18,7 @@ use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::cache::read_blob;
 use crate::cache::unpacked::{Member, MemberKind};
 use crate::entry::{Body, BodyAt, Sha256, Xattrs, parse_entry_path};
-use crate::fetch::{Context, FetchError, held};
+use crate::fetch::{Context, FetchError, VendorFiller, held};
 use crate::recipe::OciSpec;
 use crate::recipe::parse_layout;
 use layout::{Layout, check};
@@ -95,6 +95,20 @@ impl Source for Oci<'_> {
         let manifest = self.load_manifest(pinned, cx)?;
         match is_image(&manifest) {
             true => bring("blobs", sha256_of(&self.subject(), manifest.config())?, manifest.config().size()),
+            false => Ok(()),
+        }
+    }
+
+    fn vendor(&self, pins: &[Pin], to: &VendorFiller<'_>, cx: &Context<'_>) -> Result<(), SourceError> {
+        self.fetch(pins, cx)?;
+        let label = |pin: &Pin| format!("{} {}", self.subject(), pin.name);
+        pins.iter().try_for_each(|pin| to.add_blob(&label(pin), &pin.sha256, cx.cache))?;
+        let manifest = self.load_manifest(self.manifest_pin(pins)?, cx)?;
+        match is_image(&manifest) {
+            true => {
+                let sha256 = sha256_of(&self.subject(), manifest.config())?;
+                Ok(to.add_blob(&format!("{} configuration", self.subject()), &sha256, cx.cache)?)
+            }
             false => Ok(()),
         }
     }
