@@ -30,6 +30,7 @@ pub mod serve;
 pub mod signing;
 pub mod smoke;
 pub mod source;
+pub mod text_file;
 pub mod tool;
 pub mod tree;
 pub mod ui;

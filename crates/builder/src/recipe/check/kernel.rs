@@ -142,7 +142,7 @@ impl Check<'_> {
 
     fn modalias_file(&mut self, at: At, path: &Path) -> Vec<ModuleRequest> {
         let file = shown(path);
-        let problem = match std::fs::read_to_string(path) {
+        let problem = match crate::text_file::read_text(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Problem::MissingPath { what: "a file of modaliases", path: path.into() }
             }
