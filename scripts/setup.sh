@@ -9,7 +9,7 @@ goal=${1:?usage: scripts/setup.sh image|test [--list]}
 rust_toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$(dirname "$0")/../rust-toolchain.toml")
 musl=x86_64-unknown-linux-musl
 # The Go that the locks pin, and the SHA-256 that its site publishes for its archive: both change together.
-go_needed=$(sed -n 's/^go //p' "$(dirname "$0")/../programs/node/go.mod")
+go_needed=$(sed -n 's/^go //p' "$(dirname "$0")/../programs/pod/go.mod")
 go_sha256=d0f743b33e8d8945e6b1f432edd15785c70507121d6e2a723b21285eddf8b57b # 1.26.8
 
 # Looks at licences and origins of dependencies (`make deny`).

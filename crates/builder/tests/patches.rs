@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use testkit::cluster::kubernetes_version;
 use testkit::folders::project_root;
 use testkit::need::pinned_go;
 
@@ -57,12 +58,13 @@ fn the_values_in_patches_are_those_of_upstream() {
     assert_eq!(fields(ours).len(), 4, "{ours}");
 }
 
-/// Where Go's cache holds a module that the worker's programs are built with.
+/// Where Go's cache holds one of the modules that Kubernetes publishes beside its own, of the worker's release.
 fn module_dir(go: &Path, module: &str) -> PathBuf {
+    let version = kubernetes_version().strip_prefix("1.").expect("Kubernetes 1");
+    let outside = tempfile::tempdir().expect("tests may write to the temporary folder");
     let output = Command::new(go)
-        .args(["mod", "download", "-json", module])
-        .current_dir(project_root().join("programs/node"))
-        .env("GOFLAGS", "-mod=mod")
+        .args(["mod", "download", "-json", &format!("{module}@v0.{version}")])
+        .current_dir(outside.path())
         .env("GOTOOLCHAIN", "local")
         .output()
         .expect("go runs");

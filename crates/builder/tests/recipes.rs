@@ -127,7 +127,7 @@ fn the_recipes_that_ship_are_right() {
 #[test]
 fn the_locks_that_ship_fit_their_recipes_and_each_other() {
     let root = testkit::folders::project_root();
-    for name in ["base", "ext4", "rescue", "worker", "worker-prebuilt"] {
+    for name in ["base", "ext4", "rescue", "worker", "worker-prebuilt", "worker-small"] {
         let path = root.join(format!("recipes/{name}.toml")).display().to_string();
         let recipe = bootwright::recipe::load_recipe(&path, &[], None).unwrap();
         // What one machine changes is no matter of what ships.

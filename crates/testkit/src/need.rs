@@ -24,6 +24,6 @@ pub fn pinned_go() -> Option<PathBuf> {
     let found = Command::new(crate::folders::project_root().join("scripts/go.sh")).output().ok();
     let found = found.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
     let go = found.map(|path| PathBuf::from(path.trim()));
-    can(go.is_some(), "the Go that programs/node/go.mod pins");
+    can(go.is_some(), "the Go that programs/pod/go.mod pins");
     go
 }

@@ -65,6 +65,37 @@ pub fn command(port: u16, command: &str) -> Command {
     ssh
 }
 
+/// A SOCKS proxy at that port of the loopback address, whose connections the machine makes. It ends with its owner.
+pub struct NodeProxy {
+    client: std::process::Child,
+}
+
+impl NodeProxy {
+    /// Returns when it answers.
+    pub fn start(machine: &Running, port: u16) -> Self {
+        let place = format!("127.0.0.1:{port}");
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-N", "-D", &place, "-o", "ExitOnForwardFailure=yes"]);
+        // Without the command, which comes last: it only forwards.
+        let arguments = command(machine.ssh_port(), "unused");
+        let arguments: Vec<_> = arguments.get_args().collect();
+        ssh.args(&arguments[..arguments.len() - 1]);
+        bootwright::interrupt::die_with_parent(&mut ssh);
+        let client = ssh.stdin(Stdio::null()).spawn().expect("ssh runs");
+        let proxy = Self { client };
+        wait_until("ssh listens as a proxy", LIMIT, || std::net::TcpStream::connect(&place).is_ok());
+        proxy
+    }
+}
+
+impl Drop for NodeProxy {
+    fn drop(&mut self) {
+        // Both calls only fail when it has ended already.
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
+
 /// Runs a command line that must succeed and returns what it printed.
 #[track_caller]
 pub fn ssh_ok(machine: &Running, command: &str) -> String {

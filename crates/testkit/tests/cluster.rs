@@ -74,7 +74,7 @@ fn request_certificate(newcomer: &Api, request: &str) -> String {
 #[test]
 fn the_control_plane_is_of_the_workers_release() {
     let read = |name: &str| std::fs::read_to_string(testkit::folders::project_root().join(name)).expect("a file");
-    let kubelet = read("programs/node/go.mod");
-    let kubelet = kubelet.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
-    assert_eq!(kubelet, Some(kubernetes_version()));
+    let recipe = read("recipes/worker.toml");
+    let kubelet = recipe.split_once("module = \"k8s.io/kubernetes\"\nversion = \"v").expect("it builds kubelet").1;
+    assert_eq!(kubelet.split('"').next(), Some(kubernetes_version()));
 }

@@ -95,7 +95,7 @@ fn needs_follow_the_recipe_and_its_lock() {
     assert!(unlocked.contains(&Tool::AptGet) && !unlocked.contains(&Tool::Go), "{unlocked:?}");
     assert!(needs_of(&worker, None).build.contains(&Tool::Go) && needs_of(&worker, None).go.is_none());
     let its_lock = crate::lock::load_lock(&worker.lock_path).unwrap();
-    let module = include_str!("../../../../programs/node/go.mod");
+    let module = include_str!("../../../../programs/pod/go.mod");
     let expected = module.lines().find_map(|line| line.strip_prefix("go "));
     assert_eq!(needs_of(&worker, its_lock.as_ref()).go.as_deref(), expected);
     let lock = Lock {

@@ -56,7 +56,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
     let project = Project::new();
     let tiny = project.read("recipes/tiny.toml");
     let squashed = tiny.replace("\"cpio\"", "\"squashfs\"");
-    for name in ["rescue", "worker", "worker-prebuilt", "base", "ext4"] {
+    for name in ["rescue", "worker", "worker-small", "worker-prebuilt", "base", "ext4"] {
         project.write(&format!("recipes/{name}.toml"), if name.starts_with("worker") { &squashed } else { &tiny });
     }
     std::fs::create_dir(project.path("empty")).unwrap();
@@ -65,7 +65,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
         Run::of(command.env("PATH", project.path("empty")).output().unwrap())
     };
     let run = doctor(&[]);
-    run.fails(1, &["cannot be built here: `worker`, `worker-prebuilt`", "what works without it: rescue, base, ext4"]);
+    run.fails(1, &["cannot be built here: `worker`, `worker-small`, `worker-prebuilt`", "what works without it: rescue, base, ext4"]);
     run.says(&["mksquashfs", "needs mksquashfs", "squashfs-tools", "qemu-system-x86", "works"]);
     doctor(&["--recipe", "rescue"]).succeeds().says(&["rescue", "works"]);
     let json = doctor(&["--json"]);
@@ -73,7 +73,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
     let found = json.json();
     assert_eq!(found["version"], 1);
     let builds: Vec<_> = found["recipes"].as_array().unwrap().iter().map(|r| r["builds"].as_bool().unwrap()).collect();
-    assert_eq!(builds, [true, false, false, true, true]);
+    assert_eq!(builds, [true, false, false, false, true, true]);
     let missing = doctor(&["--recipe", "none"]);
     missing.fails(2, &["none"]);
 }

@@ -1,4 +1,4 @@
-//! containerd and crun run a container: pivot_root, cgroups and the overlay work on a root that came out of an initramfs.
+//! containerd and crun run a container, and a kubelet that nobody can talk to runs a pod: pivot_root, cgroups and the overlay work on a root that came out of an initramfs.
 
 use testkit::image::Image;
 use testkit::ssh::{key, power_off, ssh_ok};
@@ -70,7 +70,7 @@ mv /run/pod.yaml /etc/kubernetes/manifests/
 "#;
 
 #[test]
-fn crun_runs_containers_and_kubelet_a_pod() {
+fn crun_runs_containers_and_a_closed_kubelet_a_pod() {
     if !have(&[QEMU, "go", "ssh", "ssh-keygen"]) {
         return;
     }
@@ -89,6 +89,12 @@ fn crun_runs_containers_and_kubelet_a_pod() {
     ssh_ok(&machine, up);
     let cgroups = ssh_ok(&machine, "find /sys/fs/cgroup/kubepods -name cgroup.procs | xargs cat | wc -l");
     assert!(cgroups.trim().parse::<u32>().is_ok_and(|count| count >= 2), "sandbox and container: {cgroups}");
+    // Of what listens for TCP, and what kubelet holds: its port for health on loopback.
+    let listening = ssh_ok(&machine, "netstat -ltnp | grep kubelet");
+    let places: Vec<&str> = listening.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+    assert_eq!(places, ["127.0.0.1:10248"], "{listening}");
+    let refused = ssh_ok(&machine, "for at in 127.0.0.1 $(hostname -i); do nc -w 5 $at 10250 < /dev/null 2>&1; done; true");
+    assert_eq!(refused.matches("refused").count(), 2, "{refused}");
     power_off(machine);
     let console = image.console();
     let told = console.find("the pod was told").unwrap_or_else(|| panic!("{console}"));

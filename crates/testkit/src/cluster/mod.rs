@@ -32,6 +32,8 @@ pub struct Cluster {
     /// As somebody who may do everything.
     pub admin: Api,
     port: u16,
+    /// Where the API server has a SOCKS proxy for its calls of kubelets.
+    node_proxy_port: u16,
     authority: Authority,
     /// In the order in which they have to end: an API server without etcd would wait for it.
     processes: Vec<Process>,
@@ -57,10 +59,13 @@ impl Cluster {
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
 
         let etcd =
-            Process::start(&programs.join("etcd"), &etcd_arguments(&at("etcd"), etcd_port, peer_port), folder.path());
+            Process::start(&programs.join("etcd"), &etcd_arguments(&at("etcd"), etcd_port, peer_port), folder.path(), &[]);
         let files = write_keys(&authority, folder.path());
         let arguments = api_server_arguments(&files, port, etcd_port);
-        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, folder.path());
+        // Go's HTTP client asks no proxy for the loopback address, where etcd is.
+        let node_proxy_port = free_port();
+        let proxy = [("HTTPS_PROXY", format!("socks5://127.0.0.1:{node_proxy_port}"))];
+        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, folder.path(), &proxy);
         let admin = authority.client("admin", &["system:masters"]);
         let admin = Api::with_certificate(port, authority.certificate(), &admin);
         api_server.wait_until("the API server is ready", START, || {
@@ -71,15 +76,21 @@ impl Cluster {
         let config = at("controllers.kubeconfig");
         write(&config, &kubeconfig("127.0.0.1", port, authority.certificate(), &identity_fields(&controllers)));
         let arguments = controller_arguments(&files, &config);
-        let controllers = Process::start(&programs.join("kube-controller-manager"), &arguments, folder.path());
+        let controllers = Process::start(&programs.join("kube-controller-manager"), &arguments, folder.path(), &[]);
 
         join::allow(&admin);
-        Self { admin, port, authority, processes: vec![controllers, api_server, etcd], _folder: folder }
+        Self { admin, port, node_proxy_port, authority, processes: vec![controllers, api_server, etcd], _folder: folder }
     }
 
     /// The API server's port of the loopback address.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of the loopback address at which the API server looks for a SOCKS proxy (RFC 1928) that reaches nodes, such as
+    /// `ssh -D` to one of them. QEMU's user networking has no way to a machine's own address.
+    pub fn node_proxy_port(&self) -> u16 {
+        self.node_proxy_port
     }
 
     /// The certificate of the authority that the API server's one is signed by, in PEM.
