@@ -51,7 +51,7 @@ EOF
 
 # MODE RAM: guest uptime at which kubelet is healthy with that root.
 healthy_over() {
-    "$bootwright" smoke --quiet --recipe worker --root "$1" --out "$out" --ram-mib "$2" --append "bw.root=$url" --until kubelet-healthy --json |
+    "$bootwright" smoke --quiet --recipe worker-small --root "$1" --out "$out" --ram-mib "$2" --append "bw.root=$url" --until kubelet-healthy --json |
         python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] in ("service:kubelet", "kubelet-healthy")][0])'
 }
 
@@ -66,18 +66,18 @@ netroot() {
 netroot_sizes() {
     local mode
     for mode in http nfs iscsi nbd; do
-        build --recipe worker --root "$mode" >/dev/null
-        row "worker-$mode: initrd" "$(stat -c %s "$out/worker-$mode/initrd.img" | awk '{ printf "%.2f MB", $1 / 1e6 }')" "at most 3 MB"
+        build --recipe worker-small --root "$mode" >/dev/null
+        row "worker-small-$mode: initrd" "$(stat -c %s "$out/worker-small-$mode/initrd.img" | awk '{ printf "%.2f MB", $1 / 1e6 }')" "at most 3 MB"
     done
 }
 
 # dracut with its defaults and the modules that are in our initrd, no others: it has less to look through than usual.
 netroot_dracut() {
     local tree=$work/dracut release drivers ours=() theirs=()
-    build --recipe worker --root nbd >/dev/null
+    build --recipe worker-small --root nbd >/dev/null
     rm -rf "$tree"; mkdir -p "$tree"
     # zstd takes the zeros after the frame for a damaged one.
-    { zstd -qdc "$out/worker-nbd/segments/boot.cpio.zst" 2>/dev/null || true; } | (cd "$tree" && cpio -idm --quiet)
+    { zstd -qdc "$out/worker-small-nbd/segments/boot.cpio.zst" 2>/dev/null || true; } | (cd "$tree" && cpio -idm --quiet)
     release=$(ls "$tree/lib/modules")
     # depmod wants these lists, which say nothing about modules that are there.
     touch "$tree/lib/modules/$release/modules."{order,builtin.modinfo}
@@ -88,12 +88,12 @@ netroot_dracut() {
             --kmoddir "$tree/lib/modules/$release" --drivers "$drivers" "$work/dracut.img")")
     done
     for _ in 1 2 3 4 5; do
-        rm -rf "$out/worker-nbd"
-        ours+=("$(seconds "$bootwright" build --quiet --recipe worker --root nbd --out "$out")")
+        rm -rf "$out/worker-small-nbd"
+        ours+=("$(seconds "$bootwright" build --quiet --recipe worker-small --root nbd --out "$out")")
     done
     local mine yours
     mine=$(median "${ours[@]}"); yours=$(median "${theirs[@]}")
-    row "worker-nbd: whole image from warm caches" "$mine s" "at least 50 times faster than dracut"
+    row "worker-small-nbd: whole image from warm caches" "$mine s" "at least 50 times faster than dracut"
     row "  dracut with the same modules" "$yours s" "ratio $(awk -v a="$yours" -v b="$mine" 'BEGIN { printf "%.0f", a / b }'), $(stat -c %s "$work/dracut.img" | awk '{ printf "%.1f MB", $1 / 1e6 }')"
 }
 
@@ -101,10 +101,10 @@ netroot_dracut() {
 # `services`, less the time in which they waited for the network and the server.
 netroot_pid1() {
     local own=() key=$work/key port rss
-    serve worker nbd
+    serve worker-small nbd
     for _ in $(seq "$boots"); do
         healthy_over nbd 512 >/dev/null
-        own+=("$(python3 - "$out/worker-nbd/smoke/timeline.json" <<'EOF'
+        own+=("$(python3 - "$out/worker-small-nbd/smoke/timeline.json" <<'EOF'
 import json, sys
 phases = {p["name"]: p for p in json.load(open(sys.argv[1]))["phases"]}
 print(round(sum(p["end_s"] - p["start_s"] - p["waited_s"] for name, p in phases.items() if name not in ("network", "time", "image", "services")), 3))
@@ -112,7 +112,7 @@ EOF
 )")
     done
     stop_servers
-    row "worker-nbd: PID1's own time" "$(median "${own[@]}") s" "at most 0.5 s (${own[*]})"
+    row "worker-small-nbd: PID1's own time" "$(median "${own[@]}") s" "at most 0.5 s (${own[*]})"
     # The memory of a PID1 that watches a root: rescue has the shell that tells.
     [ -e "$key" ] || ssh-keygen -q -t ed25519 -N "" -f "$key"
     serve rescue nbd --set "ssh_key=$(cat "$key.pub")"
@@ -146,7 +146,7 @@ netroot_boots() {
     for _ in $(seq "$boots"); do
         large[ram]+=" $(healthy 512)"
         for mode in nbd iscsi nfs; do
-            serve worker "$mode"
+            serve worker-small "$mode"
             large[$mode]+=" $(healthy_over "$mode" 512)"
             small[$mode]+=" $(healthy_over "$mode" 128)"
             stop_servers
@@ -155,7 +155,7 @@ netroot_boots() {
     for mode in ram nbd iscsi nfs; do
         local middle; middle=$(median ${large[$mode]})
         [ "$mode" != ram ] || local reference=$middle
-        row "worker, $mode root: kubelet healthy at 512 MiB" "$middle s" "$(awk -v a="$middle" -v b="$reference" 'BEGIN { printf "%.2f", a / b }') of at most 1.2 times the RAM root (${large[$mode]# })"
-        [ "$mode" = ram ] || row "worker, $mode root: kubelet healthy at 128 MiB" "$(median ${small[$mode]}) s" "at most 25 s (${small[$mode]# })"
+        row "worker-small, $mode root: kubelet healthy at 512 MiB" "$middle s" "$(awk -v a="$middle" -v b="$reference" 'BEGIN { printf "%.2f", a / b }') of at most 1.2 times the RAM root (${large[$mode]# })"
+        [ "$mode" = ram ] || row "worker-small, $mode root: kubelet healthy at 128 MiB" "$(median ${small[$mode]}) s" "at most 25 s (${small[$mode]# })"
     done
 }

@@ -30,6 +30,7 @@ pub mod tgt;
 pub mod tool;
 pub mod trees;
 pub mod vm;
+pub mod worker;
 
 pub use image::rescue;
 

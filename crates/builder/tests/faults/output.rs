@@ -65,7 +65,13 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
         Run::of(command.env("PATH", project.path("empty")).output().unwrap())
     };
     let run = doctor(&[]);
-    run.fails(1, &["cannot be built here: `worker`, `worker-small`, `worker-prebuilt`", "what works without it: rescue, base, ext4"]);
+    run.fails(
+        1,
+        &[
+            "cannot be built here: `worker`, `worker-small`, `worker-prebuilt`",
+            "what works without it: rescue, base, ext4",
+        ],
+    );
     run.says(&["mksquashfs", "needs mksquashfs", "squashfs-tools", "qemu-system-x86", "works"]);
     doctor(&["--recipe", "rescue"]).succeeds().says(&["rescue", "works"]);
     let json = doctor(&["--json"]);

@@ -6,4 +6,5 @@ mod lab;
 mod oci;
 mod prebuilt;
 mod snapshot;
+mod upstream;
 mod vendor;

@@ -7,9 +7,9 @@ use bootwright::lock::load_lock;
 use bootwright::recipe::SegmentName;
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
 use testkit::http::{PageServer, Step};
 use testkit::shipped::Shipped;
+use testkit::worker::programs_of;
 
 const RECIPE: &str = "worker-prebuilt";
 const KUBELET: &str = "/kubernetes/v1.35.7/bin/linux/amd64/kubelet";
@@ -73,7 +73,9 @@ struct Upstream {
 impl Upstream {
     fn start(project: &Shipped) -> Self {
         let dir = testkit::folders::new_folder();
-        let [kubelet, containerd, pod] = programs_of_the_worker(project, dir.path());
+        let programs = programs_of(&project.build("worker", None, &[]), dir.path(), &["kubelet", "containerd", "pod"]);
+        let read = |at: usize| std::fs::read(&programs[at]).expect("it was unpacked");
+        let [kubelet, containerd, pod] = [0, 1, 2].map(read);
         let containerd =
             archive(&[("bin/containerd", &containerd), ("bin/containerd-shim-runc-v2", &pod), ("bin/ctr", &pod)]);
         let upstream = Self { server: PageServer::start(), kubelet, containerd };
@@ -106,30 +108,6 @@ impl Upstream {
 fn run(project: &Shipped, upstream: &Upstream, command: &str, args: &[&str]) -> Vec<u8> {
     let run = project.tool().args([command, "--recipe", RECIPE]).args(upstream.settings()).args(args).assert();
     run.success().get_output().stdout.clone()
-}
-
-/// kubelet, containerd and `pod` out of the worker's root image.
-fn programs_of_the_worker(project: &Shipped, dir: &Path) -> [Vec<u8>; 3] {
-    let image = project.build("worker", None, &[]);
-    let root =
-        std::fs::File::open(image.join("segments/root.cpio")).expect("the worker's root is one image, not packed");
-    let mut archive = cpio::NewcReader::new(root).expect("it is a newc archive");
-    while archive.entry().name() != "bootwright/root.img" {
-        assert!(!archive.entry().is_trailer(), "no root image in the worker");
-        archive = cpio::NewcReader::new(archive.finish().expect("it can be read")).expect("it is a newc archive");
-    }
-    let squashfs = dir.join("root.img");
-    std::io::copy(&mut archive, &mut std::fs::File::create(&squashfs).expect("a new file")).expect("there is space");
-    let tree = dir.join("tree");
-    let unpacked = Command::new("unsquashfs")
-        .args(["-no-progress", "-no-xattrs", "-d"])
-        .args([&tree, &squashfs])
-        .args(["usr/bin/kubelet", "usr/bin/containerd", "usr/bin/pod"])
-        .output()
-        .expect("unsquashfs runs");
-    assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
-    ["kubelet", "containerd", "pod"]
-        .map(|name| std::fs::read(tree.join("usr/bin").join(name)).expect("it was unpacked"))
 }
 
 /// A `.tar.gz` of programs.

@@ -58,8 +58,12 @@ impl Cluster {
         let at = |name: &str| folder.path().join(name);
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
 
-        let etcd =
-            Process::start(&programs.join("etcd"), &etcd_arguments(&at("etcd"), etcd_port, peer_port), folder.path(), &[]);
+        let etcd = Process::start(
+            &programs.join("etcd"),
+            &etcd_arguments(&at("etcd"), etcd_port, peer_port),
+            folder.path(),
+            &[],
+        );
         let files = write_keys(&authority, folder.path());
         let arguments = api_server_arguments(&files, port, etcd_port);
         // Go's HTTP client asks no proxy for the loopback address, where etcd is.
@@ -79,7 +83,14 @@ impl Cluster {
         let controllers = Process::start(&programs.join("kube-controller-manager"), &arguments, folder.path(), &[]);
 
         join::allow(&admin);
-        Self { admin, port, node_proxy_port, authority, processes: vec![controllers, api_server, etcd], _folder: folder }
+        Self {
+            admin,
+            port,
+            node_proxy_port,
+            authority,
+            processes: vec![controllers, api_server, etcd],
+            _folder: folder,
+        }
     }
 
     /// The API server's port of the loopback address.
