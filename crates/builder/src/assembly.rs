@@ -18,6 +18,8 @@ pub struct Inputs<'a> {
     pub pools: &'a [(String, Pool)],
     /// PID1's binary.
     pub init: Body,
+    /// The image's bill of materials.
+    pub sbom: Body,
     pub render: Render<'a>,
     pub cache: &'a Cache,
     /// Threads, at least 1.
@@ -103,7 +105,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
     let recipe = inputs.recipe;
     let supply = Supply::of(&recipe.components, inputs.pools)?;
     let mut draft = Draft::default();
-    add_boot(inputs, &mut draft)?;
+    add_own(inputs, &mut draft)?;
     for part in &supply.parts {
         add_wanted(part, part.component.name == recipe.kernel.component, &mut draft)?;
     }
@@ -174,18 +176,20 @@ fn check_program(recipe: &CheckedRecipe, draft: &Draft, program: &str) -> Result
     }
 }
 
-fn add_boot(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {
-    let mut add = |path: &str, kind, reason| {
+/// PID1, the folders that it mounts on, and what the image says of itself.
+fn add_own(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {
+    let mut add = |segment, path: &str, kind, mode, reason| {
         draft.add(TreeEntry {
-            entry: Entry::of_root(path, kind, 0o755),
+            entry: Entry::of_root(path.trim_start_matches('/'), kind, mode),
             component: "init".into(),
             origin: inputs.recipe.kernel.origin.clone(),
             reason,
-            segment: SegmentName::Boot,
+            segment,
         })
     };
-    add(paths::INIT.trim_start_matches('/'), Kind::File(inputs.init.clone()), Reason::Init)?;
-    BOOT_FOLDERS.iter().try_for_each(|path| add(path, Kind::Dir, Reason::Init))
+    add(SegmentName::Boot, paths::INIT, Kind::File(inputs.init.clone()), 0o755, Reason::Init)?;
+    add(SegmentName::Root, paths::SBOM, Kind::File(inputs.sbom.clone()), 0o644, Reason::Computed)?;
+    BOOT_FOLDERS.iter().try_for_each(|path| add(SegmentName::Boot, path, Kind::Dir, 0o755, Reason::Init))
 }
 
 /// What the tree's symlinks point to, where a pool has it. A link into `/proc` or `/run` leads nowhere yet.

@@ -21,6 +21,8 @@ pub const NODE_SUMS: &str = "node";
 pub const INIT: &str = "/init";
 /// PID1's binary inside the root; its other names are links to it.
 pub const INIT_IN_ROOT: &str = "/sbin/init";
+/// What the image is made from, SPDX 2.3 in JSON, inside the root.
+pub const SBOM: &str = "/usr/share/bootwright/sbom.spdx.json";
 /// Kernel modules, `<MODULES>/<release>/...` with `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
 pub const MODULES: &str = "/lib/modules";
 /// Beside `modules.dep`: `<XXH64, seed 0, 16 hex digits> <file>` a line, for each file that modules.dep names. Whoever loads

@@ -140,12 +140,13 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     }
     let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
     let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
-    let build = tree_of(&recipe, &pools, &pid1.body, options)?;
+    let sources = source_records(&recipe, &pools, &renewed, pid1.crates);
+    let sbom = Body::from_bytes(emit::carried_sbom(&recipe.name, renewed.lock.time, &sources));
+    let build = tree_of(&recipe, &pools, [&pid1.body, &sbom], options)?;
     say_left_out(&build, options);
     let secrets = secrets::check_tree(&recipe, &build.tree, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
     let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
-    let sources = source_records(&recipe, &pools, &renewed, pid1.crates);
     close_segments(&packing, &secrets)?;
     let image = emit::Image {
         recipe: &recipe,
@@ -192,13 +193,14 @@ fn close_segments(packing: &packing::Packing, secrets: &[Allowance]) -> Result<(
 fn tree_of(
     recipe: &CheckedRecipe,
     pools: &[(String, Pool)],
-    pid1: &Body,
+    [pid1, sbom]: [&Body; 2],
     options: &Options,
 ) -> Result<TreeBuild, Failure> {
     let inputs = Inputs {
         recipe,
         pools,
         init: pid1.clone(),
+        sbom: sbom.clone(),
         render: &|path, text| Ok(render_template(&path.to_string_lossy(), text, &recipe.vars)?),
         cache: &options.cache,
         jobs: options.settings.jobs,

@@ -85,6 +85,7 @@ impl Fixture {
             recipe: &self.recipe,
             pools: &self.pools,
             init: Body::from_bytes(*b"PID1"),
+            sbom: Body::from_bytes(*b"{}"),
             render: &|_, text| match text.contains("{{ broken") {
                 true => Err("no such variable".into()),
                 false => Ok(text.replace("{{ name }}", "node")),
@@ -97,7 +98,10 @@ impl Fixture {
     /// The paths of a segment without what every image has.
     pub fn paths(&self, segment: SegmentName) -> Vec<String> {
         let build = self.build().unwrap_or_else(|e| panic!("{e}"));
-        let own = |path: &str| !path.contains("lib/modules") && !["usr", "usr/lib", "lib", "init"].contains(&path);
+        let own = |path: &str| {
+            let every = ["usr", "usr/lib", "lib", "init", "usr/share"];
+            !path.contains("lib/modules") && !path.contains("share/bootwright") && !every.contains(&path)
+        };
         build.tree.segment(segment).map(|e| e.entry.path.clone()).filter(|p| own(p)).collect()
     }
 

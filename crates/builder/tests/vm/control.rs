@@ -80,12 +80,31 @@ fn status_logs_timeline_restart_stop_start_and_poweroff() {
     assert!(said.contains("no service `nothing`") && said.contains("clock") && said.contains("sshd"), "{said}");
 
     check_timeline(&machine);
+    check_sbom(&machine, &image);
 
     // The connection may be cut by what it asks for.
     ssh(&machine, "bootwright-ctl poweroff");
     let qemu = machine.qemu_pid();
     wait_until("the machine is off", Duration::from_secs(60), || !runs(qemu));
     assert!(image.console().contains("down poweroff"), "{}", image.console());
+}
+
+/// The node tells of itself what lies beside its image, but for kernel, initrd and root, which hold it.
+fn check_sbom(machine: &Running, image: &Image) {
+    let carried = ssh_ok(machine, "bootwright-ctl sbom");
+    let beside = std::fs::read_to_string(image.dir().join("sbom.spdx.json")).expect("it lies beside the image");
+    let [carried, beside] = [carried, beside]
+        .map(|text| -> serde_json::Value { serde_json::from_str(&text).expect("the document is JSON") });
+    let list = |document: &serde_json::Value, key: &str| document[key].as_array().expect("a list").clone();
+    let packages = |document: &serde_json::Value| -> Vec<serde_json::Value> {
+        list(document, "packages").into_iter().filter(|p| p["comment"].is_string()).collect()
+    };
+    assert!(packages(&carried).iter().any(|p| p["name"] == "busybox-static"), "{carried:#}");
+    assert_eq!(packages(&carried), packages(&beside));
+    // The image itself is all that it lists beside.
+    assert_eq!(list(&carried, "packages").len(), packages(&carried).len() + 1);
+    let key = "hasExtractedLicensingInfos";
+    assert_eq!(list(&carried, key), list(&beside, key));
 }
 
 /// The table has the phases and services of this boot in order, and the two later beginnings of `clock`; the file says the same.

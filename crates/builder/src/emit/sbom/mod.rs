@@ -6,6 +6,7 @@ mod cyclonedx;
 mod spdx;
 
 use super::{BootFile, SourceRecord};
+use crate::entry::Sha256;
 use crate::source::{PackageFacts, PatchFacts, Pin};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -29,6 +30,18 @@ impl SbomFormats {
             Self::Cyclonedx => vec![spdx, (CYCLONEDX.to_string(), pretty(&cyclonedx::document(bill)))],
         }
     }
+}
+
+/// The SPDX document that an image carries in its root: without kernel, initrd and root, which hold it, and named by a hash of
+/// itself.
+pub fn carried(recipe: &str, time: u64, sources: &[SourceRecord]) -> Vec<u8> {
+    let document = |id: &str| {
+        let bill = Bill { recipe, id, time, files: &[], sources };
+        let mut text = serde_json::to_vec(&spdx::document(&bill)).expect("a document is plain data");
+        text.push(b'\n');
+        text
+    };
+    document(&Sha256::of(&document("")).to_string()[..32])
 }
 
 const SPDX: &str = "sbom.spdx.json";

@@ -88,6 +88,7 @@ fn run_words(words: &[&str]) -> Option<u8> {
             say(&hardware(Path::new("/sys")));
             0
         }
+        ["sbom"] => show_file(paths::SBOM),
         // Called by the service of that name.
         ["ssh-host-key", file] => host_key::run(file).map_or_else(|problem| complain(&problem, REFUSED), |()| 0),
         ["logs", rest @ ..] => show_logs(rest),
@@ -143,6 +144,18 @@ fn show_logs(args: &[&str]) -> u8 {
             complain(&["no log of a service `", &args.name, "`"].concat(), REFUSED)
         }
         Err(error) => complain(&["cannot read the log of `", &args.name, "`: ", &error.to_string()].concat(), REFUSED),
+    }
+}
+
+/// Writes a file as it is.
+fn show_file(path: &str) -> u8 {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            // A write fails when the reader is gone (`| head`), which is no error.
+            let _ = io::stdout().write_all(&bytes);
+            0
+        }
+        Err(error) => complain(&["cannot read `", path, "`: ", &error.to_string()].concat(), REFUSED),
     }
 }
 

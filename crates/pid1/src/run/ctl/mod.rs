@@ -56,6 +56,7 @@ const COMMANDS: &[ControlCommand] = &[
     command("status", "[--json]", "services, memory, network, image"),
     command("timeline", "[--json]", "what happened since the kernel started"),
     command("hardware", "", "what the devices ask for, for `[kernel] modaliases`"),
+    command("sbom", "", "what the image is made from, as SPDX in JSON"),
     command("logs", "NAME [-f] [-n N]", "what a service wrote; -f follows it"),
     command("start", "NAME", "start a service that is stopped"),
     command("stop", "NAME", "stop a service; it stays stopped"),
