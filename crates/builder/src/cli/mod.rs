@@ -12,6 +12,7 @@ pub mod lock;
 pub mod schema;
 pub mod serve;
 pub mod smoke;
+pub mod sources;
 pub mod vendor;
 
 use crate::cache::Cache;
@@ -125,6 +126,8 @@ enum Command {
     Smoke(smoke::SmokeArgs),
     /// Serve out/ to a lab: HTTP, DHCP and TFTP by dnsmasq, and a page that shows images and nodes
     Serve(serve::ServeArgs),
+    /// Collect the sources and licence texts of an image's copyleft parts, for who gives it away
+    Sources(sources::SourcesArgs),
     /// List the host tools that recipes need, and how to install the missing ones
     Doctor(doctor::DoctorArgs),
     /// Tell which recipe line or dependency put a file into an image
@@ -205,6 +208,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
         Command::Serve(args) => serve::run(args, global.ui()),
+        Command::Sources(args) => sources::run(args, &global.options(&args.recipe)?),
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Addr2line(args) => addr2line::run(args),

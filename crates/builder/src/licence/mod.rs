@@ -59,6 +59,23 @@ pub fn canonical(expression: &str) -> Option<String> {
     Some(slashes_are_or.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
+/// Whether who gives programs away under this licence may owe their source: it is a copyleft one in any of its parts, or not
+/// known.
+pub fn may_ask_for_source(expression: Option<&str>) -> bool {
+    let Some(Ok(parsed)) = expression.map(spdx::Expression::parse) else { return true };
+    parsed.requirements().any(|requirement| match requirement.req.license.id() {
+        Some(id) => id.is_copyleft(),
+        None => true,
+    })
+}
+
+/// The copyleft licences of an expression, with their texts.
+pub fn copyleft_texts(expression: &str) -> Vec<(&'static str, &'static str)> {
+    let Ok(parsed) = spdx::Expression::parse(expression) else { return Vec::new() };
+    let ids = parsed.requirements().filter_map(|requirement| requirement.req.license.id());
+    ids.filter(|id| id.is_copyleft()).map(|id| (id.name, id.text())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +92,25 @@ mod tests {
         assert!(canonical(&all.expression).is_some());
         assert_eq!(Licence::all([Licence::known("MIT OR ISC")]).unwrap().expression, "MIT OR ISC");
         assert_eq!(Licence::all([]), None);
+    }
+
+    #[test]
+    fn copyleft_and_unknown_licences_may_ask_for_source() {
+        for (expression, expected) in [
+            (Some("MIT AND (Apache-2.0 OR BSD-3-Clause)"), false),
+            (Some("GPL-2.0-only"), true),
+            (Some("MIT AND LGPL-2.1-or-later"), true),
+            (Some("MPL-2.0"), true),
+            (Some("LicenseRef-x-1"), true),
+            (Some("GPL, see copyright"), true),
+            (None, true),
+        ] {
+            assert_eq!(may_ask_for_source(expression), expected, "{expression:?}");
+        }
+        let texts = copyleft_texts("MIT AND GPL-2.0-only AND LGPL-2.1-or-later");
+        let names: Vec<_> = texts.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["GPL-2.0-only", "LGPL-2.1-or-later"]);
+        assert!(texts[0].1.contains("GNU GENERAL PUBLIC LICENSE"));
     }
 
     #[test]

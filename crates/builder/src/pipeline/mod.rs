@@ -7,6 +7,7 @@ mod keys;
 mod packing;
 pub mod renew;
 mod secrets;
+mod sources;
 mod vendor;
 
 use crate::assembly::{Inputs, TreeBuild, build_tree};
@@ -25,6 +26,7 @@ use crate::ui::Ui;
 use fetching::fetch_and_open;
 use keys::Keys;
 use renew::{Renewed, pins_of};
+pub use sources::{Collected, sources};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

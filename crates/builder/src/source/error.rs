@@ -18,6 +18,8 @@ pub enum SourceError {
     Command { command: String, status: String, stderr: String },
     #[error("`{archive}`: {problem} at `{entry}`")]
     BadArchive { archive: String, entry: String, problem: String },
+    #[error("no list has the source packages `{packages}`: asked {places}")]
+    NoSources { packages: String, places: String },
     #[error("`{subject}`: {problem}")]
     BadInput { subject: String, problem: String, help: String },
     #[error("cannot {action} `{}`: {cause}", path.display())]
@@ -46,6 +48,11 @@ impl SourceError {
             Self::Command { .. } => "run it by hand to see more, or with -v".into(),
             Self::BadArchive { .. } => {
                 "the archive is damaged or not meant for an image; nothing of it was used".into()
+            }
+            Self::NoSources { .. } => {
+                "name a mirror or a snapshot archive that has them with --mirror or --snapshot, or renew the pins with `bootwright lock` \
+                 and build anew"
+                    .into()
             }
             Self::BadInput { help, .. } => help.clone(),
             Self::Io { .. } => "check the path, its permissions and the free space".into(),

@@ -20,6 +20,7 @@ use crate::recipe::SourceSpec;
 use crate::tool::Needs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// One pinned thing: an entry of the lock file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +98,19 @@ pub struct PackageFacts {
     /// Notices that have to be passed on with it: for the SBOM alone.
     #[serde(skip)]
     pub notices: BTreeSet<String>,
+    /// Source packages of a Debian package: its own, and those whose code is in it (`Built-Using`).
+    #[serde(skip)]
+    pub built_from: Vec<SourcePackage>,
+    /// The whole text of a Debian package's copyright file.
+    #[serde(skip)]
+    pub copyright: Option<Arc<str>>,
+}
+
+/// A Debian source package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourcePackage {
+    pub name: String,
+    pub version: String,
 }
 
 impl PackageFacts {

@@ -15,17 +15,19 @@ use testkit::http::Step;
 impl Lab {
     /// Serves a folder of `tests/data/debian` and the security archive beside it.
     fn mirror(&self, name: &str) -> Mirror {
-        let serve = |folder: &str| {
-            let root = data().join(folder);
-            for file in
-                walkdir::WalkDir::new(&root).into_iter().filter_map(Result::ok).filter(|f| f.file_type().is_file())
-            {
-                let path = format!("/{folder}/{}", file.path().strip_prefix(&root).unwrap().display());
-                self.server.page(&path, &std::fs::read(file.path()).unwrap(), &[Step::Serve]);
-            }
-            self.server.page(&format!("/{folder}"), b"", &[Step::Serve])
-        };
+        let serve = |folder: &str| self.serve_archive(folder, &format!("/{folder}"));
         Mirror { main: serve(name), security: serve("good-security") }
+    }
+
+    /// Serves a folder of `tests/data/debian` at a path; its address.
+    pub fn serve_archive(&self, folder: &str, at: &str) -> String {
+        let root = data().join(folder);
+        for file in walkdir::WalkDir::new(&root).into_iter().filter_map(Result::ok).filter(|f| f.file_type().is_file())
+        {
+            let path = format!("{at}/{}", file.path().strip_prefix(&root).unwrap().display());
+            self.server.page(&path, &std::fs::read(file.path()).unwrap(), &[Step::Serve]);
+        }
+        self.server.page(at, b"", &[Step::Serve])
     }
 
     fn resolve(&self, spec: &DebSpec, mirrors: &[Mirror]) -> Result<Vec<Pin>, SourceError> {
@@ -40,11 +42,11 @@ impl Lab {
     }
 }
 
-fn data() -> PathBuf {
+pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/debian")
 }
 
-fn spec(packages: &[&str]) -> DebSpec {
+pub fn spec(packages: &[&str]) -> DebSpec {
     DebSpec {
         suite: "trixie".into(),
         packages: packages.iter().map(|p| p.to_string()).collect(),

@@ -6,5 +6,6 @@ mod lab;
 mod oci;
 mod prebuilt;
 mod snapshot;
+mod source_packages;
 mod upstream;
 mod vendor;

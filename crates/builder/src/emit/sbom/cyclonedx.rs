@@ -1,8 +1,9 @@
 //! CycloneDX 1.6 (<https://cyclonedx.org/docs/1.6/json/>) in JSON.
 
-use super::{Bill, Package, utc_time};
+use super::{Bill, Package};
 use crate::licence::canonical;
 use crate::source::{PackageFacts, PatchFacts};
+use crate::utc::utc_time;
 use serde_json::{Value, json};
 
 const IMAGE: &str = "image";

@@ -2,8 +2,9 @@
 //!
 //! Packages only: section 8 of the specification wants a SHA-1 of every file, and the manifest lists those with SHA-256.
 
-use super::{Bill, Package, id_part, utc_time};
+use super::{Bill, Package, id_part};
 use crate::source::{PackageFacts, PatchFacts};
+use crate::utc::utc_time;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -82,7 +82,27 @@ impl<'a> Apt<'a> {
         trust: &Trust,
         cx: &'a Context<'a>,
     ) -> Result<Self, SourceError> {
-        let sources = sources_text(spec, mirror, &trust.keyring);
+        Self::open_lists("deb", spec, mirror, trust, cx)
+    }
+
+    /// The same for lists of source packages.
+    pub fn open_sources(
+        spec: &'a DebSpec,
+        mirror: &'a Mirror,
+        trust: &Trust,
+        cx: &'a Context<'a>,
+    ) -> Result<Self, SourceError> {
+        Self::open_lists("deb-src", spec, mirror, trust, cx)
+    }
+
+    fn open_lists(
+        kind: &str,
+        spec: &'a DebSpec,
+        mirror: &'a Mirror,
+        trust: &Trust,
+        cx: &'a Context<'a>,
+    ) -> Result<Self, SourceError> {
+        let sources = sources_text(kind, spec, mirror, &trust.keyring);
         let key = format!("{}-{}", spec.suite, &Sha256::of(sources.as_bytes()).to_string()[..16]);
         let lock = cx.cache.lock(&format!("apt/{key}"))?;
         let lists = cx.cache.root().join("apt").join(key);
@@ -154,6 +174,11 @@ impl<'a> Apt<'a> {
         prune(pins, &names, &without, &records).map_err(unclear)
     }
 
+    /// The stanzas of `Sources` of all versions of these source packages; of those that it does not list there is none.
+    pub fn sources(&self, names: &[&str]) -> Result<String, SourceError> {
+        self.run("apt-cache", &["showsrc", "--only-source", "--"], names)
+    }
+
     fn run(&self, program: &str, arguments: &[&str], packages: &[&str]) -> Result<String, SourceError> {
         let work = self.work.path();
         let mut command = Command::new(program);
@@ -202,11 +227,11 @@ fn unlocated_package(line: &str) -> Option<&str> {
 }
 
 /// deb822 sources (sources.list(5)) of the suite and its updates.
-fn sources_text(spec: &DebSpec, mirror: &Mirror, keyring: &Path) -> String {
+fn sources_text(kind: &str, spec: &DebSpec, mirror: &Mirror, keyring: &Path) -> String {
     let DebSpec { suite, areas, security, .. } = spec;
     let stanza = |address: &str, suites: &str| {
         let (areas, keyring) = (areas.join(" "), keyring.display());
-        format!("Types: deb\nURIs: {address}\nSuites: {suites}\nComponents: {areas}\nSigned-By: {keyring}\n\n")
+        format!("Types: {kind}\nURIs: {address}\nSuites: {suites}\nComponents: {areas}\nSigned-By: {keyring}\n\n")
     };
     match security {
         true => {

@@ -12,6 +12,7 @@ pub mod mirror;
 pub mod package;
 mod resolve;
 pub mod snapshot;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -100,7 +101,9 @@ impl Source for Deb<'_> {
         }
         for facts in &mut pool.packages {
             let found = find_copyright(&copyrights, &facts.name);
+            let copyright = found.map(|(_, text)| text.into());
             facts.set_licence(found.map(|(owner, text)| copyright::licence_of(owner, text)));
+            facts.copyright = copyright;
         }
         pool.entries = merge::merge_packages(opened)?;
         pool.depends.retain(|name| pins.iter().all(|pin| pin.name != *name));
@@ -128,8 +131,23 @@ pub fn resolve_at(
     unreachable!("the last mirror's lists were used or its failure was returned")
 }
 
-/// Fetches one package from the mirrors in turn, through the proxies that apt would use; then from the snapshot archive.
+/// Fetches one package from the mirrors in turn; then from the snapshot archive.
 fn fetch_package(
+    pin: &Pin,
+    mirrors: &[Mirror],
+    options: &BTreeMap<String, String>,
+    cx: &Context<'_>,
+) -> Result<(), SourceError> {
+    match (fetch_from_mirrors(pin, mirrors, options, cx), &cx.settings.snapshot) {
+        (Err(SourceError::Fetch(failure @ (FetchError::Gone { .. } | FetchError::Failed { .. }))), Some(address)) => {
+            Ok(snapshot::fetch_dropped(pin, address, failure, cx)?)
+        }
+        (result, _) => result,
+    }
+}
+
+/// Fetches one file of the archive from the mirrors in turn, through the proxies that apt would use.
+fn fetch_from_mirrors(
     pin: &Pin,
     mirrors: &[Mirror],
     options: &BTreeMap<String, String>,
@@ -162,11 +180,7 @@ fn fetch_package(
             (Err(e), _) => return Err(e.into()),
         }
     }
-    let failure = failure.ok_or_else(|| bad_pin("there is no mirror to fetch it from"))?;
-    match &cx.settings.snapshot {
-        Some(address) => Ok(snapshot::fetch_dropped(pin, address, failure, cx)?),
-        None => Err(failure.into()),
-    }
+    Err(failure.ok_or_else(|| bad_pin("there is no mirror to fetch it from"))?.into())
 }
 
 /// What a fetched package holds, with its control file; unpacked into the cache once.

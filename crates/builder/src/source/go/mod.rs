@@ -80,6 +80,20 @@ impl Source for Go<'_> {
 }
 
 impl Go<'_> {
+    /// The archives of modules, `(path, version)`, in that order: path, version and place of each.
+    pub fn archives(
+        &self,
+        modules: &[(&str, &str)],
+        cx: &Context<'_>,
+    ) -> Result<Vec<(String, String, PathBuf)>, SourceError> {
+        if modules.is_empty() {
+            return Ok(Vec::new());
+        }
+        let toolchains = self.toolchains(cx)?;
+        let found = Modules { toolchains: &toolchains, cx }.archives(modules)?;
+        Ok(found.into_iter().map(|found| (found.path, found.version, found.zip)).collect())
+    }
+
     fn toolchains(&self, cx: &Context<'_>) -> Result<Vec<Toolchain>, SourceError> {
         let found = Toolchain::find_all(&self.programs(), cx.settings.offline)?;
         Ok(found.into_iter().map(|go| go.with_caches(cx.cache.root())).collect())

@@ -28,7 +28,7 @@ pub struct Downloaded {
     error: String,
     /// The downloaded archive.
     #[serde(default)]
-    zip: PathBuf,
+    pub zip: PathBuf,
     /// `go.mod` as the proxy serves it.
     #[serde(default)]
     pub go_mod: PathBuf,
@@ -96,6 +96,12 @@ impl Modules<'_> {
             check_sum(found, &pin.detail["sum"])?;
         }
         Ok(found)
+    }
+
+    /// Brings modules, `(path, version)`, into Go's cache; verified by the checksum database as the user's settings say.
+    pub fn archives(&self, wanted: &[(&str, &str)]) -> Result<Vec<Downloaded>, SourceError> {
+        let wanted: Vec<String> = wanted.iter().map(|(path, version)| format!("{path}@{version}")).collect();
+        self.download(&wanted)
     }
 
     /// `go mod download` of `path@version`s, in that order; each is verified by the checksum database as the user's

@@ -22,17 +22,29 @@ package() {
     printf '\n'
 }
 
-# suite FOLDER NAME SIGNER FIELDS: signs the Packages file that comes in.
+# source NAME VERSION FOLDER: one record of a Sources file. The only file of the package holds its name and version.
+source() {
+    hash=$(printf '%s %s' "$1" "$2" | sha256sum | cut -d' ' -f1)
+    size=$(printf '%s %s' "$1" "$2" | wc -c)
+    printf 'Package: %s\nVersion: %s\nMaintainer: Test <test@example.org>\nFormat: 1.0\nBinary: %s\n' "$1" "$2" "$1"
+    printf 'Architecture: all\nDirectory: %s/%s\nFiles:\n %s %s %s_%s.dsc\n' "$3" "$1" "$(printf %s x | md5sum | cut -d' ' -f1)" "$size" "$1" "$2"
+    printf 'Checksums-Sha256:\n %s %s %s_%s.dsc\n\n' "$hash" "$size" "$1" "$2"
+}
+
+# suite FOLDER NAME SIGNER FIELDS: signs the Packages file that comes in, and the file `sources`.
 suite() {
     dists="$1/dists/$2"
-    mkdir -p "$dists/main/binary-amd64"
+    mkdir -p "$dists/main/binary-amd64" "$dists/main/source"
     cat > "$dists/main/binary-amd64/Packages"
-    list="$dists/main/binary-amd64/Packages"
+    cat "$home/sources" > "$dists/main/source/Sources"
+    : > "$home/sources"
     {
         printf 'Origin: Debian\nSuite: %s\nCodename: %s\nDate: Mon, 01 Jan 2024 00:00:00 UTC\n' "$2" "$2"
         [ -z "$4" ] || printf '%s\n' "$4"
         printf 'Architectures: amd64 all\nComponents: main\nSHA256:\n'
-        printf ' %s %s main/binary-amd64/Packages\n' "$(sha256sum < "$list" | cut -d' ' -f1)" "$(stat -c %s "$list")"
+        for list in main/binary-amd64/Packages main/source/Sources; do
+            printf ' %s %s %s\n' "$(sha256sum < "$dists/$list" | cut -d' ' -f1)" "$(stat -c %s "$dists/$list")" "$list"
+        done
     } > "$home/Release"
     gpg --batch --quiet --yes --local-user "$3" --clearsign --output "$dists/InRelease" "$home/Release"
 }
@@ -46,9 +58,18 @@ all_packages() {
     package broken 1 'Depends: libapp (>= 9)'
 }
 
+all_sources() {
+    source libapp 1.0 pool/main
+    source helper 1 pool/main
+}
+
 rm -rf good good-security expired stranger
+all_sources > "$home/sources"
 all_packages | suite good trixie trusted ''
 suite good trixie-updates trusted '' < /dev/null
+source libapp 1.0+deb13u1 pool/updates/main > "$home/sources"
 package libapp 1.0+deb13u1 | suite good-security trixie-security trusted ''
+{ all_sources; source dropped 0.9 pool/main; } > "$home/sources"
 all_packages | suite expired trixie trusted 'Valid-Until: Tue, 02 Jan 2024 00:00:00 UTC'
+all_sources > "$home/sources"
 all_packages | suite stranger trixie stranger ''
