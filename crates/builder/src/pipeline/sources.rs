@@ -55,6 +55,21 @@ fn asking(pool: &Pool) -> impl Iterator<Item = &PackageFacts> {
     pool.packages.iter().filter(|facts| may_ask_for_source(facts.license.as_deref()))
 }
 
+/// Where components take packages from: its lists are looked into once for all of them.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Suite<'a> {
+    name: &'a str,
+    areas: &'a [String],
+    security: bool,
+}
+
+struct Wanted<'a> {
+    spec: &'a DebSpec,
+    /// The first one, for messages.
+    component: &'a Component,
+    packages: BTreeSet<SourcePackage>,
+}
+
 fn add_debian(
     recipe: &CheckedRecipe,
     components: &[(&Component, &Pool)],
@@ -62,18 +77,16 @@ fn add_debian(
     options: &Options,
     offer: &mut Offer,
 ) -> Result<(), Failure> {
-    // One look into the lists of a suite for all components that take packages from it.
-    let mut suites: BTreeMap<(&str, &[String], bool), (&DebSpec, &Component, BTreeSet<SourcePackage>)> =
-        BTreeMap::new();
+    let mut suites: BTreeMap<Suite<'_>, Wanted<'_>> = BTreeMap::new();
     for (component, pool) in components {
         let SourceSpec::Deb(spec) = &component.source else { continue };
-        let key = (spec.suite.as_str(), spec.areas.as_slice(), spec.security);
-        let (_, _, wanted) = suites.entry(key).or_insert_with(|| (spec, component, BTreeSet::new()));
-        wanted.extend(asking(pool).flat_map(|facts| facts.built_from.iter().cloned()));
+        let suite = Suite { name: &spec.suite, areas: &spec.areas, security: spec.security };
+        let wanted = suites.entry(suite).or_insert_with(|| Wanted { spec, component, packages: BTreeSet::new() });
+        wanted.packages.extend(asking(pool).flat_map(|facts| facts.built_from.iter().cloned()));
     }
     let mut found = SourceFiles::new();
-    for (spec, component, wanted) in suites.into_values() {
-        let files = fetch_sources(&wanted, spec, time, &options.context(recipe));
+    for Wanted { spec, component, packages } in suites.into_values() {
+        let files = fetch_sources(&packages, spec, time, &options.context(recipe));
         found.extend(files.map_err(|e| in_component(component, e))?);
     }
     for (component, pool) in components.iter().filter(|(c, _)| matches!(c.source, SourceSpec::Deb(_))) {

@@ -48,18 +48,16 @@ pub fn fetch_sources_at(
         if missing.is_empty() {
             break;
         }
-        match fetch_from(mirror, trust, &missing, spec, cx) {
-            Ok(files) => {
-                said.push(mirror.main.clone());
-                found.extend(files);
-            }
-            // Another place may have them.
-            Err(
-                e @ (SourceError::Command { .. }
-                | SourceError::Fetch(FetchError::Gone { .. } | FetchError::Failed { .. })),
-            ) => said.push(format!("{} ({e})", mirror.main)),
-            Err(e) => return Err(e),
-        }
+        let failures = match fetch_from(mirror, trust, &missing, spec, cx, &mut found) {
+            Ok(failures) => failures,
+            Err(e) => vec![may_be_elsewhere(e)?],
+        };
+        let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        said.push(if failures.is_empty() {
+            mirror.main.clone()
+        } else {
+            format!("{} ({})", mirror.main, failures.join("; "))
+        });
     }
     let missing = wanted.iter().filter(|source| !found.contains_key(source));
     let missing: Vec<String> = missing.map(|SourcePackage { name, version }| format!("{name} {version}")).collect();
@@ -85,13 +83,23 @@ fn trust_old_lists(trust: &Trust) -> Trust {
     trust
 }
 
+/// A failure after which another place may have what is wanted.
+fn may_be_elsewhere(e: SourceError) -> Result<SourceError, SourceError> {
+    match e {
+        SourceError::Command { .. } | SourceError::Fetch(FetchError::Gone { .. } | FetchError::Failed { .. }) => Ok(e),
+        other => Err(other),
+    }
+}
+
+/// Fetches what one mirror has of it, and gives the failures of the rest.
 fn fetch_from(
     mirror: &Mirror,
     trust: &Trust,
     wanted: &[&SourcePackage],
     spec: &DebSpec,
     cx: &Context<'_>,
-) -> Result<SourceFiles, SourceError> {
+    found: &mut SourceFiles,
+) -> Result<Vec<SourceError>, SourceError> {
     let names: BTreeSet<&str> = wanted.iter().map(|source| source.name.as_str()).collect();
     let names: Vec<&str> = names.into_iter().collect();
     let apt = Apt::open_sources(spec, mirror, trust, cx)?;
@@ -101,20 +109,26 @@ fn fetch_from(
         status: "its answer is not understood".into(),
         stderr: problem,
     })?;
-    let mut found = SourceFiles::new();
+    let mut failures = Vec::new();
     for source in wanted {
-        let Some(files) = listed.get(source) else { continue };
-        for file in files {
-            fetch_from_mirrors(file, std::slice::from_ref(mirror), &trust.options, cx)?;
+        // A version may be in the suite and in the security archive.
+        for files in listed.iter().filter(|(listed, _)| listed == *source).map(|(_, files)| files) {
+            let fetch = |file| fetch_from_mirrors(file, std::slice::from_ref(mirror), &trust.options, cx);
+            match files.iter().try_for_each(fetch) {
+                Ok(()) => drop(found.insert((*source).clone(), files.clone())),
+                Err(e) => failures.push(may_be_elsewhere(e)?),
+            }
+            if found.contains_key(source) {
+                break;
+            }
         }
-        found.insert((*source).clone(), files.clone());
     }
-    Ok(found)
+    Ok(failures)
 }
 
 /// The files of each source package in stanzas of `Sources` (<https://wiki.debian.org/DebianRepository/Format>); the error says what
 /// is wrong with them.
-fn parse_sources(text: &str) -> Result<SourceFiles, String> {
+fn parse_sources(text: &str) -> Result<Vec<(SourcePackage, Vec<Pin>)>, String> {
     let document: Deb822 = text.parse().map_err(|e: deb822_fast::Error| format!("no deb822: {e}"))?;
     document.iter().map(parse_stanza).collect()
 }
@@ -159,12 +173,13 @@ mod tests {
             )
         };
         let found = parse_sources(&stanza("pool/updates/main/z/z", "z_2-3.dsc")).unwrap();
-        let files = &found[&SourcePackage { name: "z".into(), version: "1:2-3".into() }];
+        let (source, files) = &found[0];
+        assert_eq!((source.name.as_str(), source.version.as_str()), ("z", "1:2-3"));
         assert_eq!((files[0].name.as_str(), files[0].size), ("z_2-3.dsc", 5));
         assert_eq!(files[0].detail[FILENAME], "pool/updates/main/z/z/z_2-3.dsc");
         assert_eq!(files[0].detail[ARCHIVE], SECURITY);
         let found = parse_sources(&stanza("pool/main/z/z", "z_2-3.dsc")).unwrap();
-        assert_eq!(found.values().next().unwrap()[0].detail[ARCHIVE], MAIN);
+        assert_eq!(found[0].1[0].detail[ARCHIVE], MAIN);
         for bad in ["../z", ".z", ""] {
             assert!(parse_sources(&stanza("pool", bad)).unwrap_err().ends_with("names no file"), "{bad}");
         }
