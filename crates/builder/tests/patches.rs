@@ -1,5 +1,6 @@
 //! The patches of `patches/` against what they say of upstream.
 
+use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testkit::cluster::kubernetes_version;
@@ -56,6 +57,70 @@ fn the_values_in_patches_are_those_of_upstream() {
     };
     assert_eq!(fields(ours), fields(body));
     assert_eq!(fields(ours).len(), 4, "{ours}");
+}
+
+/// Pods and nodes of one table are put before the admission of both kubelets: same verdict, reason and message. The program is
+/// `programs/admission`.
+#[test]
+fn admission_of_pods_is_the_same_with_kubelets_patches_as_without() {
+    let Some(go) = pinned_go() else { return };
+    let folder = tempfile::tempdir_in(testkit::folders::work_folder()).expect("the folder for tests is writable");
+    let copy = |from: &str, name: &str| {
+        std::fs::copy(project_root().join(from), folder.path().join(name)).expect("the folder is the test's own");
+    };
+    copy("crates/builder/tests/programs/admission/main.go", "main.go");
+    copy("crates/testkit/programs/cluster/go.mod", "go.mod");
+    copy("crates/testkit/programs/cluster/go.sum", "go.sum");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&go);
+        command.args(arguments).current_dir(folder.path());
+        command.envs([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false -mod=mod")]);
+        let output = command.output().expect("go runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let build = ["run", "-trimpath", "-tags=netgo,osusergo,grpcnotrace", "."];
+    let upstream = run(&build);
+    let kubernetes = run(&["list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"]);
+    patched_copy(Path::new(kubernetes.trim()), &folder.path().join("patched"));
+    run(&["mod", "edit", "-replace=k8s.io/kubernetes=./patched"]);
+    let patched = run(&build);
+
+    // Some are admitted, and each reason that the patch names again is among the refusals.
+    for expected in [": true", ": false OutOfcpu", ": false NodeAffinity", ": false NodeName", ": false NodePorts"] {
+        assert!(upstream.contains(expected), "no `{expected}` in\n{upstream}");
+    }
+    assert_eq!(patched, upstream);
+    assert!(!run(&["list", "-deps", "."]).contains("k8s.io/kubernetes/pkg/scheduler\n"), "the patch was not there");
+}
+
+/// A copy of Kubernetes' module with kubelet's patches, without tests.
+fn patched_copy(module: &Path, copy: &Path) {
+    for entry in walkdir::WalkDir::new(module) {
+        let entry = entry.expect("Go's cache can be read");
+        let target = copy.join(entry.path().strip_prefix(module).expect("it was walked"));
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(&target).expect("a new folder");
+        } else if !entry.path().to_string_lossy().ends_with("_test.go") {
+            let bytes = std::fs::read(entry.path()).expect("Go's cache can be read");
+            std::fs::write(target, bytes).expect("the folder is the test's own");
+        }
+    }
+    let mut patches: Vec<PathBuf> = patch_files();
+    patches.retain(|patch| patch.starts_with(project_root().join("patches/k8s.io/kubernetes")));
+    patches.sort();
+    for patch in patches {
+        let text = std::fs::read_to_string(&patch).expect("ours");
+        let diff = &text[text.find("\n--- ").expect("a header, then a diff") + 1..];
+        for file in PatchSet::parse(diff, ParseOptions::unidiff()) {
+            let file = file.expect("a unified diff");
+            let FileOperation::Modify { original, .. } = file.operation().strip_prefix(1) else { panic!("{patch:?}") };
+            let path = copy.join(&*original);
+            let text = std::fs::read_to_string(&path).expect("upstream has the file");
+            let text = diffy::apply(&text, file.patch().as_text().expect("text")).expect("the patch fits");
+            std::fs::write(path, text).expect("the folder is the test's own");
+        }
+    }
 }
 
 /// Where Go's cache holds one of the modules that Kubernetes publishes beside its own, of the worker's release.
