@@ -4,12 +4,13 @@ use crate::project::Project;
 use bootwright::source::go::Toolchain;
 use std::process::Command;
 
-/// Makes a module proxy of a folder (https://go.dev/ref/mod, "GOPROXY protocol") with one module.
+/// Makes a module proxy of a folder (https://go.dev/ref/mod, "GOPROXY protocol") with one module, in which `tool` is a program.
 const PROXY: &str = r#"
 import os, sys, zipfile
 place = sys.argv[1] + "/example.com/dep/@v"
 os.makedirs(place)
-files = {"go.mod": "module example.com/dep\n\ngo 1.21\n", "dep.go": "package dep\n\nconst Name = \"good\"\n"}
+files = {"go.mod": "module example.com/dep\n\ngo 1.21\n", "dep.go": "package dep\n\nconst Name = \"good\"\n",
+    "tool/tool.go": "package main\n\nfunc main() {}\n\nconst Name = \"tool\"\n"}
 with zipfile.ZipFile(place + "/v1.0.0.zip", "w") as z:
     for name, text in files.items():
         z.writestr("example.com/dep@v1.0.0/" + name, text)

@@ -32,6 +32,7 @@ impl Lab {
         }
         let (registry, server, project) = (Registry::start()?, PageServer::start(), go_program());
         push_image(&registry, "a tool");
+        patch_tool(&project);
         let url = server.page("/file", FILE, &[Step::Serve]);
         let (image, sha256) = (format!("{}/{REPOSITORY}:v1", registry.address), Sha256::of(FILE));
         project.add(&format!(
@@ -131,6 +132,19 @@ impl Lab {
         let hex = Sha256::of(body).to_string();
         self.project.path("vendor/blobs/sha256").join(&hex[..2]).join(&hex)
     }
+}
+
+/// Has the program import what is a program itself until a patch makes it a package, in a module that no pin names.
+fn patch_tool(project: &Project) {
+    let main = project.read("prog/main.go").replace("import \"example.com/dep\"", "import \"example.com/dep/tool\"");
+    project.write("prog/main.go", main.replace("dep.Name", "tool.Name"));
+    let patch = "Module: example.com/dep\nDescription: lets its tool be imported\nForwarded: not-needed\nGuard: a test\n\n\
+        --- a/tool/tool.go\n+++ b/tool/tool.go\n@@ -1,3 +1,3 @@\n-package main\n+package tool\n \n func main() {}\n";
+    project.write("patches/1-tool.patch", patch);
+    project.edit(
+        "packages = { \".\" = \"usr/bin/prog\" }",
+        "packages = { \".\" = \"usr/bin/prog\" }, patches = [\"../patches\"]",
+    );
 }
 
 /// Makes a file another one of the same size.

@@ -149,11 +149,14 @@ impl Go<'_> {
             cx.ui.say(format_args!("module `{}` was changed in the cache: fetching it anew", changed.module));
             changed.discard(&module_cache)?;
         }
+        workspace.apply_patches(&patches, go).map_err(|e| match e {
+            SourceError::Fetch(_) => self.of_vendor(e, cx),
+            e => e,
+        })?;
         if cx.settings.vendor.is_some() {
             // Before the build, so that what a folder lacks is told as that.
             build::list_packages(self.spec, &workspace, go).map_err(|e| self.of_vendor(e, cx))?;
         }
-        workspace.apply_patches(&patches, go)?;
         let task = cx.ui.task(&format!("building {programs} with {} (takes minutes)", go.version), None);
         let out = build::build(self.spec, &workspace, go, cx)?;
         drop(task);

@@ -25,7 +25,7 @@ pub struct Downloaded {
     pub path: String,
     pub version: String,
     #[serde(default)]
-    error: String,
+    pub error: String,
     /// The downloaded archive.
     #[serde(default)]
     pub zip: PathBuf,
@@ -152,7 +152,7 @@ fn malformed(what: &str) -> SourceError {
 }
 
 /// Which of our errors a failed download is. The texts are those of Go's proxy client and of version control.
-fn explain(failed: &Downloaded) -> SourceError {
+pub fn explain(failed: &Downloaded) -> SourceError {
     let (name, version, cause) = (failed.path.clone(), failed.version.clone(), failed.error.clone());
     let any = |texts: &[&str]| texts.iter().any(|text| cause.contains(text));
     if any(&["GOPROXY=off"]) {

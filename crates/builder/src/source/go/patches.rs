@@ -13,12 +13,12 @@
 //! copy: they may belong to a package whose name a patch changes.
 
 use super::super::{PatchFacts, SourceError};
+use super::modules::{Downloaded, explain};
 use super::toolchain::Toolchain;
 use super::workspace::{Workspace, copy_files, make_dir, write};
 use crate::entry::Sha256;
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch as Diff};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -30,14 +30,6 @@ pub const STD: &str = "std";
 pub struct PatchFile {
     /// Its diff is all that decides a build: without the header.
     pub facts: PatchFacts,
-}
-
-/// What `go list -m` says of a module.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Module {
-    #[serde(default)]
-    dir: PathBuf,
 }
 
 /// Where a module's files are, and where they are patched.
@@ -182,18 +174,13 @@ impl Workspace {
         Ok(tree)
     }
 
-    /// Where the module cache holds a module that the build needs.
+    /// Has `go` bring a module that the build needs, of the version that it needs; where the module cache holds it.
     fn module_dir(&self, module: &str, patch: &str, go: &Toolchain) -> Result<PathBuf, SourceError> {
-        let args = ["list", "-mod=readonly", "-m", "-json=Dir", "--", module];
-        let output = go.run(&mut go.command(&self.module(), &args))?;
-        let absent = || refused(patch.into(), &format!("module `{module}` is not part of the build"));
-        let text = go.succeeded(output, "go list -m").map_err(|_| absent())?;
-        let found: Module = serde_json::from_str(&text).map_err(|cause| SourceError::BadInput {
-            subject: format!("go list -m {module}"),
-            problem: format!("unexpected answer: {cause}"),
-            help: "check that `go` is Go's own command".into(),
-        })?;
-        if found.dir.as_os_str().is_empty() { Err(absent()) } else { Ok(found.dir) }
+        let output = go.run(&mut go.command(&self.module(), &["mod", "download", "-json", "--", module]))?;
+        // Of a module that the build does not need it knows no version.
+        let found: Downloaded = serde_json::from_str(&output.stdout)
+            .map_err(|_| refused(patch.into(), &format!("module `{module}` is not part of the build")))?;
+        if found.error.is_empty() { Ok(found.dir) } else { Err(explain(&found)) }
     }
 
     fn use_overlay(&mut self, files: &BTreeMap<PathBuf, PathBuf>) -> Result<(), SourceError> {

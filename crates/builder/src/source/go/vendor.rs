@@ -37,13 +37,9 @@ impl Go<'_> {
     fn ask_for_modules(&self, pins: &[Pin], go: &Toolchain, cx: &Context<'_>) -> Result<(), SourceError> {
         let modules = Modules { toolchains: std::slice::from_ref(go), cx }.fetch(pins)?;
         let mut workspace = self.workspace(&modules, cx)?;
-        build::list_packages(self.spec, &workspace, go)?;
-        let patches = patches::load(&self.spec.patches, cx.recipe_dir)?;
-        if !patches.is_empty() {
-            workspace.apply_patches(&patches, go)?;
-            build::list_packages(self.spec, &workspace, go)?;
-        }
-        Ok(())
+        // A patch can make importable what is a program.
+        workspace.apply_patches(&patches::load(&self.spec.patches, cx.recipe_dir)?, go)?;
+        build::list_packages(self.spec, &workspace, go).map(drop)
     }
 }
 
