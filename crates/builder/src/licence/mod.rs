@@ -76,6 +76,20 @@ pub fn copyleft_texts(expression: &str) -> Vec<(&'static str, &'static str)> {
     ids.filter(|id| id.is_copyleft()).map(|id| (id.name, id.text())).collect()
 }
 
+/// The copyleft licences that a Debian copyright file refers to by their place on a Debian system, `common-licenses/GPL-2`
+/// (Debian policy 12.5), with their texts.
+pub fn referred_texts(copyright: &str) -> Vec<(&'static str, &'static str)> {
+    let names = copyright.split("common-licenses/").skip(1);
+    let names = names.map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.').next());
+    let found = names.flatten().filter_map(|name| {
+        let (base, version) = name.trim_end_matches('.').rsplit_once('-')?;
+        let version = if version.contains('.') { version.to_string() } else { format!("{version}.0") };
+        ["-only", ""].iter().find_map(|end| spdx::license_id(&format!("{base}-{version}{end}")))
+    });
+    let found: BTreeMap<&str, &str> = found.filter(|id| id.is_copyleft()).map(|id| (id.name, id.text())).collect();
+    found.into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +125,19 @@ mod tests {
         let names: Vec<_> = texts.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["GPL-2.0-only", "LGPL-2.1-or-later"]);
         assert!(texts[0].1.contains("GNU GENERAL PUBLIC LICENSE"));
+    }
+
+    #[test]
+    fn licences_of_a_debian_system_are_known_by_their_places() {
+        let text = "On Debian systems see `/usr/share/common-licenses/GPL-2'.\nAlso /usr/share/common-licenses/LGPL-2.1, and\n\
+            /usr/share/common-licenses/Apache-2.0, /usr/share/common-licenses/MPL-2.0. Or /usr/share/common-licenses/GPL.\n";
+        let found = referred_texts(text);
+        assert_eq!(
+            found.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["GPL-2.0-only", "LGPL-2.1-only", "MPL-2.0"]
+        );
+        assert!(found[0].1.contains("GNU GENERAL PUBLIC LICENSE"));
+        assert_eq!(referred_texts("no licence"), []);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Options;
 use super::fetching::fetch_and_open;
 use super::renew::{current_lock, in_component};
 use crate::error::{Exit, Failure};
-use crate::licence::{copyleft_texts, may_ask_for_source};
+use crate::licence::{copyleft_texts, may_ask_for_source, referred_texts};
 use crate::offer::{Offer, Part};
 use crate::recipe::{CheckedRecipe, Component, DebSpec, SourceSpec};
 use crate::source::deb::sources::{SourceFiles, fetch_sources};
@@ -94,7 +94,9 @@ fn add_debian(
             let mut files = Vec::new();
             for source in &facts.built_from {
                 for file in found.get(source).into_iter().flatten() {
-                    let to = format!("debian/{}_{}/{}", source.name, source.version.replace(':', "%3a"), file.name);
+                    // Without the epoch, as Debian's own names of files.
+                    let version = source.version.split_once(':').map_or(source.version.as_str(), |(_, rest)| rest);
+                    let to = format!("debian/{}_{version}/{}", source.name, file.name);
                     let blob = options.cache.blob(&file.sha256).ok_or_else(|| vanished(&file.name))?;
                     offer.place_file(&to, &blob, file.sha256)?;
                     files.push(to);
@@ -151,7 +153,9 @@ fn add_licences(facts: &PackageFacts, offer: &mut Offer, files: &mut Vec<String>
         offer.write_text(&to, text)?;
         files.push(to);
     }
-    for (name, text) in facts.license.as_deref().map(copyleft_texts).unwrap_or_default() {
+    let named = facts.license.as_deref().map(copyleft_texts).unwrap_or_default();
+    let referred = facts.copyright.as_deref().map(referred_texts).unwrap_or_default();
+    for (name, text) in named.into_iter().chain(referred).collect::<BTreeMap<_, _>>() {
         let to = format!("licences/{name}.txt");
         offer.write_text(&to, text)?;
         files.push(to);
