@@ -65,8 +65,7 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
 
 /// The API server is let in, by its certificate and the webhook, and nobody else.
 fn check_access(cluster: &Cluster, machine: &Running) {
-    let port = cluster.node_proxy_port();
-    let _proxy = NodeProxy::start(machine, port);
+    let proxy = NodeProxy::start(machine, cluster.node_proxy_port());
     let by_api_server = |path: &str| cluster.admin.get(&format!("/api/v1/nodes/lab1/proxy/{path}"));
     let pods = by_api_server("pods");
     assert_eq!((pods.status, &pods.body["kind"]), (200, &json!("PodList")), "{pods:?}");
@@ -77,11 +76,7 @@ fn check_access(cluster: &Cluster, machine: &Running) {
 
     let address = cluster.admin.get("/api/v1/nodes/lab1").body["status"]["addresses"][0]["address"].clone();
     let kubelet = format!("https://{}:10250/pods", address.as_str().expect("the node has an address"));
-    let proxy = ureq::Proxy::new(&format!("socks5://127.0.0.1:{port}")).expect("a proxy's URL");
-    let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
-    let agent = ureq::Agent::config_builder().proxy(Some(proxy)).tls_config(tls).http_status_as_error(false);
-    let stranger = agent.build().new_agent().get(&kubelet).call().expect("kubelet answers");
-    assert_eq!(stranger.status(), 401);
+    assert_eq!(proxy.get_as_stranger(&kubelet).0, 401);
 }
 
 /// The README's fenced block of that language which starts with that line.

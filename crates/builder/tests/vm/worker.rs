@@ -1,7 +1,8 @@
 //! The worker's kubelet becomes healthy, and the small worker's with little RAM.
 
 use testkit::image::Image;
-use testkit::vm::smoke;
+use testkit::ssh::{NodeProxy, key};
+use testkit::vm::{Running, free_port, smoke};
 use testkit::{QEMU, need::have};
 
 /// Guest uptime at which kubelet has to be healthy with 192 MiB, seconds; on a busy machine without KVM that is no failure of the image.
@@ -15,6 +16,20 @@ fn kubelet_is_healthy_with_512_mib() {
     let outcome = smoke(&Image::build("worker", &[]), &["--ram-mib", "512"]);
     outcome.assert_passed();
     eprintln!("kubelet healthy after {:?} s", outcome.uptime_s("service:kubelet"));
+}
+
+/// What `kubelet_open` promises for labs; that it ships closed is shown where a pod runs.
+#[test]
+fn a_kubelet_that_a_lab_has_opened_answers_without_credentials() {
+    if !have(&[QEMU, "go", "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let key = format!("ssh_key={}", key().public);
+    let machine = Running::start(&Image::build("worker", &["kubelet_open=true", &key]), &["--ram-mib", "512"]);
+    let proxy = NodeProxy::start(&machine, free_port());
+    // The address that QEMU's user networking gives.
+    let (status, body) = proxy.get_as_stranger("https://10.0.2.15:10250/pods");
+    assert!(status == 200 && body.contains("\"PodList\""), "{status}: {body}");
 }
 
 #[test]
