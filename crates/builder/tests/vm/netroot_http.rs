@@ -199,7 +199,8 @@ fn https_is_for_servers_with_a_good_certificate() {
     assert!(outcome.console().contains("this image has no program for https"), "{}", outcome.console());
 }
 
-/// Each try starts the program anew. The kernel itself tells which tasks there are: nothing else runs at that time.
+/// Each try starts the program anew. A zombie is a task until it is reaped, so the kernel, which is given few tasks, soon starts none
+/// any more if they stay.
 #[test]
 fn programs_for_https_leave_no_zombies_while_the_server_refuses() {
     if !have(&[QEMU, "openssl", "go"]) {
@@ -217,14 +218,24 @@ fn programs_for_https_leave_no_zombies_while_the_server_refuses() {
         }
     });
     let words = format!("{} sysrq_always_enabled", root(&format!("https://127.0.0.1:{port}/root.img")));
-    let machine = Machine::start(&image, &words, &[Card::User]);
-    wait_until("many tries", Duration::from_secs(120), || tries.load(Ordering::Relaxed) >= 8);
-    machine.sysrq(b't');
-    machine.await_line("Sched Debug Version");
+    let await_tries = |wanted| {
+        let first = tries.load(Ordering::Relaxed);
+        wait_until("many tries", Duration::from_secs(90), || tries.load(Ordering::Relaxed) >= first + wanted);
+    };
+    let tasks = {
+        let machine = Machine::start(&image, &words, &[Card::User]);
+        await_tries(3);
+        machine.sysrq(b't');
+        machine.await_line("Sched Debug Version");
+        machine.console().matches("task:").count()
+    };
+    assert!(tasks > 30, "the kernel lists its tasks: {tasks}");
+    let few = format!("{words} sysctl.kernel.threads-max={}", tasks + SPARE_TASKS);
+    let machine = Machine::start(&image, &few, &[Card::User]);
+    await_tries(3 * SPARE_TASKS);
     let console = machine.console();
-    let tasks: Vec<&str> = console.lines().filter_map(|line| line.split_once("task:").map(|(_, task)| task)).collect();
-    assert!(tasks.iter().any(|task| task.starts_with("kthreadd ")), "the kernel lists its tasks: {console}");
-    let zombies: Vec<&&str> = tasks.iter().filter(|task| task.contains(" state:Z ")).collect();
-    // The last one may have ended this moment.
-    assert!(zombies.len() <= 1, "{zombies:#?}");
+    assert!(!console.contains("Resource temporarily unavailable") && !console.contains("os error 11"), "{console}");
 }
+
+/// So many more than the machine has while PID1 tries to reach its server. The kernel's own workers come and go.
+const SPARE_TASKS: usize = 10;
