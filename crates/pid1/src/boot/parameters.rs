@@ -14,11 +14,11 @@ enum Form {
     TmpfsSize,
     Phase,
     Policy,
-    /// One of these words.
-    Word(&'static [&'static str]),
+    /// How contents are compared.
+    Comparison,
 }
 
-use Form::{HostName, Judged, Number, Phase, Policy, TmpfsSize, Word};
+use Form::{Comparison, HostName, Judged, Number, Phase, Policy, TmpfsSize};
 
 /// All of them, beside `bw.policy.PHASE`.
 const PARAMETERS: &[(&str, Form)] = &[
@@ -37,7 +37,7 @@ const PARAMETERS: &[(&str, Form)] = &[
     ("bw.stop", Phase),
     ("bw.time", Judged),
     ("bw.timeline", Judged),
-    ("bw.verify", Word(&["0", "1", "sha256"])),
+    ("bw.verify", Comparison),
     ("bw.zram_mib", Number),
 ];
 
@@ -54,8 +54,7 @@ pub fn remove_ineffective(cmdline: &mut Cmdline) -> Vec<String> {
             return false;
         };
         let Some(value) = value.filter(|value| !value.is_empty() && !form.takes(value)) else { return true };
-        let expected = form.expected();
-        notes.push(["`", key, "=", value, "` is left out: expected ", &expected].concat());
+        notes.push(["`", key, "=", value, "` is left out: expected ", form.expected()].concat());
         false
     });
     notes
@@ -77,20 +76,20 @@ impl Form {
             TmpfsSize => is_tmpfs_size(value),
             Phase => PhaseId::of(value).is_some(),
             Policy => parse_policy(value).is_some(),
-            Word(words) => words.contains(&value),
+            Comparison => matches!(value, "0" | "1" | "sha256"),
         }
     }
 
     /// What a line about a wrong value says.
-    fn expected(&self) -> String {
+    fn expected(&self) -> &'static str {
         match self {
-            Judged => String::new(),
-            Number => "a number".into(),
-            HostName => "letters, digits, `-` and dots".into(),
-            TmpfsSize => "a size such as `64M` or `20%`".into(),
-            Phase => "the name of a phase".into(),
-            Policy => "degrade, shell, reboot:N or retry:N:POLICY".into(),
-            Word(words) => words.join(" or "),
+            Judged => "",
+            Number => "a number",
+            HostName => "letters, digits, `-` and dots",
+            TmpfsSize => "a size such as `64M` or `20%`",
+            Phase => "the name of a phase",
+            Policy => "degrade, shell, reboot:N or retry:N:POLICY",
+            Comparison => "0, 1 or sha256",
         }
     }
 }
@@ -115,7 +114,7 @@ mod tests {
             ("bw.poweroff_after_s=1h", "`bw.poweroff_after_s=1h` is left out: expected a number"),
             ("bw.read_ahead_kb=-1", "`bw.read_ahead_kb=-1` is left out: expected a number"),
             ("bw.stop=moon", "`bw.stop=moon` is left out: expected the name of a phase"),
-            ("bw.verify=md5", "`bw.verify=md5` is left out: expected 0 or 1 or sha256"),
+            ("bw.verify=md5", "`bw.verify=md5` is left out: expected 0, 1 or sha256"),
             ("bw.zram_mib=many", "`bw.zram_mib=many` is left out: expected a number"),
         ] {
             let mut line = parse_cmdline(&["ro ", word, " bw.x.y quiet"].concat());

@@ -76,28 +76,21 @@ impl Supervisor {
 
     /// The detail for the status, with what its limits did, and the number of processes that a stopped service has left.
     pub(super) fn detail(&self, service: &ManagedService, usage: &CgroupUsage, now: Millis) -> String {
-        let count = |number: u64, one: &str, more: &str| {
-            (number > 0).then(|| [&number.to_string()[..], " ", if number == 1 { one } else { more }].concat())
-        };
         let group = self.paths.service_cgroup(&service.config.name).filter(|_| service.running.is_none());
         let left = group.map_or(0, |group| cgroup::processes(&group).len() as u64);
-        let left = count(left, "process left", "processes left");
-        let kill = |left: String| [&left, ": `bootwright-ctl kill ", &service.config.name, "`"].concat();
-        let parts = [
-            Some(service.detail(now)).filter(|detail| !detail.is_empty()),
-            count(
-                usage.oom_kills.unwrap_or(0),
-                "process was ended for lack of memory",
-                "processes were ended for lack of memory",
-            ),
-            count(
-                usage.forks_refused.unwrap_or(0),
-                "fork was refused at `tasks_max`",
-                "forks were refused at `tasks_max`",
-            ),
-            left.map(kill),
-        ];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let kill = ["left: `bootwright-ctl kill ", &service.config.name, "`"].concat();
+        let mut detail = service.detail(now);
+        let mut add = |count: u64, one: &str, more: &str, what: &str| {
+            if count > 0 {
+                let gap = if detail.is_empty() { "" } else { ", " };
+                let word = if count == 1 { one } else { more };
+                detail.push_str(&[gap, &count.to_string(), " ", word, " ", what].concat());
+            }
+        };
+        add(usage.oom_kills.unwrap_or(0), "process was", "processes were", "ended for lack of memory");
+        add(usage.forks_refused.unwrap_or(0), "fork was", "forks were", "refused at `tasks_max`");
+        add(left, "process", "processes", &kill);
+        detail
     }
 
     /// Sends SIGKILL: the time for the stop signal is over.
