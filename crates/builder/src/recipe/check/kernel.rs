@@ -34,6 +34,7 @@ impl Check<'_> {
             let mut chain = vec![entry.key.clone()];
             self.expand(node, &entry.node, &mut chain, &mut Vec::new());
         }
+        self.check_excluded(node);
         let early = self.modules(node, "early");
         let netroot = self.netroot(node, root);
         let modules = self.modules(node, "modules");
@@ -99,13 +100,30 @@ impl Check<'_> {
         }
     }
 
-    /// The list with its sets laid open, each module once, in the order in which it is first named.
+    /// The list without what `exclude` names, with its sets laid open, each module once, in the order in which it is first named.
     fn modules(&mut self, kernel: &TomlNode, key: &str) -> Vec<ModuleRequest> {
         let mut out = Vec::new();
         if let Some(list) = kernel.get(key) {
-            self.expand(kernel, list, &mut Vec::new(), &mut out);
+            let excluded: Vec<&str> = texts(kernel, "exclude").collect();
+            let mut list = list.clone();
+            if let Value::List(items) = &mut list.value {
+                items.retain(|item| item.text().is_none_or(|text| !excluded.contains(&text)));
+            }
+            self.expand(kernel, &list, &mut Vec::new(), &mut out);
         }
         out
+    }
+
+    /// What is excluded has to stand in a list, or it would hide a misspelled name.
+    fn check_excluded(&mut self, kernel: &TomlNode) {
+        let listed: Vec<&str> =
+            ["early", "netroot", "modules", "load"].iter().flat_map(|key| texts(kernel, key)).collect();
+        for item in kernel.get("exclude").map_or(&[][..], TomlNode::items) {
+            if let Some(name) = item.text().filter(|name| !listed.contains(name)) {
+                let known = listed.iter().map(|name| name.to_string()).collect();
+                self.report(item.at, Problem::Unknown { what: "module of a list", name: name.into(), known });
+            }
+        }
     }
 
     /// What the machines of the files in `modaliases` ask for, each once.
@@ -215,4 +233,9 @@ fn is_module(text: &str) -> bool {
         Some((bus, rest)) => name(bus) && !rest.is_empty() && !text.contains(char::is_whitespace),
         None => name(text),
     }
+}
+
+/// The texts of a list.
+fn texts<'a>(table: &'a TomlNode, key: &str) -> impl Iterator<Item = &'a str> {
+    table.get(key).map_or(&[][..], TomlNode::items).iter().filter_map(TomlNode::text)
 }

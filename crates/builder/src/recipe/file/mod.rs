@@ -138,6 +138,9 @@ pub struct KernelFile {
     /// Modules in the root, loaded at boot, in order.
     #[serde(default)]
     pub load: Vec<String>,
+    /// Entries of these lists, as they are written there (`@cni`), that an extended recipe has and this image does without.
+    #[serde(default)]
+    pub exclude: Vec<String>,
     /// Named lists of modules, for `@name`.
     #[serde(default)]
     pub sets: BTreeMap<String, Vec<String>>,

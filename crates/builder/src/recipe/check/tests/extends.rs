@@ -398,3 +398,20 @@ fn a_smoke_test_waits_for_any_service_and_not_for_one_that_was_taken_out() {
     let error = load("[smoke]\nexpect = [\"phase-done\"]\n").unwrap_err();
     assert!(error.contains("`phase-done` is no value of this key"), "{error}");
 }
+
+#[test]
+fn a_recipe_does_without_modules_that_it_inherits() {
+    let base = BASE.replace(
+        "early = [\"loop\"]",
+        "early = [\"loop\"]\nmodules = [\"@nic\", \"e1000\", \"tun\"]\nload = [\"tun\"]",
+    );
+    let child = |exclude: &str| format!("extends = \"base\"\n[kernel]\nmodules = [\"veth\"]\nexclude = {exclude}\n");
+    let load = |exclude: &str| load(&[("lab.toml", &child(exclude)), ("base.toml", &base), ("tree/x", "")], &[]);
+    let r = load("[\"@nic\", \"tun\"]").unwrap();
+    let texts =
+        |list: &[crate::recipe::ModuleRequest]| list.iter().map(|module| module.text.clone()).collect::<Vec<_>>();
+    assert_eq!((texts(&r.kernel.modules), texts(&r.kernel.load)), (vec!["e1000".to_string(), "veth".into()], vec![]));
+    // A set is excluded as it is written, not module by module.
+    let said = load("[\"e1000e\"]").unwrap_err();
+    assert!(said.contains("module of a list") && said.contains("`e1000e`"), "{said}");
+}
