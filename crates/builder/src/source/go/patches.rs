@@ -16,7 +16,7 @@ use super::super::{PatchFacts, SourceError};
 use super::modules::{Downloaded, explain};
 use super::toolchain::Toolchain;
 use super::workspace::{Workspace, copy_files, make_dir, write};
-use crate::entry::Sha256;
+use crate::entry::{Sha256, parse_entry_path};
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch as Diff};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ pub fn load(places: &[PathBuf], recipe_dir: &Path) -> Result<Vec<PatchFile>, Sou
             }
         }
         for file in files {
-            let text = std::fs::read_to_string(&file).map_err(|cause| SourceError::Io {
+            let text = crate::text_file::read_text(&file).map_err(|cause| SourceError::Io {
                 action: "read",
                 path: file.clone(),
                 cause,
@@ -128,6 +128,9 @@ impl Workspace {
         for patch in patches {
             let PatchFacts { name, module, .. } = &patch.facts;
             let is_std = module == STD;
+            if !is_below(module) {
+                return Err(refused(name.clone(), &format!("`{module}` is no module")));
+            }
             if !trees.contains_key(module.as_str()) {
                 trees.insert(module, if is_std { self.std_tree(go)? } else { self.module_tree(module, name, go)? });
             }
@@ -136,6 +139,9 @@ impl Workspace {
                 let file = file.map_err(|e| refused(name.clone(), &format!("its diff cannot be read: {e}")))?;
                 let path = changed_file(&file.operation().strip_prefix(1))
                     .ok_or_else(|| refused(name.clone(), "it does more than change lines of files that are there"))?;
+                if !is_below(&path) {
+                    return Err(refused(name.clone(), &format!("`{path}` is no path of a file in a module")));
+                }
                 let diff = file.patch().as_text().ok_or_else(|| refused(name.clone(), "it changes a binary file"))?;
                 // Modules are copied whole, of the standard library what is patched.
                 let mut patched = copy.join(&path);
@@ -200,6 +206,11 @@ fn changed_file(operation: &FileOperation<'_, str>) -> Option<String> {
         FileOperation::Modify { original, modified } if original == modified => Some(original.to_string()),
         _ => None,
     }
+}
+
+/// A path that leads nowhere else than below the folder that it is joined to.
+fn is_below(path: &str) -> bool {
+    parse_entry_path(path).is_ok_and(|parsed| parsed == path && !parsed.is_empty())
 }
 
 /// The text with a diff applied, each part of it exactly at its line.

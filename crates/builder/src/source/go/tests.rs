@@ -322,6 +322,16 @@ fn patches_reach_the_standard_library_and_modules() {
             "it does not fit `tool/tool.go`: line 4 is not there, expected `x`",
         ),
         (package.replace("tool/tool.go", "tool/gone.go"), "module `example.com/lib` has no file `tool/gone.go`"),
+        // No patch changes a file of the machine that builds.
+        (
+            package.replace("tool/tool.go", "../../../prog/main.go"),
+            "`../../../prog/main.go` is no path of a file in a module",
+        ),
+        (
+            package.replace("a/tool/tool.go", "a//etc/hostname").replace("b/tool/tool.go", "b//etc/hostname"),
+            "`/etc/hostname` is no path of a file in a module",
+        ),
+        (package.replace("Module: example.com/lib", "Module: ../lib"), "`../lib` is no module"),
         (
             package.replace("--- a/tool/tool.go", "--- /dev/null"),
             "it does more than change lines of files that are there",
