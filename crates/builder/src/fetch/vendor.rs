@@ -15,12 +15,14 @@ use crate::cache::{Cache, CacheError, Hashed};
 use crate::entry::Sha256;
 use crate::ui::Ui;
 use std::fs::{File, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Marks a folder as one that `vendor` made.
+const MARKER: &str = ".bootwright-vendor";
 /// Unfinished work, below the folder.
 const UNFINISHED: &str = "unfinished";
 
@@ -67,12 +69,16 @@ impl VendorDir {
     /// [`FetchError::NotVendored`], [`FetchError::VendorDamaged`], [`FetchError::WrongSize`].
     pub fn bring(&self, name: &str, sha256: &Sha256, size: u64, cache: &Cache) -> Result<PathBuf, FetchError> {
         let path = self.blob(sha256);
-        let file = File::open(&path).map_err(|cause| match cause.kind() {
+        let file = open_regular(&path).map_err(|cause| match cause.kind() {
             ErrorKind::NotFound => FetchError::NotVendored { name: name.into(), path: path.clone() },
+            ErrorKind::InvalidInput => {
+                FetchError::VendorDamaged { name: name.into(), path: path.clone(), problem: cause.to_string() }
+            }
             _ => CacheError::io("open", &path)(cause).into(),
         })?;
         let mut copy = cache.temp_file()?;
-        let mut body = Hashed::new(file);
+        // One byte more shows that it is too long, however long it is.
+        let mut body = Hashed::new(file.take(size + 1));
         let got = std::io::copy(&mut body, &mut copy).map_err(CacheError::io("copy", &path))?;
         if body.sha256() != *sha256 {
             return Err(FetchError::VendorDamaged { name: name.into(), path, problem: "its hash is another".into() });
@@ -96,7 +102,8 @@ pub struct VendorFiller<'a> {
 }
 
 impl<'a> VendorFiller<'a> {
-    /// Makes the folder, waits for others that fill it, and removes what a killed one left unfinished.
+    /// Makes the folder, waits for others that fill it, and removes what a killed one left unfinished. A folder of somebody else's
+    /// is not touched.
     pub fn open(path: &Path, ui: &'a Ui) -> Result<Self, FetchError> {
         std::fs::create_dir_all(path).map_err(CacheError::io("make", path))?;
         let dir = VendorDir::open(path)?;
@@ -105,6 +112,7 @@ impl<'a> VendorFiller<'a> {
             ui.say(format_args!("waiting for another one that fills `{}`", dir.root.display()));
             folder.lock().map_err(CacheError::io("lock", &dir.root))?;
         }
+        claim(&dir.root)?;
         let unfinished = dir.root.join(UNFINISHED);
         remove(&unfinished)?;
         make(&unfinished)?;
@@ -133,11 +141,16 @@ impl<'a> VendorFiller<'a> {
     /// Adds a body of the cache, unless it is there and whole.
     pub fn add_blob(&self, name: &str, sha256: &Sha256, cache: &Cache) -> Result<(), FetchError> {
         let to = self.dir.blob(sha256);
-        if File::open(&to).and_then(|mut file| Sha256::of_reader(&mut file)).is_ok_and(|(found, _)| found == *sha256) {
+        let from = cache.blob(sha256).ok_or_else(|| FetchError::Offline { name: name.into() })?;
+        let size = from.metadata().map_err(CacheError::io("read", &from))?.len();
+        let held = open_regular(&to).and_then(|file| Sha256::of_reader(&mut file.take(size + 1)));
+        if held.is_ok_and(|(found, _)| found == *sha256) {
             return self.is_held();
         }
         self.say_added(name, &to);
-        let from = cache.blob(sha256).ok_or_else(|| FetchError::Offline { name: name.into() })?;
+        if to.is_dir() {
+            remove(&to)?;
+        }
         let mut body = Hashed::new(File::open(&from).map_err(CacheError::io("open", &from))?);
         let mut copy = self.unfinished_file()?;
         std::io::copy(&mut body, &mut copy).map_err(CacheError::io("copy", &from))?;
@@ -192,6 +205,32 @@ impl<'a> VendorFiller<'a> {
     fn unfinished_file(&self) -> Result<tempfile::NamedTempFile, FetchError> {
         let dir = self.dir.root.join(UNFINISHED);
         Ok(tempfile::NamedTempFile::new_in(&dir).map_err(CacheError::io("write in", &dir))?)
+    }
+}
+
+/// Takes a new or empty folder, or one that `vendor` has made.
+fn claim(folder: &Path) -> Result<(), FetchError> {
+    let marker = folder.join(MARKER);
+    if marker.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if std::fs::read_dir(folder).map_err(CacheError::io("list", folder))?.next().is_some() {
+        return Err(FetchError::Unusable {
+            subject: folder.display().to_string(),
+            problem: "holds what `vendor` did not put there".into(),
+            help: "name a new or an empty folder".into(),
+        });
+    }
+    Ok(std::fs::write(&marker, "").map_err(CacheError::io("write", &marker))?)
+}
+
+/// A folder for others may hold anything: a fifo is not waited for, a device not read.
+fn open_regular(path: &Path) -> std::io::Result<File> {
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file"))
     }
 }
 

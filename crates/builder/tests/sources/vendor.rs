@@ -219,6 +219,11 @@ fn a_folder_that_is_none_and_a_build_that_may_renew_are_refused() {
     project
         .build(&["--locked", "--vendor", "nowhere"])
         .fails(3, &["`nowhere`: is no vendor folder", "bootwright vendor"]);
+    project.write("mine/unfinished/thesis", "precious");
+    project
+        .run(&["vendor", "--recipe", "tiny", "mine"])
+        .fails(3, &["holds what `vendor` did not put there", "empty folder"]);
+    assert_eq!(project.read("mine/unfinished/thesis"), "precious");
     project.edit("opt/tool", "opt/other");
     project.run(&["vendor", "--recipe", "tiny", "v"]).fails(2, &["lock"]);
     assert!(!project.path("v").exists(), "nothing is made for a lock that does not fit");
