@@ -3,6 +3,7 @@
 use super::RecipeArgs;
 use crate::error::Failure;
 use crate::recipe::{CheckedRecipe, RootMode, load_recipe};
+use crate::secrets;
 use serde::Serialize;
 
 /// Version of the JSON that `check --json` prints.
@@ -72,7 +73,13 @@ fn summary(recipe: &CheckedRecipe) -> String {
         format!("{} ({}{off})", c.name, c.source.kind())
     });
     let services = recipe.services.iter().map(|s| s.name.clone());
-    let vars = recipe.vars.iter().map(|(name, value)| format!("{name}={}", serde_json::json!(value)));
+    let vars = recipe.vars.iter().map(|(name, value)| {
+        let text = value.to_string();
+        match secrets::is_secret_pair(name, &text) || secrets::in_value(&text).is_some() {
+            true => format!("{name}=(a secret)"),
+            false => format!("{name}={}", serde_json::json!(value)),
+        }
+    });
     for (title, names) in [
         ("components", components.collect::<Vec<_>>()),
         ("services", services.collect()),

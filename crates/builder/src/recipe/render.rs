@@ -33,18 +33,45 @@ pub fn render_problems(sources: &Sources, problems: &[FoundProblem], theme: Grap
     let handler =
         GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_width(120).with_context_lines(1);
     let mut out = String::new();
+    let masked: Vec<String> = (0..sources.files.len()).map(|file| without_keys(&sources.files[file].text)).collect();
     for found in problems {
-        let report = report(sources, found);
+        let report = report(sources, found, &masked[found.at.file]);
         if handler.render_report(&mut out, report.as_ref()).is_err() {
             // A `String` takes everything, so miette could not show this span.
             out.push_str(&format!("{}: {}\n", sources.origin(found.at), found.problem));
         }
     }
     out.truncate(out.trim_end().len());
-    out
+    without_secrets(&out)
 }
 
-fn report(sources: &Sources, found: &FoundProblem) -> Report {
+/// Text for a terminal and for logs of builds, without the lines that hold a secret: one may stand beside what is wrong.
+fn without_secrets(text: &str) -> String {
+    let secrets = crate::secrets::in_file("", text.as_bytes(), crate::secrets::Author::Own);
+    let lines = text.lines().zip(1..).map(|(line, number)| match secrets.iter().any(|secret| secret.line == number) {
+        true => "  (this line holds a secret and is not shown)",
+        false => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The same length with asterisks in place of private keys, whose later lines say nothing by themselves (RFC 7468).
+fn without_keys(text: &str) -> String {
+    let mut inside = false;
+    let mask = |line: &str| {
+        line.chars().map(|c| if c == '\n' { "\n".into() } else { "*".repeat(c.len_utf8()) }).collect::<String>()
+    };
+    let lines = text.split_inclusive('\n').map(|line| {
+        inside |= line.contains("PRIVATE KEY") && line.contains("-----BEGIN");
+        let shown = if inside { mask(line) } else { line.to_string() };
+        inside &= !line.contains("-----END");
+        shown
+    });
+    lines.collect()
+}
+
+/// `masked`: what is shown of the file.
+fn report(sources: &Sources, found: &FoundProblem, masked: &str) -> Report {
     let file = sources.file(found.at);
     let (start, end) = visible(&file.text, found.at.start, found.at.end);
     if let Problem::Secret { .. } = found.problem {
@@ -56,7 +83,7 @@ fn report(sources: &Sources, found: &FoundProblem) -> Report {
     let diagnostic = MietteDiagnostic::new(found.problem.to_string())
         .with_help(found.problem.help())
         .with_label(LabeledSpan::underline(start..end));
-    Report::new(diagnostic).with_source_code(NamedSource::new(file.shown.as_ref(), file.text.clone()))
+    Report::new(diagnostic).with_source_code(NamedSource::new(file.shown.as_ref(), masked.to_string()))
 }
 
 /// Both 1-based; columns are characters.

@@ -45,11 +45,27 @@ pub fn find(path: &str, text: &str) -> Vec<Secret> {
     }
     for (line, text) in (1..).zip(text.lines()) {
         let comment = ["#", "//", ";", "--", "*", "<!--"].iter().any(|start| text.trim_start().starts_with(start));
-        if !comment && PAIR.captures_iter(text).any(|pair| is_secret(&pair)) {
+        if !comment && holds_secret(text) {
             found.push(Secret { line, what: "a password or token" });
         }
     }
     found
+}
+
+/// A value may hold pairs itself, as `env = { TOKEN = "x" }` does: the next pair is looked for behind a key, not behind its value.
+fn holds_secret(line: &str) -> bool {
+    let mut start = 0;
+    while let Some(pair) = PAIR.captures_at(line, start) {
+        if is_secret(&pair) {
+            return true;
+        }
+        let value = pair.get(2).or(pair.get(3)).or(pair.get(4)).map_or(line.len(), |value| value.start());
+        start = value.max(start + 1);
+        if !line.is_char_boundary(start) {
+            return false;
+        }
+    }
+    false
 }
 
 fn is_secret(pair: &regex::Captures<'_>) -> bool {
@@ -61,7 +77,9 @@ fn is_secret(pair: &regex::Captures<'_>) -> bool {
         (None, Some(rest)) => {
             let value = rest.as_str().split(" #").next().unwrap_or_default();
             let value = value.trim_end().trim_end_matches([',', ';', '}', ']']).trim_end();
-            let expression = value.contains(['(', ')', '[', ']', '{', '}', '$']) || is_secret_name(value);
+            // `self.password = password`: the value is the key's own name.
+            let same = key.to_ascii_lowercase().ends_with(&value.to_ascii_lowercase()) && is_secret_name(value);
+            let expression = value.contains(['(', ')', '[', ']', '{', '}', '$']) || same;
             !expression && is_secret_pair(key, value)
         }
         (None, None) => false,

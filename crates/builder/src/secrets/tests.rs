@@ -73,6 +73,11 @@ fn what_is_written_by_hand_is_judged_by_its_keys_too() {
             "network={\n  psk=\"hunter22\"\n  wpa_passphrase=hunter22\n",
             &["line 2: a password or token", "line 3: a password or token"],
         ),
+        (
+            "password = LabRackPassword\ntoken: my-lab-token",
+            &["line 1: a password or token", "line 2: a password or token"],
+        ),
+        ("env = { API_TOKEN = \"hunter22\", N = 3 }", &["line 1: a password or token"]),
         ("header: \"Authorization: Bearer 9f8e7d6c5b4a39281706\"", &["line 1: a token"]),
         ("server = \"https://me:hunter22@registry.lan\"", &["line 1: a password in an address"]),
         ("source = iscsi://10.0.0.1/iqn.x?user_in=a&secret_in=b%20c", &["line 1: a password in an address"]),

@@ -138,3 +138,24 @@ fn what_others_published_is_judged_by_forms_that_nothing_else_has() {
     project.add("exclude = [\"opt/app\"]\n");
     project.build(&[]).succeeds();
 }
+
+/// What is wrong beside a secret is told; the secret is not.
+#[test]
+fn no_problem_shows_a_secret_that_stands_beside_it() {
+    // Without its end, the last line of the key stands right above the mistake.
+    let (pem, _) = KEY.split_once("\n-----END").expect("a key has an end");
+    for added in [
+        format!("[[file]]\npath = \"/etc/key\"\ncontent = \"\"\"\n{pem}\"\"\"\nmod = \"0600\"\n"),
+        "[[service]]\nname = \"a\"\nexec = [\"/bin/a\"]\nenv = { API_TOKEN = \"hunter22\", N = 3 }\n".into(),
+        "[[service]]\nname = \"a\"\nexec = [\"/bin/a\"]\nnope = \"password=hunter22\"\n".into(),
+        "[[file]]\npath = \"/etc/x\"\nmode = \"password=hunter22\"\ncontent = \"\"\n".into(),
+    ] {
+        let project = Project::new();
+        project.add(&added);
+        let refused = project.build(&[]);
+        refused.fails(2, &["recipes/tiny.toml:2"]);
+        let key_line = pem.lines().nth(1).expect("a key has lines");
+        let quoted = ["hunter22", key_line].into_iter().find(|secret| refused.err.contains(secret));
+        assert_eq!(quoted, None, "{}", refused.err);
+    }
+}
