@@ -159,14 +159,18 @@ fn check_programs(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyE
 /// completes.
 fn check_program(recipe: &CheckedRecipe, draft: &Draft, program: &str) -> Result<(), ProgramProblem> {
     let end = draft.resolve(program).end;
-    let resolved = end.as_deref().map(|end| format!("/{end}"));
     let mounts = recipe.state.iter().map(|state| &state.path).chain(recipe.root.tmpfs.iter().map(|tmpfs| &tmpfs.path));
     let mut mounts = mounts.map(String::as_str).chain(["/dev", "/proc", "/run", "/sys"]);
-    let below = |path: &str, mount: &str| path.strip_prefix(mount).is_some_and(|rest| rest.starts_with('/'));
-    if program.contains("${")
-        || mounts.any(|mount| [Some(program), resolved.as_deref()].into_iter().flatten().any(|path| below(path, mount)))
-    {
+    // Where the path leads, not how it is written: `/run/../usr/bin/x` is not below `/run`.
+    let is_below = |mount: &str| {
+        let below = end.as_deref().and_then(|end| end.strip_prefix(mount.trim_start_matches('/')));
+        below.is_some_and(|rest| rest.starts_with('/'))
+    };
+    if program.contains("${") || mounts.any(is_below) {
         return Ok(());
+    }
+    if program.ends_with('/') {
+        return Err(ProgramProblem::NoFile);
     }
     let Some(found) = end.as_deref().and_then(|end| draft.on_node(end)) else { return Err(ProgramProblem::Missing) };
     match found.entry.kind {
@@ -255,7 +259,9 @@ mod tests {
             ("/opt/ru", Some("is not in the image")),
             ("/opt/lost", Some("is not in the image")),
             ("/var/lib/kept", Some("is not in the image")),
+            ("/run/../opt/ru", Some("is not in the image")),
             ("/opt", Some("is no file")),
+            ("/opt/run/", Some("is no file")),
             ("/opt/text", Some("nobody may execute")),
         ] {
             for probe in [false, true] {

@@ -67,6 +67,11 @@ impl Offer {
             }
             std::fs::write(&marker, "").map_err(io("write", &marker))?;
         }
+        // Of an earlier call: until this one is done the folder is not whole.
+        match std::fs::remove_file(dir.join(INDEX)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &dir.join(INDEX))(e)),
+            _ => {}
+        }
         let (sums, parts, elsewhere) = Default::default();
         Ok(Self { dir: dir.into(), recipe: recipe.into(), sums, parts, elsewhere })
     }
@@ -108,10 +113,12 @@ impl Offer {
     /// Writes sums and index. Gives the number of parts, and what is not there.
     pub fn finish(mut self) -> Result<(usize, Vec<String>), OfferError> {
         let index = self.index();
-        self.write(INDEX, index.as_bytes())?;
+        self.sums.insert(INDEX.into(), Sha256::of(index.as_bytes()));
         // As sha256sum(1) checks it.
         let sums: String = self.sums.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
         self.write(SUMS, sums.as_bytes())?;
+        // The last one: a folder without it is not whole.
+        self.write(INDEX, index.as_bytes())?;
         Ok((self.parts.len(), self.elsewhere))
     }
 

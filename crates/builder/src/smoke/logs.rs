@@ -17,6 +17,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(60);
 /// How often signals are looked at.
 const TICK: Duration = Duration::from_millis(200);
+/// More services than any recipe has, and a longer name than `check` lets one have: the answer may be anything.
+const MOST_SERVICES: usize = 256;
+const LONGEST_NAME: usize = 128;
 /// Lines shown of the log of a service that failed.
 const TAIL_LINES: usize = 20;
 /// Longest line shown, in characters.
@@ -108,7 +111,9 @@ impl Logs {
         }
         let service = log.strip_suffix(".1").unwrap_or(log).strip_suffix(".log");
         let is_name = |name: &&str| {
-            name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            name.len() <= LONGEST_NAME
+                && (self.services.len() < MOST_SERVICES || self.services.contains_key(*name))
+                && name.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
         };
         if let Some(service) = service.filter(is_name) {
@@ -202,7 +207,7 @@ fn format_kernel_log(records: &[u8]) -> String {
         if let Some(lost) = next.and_then(|next| number.checked_sub(next)).filter(|lost| *lost > 0) {
             let _ = writeln!(text, "... {lost} records were lost here");
         }
-        next = Some(number + 1);
+        next = Some(number.saturating_add(1));
         let _ = writeln!(text, "[{:5}.{:06}] {message}", micros / 1_000_000, micros % 1_000_000);
     }
     text

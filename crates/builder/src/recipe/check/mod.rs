@@ -156,10 +156,11 @@ impl<'a> Check<'a> {
 
     /// Names become file names and words of messages.
     fn check_name(&mut self, at: At, name: &str) {
-        let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        let good = name.len() <= 128
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
         if !good {
-            let expected = "a name: letters, digits, `.`, `_`, `+` and `-`, a letter or digit first";
+            let expected = "a name: at most 128 letters, digits, `.`, `_`, `+` and `-`, a letter or digit first";
             self.report(at, Problem::BadValue { found: name.into(), expected, example: "node-1" });
         }
     }

@@ -14,6 +14,9 @@ pub const DEBIAN: &str = "https://snapshot.debian.org";
 /// The list of a package's files is some hundred bytes a file.
 const LIST_BYTES: u64 = 1 << 20;
 
+/// More files of one name, version and architecture were never published; each is fetched whole before its hash is known.
+const MOST_FILES: usize = 4;
+
 /// The answer to `/mr/binary/NAME/VERSION/binfiles?fileinfo=1`, as far as it is needed.
 #[derive(Debug, Deserialize)]
 struct BinFiles {
@@ -58,7 +61,7 @@ fn fetch(pin: &Pin, address: &str, cx: &Context<'_>) -> Result<(), FetchError> {
         name: name.clone(),
         cause: format!("{}: unexpected answer: {e}", redact(&list)),
     })?;
-    let urls: Vec<String> = hashes(&found, pin).map(|hash| format!("{address}/file/{hash}")).collect();
+    let urls: Vec<String> = hashes(&found, pin).take(MOST_FILES).map(|hash| format!("{address}/file/{hash}")).collect();
     if urls.is_empty() {
         let (name, version, place) = (name.clone(), version.clone(), redact(&list));
         return Err(FetchError::Gone { name, version, place });
