@@ -78,7 +78,7 @@ impl VendorDir {
         })?;
         let mut copy = cache.temp_file()?;
         // One byte more shows that it is too long, however long it is.
-        let mut body = Hashed::new(file.take(size + 1));
+        let mut body = Hashed::new(file.take(size.saturating_add(1)));
         let got = std::io::copy(&mut body, &mut copy).map_err(CacheError::io("copy", &path))?;
         if body.sha256() != *sha256 {
             return Err(FetchError::VendorDamaged { name: name.into(), path, problem: "its hash is another".into() });
@@ -143,7 +143,7 @@ impl<'a> VendorFiller<'a> {
         let to = self.dir.blob(sha256);
         let from = cache.blob(sha256).ok_or_else(|| FetchError::Offline { name: name.into() })?;
         let size = from.metadata().map_err(CacheError::io("read", &from))?.len();
-        let held = open_regular(&to).and_then(|file| Sha256::of_reader(&mut file.take(size + 1)));
+        let held = open_regular(&to).and_then(|file| Sha256::of_reader(&mut file.take(size.saturating_add(1))));
         if held.is_ok_and(|(found, _)| found == *sha256) {
             return self.is_held();
         }
