@@ -13,10 +13,11 @@
 use super::FetchError;
 use crate::cache::{Cache, CacheError, Hashed};
 use crate::entry::Sha256;
+use crate::input_file::open_regular;
 use crate::ui::Ui;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -222,16 +223,6 @@ fn claim(folder: &Path) -> Result<(), FetchError> {
         });
     }
     Ok(std::fs::write(&marker, "").map_err(CacheError::io("write", &marker))?)
-}
-
-/// A folder for others may hold anything: a fifo is not waited for, a device not read.
-fn open_regular(path: &Path) -> std::io::Result<File> {
-    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file"))
-    }
 }
 
 /// What the files of a version of Go hashed to when it was added.

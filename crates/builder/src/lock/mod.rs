@@ -92,7 +92,7 @@ impl From<LockError> for Failure {
 
 /// Reads a lock file. `None` when there is none.
 pub fn load_lock(path: &Path) -> Result<Option<Lock>, LockError> {
-    let text = match crate::text_file::read_text(path) {
+    let text = match crate::input_file::read_text(path) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(LockError::Read { path: path.into(), cause }),

@@ -34,7 +34,7 @@ pub fn nodes_schema() -> serde_json::Value {
 /// Every problem at once.
 pub fn load_nodes(path: &Path) -> Result<Nodes, NodesError> {
     let read = |cause| NodesError::Read { path: path.into(), cause };
-    let text = crate::text_file::read_text(path).map_err(read)?;
+    let text = crate::input_file::read_text(path).map_err(read)?;
     let whole = std::path::absolute(path).map_err(read)?;
     parse(path, whole, text, true)
 }

@@ -28,7 +28,7 @@ pub fn load_recipe(
     root: Option<RootMode>,
 ) -> Result<CheckedRecipe, RecipeErrors> {
     let path = find_recipe(name_or_path)?;
-    let text = crate::text_file::read_text(&path).map_err(|cause| RecipeErrors::Read { path: path.clone(), cause })?;
+    let text = crate::input_file::read_text(&path).map_err(|cause| RecipeErrors::Read { path: path.clone(), cause })?;
     Reader::new(path, true, root).recipe(text, sets)
 }
 
@@ -135,7 +135,7 @@ impl Reader {
             Vec::new()
         });
         for drop_in in drop_ins {
-            match crate::text_file::read_text(&drop_in) {
+            match crate::input_file::read_text(&drop_in) {
                 Ok(text) => layers = self.layer(drop_in, text, layers, chain),
                 Err(e) => self.unreadable(At { file: number, start: 0, end: 0 }, &drop_in, &e),
             }
@@ -189,7 +189,7 @@ impl Reader {
             return None;
         }
         if !self.sources.files.iter().any(|f| f.path == path) {
-            match crate::text_file::read_text(&path) {
+            match crate::input_file::read_text(&path) {
                 Ok(text) => self.recipe_file(path.clone(), text, chain),
                 Err(e) => self.unreadable(base.at, &path, &e),
             }

@@ -160,7 +160,7 @@ impl Check<'_> {
 
     fn modalias_file(&mut self, at: At, path: &Path) -> Vec<ModuleRequest> {
         let file = shown(path);
-        let problem = match crate::text_file::read_text(path) {
+        let problem = match crate::input_file::read_text(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Problem::MissingPath { what: "a file of modaliases", path: path.into() }
             }

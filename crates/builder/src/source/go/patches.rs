@@ -57,7 +57,7 @@ pub fn load(places: &[PathBuf], recipe_dir: &Path) -> Result<Vec<PatchFile>, Sou
             }
         }
         for file in files {
-            let text = crate::text_file::read_text(&file).map_err(|cause| SourceError::Io {
+            let text = crate::input_file::read_text(&file).map_err(|cause| SourceError::Io {
                 action: "read",
                 path: file.clone(),
                 cause,

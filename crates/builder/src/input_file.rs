@@ -1,5 +1,7 @@
-//! Text files that people write: recipes, nodes, locks, lists.
+//! Files that somebody else may have put there: only regular ones are read. Among them the texts that people write: recipes,
+//! nodes, locks, lists, patches.
 
+use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -7,22 +9,27 @@ use std::path::Path;
 /// Larger than any that is written by hand.
 const LARGEST: u64 = 16 << 20;
 
-/// Reads a file. A fifo is not waited for, and a device without end is not read.
+/// Opens a file for reading. A fifo is not waited for, and a device without end is not read.
 ///
 /// # Errors
-/// Those of opening and reading; [`ErrorKind::InvalidInput`] for what is no regular file, is larger than 16 MiB, or is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String> {
-    let unfit = |problem: String| Error::new(ErrorKind::InvalidInput, problem);
-    let file = std::fs::File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+/// Those of opening; [`ErrorKind::InvalidInput`] for what is no regular file.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let found = file.metadata()?;
-    if found.is_dir() {
-        return Err(unfit("it is a folder".into()));
+    match found.is_file() {
+        true => Ok(file),
+        false if found.is_dir() => Err(unfit("it is a folder".into())),
+        false => Err(unfit("it is no regular file".into())),
     }
-    if !found.is_file() {
-        return Err(unfit("it is no regular file".into()));
-    }
+}
+
+/// Reads a text.
+///
+/// # Errors
+/// Those of [`open_regular`] and of reading; [`ErrorKind::InvalidInput`] for what is larger than 16 MiB or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(unfit(format!("it is larger than {} MiB", LARGEST >> 20)));
     }
@@ -31,6 +38,10 @@ pub fn read_text(path: &Path) -> Result<String> {
         let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
         unfit(format!("it is no UTF-8 text: byte {:#04x} in line {line}", e.as_bytes()[at]))
     })
+}
+
+fn unfit(problem: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, problem)
 }
 
 #[cfg(test)]
