@@ -18,6 +18,11 @@ impl Sha256 {
         Self(Sha256Hasher::digest(bytes).into())
     }
 
+    /// Of a file, with its size in bytes.
+    pub fn of_file(path: &std::path::Path) -> std::io::Result<(Self, u64)> {
+        Self::of_reader(&mut std::fs::File::open(path)?)
+    }
+
     /// Of all that is left in a reader, with its size in bytes.
     pub fn of_reader(reader: &mut impl Read) -> std::io::Result<(Self, u64)> {
         let (mut hasher, mut size, mut buffer) = (Sha256Hasher::new(), 0, vec![0; 1 << 16]);

@@ -86,7 +86,7 @@ impl Offer {
         if std::fs::hard_link(from, &part).is_err() {
             std::fs::copy(from, &part).map_err(io("write", &part))?;
         }
-        if hash(&part)? != sha256 {
+        if Sha256::of_file(&part).map_err(io("read", &part))?.0 != sha256 {
             return Err(OfferError::Damaged { path: from.into() });
         }
         std::fs::rename(&part, &path).map_err(io("make", &path))
@@ -147,7 +147,7 @@ impl Offer {
     fn take(&mut self, to: &str, sha256: Sha256) -> Result<bool, OfferError> {
         self.sums.insert(to.into(), sha256);
         let path = self.dir.join(to);
-        if path.is_file() && hash(&path)? == sha256 {
+        if path.is_file() && Sha256::of_file(&path).map_err(io("read", &path))?.0 == sha256 {
             return Ok(true);
         }
         let folder = path.parent().unwrap_or(&self.dir);
@@ -174,11 +174,6 @@ impl Offer {
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OfferError {
     let path = path.to_path_buf();
     move |cause| OfferError::Io { action, path, cause }
-}
-
-fn hash(path: &Path) -> Result<Sha256, OfferError> {
-    let hashed = std::fs::File::open(path).and_then(|mut file| Sha256::of_reader(&mut file));
-    Ok(hashed.map_err(io("read", path))?.0)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::{Cache, CacheError, make_parent, seal_file};
 use crate::entry::Sha256;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -34,7 +33,7 @@ impl Cache {
         if got == size {
             return Ok(BlobState::Whole(path));
         }
-        if hash(&path).map_err(CacheError::io("read", &path))? == *sha256 {
+        if Sha256::of_file(&path).map_err(CacheError::io("read", &path))?.0 == *sha256 {
             return Ok(BlobState::OtherSize(got));
         }
         self.discard(&path)?;
@@ -50,7 +49,7 @@ impl Cache {
             let (path, whole) = match &used {
                 CachedItem::Blob(sha256) => {
                     let path = self.blob_path(sha256);
-                    let whole = hash(&path).is_ok_and(|found| found == *sha256);
+                    let whole = Sha256::of_file(&path).is_ok_and(|(found, _)| found == *sha256);
                     (path, whole)
                 }
                 CachedItem::Derived { kind, key } => {
@@ -103,13 +102,9 @@ fn sums(path: &Path) -> io::Result<String> {
         let found = found?;
         if found.file_type().is_file() {
             let below = found.path().strip_prefix(path).unwrap_or(found.path());
-            lines.push(format!("{}  {}\n", hash(found.path())?, below.display()));
+            lines.push(format!("{}  {}\n", Sha256::of_file(found.path())?.0, below.display()));
         }
     }
     lines.sort();
     Ok(lines.concat())
-}
-
-fn hash(path: &Path) -> io::Result<Sha256> {
-    Ok(Sha256::of_reader(&mut File::open(path)?)?.0)
 }

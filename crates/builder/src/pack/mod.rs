@@ -35,9 +35,8 @@ use crate::segment::{Archive, PackedSegment, is_image, lay_out, lay_out_image};
 use crate::tree::Tree;
 use crate::ui::Ui;
 use bootwright_contract::RootImage;
-use sha2::Digest;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// How the recipe wants its segments.
@@ -154,24 +153,8 @@ fn make_image(
         }
         _ => squashfs::make_squashfs(&entries, root, tool, cx.jobs, &out)?,
     }
-    let (sha256, size) = hash_file(&out)?;
+    let (sha256, size) = Sha256::of_file(&out).map_err(PackError::io("read", &out))?;
     Ok(Body { sha256, size, at: BodyAt::File { path: out.into(), offset: 0 } })
-}
-
-fn hash_file(path: &Path) -> Result<(Sha256, u64), PackError> {
-    let mut file = File::open(path).map_err(PackError::io("read", path))?;
-    let mut hasher = sha2::Sha256::new();
-    let mut size = 0;
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match file.read(&mut buffer).map_err(PackError::io("read", path))? {
-            0 => return Ok((Sha256(hasher.finalize().into()), size)),
-            n => {
-                hasher.update(&buffer[..n]);
-                size += n as u64;
-            }
-        }
-    }
 }
 
 fn write_packed(
@@ -251,7 +234,7 @@ fn load_packed(cache: &Cache, key: &str) -> Option<PackedSegment> {
     let json = std::fs::read(dir.join(META)).ok()?;
     let packed: PackedSegment = serde_json::from_slice(&json).ok()?;
     let path = moved(&packed.path, &dir);
-    let whole = hash_file(&path).is_ok_and(|found| found == (packed.sha256, packed.size));
+    let whole = Sha256::of_file(&path).is_ok_and(|found| found == (packed.sha256, packed.size));
     whole.then_some(PackedSegment { path, reused: true, ..packed })
 }
 
