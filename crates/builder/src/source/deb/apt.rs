@@ -62,6 +62,15 @@ pub fn load_trust() -> Result<Trust, SourceError> {
     Ok(Trust { keyring, options: load_kept_options()? })
 }
 
+/// What the lists of a suite tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// Binary packages.
+    Packages,
+    /// Source packages.
+    Sources,
+}
+
 /// The package lists of a suite on a mirror, held exclusively while this value lives.
 pub struct Apt<'a> {
     spec: &'a DebSpec,
@@ -77,32 +86,13 @@ pub struct Apt<'a> {
 impl<'a> Apt<'a> {
     /// Waits for the lists of that mirror and suite.
     pub fn open(
+        lists: Lists,
         spec: &'a DebSpec,
         mirror: &'a Mirror,
         trust: &Trust,
         cx: &'a Context<'a>,
     ) -> Result<Self, SourceError> {
-        Self::open_lists("deb", spec, mirror, trust, cx)
-    }
-
-    /// The same for lists of source packages.
-    pub fn open_sources(
-        spec: &'a DebSpec,
-        mirror: &'a Mirror,
-        trust: &Trust,
-        cx: &'a Context<'a>,
-    ) -> Result<Self, SourceError> {
-        Self::open_lists("deb-src", spec, mirror, trust, cx)
-    }
-
-    fn open_lists(
-        kind: &str,
-        spec: &'a DebSpec,
-        mirror: &'a Mirror,
-        trust: &Trust,
-        cx: &'a Context<'a>,
-    ) -> Result<Self, SourceError> {
-        let sources = sources_text(kind, spec, mirror, &trust.keyring);
+        let sources = sources_text(lists, spec, mirror, &trust.keyring);
         let key = format!("{}-{}", spec.suite, &Sha256::of(sources.as_bytes()).to_string()[..16]);
         let lock = cx.cache.lock(&format!("apt/{key}"))?;
         let lists = cx.cache.root().join("apt").join(key);
@@ -227,11 +217,15 @@ fn unlocated_package(line: &str) -> Option<&str> {
 }
 
 /// deb822 sources (sources.list(5)) of the suite and its updates.
-fn sources_text(kind: &str, spec: &DebSpec, mirror: &Mirror, keyring: &Path) -> String {
+fn sources_text(lists: Lists, spec: &DebSpec, mirror: &Mirror, keyring: &Path) -> String {
     let DebSpec { suite, areas, security, .. } = spec;
+    let types = match lists {
+        Lists::Packages => "deb",
+        Lists::Sources => "deb-src",
+    };
     let stanza = |address: &str, suites: &str| {
         let (areas, keyring) = (areas.join(" "), keyring.display());
-        format!("Types: {kind}\nURIs: {address}\nSuites: {suites}\nComponents: {areas}\nSigned-By: {keyring}\n\n")
+        format!("Types: {types}\nURIs: {address}\nSuites: {suites}\nComponents: {areas}\nSigned-By: {keyring}\n\n")
     };
     match security {
         true => {

@@ -25,7 +25,7 @@ use crate::entry::{Body, BodyAt, Entry, Kind};
 use crate::fetch::{Context, FetchError, Request, fetch_to_cache, held};
 use crate::recipe::DebSpec;
 use crate::tool::{Needs, Tool};
-use apt::{Apt, Trust, load_trust};
+use apt::{Apt, Lists, Trust, load_trust};
 use host::{load_kept_options, via_of};
 use mirror::{Mirror, load_mirrors};
 use package::{CONTROL, read_deb};
@@ -119,7 +119,7 @@ pub fn resolve_at(
     cx: &Context<'_>,
 ) -> Result<Vec<Pin>, SourceError> {
     for (i, mirror) in mirrors.iter().enumerate() {
-        let apt = Apt::open(spec, mirror, trust, cx)?;
+        let apt = Apt::open(Lists::Packages, spec, mirror, trust, cx)?;
         match (apt.update(), mirrors.get(i + 1)) {
             (Ok(()), _) => return apt.resolve(),
             (Err(failure @ SourceError::Command { .. }), Some(next)) => {

@@ -1,6 +1,6 @@
 //! Source packages: what binary packages were built from, by the `Sources` lists of a mirror, which apt fetches and verifies.
 
-use super::apt::{Apt, Trust, load_trust};
+use super::apt::{Apt, Lists, Trust, load_trust};
 use super::fetch_from_mirrors;
 use super::mirror::{Mirror, load_mirrors};
 use super::resolve::{ARCHIVE, FILENAME, MAIN, SECURITY};
@@ -102,7 +102,7 @@ fn fetch_from(
 ) -> Result<Vec<SourceError>, SourceError> {
     let names: BTreeSet<&str> = wanted.iter().map(|source| source.name.as_str()).collect();
     let names: Vec<&str> = names.into_iter().collect();
-    let apt = Apt::open_sources(spec, mirror, trust, cx)?;
+    let apt = Apt::open(Lists::Sources, spec, mirror, trust, cx)?;
     apt.update()?;
     let listed = parse_sources(&apt.sources(&names)?).map_err(|problem| SourceError::Command {
         command: "apt-cache showsrc".into(),
