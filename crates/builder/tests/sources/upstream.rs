@@ -38,16 +38,32 @@ fn the_worker_is_patched_in_the_clauses_of_the_cni_plugins_alone() {
     assert_eq!(changed('+').count(), changed('-').count());
 }
 
+/// The worker's programs that Go built, in the order of [`NAMES`].
+struct Built {
+    go: PathBuf,
+    project: Shipped,
+    programs: Vec<PathBuf>,
+    /// Holds the programs.
+    _folder: tempfile::TempDir,
+}
+
+const NAMES: [&str; 3] = ["kubelet", "containerd", "pod"];
+
+fn built_worker() -> Option<Built> {
+    if !have(&["mksquashfs", "unsquashfs"]) {
+        return None;
+    }
+    let go = pinned_go()?;
+    let project = Shipped::copy_below(&testkit::folders::work_folder());
+    let folder = new_folder();
+    let programs = programs_of(&project.build("worker", None, &[]), folder.path(), &NAMES);
+    Some(Built { go, project, programs, _folder: folder })
+}
+
 /// What `go version -m` says is what scanners for known faults read.
 #[test]
 fn the_workers_programs_name_upstreams_modules_and_versions() {
-    if !have(&["mksquashfs", "unsquashfs"]) {
-        return;
-    }
-    let Some(go) = pinned_go() else { return };
-    let project = Shipped::copy_below(&testkit::folders::work_folder());
-    let folder = new_folder();
-    let programs = programs_of(&project.build("worker", None, &[]), folder.path(), &["kubelet", "containerd", "pod"]);
+    let Some(Built { go, programs, _folder, .. }) = built_worker() else { return };
     let info = |program: &Path| output(Command::new(&go).args(["version", "-m"]).arg(program));
 
     let [kubelet, containerd, pod] = [&programs[0], &programs[1], &programs[2]].map(|program| info(program));
@@ -92,16 +108,10 @@ const SHIM_TAG: (&str, &str, &str) = ("no_grpc", "github.com/containerd/containe
 /// A tag that no file asks for would be one of ours, or one that upstream has given up.
 #[test]
 fn build_tags_of_the_worker_are_asked_for_by_upstreams_files() {
-    if !have(&["mksquashfs", "unsquashfs"]) {
-        return;
-    }
-    let Some(go) = pinned_go() else { return };
-    let project = Shipped::copy_below(&testkit::folders::work_folder());
-    let folder = new_folder();
-    let programs = programs_of(&project.build("worker", None, &[]), folder.path(), &["kubelet", "containerd", "pod"]);
+    let Some(Built { go, project, programs, _folder }) = built_worker() else { return };
     let recipe = project.path().join("recipes/worker.toml").display().to_string();
     let recipe = load_recipe(&recipe, &[], None).expect("it ships");
-    for (component, program) in ["kubelet", "containerd", "pod"].iter().zip(&programs) {
+    for (component, program) in NAMES.iter().zip(&programs) {
         let spec = recipe.components.iter().find(|c| c.name == *component).map(|c| &c.source);
         let Some(SourceSpec::Go(spec)) = spec else { panic!("{component} is built by Go") };
         let info = output(Command::new(&go).args(["version", "-m"]).arg(program));
@@ -243,7 +253,8 @@ kill $sleeper
     stable_words(&text).join(" ")
 }
 
-/// The words of a text, hardware addresses, `vethXXXXXXXX` and process ids in `/proc/` as one word each.
+/// The words of a text. Of what differs from run to run only the kind is kept: hardware addresses, names of `veth` links, and process
+/// ids in `/proc/`.
 fn stable_words(text: &str) -> Vec<String> {
     let is_word = |c: char| c.is_alphanumeric() || c == ':';
     let words = text.split(|c: char| !is_word(c)).filter(|word| !word.is_empty());
