@@ -1,6 +1,6 @@
 //! Builds PID1 (`crates/pid1`, static musl) in its two shapes and embeds them, each with its names and lines in a file of its
-//! own and a list of its crates, so that one binary makes images and explains what their consoles show. What goes into images ends in the table of
-//! PID1's panics (`bootwright_contract::panic_sites`).
+//! own and a list of its crates, so that one binary makes images and explains what their consoles show. What goes into images
+//! ends in the table of PID1's panics (`bootwright_contract::panic_sites`).
 //!
 //! Without the musl target the tool still builds, and says at run time what is missing: `doctor` must work everywhere.
 

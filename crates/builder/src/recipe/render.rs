@@ -76,21 +76,14 @@ fn report(sources: &Sources, found: &FoundProblem, masked: &str) -> Report {
     let (start, end) = visible(&file.text, found.at.start, found.at.end);
     if let Problem::Secret { .. } = found.problem {
         // The line itself would bring the secret into logs of builds.
-        let (line, column) = line_and_column(&file.text, start);
-        let message = format!("{} [{}:{line}:{column}]", found.problem, file.shown);
+        let column = file.text[..start].chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let message = format!("{} [{}:{column}]", found.problem, sources.origin(found.at));
         return Report::new(MietteDiagnostic::new(message).with_help(found.problem.help()));
     }
     let diagnostic = MietteDiagnostic::new(found.problem.to_string())
         .with_help(found.problem.help())
         .with_label(LabeledSpan::underline(start..end));
     Report::new(diagnostic).with_source_code(NamedSource::new(file.shown.as_ref(), masked.to_string()))
-}
-
-/// Both 1-based; columns are characters.
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..at];
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// The part of the span on its first line: a long table or text would fill the screen.

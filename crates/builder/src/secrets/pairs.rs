@@ -59,11 +59,8 @@ fn holds_secret(line: &str) -> bool {
         if is_secret(&pair) {
             return true;
         }
-        let value = pair.get(2).or(pair.get(3)).or(pair.get(4)).map_or(line.len(), |value| value.start());
-        start = value.max(start + 1);
-        if !line.is_char_boundary(start) {
-            return false;
-        }
+        let Some(value) = pair.get(2).or(pair.get(3)).or(pair.get(4)) else { return false };
+        start = value.start();
     }
     false
 }
