@@ -21,6 +21,13 @@ impl fmt::Debug for Failure {
 
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Failure {
+        Failure::in_words(&error)
+    }
+}
+
+impl Failure {
+    /// The code for a type of error is a call.
+    fn in_words(error: &dyn fmt::Display) -> Failure {
         Failure(error.to_string())
     }
 }

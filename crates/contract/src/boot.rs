@@ -1,7 +1,7 @@
 //! The boot config: all that PID1 has to know about the image it runs in.
 
+use crate::ByName;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The whole boot config, JSON at [`crate::paths::BOOT_CONFIG`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,11 +26,11 @@ pub struct BootConfig {
     /// Swap on compressed memory; none when absent.
     pub zram: Option<Zram>,
     /// Kernel parameters, dotted names as in sysctl(8): `net.ipv4.ip_forward` -> `1`.
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: ByName<String>,
     pub hostname: Hostname,
     pub services: Vec<Service>,
     /// What to do when a phase fails, by phase name; phases not named keep PID1's own table.
-    pub policies: BTreeMap<String, Policy>,
+    pub policies: ByName<Policy>,
     /// Where PID1 posts how far the boot is ([`crate::report`]): `http://HOST[:PORT]/PATH`, an empty host is the boot server.
     pub report: Option<String>,
     /// Seconds that a whole shutdown may take before the machine is reset or switched off regardless.
@@ -118,7 +118,7 @@ pub struct Bond {
     /// Names or MACs.
     pub interfaces: Vec<String>,
     /// The kernel's names and values: `mode`, `miimon`, `lacp_rate`, `xmit_hash_policy`, ...
-    pub options: BTreeMap<String, String>,
+    pub options: ByName<String>,
 }
 
 /// Modes of a bond (Documentation/networking/bonding.rst).
@@ -372,7 +372,7 @@ pub struct Service {
     pub name: String,
     /// Absolute program path and arguments. `${ip}`, `${ip6}`, `${hostname}`, `${mac}` and `${gateway}` are filled in when it starts.
     pub exec: Vec<String>,
-    pub env: BTreeMap<String, String>,
+    pub env: ByName<String>,
     /// Services, or the built-in target `network`, that must be ready first.
     pub after: Vec<String>,
     pub ready: Ready,

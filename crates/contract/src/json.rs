@@ -7,7 +7,7 @@
 mod decode;
 mod tree;
 
-use std::collections::BTreeMap;
+use crate::ByName;
 use std::fmt;
 pub use tree::Json;
 
@@ -183,9 +183,9 @@ impl<T: FromJson> FromJson for Vec<T> {
     }
 }
 
-impl<T: FromJson> FromJson for BTreeMap<String, T> {
-    fn read(json: Json, reader: &mut Decoder) -> BTreeMap<String, T> {
-        let mut read = BTreeMap::new();
+impl<T: FromJson> FromJson for ByName<T> {
+    fn read(json: Json, reader: &mut Decoder) -> ByName<T> {
+        let mut read = ByName::default();
         for (key, value) in reader.members(json) {
             let outer = reader.enter(&key);
             read.insert(key, T::read(value, reader));

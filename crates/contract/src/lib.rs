@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 pub mod boot;
+mod by_name;
 pub mod console;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
@@ -22,6 +23,7 @@ pub mod sums;
 mod tmpfs;
 
 pub use boot::*;
+pub use by_name::ByName;
 pub use tmpfs::is_tmpfs_size;
 
 /// Version of [`BootConfig`]; PID1 refuses another one.

@@ -47,10 +47,10 @@ pub fn boot_config(
         state: recipe.state.clone(),
         zram: recipe.zram.clone(),
         report: recipe.report.clone(),
-        sysctls: recipe.sysctls.clone(),
+        sysctls: recipe.sysctls.clone().into(),
         hostname: recipe.hostname.clone(),
         services: recipe.services.clone(),
-        policies: recipe.policies.clone(),
+        policies: recipe.policies.clone().into(),
         shutdown_timeout_s: recipe.shutdown_timeout_s,
         watchdog: recipe.watchdog.clone(),
     }

@@ -180,7 +180,7 @@ mod tests {
     fn full_config() -> BootConfig {
         let mut config = boot_config();
         config.network.gateways = vec!["192.0.2.1".into()];
-        let options = [("mode".to_string(), "802.3ad".to_string())].into();
+        let options = [("mode".to_string(), "802.3ad".to_string())].into_iter().collect();
         config.network.bonds = vec![Bond { name: "bond0".into(), interfaces: vec!["eth0".into()], options }];
         config.network.vlans = vec![Vlan { name: "vlan5".into(), interface: "bond0".into(), id: 5 }];
         config.network.extra = vec![ExtraInterface {

@@ -73,8 +73,8 @@ impl Check<'_> {
             Scalar::Int(n) => n.to_string(),
             Scalar::Text(text) => text,
         };
-        let mut options = [("miimon".to_string(), MIIMON_MS.to_string()), ("mode".to_string(), file.mode)].into();
-        std::collections::BTreeMap::extend(&mut options, file.options.into_iter().map(|(k, v)| (k, text(v))));
+        let always = [("miimon".to_string(), MIIMON_MS.to_string()), ("mode".to_string(), file.mode)];
+        let options = always.into_iter().chain(file.options.into_iter().map(|(k, v)| (k, text(v)))).collect();
         Some(Bond { name: file.name, interfaces: file.interfaces, options })
     }
 

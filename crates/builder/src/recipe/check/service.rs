@@ -71,7 +71,7 @@ impl Check<'_> {
         Some(Service {
             name: file.name,
             exec: file.exec,
-            env: file.env,
+            env: file.env.into(),
             after: file.after,
             ready,
             ready_timeout_s: file.ready_timeout_s,

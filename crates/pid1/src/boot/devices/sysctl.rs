@@ -1,8 +1,8 @@
 //! Kernel parameters by dotted name, as in sysctl(8).
 
 use bootwright_base::sys::Sys;
+use bootwright_contract::ByName;
 use nix::errno::Errno;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,8 @@ pub struct SysctlError {
 }
 
 /// Sets all parameters. Returns an error for each that the kernel does not have or refuses.
-pub fn set_all(sys: &dyn Sys, values: &BTreeMap<String, String>) -> Vec<SysctlError> {
-    let set = |(key, value): (&String, &String)| {
+pub fn set_all(sys: &dyn Sys, values: &ByName<String>) -> Vec<SysctlError> {
+    let set = |(key, value): &(String, String)| {
         let source = sys.write(&path_of(key), value).err()?;
         Some(SysctlError { key: key.clone(), value: value.clone(), source })
     };
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn names_become_paths_and_failures_are_told() {
         let values = [("kernel.panic", "10"), ("net.ipv4.conf.eth0/1.forwarding", "1")];
-        let values: BTreeMap<String, String> = values.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let values: ByName<String> = values.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let fake = FakeSys::failing(&["write /proc/sys/kernel"]);
         let failed = set_all(&fake, &values);
         assert_eq!(

@@ -2,7 +2,6 @@
 
 use bootwright_base::sys::Sys;
 use nix::errno::Errno;
-use std::collections::BTreeMap;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -24,8 +23,8 @@ pub fn copy_tree(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), CopyError>
     copy_below(sys, from, to, &mut FirstNames::new())
 }
 
-/// For files with several names: where the first name was copied to, by device and inode.
-type FirstNames = BTreeMap<(u64, u64), PathBuf>;
+/// For files with several names: device, inode, and where the first name was copied to; sorted.
+type FirstNames = Vec<(u64, u64, PathBuf)>;
 
 fn copy_below(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> Result<(), CopyError> {
     let failed = |source| CopyError { from: from.into(), to: to.into(), source };
@@ -55,9 +54,9 @@ fn copy_entry(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> 
     }
     if meta.nlink() > 1 {
         let inode = (meta.dev(), meta.ino());
-        match names.get(&inode) {
-            Some(first) => return fs::hard_link(first, to).map_err(failed),
-            None => drop(names.insert(inode, to.into())),
+        match names.binary_search_by(|(dev, ino, _)| (*dev, *ino).cmp(&inode)) {
+            Ok(at) => return fs::hard_link(&names[at].2, to).map_err(failed),
+            Err(at) => names.insert(at, (inode.0, inode.1, to.into())),
         }
     }
     fs::copy(from, to).map_err(failed)?;

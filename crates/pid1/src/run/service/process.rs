@@ -106,7 +106,7 @@ pub fn start(
 ) -> Result<ServiceProcess, StartError> {
     let argv: Vec<String> = service.exec.iter().map(|arg| substitute(arg, facts)).collect::<Result<_, _>>()?;
     let mut env = default_env();
-    for (key, value) in &service.env {
+    for (key, value) in service.env.iter() {
         // Of two entries with the same name the first one would count.
         env.retain(|entry| entry.split('=').next() != Some(key));
         env.push([key, "=", &substitute(value, facts)?].concat());

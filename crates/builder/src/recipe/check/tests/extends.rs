@@ -99,7 +99,7 @@ expect = ["ssh-answers"]
         "its mode went with its text"
     );
     assert_eq!(r.services[0].exec, ["/s2"]);
-    assert_eq!(r.services[0].env.len(), 2);
+    assert_eq!(r.services[0].env.iter().len(), 2);
     assert_eq!(r.services[0].ready, Ready::File { path: "/f".into() });
     assert_eq!((r.root.tmpfs.len(), r.root.tmpfs[0].size.as_str()), (1, "2M"));
     assert_eq!(r.smoke.expect, [Expectation::PhasesDone, Expectation::SshAnswers]);
@@ -324,7 +324,7 @@ fn components_services_and_files_are_replaced_and_what_is_excluded_stays_out() {
     let component = &r.components[1];
     assert!(component.exclude.is_empty() && component.paths.is_empty() && component.enabled, "{component:?}");
     let r = load("[[service]]\nname = \"s\"\nreplace = true\nexec = [\"/new\"]").unwrap();
-    assert_eq!((r.services[0].env.len(), &r.services[0].ready), (0, &Ready::Started));
+    assert_eq!((r.services[0].env.iter().len(), &r.services[0].ready), (0, &Ready::Started));
     let r = load("[[file]]\npath = \"/etc/a\"\nreplace = true\ncontent = \"new\"").unwrap();
     assert_eq!(r.files[0].mode, 0o644);
     let error = load("[[service]]\nname = \"t\"\nreplace = true\nexec = [\"/t\"]").unwrap_err();
