@@ -9,8 +9,8 @@ mod modules;
 mod run;
 
 use base::console::Console;
-use base::panic;
 use base::timeline::Timeline;
+use base::{panic, rlimits};
 use boot::sequence;
 use bootwright_base::children;
 use run::{ctl, main_loop, power};
@@ -49,6 +49,7 @@ fn boot_machine() -> ! {
     if let Err(error) = children::reap_from_now_on() {
         timeline.note(&["nobody waits for adopted children: ", &error.to_string()].concat());
     }
+    rlimits::set(&timeline);
     let (node, ending) = sequence::run_table(&bootwright_base::sys::RealSys, timeline);
     power::go_down(&node, ending)
 }

@@ -8,6 +8,7 @@ mod packing;
 pub mod renew;
 mod secrets;
 mod sources;
+mod sysctl_d;
 mod vendor;
 
 use crate::assembly::{Inputs, TreeBuild, build_tree};

@@ -1,6 +1,6 @@
 //! Tree -> Segments -> Packed: boot and root side by side, then config, which names the others.
 
-use super::{Options, boot_config::boot_config};
+use super::{Options, boot_config::boot_config, sysctl_d};
 use crate::assembly::TreeBuild;
 use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::error::{Exit, Failure};
@@ -68,6 +68,7 @@ pub fn pack_all(
     }
     named.push(sums(SegmentName::Config, config_sums, None));
     let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), trust);
+    config.sysctls = sysctl_d::add_to(&recipe.sysctls, &build.tree, &options.ui)?;
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
     config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();

@@ -28,5 +28,6 @@ mod renewal;
 mod rescue;
 mod small_ram;
 mod state;
+mod surroundings;
 mod watchdog;
 mod worker;

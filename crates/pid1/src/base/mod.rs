@@ -8,6 +8,7 @@ pub mod network;
 pub mod node;
 pub mod panic;
 pub mod printable;
+pub mod rlimits;
 pub mod shell;
 pub mod timeline;
 pub mod watchdog;

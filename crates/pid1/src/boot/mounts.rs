@@ -55,6 +55,17 @@ const TABLE: &[MountRow] = &[
     MountRow { target: "/sys/kernel/tracing", fstype: "tracefs", flags: KERNEL, data: "", required: false },
 ];
 
+/// File systems of modules, and of machines that have what they show. Documentation/filesystems/{configfs,efivarfs,fuse}.rst,
+/// Documentation/admin-guide/{binfmt-misc,pstore-blk}.rst.
+const LATER: &[MountRow] = &[
+    MountRow { target: "/sys/kernel/config", fstype: "configfs", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/sys/kernel/debug", fstype: "debugfs", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/sys/fs/pstore", fstype: "pstore", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/sys/fs/fuse/connections", fstype: "fusectl", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/sys/firmware/efi/efivars", fstype: "efivarfs", flags: KERNEL, data: "", required: false },
+    MountRow { target: "/proc/sys/fs/binfmt_misc", fstype: "binfmt_misc", flags: KERNEL, data: "", required: false },
+];
+
 #[derive(Debug, thiserror::Error)]
 enum MountsError {
     #[error("cannot mount {fstype} on `{target}`: {source}")]
@@ -98,6 +109,14 @@ fn mount_table(sys: &dyn Sys) -> Result<Vec<MountsError>, MountsError> {
     Ok(missing)
 }
 
+/// Mounts, when all modules are loaded, what has a place to be mounted at: its module, or the firmware, makes that. Where there
+/// is none the node lacks the feature, which is no failure.
+pub fn mount_what_is_there(sys: &dyn Sys) {
+    for &MountRow { target, fstype, flags, data, .. } in LATER {
+        let _ = sys.mount(Mount { source: Path::new(fstype), target: Path::new(target), fstype, flags, data });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +133,15 @@ mod tests {
         assert_eq!(calls[0], "make_dir /proc");
         assert!(calls[1].starts_with("mount proc /proc proc"));
         assert!(calls.iter().any(|c| c.contains("cgroup2") && c.ends_with("nsdelegate,memory_recursiveprot")));
+    }
+
+    #[test]
+    fn what_has_no_place_is_passed_over() {
+        let fake = FakeSys::failing(&["mount configfs", "mount efivarfs"]);
+        mount_what_is_there(&fake);
+        let calls = fake.calls();
+        assert!(calls.iter().all(|call| !call.starts_with("make_dir")), "{calls:?}");
+        assert!(calls.iter().any(|call| call.contains("binfmt_misc /proc/sys/fs/binfmt_misc")), "{calls:?}");
     }
 
     #[test]
