@@ -6,6 +6,8 @@ mod hostile;
 mod odd;
 #[path = "serve/outside.rs"]
 mod outside;
+#[path = "serve/registry.rs"]
+mod registry;
 
 use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};

@@ -12,6 +12,7 @@ pub mod http;
 pub mod image;
 pub mod iscsi;
 pub mod lan;
+pub mod layout;
 pub mod load;
 pub mod machine;
 pub mod nbd;

@@ -1,9 +1,10 @@
 //! `bootwright serve` as a child, on a free port.
 
+use crate::running::free_port;
 use crate::tool::tool_path;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,11 @@ impl Serve {
     /// Starts it in `dir` and waits until it answers. Machines of QEMU's user networking find it at 10.0.2.2.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
         // Free a moment ago: nothing else on this machine asks for this one.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        Self::start_at(free_port(), dir, args)
+    }
+
+    /// The same at that port.
+    pub fn start_at(port: u16, dir: &Path, args: &[&str]) -> Self {
         let (listen, url) = (format!("127.0.0.1:{port}"), format!("http://10.0.2.2:{port}"));
         // A process may open 1024 files unless it asks for more, as a login shell has it; tests that are many clients need more.
         let mut command = Command::new("sh");

@@ -5,6 +5,7 @@ mod dnsmasq;
 mod error;
 mod http;
 mod log;
+mod registry;
 mod routes;
 pub mod state;
 mod status;
@@ -22,6 +23,7 @@ use crate::ui::Ui;
 use dnsmasq::Dnsmasq;
 use http::{KnownClients, Site};
 use log::{Log, Weight};
+use registry::Registry;
 use state::NodeStates;
 use status::SharedStatus;
 use std::net::SocketAddr;
@@ -56,9 +58,17 @@ pub fn serve(options: &ServeOptions, nodes: &Nodes, written: &WrittenChain, ui: 
     for warning in unserved(&folder, &written.images) {
         log.say(Weight::Line, warning);
     }
+    let registry = Registry::new(&options.out);
+    let (images, problems) = registry.look();
+    for problem in problems {
+        log.say(Weight::Line, format!("warning: {problem}"));
+    }
+    if images > 0 {
+        log.say(Weight::Line, format!("images for containers: {images}, below /v2/"));
+    }
     let state = NodeStates::new(&written.index);
     let lab = Arc::new(SharedStatus::new(options.out.clone(), describe(nodes, answers_dhcp), state, &written.images));
-    let server = start_http(options, &folder, &lab, &log)?;
+    let server = start_http(options, &folder, &lab, &registry, &log)?;
     let address = SocketAddr::new(options.listen.ip(), server.port);
     log.say(Weight::Line, format!("http://{address}/ shows images and nodes; Ctrl-C ends it"));
     let config = written.dir.join("dnsmasq.conf");
@@ -84,13 +94,14 @@ fn start_http(
     options: &ServeOptions,
     folder: &Folder,
     lab: &Arc<SharedStatus>,
+    registry: &Arc<Registry>,
     log: &Log,
 ) -> Result<HttpServer, ServeError> {
     let known = KnownClients::default();
     known.set(lab.nodes().clients());
     let site = Site {
         folder: folder.clone(),
-        routes: routes::table(lab, &known, &options.loaders),
+        routes: routes::table(lab, &known, &options.loaders, registry),
         known: known.clone(),
         on_fetch: on_fetch(lab.clone(), known, log.clone()),
     };

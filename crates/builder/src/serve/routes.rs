@@ -1,6 +1,7 @@
 //! What `serve` answers beside files: a table of routes with what each may cost.
 
-use super::http::{Bounds, KnownClients, Route, SlotLimits};
+use super::http::{Bounds, FILES, KnownClients, Route, SlotLimits};
+use super::registry::Registry;
 use super::state::{BadReport, ReadReport};
 use super::status::SharedStatus;
 use crate::chain::{LOADERS, LOADERS_FOLDER};
@@ -27,7 +28,7 @@ const REPORT: &str = "/report";
 const FEW: SlotLimits = SlotLimits { all: 64, by_client: 8 };
 
 /// The table. Bodies in flight take at most `all` times `body` bytes of a route.
-pub fn table(lab: &Arc<SharedStatus>, known: &KnownClients, loaders: &Path) -> Vec<Route> {
+pub fn table(lab: &Arc<SharedStatus>, known: &KnownClients, loaders: &Path, registry: &Arc<Registry>) -> Vec<Route> {
     let second = Duration::from_secs;
     let reports = Reports { lab: lab.clone(), known: known.clone(), reading: Arc::new(Semaphore::new(1)) };
     let page = get(|| async { headers(Html(PAGE).into_response(), &[(CONTENT_SECURITY_POLICY, POLICY)]) });
@@ -53,6 +54,8 @@ pub fn table(lab: &Arc<SharedStatus>, known: &KnownClients, loaders: &Path) -> V
             post(report).with_state(reports),
         ),
     ];
+    // Blobs are files like others.
+    rows.extend(["/v2/", "/v2/{*path}"].map(|path| route(path, FILES, registry.routes())));
     // Firmware that loads by HTTP gets iPXE here.
     rows.extend(LOADERS.iter().map(|name| {
         let bounds = Bounds { body: 0, time: second(20), at_once: FEW, per_s: 20, stroke: 100 };

@@ -4,6 +4,7 @@
 //! folder leads nowhere, whoever made it and whenever. What a link leads to is held against the same list as what was asked for.
 
 use crate::chain::{FOLDER, LOADERS_FOLDER};
+use crate::entry::Sha256;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
@@ -22,6 +23,8 @@ use walkdir::WalkDir;
 const OF_IMAGE: [&str; 6] = ["vmlinuz", "initrd.img", "boot.ipxe", "root.img", "root.json", "root.json.sig"];
 /// What lies in the boot chain's folder for servers on this machine.
 const NOT_OF_CHAIN: [&str; 3] = ["chain.json", "dnsmasq.conf", "matchbox"];
+/// Folder of OCI layouts (image-spec, image-layout.md).
+pub const LAYOUTS_FOLDER: &str = "registry";
 /// How often a file is looked for that is being replaced.
 const TRIES: u32 = 20;
 
@@ -32,6 +35,8 @@ pub enum Shelf {
     Lab,
     /// One image.
     Image,
+    /// OCI layouts, each in a folder of its own below [`LAYOUTS_FOLDER`].
+    Layouts,
 }
 
 impl Shelf {
@@ -44,6 +49,8 @@ impl Shelf {
             (Self::Lab, Some([FOLDER, first, ..])) => !NOT_OF_CHAIN.contains(first),
             (Self::Lab, Some([LOADERS_FOLDER, _, ..])) => true,
             (Self::Lab, Some([_, name])) => image(name),
+            (Self::Layouts, Some([LAYOUTS_FOLDER, _, "oci-layout" | "index.json"])) => true,
+            (Self::Layouts, Some([LAYOUTS_FOLDER, _, "blobs", "sha256", hex])) => Sha256::parse(hex).is_some(),
             _ => false,
         }
     }

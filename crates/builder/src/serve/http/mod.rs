@@ -14,7 +14,7 @@ mod slots;
 
 pub use client::{Client, KnownClients};
 pub use fetch::{Fetch, OnFetch};
-pub use folder::{Folder, Shelf};
+pub use folder::{Folder, LAYOUTS_FOLDER, Shelf};
 pub use route::{Bounds, Route};
 pub use slots::SlotLimits;
 
@@ -62,8 +62,9 @@ const DISK_THREADS: usize = 16;
 /// Before the next client is asked in, when one could not be.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The files: loaders fetch a few, PID1 resumes what was cut off; answers take as long as they are large.
-const FILES: Bounds = Bounds { body: 0, time: Duration::from_secs(60), at_once: CONNECTIONS, per_s: 200, stroke: 1000 };
+/// Files: loaders fetch a few, PID1 resumes what was cut off; answers take as long as they are large.
+pub const FILES: Bounds =
+    Bounds { body: 0, time: Duration::from_secs(60), at_once: CONNECTIONS, per_s: 200, stroke: 1000 };
 
 /// A running server; it ends on drop.
 #[derive(Debug)]
@@ -84,14 +85,17 @@ pub struct Site {
 
 impl Site {
     fn router(self) -> Router {
-        let files =
-            ServeDir::with_backend("", self.folder).append_index_html_on_directories(false).with_buf_chunk_size(BUFFER);
-        let files = Router::new().fallback_service(files).layer(from_fn(ranges));
-        let files = files.layer(from_fn_with_state(Gate::new(FILES, &self.known), pass));
+        let files = files(self.folder).layer(from_fn_with_state(Gate::new(FILES, &self.known), pass));
         let routes = self.routes.into_iter().fold(Router::new(), |router, route| route.add(router, &self.known));
         let on_fetch = self.on_fetch;
         routes.fallback_service(files).layer(from_fn(move |request, next| fetch::tell(on_fetch.clone(), request, next)))
     }
+}
+
+/// The files of a folder, without bounds.
+pub fn files(folder: Folder) -> Router {
+    let files = ServeDir::with_backend("", folder).append_index_html_on_directories(false).with_buf_chunk_size(BUFFER);
+    Router::new().fallback_service(files).layer(from_fn(ranges))
 }
 
 impl HttpServer {
