@@ -1,5 +1,5 @@
-// Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker.
-// It acts as what it is called. It is apart from command node on purpose: a process runs the init functions of every
+// Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker; and what writes
+// containerd's mirrors at boot. It acts as what it is called. It is apart from command node on purpose: a process runs the init functions of every
 // package that it is linked with, and one shim stays in memory for each pod.
 //
 // The CNI plugins are `package main` upstream; the build edits their package clauses and the case of `main`.
@@ -37,6 +37,15 @@ func main() {
 		portmap.Main()
 	case "ptp":
 		ptp.Main()
+	case "registry-mirrors":
+		if len(os.Args) != 4 {
+			fmt.Fprintln(os.Stderr, "usage: registry-mirrors LEASE FROM TO")
+			os.Exit(2)
+		}
+		if err := fillMirrors(os.Args[1], os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, "registry-mirrors:", err)
+			os.Exit(1)
+		}
 	default:
 		fmt.Fprintf(os.Stderr, "pod: `%s` is not a program: call it as `containerd-shim-runc-v2` or a CNI plugin\n", name)
 		os.Exit(2)

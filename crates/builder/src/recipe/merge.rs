@@ -92,7 +92,9 @@ impl Merge<'_> {
 
     fn value(&mut self, base: TomlNode, over: TomlNode, within: Within, section: &str, key: &str) -> TomlNode {
         match (&base.value, &over.value) {
-            (Value::Table(_), Value::Table(_)) if ["policies", "state"].contains(&section) || WHOLE.contains(&key) => {
+            (Value::Table(_), Value::Table(_))
+                if ["policies", "state", "registry"].contains(&section) || WHOLE.contains(&key) =>
+            {
                 over
             }
             (Value::Table(_), Value::Table(_)) => self.table(base, over, deeper(within), key),

@@ -8,7 +8,7 @@ use super::problem::{FoundProblem, Problem};
 use super::sources::Sources;
 use std::collections::BTreeMap;
 
-/// Filled in by PID1 when a service starts or a volume is attached: not ours.
+/// Filled in on the node, when a service starts, a volume is attached or mirrors are written: not ours.
 pub const ON_NODE: [&str; 5] = ["ip", "ip6", "hostname", "mac", "gateway"];
 
 pub type Vars = BTreeMap<String, VarValue>;
@@ -100,6 +100,10 @@ fn check_var(entry: &TomlEntry, file: VarFile, sets: &[Set], problems: &mut Vec<
         missing("default");
         return None;
     };
+    if let (VarType::Bool | VarType::Int, [_, ..]) = (kind, &file.choices[..]) {
+        let reason = "only a text has choices";
+        report(node.at_of("choices"), Problem::NotUsed { key: "choices", reason });
+    }
     let expected = kind_name(kind);
     let mut value = default_value(kind, default);
     if value.is_none() {
@@ -107,9 +111,16 @@ fn check_var(entry: &TomlEntry, file: VarFile, sets: &[Set], problems: &mut Vec<
         let problem = Problem::VarType { name: name.clone(), expected, place: "its default", found };
         report(node.at_of("default"), problem);
     }
+    let is_choice = |value: &VarValue| file.choices.is_empty() || file.choices.contains(&value.to_string());
+    let not_a_choice =
+        |value: &VarValue| Problem::NotAChoice { found: value.to_string(), choices: file.choices.clone() };
+    if let Some(default) = value.as_ref().filter(|default| !is_choice(default)) {
+        report(node.at_of("default"), not_a_choice(default));
+    }
     for set in sets.iter().filter(|s| s.name == *name) {
         match parse_value(kind, &set.value) {
-            Some(given) => value = Some(given),
+            Some(given) if is_choice(&given) => value = Some(given),
+            Some(given) => report(set.at, not_a_choice(&given)),
             None => {
                 let found = format!("`{}`", set.value);
                 let problem = Problem::VarType { name: name.clone(), expected, place: "the value of --set", found };
@@ -138,7 +149,7 @@ impl Fill<'_> {
     pub fn recipe(&mut self, node: &mut TomlNode) {
         if let Value::Table(entries) = &mut node.value {
             for entry in entries.iter_mut().filter(|e| e.key != "vars") {
-                self.node(&mut entry.node, &entry.key, matches!(&entry.key[..], "service" | "state"));
+                self.node(&mut entry.node, &entry.key, matches!(&entry.key[..], "service" | "state" | "registry"));
             }
         }
     }

@@ -40,6 +40,8 @@ static MARKS: LazyLock<Vec<Mark>> = LazyLock::new(|| {
         mark("a token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}", always, false),
         // RFC 6750 section 2.1.
         mark("a token", r"(?i)\bauthorization\W{1,4}bearer\s+([A-Za-z0-9._~+/-]{12,}=*)", is_mixed, true),
+        // RFC 7617, in containerd's hosts.toml too.
+        mark("a login", r#"(?i)\bauthorization\W{1,4}basic\s+([A-Za-z0-9+/]{4,}={0,2})"#, is_login, true),
         // Kubernetes' bootstrap tokens ("Authenticating with Bootstrap Tokens").
         mark(
             "a bootstrap token",

@@ -79,6 +79,7 @@ fn what_is_written_by_hand_is_judged_by_its_keys_too() {
         ),
         ("env = { API_TOKEN = \"hunter22\", N = 3 }", &["line 1: a password or token"]),
         ("header: \"Authorization: Bearer 9f8e7d6c5b4a39281706\"", &["line 1: a token"]),
+        ("[host.\"https://r.lab\".header]\nAuthorization = \"Basic bGFiOmh1bnRlcjIy\"\n", &["line 2: a login"]),
         ("server = \"https://me:hunter22@registry.lan\"", &["line 1: a password in an address"]),
         ("source = iscsi://10.0.0.1/iqn.x?user_in=a&secret_in=b%20c", &["line 1: a password in an address"]),
     ] {
@@ -103,6 +104,7 @@ fn what_only_looks_like_a_secret_passes() {
         "server: https://host:6443\nimage: registry.k8s.io/pause:3.10\nimage: r.lan/a:b@sha256:00\n",
         "machine: x86\nlogin: no\npassword: no\n",
         "bypass = always\ncompass: north\nPWD=/root\nproxy_pass http://backend;\nAuthorization: Bearer <your token>\n",
+        "WWW-Authenticate: Basic realm\nAuthorization: Basic credentials\nAuthorization: Basic <base64>\n",
     ] {
         assert_eq!(own(text), [""; 0], "{text}");
         assert_eq!(others(text), [""; 0], "{text}");

@@ -69,15 +69,69 @@ EOF
 mv /run/pod.yaml /etc/kubernetes/manifests/
 "#;
 
+/// The node's pod range, as a kubelet without a cluster is given it. Shell and ctr are more than the worker's budget allows.
+const RECIPE: &str = r#"
+[[file]]
+path = "/etc/kubernetes/kubelet.conf.d/90-pods.conf"
+content = """
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+podCIDR: 10.244.7.0/24
+"""
+
+[budget]
+boot_files_mb = 80
+ram_mib = 1024
+"#;
+
+/// A pod with a network of its own.
+const NETWORKED: &str = r#"
+cat > /run/pod.yaml <<'EOF'
+apiVersion: v1
+kind: Pod
+metadata: { name: networked }
+spec:
+  containers:
+  - name: main
+    image: registry.internal/lab/pod:1
+    imagePullPolicy: Never
+    command: [/bin/sh, -c, "ip address show dev eth0 > /out/address; sleep 100000"]
+    volumeMounts: [{ name: out, mountPath: /out }]
+  volumes: [{ name: out, hostPath: { path: /run/networked, type: DirectoryOrCreate } }]
+EOF
+mv /run/pod.yaml /etc/kubernetes/manifests/networked.yaml
+"#;
+
+/// What flannel's DaemonSet leaves on a node, as far as it matters here: a list of its name, with the MTU of an overlay.
+const FLANNEL: &str = r#"
+cat > /etc/cni/net.d/10-flannel.conflist <<'EOF'
+{ "cniVersion": "1.0.0", "name": "cbr0", "plugins": [
+    { "type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1450,
+      "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.200.3.0/24" }]] } } ] }
+EOF
+"#;
+
+/// `pod_network = "addon"`: no list of ours comes before an add-on's, though kubelet hands on a pod range, and pods wait for it.
+fn pods_wait_for_the_network_of_an_addon(machine: &Running) {
+    let until = |what: &str| {
+        format!("for i in $(seq 600); do {what} && exit; sleep 0.2; done; bootwright-ctl logs kubelet; exit 1")
+    };
+    ssh_ok(machine, NETWORKED);
+    ssh_ok(machine, &until("bootwright-ctl logs kubelet | grep -q 'cni plugin not initialized'"));
+    assert_eq!(ssh_ok(machine, "ls /etc/cni/net.d; [ ! -e /run/networked/address ]").trim(), "");
+    ssh_ok(machine, FLANNEL);
+    let address = ssh_ok(machine, &until("[ -s /run/networked/address ] && cat /run/networked/address"));
+    assert!(address.contains("inet 10.200.3.") && address.contains(" mtu 1450 "), "{address}");
+    assert_eq!(ssh_ok(machine, "ls /etc/cni/net.d").trim(), "10-flannel.conflist");
+}
+
 #[test]
-fn crun_runs_containers_and_a_closed_kubelet_a_pod() {
+fn crun_runs_containers_and_a_closed_kubelet_pods_once_an_addon_has_brought_their_network() {
     if !have(&[QEMU, "go", "ssh", "ssh-keygen"]) {
         return;
     }
     let key = format!("ssh_key={}", key().public);
-    // Shell and ctr are more than the worker's budget allows.
-    let budget = "[budget]\nboot_files_mb = 80\nram_mib = 1024\n";
-    let image = Image::build_variant("worker-debug", "worker", budget, &["debug=true", "login_shell=/bin/sh", &key]);
+    let image = Image::build_variant("worker-debug", "worker", RECIPE, &["debug=true", "login_shell=/bin/sh", &key]);
     let machine = Running::start(&image, &["--ram-mib", "1024"]);
     let said = ssh_ok(&machine, SCRIPT);
     assert!(said.contains("hello from") && said.contains("pid 1"), "{said}");
@@ -99,6 +153,7 @@ fn crun_runs_containers_and_a_closed_kubelet_a_pod() {
     let refused =
         ssh_ok(&machine, "for at in 127.0.0.1 $(hostname -i); do nc -w 5 $at 10250 < /dev/null 2>&1; done; true");
     assert_eq!(refused.matches("refused").count(), 2, "{refused}");
+    pods_wait_for_the_network_of_an_addon(&machine);
     power_off(machine);
     let console = image.console();
     let told = console.find("the pod was told").unwrap_or_else(|| panic!("{console}"));

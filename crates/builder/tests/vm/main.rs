@@ -23,6 +23,7 @@ mod netroot_nfs;
 mod network;
 mod outage;
 mod outage_services;
+mod pods;
 mod powerdown;
 mod renewal;
 mod rescue;

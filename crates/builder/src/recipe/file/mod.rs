@@ -4,11 +4,13 @@
 
 mod image;
 mod network;
+mod registry;
 mod state;
 mod system;
 
 pub use image::*;
 pub use network::*;
+pub use registry::*;
 pub use state::*;
 pub use system::*;
 
@@ -61,6 +63,9 @@ pub struct RecipeFile {
     #[serde(default)]
     pub state: BTreeMap<String, StateFile>,
     pub watchdog: Option<WatchdogFile>,
+    /// Where containerd looks for images of a registry, by its host, or `_default`.
+    #[serde(default)]
+    pub registry: BTreeMap<String, RegistryFile>,
     pub pack: Option<PackFile>,
     pub budget: Option<BudgetFile>,
     pub smoke: Option<SmokeFile>,
@@ -98,6 +103,9 @@ pub struct VarFile {
     pub kind: Option<VarType>,
     /// Its value unless `--set` gives another one.
     pub default: Option<Scalar>,
+    /// Texts that it may be; empty: any.
+    #[serde(default)]
+    pub choices: Vec<String>,
     /// One line for people.
     #[serde(default)]
     pub help: String,

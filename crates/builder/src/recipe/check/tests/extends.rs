@@ -194,6 +194,22 @@ fn sets_are_typed_and_point_at_themselves() {
 }
 
 #[test]
+fn a_text_with_choices_is_one_of_them() {
+    let base = format!("{BASE}\n[vars.pods]\ntype = \"text\"\ndefault = \"a\"\nchoices = [\"a\", \"bridge\"]\n");
+    let files = [
+        ("r.toml", "extends = \"base\"\n[vars]\npods = { default = \"bridge\" }\n"),
+        ("base.toml", base.as_str()),
+        ("tree/x", ""),
+    ];
+    let value = |sets: &[(&str, &str)]| load(&files, sets).map(|recipe| recipe.vars["pods"].to_string());
+    assert_eq!(value(&[]).unwrap(), "bridge", "a recipe that extends another names just the value");
+    assert_eq!(value(&[("pods", "a")]).unwrap(), "a");
+    let error = value(&[("pods", "bridg")]).unwrap_err();
+    assert!(error.contains("`bridg` is no value") && error.contains("--set:1:1"), "{error}");
+    assert!(error.contains("did you mean `bridge`?"), "{error}");
+}
+
+#[test]
 fn missing_files_are_problems() {
     let error = load(&[("base.toml", BASE)], &[]).unwrap_err();
     assert!(error.contains("folder `tree` is not there"), "{error}");

@@ -1,5 +1,6 @@
 mod extends;
 mod problems;
+mod registry;
 
 use crate::recipe::problem::{Problem, RecipeErrors};
 use crate::recipe::{

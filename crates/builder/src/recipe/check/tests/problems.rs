@@ -15,6 +15,12 @@ fn each_problem_is_found_where_it_is() {
         ("load = [", "loads = [", "15: unknown key `loads`"),
         ("default = 80", "default = \"80\"", "8: variable `port` is an integer, but its default is a string"),
         ("type = \"int\", ", "", "8: missing key `type`"),
+        (
+            "default = \"trixie\"",
+            "default = \"trixy\", choices = [\"bookworm\", \"trixie\"]",
+            "7: `trixy` is no value of this key",
+        ),
+        ("default = 80", "default = 80, choices = [\"80\"]", "8: `choices` is not used: only a text has choices"),
         ("debug = {", "ip = {", "6: `ip` is filled in on the node"),
         ("shutdown_timeout_s = 30", "shutdown_timeout_s = -1", "3: -1 is out of range: expected 0 to 4294967295"),
         (

@@ -1,0 +1,108 @@
+//! Pods of a node that has no cluster: `pod_network = "bridge"`, and images from mirrors, as the boot server's `/v2/` is one.
+
+use serde_json::json;
+use std::time::Duration;
+use testkit::image::Image;
+use testkit::layout::add_image;
+use testkit::need::have;
+use testkit::serve::Serve;
+use testkit::ssh::{key, ssh_ok};
+use testkit::vm::{Running, free_port, wait_until};
+use testkit::worker::programs_of;
+use testkit::{QEMU, folders::new_folder};
+
+/// The node's pod range, as a kubelet without a cluster is given it; a pod with a host port that asks for something outside; and
+/// mirrors for its image and for that of all sandboxes. PORT is that of the boot server.
+const RECIPE: &str = r#"
+[vars]
+pod_network = { default = "bridge" }
+
+[registry."registry.k8s.io"]
+mirrors = ["http://:PORT"]
+[registry."registry.lab:5000"]
+mirrors = ["http://${gateway}:PORT"]
+
+[[file]]
+path = "/etc/kubernetes/kubelet.conf.d/90-pods.conf"
+content = """
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+podCIDR: 10.244.7.0/24
+"""
+
+[[file]]
+path = "/etc/kubernetes/manifests/web.yaml"
+content = """
+apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec:
+  containers:
+  - name: main
+    image: registry.lab:5000/team/web:1
+    command: [/bin/sh, -c, "wget -O /out/answer http://10.0.2.2:PORT/v2/; httpd -f -p 80 -h /www"]
+    ports: [{ containerPort: 80, hostPort: 8080 }]
+    volumeMounts: [{ name: out, mountPath: /out }]
+  volumes: [{ name: out, hostPath: { path: /run/pod, type: DirectoryOrCreate } }]
+"""
+
+# The shell is more than the worker's budget allows.
+[budget]
+boot_files_mb = 80
+ram_mib = 1024
+"#;
+
+#[test]
+fn a_pod_on_the_bridge_has_its_image_from_the_boot_server_reaches_outside_and_answers_at_its_host_port() {
+    if !have(&[QEMU, "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let port = free_port();
+    let ssh_key = format!("ssh_key={}", key().public);
+    let recipe = RECIPE.replace("PORT", &port.to_string());
+    let sets = ["debug=true", "login_shell=/bin/sh", &ssh_key];
+    let image = Image::build_variant("worker-bridge", "worker", &recipe, &sets);
+    put_images(&image);
+    let serve = Serve::start_at(port, &image.out, &["--out", "."]);
+    let machine = Running::start(&image, &["--ram-mib", "1024"]);
+
+    let answer = ssh_ok(
+        &machine,
+        "for i in $(seq 800); do [ -s /run/pod/answer ] && exec cat /run/pod/answer; sleep 0.2; done; \
+         bootwright-ctl logs kubelet; bootwright-ctl logs containerd",
+    );
+    assert_eq!(answer.trim(), "{}", "what the pod was told outside");
+    let inside = "for i in $(seq 100); do wget -q -O - http://127.0.0.1:8080/ && exit; sleep 0.2; done; exit 1";
+    assert_eq!(ssh_ok(&machine, inside).trim(), "hello from a pod");
+    // From outside, by a port of this machine.
+    let outside = free_port();
+    let forward = format!("hostfwd_add net tcp:127.0.0.1:{outside}-10.0.2.15:8080");
+    machine.command("human-monitor-command", json!({ "command-line": forward }));
+    let url = format!("http://127.0.0.1:{outside}/");
+    wait_until("the host port answers", Duration::from_secs(60), || {
+        let page = ureq::get(&url).call().map(|mut answer| answer.body_mut().read_to_string());
+        matches!(page, Ok(Ok(text)) if text.trim() == "hello from a pod")
+    });
+
+    let written = "cd /etc/containerd/certs.d && cat registry.k8s.io/hosts.toml registry.lab:5000/hosts.toml";
+    let hosts = ssh_ok(&machine, written);
+    assert_eq!(hosts.matches(&format!("[host.\"http://10.0.2.2:{port}\"]")).count(), 2, "{hosts}");
+    assert_eq!(ssh_ok(&machine, "ls /etc/cni/net.d").trim(), "10-containerd-net.conflist");
+    let log = serve.log();
+    for fetched in ["/v2/pause/manifests/3.10.1 200", "/v2/team/web/manifests/1 200", "/v2/team/web/blobs/sha256:"] {
+        assert!(log.contains(fetched), "{fetched}: {log}");
+    }
+}
+
+/// The images of sandboxes and of the pod in a layout beside the image: a shell that the debug image has too.
+fn put_images(image: &Image) {
+    let folder = new_folder();
+    let busybox = programs_of(&image.dir(), folder.path(), &["busybox"]).remove(0);
+    let shell = std::fs::read(busybox).expect("it was unpacked");
+    let layout = image.out.join("registry/lab");
+    let sleep = ["/bin/sh", "-c", "sleep 100000"];
+    let name = ("io.containerd.image.name", "registry.k8s.io/pause:3.10.1");
+    add_image(&layout, name, &[("bin/sh", &shell)], &sleep);
+    let name = ("org.opencontainers.image.ref.name", "registry.lab:5000/team/web:1");
+    add_image(&layout, name, &[("bin/sh", &shell), ("www/index.html", b"hello from a pod\n")], &sleep);
+}
