@@ -44,8 +44,8 @@ fn fold(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte }
 }
 
-/// Writes `-` as `_` outside of brackets, which end at the first `]`. `None`: they do not pair.
-fn normalize(alias: &str) -> Option<Vec<u8>> {
+/// An alias as libkmod compares it: `-` is `_` outside of brackets, which end at the first `]`. `None`: they do not pair.
+pub fn normalize(alias: &str) -> Option<Vec<u8>> {
     let mut inside = false;
     let normalized = alias.bytes().map(|byte| {
         match (byte, inside) {

@@ -5,7 +5,10 @@ use super::firmware::add_firmware;
 use super::kernel::{KernelFiles, ModuleFile, read_plain};
 use super::select::{Demand, Selection, Unserved, select};
 use super::strip::strip_module;
-use super::tables::{ListedModule, format_alias, format_dep, format_softdep, format_sums};
+use super::tables::{
+    ListedModule, ListedModules, Table, format_softdep, format_sums, index_builtin_alias, list_alias, list_builtin,
+    list_dep,
+};
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
 use crate::parallel;
@@ -18,7 +21,7 @@ use std::collections::BTreeMap;
 use twox_hash::XxHash64;
 
 /// Raised when the same kernel and requests are selected otherwise.
-const FORMAT: u32 = 10;
+const FORMAT: u32 = 12;
 
 /// What the cache keeps: the selection, and the modules that it unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,11 +82,16 @@ pub(crate) fn add_kernel(
         adder.add_module(SegmentName::Root, root_path(file), body, why)?;
     }
     let listed = |modules: &BTreeMap<String, Demand>, path: fn(&ModuleFile) -> &str| {
-        let one = |name: &String| ListedModule { path: path(&files.modules[name]), info: &selection.infos[name] };
-        modules.keys().map(|name| (name.clone(), one(name))).collect::<BTreeMap<_, _>>()
+        let one = |name: &String| ListedModule {
+            path: path(&files.modules[name]),
+            info: &selection.infos[name],
+            place: files.order.get(name).copied().unwrap_or(usize::MAX),
+        };
+        modules.keys().map(|name| (name.clone(), one(name))).collect::<ListedModules<'_>>()
     };
     adder.add_tables(SegmentName::Boot, &listed(&selection.boot, ModuleFile::plain_path), &boot_sums)?;
     adder.add_tables(SegmentName::Root, &listed(&selection.root, root_path), &root_sums)?;
+    adder.add_builtin(selection)?;
     add_firmware(&recipe.kernel, selection, supply, draft)?;
     let Selection { early, load, unserved, .. } = record.selection;
     Ok(KernelBuild { release: files.release, vmlinuz: files.vmlinuz, early, load, unserved })
@@ -107,23 +115,45 @@ impl ModuleAdder<'_> {
         self.add(segment, path, body, self.kernel.component.clone(), reason)
     }
 
+    /// libkmod's indexes are for programs of the root: PID1 reads texts.
     fn add_tables(
         &mut self,
         segment: SegmentName,
-        modules: &BTreeMap<String, ListedModule<'_>>,
+        modules: &ListedModules<'_>,
         sums: &BTreeMap<&str, String>,
     ) -> Result<(), KmodError> {
-        for (name, text) in [
-            ("modules.dep", format_dep(modules)),
-            ("modules.alias", format_alias(modules)),
-            ("modules.softdep", format_softdep(modules)),
-            ("modules.builtin", self.files.builtin_list.clone()),
-            (MODULE_SUMS, format_sums(sums)),
-        ] {
-            let body = Body::from_bytes(text.into_bytes());
-            self.add(segment, name, body, "kernel".into(), Reason::Computed)?;
+        self.add_table(segment, "modules.dep", list_dep(modules))?;
+        self.add_table(segment, "modules.alias", list_alias(modules))?;
+        self.add_text(segment, "modules.softdep", format_softdep(modules))?;
+        self.add_text(segment, MODULE_SUMS, format_sums(sums))
+    }
+
+    /// What is present in the root without a file there.
+    fn add_builtin(&mut self, selection: &Selection) -> Result<(), KmodError> {
+        let files = self.files;
+        self.add_text(SegmentName::Boot, "modules.builtin", files.builtin_list.clone())?;
+        let loaded = selection.loaded.iter().map(|name| files.modules[name].plain_path());
+        self.add_table(SegmentName::Root, "modules.builtin", list_builtin(&files.builtin_list, loaded))?;
+        let of_kernel = files.builtin_aliases.iter().map(|(name, alias)| (name.as_str(), alias.as_str()));
+        let infos = selection.loaded.iter().map(|name| (name.as_str(), &selection.infos[name]));
+        let of_loaded = infos.flat_map(|(name, info)| info.aliases.iter().map(move |alias| (name, alias.as_str())));
+        let index = index_builtin_alias(of_kernel.chain(of_loaded));
+        self.add_computed(SegmentName::Root, "modules.builtin.alias.bin", index)
+    }
+
+    fn add_table(&mut self, segment: SegmentName, name: &str, table: Table) -> Result<(), KmodError> {
+        if segment == SegmentName::Root {
+            self.add_computed(segment, &format!("{name}.bin"), table.index())?;
         }
-        Ok(())
+        self.add_text(segment, name, table.text)
+    }
+
+    fn add_text(&mut self, segment: SegmentName, name: &str, text: String) -> Result<(), KmodError> {
+        self.add_computed(segment, name, text.into_bytes())
+    }
+
+    fn add_computed(&mut self, segment: SegmentName, name: &str, bytes: Vec<u8>) -> Result<(), KmodError> {
+        self.add(segment, name, Body::from_bytes(bytes), "kernel".into(), Reason::Computed)
     }
 
     fn add(
@@ -207,7 +237,8 @@ fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
     }
     add(&files.release);
     add(&files.builtin_list);
-    for alias in &files.builtin_aliases {
+    for (name, alias) in &files.builtin_aliases {
+        add(name);
         add(alias);
     }
     for file in files.modules.values() {

@@ -1,12 +1,13 @@
 //! A kernel package: the kernel's own file, its release, its modules by name and what is built in.
 
 use super::KmodError;
-use super::modinfo::{ModInfo, exports, parse_modinfo, unpack_module};
+use super::modinfo::{ModInfo, parse_modinfo, unpack_module};
+use super::symbols::exported;
 use crate::entry::{Body, Kind};
 use crate::parallel;
 use crate::recipe::Kernel;
 use crate::tree::Supply;
-use bootwright_contract::modalias::module_name;
+use bootwright_contract::modalias::{kernel_name, module_name};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A module file of the package.
@@ -35,8 +36,10 @@ pub struct KernelFiles {
     pub builtin_list: String,
     /// Names of modules that are built in.
     pub builtin: BTreeSet<String>,
-    /// Aliases of modules that are built in.
-    pub builtin_aliases: Vec<String>,
+    /// Modules that are built in, by [`module_name`], and an alias of each.
+    pub builtin_aliases: Vec<(String, String)>,
+    /// Place of each module in `modules.order`, in which the kernel's build linked them.
+    pub order: BTreeMap<String, usize>,
 }
 
 impl KernelFiles {
@@ -69,7 +72,9 @@ impl KernelFiles {
         let builtin_list = String::from_utf8_lossy(&text("modules.builtin")?).into_owned();
         let builtin = builtin_list.lines().filter(|line| !line.is_empty()).map(module_name).collect();
         let builtin_aliases = parse_builtin_aliases(&text("modules.builtin.modinfo")?);
-        Ok(Self { release, vmlinuz, modules, builtin_list, builtin, builtin_aliases })
+        let order = String::from_utf8_lossy(&text("modules.order")?).into_owned();
+        let order = order.lines().enumerate().map(|(place, path)| (module_name(path), place)).collect();
+        Ok(Self { release, vmlinuz, modules, builtin_list, builtin, builtin_aliases, order })
     }
 
     /// `.modinfo` of some modules, read at once.
@@ -80,11 +85,12 @@ impl KernelFiles {
     /// Modules that export a symbol.
     pub fn exporting(&self, symbol: &str, jobs: usize) -> Result<Vec<String>, KmodError> {
         let names: Vec<&String> = self.modules.keys().collect();
-        let exported = self.read_modules(&names, jobs, |bytes| exports(bytes, symbol))?;
-        Ok(names.into_iter().zip(exported).filter(|(_, exports)| *exports).map(|(name, _)| name.clone()).collect())
+        let exporting = self.read_modules(&names, jobs, |bytes| Ok(exported(bytes)?.contains(symbol)))?;
+        Ok(names.into_iter().zip(exporting).filter(|(_, exports)| *exports).map(|(name, _)| name.clone()).collect())
     }
 
-    fn read_modules<T: Send>(
+    /// What `parse` makes of each of some modules.
+    pub fn read_modules<T: Send>(
         &self,
         names: &[&String],
         jobs: usize,
@@ -114,10 +120,11 @@ fn read(path: &str, body: &Body) -> Result<Vec<u8>, KmodError> {
 }
 
 /// `modules.builtin.modinfo`: NUL-separated `<module>.<key>=<value>` (Documentation/kbuild/kbuild.rst).
-fn parse_builtin_aliases(bytes: &[u8]) -> Vec<String> {
+fn parse_builtin_aliases(bytes: &[u8]) -> Vec<(String, String)> {
     let fields = bytes.split(|b| *b == 0).filter_map(|field| std::str::from_utf8(field).ok());
-    fields
-        .filter_map(|field| field.split_once('=').filter(|(key, _)| key.ends_with(".alias")))
-        .map(|(_, alias)| alias.to_string())
-        .collect()
+    let alias = |field: &str| {
+        let (key, alias) = field.split_once('=')?;
+        Some((kernel_name(key.strip_suffix(".alias")?), alias.to_string()))
+    };
+    fields.filter_map(alias).collect()
 }

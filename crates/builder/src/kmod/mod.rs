@@ -4,11 +4,13 @@
 mod add;
 mod error;
 mod firmware;
+mod index;
 mod kernel;
 mod known;
 mod modinfo;
 mod select;
 mod strip;
+mod symbols;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -19,4 +21,6 @@ pub use error::KmodError;
 pub use modinfo::{ModInfo, parse_modinfo};
 pub use select::Unserved;
 pub use strip::strip_module;
-pub use tables::{ListedModule, format_alias, format_dep, format_softdep};
+pub use tables::{
+    ListedModule, ListedModules, Table, format_softdep, index_builtin_alias, list_alias, list_builtin, list_dep,
+};

@@ -69,18 +69,12 @@ pub fn parse_modinfo(bytes: &[u8]) -> Result<ModInfo, String> {
     Ok(info)
 }
 
-/// Whether an unpacked module exports a symbol: `EXPORT_SYMBOL` puts its name into `__ksymtab_strings` (linux/export.h).
-pub fn exports(bytes: &[u8], symbol: &str) -> Result<bool, String> {
-    let names = find_section(bytes, "__ksymtab_strings")?.unwrap_or_default();
-    Ok(names.split(|b| *b == 0).any(|name| name == symbol.as_bytes()))
-}
-
 fn modinfo_section(bytes: &[u8]) -> Result<&[u8], String> {
     find_section(bytes, ".modinfo")?.ok_or_else(|| "it has no section `.modinfo`".into())
 }
 
 /// The section of that name; the error says what is wrong with the file.
-fn find_section<'a>(bytes: &'a [u8], wanted: &str) -> Result<Option<&'a [u8]>, String> {
+pub(super) fn find_section<'a>(bytes: &'a [u8], wanted: &str) -> Result<Option<&'a [u8]>, String> {
     let header = Elf::parse_header(bytes).map_err(|e| e.to_string())?;
     let wrong = |e: goblin::error::Error| e.to_string();
     let ctx = Ctx::new(header.container().map_err(wrong)?, header.endianness().map_err(wrong)?);

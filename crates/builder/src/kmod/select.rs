@@ -4,6 +4,7 @@ use super::KmodError;
 use super::kernel::KernelFiles;
 use super::known::Known;
 use super::modinfo::ModInfo;
+use super::symbols::order_depends;
 use crate::cache::Cache;
 use crate::recipe::{Kernel, ModuleRequest};
 use bootwright_contract::modalias::{fnmatch, module_name, serves};
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Selection {
     /// Names to be loaded early, in order.
     pub early: Vec<String>,
+    /// Modules that are loaded before any root of this recipe is there: those of `early`, and what they need.
+    pub loaded: Vec<String>,
     /// Names to be loaded from the root, in order.
     pub load: Vec<String>,
     /// Modules of the boot segment, and why.
@@ -73,8 +76,10 @@ pub fn select(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) 
     root.retain(|name, _| !early.contains_key(name));
     let mut infos = selector.known.into_infos();
     infos.retain(|name, _| boot.contains_key(name) || root.contains_key(name));
+    order_depends(files, &mut infos, jobs)?;
     let load = load.into_iter().filter(|name| !early.contains_key(name)).collect();
-    Ok(Selection { early: early_names, load, boot, root, infos, unserved })
+    let loaded = early.into_keys().collect();
+    Ok(Selection { early: early_names, loaded, load, boot, root, infos, unserved })
 }
 
 struct Selector<'a> {
@@ -121,8 +126,8 @@ impl Selector<'_> {
             return Ok(Some(owners).filter(|owners| !owners.is_empty()));
         }
         let serving = self.having_alias(|alias| serves(alias, text))?;
-        let is_builtin =
-            self.files.builtin.contains(&name) || self.files.builtin_aliases.iter().any(|alias| serves(alias, text));
+        let is_builtin = self.files.builtin.contains(&name)
+            || self.files.builtin_aliases.iter().any(|(_, alias)| serves(alias, text));
         Ok(Some(serving).filter(|serving| is_builtin || !serving.is_empty()))
     }
 
@@ -130,7 +135,7 @@ impl Selector<'_> {
     fn by_pattern(&mut self, pattern: &str) -> Result<Option<Vec<String>>, KmodError> {
         let hit = |alias: &str| fnmatch(pattern, alias) || serves(alias, pattern);
         let found = self.having_alias(hit)?;
-        let is_builtin = self.files.builtin_aliases.iter().any(|alias| hit(alias));
+        let is_builtin = self.files.builtin_aliases.iter().any(|(_, alias)| hit(alias));
         Ok(Some(found).filter(|found| is_builtin || !found.is_empty()))
     }
 
@@ -167,7 +172,7 @@ impl Selector<'_> {
         let mut unserved = Vec::new();
         for device in devices {
             let is_served_by = |alias: &String| serves(alias, &device.text);
-            let mut served = self.files.builtin_aliases.iter().any(is_served_by);
+            let mut served = self.files.builtin_aliases.iter().any(|(_, alias)| is_served_by(alias));
             for (name, _) in infos.iter().filter(|(_, info)| info.aliases.iter().any(is_served_by)) {
                 served = true;
                 let why = Demand { by: device.origin.to_string(), relation: DEVICE.into() };

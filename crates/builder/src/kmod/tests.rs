@@ -115,7 +115,12 @@ fn dependencies_and_softdeps_by_alias_come_along() {
     );
     assert!(file("modules.alias").contains("\nalias pci:v00008086d000010D3sv*sd*bc*sc*i* net_a\n"));
     assert_eq!(file("modules.softdep").lines().nth(1), Some("softdep b post: none_such"));
-    assert!(file("modules.builtin").contains("ext4"));
+    // What is loaded before the root is there counts as present in it, with what it needs.
+    let builtin = file("modules.builtin");
+    for path in ["fs/ext4/ext4", "fs/erofs/erofs", "lib/libcrc32c", "crypto/crc32c_generic"] {
+        assert!(builtin.contains(&format!("kernel/{path}.ko\n")), "{path}: {builtin}");
+    }
+    assert!(!text(&build, &format!("lib/modules/{RELEASE}/modules.builtin")).contains("erofs"), "it is a file there");
     let sums = file("modules.sums");
     let of_mii = "kernel/drivers/net/mii.ko.xz";
     let Some(Kind::File(body)) =
@@ -125,11 +130,36 @@ fn dependencies_and_softdeps_by_alias_come_along() {
     };
     assert_eq!(sums.lines().nth(1), Some(format!("{} {of_mii}", body.xxh64().unwrap()).as_str()), "{sums}");
     assert_eq!(sums.lines().count(), root.len());
+    let lists: Vec<&str> = build
+        .tree
+        .segment(SegmentName::Root)
+        .filter_map(|e| e.entry.path.rsplit_once("/modules."))
+        .map(|(_, list)| list)
+        .collect();
+    assert_eq!(
+        lists,
+        ["alias", "alias.bin", "builtin", "builtin.alias.bin", "builtin.bin", "dep", "dep.bin", "softdep", "sums"]
+    );
     let early = text(&build, &format!("lib/modules/{RELEASE}/modules.dep"));
     assert!(early.contains("kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko\n"), "{early}");
     assert!(text(&build, &format!("lib/modules/{RELEASE}/modules.sums")).contains(" kernel/fs/erofs/erofs.ko\n"));
     let softdep = text(&build, &format!("lib/modules/{RELEASE}/modules.softdep"));
     assert!(softdep.contains("softdep libcrc32c pre: crc32c\n"), "{softdep}");
+}
+
+#[test]
+fn modules_are_listed_as_the_kernels_build_linked_them() {
+    let mut f = fixture();
+    let order = "kernel/drivers/net/net-a.ko\nkernel/lib/base_lib.ko\nkernel/drivers/net/b.ko\n";
+    f.give("kernel", vec![file(&format!("usr/lib/modules/{RELEASE}/modules.order"), order, 0o644)]);
+    f.recipe.kernel.modules = vec![request("net_a"), request("b")];
+    let build = f.build().unwrap();
+    let dep = text(&build, &format!("usr/lib/modules/{RELEASE}/modules.dep"));
+    let names: Vec<&str> = dep.lines().filter_map(|line| line.split_once(".ko")?.0.rsplit('/').next()).collect();
+    assert_eq!(names, ["net-a", "base_lib", "b", "mii"], "what the list does not name comes last");
+    let alias = text(&build, &format!("usr/lib/modules/{RELEASE}/modules.alias"));
+    let names: Vec<&str> = alias.lines().skip(1).filter_map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!(names, ["net_a", "b"]);
 }
 
 /// Each as `modprobe --show-depends` finds it; the crosscheck suite asks modprobe itself.
@@ -314,8 +344,8 @@ fn dependencies_come_in_an_order_in_which_they_can_be_loaded() {
         ("bottom", info(&[])),
         ("loop", info(&["loop"])),
     ]);
-    let listed = infos.iter().map(|(name, info)| (name.to_string(), ListedModule { path: name, info })).collect();
-    let dep = format_dep(&listed);
+    let listed = infos.iter().map(|(name, info)| (name.to_string(), ListedModule { path: name, info, place: 0 }));
+    let dep = list_dep(&listed.collect()).text;
     assert!(dep.contains("top: right left bottom\n"), "loaded from the last to the first: {dep}");
     assert!(dep.contains("loop:\n"), "{dep}");
 }

@@ -49,8 +49,7 @@ impl Pattern<'_> {
 /// By path in the image: the file, and the pattern that it matched.
 type Wanted<'a> = BTreeMap<&'a str, (&'a Offered, String)>;
 
-/// Puts a component's wanted files into the draft. The kernel's own files (`boot/`, `lib/modules/`) are never put in by a
-/// glob: the kernel lies beside the initrd, and modules come by name.
+/// Puts a component's wanted files into the draft.
 pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result<(), TreeError> {
     let component = part.component;
     let patterns = patterns(component)?;
@@ -67,7 +66,7 @@ pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result
             None if everything => "everything".into(),
             None => continue,
         };
-        if !(is_kernel && (path.starts_with("boot/") || path.starts_with("usr/lib/modules/"))) {
+        if !(is_kernel && comes_otherwise(path)) {
             wanted.insert(path, (offered, pattern));
         }
     }
@@ -93,6 +92,14 @@ pub fn add_wanted(part: &Part<'_>, is_kernel: bool, draft: &mut Draft) -> Result
         Some(path) => add_joined(part, &wanted, path, draft),
         None => add_all(part, &wanted, draft),
     }
+}
+
+/// What no glob puts in of a kernel's files: the kernel lies beside the initrd, modules come by name, and lists of those that came are
+/// made. The lists that nobody makes are files like others.
+fn comes_otherwise(path: &str) -> bool {
+    let unmade = ["/modules.order", "/modules.builtin.modinfo"];
+    path.starts_with("boot/vmlinuz-")
+        || path.starts_with("usr/lib/modules/") && !unmade.iter().any(|list| path.ends_with(list))
 }
 
 /// One file from the contents of many, whose parts a node need not look up one by one.

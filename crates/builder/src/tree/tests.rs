@@ -47,6 +47,20 @@ fn a_glob_that_matches_nothing_is_an_error() {
 }
 
 #[test]
+fn of_the_kernels_files_its_configuration_comes_by_a_glob() {
+    let mut f = Fixture::new();
+    let config = format!("boot/config-{RELEASE}");
+    let folder = format!("usr/lib/modules/{RELEASE}");
+    let [module, order, builtin] =
+        ["kernel/x.ko", "modules.order", "modules.builtin"].map(|name| format!("{folder}/{name}"));
+    f.give("kernel", [&config, &module, &order, &builtin].map(|path| file(path, "", 0o644)).into());
+    assert!(f.paths(SegmentName::Root).is_empty(), "no glob names them");
+    f.recipe.components[0].paths = vec!["boot/*".into(), "usr/lib/modules/**".into()];
+    let found = f.paths(SegmentName::Root);
+    assert_eq!(found, ["boot", &config, &order], "modules come by name, and the list of what is built in is made");
+}
+
+#[test]
 fn the_layout_is_usr_merged_in_the_root_only() {
     let mut f = Fixture::new();
     f.add(component("a", &[]), vec![file("bin/a", "a", 0o755), dir("lib", 0o755), file("sbin/b", "b", 0o755)]);

@@ -1,9 +1,17 @@
 //! Lists of kernel modules: ours beside those of depmod and modprobe.
 
 use crate::run;
+use bootwright::kmod::{index_builtin_alias, list_builtin};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
+use testkit::folders::new_folder;
+use testkit::image::Image;
 use testkit::need::have;
+use testkit::worker::unpack_root;
 
 /// A module as depmod sees it: what it says of itself, what it exports, what it needs.
 struct FakeModule {
@@ -46,16 +54,19 @@ impl FakeModule {
 
 #[test]
 fn depmod_and_modprobe_agree_about_modules() {
-    use bootwright::kmod::{ListedModule, ModInfo, format_alias, format_dep, format_softdep, parse_modinfo};
+    use bootwright::kmod::{ListedModule, ModInfo, format_softdep, list_alias, list_builtin, list_dep, parse_modinfo};
     if !have(&["cc", "depmod", "modprobe"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = dir.path().join("lib/modules/6.1.0-fake");
+    let folder = dir.path().join("theirs/lib/modules/6.1.0-fake");
     std::fs::create_dir_all(folder.join("kernel")).expect("a folder");
     FAKES.iter().for_each(|fake| fake.compile(&folder));
-    let root = dir.path().to_str().expect("UTF-8");
-    run("depmod", &["-b", root, "6.1.0-fake"], b"");
+    let order: String = FAKES.iter().map(|fake| format!("kernel/{}.ko\n", fake.name)).collect();
+    std::fs::write(folder.join("modules.order"), order).expect("it is written");
+    std::fs::write(folder.join("modules.builtin"), "kernel/built-in.ko\n").expect("it is written");
+    let root = dir.path().join("theirs").display().to_string();
+    run("depmod", &["-b", &root, "6.1.0-fake"], b"");
 
     let infos: Vec<(String, String, ModInfo)> = FAKES
         .iter()
@@ -65,22 +76,131 @@ fn depmod_and_modprobe_agree_about_modules() {
             (fake.name.to_string(), path, parse_modinfo(&bytes).expect("it is whole"))
         })
         .collect();
-    let listed: BTreeMap<String, ListedModule<'_>> =
-        infos.iter().map(|(name, path, info)| (name.clone(), ListedModule { path, info })).collect();
-    let theirs = |name: &str| std::fs::read_to_string(folder.join(name)).expect("depmod wrote it");
-    let lines = |text: String| {
-        let mut lines: Vec<String> = text.lines().filter(|l| !l.starts_with('#')).map(Into::into).collect();
-        lines.sort();
-        lines
+    let listed = |(place, (name, path, info))| {
+        let (name, path, info): (&String, &String, &ModInfo) = (name, path, info);
+        (name.clone(), ListedModule { path, info, place })
     };
-    assert_eq!(lines(format_dep(&listed)), lines(theirs("modules.dep")));
-    assert_eq!(lines(format_alias(&listed)), lines(theirs("modules.alias")));
-    assert_eq!(lines(format_softdep(&listed)), lines(theirs("modules.softdep")));
+    let listed: BTreeMap<_, _> =
+        infos.iter().map(|(name, path, info)| (name, path, info)).enumerate().map(listed).collect();
+    let (dep, alias, softdep) = (list_dep(&listed), list_alias(&listed), format_softdep(&listed));
+    let builtin = list_builtin("kernel/built-in.ko\n", ["kernel/fs/early-one.ko"].into_iter());
+    let theirs = |name: &str| std::fs::read_to_string(folder.join(name)).expect("depmod wrote it");
+    assert_eq!(dep.text, theirs("modules.dep"));
+    assert_eq!(alias.text, theirs("modules.alias"));
+    assert_eq!(softdep, theirs("modules.softdep"));
 
+    // The host's modprobe takes from our indexes, with none of their texts beside them, what it takes from depmod's.
+    let ours = dir.path().join("ours");
+    let place = ours.join("lib/modules/6.1.0-fake");
+    std::fs::create_dir_all(&place).expect("a folder");
+    std::os::unix::fs::symlink(folder.join("kernel"), place.join("kernel")).expect("a link");
+    let indexes = [("dep.bin", dep.index()), ("alias.bin", alias.index()), ("builtin.bin", builtin.index())];
+    for (name, bytes) in indexes.into_iter().chain([("softdep", softdep.into_bytes())]) {
+        std::fs::write(place.join(format!("modules.{name}")), bytes).expect("it is written");
+    }
+    let ours = ours.display().to_string();
+    let ask = |root: &str, what: &[&str]| {
+        let output = Command::new("modprobe").args(["-d", root, "-S", "6.1.0-fake"]).args(what).output();
+        let output = output.expect("it starts");
+        let said = String::from_utf8(output.stdout).expect("UTF-8").replace(root, "");
+        (output.status.code(), said)
+    };
+    let names = "top right left bottom alone net-pf-7 net_pf_7 pci:v1d2sv3 crypto-x x built_in y";
+    for name in names.split(' ') {
+        let (theirs, ours) = (ask(&root, &["--show-depends", name]), ask(&ours, &["--show-depends", name]));
+        assert_eq!(ours, theirs, "{name}");
+        assert_eq!(ours.0, Some(i32::from(name == "y")), "{name}: {}", ours.1);
+    }
+    assert_eq!(ask(&ours, &["--show-depends", "early-one"]), (Some(0), "builtin early_one\n".into()));
     // modprobe loads what is last in a line first.
-    let shown = run("modprobe", &["--show-depends", "-d", root, "-S", "6.1.0-fake", "right"], b"");
-    let shown = String::from_utf8(shown).expect("UTF-8");
+    let (_, shown) = ask(&ours, &["--show-depends", "right"]);
     let order: Vec<&str> = shown.lines().filter_map(|line| line.trim().rsplit('/').next()).collect();
     assert_eq!(order, ["bottom.ko", "left.ko", "right.ko"]);
-    assert!(format_dep(&listed).contains("kernel/right.ko: kernel/left.ko kernel/bottom.ko\n"));
+    assert!(dep.text.contains("kernel/right.ko: kernel/left.ko kernel/bottom.ko\n"));
+}
+
+/// Debian's modules as they are, what depmod reads beside them, and the kmod that Debian has for that kernel.
+const DEBIAN: &str = r#"
+[kernel]
+strip = false
+modules = ["@nic-all", "@cni", "@csi", "@storage"]
+[root]
+image = "squashfs"
+[[component]]
+name = "kernel"
+paths = ["boot/vmlinuz-*", "usr/lib/modules/*/modules.order", "usr/lib/modules/*/modules.builtin.modinfo"]
+[[component]]
+name = "kmod"
+deb = { suite = "${suite}", packages = ["kmod"] }
+paths = ["usr/bin/kmod"]
+[budget]
+boot_files_mb = 200
+ram_mib = 1024
+"#;
+
+/// Trees as a build leaves them: the root of an image of [`DEBIAN`], and its release.
+fn debian() -> (tempfile::TempDir, String) {
+    let image = Image::build_variant("kmod", "base", DEBIAN, &[]);
+    let dir = new_folder();
+    unpack_root(&image.dir(), dir.path(), &[]);
+    let modules = std::fs::read_dir(dir.path().join("tree/usr/lib/modules")).expect("it has modules");
+    let release = modules.map(|entry| entry.expect("it can be read").file_name()).next().expect("there is one kernel");
+    (dir, release.into_string().expect("UTF-8"))
+}
+
+/// A program of kmod, from the image and with its libraries.
+fn kmod(tree: &Path, program: &str, args: &[&str]) {
+    let loader = tree.join("usr/lib64/ld-linux-x86-64.so.2").display().to_string();
+    let libraries = tree.join("usr/lib/x86_64-linux-gnu").display().to_string();
+    let kmod = tree.join("usr/bin/kmod").display().to_string();
+    run(&loader, &[&["--library-path", &libraries, "--argv0", program, &kmod], args].concat(), b"");
+}
+
+#[test]
+fn indexes_are_those_of_debians_depmod_byte_for_byte() {
+    if !have(&["mksquashfs", "unsquashfs"]) {
+        return;
+    }
+    let (dir, release) = debian();
+    let tree = dir.path().join("tree");
+    let ours =
+        |list: &str| std::fs::read(tree.join("usr/lib/modules").join(&release).join(list)).expect("it is in the image");
+    let lists = [
+        "modules.dep",
+        "modules.alias",
+        "modules.softdep",
+        "modules.dep.bin",
+        "modules.alias.bin",
+        "modules.builtin.bin",
+        "modules.builtin.alias.bin",
+    ];
+    let before = lists.map(&ours);
+    kmod(&tree, "depmod", &["-b", tree.to_str().expect("UTF-8"), &release]);
+    for (list, before) in lists.iter().zip(before) {
+        let of_loaded = list.starts_with("modules.builtin.alias");
+        assert!(of_loaded || before == ours(list), "{list}: {} bytes, depmod has {}", before.len(), ours(list).len());
+    }
+    assert!(ours("modules.alias.bin").len() > 50_000, "it has aliases to compare");
+
+    // Names and aliases that share beginnings, end within each other, and have what libkmod writes otherwise.
+    let lists = dir.path().join("random/lib/modules/1.0");
+    std::fs::create_dir_all(lists.join("kernel")).expect("a folder");
+    let mut random = TestRunner::deterministic();
+    for _ in 0..20 {
+        let names = prop::collection::vec("[ab_-]{1,9}", 1..60).new_tree(&mut random).expect("no filter").current();
+        let aliases =
+            prop::collection::vec(r"([a-c]|-|_|\*|\?|:|\[[a-c]-[a-c-]\]|\[|\]){1,9}", 60).new_tree(&mut random);
+        let aliases = aliases.expect("no filter").current();
+        let builtin: String = names.iter().map(|name| format!("kernel/x/{name}.ko\n")).collect();
+        let pairs: Vec<(String, &str)> =
+            names.iter().map(|name| name.replace('-', "_")).zip(aliases.iter().map(String::as_str)).collect();
+        let modinfo: String = pairs.iter().map(|(name, alias)| format!("{name}.alias={alias}\0")).collect();
+        std::fs::write(lists.join("modules.builtin"), &builtin).expect("it is written");
+        std::fs::write(lists.join("modules.builtin.modinfo"), &modinfo).expect("it is written");
+        kmod(&tree, "depmod", &["-b", dir.path().join("random").to_str().expect("UTF-8"), "1.0"]);
+        let theirs = |list: &str| std::fs::read(lists.join(list)).expect("depmod wrote it");
+        assert_eq!(list_builtin(&builtin, [].into_iter()).index(), theirs("modules.builtin.bin"), "{builtin}");
+        let pairs = pairs.iter().map(|(name, alias)| (name.as_str(), *alias));
+        assert_eq!(index_builtin_alias(pairs), theirs("modules.builtin.alias.bin"), "{modinfo:?}");
+    }
 }
