@@ -1,5 +1,6 @@
 //! Built images in real machines. One scenario a file; each has a deadline, and needs QEMU.
 
+mod addon_pods;
 mod chain;
 mod chain_network;
 mod chain_signed;
@@ -29,6 +30,7 @@ mod renewal;
 mod rescue;
 mod small_ram;
 mod state;
+mod static_pods;
 mod surroundings;
 mod watchdog;
 mod worker;

@@ -1,0 +1,102 @@
+//! Pods do on a worker what add-ons of clusters do, with the programs that add-ons bring.
+
+use crate::static_pods;
+use serde_json::json;
+use testkit::ssh::ssh_ok;
+use testkit::vm::Running;
+use testkit::{QEMU, need::have};
+
+/// As in the images of CNI and CSI add-ons: the node's modules by Debian's modprobe, and its kernel's configuration.
+const MODULES: &str = r#"
+for name in vxlan xt_conntrack ip_set_hash_ip overlay loop squashfs crypto-sha256 no_such_module; do
+    /usr/sbin/modprobe $name; echo "$name $?"
+done
+grep CONFIG_OVERLAY_FS= /boot/config-$(uname -r)
+"#;
+/// What a profile of AppArmor forbids to a container that may do it otherwise.
+const MOUNT: &str = "cat /proc/self/attr/current; mkdir /m; mount -t tmpfs m /m && echo mounted || echo refused";
+const USERS: &str =
+    "cat /proc/self/uid_map; echo kept > /scratch/file; cat /scratch/file; grep -c localhost /etc/hosts";
+const DEVICE: &str = "echo device $LAB_DEVICE; head -c 4 /dev/lab | wc -c";
+
+/// A pod network for pods that have their own, and a device as its vendor describes it.
+const NODE: &str = r#"
+mkdir -p /etc/cni/net.d /var/run/cdi
+echo '{"cniVersion":"1.0.0","name":"lab","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,
+    "ipam":{"type":"host-local","ranges":[[{"subnet":"10.9.0.0/24"}]]}}]}' > /run/lab.conflist
+mv /run/lab.conflist /etc/cni/net.d/10-lab.conflist
+echo '{"cdiVersion":"0.6.0","kind":"lab.example/device","devices":[{"name":"one","containerEdits":{
+    "env":["LAB_DEVICE=one"],"deviceNodes":[{"path":"/dev/lab","hostPath":"/dev/zero"}]}}]}' > /var/run/cdi/lab.json
+"#;
+
+#[test]
+fn pods_load_modules_are_confined_have_users_of_their_own_and_get_devices() {
+    if !have(&[QEMU, "go", "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let machine = Running::start(&static_pods::worker(), &["--ram-mib", "1024"]);
+    static_pods::import_image(&machine);
+    ssh_ok(&machine, NODE);
+
+    let loaded = |name: &str| ssh_ok(&machine, &format!("grep -c '^{name} ' /proc/modules; true")).trim() == "1";
+    assert!(!["vxlan", "ip_set_hash_ip"].into_iter().any(loaded), "they come by the pod");
+    static_pods::start(&machine, "modules", MODULES, |pod| {
+        pod["spec"]["hostNetwork"] = json!(true);
+        pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+        static_pods::mount(pod, "modules", "/lib/modules", json!({ "hostPath": { "path": "/lib/modules" } }));
+        static_pods::mount(pod, "boot", "/boot", json!({ "hostPath": { "path": "/boot" } }));
+    });
+    static_pods::start(&machine, "plugin", "exec nri-plugin", |pod| {
+        static_pods::mount(pod, "nri", "/var/run/nri", json!({ "hostPath": { "path": "/var/run/nri" } }));
+    });
+    for (name, profile) in [("confined", "RuntimeDefault"), ("free", "Unconfined")] {
+        static_pods::start(&machine, name, MOUNT, |pod| {
+            pod["spec"]["securityContext"] = json!({ "appArmorProfile": { "type": profile } });
+            pod["spec"]["containers"][0]["securityContext"] = json!({ "capabilities": { "add": ["SYS_ADMIN"] } });
+        });
+    }
+    static_pods::start(&machine, "users", USERS, |pod| {
+        pod["spec"]["hostUsers"] = json!(false);
+        static_pods::mount(pod, "scratch", "/scratch", json!({ "emptyDir": {} }));
+    });
+
+    let said = static_pods::said(&machine, "modules");
+    for line in [
+        "vxlan 0",
+        "xt_conntrack 0",
+        "ip_set_hash_ip 0",
+        "overlay 0",
+        "loop 0",
+        "squashfs 0",
+        "crypto-sha256 0",
+        "no_such_module 1",
+        "CONFIG_OVERLAY_FS=m",
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line}: {said}");
+    }
+    assert!(said.contains("FATAL: Module no_such_module not found"), "it is kmod: {said}");
+    assert!(["vxlan", "xt_conntrack", "ip_set_hash_ip"].into_iter().all(loaded), "{said}");
+
+    let said = static_pods::said(&machine, "confined");
+    assert!(said.starts_with("cri-containerd.apparmor.d (enforce)\n") && said.ends_with("refused\n"), "{said}");
+    let said = static_pods::said(&machine, "free");
+    assert!(said.starts_with("unconfined\n") && said.ends_with("mounted\n"), "{said}");
+
+    let said = static_pods::said(&machine, "users");
+    let map: Vec<u32> = said.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
+    assert!(matches!(map[..], [0, 65_536..=u32::MAX, 65_536]), "root is nobody on the node: {said}");
+    assert!(said.contains("\nkept\n") && !said.ends_with("\n0\n"), "{said}");
+
+    static_pods::said_with(&machine, "plugin", "connected");
+    static_pods::start(&machine, "device", DEVICE, |pod| {
+        pod["metadata"]["annotations"] = json!({ "lab/device": "lab.example/device=one" });
+    });
+    assert_eq!(static_pods::said(&machine, "device"), "device one\n4\n");
+    let seen = static_pods::said_with(&machine, "plugin", "connected");
+    assert!(seen.lines().any(|line| line.starts_with("device-") && line.ends_with(" main")), "{seen}");
+
+    let sysctls = "cd /proc/sys; cat vm/max_map_count net/ipv6/conf/all/forwarding net/ipv4/conf/all/rp_filter";
+    let values: Vec<u32> = ssh_ok(&machine, sysctls).split_whitespace().flat_map(str::parse).collect();
+    assert!(matches!(values[..], [262_144..=u32::MAX, 1, 0]), "{values:?}");
+    ssh_ok(&machine, "touch /etc/sysctl.d/99-zzz-override_cilium.conf");
+}
