@@ -28,8 +28,16 @@ pub fn open_regular(path: &Path) -> Result<File> {
 /// # Errors
 /// Those of [`open_regular`] and of reading; [`ErrorKind::InvalidInput`] for what is larger than 16 MiB or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
+    read_text_from(open_regular(path)?)
+}
+
+/// Reads a text to its end.
+///
+/// # Errors
+/// Those of reading, and those of [`read_text`] for what is no such text.
+pub fn read_text_from(reader: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
-    open_regular(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    reader.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(unfit(format!("it is larger than {} MiB", LARGEST >> 20)));
     }

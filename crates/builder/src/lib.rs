@@ -1,5 +1,6 @@
 //! bootwright: recipes in, minimal netboot images out. The flow is [`pipeline`]; each stage is a module of its own.
 
+pub mod addons;
 pub mod assembly;
 pub mod budget;
 pub mod cache;

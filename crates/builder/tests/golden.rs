@@ -3,6 +3,7 @@
 //! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites `tests/golden/`. What Debian or a compiler decides (sizes, hashes,
 //! version numbers) is not in it; all of ours is.
 
+use bootwright::addons::profile::PROFILES;
 use bootwright::emit::manifest::{FileKind, FileRecord, Manifest, load_manifest};
 use bootwright::recipe::SegmentName;
 use serde_json::Value;
@@ -31,6 +32,60 @@ fn worker() {
     if testkit::need::have(&["mksquashfs"]) {
         check_recipe("worker", None);
     }
+}
+
+/// What docs/addons.md says of the worker is what `bootwright addons` does.
+#[test]
+fn addons_of_the_worker() {
+    if !testkit::need::have(&["go"]) {
+        return;
+    }
+    let project = Shipped::copy_below(&testkit::folders::work_folder());
+    let names: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+    let output = project.tool().args(["addons", "--recipe", "worker", "--json"]).args(names).output().expect("it runs");
+    let document: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let addons = document["addons"].as_array().expect("a list");
+    let rows: String = addons.iter().map(addon_row).collect();
+    let table = format!("| profile | read in | `worker` | lacks |\n|---|---|---|---|\n{rows}");
+    let docs = testkit::folders::project_root().join("docs/addons.md");
+    let text = std::fs::read_to_string(&docs).expect("the document is there");
+    let (before, rest) = text.split_once(TABLE_START).expect("the document marks its table");
+    let (old, after) = rest.split_once(TABLE_END).expect("the table ends");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&docs, format!("{before}{TABLE_START}{table}{TABLE_END}{after}"))
+            .expect("the checkout is writable");
+        return;
+    }
+    assert!(
+        old == table,
+        "docs/addons.md:\n{}\nif this is meant: UPDATE_GOLDEN=1 cargo test --test golden",
+        difference(old, &table)
+    );
+}
+
+const TABLE_START: &str = "<!-- made by tests/golden.rs -->\n\n";
+const TABLE_END: &str = "\n<!-- end -->";
+
+/// What lacks, by the feature that asks for it; those that the add-on does not run without first.
+fn addon_row(addon: &Value) -> String {
+    let mut lacking: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for need in addon["needs"].as_array().expect("a list") {
+        let (name, only) = (need["name"].as_str().expect("a name"), need["only"].as_str().unwrap_or_default());
+        let shown = match need["standing"].as_str() {
+            Some("has") => continue,
+            Some("unknown") => format!("`{}`?", name.replace('|', "` or `")),
+            _ => format!("`{}`", name.replace('|', "` or `")),
+        };
+        lacking.entry(only.into()).or_default().push(shown);
+    }
+    let parts = lacking.iter().map(|(only, names)| match only.as_str() {
+        "" => names.join(", "),
+        only => format!("for {only}: {}", names.join(", ")),
+    });
+    let parts: Vec<String> = parts.collect();
+    let text = |key: &str| addon[key].as_str().unwrap_or_default().to_string();
+    format!("| {} | {} | {} | {} |\n", text("name"), text("version"), text("verdict"), parts.join("; "))
 }
 
 /// Builds it and compares listing, boot script and the manifest's shape with what is recorded.

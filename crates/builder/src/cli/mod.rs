@@ -1,5 +1,6 @@
 //! The command line: thin commands that parse, call the library and render.
 
+pub mod addons;
 pub mod addr2line;
 pub mod boot;
 pub mod build;
@@ -132,6 +133,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Tell which recipe line or dependency put a file into an image
     Explain(explain::ExplainArgs),
+    /// Tell what add-ons of a cluster need that an image lacks, and which recipe lines bring it
+    Addons(addons::AddonsArgs),
     /// Name the line of PID1 that an address on a console stands for
     Addr2line(addr2line::Addr2lineArgs),
     /// Make a key pair that signs root images
@@ -211,6 +214,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Sources(args) => sources::run(args, &global.options(&args.recipe)?),
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Addons(args) => addons::run(args, || global.options(&args.recipe)),
         Command::Addr2line(args) => addr2line::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Schema { nodes } => schema::schema(*nodes),

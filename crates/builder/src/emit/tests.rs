@@ -49,6 +49,7 @@ fn recipe() -> CheckedRecipe {
             strip_root: false,
             modules: Vec::new(),
             load: Vec::new(),
+            sets: Default::default(),
             cmdline: vec!["console=ttyS0 panic=30".into()],
             firmware: Firmware::None,
             firmware_skip: Vec::new(),

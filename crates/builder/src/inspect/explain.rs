@@ -144,7 +144,8 @@ fn resolve_folders(manifest: &Manifest, path: &str) -> String {
     path
 }
 
-fn normal(path: &str) -> String {
+/// Without `.`, `..`, leading, double and trailing `/`; links are not followed.
+pub fn normal(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

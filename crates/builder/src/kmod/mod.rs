@@ -2,6 +2,7 @@
 //! depmod(8) would make for them, and one of hashes.
 
 mod add;
+mod cost;
 mod error;
 mod firmware;
 mod index;
@@ -17,6 +18,8 @@ mod tests;
 
 pub use add::KernelBuild;
 pub(crate) use add::add_kernel;
+pub use cost::ModuleCost;
+pub(crate) use cost::{load_config, module_cost};
 pub use error::KmodError;
 pub use modinfo::{ModInfo, parse_modinfo};
 pub use select::Unserved;

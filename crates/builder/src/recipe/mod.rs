@@ -118,6 +118,8 @@ pub struct Kernel {
     pub modules: Vec<ModuleRequest>,
     /// Modules wanted in the root and loaded at boot, in order.
     pub load: Vec<ModuleRequest>,
+    /// Named lists of modules, with the lists that they name in turn laid open.
+    pub sets: BTreeMap<String, Vec<String>>,
     /// Kernel command line, joined by blanks.
     pub cmdline: Vec<String>,
     pub firmware: Firmware,

@@ -137,6 +137,7 @@ fn empty_recipe() -> CheckedRecipe {
             strip_root: false,
             modules: Vec::new(),
             load: Vec::new(),
+            sets: Default::default(),
             cmdline: Vec::new(),
             firmware: Firmware::None,
             firmware_skip: Vec::new(),

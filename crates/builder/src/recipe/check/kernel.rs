@@ -9,6 +9,7 @@ use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Kernel, ModuleRequest, Root};
 use bootwright_contract::{Network, RootImage};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -29,10 +30,12 @@ impl Check<'_> {
             return None;
         };
         self.globs(node, "firmware_skip");
+        let mut sets = BTreeMap::new();
         for entry in node.get("sets").map_or(&[][..], TomlNode::entries) {
             // Sets that nothing uses are checked too.
-            let mut chain = vec![entry.key.clone()];
-            self.expand(node, &entry.node, &mut chain, &mut Vec::new());
+            let (mut chain, mut modules) = (vec![entry.key.clone()], Vec::new());
+            self.expand(node, &entry.node, &mut chain, &mut modules);
+            sets.insert(entry.key.clone(), modules.into_iter().map(|module| module.text).collect());
         }
         self.check_excluded(node);
         let early = self.modules(node, "early");
@@ -62,6 +65,7 @@ impl Check<'_> {
             strip_root: file.strip && root.is_some_and(|root| root.image != RootImage::Cpio),
             modules,
             load,
+            sets,
             cmdline: file.cmdline,
             firmware: file.firmware,
             firmware_skip: file.firmware_skip,

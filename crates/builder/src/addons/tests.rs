@@ -1,0 +1,163 @@
+//! Every need that is not met is noticed.
+
+use super::contents::Node;
+use super::need::SysctlNeed;
+use super::profile::{PROFILES, Profile};
+use super::remedy::Remedies;
+use super::*;
+use crate::tree::fixture::{Fixture, RELEASE, component, dir, file, link};
+use bootwright_contract as contract;
+use std::collections::BTreeMap;
+
+/// An image with one file a kind that matters, and a recipe that mounts and sets something.
+fn image() -> Contents {
+    let mut fixture = Fixture::new();
+    let folder = format!("usr/lib/modules/{RELEASE}");
+    let list = file(&format!("{folder}/modules.builtin"), "kernel/fs/fuse/fuse.ko\nkernel/net/ip-x.ko\n", 0o644);
+    fixture.give("kernel", vec![list]);
+    let entries = vec![
+        dir("usr/bin", 0o755),
+        file("usr/bin/kubelet", "x", 0o755),
+        file("usr/bin/text", "x", 0o644),
+        link("usr/bin/tool", "kubelet"),
+        link("usr/bin/lost", "nowhere"),
+        link("bin", "usr/bin"),
+        link("var/run", "/run"),
+        file("var/lib/data/hidden", "x", 0o644),
+        dir("etc/cni", 0o755),
+    ];
+    fixture.add(component("programs", &["**"]), entries);
+    fixture.recipe.root.tmpfs =
+        vec![contract::Tmpfs { path: "/var/lib/data".into(), size: "1M".into(), mode: "0755".into() }];
+    fixture.recipe.sysctls = BTreeMap::from([("vm.max_map_count".into(), "262144".into())]);
+    let build = fixture.build().unwrap_or_else(|e| panic!("{e}"));
+    Contents::of(&fixture.recipe, &build, Some("CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n")).unwrap()
+}
+
+fn need(kind: Kind, name: &str) -> Need {
+    Need { kind, name: name.into(), why: "a test asks for it".into(), source: "tests".into(), only: None }
+}
+
+#[test]
+fn what_an_image_has_is_told_from_what_it_lacks_and_from_what_only_the_node_knows() {
+    let image = image();
+    use Standing::*;
+    for (kind, name, standing) in [
+        (Kind::Module, "fuse", Has),
+        (Kind::Module, "ip-x", Has),
+        (Kind::Module, "nfs", Lacks),
+        (Kind::Module, "nfs|fuse", Has),
+        (Kind::Program, "kubelet", Has),
+        (Kind::Program, "tool", Has),
+        (Kind::Program, "/bin/tool", Has),
+        (Kind::Program, "text", Lacks),
+        (Kind::Program, "lost", Lacks),
+        (Kind::Program, "/sbin/kubelet", Lacks),
+        (Kind::Path, "/", Has),
+        (Kind::Path, "/etc/cni", Has),
+        (Kind::Path, "/etc/cni/net.d", Lacks),
+        (Kind::Path, "/var/lib/data", Has),
+        (Kind::Path, "/var/lib/data/hidden", Lacks),
+        (Kind::Path, "/usr/lib/modules/${release}/modules.builtin", Has),
+        (Kind::Path, "/var/lib/kubelet/pods", Has),
+        (Kind::Path, "/var/lib/containerd", Lacks),
+        (Kind::Path, "/proc/sys/net", Has),
+        (Kind::Path, "/var/run/udev", Unknown),
+        (Kind::Path, "/sys/firmware/acpi", Unknown),
+        (Kind::Path, "/usr/bin/lost", Lacks),
+        (Kind::Sysctl, "vm.max_map_count >= 262144", Has),
+        (Kind::Sysctl, "vm.max_map_count >= 262145", Lacks),
+        (Kind::Sysctl, "net.ipv4.conf.all.rp_filter = 0", Has),
+        (Kind::Sysctl, "net.ipv4.ip_forward = 1", Lacks),
+        (Kind::Sysctl, "kernel.unheard_of = 1", Unknown),
+        (Kind::Option, "A", Has),
+        (Kind::Option, "B", Has),
+        (Kind::Option, "C", Lacks),
+        (Kind::Mount, "/sys/fs/bpf", Has),
+        (Kind::Mount, "/var/lib/data", Has),
+        (Kind::Mount, "/var/lib/kubelet", Lacks),
+        (Kind::Mount, "/sys/kernel/debug", Has),
+        (Kind::Mount, "/sys/fs/fuse/connections", Has),
+        (Kind::Mount, "/sys/kernel/config", Lacks),
+        (Kind::Mount, "/sys/firmware/efi/efivars", Unknown),
+        (Kind::Shared, "/sys/fs/bpf", Has),
+        (Kind::Other, "anything", Unknown),
+    ] {
+        assert_eq!(image.standing(&need(kind, name)), standing, "{kind} {name}");
+    }
+}
+
+/// Puts what is needed into an image, or takes it out.
+fn change(image: &mut Contents, need: &Need, put: bool) {
+    for name in need.names() {
+        let (path, release) = (name.trim_start_matches('/').to_string(), image.release.clone());
+        let path = path.replace("${release}", &release);
+        match (need.kind, put) {
+            (Kind::Module, true) => drop(image.modules.insert(name.into())),
+            (Kind::Module, false) => {
+                image.modules.remove(name);
+                image.builtin.remove(name);
+            }
+            (Kind::Program, true) => {
+                image.files.insert(format!("usr/bin/{path}"), Node::File { executable: true });
+            }
+            (Kind::Program, false) => drop(image.files.remove(&format!("usr/bin/{path}"))),
+            (Kind::Path, true) => drop(image.files.insert(path, Node::Dir)),
+            (Kind::Path, false) => {
+                image.files.remove(&path);
+                image.mounts.remove(&format!("/{path}"));
+                image.made.remove(&format!("/{path}"));
+            }
+            (Kind::Sysctl, _) => {
+                let wanted = SysctlNeed::parse(name).expect("profiles are checked");
+                let value = if put { wanted.value } else { "-1" };
+                image.sysctls.insert(wanted.key.into(), value.into());
+            }
+            (Kind::Option, true) => drop(image.options.as_mut().expect("set").insert(name.into(), "y".into())),
+            (Kind::Option, false) => drop(image.options.as_mut().expect("set").remove(name)),
+            (Kind::Mount, true) => drop(image.mounts.insert(name.into(), "x".into())),
+            (Kind::Mount, false) => drop(image.mounts.remove(name)),
+            (Kind::Shared, put) => image.shared = put,
+            (Kind::Other, _) => panic!("a profile cannot ask for that"),
+        }
+    }
+}
+
+fn question(profile: &Profile) -> Question {
+    load_question(profile.name).expect("it is a profile")
+}
+
+#[test]
+fn no_profile_fits_an_image_that_lacks_one_of_its_needs() {
+    for profile in PROFILES.iter() {
+        let mut image = image();
+        profile.needs.iter().for_each(|need| change(&mut image, need, true));
+        let all = Answer::to(&question(profile), &image);
+        assert_eq!(all.verdict, Verdict::Fits, "{}: {:?}", profile.name, all.needs);
+        for dropped in &profile.needs {
+            let mut without = image.clone();
+            change(&mut without, dropped, false);
+            let answer = Answer::to(&question(profile), &without);
+            let standing =
+                answer.needs.iter().find(|answered| answered.need == *dropped).map(|answered| answered.standing);
+            let what = format!("{} without {} {}", profile.name, dropped.kind, dropped.name);
+            assert_ne!(standing, Some(Standing::Has), "{what}");
+            if dropped.only.is_none() {
+                assert_ne!(answer.verdict, Verdict::Fits, "{what}");
+            }
+            let report = AddonReport::new("test", &without, vec![answer], Remedies::default());
+            assert!(report.to_text().contains(&dropped.name), "{what} is not named:\n{}", report.to_text());
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_a_profile_is_a_question_back() {
+    let said = |name: &str| load_question(name).unwrap_err().to_string();
+    assert_eq!(
+        said("celium"),
+        "error: no profile is called `celium`, and there is no such file\n  help: did you mean `cilium`?"
+    );
+    assert!(said("zzzz").ends_with("`bootwright addons` lists the profiles"), "{}", said("zzzz"));
+    assert!(said("./cilium").starts_with("error: cannot read `./cilium`"), "{}", said("./cilium"));
+}
