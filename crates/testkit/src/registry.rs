@@ -103,7 +103,8 @@ pub struct TokenProxy {
     pub seen: Arc<Mutex<Vec<(String, bool)>>>,
 }
 
-const TOKEN: &str = "opensesame";
+/// What it wants as `Authorization: Bearer`.
+pub const TOKEN: &str = "opensesame";
 
 impl TokenProxy {
     /// `login` (`user:password`) is what the token server wants, if anything.

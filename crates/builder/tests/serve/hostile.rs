@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use testkit::layout::{INDEX, add_entry, descriptor, put_blob};
 use testkit::serve::Serve;
 
 const NODE: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -184,6 +185,28 @@ fn a_thousand_made_up_nodes_with_the_largest_reports_leave_room_for_the_known_on
     assert!(post(port, stranger(0xffff), &other).starts_with("HTTP/1.1 204"));
     assert_eq!(serve.node("52:54:00:00:00:99")["known"], false);
     println!("{} kB, status.json {} bytes", memory_kb(&serve), serve.ask("GET /status.json HTTP/1.1", "").len());
+    assert!(memory_kb(&serve) < MOST_KB, "{} kB", memory_kb(&serve));
+}
+
+/// A manifest is hashed before it is handed out, so the largest cost the most.
+#[test]
+fn who_asks_the_registry_for_the_largest_manifests_holds_up_no_node() {
+    let _alone = alone();
+    let (lab, serve) = lab(&[]);
+    let port = serve.port;
+    let layout = lab.path().join("out/registry/large");
+    let manifest = r#"{"schemaVersion":2,"manifests":[]}"#;
+    let manifest = format!("{manifest}{}", " ".repeat((4 << 20) - manifest.len()));
+    let digest = put_blob(&layout, manifest.as_bytes());
+    add_entry(&layout, ("org.opencontainers.image.ref.name", "v1"), descriptor(INDEX, manifest.as_bytes()));
+    let found = || serve.ask("HEAD /v2/large/manifests/v1 HTTP/1.1", "").starts_with("HTTP/1.1 200");
+    testkit::running::wait_until("the layout is found", Duration::from_secs(10), found);
+    let asks = |path: &str| format!("GET /v2/large/{path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut held = hold(port, (0..600).map(|n| stranger(n / 10)), &asks("manifests/v1"));
+    held.extend(hold(port, (0..600).map(|n| stranger(n / 10)), &asks(&format!("blobs/sha256:{digest}"))));
+    node_boots(port, NODE);
+    let whole = fetch(port, NODE, "/v2/large/manifests/v1");
+    assert!(whole.len() > manifest.len(), "{}", whole.len());
     assert!(memory_kb(&serve) < MOST_KB, "{} kB", memory_kb(&serve));
 }
 

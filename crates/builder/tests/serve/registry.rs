@@ -5,6 +5,7 @@ use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use testkit::layout::{INDEX, MANIFEST, PutImage, add_entry, add_image, descriptor, put_blob};
 use testkit::registry::Registry;
 use testkit::serve::Serve;
@@ -135,8 +136,25 @@ fn tags_come_in_pages_and_layouts_that_are_added_meanwhile_are_found() {
     assert_eq!(tags("/v2/tools/tags/list?n=0"), (json!([]), None));
     assert_eq!(tags("/v2/tools/tags/list?last=v9"), (json!([]), None));
     assert_eq!(tags("/v2/pause/tags/list?ns=registry.k8s.io"), (json!(["3.10.1"]), None));
+    // Never more than 500 at once, however many are asked for.
+    let many = registry.join("many");
+    let image = add_image(&many, (REF_NAME, "first"), &[], &["/x"]);
+    let entry = descriptor(MANIFEST, &blob(&many, image.manifest));
+    let named = |n: usize| {
+        let mut entry = entry.clone();
+        entry["annotations"] = json!({ REF_NAME: format!("t{n:03}") });
+        entry
+    };
+    let entries: Vec<Value> = (0..700).map(named).collect();
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+    std::fs::write(many.join("index.json"), index.to_string()).unwrap();
+    testkit::running::wait_until("it is found", Duration::from_secs(10), || get(&serve, "/v2/many/tags/list").0 == 200);
+    let count = |path: &str| tags(path).0.as_array().unwrap().len();
+    let next = "</v2/many/tags/list?n=500&last=t499>; rel=\"next\"";
+    assert_eq!(tags("/v2/many/tags/list?n=9999").1.as_deref(), Some(next));
+    assert_eq!((count("/v2/many/tags/list"), count("/v2/many/tags/list?n=500&last=t499")), (500, 200));
     let late = add_image(&registry.join("late"), (REF_NAME, "r.example/late:v1"), &[], &["/late"]);
-    testkit::running::wait_until("it is found", std::time::Duration::from_secs(10), || {
+    testkit::running::wait_until("it is found", Duration::from_secs(10), || {
         get(&serve, &format!("/v2/late/manifests/sha256:{}?ns=r.example", late.manifest)).0 == 200
     });
 }

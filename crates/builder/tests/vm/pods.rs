@@ -5,6 +5,7 @@ use std::time::Duration;
 use testkit::image::Image;
 use testkit::layout::add_image;
 use testkit::need::have;
+use testkit::registry::{TOKEN, TokenProxy};
 use testkit::serve::Serve;
 use testkit::ssh::{key, ssh_ok};
 use testkit::vm::{Running, free_port, wait_until};
@@ -12,15 +13,26 @@ use testkit::worker::programs_of;
 use testkit::{QEMU, folders::new_folder};
 
 /// The node's pod range, as a kubelet without a cluster is given it; a pod with a host port that asks for something outside; and
-/// mirrors for its image and for that of all sandboxes. PORT is that of the boot server.
+/// mirrors for its image and for that of all sandboxes. PORT is that of the boot server, GUARDED that of one in front of it which wants a
+/// token.
 const RECIPE: &str = r#"
 [vars]
 pod_network = { default = "bridge" }
 
 [registry."registry.k8s.io"]
 mirrors = ["http://:PORT"]
-[registry."registry.lab:5000"]
-mirrors = ["http://${gateway}:PORT"]
+
+# By hand, with a login, as a node's own files may have it.
+[[file]]
+path = "/etc/containerd/certs.d.boot/registry.lab:5000/hosts.toml"
+content = """
+[host."http://$${gateway}:GUARDED"]
+capabilities = ["pull", "resolve"]
+[host."http://$${gateway}:GUARDED".header]
+Authorization = "Bearer TOKEN"
+"""
+secrets = "allowed"
+secrets_reason = "what this test's own registry wants"
 
 [[file]]
 path = "/etc/kubernetes/kubelet.conf.d/90-pods.conf"
@@ -59,7 +71,10 @@ fn a_pod_on_the_bridge_has_its_image_from_the_boot_server_reaches_outside_and_an
     }
     let port = free_port();
     let ssh_key = format!("ssh_key={}", key().public);
-    let recipe = RECIPE.replace("PORT", &port.to_string());
+    let guard = TokenProxy::start(([127, 0, 0, 1], port).into(), None);
+    let guarded = guard.address.port();
+    let recipe =
+        RECIPE.replace("PORT", &port.to_string()).replace("GUARDED", &guarded.to_string()).replace("TOKEN", TOKEN);
     let sets = ["debug=true", "login_shell=/bin/sh", &ssh_key];
     let image = Image::build_variant("worker-bridge", "worker", &recipe, &sets);
     put_images(&image);
@@ -86,12 +101,17 @@ fn a_pod_on_the_bridge_has_its_image_from_the_boot_server_reaches_outside_and_an
 
     let written = "cd /etc/containerd/certs.d && cat registry.k8s.io/hosts.toml registry.lab:5000/hosts.toml";
     let hosts = ssh_ok(&machine, written);
-    assert_eq!(hosts.matches(&format!("[host.\"http://10.0.2.2:{port}\"]")).count(), 2, "{hosts}");
+    for port in [port, guarded] {
+        assert!(hosts.contains(&format!("[host.\"http://10.0.2.2:{port}\"]")), "{hosts}");
+    }
     assert_eq!(ssh_ok(&machine, "ls /etc/cni/net.d").trim(), "10-containerd-net.conflist");
     let log = serve.log();
     for fetched in ["/v2/pause/manifests/3.10.1 200", "/v2/team/web/manifests/1 200", "/v2/team/web/blobs/sha256:"] {
         assert!(log.contains(fetched), "{fetched}: {log}");
     }
+    let seen = guard.seen.lock().expect("no request of it failed").clone();
+    assert!(seen.iter().any(|(asked, _)| asked == "/v2/team/web/manifests/1?ns=registry.lab%3A5000"), "{seen:?}");
+    assert!(seen.iter().all(|(_, has_token)| *has_token), "{seen:?}");
 }
 
 /// The images of sandboxes and of the pod in a layout beside the image: a shell that the debug image has too.

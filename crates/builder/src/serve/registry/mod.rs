@@ -3,19 +3,20 @@
 //! Blobs are files like all others that are served: [`Folder`] opens them, so that no link leads out of the layouts.
 
 mod catalog;
+mod manifests;
 mod question;
 mod refusal;
 
 use super::http::{Folder, Shelf, files};
 use crate::entry::Sha256;
-use crate::source::oci::manifest::{Document, OCI_INDEX, OCI_MANIFEST, parse_document};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use catalog::{Catalog, read_some};
+use catalog::Catalog;
+use manifests::Manifests;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use question::{Page, Question, Reference};
 use refusal::Refusal;
@@ -30,10 +31,10 @@ use tower::ServiceExt;
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Largest manifest, bytes: what every registry has to take (distribution-spec, "Pushing manifests").
-const MOST_MANIFEST: u64 = 4 << 20;
+/// Tags of a page: an answer waits in memory for its client, as many of them as there may be connections.
+const MOST_TAGS: usize = 500;
 /// Manifests that are read at the same time to see what they are.
-const READ_AT_ONCE: usize = 4;
+const READ_AT_ONCE: usize = 2;
 /// How long the layouts are taken for what they were.
 const CATALOG_AGE: Duration = Duration::from_secs(1);
 
@@ -45,6 +46,7 @@ pub struct Registry {
     /// Held while the layouts are read: who asks meanwhile gets what was found.
     catalog: Mutex<Option<(Instant, Arc<Catalog>)>>,
     reading: Semaphore,
+    manifests: Arc<Manifests>,
 }
 
 /// A blob of a layout, and what it is.
@@ -61,7 +63,13 @@ impl Registry {
     pub fn new(out: &Path) -> Arc<Self> {
         let folder = Folder::new(out, Shelf::Layouts);
         let files = files(folder.clone());
-        Arc::new(Self { folder, files, catalog: Mutex::default(), reading: Semaphore::new(READ_AT_ONCE) })
+        Arc::new(Self {
+            folder,
+            files,
+            catalog: Mutex::default(),
+            reading: Semaphore::new(READ_AT_ONCE),
+            manifests: Arc::default(),
+        })
     }
 
     /// What is wrong with layouts, a line each, and how many images are served.
@@ -134,23 +142,12 @@ impl Registry {
         tokio::task::spawn_blocking(find).await.map_err(|_| Refusal::Ending)
     }
 
-    /// Reads a manifest: its media type. What does not hash to its digest is none.
+    /// The media type of a manifest. Reading and hashing it is not for the thread that all connections share.
     async fn manifest_type(&self, path: PathBuf, digest: Sha256) -> Result<HeaderValue, Refusal> {
         let _turn = self.reading.acquire().await.map_err(|_| Refusal::Ending)?;
-        let folder = self.folder.clone();
-        let read = move || read_some(&folder, &path, MOST_MANIFEST);
-        let read = tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::Ending)?;
-        let bytes = read.map_err(|_| Refusal::ManifestUnknown)?;
-        if Sha256::of(&bytes) != digest {
-            return Err(Refusal::Damaged);
-        }
-        let document = parse_document("manifest", &bytes).map_err(|_| Refusal::NoManifest)?;
-        let (media_type, default) = match &document {
-            Document::Index(index) => (index.media_type(), OCI_INDEX),
-            Document::Manifest(manifest) => (manifest.media_type(), OCI_MANIFEST),
-        };
-        let media_type = media_type.as_ref().map_or(default.into(), ToString::to_string);
-        media_type.parse().map_err(|_| Refusal::NoManifest)
+        let (folder, manifests) = (self.folder.clone(), self.manifests.clone());
+        let read = move || manifests.media_type(&folder, &path, digest);
+        tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::Ending)?
     }
 
     async fn send(&self, found: Found, mut request: Request) -> Response {
@@ -199,7 +196,7 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
 fn list(name: &str, tags: &BTreeSet<String>, page: &Page) -> Answer {
     let after = |tag: &&String| page.last.as_ref().is_none_or(|last| *tag > last);
     let rest: Vec<&String> = tags.iter().filter(after).collect();
-    let taken = &rest[..rest.len().min(page.most.unwrap_or(usize::MAX))];
+    let taken = &rest[..rest.len().min(page.most.unwrap_or(MOST_TAGS).min(MOST_TAGS))];
     let next = taken.last().filter(|_| taken.len() < rest.len()).map(|last| page.next(name, taken.len(), last));
     Answer::Text(json!({ "name": name, "tags": taken }).to_string(), next)
 }
