@@ -5,7 +5,7 @@ use crate::elf::{ElfError, add_libraries, check_interpreters};
 use crate::entry::{Body, Entry, Kind};
 use crate::error::{Exit, Failure};
 use crate::kmod::{KernelBuild, KmodError, add_kernel};
-use crate::recipe::{CheckedRecipe, SegmentName};
+use crate::recipe::{CheckedRecipe, Origin, SegmentName};
 use crate::source::Pool;
 use crate::tree::{Draft, Reason, Render, Supply, Tree, TreeEntry, TreeError, add_wanted, add_written};
 use bootwright_contract::{Ready, StatePlace, paths};
@@ -42,6 +42,8 @@ pub enum AssemblyError {
     NoFormatter { path: String, format: String, program: &'static str },
     #[error("service `{service}` starts `{program}`, which {problem}")]
     Program { service: String, program: String, problem: ProgramProblem },
+    #[error("{origin}: `{path}` lies below the tmpfs `{mount}` of `[[root.tmpfs]]`, which hides it")]
+    Hidden { path: String, mount: String, origin: Origin },
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(transparent)]
@@ -88,6 +90,13 @@ impl From<AssemblyError> for Failure {
                     .into(),
                 ),
             },
+            AssemblyError::Hidden { ref mount, .. } => Self {
+                exit: Exit::Usage,
+                message: e.to_string(),
+                help: Some(format!(
+                    "lay it elsewhere, or keep the image's files visible there: `\"{mount}\" = {{ tmpfs = \"20%\", overlay = true }}` in `[state]`"
+                )),
+            },
             AssemblyError::NoFormatter { .. } => Self {
                 exit: Exit::Usage,
                 message: e.to_string(),
@@ -118,7 +127,21 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
     check_interpreters(&draft, &interpreters)?;
     check_formatters(recipe, &draft)?;
     check_programs(recipe, &draft)?;
+    check_hidden(recipe, &draft)?;
     Ok(TreeBuild { tree: draft.tree, kernel, left_out: draft.left_out })
+}
+
+/// A tmpfs of the recipe is empty when the node starts: what the image has below it would be gone.
+fn check_hidden(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyError> {
+    let of_root = || draft.tree.entries.values().filter(|entry| entry.segment != SegmentName::Boot);
+    for mount in recipe.root.tmpfs.iter().map(|tmpfs| &tmpfs.path) {
+        let below = format!("{}/", mount.trim_matches('/'));
+        if let Some(hidden) = of_root().find(|entry| entry.entry.path.starts_with(&below)) {
+            let (path, origin) = (format!("/{}", hidden.entry.path), hidden.origin.clone());
+            return Err(AssemblyError::Hidden { path, mount: mount.clone(), origin });
+        }
+    }
+    Ok(())
 }
 
 /// What PID1 runs for `format` of `[state]`.

@@ -3,7 +3,7 @@ use super::*;
 use crate::entry::{Body, Kind};
 use crate::local::parse_stated;
 use crate::recipe::{InlineBody, InlineFile, Overlay};
-use bootwright_contract::{StateFolder, StatePlace};
+use bootwright_contract::{StateFolder, StatePlace, Tmpfs};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn inline(path: &str, body: InlineBody, mode: u32, segment: SegmentName) -> InlineFile {
@@ -56,8 +56,11 @@ fn of_the_kernels_files_its_configuration_comes_by_a_glob() {
     f.give("kernel", [&config, &module, &order, &builtin].map(|path| file(path, "", 0o644)).into());
     assert!(f.paths(SegmentName::Root).is_empty(), "no glob names them");
     f.recipe.components[0].paths = vec!["boot/*".into(), "usr/lib/modules/**".into()];
-    let found = f.paths(SegmentName::Root);
-    assert_eq!(found, ["boot", &config, &order], "modules come by name, and the list of what is built in is made");
+    assert_eq!(f.paths(SegmentName::Root), ["boot", &config]);
+    let tree = f.build().unwrap().tree;
+    assert!(tree.find(&order).next().is_some(), "nobody makes this list");
+    assert!(tree.find(&module).next().is_none(), "modules come by name");
+    assert_eq!(tree.find(&builtin).next().map(|entry| &entry.reason), Some(&Reason::Computed));
 }
 
 #[test]
@@ -314,6 +317,22 @@ fn what_is_to_be_formatted_needs_its_program() {
     let expected = "`/srv` is to be formatted with ext4 on first use, but `/usr/sbin/mke2fs` is not in the image";
     assert!(f.error().contains(expected), "{}", f.error());
     f.add(component("mke2fs", &[]), vec![file("sbin/mke2fs", "x", 0o755)]);
+    f.build().unwrap();
+}
+
+#[test]
+fn what_a_tmpfs_would_hide_is_refused() {
+    let mut f = Fixture::new();
+    f.recipe.root.tmpfs.push(Tmpfs { path: "/var/lib/x".into(), size: "1%".into(), mode: "0755".into() });
+    f.add(component("x", &[]), vec![dir("var/lib/x", 0o700), file("var/lib/xy", "beside it", 0o644)]);
+    f.build().unwrap();
+    for segment in [SegmentName::Root, SegmentName::Config] {
+        f.recipe.files = vec![inline("var/lib/x/conf", InlineBody::Text("c".into()), 0o644, segment)];
+        let expected =
+            "test.toml:70: `/var/lib/x/conf` lies below the tmpfs `/var/lib/x` of `[[root.tmpfs]]`, which hides it";
+        assert!(f.error().contains(expected), "{}", f.error());
+    }
+    f.recipe.root.tmpfs.clear();
     f.build().unwrap();
 }
 
