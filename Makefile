@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before soak setup-image setup-test
+.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before performance soak test-patches setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,8 +53,15 @@ bench: setup-test build ## Measure sizes, boot times and build times; prints a t
 bench-before: setup-test build ## Boot each root with this commit and with BEFORE=COMMIT, in turns; prints their ratios
 	benches/run.sh before
 
+performance: setup-test build ## Measure boot files, bytes and seconds of each worker and root; writes the table of docs/performance.md
+	benches/run.sh performance
+
 soak: setup-test ## Kill and restore each server of a root at random for SOAK_MINUTES (20), under load
 	cargo test --locked --test soak
+
+# Upstream's tests want root and a network namespace of their own.
+test-patches: setup-test ## Run upstream's own tests of each package that a patch changes, on both sources
+	scripts/test-patches.sh
 
 setup-image:
 	@scripts/setup.sh image

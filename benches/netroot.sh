@@ -144,7 +144,7 @@ netroot_boots() {
     local mode
     declare -A small large
     for _ in $(seq "$boots"); do
-        large[ram]+=" $(healthy 512)"
+        large[ram]+=" $(healthy worker-small 512)"
         for mode in nbd iscsi nfs; do
             serve worker-small "$mode"
             large[$mode]+=" $(healthy_over "$mode" 512)"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures what the README claims, side by side in one run where it compares, and prints one table. Takes about 50 minutes.
 # usage: benches/run.sh [sizes|builds|pack|boots|prototype|netroot ...]   (default: all of these)
+#        benches/run.sh performance   (the table of docs/performance.md)
 #        BEFORE=COMMIT benches/run.sh before   (the same boots with the tool and the recipes of another commit, in turns)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -127,4 +128,5 @@ prototype() {
 
 . benches/netroot.sh
 . benches/before.sh
+. benches/performance.sh
 for part in $parts; do $part; done
