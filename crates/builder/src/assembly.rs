@@ -40,8 +40,8 @@ pub struct TreeBuild {
 pub enum AssemblyError {
     #[error("`{path}` is to be formatted with {format} on first use, but `{program}` is not in the image")]
     NoFormatter { path: String, format: String, program: &'static str },
-    #[error("service `{service}` starts `{program}`, which {problem}")]
-    Program { service: String, program: String, problem: ProgramProblem },
+    #[error("{}", .0.iter().map(BadProgram::to_string).collect::<Vec<_>>().join("\n"))]
+    Programs(Vec<BadProgram>),
     #[error("{origin}: `{path}` lies below the tmpfs `{mount}` of `[[root.tmpfs]]`, which hides it")]
     Hidden { path: String, mount: String, origin: Origin },
     #[error(transparent)]
@@ -50,6 +50,15 @@ pub enum AssemblyError {
     Elf(Box<ElfError>),
     #[error(transparent)]
     Kmod(#[from] KmodError),
+}
+
+/// A program that a service or its probe cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("service `{service}` starts `{program}`, which {problem}")]
+pub struct BadProgram {
+    service: String,
+    program: String,
+    problem: ProgramProblem,
 }
 
 /// What is wrong with the program of a service.
@@ -61,6 +70,26 @@ pub enum ProgramProblem {
     NoFile,
     #[error("nobody may execute")]
     NotExecutable,
+    #[error("is neither a program (ELF) nor a script with `#!` and its interpreter in the first line")]
+    NoFormat,
+    #[error("cannot be read")]
+    Unreadable,
+}
+
+impl ProgramProblem {
+    fn help(self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "a component, overlay or `[[file]]` has to bring it; a program on a volume lies below a folder of `[state]`"
+            }
+            Self::NoFile => "name a program",
+            Self::NotExecutable => "give it an executable mode: `chmod +x`, or `mode = \"0755\"`",
+            Self::NoFormat => {
+                "a script begins with, say, `#!/bin/sh`; what another program is to run is an argument of that one"
+            }
+            Self::Unreadable => "build it again: the cache has changed meanwhile",
+        }
+    }
 }
 
 impl From<ElfError> for AssemblyError {
@@ -75,21 +104,11 @@ impl From<AssemblyError> for Failure {
             AssemblyError::Tree(e) => e.into(),
             AssemblyError::Elf(e) => (*e).into(),
             AssemblyError::Kmod(e) => e.into(),
-            AssemblyError::Program { problem, .. } => Self {
-                exit: Exit::Usage,
-                message: e.to_string(),
-                help: Some(
-                    match problem {
-                        ProgramProblem::Missing => {
-                            "a component, overlay or `[[file]]` has to bring it; a program on a volume lies below a \
-                             folder of `[state]`"
-                        }
-                        ProgramProblem::NoFile => "name a program",
-                        ProgramProblem::NotExecutable => "give it an executable mode: `chmod +x`, or `mode = \"0755\"`",
-                    }
-                    .into(),
-                ),
-            },
+            AssemblyError::Programs(ref bad) => {
+                let mut helps: Vec<&str> = bad.iter().map(|bad| bad.problem.help()).collect();
+                helps.dedup();
+                Self { exit: Exit::Usage, message: e.to_string(), help: Some(helps.join("\n        ")) }
+            }
             AssemblyError::Hidden { ref mount, .. } => Self {
                 exit: Exit::Usage,
                 message: e.to_string(),
@@ -160,6 +179,7 @@ fn check_formatters(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), Assembl
 
 /// What services and their probes start. PID1 would learn only on the node that it cannot.
 fn check_programs(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyError> {
+    let mut bad = Vec::new();
     for service in &recipe.services {
         let probe = match &service.ready {
             Ready::Exec { argv } => argv.first(),
@@ -167,15 +187,11 @@ fn check_programs(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyE
         };
         for program in service.exec.first().into_iter().chain(probe) {
             if let Err(problem) = check_program(recipe, draft, program) {
-                return Err(AssemblyError::Program {
-                    service: service.name.clone(),
-                    program: program.clone(),
-                    problem,
-                });
+                bad.push(BadProgram { service: service.name.clone(), program: program.clone(), problem });
             }
         }
     }
-    Ok(())
+    if bad.is_empty() { Ok(()) } else { Err(AssemblyError::Programs(bad)) }
 }
 
 /// A program that the image does not decide about passes: one on a volume or another mount, and one whose path the node
@@ -196,11 +212,20 @@ fn check_program(recipe: &CheckedRecipe, draft: &Draft, program: &str) -> Result
         return Err(ProgramProblem::NoFile);
     }
     let Some(found) = end.as_deref().and_then(|end| draft.on_node(end)) else { return Err(ProgramProblem::Missing) };
-    match found.entry.kind {
-        Kind::File(_) | Kind::Hardlink(_) if found.entry.mode & 0o111 == 0 => Err(ProgramProblem::NotExecutable),
-        Kind::File(_) | Kind::Hardlink(_) => Ok(()),
-        _ => Err(ProgramProblem::NoFile),
+    if !matches!(found.entry.kind, Kind::File(_) | Kind::Hardlink(_)) {
+        return Err(ProgramProblem::NoFile);
     }
+    if found.entry.mode & 0o111 == 0 {
+        return Err(ProgramProblem::NotExecutable);
+    }
+    let first = match &found.entry.kind {
+        Kind::Hardlink(first) => draft.on_node(first).map(|first| &first.entry.kind),
+        kind => Some(kind),
+    };
+    let Some(Kind::File(body)) = first else { return Err(ProgramProblem::Missing) };
+    // What execve(2) takes by itself.
+    let start = body.read_start(4).map_err(|_| ProgramProblem::Unreadable)?;
+    if start.starts_with(b"#!") || start == b"\x7fELF" { Ok(()) } else { Err(ProgramProblem::NoFormat) }
 }
 
 /// PID1, the folders that it mounts on, and what the image says of itself.
@@ -252,8 +277,10 @@ mod tests {
         let mut fixture = Fixture::new();
         let entries = vec![
             dir("opt", 0o755),
-            file("opt/run", "x", 0o755),
-            file("opt/text", "x", 0o644),
+            file("opt/run", "#!/proc/self/exe", 0o755),
+            file("opt/text", "#!/proc/self/exe", 0o644),
+            file("opt/bare", "echo hello", 0o755),
+            file("opt/empty", "", 0o755),
             link("opt/name", "run"),
             link("opt/lost", "nowhere"),
             link("opt/kept", "/var/lib/kept/tool"),
@@ -286,6 +313,14 @@ mod tests {
             ("/opt", Some("is no file")),
             ("/opt/run/", Some("is no file")),
             ("/opt/text", Some("nobody may execute")),
+            (
+                "/opt/bare",
+                Some("is neither a program (ELF) nor a script with `#!` and its interpreter in the first line"),
+            ),
+            (
+                "/opt/empty",
+                Some("is neither a program (ELF) nor a script with `#!` and its interpreter in the first line"),
+            ),
         ] {
             for probe in [false, true] {
                 let expected = problem.map(|problem| format!("service `agent` starts `{program}`, which {problem}"));

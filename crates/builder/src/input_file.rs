@@ -23,6 +23,16 @@ pub fn open_regular(path: &Path) -> Result<File> {
     }
 }
 
+/// Reads a file of any bytes.
+///
+/// # Errors
+/// Those of [`open_regular`] and of reading.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a text.
 ///
 /// # Errors

@@ -108,7 +108,7 @@ pub fn generate(path: &Path) -> Result<PathBuf, SigningError> {
 
 fn read(path: &Path) -> Result<String, SigningError> {
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(SigningError::io("read", path))?;
+    let file = crate::input_file::open_regular(path).map_err(SigningError::io("read", path))?;
     file.take(LARGEST).read_to_string(&mut text).map_err(SigningError::io("read", path))?;
     Ok(text)
 }

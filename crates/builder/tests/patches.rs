@@ -9,7 +9,10 @@ use testkit::need::pinned_go;
 
 fn patch_files() -> Vec<PathBuf> {
     let found = walkdir::WalkDir::new(project_root().join("patches")).into_iter().map(|entry| entry.expect("readable"));
-    found.filter(|entry| entry.path().extension().is_some_and(|e| e == "patch")).map(|entry| entry.into_path()).collect()
+    found
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "patch"))
+        .map(|entry| entry.into_path())
+        .collect()
 }
 
 /// What a recipe never names would rot unseen.

@@ -19,7 +19,8 @@ struct Report<'r> {
     /// Of a network root.
     sources: &'r [String],
     files: Vec<String>,
-    vars: &'r std::collections::BTreeMap<String, crate::recipe::VarValue>,
+    /// A secret's value is `(a secret)`.
+    vars: serde_json::Map<String, serde_json::Value>,
     components: Vec<ComponentReport<'r>>,
     services: Vec<&'r str>,
 }
@@ -47,7 +48,7 @@ fn report(recipe: &CheckedRecipe) -> Report<'_> {
         root: recipe.root.mode,
         sources: &recipe.root.sources,
         files: recipe.files_read.iter().map(|p| p.display().to_string()).collect(),
-        vars: &recipe.vars,
+        vars: vars(recipe).collect(),
         components: recipe
             .components
             .iter()
@@ -58,6 +59,21 @@ fn report(recipe: &CheckedRecipe) -> Report<'_> {
             .collect(),
         services: recipe.services.iter().map(|s| s.name.as_str()).collect(),
     }
+}
+
+/// What is said of a secret.
+const SECRET: &str = "(a secret)";
+
+/// All variables, without the values of secrets.
+fn vars(recipe: &CheckedRecipe) -> impl Iterator<Item = (String, serde_json::Value)> {
+    recipe.vars.iter().map(|(name, value)| {
+        let text = value.to_string();
+        let value = match secrets::is_secret_pair(name, &text) || secrets::in_value(&text).is_some() {
+            true => SECRET.into(),
+            false => serde_json::json!(value),
+        };
+        (name.clone(), value)
+    })
 }
 
 fn summary(recipe: &CheckedRecipe) -> String {
@@ -73,12 +89,9 @@ fn summary(recipe: &CheckedRecipe) -> String {
         format!("{} ({}{off})", c.name, c.source.kind())
     });
     let services = recipe.services.iter().map(|s| s.name.clone());
-    let vars = recipe.vars.iter().map(|(name, value)| {
-        let text = value.to_string();
-        match secrets::is_secret_pair(name, &text) || secrets::in_value(&text).is_some() {
-            true => format!("{name}=(a secret)"),
-            false => format!("{name}={}", serde_json::json!(value)),
-        }
+    let vars = vars(recipe).map(|(name, value)| match value.as_str() {
+        Some(SECRET) => format!("{name}={SECRET}"),
+        _ => format!("{name}={value}"),
     });
     for (title, names) in [
         ("components", components.collect::<Vec<_>>()),

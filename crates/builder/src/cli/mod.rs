@@ -281,6 +281,8 @@ fn parse_snapshot(text: &str) -> Result<Snapshot, String> {
     let address = text.trim_end_matches('/');
     let host = address.strip_prefix("http://").or(address.strip_prefix("https://"));
     match host {
+        // An empty variable of the environment says nothing.
+        _ if text.is_empty() => Ok(Snapshot(Some(DEBIAN.into()))),
         _ if text == "none" => Ok(Snapshot(None)),
         Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(Snapshot(Some(address.into()))),
         _ => Err("expected the address of a snapshot archive, http:// or https://, or `none`".into()),

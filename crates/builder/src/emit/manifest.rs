@@ -277,7 +277,7 @@ impl Manifest {
 /// # Errors
 /// [`EmitError::Io`], [`EmitError::Manifest`] also for another [`SCHEMA`].
 pub fn load_manifest(path: &Path) -> Result<Manifest, EmitError> {
-    let bytes = std::fs::read(path).map_err(EmitError::io("read", path))?;
+    let bytes = crate::input_file::read_bytes(path).map_err(EmitError::io("read", path))?;
     let bad = |problem: String| EmitError::Manifest { path: path.into(), problem };
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
     match manifest.schema {

@@ -14,7 +14,7 @@ pub use report::{ImageReport, InitrdReport};
 use crate::emit::EmitError;
 use crate::emit::manifest::{MANIFEST, load_manifest};
 use crate::error::{Exit, Failure};
-use std::fs::File;
+use crate::input_file::open_regular;
 use std::path::{Path, PathBuf};
 
 /// Exit code 1.
@@ -71,7 +71,7 @@ pub fn load_report(path: &Path, top: usize, files: bool) -> Result<Inspected, In
         return Ok(Inspected::Image(report::image_report(&manifest, top, files)));
     }
     let failed = |cause| InspectError::Read { path: path.into(), cause };
-    let file = File::open(path).map_err(failed)?;
+    let file = open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let segments = initrd::read_initrd(file, newc::InitrdLimits::default()).map_err(failed)?;
     if segments.first().is_none_or(|first| first.compression == initrd::SegmentPacking::Unknown) {

@@ -77,7 +77,8 @@ pub fn wants_network_roots(recipe: &CheckedRecipe) -> bool {
 pub fn load_pid1(other: Option<&Path>, network_roots: bool) -> Result<Pid1, Pid1Error> {
     let (place, bytes, debug, crates) = match other {
         Some(path) => {
-            let bytes = std::fs::read(path).map_err(|cause| Pid1Error::Io { path: path.into(), cause })?;
+            let bytes =
+                crate::input_file::read_bytes(path).map_err(|cause| Pid1Error::Io { path: path.into(), cause })?;
             (path.display().to_string(), bytes, None, "")
         }
         None if !is_embedded() => return Err(Pid1Error::NotEmbedded),

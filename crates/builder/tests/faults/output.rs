@@ -157,6 +157,39 @@ fn documents_for_scripts_parse_and_carry_their_version() {
     assert!(schema["$schema"].is_string(), "a JSON schema says which draft it is of");
 }
 
+#[test]
+fn values_of_secrets_are_in_no_document() {
+    let project = Project::new();
+    let set = ["--set", "db_password=hunter2-and-more"];
+    project.add("[vars]\ndb_password = { type = \"text\", default = \"\" }\n");
+    for json in [&["--json"][..], &[]] {
+        let run = project.run(&[&["check", "--recipe", "tiny"], &set[..], json].concat());
+        let said = &run.succeeds().out;
+        assert!(said.contains("db_password") && said.contains("(a secret)") && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_fifo_in_place_of_a_file_is_not_waited_for() {
+    let project = Project::new();
+    nix::unistd::mkfifo(&project.path("fifo.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for args in [
+        &["inspect", "fifo.toml"][..],
+        &["build", "--recipe", "tiny", "--sign", "fifo.toml"],
+        &["build", "--recipe", "tiny", "--init", "fifo.toml"],
+        &["check", "--recipe", "fifo.toml"],
+    ] {
+        // `timeout` ends with 124.
+        let mut command = std::process::Command::new("timeout");
+        let inner = project.command(args);
+        command.arg("60").arg(inner.get_program()).args(args).current_dir(project.path(""));
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let run = Run::of(command.output().unwrap());
+        run.says(&["no regular file"]);
+        assert!([Some(1), Some(2)].contains(&run.code), "{args:?}: {}", run.err);
+    }
+}
+
 /// Whether a run prints escape sequences, where colours are forced unless something forbids them.
 fn escapes(project: &Project, args: &[&str], no_color: bool) -> bool {
     let mut command = project.command(args);

@@ -20,10 +20,12 @@ fn build_with(roots: &str, shell: &str, env: &[(&str, &str)], more: &[&str]) -> 
 /// What a shell does before, the environment, arguments of the build.
 type Surroundings = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
-const SURROUNDINGS: [Surroundings; 4] = [
+const SURROUNDINGS: [Surroundings; 5] = [
     ("umask 077", &[], &["--jobs", "1"]),
     ("umask 000", &[("TZ", "Pacific/Kiritimati"), ("LC_ALL", "C.UTF-8")], &["--jobs", "5"]),
     ("ulimit -n 64", &[("LANG", "tr_TR.UTF-8"), ("HOME", "/nonexistent")], &["-v"]),
+    // Empty variables say nothing.
+    (":", &[("BOOTWRIGHT_SNAPSHOT", ""), ("BOOTWRIGHT_MIRROR", "")], &[]),
     ("exec 3</dev/null", &[("TERM", "dumb"), ("COLUMNS", "20")], &["-q"]),
 ];
 

@@ -57,7 +57,7 @@ impl Layout {
             let path = path.clone();
             move |cause| SourceError::Io { action, path, cause }
         };
-        let mut from = std::fs::File::open(&path).map_err(io("open"))?;
+        let mut from = crate::input_file::open_regular(&path).map_err(io("open"))?;
         let mut to = cx.cache.temp_file()?;
         let (mut hasher, mut got, mut buffer) = (Hasher::new(), 0, vec![0; 1 << 16]);
         loop {
@@ -89,7 +89,7 @@ impl Layout {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
-    std::fs::read(path).map_err(|cause| SourceError::Io { action: "read", path: path.into(), cause })
+    crate::input_file::read_bytes(path).map_err(|cause| SourceError::Io { action: "read", path: path.into(), cause })
 }
 
 /// Compares (hash, size in bytes) of a body with what was said of it.
