@@ -17,6 +17,19 @@ grep CONFIG_OVERLAY_FS= /boot/config-$(uname -r)
 const MOUNT: &str = "cat /proc/self/attr/current; mkdir /m; mount -t tmpfs m /m && echo mounted || echo refused";
 const USERS: &str =
     "cat /proc/self/uid_map; echo kept > /scratch/file; cat /scratch/file; grep -c localhost /etc/hosts";
+/// As a CSI driver's node plugin: what it mounts is there for the node and for pods that run already. And as Cilium's installer: a program
+/// that it leaves on the node runs among the node's mounts.
+const MOUNTER: &str = r#"
+mkdir -p /var/lib/kubelet/plugins/lab/volume
+mount -t tmpfs lab /var/lib/kubelet/plugins/lab/volume
+echo a volume > /var/lib/kubelet/plugins/lab/volume/file
+cp /bin/sh /opt/cni/bin/sh
+nsenter -t 1 -m /opt/cni/bin/sh -c 'grep ^ID= /etc/os-release'
+[ -r /sys/kernel/btf/vmlinux ] && echo types
+"#;
+const READER: &str =
+    "cd /var/lib/kubelet/plugins; echo waiting; until [ -e lab/volume/file ]; do sleep 0.2; done; cat lab/volume/file";
+const IMAGE: &str = "[ -x /image/usr/bin/nri-plugin ] && touch /image/x || echo an image, not to be written";
 const DEVICE: &str = "echo device $LAB_DEVICE; head -c 4 /dev/lab | wc -c";
 
 /// A pod network for pods that have their own, and a device as its vendor describes it.
@@ -30,7 +43,7 @@ echo '{"cdiVersion":"0.6.0","kind":"lab.example/device","devices":[{"name":"one"
 "#;
 
 #[test]
-fn pods_load_modules_are_confined_have_users_of_their_own_and_get_devices() {
+fn pods_load_modules_mount_volumes_are_confined_have_users_of_their_own_and_get_devices() {
     if !have(&[QEMU, "go", "ssh", "ssh-keygen"]) {
         return;
     }
@@ -60,6 +73,16 @@ fn pods_load_modules_are_confined_have_users_of_their_own_and_get_devices() {
         static_pods::mount(pod, "scratch", "/scratch", json!({ "emptyDir": {} }));
     });
 
+    let plugins = json!({ "hostPath": { "path": "/var/lib/kubelet/plugins", "type": "DirectoryOrCreate" } });
+    static_pods::start(&machine, "reader", READER, |pod| {
+        static_pods::mount(pod, "plugins", "/var/lib/kubelet/plugins", plugins.clone());
+        pod["spec"]["containers"][0]["volumeMounts"][1]["mountPropagation"] = json!("HostToContainer");
+    });
+    static_pods::start(&machine, "image", IMAGE, |pod| {
+        let image = json!({ "image": { "reference": "registry.internal/lab/pod:1", "pullPolicy": "Never" } });
+        static_pods::mount(pod, "image", "/image", image);
+    });
+
     let said = static_pods::said(&machine, "modules");
     for line in [
         "vxlan 0",
@@ -86,6 +109,23 @@ fn pods_load_modules_are_confined_have_users_of_their_own_and_get_devices() {
     let map: Vec<u32> = said.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
     assert!(matches!(map[..], [0, 65_536..=u32::MAX, 65_536]), "root is nobody on the node: {said}");
     assert!(said.contains("\nkept\n") && !said.ends_with("\n0\n"), "{said}");
+
+    let said = static_pods::said(&machine, "image");
+    assert!(said.ends_with("an image, not to be written\n") && said.contains("Read-only"), "{said}");
+
+    static_pods::said_with(&machine, "reader", "waiting");
+    static_pods::start(&machine, "mounter", MOUNTER, |pod| {
+        pod["spec"]["hostPID"] = json!(true);
+        pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+        static_pods::mount(pod, "plugins", "/var/lib/kubelet/plugins", plugins);
+        static_pods::mount(pod, "cni", "/opt/cni/bin", json!({ "hostPath": { "path": "/opt/cni/bin" } }));
+        let mounts = &mut pod["spec"]["containers"][0]["volumeMounts"];
+        mounts[1]["mountPropagation"] = json!("Bidirectional");
+        (mounts[1]["readOnly"], mounts[2]["readOnly"]) = (json!(false), json!(false));
+    });
+    assert_eq!(static_pods::said(&machine, "mounter"), "ID=bootwright\ntypes\n");
+    assert_eq!(ssh_ok(&machine, "cat /var/lib/kubelet/plugins/lab/volume/file"), "a volume\n");
+    assert_eq!(static_pods::said(&machine, "reader"), "waiting\na volume\n");
 
     static_pods::said_with(&machine, "plugin", "connected");
     static_pods::start(&machine, "device", DEVICE, |pod| {
