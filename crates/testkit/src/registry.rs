@@ -23,26 +23,19 @@ pub struct Registry {
 impl Registry {
     /// `None` where it is not installed, which is a failure in CI.
     pub fn start() -> Option<Self> {
-        Self::start_with("")
+        Self::start_with(
+            "version: 0.1\nstorage:\n  filesystem: { rootdirectory: DATA }\nhttp: { addr: '127.0.0.1:0' }\n",
+        )
     }
 
-    /// As a cache of another registry, which it asks for all that it does not have.
-    pub fn start_cache_of(url: &str) -> Option<Self> {
-        Self::start_with(&format!("proxy: {{ remoteurl: '{url}' }}\n"))
-    }
-
-    /// With more lines of its configuration.
-    fn start_with(more: &str) -> Option<Self> {
+    /// With a configuration, in which DATA stands for the folder.
+    pub fn start_with(config: &str) -> Option<Self> {
         if !have(&["docker-registry"]) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
+        let text = config.replace("DATA", &dir.path().join("data").display().to_string());
         let config = dir.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{ level: info }}\nstorage:\n  filesystem: {{ rootdirectory: {} }}\n\
-             http: {{ addr: '127.0.0.1:0' }}\n{more}",
-            dir.path().join("data").display()
-        );
         std::fs::write(&config, text).unwrap();
         let mut server = Command::new("docker-registry")
             .arg("serve")

@@ -307,9 +307,10 @@ fn layouts_that_are_broken_hold_up_no_other_and_are_told() {
     assert_eq!(get(&serve, &format!("/v2/tools/manifests/sha256:{}", tool.manifest)).0, 200);
 }
 
-/// A registry of somebody else's, which caches what it fetches from this one: a client that checks all that it is told.
+/// A registry of somebody else's, which caches what it fetches from this one: a client that checks all that it is told. Its configuration
+/// is that of the docs, but for places.
 #[test]
-fn another_registry_pulls_through_this_one() {
+fn a_cache_that_is_set_up_as_the_docs_say_pulls_through_this_registry() {
     let (lab, registry, [pause, _, _]) = lab();
     let entry = descriptor(MANIFEST, &blob(&registry.join("kubernetes"), pause.manifest));
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] }).to_string();
@@ -317,7 +318,17 @@ fn another_registry_pulls_through_this_one() {
     let named = (REF_NAME, "registry.k8s.io/pause:multi");
     add_entry(&registry.join("kubernetes"), named, descriptor(INDEX, index.as_bytes()));
     let serve = Serve::start(lab.path(), &[]);
-    let Some(cache) = Registry::start_cache_of(&format!("http://127.0.0.1:{}", serve.port)) else { return };
+    let docs = std::fs::read_to_string(testkit::folders::project_root().join("docs/registry.md")).unwrap();
+    let mut config = docs.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap().to_string();
+    for (theirs, ours) in [
+        ("/var/lib/docker-registry/k8s", "DATA"),
+        ("':5000'", "'127.0.0.1:0'"),
+        ("https://registry.k8s.io", &format!("http://127.0.0.1:{}", serve.port)),
+    ] {
+        assert_eq!(config.matches(theirs).count(), 1, "{config}");
+        config = config.replace(theirs, ours);
+    }
+    let Some(cache) = Registry::start_with(&config) else { return };
     let pull = |path: &str, accept: &str| {
         let url = format!("http://{}/v2/registry.k8s.io/pause/{path}", cache.address);
         let mut answer = ureq::get(&url).header("Accept", accept).call().unwrap_or_else(|e| panic!("{path}: {e}"));
