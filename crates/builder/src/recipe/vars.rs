@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub const ON_NODE: [&str; 5] = ["ip", "ip6", "hostname", "mac", "gateway"];
 
 pub type Vars = BTreeMap<String, VarValue>;
+/// What a variable may be, of those for which it is written.
+pub type Choices = BTreeMap<String, Vec<String>>;
 
 impl std::fmt::Display for VarValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -217,7 +219,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// Decides a `when`: `true`, `false`, `name`, `!name` (boolean variables), `name == value`, `name != value`.
-pub fn parse_condition(text: &str, vars: &Vars, declared: &[String]) -> Result<bool, Problem> {
+pub fn parse_condition(text: &str, vars: &Vars, declared: &[String], choices: &Choices) -> Result<bool, Problem> {
     let bad = |cause| Problem::BadCondition { text: text.to_string(), cause };
     let look_up = |name: &str| match vars.get(name) {
         Some(value) => Ok(Some(value)),
@@ -229,7 +231,12 @@ pub fn parse_condition(text: &str, vars: &Vars, declared: &[String]) -> Result<b
     for (operator, equal) in [("==", true), ("!=", false)] {
         if let Some((name, value)) = text.split_once(operator) {
             let wanted = value.trim().trim_matches(['"', '\'']);
-            return Ok(look_up(name.trim())?.is_none_or(|v| (v.to_string() == wanted) == equal));
+            let found = look_up(name.trim())?;
+            // It would never be that, whatever it is set to.
+            if let Some(choices) = choices.get(name.trim()).filter(|all| all.iter().all(|choice| choice != wanted)) {
+                return Err(Problem::NotAChoice { found: wanted.into(), choices: choices.clone() });
+            }
+            return Ok(found.is_none_or(|v| (v.to_string() == wanted) == equal));
         }
     }
     let (name, wanted) = match text.trim().strip_prefix('!') {

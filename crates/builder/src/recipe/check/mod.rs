@@ -15,11 +15,11 @@ mod tests;
 
 use super::file::VarFile;
 use super::merge::Earlier;
-use super::node::{TomlNode, Value};
+use super::node::{TomlEntry, TomlNode, Value};
 use super::place::At;
 use super::problem::{FoundProblem, Problem};
 use super::sources::{Sources, plain, relative};
-use super::vars::{Fill, Set, Vars, check_vars, parse_condition};
+use super::vars::{Choices, Fill, Set, Vars, check_vars, parse_condition};
 use super::{CheckedRecipe, Kernel, Lineage, ModuleRequest, Origin, RootMode};
 use crate::entry::parse_entry_path;
 use serde::de::DeserializeOwned;
@@ -50,6 +50,7 @@ pub struct Check<'a> {
     root_mode: Option<RootMode>,
     vars: Vars,
     declared: Vec<String>,
+    choices: Choices,
     /// Places of problems that are known before the checks: their values are not looked at again.
     pub(super) flawed: HashSet<At>,
 }
@@ -63,8 +64,8 @@ impl<'a> Check<'a> {
         root_mode: Option<RootMode>,
     ) -> Self {
         let flawed = problems.iter().map(|f| f.at).collect();
-        let (earlier, vars, declared) = Default::default();
-        Self { sources, problems, earlier, path, on_disk, root_mode, vars, declared, flawed }
+        let (earlier, vars, declared, choices) = Default::default();
+        Self { sources, problems, earlier, path, on_disk, root_mode, vars, declared, choices, flawed }
     }
 
     /// Checks everything. `None`: some part could not be made; the problems say which.
@@ -148,6 +149,8 @@ impl<'a> Check<'a> {
         let flawed = &self.flawed;
         // What does not fit was reported by the walk against the schema.
         let read = |node: &TomlNode| serde_json::from_value::<VarFile>(node.to_json(flawed)).ok();
+        let choices = |entry: &TomlEntry| Some((entry.key.clone(), read(&entry.node)?.choices));
+        self.choices = table.entries().iter().filter_map(choices).filter(|(_, all)| !all.is_empty()).collect();
         self.vars = check_vars(table, read, sets, self.problems);
     }
 
@@ -232,7 +235,7 @@ impl<'a> Check<'a> {
     /// The item's `when`; true without one.
     fn condition(&mut self, node: &TomlNode) -> bool {
         let Some(text) = node.text_of("when") else { return true };
-        match parse_condition(text, &self.vars, &self.declared) {
+        match parse_condition(text, &self.vars, &self.declared, &self.choices) {
             Ok(holds) => holds,
             Err(problem) => {
                 self.report(node.at_of("when"), problem);

@@ -207,6 +207,13 @@ fn a_text_with_choices_is_one_of_them() {
     let error = value(&[("pods", "bridg")]).unwrap_err();
     assert!(error.contains("`bridg` is no value") && error.contains("--set:1:1"), "{error}");
     assert!(error.contains("did you mean `bridge`?"), "{error}");
+    for (condition, good) in
+        [("pods == bridge", true), ("pods != a", true), ("pods == bridg", false), ("pods != b", false)]
+    {
+        let file = format!("{base}[[file]]\npath = \"/x\"\ncontent = \"\"\nwhen = \"{condition}\"\n");
+        let loaded = load(&[("base.toml", &file), ("tree/x", "")], &[]);
+        assert_eq!(loaded.is_ok(), good, "{condition}: {:?}", loaded.err());
+    }
 }
 
 #[test]
