@@ -12,7 +12,7 @@ const MAX_MODULE: u64 = 512 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModInfo {
     pub aliases: Vec<String>,
-    /// `depends=`, in order.
+    /// `depends=`; of modules that go into an image in depmod's order.
     pub depends: Vec<String>,
     /// Each `softdep=` as it is: `pre: a b post: c`.
     pub softdeps: Vec<String>,

@@ -1,11 +1,13 @@
 //! Lists of kernel modules: ours beside those of depmod and modprobe.
 
 use crate::run;
-use bootwright::kmod::{index_builtin_alias, list_builtin};
+use bootwright::kmod::{
+    ListedModule, ListedModules, ModInfo, format_softdep, index_builtin_alias, list_alias, list_builtin, list_dep,
+    parse_modinfo,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use testkit::folders::new_folder;
@@ -54,69 +56,67 @@ impl FakeModule {
 
 #[test]
 fn depmod_and_modprobe_agree_about_modules() {
-    use bootwright::kmod::{ListedModule, ModInfo, format_softdep, list_alias, list_builtin, list_dep, parse_modinfo};
     if !have(&["cc", "depmod", "modprobe"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = dir.path().join("theirs/lib/modules/6.1.0-fake");
-    std::fs::create_dir_all(folder.join("kernel")).expect("a folder");
-    FAKES.iter().for_each(|fake| fake.compile(&folder));
+    let (theirs, ours) = (dir.path().join("theirs"), dir.path().join("ours"));
+    let (their_lists, our_lists) = (theirs.join("lib/modules/1.0"), ours.join("lib/modules/1.0"));
+    std::fs::create_dir_all(their_lists.join("kernel")).expect("a folder");
+    FAKES.iter().for_each(|fake| fake.compile(&their_lists));
     let order: String = FAKES.iter().map(|fake| format!("kernel/{}.ko\n", fake.name)).collect();
-    std::fs::write(folder.join("modules.order"), order).expect("it is written");
-    std::fs::write(folder.join("modules.builtin"), "kernel/built-in.ko\n").expect("it is written");
-    let root = dir.path().join("theirs").display().to_string();
-    run("depmod", &["-b", &root, "6.1.0-fake"], b"");
+    std::fs::write(their_lists.join("modules.order"), order).expect("it is written");
+    std::fs::write(their_lists.join("modules.builtin"), "kernel/built-in.ko\n").expect("it is written");
+    run("depmod", &["-b", theirs.to_str().expect("UTF-8"), "1.0"], b"");
+    std::fs::create_dir_all(&our_lists).expect("a folder");
+    std::os::unix::fs::symlink(their_lists.join("kernel"), our_lists.join("kernel")).expect("a link");
+    write_lists(&their_lists, &our_lists);
 
-    let infos: Vec<(String, String, ModInfo)> = FAKES
-        .iter()
-        .map(|fake| {
-            let path = format!("kernel/{}.ko", fake.name);
-            let bytes = std::fs::read(folder.join(&path)).expect("it was compiled");
-            (fake.name.to_string(), path, parse_modinfo(&bytes).expect("it is whole"))
-        })
-        .collect();
-    let listed = |(place, (name, path, info))| {
-        let (name, path, info): (&String, &String, &ModInfo) = (name, path, info);
-        (name.clone(), ListedModule { path, info, place })
-    };
-    let listed: BTreeMap<_, _> =
-        infos.iter().map(|(name, path, info)| (name, path, info)).enumerate().map(listed).collect();
-    let (dep, alias, softdep) = (list_dep(&listed), list_alias(&listed), format_softdep(&listed));
-    let builtin = list_builtin("kernel/built-in.ko\n", ["kernel/fs/early-one.ko"].into_iter());
-    let theirs = |name: &str| std::fs::read_to_string(folder.join(name)).expect("depmod wrote it");
-    assert_eq!(dep.text, theirs("modules.dep"));
-    assert_eq!(alias.text, theirs("modules.alias"));
-    assert_eq!(softdep, theirs("modules.softdep"));
-
-    // The host's modprobe takes from our indexes, with none of their texts beside them, what it takes from depmod's.
-    let ours = dir.path().join("ours");
-    let place = ours.join("lib/modules/6.1.0-fake");
-    std::fs::create_dir_all(&place).expect("a folder");
-    std::os::unix::fs::symlink(folder.join("kernel"), place.join("kernel")).expect("a link");
-    let indexes = [("dep.bin", dep.index()), ("alias.bin", alias.index()), ("builtin.bin", builtin.index())];
-    for (name, bytes) in indexes.into_iter().chain([("softdep", softdep.into_bytes())]) {
-        std::fs::write(place.join(format!("modules.{name}")), bytes).expect("it is written");
-    }
-    let ours = ours.display().to_string();
-    let ask = |root: &str, what: &[&str]| {
-        let output = Command::new("modprobe").args(["-d", root, "-S", "6.1.0-fake"]).args(what).output();
-        let output = output.expect("it starts");
-        let said = String::from_utf8(output.stdout).expect("UTF-8").replace(root, "");
-        (output.status.code(), said)
-    };
+    // The host's modprobe takes from our indexes what it takes from depmod's.
     let names = "top right left bottom alone net-pf-7 net_pf_7 pci:v1d2sv3 crypto-x x built_in y";
     for name in names.split(' ') {
-        let (theirs, ours) = (ask(&root, &["--show-depends", name]), ask(&ours, &["--show-depends", name]));
-        assert_eq!(ours, theirs, "{name}");
-        assert_eq!(ours.0, Some(i32::from(name == "y")), "{name}: {}", ours.1);
+        assert_eq!(show_depends(&ours, name), show_depends(&theirs, name), "{name}");
+        assert_eq!(show_depends(&ours, name).0, Some(i32::from(name == "y")), "{name}");
     }
-    assert_eq!(ask(&ours, &["--show-depends", "early-one"]), (Some(0), "builtin early_one\n".into()));
-    // modprobe loads what is last in a line first.
-    let (_, shown) = ask(&ours, &["--show-depends", "right"]);
+    assert_eq!(show_depends(&ours, "early-one"), (Some(0), "builtin early_one\n".into()));
+    // It loads what is last in a line first.
+    let (_, shown) = show_depends(&ours, "right");
     let order: Vec<&str> = shown.lines().filter_map(|line| line.trim().rsplit('/').next()).collect();
     assert_eq!(order, ["bottom.ko", "left.ko", "right.ko"]);
-    assert!(dep.text.contains("kernel/right.ko: kernel/left.ko kernel/bottom.ko\n"));
+}
+
+/// Writes what modprobe reads of ours, whose texts have to be depmod's.
+fn write_lists(theirs: &Path, ours: &Path) {
+    let info = |fake: &FakeModule| {
+        let path = format!("kernel/{}.ko", fake.name);
+        let bytes = std::fs::read(theirs.join(&path)).expect("it was compiled");
+        (path, parse_modinfo(&bytes).expect("it is whole"))
+    };
+    let infos: Vec<(String, ModInfo)> = FAKES.iter().map(info).collect();
+    let listed = infos.iter().enumerate().map(|(place, (path, info))| ListedModule { path, info, place });
+    let listed: ListedModules<'_> = FAKES.iter().map(|fake| fake.name.to_string()).zip(listed).collect();
+    let (dep, alias, softdep) = (list_dep(&listed), list_alias(&listed), format_softdep(&listed));
+    let builtin = list_builtin("kernel/built-in.ko\n", ["kernel/fs/early-one.ko"].into_iter());
+    let text = |name: &str| std::fs::read_to_string(theirs.join(name)).expect("depmod wrote it");
+    assert_eq!(dep.text, text("modules.dep"));
+    assert_eq!(alias.text, text("modules.alias"));
+    assert_eq!(softdep, text("modules.softdep"));
+    for (name, bytes) in [
+        ("modules.dep.bin", dep.index()),
+        ("modules.alias.bin", alias.index()),
+        ("modules.builtin.bin", builtin.index()),
+        ("modules.softdep", softdep.into_bytes()),
+    ] {
+        std::fs::write(ours.join(name), bytes).expect("it is written");
+    }
+}
+
+/// Status and words of the host's modprobe about a name.
+fn show_depends(root: &Path, name: &str) -> (Option<i32>, String) {
+    let output = Command::new("modprobe").arg("-d").arg(root).args(["-S", "1.0", "--show-depends", name]).output();
+    let output = output.expect("it starts");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    (output.status.code(), said.replace(root.to_str().expect("UTF-8"), ""))
 }
 
 /// Debian's modules as they are, what depmod reads beside them, and the kmod that Debian has for that kernel.
@@ -165,25 +165,21 @@ fn indexes_are_those_of_debians_depmod_byte_for_byte() {
     let tree = dir.path().join("tree");
     let ours =
         |list: &str| std::fs::read(tree.join("usr/lib/modules").join(&release).join(list)).expect("it is in the image");
-    let lists = [
-        "modules.dep",
-        "modules.alias",
-        "modules.softdep",
-        "modules.dep.bin",
-        "modules.alias.bin",
-        "modules.builtin.bin",
-        "modules.builtin.alias.bin",
-    ];
-    let before = lists.map(&ours);
+    // Not that of aliases of what is built in: ours has those of modules that the initrd loads too.
+    let lists =
+        ["dep", "alias", "softdep", "dep.bin", "alias.bin", "builtin.bin"].map(|list| format!("modules.{list}"));
+    let before: Vec<Vec<u8>> = lists.iter().map(|list| ours(list)).collect();
     kmod(&tree, "depmod", &["-b", tree.to_str().expect("UTF-8"), &release]);
     for (list, before) in lists.iter().zip(before) {
-        let of_loaded = list.starts_with("modules.builtin.alias");
-        assert!(of_loaded || before == ours(list), "{list}: {} bytes, depmod has {}", before.len(), ours(list).len());
+        assert!(before == ours(list), "{list}: {} bytes, depmod has {}", before.len(), ours(list).len());
     }
     assert!(ours("modules.alias.bin").len() > 50_000, "it has aliases to compare");
+    random_names_are_indexed_as_by_depmod(&tree, dir.path());
+}
 
-    // Names and aliases that share beginnings, end within each other, and have what libkmod writes otherwise.
-    let lists = dir.path().join("random/lib/modules/1.0");
+/// Names and aliases that share beginnings, end within each other, and have what libkmod writes otherwise.
+fn random_names_are_indexed_as_by_depmod(tree: &Path, dir: &Path) {
+    let lists = dir.join("random/lib/modules/1.0");
     std::fs::create_dir_all(lists.join("kernel")).expect("a folder");
     let mut random = TestRunner::deterministic();
     for _ in 0..20 {
@@ -197,7 +193,7 @@ fn indexes_are_those_of_debians_depmod_byte_for_byte() {
         let modinfo: String = pairs.iter().map(|(name, alias)| format!("{name}.alias={alias}\0")).collect();
         std::fs::write(lists.join("modules.builtin"), &builtin).expect("it is written");
         std::fs::write(lists.join("modules.builtin.modinfo"), &modinfo).expect("it is written");
-        kmod(&tree, "depmod", &["-b", dir.path().join("random").to_str().expect("UTF-8"), "1.0"]);
+        kmod(tree, "depmod", &["-b", dir.join("random").to_str().expect("UTF-8"), "1.0"]);
         let theirs = |list: &str| std::fs::read(lists.join(list)).expect("depmod wrote it");
         assert_eq!(list_builtin(&builtin, [].into_iter()).index(), theirs("modules.builtin.bin"), "{builtin}");
         let pairs = pairs.iter().map(|(name, alias)| (name.as_str(), *alias));

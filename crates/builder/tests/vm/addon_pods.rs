@@ -1,10 +1,13 @@
 //! Pods do on a worker what add-ons of clusters do, with the programs that add-ons bring.
 
 use crate::static_pods;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::ssh::ssh_ok;
 use testkit::vm::Running;
 use testkit::{QEMU, need::have};
+
+/// Where drivers of volumes have their sockets and mounts.
+const PLUGINS: &str = "/var/lib/kubelet/plugins";
 
 /// As in the images of CNI and CSI add-ons: the node's modules by Debian's modprobe, and its kernel's configuration.
 const MODULES: &str = r#"
@@ -50,93 +53,108 @@ fn pods_load_modules_mount_volumes_are_confined_have_users_of_their_own_and_get_
     let machine = Running::start(&static_pods::worker(), &["--ram-mib", "1024"]);
     static_pods::import_image(&machine);
     ssh_ok(&machine, NODE);
-
-    let loaded = |name: &str| ssh_ok(&machine, &format!("grep -c '^{name} ' /proc/modules; true")).trim() == "1";
-    assert!(!["vxlan", "ip_set_hash_ip"].into_iter().any(loaded), "they come by the pod");
-    static_pods::start(&machine, "modules", MODULES, |pod| {
-        pod["spec"]["hostNetwork"] = json!(true);
-        pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
-        static_pods::mount(pod, "modules", "/lib/modules", json!({ "hostPath": { "path": "/lib/modules" } }));
-        static_pods::mount(pod, "boot", "/boot", json!({ "hostPath": { "path": "/boot" } }));
-    });
-    static_pods::start(&machine, "plugin", "exec nri-plugin", |pod| {
-        static_pods::mount(pod, "nri", "/var/run/nri", json!({ "hostPath": { "path": "/var/run/nri" } }));
-    });
-    for (name, profile) in [("confined", "RuntimeDefault"), ("free", "Unconfined")] {
-        static_pods::start(&machine, name, MOUNT, |pod| {
-            pod["spec"]["securityContext"] = json!({ "appArmorProfile": { "type": profile } });
-            pod["spec"]["containers"][0]["securityContext"] = json!({ "capabilities": { "add": ["SYS_ADMIN"] } });
-        });
-    }
-    static_pods::start(&machine, "users", USERS, |pod| {
-        pod["spec"]["hostUsers"] = json!(false);
-        static_pods::mount(pod, "scratch", "/scratch", json!({ "emptyDir": {} }));
-    });
-
-    let plugins = json!({ "hostPath": { "path": "/var/lib/kubelet/plugins", "type": "DirectoryOrCreate" } });
-    static_pods::start(&machine, "reader", READER, |pod| {
-        static_pods::mount(pod, "plugins", "/var/lib/kubelet/plugins", plugins.clone());
-        pod["spec"]["containers"][0]["volumeMounts"][1]["mountPropagation"] = json!("HostToContainer");
-    });
-    static_pods::start(&machine, "image", IMAGE, |pod| {
-        let image = json!({ "image": { "reference": "registry.internal/lab/pod:1", "pullPolicy": "Never" } });
-        static_pods::mount(pod, "image", "/image", image);
-    });
-
-    let said = static_pods::said(&machine, "modules");
-    for line in [
-        "vxlan 0",
-        "xt_conntrack 0",
-        "ip_set_hash_ip 0",
-        "overlay 0",
-        "loop 0",
-        "squashfs 0",
-        "crypto-sha256 0",
-        "no_such_module 1",
-        "CONFIG_OVERLAY_FS=m",
-    ] {
-        assert!(said.lines().any(|said| said == line), "{line}: {said}");
-    }
-    assert!(said.contains("FATAL: Module no_such_module not found"), "it is kmod: {said}");
-    assert!(["vxlan", "xt_conntrack", "ip_set_hash_ip"].into_iter().all(loaded), "{said}");
-
-    let said = static_pods::said(&machine, "confined");
-    assert!(said.starts_with("cri-containerd.apparmor.d (enforce)\n") && said.ends_with("refused\n"), "{said}");
-    let said = static_pods::said(&machine, "free");
-    assert!(said.starts_with("unconfined\n") && said.ends_with("mounted\n"), "{said}");
-
-    let said = static_pods::said(&machine, "users");
-    let map: Vec<u32> = said.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
-    assert!(matches!(map[..], [0, 65_536..=u32::MAX, 65_536]), "root is nobody on the node: {said}");
-    assert!(said.contains("\nkept\n") && !said.ends_with("\n0\n"), "{said}");
-
-    let said = static_pods::said(&machine, "image");
-    assert!(said.ends_with("an image, not to be written\n") && said.contains("Read-only"), "{said}");
-
-    static_pods::said_with(&machine, "reader", "waiting");
-    static_pods::start(&machine, "mounter", MOUNTER, |pod| {
-        pod["spec"]["hostPID"] = json!(true);
-        pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
-        static_pods::mount(pod, "plugins", "/var/lib/kubelet/plugins", plugins);
-        static_pods::mount(pod, "cni", "/opt/cni/bin", json!({ "hostPath": { "path": "/opt/cni/bin" } }));
-        let mounts = &mut pod["spec"]["containers"][0]["volumeMounts"];
-        mounts[1]["mountPropagation"] = json!("Bidirectional");
-        (mounts[1]["readOnly"], mounts[2]["readOnly"]) = (json!(false), json!(false));
-    });
-    assert_eq!(static_pods::said(&machine, "mounter"), "ID=bootwright\ntypes\n");
-    assert_eq!(ssh_ok(&machine, "cat /var/lib/kubelet/plugins/lab/volume/file"), "a volume\n");
-    assert_eq!(static_pods::said(&machine, "reader"), "waiting\na volume\n");
-
-    static_pods::said_with(&machine, "plugin", "connected");
-    static_pods::start(&machine, "device", DEVICE, |pod| {
-        pod["metadata"]["annotations"] = json!({ "lab/device": "lab.example/device=one" });
-    });
-    assert_eq!(static_pods::said(&machine, "device"), "device one\n4\n");
-    let seen = static_pods::said_with(&machine, "plugin", "connected");
-    assert!(seen.lines().any(|line| line.starts_with("device-") && line.ends_with(" main")), "{seen}");
+    assert!(!["vxlan", "ip_set_hash_ip"].into_iter().any(|name| is_loaded(&machine, name)), "they come by the pod");
+    // They start beside each other, which takes a slow machine half as long.
+    start_pods(&machine);
+    modules_are_loaded(&machine);
+    what_confines_is_enforced(&machine);
+    volumes_are_mounted(&machine);
+    devices_are_given(&machine);
 
     let sysctls = "cd /proc/sys; cat vm/max_map_count net/ipv6/conf/all/forwarding net/ipv4/conf/all/rp_filter";
     let values: Vec<u32> = ssh_ok(&machine, sysctls).split_whitespace().flat_map(str::parse).collect();
     assert!(matches!(values[..], [262_144..=u32::MAX, 1, 0]), "{values:?}");
     ssh_ok(&machine, "touch /etc/sysctl.d/99-zzz-override_cilium.conf");
+}
+
+fn is_loaded(machine: &Running, module: &str) -> bool {
+    ssh_ok(machine, &format!("grep -c '^{module} ' /proc/modules; true")).trim() == "1"
+}
+
+/// A folder of the node, made when it is missing.
+fn folder(path: &str) -> Value {
+    json!({ "hostPath": { "path": path, "type": "DirectoryOrCreate" } })
+}
+
+fn start_pods(machine: &Running) {
+    static_pods::start(machine, "modules", MODULES, |pod| {
+        pod["spec"]["hostNetwork"] = json!(true);
+        pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+        static_pods::mount(pod, "modules", "/lib/modules", folder("/lib/modules"));
+        static_pods::mount(pod, "boot", "/boot", folder("/boot"));
+    });
+    static_pods::start(machine, "plugin", "exec nri-plugin", |pod| {
+        static_pods::mount(pod, "nri", "/var/run/nri", folder("/var/run/nri"));
+    });
+    for (name, profile) in [("confined", "RuntimeDefault"), ("free", "Unconfined")] {
+        static_pods::start(machine, name, MOUNT, |pod| {
+            pod["spec"]["securityContext"] = json!({ "appArmorProfile": { "type": profile } });
+            pod["spec"]["containers"][0]["securityContext"] = json!({ "capabilities": { "add": ["SYS_ADMIN"] } });
+        });
+    }
+    static_pods::start(machine, "users", USERS, |pod| {
+        pod["spec"]["hostUsers"] = json!(false);
+        static_pods::mount(pod, "scratch", "/scratch", json!({ "emptyDir": {} }));
+    });
+    static_pods::start(machine, "reader", READER, |pod| {
+        static_pods::mount(pod, "plugins", PLUGINS, folder(PLUGINS));
+        pod["spec"]["containers"][0]["volumeMounts"][1]["mountPropagation"] = json!("HostToContainer");
+    });
+    static_pods::start(machine, "image", IMAGE, |pod| {
+        let image = json!({ "image": { "reference": "registry.internal/lab/pod:1", "pullPolicy": "Never" } });
+        static_pods::mount(pod, "image", "/image", image);
+    });
+}
+
+fn modules_are_loaded(machine: &Running) {
+    let said = static_pods::said(machine, "modules");
+    let present = ["vxlan", "xt_conntrack", "ip_set_hash_ip", "overlay", "loop", "squashfs", "crypto-sha256"];
+    let expected = present.map(|name| format!("{name} 0"));
+    for line in expected.iter().map(String::as_str).chain(["no_such_module 1", "CONFIG_OVERLAY_FS=m"]) {
+        assert!(said.lines().any(|said| said == line), "{line}: {said}");
+    }
+    assert!(said.contains("FATAL: Module no_such_module not found"), "it is kmod: {said}");
+    assert!(present[..3].iter().all(|name| is_loaded(machine, name)), "{said}");
+}
+
+fn what_confines_is_enforced(machine: &Running) {
+    let said = static_pods::said(machine, "confined");
+    assert!(said.starts_with("cri-containerd.apparmor.d (enforce)\n") && said.ends_with("refused\n"), "{said}");
+    let said = static_pods::said(machine, "free");
+    assert!(said.starts_with("unconfined\n") && said.ends_with("mounted\n"), "{said}");
+
+    let said = static_pods::said(machine, "users");
+    let map: Vec<u32> = said.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
+    assert!(matches!(map[..], [0, 65_536..=u32::MAX, 65_536]), "root is nobody on the node: {said}");
+    assert!(said.contains("\nkept\n") && !said.ends_with("\n0\n"), "{said}");
+}
+
+fn volumes_are_mounted(machine: &Running) {
+    let said = static_pods::said(machine, "image");
+    assert!(said.ends_with("an image, not to be written\n") && said.contains("Read-only"), "{said}");
+
+    static_pods::said_with(machine, "reader", "waiting");
+    static_pods::start(machine, "mounter", MOUNTER, |pod| {
+        pod["spec"]["hostPID"] = json!(true);
+        pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+        static_pods::mount(pod, "plugins", PLUGINS, folder(PLUGINS));
+        static_pods::mount(pod, "cni", "/opt/cni/bin", folder("/opt/cni/bin"));
+        let mounts = &mut pod["spec"]["containers"][0]["volumeMounts"];
+        mounts[1]["mountPropagation"] = json!("Bidirectional");
+        (mounts[1]["readOnly"], mounts[2]["readOnly"]) = (json!(false), json!(false));
+    });
+    assert_eq!(static_pods::said(machine, "mounter"), "ID=bootwright\ntypes\n");
+    assert_eq!(ssh_ok(machine, &format!("cat {PLUGINS}/lab/volume/file")), "a volume\n");
+    assert_eq!(static_pods::said(machine, "reader"), "waiting\na volume\n");
+}
+
+/// By a plugin of containerd, as vendors of devices have one.
+fn devices_are_given(machine: &Running) {
+    static_pods::said_with(machine, "plugin", "connected");
+    static_pods::start(machine, "device", DEVICE, |pod| {
+        pod["metadata"]["annotations"] = json!({ "lab/device": "lab.example/device=one" });
+    });
+    assert_eq!(static_pods::said(machine, "device"), "device one\n4\n");
+    let seen = static_pods::said_with(machine, "plugin", "connected");
+    assert!(seen.lines().any(|line| line.starts_with("device-") && line.ends_with(" main")), "{seen}");
 }
