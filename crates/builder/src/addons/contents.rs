@@ -125,12 +125,15 @@ impl Contents {
     }
 
     fn add_mounts(&mut self, recipe: &CheckedRecipe) {
+        // The builder refuses files below these.
         for tmpfs in &recipe.root.tmpfs {
-            self.hide(&tmpfs.path);
+            self.files.insert(tmpfs.path.trim_start_matches('/').into(), Node::Dir);
             self.mounts.insert(tmpfs.path.clone(), "tmpfs".into());
         }
         for state in &recipe.state {
-            self.hide(&state.path);
+            if !state.overlay {
+                self.hide(&state.path);
+            }
             self.open_folders.insert(state.path.clone());
             let kind = match (state.overlay, &state.place) {
                 (true, _) => "overlay",
@@ -153,7 +156,7 @@ impl Contents {
         }
     }
 
-    /// What is below a mount of the recipe is not seen on the node.
+    /// What is below a folder of `[state]` is not seen on the node, unless that is an overlay.
     fn hide(&mut self, path: &str) {
         let folder = path.trim_start_matches('/').to_string();
         let below = format!("{folder}/");

@@ -23,12 +23,16 @@ fn image() -> Contents {
         link("usr/bin/lost", "nowhere"),
         link("bin", "usr/bin"),
         link("var/run", "/run"),
-        file("var/lib/data/hidden", "x", 0o644),
+        file("var/lib/kept/hidden", "x", 0o644),
+        file("var/lib/over/seen", "x", 0o644),
         dir("etc/cni", 0o755),
     ];
     fixture.add(component("programs", &["**"]), entries);
     fixture.recipe.root.tmpfs =
         vec![contract::Tmpfs { path: "/var/lib/data".into(), size: "1M".into(), mode: "0755".into() }];
+    let place = || contract::StatePlace::Tmpfs { size: "1M".into(), mode: "0755".into() };
+    let state = |path: &str, overlay| contract::StateFolder { path: path.into(), overlay, place: place() };
+    fixture.recipe.state = vec![state("/var/lib/kept", false), state("/var/lib/over", true)];
     fixture.recipe.sysctls = BTreeMap::from([("vm.max_map_count".into(), "262144".into())]);
     let build = fixture.build().unwrap_or_else(|e| panic!("{e}"));
     Contents::of(&fixture.recipe, &build, Some("CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n")).unwrap()
@@ -57,7 +61,10 @@ fn what_an_image_has_is_told_from_what_it_lacks_and_from_what_only_the_node_know
         (Kind::Path, "/etc/cni", Has),
         (Kind::Path, "/etc/cni/net.d", Lacks),
         (Kind::Path, "/var/lib/data", Has),
-        (Kind::Path, "/var/lib/data/hidden", Lacks),
+        (Kind::Path, "/var/lib/data/none", Lacks),
+        (Kind::Path, "/var/lib/kept", Has),
+        (Kind::Path, "/var/lib/kept/hidden", Unknown),
+        (Kind::Path, "/var/lib/over/seen", Has),
         (Kind::Path, "/usr/lib/modules/${release}/modules.builtin", Has),
         (Kind::Path, "/var/lib/kubelet/pods", Has),
         (Kind::Path, "/var/lib/containerd", Lacks),
@@ -75,6 +82,7 @@ fn what_an_image_has_is_told_from_what_it_lacks_and_from_what_only_the_node_know
         (Kind::Option, "C", Lacks),
         (Kind::Mount, "/sys/fs/bpf", Has),
         (Kind::Mount, "/var/lib/data", Has),
+        (Kind::Mount, "/var/lib/kept", Has),
         (Kind::Mount, "/var/lib/kubelet", Lacks),
         (Kind::Mount, "/sys/kernel/debug", Has),
         (Kind::Mount, "/sys/fs/fuse/connections", Has),
