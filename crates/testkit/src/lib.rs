@@ -18,6 +18,7 @@ pub mod machine;
 pub mod nbd;
 pub mod need;
 pub mod newc;
+pub mod node_proxy;
 pub mod programs;
 pub mod project;
 pub mod qmp;

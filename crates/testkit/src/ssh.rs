@@ -65,50 +65,6 @@ pub fn command(port: u16, command: &str) -> Command {
     ssh
 }
 
-/// A SOCKS proxy at that port of the loopback address, whose connections the machine makes. It ends with its owner.
-pub struct NodeProxy {
-    client: std::process::Child,
-    port: u16,
-}
-
-impl NodeProxy {
-    /// Returns when it answers.
-    pub fn start(machine: &Running, port: u16) -> Self {
-        let place = format!("127.0.0.1:{port}");
-        let mut ssh = Command::new("ssh");
-        ssh.args(["-N", "-D", &place, "-o", "ExitOnForwardFailure=yes"]);
-        // Without the command, which comes last: it only forwards.
-        let arguments = command(machine.ssh_port(), "unused");
-        let arguments: Vec<_> = arguments.get_args().collect();
-        ssh.args(&arguments[..arguments.len() - 1]);
-        bootwright::interrupt::die_with_parent(&mut ssh);
-        let client = ssh.stdin(Stdio::null()).spawn().expect("ssh runs");
-        let proxy = Self { client, port };
-        wait_until("ssh listens as a proxy", LIMIT, || std::net::TcpStream::connect(&place).is_ok());
-        proxy
-    }
-}
-
-impl NodeProxy {
-    /// What somebody without credentials is answered who asks that address of the machine: status and body.
-    pub fn get_as_stranger(&self, url: &str) -> (u16, String) {
-        let proxy = ureq::Proxy::new(&format!("socks5://127.0.0.1:{}", self.port)).expect("a proxy's URL");
-        let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
-        let agent = ureq::Agent::config_builder().proxy(Some(proxy)).tls_config(tls).http_status_as_error(false);
-        let agent = agent.timeout_global(Some(LIMIT)).build().new_agent();
-        let mut answer = agent.get(url).call().unwrap_or_else(|error| panic!("no answer to GET {url}: {error}"));
-        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default())
-    }
-}
-
-impl Drop for NodeProxy {
-    fn drop(&mut self) {
-        // Both calls only fail when it has ended already.
-        let _ = self.client.kill();
-        let _ = self.client.wait();
-    }
-}
-
 /// Runs a command line that must succeed and returns what it printed.
 #[track_caller]
 pub fn ssh_ok(machine: &Running, command: &str) -> String {

@@ -1,18 +1,36 @@
 //! The worker joins a real control plane in the way that the README shows, with the README's own files.
 
 use serde_json::json;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::QEMU;
 use testkit::cluster::{Cluster, kubernetes_version};
-use testkit::folders::{project_root, work_folder};
+use testkit::folders::{new_folder, project_root, work_folder};
+use testkit::layout::add_image;
 use testkit::need::{have, pinned_go};
-use testkit::running::{Running, wait_until};
+use testkit::node_proxy::NodeProxy;
+use testkit::running::{Running, free_port, wait_until};
+use testkit::serve::Serve;
 use testkit::shipped::Shipped;
-use testkit::ssh::{NodeProxy, key, ssh_ok};
+use testkit::ssh::{key, ssh_ok};
+use testkit::worker::programs_of;
 
 const RECIPE: &str = "lab-worker";
 const OVERLAY: &str = "overlays/lab/etc/kubernetes";
+/// Laid over the README's recipe: a network for pods, this test's mirror for their images, and a shell for them.
+const PODS: &str = r#"
+[vars]
+debug = { default = true }
+pod_network = { default = "bridge" }
+
+[registry._default]
+mirrors = ["http://10.0.2.2:PORT"]
+
+[budget]
+boot_files_mb = 80
+ram_mib = 1024
+"#;
 
 #[test]
 fn the_worker_joins_a_cluster_as_the_readme_says() {
@@ -27,6 +45,8 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
         std::fs::write(path, text).expect("the folder is the test's own");
     };
     write(format!("recipes/{RECIPE}.toml"), &readme_block("toml", "# recipes/lab-worker.toml"));
+    let registry = free_port();
+    write(format!("recipes/{RECIPE}.d/10-pods.toml"), &PODS.replace("PORT", &registry.to_string()));
     write(format!("{OVERLAY}/kubelet.conf.d/90-lab.conf"), &readme_block("yaml", "# 90-lab.conf"));
     write(format!("{OVERLAY}/ca.crt"), cluster.authority());
     write(format!("{OVERLAY}/bootstrap.kubeconfig"), &cluster.bootstrap_kubeconfig());
@@ -37,6 +57,8 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     let recipe = place(&format!("recipes/{RECIPE}.toml"));
     let out = place("out");
     let arguments = ["--recipe", &recipe, "--out", &out, "--set", &ssh_key, "--append", "bw.hostname=lab1"];
+    put_images(&project.path().join("out"), &project.path().join("out").join(RECIPE));
+    let _serve = Serve::start_at(registry, project.path(), &["--out", "out"]);
     let machine = Running::boot(&arguments.map(String::from), Stdio::inherit());
 
     let condition = |name: &str| {
@@ -57,15 +79,17 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     let system = info["osImage"].as_str().unwrap_or_default();
     assert!(image.len() == 32 && system.ends_with(&format!(", {RECIPE} {}", &image[..12])), "{system}, image {image}");
     assert!(node["spec"]["podCIDR"].is_string(), "the controllers gave it addresses for its pods: {:#}", node["spec"]);
-    check_access(&cluster, &machine);
+    let proxy = NodeProxy::start(&machine);
+    proxy.answer_connect_at(&cluster.node_proxy());
+    check_access(&cluster, &proxy);
+    check_pod(&cluster);
     // The worker's login shell is PID1's control client.
     let status = ssh_ok(&machine, "status");
     assert!(status.lines().any(|line| line.starts_with("kubelet ") && line.contains("ready")), "{status}");
 }
 
 /// The API server is let in, by its certificate and the webhook, and nobody else.
-fn check_access(cluster: &Cluster, machine: &Running) {
-    let proxy = NodeProxy::start(machine, cluster.node_proxy_port());
+fn check_access(cluster: &Cluster, proxy: &NodeProxy) {
     let by_api_server = |path: &str| cluster.admin.get(&format!("/api/v1/nodes/lab1/proxy/{path}"));
     let pods = by_api_server("pods");
     assert_eq!((pods.status, &pods.body["kind"]), (200, &json!("PodList")), "{pods:?}");
@@ -77,6 +101,45 @@ fn check_access(cluster: &Cluster, machine: &Running) {
     let address = cluster.admin.get("/api/v1/nodes/lab1").body["status"]["addresses"][0]["address"].clone();
     let kubelet = format!("https://{}:10250/pods", address.as_str().expect("the node has an address"));
     assert_eq!(proxy.get_as_stranger(&kubelet).0, 401);
+}
+
+/// A pod runs; its logs, a program in it and a port of it come through the API server.
+fn check_pod(cluster: &Cluster) {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
+        "spec": {
+            "nodeName": "lab1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "main", "image": "registry.lab/web:1",
+                "command": ["/bin/sh", "-c", "echo said by the pod; httpd -f -p 80 -h /www"],
+                "readinessProbe": { "httpGet": { "path": "/index.html", "port": 80 }, "periodSeconds": 1 },
+            }],
+        },
+    });
+    // Service accounts are made by the controllers, a moment after the namespace.
+    wait_until("a service account", Duration::from_secs(60), || {
+        cluster.admin.get("/api/v1/namespaces/default/serviceaccounts/default").status == 200
+    });
+    cluster.admin.create("/api/v1/namespaces/default/pods", &pod);
+    cluster.kubectl(180, &["wait", "--for=condition=Ready", "--timeout=170s", "pod/web"]);
+    assert_eq!(cluster.kubectl(60, &["logs", "web"]), "said by the pod\n");
+    let answer = cluster.kubectl(60, &["exec", "web", "--", "/bin/sh", "-c", "echo $((6 * 7)) $(hostname)"]);
+    assert_eq!(answer, "42 web\n");
+    let nodes = cluster.kubectl(60, &["get", "nodes", "--output=wide"]);
+    assert!(nodes.contains("lab1") && nodes.contains("containerd://2.4.2"), "{nodes}");
+    cluster.kubectl(120, &["delete", "pod", "web", "--timeout=110s"]);
+}
+
+/// The images of sandboxes and of the pod, in a layout that `serve` finds: a shell that the image `built` has too.
+fn put_images(out: &Path, built: &Path) {
+    let folder = new_folder();
+    let busybox = programs_of(built, folder.path(), &["busybox"]).remove(0);
+    let shell = std::fs::read(busybox).expect("it was unpacked");
+    let layout = out.join("registry/lab");
+    let (sleep, key) = (["/bin/sh", "-c", "sleep 100000"], "org.opencontainers.image.ref.name");
+    add_image(&layout, (key, "registry.k8s.io/pause:3.10.1"), &[("bin/sh", &shell)], &sleep);
+    let files: [(&str, &[u8]); 3] = [("bin/sh", &shell), ("bin/hostname", &shell), ("www/index.html", b"hello")];
+    add_image(&layout, (key, "registry.lab/web:1"), &files, &sleep);
 }
 
 /// The README's fenced block of that language which starts with that line.

@@ -1,8 +1,9 @@
 //! The worker's kubelet becomes healthy, and the small worker's with little RAM.
 
 use testkit::image::Image;
-use testkit::ssh::{NodeProxy, key};
-use testkit::vm::{Running, free_port, smoke};
+use testkit::node_proxy::NodeProxy;
+use testkit::ssh::key;
+use testkit::vm::{Running, smoke};
 use testkit::{QEMU, need::have};
 
 /// Guest uptime at which kubelet has to be healthy with 192 MiB, seconds; on a busy machine without KVM that is no failure of the image.
@@ -26,7 +27,7 @@ fn a_kubelet_that_a_lab_has_opened_answers_without_credentials() {
     }
     let key = format!("ssh_key={}", key().public);
     let machine = Running::start(&Image::build("worker", &["kubelet_open=true", &key]), &["--ram-mib", "512"]);
-    let proxy = NodeProxy::start(&machine, free_port());
+    let proxy = NodeProxy::start(&machine);
     // The address that QEMU's user networking gives.
     let (status, body) = proxy.get_as_stranger("https://10.0.2.15:10250/pods");
     assert!(status == 200 && body.contains("\"PodList\""), "{status}: {body}");

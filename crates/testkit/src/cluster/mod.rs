@@ -16,6 +16,7 @@ use keys::Authority;
 use process::Process;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -23,6 +24,8 @@ use tempfile::TempDir;
 pub const GUEST_HOST: &str = "10.0.2.2";
 /// What pods get their addresses from.
 const PODS: &str = "10.244.0.0/16";
+/// The name of the proxy's socket in the folder of the cluster.
+const NODE_PROXY: &str = "nodes.sock";
 const SERVICES: &str = "10.96.0.0/16";
 /// On a busy machine; on an idle one all of it takes some 3 s.
 const START: Duration = Duration::from_secs(180);
@@ -32,12 +35,10 @@ pub struct Cluster {
     /// As somebody who may do everything.
     pub admin: Api,
     port: u16,
-    /// Where the API server has a SOCKS proxy for its calls of kubelets.
-    node_proxy_port: u16,
     authority: Authority,
     /// In the order in which they have to end: an API server without etcd would wait for it.
     processes: Vec<Process>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The Kubernetes version of the control plane, without `v`.
@@ -58,18 +59,14 @@ impl Cluster {
         let at = |name: &str| folder.path().join(name);
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
 
-        let etcd = Process::start(
-            &programs.join("etcd"),
-            &etcd_arguments(&at("etcd"), etcd_port, peer_port),
-            folder.path(),
-            &[],
-        );
+        let etcd =
+            Process::start(&programs.join("etcd"), &etcd_arguments(&at("etcd"), etcd_port, peer_port), folder.path());
         let files = write_keys(&authority, folder.path());
-        let arguments = api_server_arguments(&files, port, etcd_port);
-        // Go's HTTP client asks no proxy for the loopback address, where etcd is.
-        let node_proxy_port = free_port();
-        let proxy = [("HTTPS_PROXY", format!("socks5://127.0.0.1:{node_proxy_port}"))];
-        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, folder.path(), &proxy);
+        let egress = at("egress.yaml");
+        write(&egress, &egress_selector(&at(NODE_PROXY)));
+        let mut arguments = api_server_arguments(&files, port, etcd_port);
+        arguments.push(format!("--egress-selector-config-file={}", egress.display()));
+        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, folder.path());
         let admin = authority.client("admin", &["system:masters"]);
         let admin = Api::with_certificate(port, authority.certificate(), &admin);
         api_server.wait_until("the API server is ready", START, || {
@@ -80,17 +77,10 @@ impl Cluster {
         let config = at("controllers.kubeconfig");
         write(&config, &kubeconfig("127.0.0.1", port, authority.certificate(), &identity_fields(&controllers)));
         let arguments = controller_arguments(&files, &config);
-        let controllers = Process::start(&programs.join("kube-controller-manager"), &arguments, folder.path(), &[]);
+        let controllers = Process::start(&programs.join("kube-controller-manager"), &arguments, folder.path());
 
         join::allow(&admin);
-        Self {
-            admin,
-            port,
-            node_proxy_port,
-            authority,
-            processes: vec![controllers, api_server, etcd],
-            _folder: folder,
-        }
+        Self { admin, port, authority, processes: vec![controllers, api_server, etcd], folder }
     }
 
     /// The API server's port of the loopback address.
@@ -98,10 +88,9 @@ impl Cluster {
         self.port
     }
 
-    /// The port of the loopback address at which the API server looks for a SOCKS proxy (RFC 1928) that reaches nodes, such as
-    /// `ssh -D` to one of them. QEMU's user networking has no way to a machine's own address.
-    pub fn node_proxy_port(&self) -> u16 {
-        self.node_proxy_port
+    /// The Unix socket at which the API server looks for a proxy that reaches nodes: [`crate::node_proxy::NodeProxy`].
+    pub fn node_proxy(&self) -> PathBuf {
+        self.folder.path().join(NODE_PROXY)
     }
 
     /// The certificate of the authority that the API server's one is signed by, in PEM.
@@ -127,6 +116,20 @@ impl Cluster {
     /// What kubelet's `--bootstrap-kubeconfig` wants, on a machine of QEMU's user networking.
     pub fn bootstrap_kubeconfig(&self) -> String {
         kubeconfig(GUEST_HOST, self.port, self.authority.certificate(), &json!({ "token": BOOTSTRAP_TOKEN }))
+    }
+
+    /// Runs `kubectl` as somebody who may do everything, for at most `limit_s`; what it printed on both streams.
+    #[track_caller]
+    pub fn kubectl(&self, limit_s: u32, args: &[&str]) -> String {
+        let config = self.folder.path().join("admin.kubeconfig");
+        let admin = self.authority.client("admin", &["system:masters"]);
+        write(&config, &kubeconfig("127.0.0.1", self.port, self.authority.certificate(), &identity_fields(&admin)));
+        let mut command = Command::new("timeout");
+        command.arg(limit_s.to_string()).arg(cluster_programs(&["kubectl"]).join("kubectl"));
+        let output = command.arg("--kubeconfig").arg(config).args(args).output().expect("`timeout` runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "kubectl {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout) + &text(&output.stderr)
     }
 
     /// The process ids of its programs.
@@ -173,6 +176,25 @@ fn etcd_arguments(data: &Path, port: u16, peer_port: u16) -> Vec<String> {
         format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
         "--unsafe-no-fsync".into(),
     ]
+}
+
+/// How the API server reaches nodes, for streams (`exec`) too
+/// (<https://kubernetes.io/docs/tasks/extend-kubernetes/setup-konnectivity/>). In JSON, which is YAML too.
+fn egress_selector(socket: &Path) -> String {
+    let by_proxy = json!({
+        "proxyProtocol": "HTTPConnect",
+        "transport": { "uds": { "udsName": socket } },
+    });
+    json!({
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [
+            { "name": "cluster", "connection": by_proxy },
+            { "name": "controlplane", "connection": { "proxyProtocol": "Direct" } },
+            { "name": "etcd", "connection": { "proxyProtocol": "Direct" } },
+        ],
+    })
+    .to_string()
 }
 
 /// <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/>

@@ -14,13 +14,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with its log in `folder`, and with these variables of the environment.
-    pub fn start(program: &Path, arguments: &[String], folder: &Path, environment: &[(&str, String)]) -> Self {
+    /// Starts it with its log in `folder`.
+    pub fn start(program: &Path, arguments: &[String], folder: &Path) -> Self {
         let name = program.file_name().expect("a program has a name").to_string_lossy();
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).expect("the folder is the test's own");
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(folder).stdin(Stdio::null()).envs(environment.iter().cloned());
+        command.args(arguments).current_dir(folder).stdin(Stdio::null());
         command.stdout(file.try_clone().expect("a descriptor")).stderr(file);
         bootwright::interrupt::die_with_parent(&mut command);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
