@@ -93,6 +93,10 @@ impl Contents {
                 contents.made.insert(path.clone());
             }
         }
+        // PID1 writes it from that of the image (`crates/base/src/identity.rs`).
+        if contents.files.contains_key("usr/lib/os-release") {
+            contents.made.insert("/etc/os-release".into());
+        }
         for (program, paths) in MADE_BY {
             if contents.program(program) {
                 contents.made.extend(paths.iter().map(|path| path.to_string()));
