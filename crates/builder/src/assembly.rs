@@ -1,5 +1,6 @@
 //! From pools to a finished tree: what is wanted, what that needs, and nothing else.
 
+use crate::addons::profile::node_table;
 use crate::cache::Cache;
 use crate::elf::{ElfError, add_libraries, check_interpreters};
 use crate::entry::{Body, Entry, Kind};
@@ -139,6 +140,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
     }
     add_written(recipe, inputs.render, &mut draft)?;
     let kernel = add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
+    add_addons(recipe, &kernel.release, &mut draft)?;
     draw_link_targets(&supply, &mut draft)?;
     let interpreters = add_libraries(&supply, &mut draft)?;
     draft.complete_parents()?;
@@ -242,6 +244,22 @@ fn add_own(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {
     add(SegmentName::Boot, paths::INIT, Kind::File(inputs.init.clone()), 0o755, Reason::Init)?;
     add(SegmentName::Root, paths::SBOM, Kind::File(inputs.sbom.clone()), 0o644, Reason::Computed)?;
     BOOT_FOLDERS.iter().try_for_each(|path| add(SegmentName::Boot, path, Kind::Dir, 0o755, Reason::Init))
+}
+
+/// What add-ons need of a node, where it runs pods: `bootwright-ctl sysinfo` reads it.
+fn add_addons(recipe: &CheckedRecipe, release: &str, draft: &mut Draft) -> Result<(), TreeError> {
+    let is_kubelet = |program: &String| program.rsplit('/').next() == Some("kubelet");
+    if !recipe.services.iter().any(|service| service.exec.first().is_some_and(is_kubelet)) {
+        return Ok(());
+    }
+    let body = Body::from_bytes(node_table(release).into_bytes());
+    draft.add(TreeEntry {
+        entry: Entry::of_root(paths::ADDONS.trim_start_matches('/'), Kind::File(body), 0o644),
+        component: "init".into(),
+        origin: recipe.kernel.origin.clone(),
+        reason: Reason::Computed,
+        segment: SegmentName::Root,
+    })
 }
 
 /// What the tree's symlinks point to, where a pool has it. A link into `/proc` or `/run` leads nowhere yet.

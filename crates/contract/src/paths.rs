@@ -23,6 +23,9 @@ pub const INIT: &str = "/init";
 pub const INIT_IN_ROOT: &str = "/sbin/init";
 /// What the image is made from, SPDX 2.3 in JSON, inside the root.
 pub const SBOM: &str = "/usr/share/bootwright/sbom.spdx.json";
+/// What add-ons of a cluster need of a node, in images that run kubelet: `<add-on> <kind> <name> <why>` a line, tabs between. Of names
+/// with `|` between them one is enough. Kinds: `module`, `program`, `path`, `sysctl`, `option`, `mount`, `shared`.
+pub const ADDONS: &str = "/usr/share/bootwright/addons.tsv";
 /// Kernel modules, `<MODULES>/<release>/...` with `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
 pub const MODULES: &str = "/lib/modules";
 /// Beside `modules.dep`: `<XXH64, seed 0, 16 hex digits> <file>` a line, for each file that modules.dep names. Whoever loads

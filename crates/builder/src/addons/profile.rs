@@ -95,6 +95,19 @@ pub fn of_image(image: &str) -> impl Iterator<Item = &'static Profile> {
     PROFILES.iter().filter(move |profile| profile.images.contains(&repository))
 }
 
+/// What no add-on runs without, as nodes read it ([`bootwright_contract::paths::ADDONS`]). `release`: of the kernel.
+pub fn node_table(release: &str) -> String {
+    let lines = PROFILES.iter().flat_map(|profile| {
+        let must = profile.needs.iter().filter(|need| need.only.is_none());
+        must.map(|need| {
+            let name: Vec<&str> = need.names().collect();
+            let name = name.join("|").replace("${release}", release);
+            format!("{}\t{}\t{name}\t{}\n", profile.name, need.kind, need.why)
+        })
+    });
+    lines.collect()
+}
+
 /// `quay.io/cilium/cilium:v1@sha256:...` -> `cilium/cilium`. A registry has a dot, a port or is `localhost`
 /// (distribution's reference grammar, `reference.go`).
 fn repository(image: &str) -> &str {
@@ -167,6 +180,16 @@ mod tests {
             assert!(profile.needs.iter().any(|need| need.only.is_none()), "{name} needs nothing");
         }
         assert!(FILES.is_sorted_by_key(|(name, _)| name), "the list is printed as it stands");
+    }
+
+    #[test]
+    fn the_table_of_nodes_has_what_no_add_on_runs_without() {
+        let table = node_table("6.1");
+        let needs: usize = PROFILES.iter().map(|p| p.needs.iter().filter(|need| need.only.is_none()).count()).sum();
+        assert_eq!(table.lines().count(), needs);
+        assert!(table.lines().all(|line| line.split('\t').count() == 4 && !line.contains("${")), "{table}");
+        assert!(table.contains("longhorn\tpath\t/boot/config-6.1|/usr/lib/modules/6.1/config\t"), "{table}");
+        assert!(!table.contains("\tmodule\twireguard\t"), "{table}");
     }
 
     #[test]

@@ -32,5 +32,6 @@ mod small_ram;
 mod state;
 mod static_pods;
 mod surroundings;
+mod sysinfo;
 mod watchdog;
 mod worker;

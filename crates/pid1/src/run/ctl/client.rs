@@ -2,10 +2,10 @@
 //! images without a shell.
 
 use super::logs::{self, TerminalWriter, parse_logs_args};
-use super::{COMMANDS, ControlReply, ControlRequest, host_key};
+use super::{COMMANDS, ControlReply, ControlRequest, host_key, sysinfo::sysinfo};
 use crate::base::printable::printable;
 use crate::base::words::words;
-use crate::modules::hardware;
+use crate::modules::{hardware, running_release};
 use bootwright_contract::json;
 use bootwright_contract::paths;
 use std::ffi::OsString;
@@ -89,6 +89,7 @@ fn run_words(words: &[&str]) -> Option<u8> {
             0
         }
         ["sbom"] => show_file(paths::SBOM),
+        ["sysinfo", addons @ ..] => show_sysinfo(addons),
         // Called by the service of that name.
         ["ssh-host-key", file] => host_key::run(file).map_or_else(|problem| complain(&problem, REFUSED), |()| 0),
         ["logs", rest @ ..] => show_logs(rest),
@@ -144,6 +145,16 @@ fn show_logs(args: &[&str]) -> u8 {
             complain(&["no log of a service `", &args.name, "`"].concat(), REFUSED)
         }
         Err(error) => complain(&["cannot read the log of `", &args.name, "`: ", &error.to_string()].concat(), REFUSED),
+    }
+}
+
+fn show_sysinfo(addons: &[&str]) -> u8 {
+    match sysinfo(Path::new("/"), &running_release(), addons) {
+        Ok((text, fits)) => {
+            say(&text);
+            if fits { 0 } else { REFUSED }
+        }
+        Err(error) => complain(&["cannot read `", paths::ADDONS, "`: ", &error.to_string()].concat(), REFUSED),
     }
 }
 

@@ -8,6 +8,7 @@ mod host_key;
 mod logs;
 mod render;
 pub mod server;
+mod sysinfo;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ const COMMANDS: &[ControlCommand] = &[
     command("timeline", "[--json]", "what happened since the kernel started"),
     command("hardware", "", "what the devices ask for, for `[kernel] modaliases`"),
     command("sbom", "", "what the image is made from, as SPDX in JSON"),
+    command("sysinfo", "[ADD-ON...]", "what add-ons of a cluster need that this node lacks"),
     command("logs", "NAME [-f] [-n N]", "what a service wrote; -f follows it"),
     command("start", "NAME", "start a service that is stopped"),
     command("stop", "NAME", "stop a service; it stays stopped"),

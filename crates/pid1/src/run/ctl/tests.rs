@@ -111,8 +111,8 @@ fn every_command_that_help_lists_is_known_to_pid1_or_to_the_client() {
     let help = client::help();
     let listed: Vec<&str> = help.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let (own, sent): (Vec<&str>, Vec<&str>) =
-        listed.iter().partition(|name| ["hardware", "sbom", "logs", "help", "exit"].contains(name));
-    assert_eq!(own.len(), 5, "{help}");
+        listed.iter().partition(|name| ["hardware", "sbom", "sysinfo", "logs", "help", "exit"].contains(name));
+    assert_eq!(own.len(), 6, "{help}");
     assert_eq!(sent, ["status", "timeline", "start", "stop", "kill", "restart", "reboot", "poweroff", "halt"]);
     for command in sent {
         let asked = request(command, Some("x"));
