@@ -45,7 +45,7 @@ performance() {
         for recipe in worker worker-small; do
             for mode in ram http nbd iscsi nfs; do
                 key=$recipe/$mode
-                echo "| \`$recipe\` | $mode | ${all_files[$key]} MB | $(median ${all_moved[$key]}) MB | $(median ${all_uptimes[$key]}) s |"
+                echo "| \`$recipe\` | $mode | ${all_files[$key]} MB | $(median ${all_moved[$key]}) MB | $(printf %.1f "$(median ${all_uptimes[$key]})") s |"
             done
         done
         echo

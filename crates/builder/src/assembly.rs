@@ -1,11 +1,11 @@
 //! From pools to a finished tree: what is wanted, what that needs, and nothing else.
 
-use crate::addons::profile::node_table;
 use crate::cache::Cache;
 use crate::elf::{ElfError, add_libraries, check_interpreters};
 use crate::entry::{Body, Entry, Kind};
 use crate::error::{Exit, Failure};
 use crate::kmod::{KernelBuild, KmodError, add_kernel};
+use crate::profiles::node_table;
 use crate::recipe::{CheckedRecipe, Origin, SegmentName};
 use crate::source::Pool;
 use crate::tree::{Draft, Reason, Render, Supply, Tree, TreeEntry, TreeError, add_wanted, add_written};

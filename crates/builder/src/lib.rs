@@ -25,6 +25,7 @@ pub mod pack;
 pub mod parallel;
 pub mod pid1;
 pub mod pipeline;
+pub mod profiles;
 pub mod recipe;
 pub mod root_mode;
 pub mod secrets;

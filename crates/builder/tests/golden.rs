@@ -3,8 +3,8 @@
 //! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites `tests/golden/`. What Debian or a compiler decides (sizes, hashes,
 //! version numbers) is not in it; all of ours is.
 
-use bootwright::addons::profile::PROFILES;
 use bootwright::emit::manifest::{FileKind, FileRecord, Manifest, load_manifest};
+use bootwright::profiles::PROFILES;
 use bootwright::recipe::SegmentName;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

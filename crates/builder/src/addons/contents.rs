@@ -1,9 +1,9 @@
 //! What an image gives its node, as far as its tree, its recipe and its kernel package tell.
 
 use super::mounts::{EFI_FIRMWARE, LATER, MADE_AT_BOOT, MADE_BY, MOUNTS};
-use super::need::{Kind, Need, SysctlNeed};
 use crate::assembly::TreeBuild;
 use crate::entry;
+use crate::profiles::{Kind, Need, SysctlNeed};
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::tree::{Reason, Tree, resolve};
 use bootwright_contract::modalias::module_name;

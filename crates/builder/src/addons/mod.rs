@@ -4,20 +4,19 @@
 pub mod contents;
 pub mod manifest;
 mod mounts;
-pub mod need;
-pub mod profile;
 pub mod remedy;
 pub mod report;
 #[cfg(test)]
 mod tests;
 
+pub use crate::profiles::{Kind, Need};
 pub use contents::{Contents, Standing};
-pub use need::{Kind, Need};
 pub use report::{AddonReport, Answer, Verdict};
 
 use crate::error::{Exit, Failure};
 use crate::kmod::load_config;
 use crate::pipeline::Planned;
+use crate::profiles;
 use crate::tree::Supply;
 use manifest::{Manifest, load_manifest};
 use std::path::Path;
@@ -55,13 +54,13 @@ impl From<UnknownAddon> for Failure {
 
 /// Finds a profile by its name, else reads a file of manifests.
 pub fn load_question(name: &str) -> Result<Question, Failure> {
-    if let Some(profile) = profile::find(name) {
+    if let Some(profile) = profiles::find(name) {
         let (version, source) = (Some(profile.version.clone()), Some(profile.source.clone()));
         return Ok(Question { name: name.into(), version, source, needs: profile.needs.clone(), notes: Vec::new() });
     }
     let is_file = name == manifest::STDIN || name.contains(['/', '.']) || Path::new(name).exists();
     if !is_file {
-        let near = profile::PROFILES.iter().map(|profile| (strsim::jaro_winkler(name, profile.name), profile.name));
+        let near = profiles::PROFILES.iter().map(|profile| (strsim::jaro_winkler(name, profile.name), profile.name));
         let near = near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
         return Err(UnknownAddon { name: name.into(), near: near.map(|(_, name)| name) }.into());
     }

@@ -1,13 +1,13 @@
 //! Recipe lines that bring what is lacking, and what they cost.
 
 use super::Contents;
-use super::need::{Kind, Need, SysctlNeed};
 use super::report::modules_of;
 use crate::budget::mb;
 use crate::cache::Cache;
 use crate::error::Failure;
 use crate::kmod::{ModuleCost, module_cost};
 use crate::pipeline::Planned;
+use crate::profiles::{Kind, Need, SysctlNeed};
 use crate::recipe::Kernel;
 use crate::tree::Supply;
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! The answer, for people and for scripts.
 
 use super::contents::{Contents, Standing};
-use super::need::Need;
 use super::remedy::Remedies;
 use super::{Kind, Question};
 use crate::error::{Exit, Failure};
+use crate::profiles::Need;
 use serde::Serialize;
 
 /// Layout of the JSON document.

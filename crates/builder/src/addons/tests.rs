@@ -1,10 +1,10 @@
 //! Every need that is not met is noticed.
 
 use super::contents::Node;
-use super::need::SysctlNeed;
-use super::profile::{PROFILES, Profile};
 use super::remedy::Remedies;
 use super::*;
+use crate::profiles::SysctlNeed;
+use crate::profiles::{PROFILES, Profile};
 use crate::tree::fixture::{Fixture, RELEASE, component, dir, file, link};
 use bootwright_contract as contract;
 use std::collections::BTreeMap;

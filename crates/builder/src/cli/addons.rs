@@ -1,11 +1,11 @@
 //! `bootwright addons`
 
 use super::{RecipeArgs, print_json, print_out};
-use crate::addons::profile::PROFILES;
 use crate::addons::remedy::find_remedies;
 use crate::addons::{AddonReport, Answer, contents_of, load_question};
 use crate::error::Failure;
 use crate::pipeline::{self, Options};
+use crate::profiles::PROFILES;
 use clap::Args;
 use serde::Serialize;
 
@@ -66,7 +66,7 @@ fn list(json: bool) -> Result<(), Failure> {
         return print_json(&serde_json::json!({ "version": 1, "profiles": profiles }));
     }
     let wide = PROFILES.iter().map(|profile| profile.name.len()).max().unwrap_or(0);
-    let line = |profile: &crate::addons::profile::Profile| {
+    let line = |profile: &crate::profiles::Profile| {
         format!("{:<wide$}  {} ({})\n", profile.name, profile.summary, profile.version)
     };
     print_out(&PROFILES.iter().map(line).collect::<String>())

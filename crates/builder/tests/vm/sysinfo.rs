@@ -80,7 +80,7 @@ fn of_node(machine: &Running) -> BTreeSet<String> {
 
 fn of_lint(image: &testkit::image::Image) -> BTreeSet<String> {
     let sets = image.sets.iter().flat_map(|set| ["--set".to_string(), set.clone()]);
-    let names = bootwright::addons::profile::PROFILES.iter().map(|profile| profile.name.to_string());
+    let names = bootwright::profiles::PROFILES.iter().map(|profile| profile.name.to_string());
     let output = tool().args(["addons", "--json", "--recipe", &image.recipe]).args(sets).args(names).output();
     let document: Value = serde_json::from_slice(&output.expect("the tool was built").stdout).expect("it prints JSON");
     let mut lacking = BTreeSet::new();

@@ -1,8 +1,8 @@
 //! Commands of containers: what they load into the node's kernel and run on the node itself.
 
-use super::super::need::Kind;
 use super::Field;
 use super::field::FieldProblem;
+use crate::profiles::Kind;
 
 /// What ends a command in a shell's text.
 const ENDS: [&str; 4] = [";", "|", "&", "("];

@@ -3,8 +3,8 @@
 //! <https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types>: only some types are checked by kubelet. Without
 //! a type the runtime makes a folder where nothing is, which is of use for state and of none for what the pod wants to read.
 
-use super::super::need::Kind;
 use crate::inspect::explain::normal;
+use crate::profiles::Kind;
 
 /// Folders whose contents a pod reads: an empty one in their place serves nobody.
 const READ_FROM: [&str; 6] = ["/boot", "/etc", "/usr", "/lib", "/bin", "/sbin"];

@@ -7,9 +7,9 @@ mod pod;
 #[cfg(test)]
 mod tests;
 
-use super::need::{Kind, Need};
 use crate::error::{Exit, Failure};
 use crate::input_file::{read_text, read_text_from};
+use crate::profiles::{Kind, Need};
 use field::{Field, FieldProblem};
 use pod::add_pod_needs;
 use serde_json::Value;

@@ -1,11 +1,11 @@
 //! A pod: its volumes, its containers, and what its settings ask of the kernel.
 
-use super::super::need::{Kind, Need};
-use super::super::profile;
 use super::commands::command_needs;
 use super::field::FieldProblem;
 use super::host_path::host_path_need;
 use super::{Manifest, field};
+use crate::profiles;
+use crate::profiles::{Kind, Need};
 use serde_json::Value;
 
 /// Kernel parameters that kubelet lets pods set by themselves
@@ -200,7 +200,7 @@ impl Pod<'_> {
 
     /// What a manifest does not say, a profile may know.
     fn image(&mut self, image: &str) {
-        let profiles: Vec<&profile::Profile> = profile::of_image(image).collect();
+        let profiles: Vec<&profiles::Profile> = profiles::of_image(image).collect();
         for profile in &profiles {
             self.into
                 .notes

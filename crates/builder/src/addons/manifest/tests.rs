@@ -1,7 +1,7 @@
 //! Manifests as add-ons write them, and such as nobody should.
 
-use super::super::need::Kind;
 use super::*;
+use crate::profiles::Kind;
 
 fn parse(text: &str) -> Result<Manifest, ManifestError> {
     parse_manifest(Path::new("m.yaml"), text)
@@ -130,7 +130,7 @@ fn an_image_that_is_known_asks_for_what_its_profile_does() {
 }
 
 fn profile_needs(name: &str) -> Vec<Need> {
-    super::super::profile::find(name).unwrap().needs.clone()
+    crate::profiles::find(name).unwrap().needs.clone()
 }
 
 #[test]

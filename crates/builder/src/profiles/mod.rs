@@ -1,6 +1,8 @@
 //! Profiles: what add-ons of pinned versions need, read in their own sources. One TOML file each in `profiles/`.
 
-use super::need::{Kind, Need, SysctlNeed};
+mod need;
+
+pub use need::{Kind, Need, SysctlNeed};
 use serde::Deserialize;
 use std::sync::LazyLock;
 
