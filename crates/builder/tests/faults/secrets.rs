@@ -80,7 +80,7 @@ fn holds_the_key(dir: &std::path::Path) -> bool {
 #[test]
 fn values_of_a_recipe_are_refused_where_they_stand() {
     let service = "[[service]]\nname = \"agent\"\nexec = [\"/opt/tool/run\", \"--token\", \"hunter22\"]\n\
-        [[file]]\npath = \"/opt/tool/run\"\nmode = \"0755\"\ncontent = \"\"\n";
+        [[file]]\npath = \"/opt/tool/run\"\nmode = \"0755\"\ncontent = \"#!/proc/self/exe\"\n";
     let file = "[[file]]\npath = \"/etc/san\"\nmode = \"0600\"\ncontent = \"\"\"\nuser=node7\nsecret=at least twelve bytes\n\"\"\"\n";
     let with_variable =
         "[vars]\nkey = { type = \"text\", default = \"none\" }\n[[file]]\npath = \"/etc/key\"\ncontent = \"${key}\"\n";
