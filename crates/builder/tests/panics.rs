@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, clone};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, execv};
+use nix::unistd::Pid;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -87,12 +87,15 @@ fn console_after(program: &[u8], address: u64) -> Option<String> {
     std::fs::write(&console, "").expect("it can be written");
     let mut stack = vec![0; 1 << 16];
     let path = CString::new(init.as_os_str().as_bytes()).expect("no NUL");
+    // The child may allocate no memory: another thread may hold the allocator's lock while it is made.
+    let argv = [path.as_ptr(), std::ptr::null()];
     let body = Box::new(|| {
         let nothing: Option<&str> = None;
         let alone = mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
             .and_then(|()| mount(Some("dev"), "/dev", Some("tmpfs"), MsFlags::empty(), nothing));
         if alone.is_ok() && symlink(&console, "/dev/console").is_ok() && ptrace::traceme().is_ok() {
-            let _ = execv(&path, &[&path]);
+            // SAFETY: strings that end in NUL, and a list that ends in NULL.
+            unsafe { nix::libc::execv(argv[0], argv.as_ptr()) };
         }
         99
     });

@@ -339,9 +339,10 @@ mod tests {
         let Some((events, status)) = console_of(|| {
             let own = nix::unistd::getpid();
             for (signal, _) in SIGNALS {
-                // SAFETY: the child of a fork, which only makes system calls.
+                // SAFETY: the child of a fork, which only makes system calls. libc's fork would wait for the lock of the
+                // memory's allocator, which another thread of the tests may have held when this process was made.
                 unsafe {
-                    if libc::fork() == 0 {
+                    if libc::syscall(libc::SYS_fork) == 0 {
                         libc::kill(own.as_raw(), signal);
                         libc::_exit(0);
                     }
