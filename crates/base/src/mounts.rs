@@ -1,7 +1,7 @@
 //! Reads the tables of mounts and swap devices. A table that cannot be read is an error and never an empty table:
 //! whoever believes that nothing is mounted detaches disks under mounted file systems.
 
-use bootwright_contract::mountinfo::{parse_mount_points, parse_swaps};
+use bootwright_contract::mountinfo::{parse_mounts, parse_swaps};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct TableError {
 
 /// Paths of all mounts, in the order in which they were made.
 pub fn mount_points() -> Result<Vec<PathBuf>, TableError> {
-    read("/proc/self/mountinfo").map(|table| parse_mount_points(&table))
+    read("/proc/self/mountinfo").map(|table| parse_mounts(&table).into_iter().map(|mount| mount.point).collect())
 }
 
 /// Paths of the active swap devices.

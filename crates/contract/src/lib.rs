@@ -20,6 +20,7 @@ pub mod panic_sites;
 pub mod paths;
 pub mod report;
 pub mod sums;
+pub mod sysctl;
 mod tmpfs;
 
 pub use boot::*;

@@ -4,9 +4,25 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Mount points of `/proc/self/mountinfo` (proc_pid_mountinfo(5)), in its order: the fifth field of each line.
-pub fn parse_mount_points(table: &[u8]) -> Vec<PathBuf> {
-    lines(table).filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape).collect()
+/// A mount.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ListedMount {
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// Whether what is mounted there reaches others, and what they mount comes back (mount_namespaces(7)).
+    pub is_shared: bool,
+}
+
+/// Mounts of `/proc/self/mountinfo` (proc_pid_mountinfo(5)), in its order: the fifth field of each line, and from the seventh
+/// up to `-` the optional ones.
+pub fn parse_mounts(table: &[u8]) -> Vec<ListedMount> {
+    let parse = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(4);
+        let point = unescape(fields.next()?);
+        let is_shared = fields.skip(1).take_while(|field| *field != b"-").any(|field| field.starts_with(b"shared:"));
+        Some(ListedMount { point, is_shared })
+    };
+    lines(table).filter_map(parse).collect()
 }
 
 /// Devices of `/proc/swaps` (proc(5)): the first field of each line after the heading.
@@ -49,8 +65,12 @@ mod tests {
             b"22 1 0:20 / / rw - overlay overlay rw\n30 22 0:5 / /mnt/a\\040b\\134c rw shared:1 - tmpfs tmpfs rw\n\
                       31 22 0:6 / /run/b\xff rw - tmpfs tmpfs rw\nbroken line\n";
         let strange = Path::new(OsStr::from_bytes(b"/run/b\xff"));
-        assert_eq!(parse_mount_points(table), [Path::new("/"), Path::new("/mnt/a b\\c"), strange]);
-        assert_eq!(parse_mount_points(b""), Vec::<PathBuf>::new());
+        let mount = |point: &Path, is_shared| ListedMount { point: point.into(), is_shared };
+        let expected = [mount(Path::new("/"), false), mount(Path::new("/mnt/a b\\c"), true), mount(strange, false)];
+        assert_eq!(parse_mounts(table), expected);
+        assert_eq!(parse_mounts(b""), []);
+        // What stands behind `-` is no optional field.
+        assert_eq!(parse_mounts(b"1 0 0:1 / / rw - x shared:1 x\n"), [mount(Path::new("/"), false)]);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub const MODULE_SUMS: &str = "modules.sums";
 pub const HTTPS: &str = "/usr/lib/bootwright/https";
 /// Folder of PEM files: certificates that sign those of web servers.
 pub const HTTPS_CAS: &str = "/usr/lib/bootwright/ca";
+/// Where programs are looked for: the `PATH` of services, and of `nsenter` and `chroot` in images of add-ons, less what links there.
+pub const PROGRAM_FOLDERS: [&str; 4] = ["usr/sbin", "usr/bin", "usr/local/sbin", "usr/local/bin"];
 /// What PID1 runs to format a volume.
 pub const MKE2FS: &str = "/usr/sbin/mke2fs";
 /// State that PID1 leaves for commands on the node: `timeline.json`, `lease.json`.

@@ -3,16 +3,15 @@
 use super::mounts::{EFI_FIRMWARE, LATER, MADE_AT_BOOT, MADE_BY, MOUNTS};
 use crate::assembly::TreeBuild;
 use crate::entry;
-use crate::profiles::{Kind, Need, SysctlNeed};
+use crate::profiles::{Need, NeedKind};
 use crate::recipe::{CheckedRecipe, SegmentName};
 use crate::tree::{Reason, Tree, resolve};
 use bootwright_contract::modalias::module_name;
+use bootwright_contract::paths::PROGRAM_FOLDERS;
+use bootwright_contract::sysctl::SysctlNeed;
 use bootwright_contract::{Ready, StatePlace};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Where programs are looked for: PID1's `PATH`, and that of `nsenter` and `chroot` in images.
-const PROGRAM_FOLDERS: [&str; 4] = ["usr/sbin", "usr/bin", "usr/local/sbin", "usr/local/bin"];
 
 /// What the kernel has unless something sets it (Documentation/admin-guide/sysctl/, Documentation/networking/ip-sysctl.rst).
 const SYSCTL_DEFAULTS: &[(&str, &str)] = &[
@@ -35,7 +34,7 @@ pub enum Standing {
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Node {
+pub enum PathKind {
     Dir,
     File { executable: bool },
     Other,
@@ -52,7 +51,7 @@ pub struct Contents {
     /// Options that are set (`y`, `m` or a value), without `CONFIG_`. `None` where the kernel's component has no config.
     pub options: Option<BTreeMap<String, String>>,
     /// By path without leading `/`, symlinks followed in their folders. What a mount of the recipe hides is left out.
-    pub files: BTreeMap<String, Node>,
+    pub files: BTreeMap<String, PathKind>,
     /// Symlinks and their targets, for paths that go through them.
     links: BTreeMap<String, entry::Kind>,
     /// Mount points with their types.
@@ -112,16 +111,16 @@ impl Contents {
                 let path = found.entry.path.clone();
                 self.links.remove(&path);
                 let node = match &found.entry.kind {
-                    entry::Kind::Dir => Node::Dir,
+                    entry::Kind::Dir => PathKind::Dir,
                     entry::Kind::File(_) | entry::Kind::Hardlink(_) => {
-                        Node::File { executable: found.entry.mode & 0o111 != 0 }
+                        PathKind::File { executable: found.entry.mode & 0o111 != 0 }
                     }
                     entry::Kind::Symlink(_) => {
                         self.files.remove(&path);
                         self.links.insert(path, found.entry.kind.clone());
                         continue;
                     }
-                    _ => Node::Other,
+                    _ => PathKind::Other,
                 };
                 self.files.insert(path, node);
             }
@@ -131,7 +130,7 @@ impl Contents {
     fn add_mounts(&mut self, recipe: &CheckedRecipe) {
         // The builder refuses files below these.
         for tmpfs in &recipe.root.tmpfs {
-            self.files.insert(tmpfs.path.trim_start_matches('/').into(), Node::Dir);
+            self.files.insert(tmpfs.path.trim_start_matches('/').into(), PathKind::Dir);
             self.mounts.insert(tmpfs.path.clone(), "tmpfs".into());
         }
         for state in &recipe.state {
@@ -166,29 +165,29 @@ impl Contents {
         let below = format!("{folder}/");
         self.files.retain(|path, _| !path.starts_with(&below));
         self.links.retain(|path, _| !path.starts_with(&below));
-        self.files.insert(folder, Node::Dir);
+        self.files.insert(folder, PathKind::Dir);
     }
 
     pub fn standing(&self, need: &Need) -> Standing {
         need.names().map(|name| self.one(need.kind, name)).min().unwrap_or(Standing::Unknown)
     }
 
-    fn one(&self, kind: Kind, name: &str) -> Standing {
+    fn one(&self, kind: NeedKind, name: &str) -> Standing {
         let known = |has: bool| if has { Standing::Has } else { Standing::Lacks };
         match kind {
-            Kind::Module => known(self.has_module(name)),
-            Kind::Program if name.starts_with('/') => known(self.is_program(name)),
-            Kind::Program => known(self.program(name)),
-            Kind::Path => self.path(&name.replace("${release}", &self.release)),
-            Kind::Sysctl => self.sysctl(name),
-            Kind::Option => match &self.options {
+            NeedKind::Module => known(self.has_module(name)),
+            NeedKind::Program if name.starts_with('/') => known(self.is_program(name)),
+            NeedKind::Program => known(self.program(name)),
+            NeedKind::Path => self.path(&name.replace("${release}", &self.release)),
+            NeedKind::Sysctl => self.sysctl(name),
+            NeedKind::Option => match &self.options {
                 Some(options) => known(options.contains_key(name)),
                 None => Standing::Unknown,
             },
-            Kind::Mount if self.may_be_mounted.contains(name) => Standing::Unknown,
-            Kind::Mount => known(self.mounts.contains_key(name)),
-            Kind::Shared => known(self.shared),
-            Kind::Other => Standing::Unknown,
+            NeedKind::Mount if self.may_be_mounted.contains(name) => Standing::Unknown,
+            NeedKind::Mount => known(self.mounts.contains_key(name)),
+            NeedKind::Shared => known(self.shared),
+            NeedKind::Other => Standing::Unknown,
         }
     }
 
@@ -202,7 +201,7 @@ impl Contents {
     }
 
     fn is_program(&self, path: &str) -> bool {
-        self.resolve(path).is_some_and(|end| self.files.get(&end) == Some(&Node::File { executable: true }))
+        self.resolve(path).is_some_and(|end| self.files.get(&end) == Some(&PathKind::File { executable: true }))
     }
 
     fn path(&self, path: &str) -> Standing {

@@ -9,9 +9,9 @@ pub mod report;
 #[cfg(test)]
 mod tests;
 
-pub use crate::profiles::{Kind, Need};
+pub use crate::profiles::{Need, NeedKind};
 pub use contents::{Contents, Standing};
-pub use report::{AddonReport, Answer, Verdict};
+pub use report::{AddonAnswer, AddonReport, Verdict};
 
 use crate::error::{Exit, Failure};
 use crate::kmod::load_config;
@@ -23,7 +23,7 @@ use std::path::Path;
 
 /// An add-on whose needs are known.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Question {
+pub struct AskedAddon {
     /// As it was asked for: a profile, or a file.
     pub name: String,
     /// Of the add-on, for a profile.
@@ -53,10 +53,10 @@ impl From<UnknownAddon> for Failure {
 }
 
 /// Finds a profile by its name, else reads a file of manifests.
-pub fn load_question(name: &str) -> Result<Question, Failure> {
+pub fn load_addon(name: &str) -> Result<AskedAddon, Failure> {
     if let Some(profile) = profiles::find(name) {
         let (version, source) = (Some(profile.version.clone()), Some(profile.source.clone()));
-        return Ok(Question { name: name.into(), version, source, needs: profile.needs.clone(), notes: Vec::new() });
+        return Ok(AskedAddon { name: name.into(), version, source, needs: profile.needs.clone(), notes: Vec::new() });
     }
     let is_file = name == manifest::STDIN || name.contains(['/', '.']) || Path::new(name).exists();
     if !is_file {
@@ -65,7 +65,7 @@ pub fn load_question(name: &str) -> Result<Question, Failure> {
         return Err(UnknownAddon { name: name.into(), near: near.map(|(_, name)| name) }.into());
     }
     let Manifest { needs, notes } = load_manifest(Path::new(name))?;
-    Ok(Question { name: name.into(), version: None, source: None, needs, notes })
+    Ok(AskedAddon { name: name.into(), version: None, source: None, needs, notes })
 }
 
 /// What a planned image has.

@@ -7,9 +7,11 @@ use crate::cache::Cache;
 use crate::error::Failure;
 use crate::kmod::{ModuleCost, module_cost};
 use crate::pipeline::Planned;
-use crate::profiles::{Kind, Need, SysctlNeed};
+use crate::profiles::{Need, NeedKind};
 use crate::recipe::Kernel;
 use crate::tree::Supply;
+use bootwright_contract::modalias::kernel_name;
+use bootwright_contract::sysctl::SysctlNeed;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,14 +101,14 @@ pub fn find_remedies(
 /// A set that holds all these modules.
 fn smallest_set<'k>(kernel: &'k Kernel, modules: &[&String]) -> Option<(&'k String, &'k Vec<String>)> {
     let holds = |members: &[String]| {
-        let members: BTreeSet<String> = members.iter().map(|name| name.replace('-', "_")).collect();
+        let members: BTreeSet<String> = members.iter().map(|name| kernel_name(name)).collect();
         modules.iter().all(|name| members.contains(*name))
     };
     let holding = kernel.sets.iter().filter(|(_, members)| !modules.is_empty() && holds(members));
     holding.min_by_key(|(_, members)| members.len())
 }
 
-fn of_kind<'n>(lacking: &[&'n Need], kind: Kind) -> impl Iterator<Item = &'n str> {
+fn of_kind<'n>(lacking: &[&'n Need], kind: NeedKind) -> impl Iterator<Item = &'n str> {
     let mut seen = BTreeSet::new();
     let first = |need: &&'n Need| need.names().next().unwrap_or_default();
     let names: Vec<&str> =
@@ -116,7 +118,7 @@ fn of_kind<'n>(lacking: &[&'n Need], kind: Kind) -> impl Iterator<Item = &'n str
 
 fn add_sysctls(lacking: &[&Need], found: &mut Remedies) {
     let mut values: BTreeMap<&str, &str> = BTreeMap::new();
-    for need in of_kind(lacking, Kind::Sysctl).filter_map(SysctlNeed::parse) {
+    for need in of_kind(lacking, NeedKind::Sysctl).filter_map(SysctlNeed::parse) {
         let larger = |old: &&str| old.parse::<i64>().ok() >= need.value.parse::<i64>().ok();
         if !values.get(need.key).is_some_and(larger) {
             values.insert(need.key, need.value);
@@ -131,7 +133,7 @@ fn add_sysctls(lacking: &[&Need], found: &mut Remedies) {
 
 fn add_components(lacking: &[&Need], found: &mut Remedies) {
     let mut packages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for program in of_kind(lacking, Kind::Program) {
+    for program in of_kind(lacking, NeedKind::Program) {
         let name = program.rsplit('/').next().unwrap_or_default();
         match PACKAGES.iter().find(|(known, ..)| *known == name) {
             Some((_, package, path)) => packages.entry(package).or_default().push(path),
@@ -153,7 +155,7 @@ fn add_components(lacking: &[&Need], found: &mut Remedies) {
 }
 
 fn add_folders(lacking: &[&Need], found: &mut Remedies) {
-    for path in of_kind(lacking, Kind::Path) {
+    for path in of_kind(lacking, NeedKind::Path) {
         match FOLDERS.iter().any(|folder| path.starts_with(folder)) && !is_a_file(lacking, path) {
             true => found.lines.extend([
                 "[[file]]".into(),
@@ -164,7 +166,7 @@ fn add_folders(lacking: &[&Need], found: &mut Remedies) {
             false => found.beyond.push(format!("path {path}: an overlay or a component that you name has to bring it")),
         }
     }
-    for path in of_kind(lacking, Kind::Mount).filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder))) {
+    for path in of_kind(lacking, NeedKind::Mount).filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder))) {
         found.lines.extend([
             "[[root.tmpfs]]".into(),
             format!("path = \"{path}\""),
@@ -178,19 +180,20 @@ fn add_folders(lacking: &[&Need], found: &mut Remedies) {
 /// A folder in the place of a file would be of no use.
 fn is_a_file(lacking: &[&Need], path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    let said = |need: &&&Need| need.kind == Kind::Path && need.names().any(|named| named == path);
+    let said = |need: &&&Need| need.kind == NeedKind::Path && need.names().any(|named| named == path);
     name.contains('.') && !name.ends_with(".d")
         || lacking.iter().filter(said).any(|need| !need.why.contains("(Directory"))
 }
 
 fn add_rest(lacking: &[&Need], found: &mut Remedies) {
-    for option in of_kind(lacking, Kind::Option) {
+    for option in of_kind(lacking, NeedKind::Option) {
         found.beyond.push(format!("option {option}: another kernel has to be built with it"));
     }
-    for path in of_kind(lacking, Kind::Mount).filter(|path| !FOLDERS.iter().any(|folder| path.starts_with(folder))) {
+    for path in of_kind(lacking, NeedKind::Mount).filter(|path| !FOLDERS.iter().any(|folder| path.starts_with(folder)))
+    {
         found.beyond.push(format!("mount {path}: PID1 does not mount it"));
     }
-    for path in of_kind(lacking, Kind::Shared) {
+    for path in of_kind(lacking, NeedKind::Shared) {
         found.beyond.push(format!("shared {path}: the mounts of the node are private"));
     }
 }

@@ -2,9 +2,10 @@
 
 use super::contents::{Contents, Standing};
 use super::remedy::Remedies;
-use super::{Kind, Question};
+use super::{AskedAddon, NeedKind};
 use crate::error::{Exit, Failure};
 use crate::profiles::Need;
+use bootwright_contract::modalias::kernel_name;
 use serde::Serialize;
 
 /// Layout of the JSON document.
@@ -41,7 +42,7 @@ impl Answered {
 
 /// What is known of an add-on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Answer {
+pub struct AddonAnswer {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -54,10 +55,10 @@ pub struct Answer {
     pub notes: Vec<String>,
 }
 
-impl Answer {
-    pub fn to(question: &Question, contents: &Contents) -> Self {
+impl AddonAnswer {
+    pub fn to(addon: &AskedAddon, contents: &Contents) -> Self {
         let answered = |need: &Need| Answered { need: need.clone(), standing: contents.standing(need) };
-        let needs: Vec<Answered> = question.needs.iter().map(answered).collect();
+        let needs: Vec<Answered> = addon.needs.iter().map(answered).collect();
         let worst =
             needs.iter().filter(|answered| answered.need.only.is_none()).map(|answered| answered.standing).max();
         let verdict = match worst {
@@ -65,7 +66,7 @@ impl Answer {
             Some(Standing::Unknown) => Verdict::Undecided,
             Some(Standing::Lacks) => Verdict::Lacks,
         };
-        let Question { name, version, source, notes, .. } = question.clone();
+        let AskedAddon { name, version, source, notes, .. } = addon.clone();
         Self { name, version, source, verdict, needs, notes }
     }
 
@@ -118,18 +119,18 @@ pub struct AddonReport {
     pub version: u32,
     pub recipe: String,
     pub kernel_release: String,
-    pub addons: Vec<Answer>,
+    pub addons: Vec<AddonAnswer>,
     /// What brings all that is lacking.
     pub remedies: Remedies,
 }
 
 impl AddonReport {
-    pub fn new(recipe: &str, contents: &Contents, addons: Vec<Answer>, remedies: Remedies) -> Self {
+    pub fn new(recipe: &str, contents: &Contents, addons: Vec<AddonAnswer>, remedies: Remedies) -> Self {
         Self { version: VERSION, recipe: recipe.into(), kernel_release: contents.release.clone(), addons, remedies }
     }
 
     pub fn to_text(&self) -> String {
-        let answers: String = self.addons.iter().map(Answer::to_text).collect();
+        let answers: String = self.addons.iter().map(AddonAnswer::to_text).collect();
         answers + &self.remedies.to_text()
     }
 
@@ -159,8 +160,8 @@ impl AddonReport {
 /// Modules among needs, with `_` for `-`; the first of several that would do.
 pub fn modules_of<'n>(needs: impl Iterator<Item = &'n Need>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for need in needs.filter(|need| need.kind == Kind::Module) {
-        let name = need.names().next().unwrap_or_default().replace('-', "_");
+    for need in needs.filter(|need| need.kind == NeedKind::Module) {
+        let name = kernel_name(need.names().next().unwrap_or_default());
         if !names.contains(&name) {
             names.push(name);
         }

@@ -1,12 +1,12 @@
 //! Every need that is not met is noticed.
 
-use super::contents::Node;
+use super::contents::PathKind;
 use super::remedy::Remedies;
 use super::*;
-use crate::profiles::SysctlNeed;
 use crate::profiles::{PROFILES, Profile};
 use crate::tree::fixture::{Fixture, RELEASE, component, dir, file, link};
 use bootwright_contract as contract;
+use bootwright_contract::sysctl::SysctlNeed;
 use std::collections::BTreeMap;
 
 /// An image with one file a kind that matters, and a recipe that mounts and sets something.
@@ -39,7 +39,7 @@ fn image() -> Contents {
     Contents::of(&fixture.recipe, &build, Some("CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n")).unwrap()
 }
 
-fn need(kind: Kind, name: &str) -> Need {
+fn need(kind: NeedKind, name: &str) -> Need {
     Need { kind, name: name.into(), why: "a test asks for it".into(), source: "tests".into(), only: None }
 }
 
@@ -48,50 +48,50 @@ fn what_an_image_has_is_told_from_what_it_lacks_and_from_what_only_the_node_know
     let image = image();
     use Standing::*;
     for (kind, name, standing) in [
-        (Kind::Module, "fuse", Has),
-        (Kind::Module, "ip-x", Has),
-        (Kind::Module, "nfs", Lacks),
-        (Kind::Module, "nfs|fuse", Has),
-        (Kind::Program, "kubelet", Has),
-        (Kind::Program, "tool", Has),
-        (Kind::Program, "/bin/tool", Has),
-        (Kind::Program, "text", Lacks),
-        (Kind::Program, "lost", Lacks),
-        (Kind::Program, "/sbin/kubelet", Lacks),
-        (Kind::Path, "/", Has),
-        (Kind::Path, "/etc/os-release", Has),
-        (Kind::Path, "/etc/cni", Has),
-        (Kind::Path, "/etc/cni/net.d", Lacks),
-        (Kind::Path, "/var/lib/data", Has),
-        (Kind::Path, "/var/lib/data/none", Lacks),
-        (Kind::Path, "/var/lib/kept", Has),
-        (Kind::Path, "/var/lib/kept/hidden", Unknown),
-        (Kind::Path, "/var/lib/over/seen", Has),
-        (Kind::Path, "/usr/lib/modules/${release}/modules.builtin", Has),
-        (Kind::Path, "/var/lib/kubelet/pods", Has),
-        (Kind::Path, "/var/lib/containerd", Lacks),
-        (Kind::Path, "/proc/sys/net", Has),
-        (Kind::Path, "/var/run/udev", Unknown),
-        (Kind::Path, "/sys/firmware/acpi", Unknown),
-        (Kind::Path, "/usr/bin/lost", Lacks),
-        (Kind::Sysctl, "vm.max_map_count >= 262144", Has),
-        (Kind::Sysctl, "vm.max_map_count >= 262145", Lacks),
-        (Kind::Sysctl, "net.ipv4.conf.all.rp_filter = 0", Has),
-        (Kind::Sysctl, "net.ipv4.ip_forward = 1", Lacks),
-        (Kind::Sysctl, "kernel.unheard_of = 1", Unknown),
-        (Kind::Option, "A", Has),
-        (Kind::Option, "B", Has),
-        (Kind::Option, "C", Lacks),
-        (Kind::Mount, "/sys/fs/bpf", Has),
-        (Kind::Mount, "/var/lib/data", Has),
-        (Kind::Mount, "/var/lib/kept", Has),
-        (Kind::Mount, "/var/lib/kubelet", Lacks),
-        (Kind::Mount, "/sys/kernel/debug", Has),
-        (Kind::Mount, "/sys/fs/fuse/connections", Has),
-        (Kind::Mount, "/sys/kernel/config", Lacks),
-        (Kind::Mount, "/sys/firmware/efi/efivars", Unknown),
-        (Kind::Shared, "/sys/fs/bpf", Has),
-        (Kind::Other, "anything", Unknown),
+        (NeedKind::Module, "fuse", Has),
+        (NeedKind::Module, "ip-x", Has),
+        (NeedKind::Module, "nfs", Lacks),
+        (NeedKind::Module, "nfs|fuse", Has),
+        (NeedKind::Program, "kubelet", Has),
+        (NeedKind::Program, "tool", Has),
+        (NeedKind::Program, "/bin/tool", Has),
+        (NeedKind::Program, "text", Lacks),
+        (NeedKind::Program, "lost", Lacks),
+        (NeedKind::Program, "/sbin/kubelet", Lacks),
+        (NeedKind::Path, "/", Has),
+        (NeedKind::Path, "/etc/os-release", Has),
+        (NeedKind::Path, "/etc/cni", Has),
+        (NeedKind::Path, "/etc/cni/net.d", Lacks),
+        (NeedKind::Path, "/var/lib/data", Has),
+        (NeedKind::Path, "/var/lib/data/none", Lacks),
+        (NeedKind::Path, "/var/lib/kept", Has),
+        (NeedKind::Path, "/var/lib/kept/hidden", Unknown),
+        (NeedKind::Path, "/var/lib/over/seen", Has),
+        (NeedKind::Path, "/usr/lib/modules/${release}/modules.builtin", Has),
+        (NeedKind::Path, "/var/lib/kubelet/pods", Has),
+        (NeedKind::Path, "/var/lib/containerd", Lacks),
+        (NeedKind::Path, "/proc/sys/net", Has),
+        (NeedKind::Path, "/var/run/udev", Unknown),
+        (NeedKind::Path, "/sys/firmware/acpi", Unknown),
+        (NeedKind::Path, "/usr/bin/lost", Lacks),
+        (NeedKind::Sysctl, "vm.max_map_count >= 262144", Has),
+        (NeedKind::Sysctl, "vm.max_map_count >= 262145", Lacks),
+        (NeedKind::Sysctl, "net.ipv4.conf.all.rp_filter = 0", Has),
+        (NeedKind::Sysctl, "net.ipv4.ip_forward = 1", Lacks),
+        (NeedKind::Sysctl, "kernel.unheard_of = 1", Unknown),
+        (NeedKind::Option, "A", Has),
+        (NeedKind::Option, "B", Has),
+        (NeedKind::Option, "C", Lacks),
+        (NeedKind::Mount, "/sys/fs/bpf", Has),
+        (NeedKind::Mount, "/var/lib/data", Has),
+        (NeedKind::Mount, "/var/lib/kept", Has),
+        (NeedKind::Mount, "/var/lib/kubelet", Lacks),
+        (NeedKind::Mount, "/sys/kernel/debug", Has),
+        (NeedKind::Mount, "/sys/fs/fuse/connections", Has),
+        (NeedKind::Mount, "/sys/kernel/config", Lacks),
+        (NeedKind::Mount, "/sys/firmware/efi/efivars", Unknown),
+        (NeedKind::Shared, "/sys/fs/bpf", Has),
+        (NeedKind::Other, "anything", Unknown),
     ] {
         assert_eq!(image.standing(&need(kind, name)), standing, "{kind} {name}");
     }
@@ -103,38 +103,38 @@ fn change(image: &mut Contents, need: &Need, put: bool) {
         let (path, release) = (name.trim_start_matches('/').to_string(), image.release.clone());
         let path = path.replace("${release}", &release);
         match (need.kind, put) {
-            (Kind::Module, true) => drop(image.modules.insert(name.into())),
-            (Kind::Module, false) => {
+            (NeedKind::Module, true) => drop(image.modules.insert(name.into())),
+            (NeedKind::Module, false) => {
                 image.modules.remove(name);
                 image.builtin.remove(name);
             }
-            (Kind::Program, true) => {
-                image.files.insert(format!("usr/bin/{path}"), Node::File { executable: true });
+            (NeedKind::Program, true) => {
+                image.files.insert(format!("usr/bin/{path}"), PathKind::File { executable: true });
             }
-            (Kind::Program, false) => drop(image.files.remove(&format!("usr/bin/{path}"))),
-            (Kind::Path, true) => drop(image.files.insert(path, Node::Dir)),
-            (Kind::Path, false) => {
+            (NeedKind::Program, false) => drop(image.files.remove(&format!("usr/bin/{path}"))),
+            (NeedKind::Path, true) => drop(image.files.insert(path, PathKind::Dir)),
+            (NeedKind::Path, false) => {
                 image.files.remove(&path);
                 image.mounts.remove(&format!("/{path}"));
                 image.made.remove(&format!("/{path}"));
             }
-            (Kind::Sysctl, _) => {
+            (NeedKind::Sysctl, _) => {
                 let wanted = SysctlNeed::parse(name).expect("profiles are checked");
                 let value = if put { wanted.value } else { "-1" };
                 image.sysctls.insert(wanted.key.into(), value.into());
             }
-            (Kind::Option, true) => drop(image.options.as_mut().expect("set").insert(name.into(), "y".into())),
-            (Kind::Option, false) => drop(image.options.as_mut().expect("set").remove(name)),
-            (Kind::Mount, true) => drop(image.mounts.insert(name.into(), "x".into())),
-            (Kind::Mount, false) => drop(image.mounts.remove(name)),
-            (Kind::Shared, put) => image.shared = put,
-            (Kind::Other, _) => panic!("a profile cannot ask for that"),
+            (NeedKind::Option, true) => drop(image.options.as_mut().expect("set").insert(name.into(), "y".into())),
+            (NeedKind::Option, false) => drop(image.options.as_mut().expect("set").remove(name)),
+            (NeedKind::Mount, true) => drop(image.mounts.insert(name.into(), "x".into())),
+            (NeedKind::Mount, false) => drop(image.mounts.remove(name)),
+            (NeedKind::Shared, put) => image.shared = put,
+            (NeedKind::Other, _) => panic!("a profile cannot ask for that"),
         }
     }
 }
 
-fn question(profile: &Profile) -> Question {
-    load_question(profile.name).expect("it is a profile")
+fn asked(profile: &Profile) -> AskedAddon {
+    load_addon(profile.name).expect("it is a profile")
 }
 
 #[test]
@@ -142,12 +142,12 @@ fn no_profile_fits_an_image_that_lacks_one_of_its_needs() {
     for profile in PROFILES.iter() {
         let mut image = image();
         profile.needs.iter().for_each(|need| change(&mut image, need, true));
-        let all = Answer::to(&question(profile), &image);
+        let all = AddonAnswer::to(&asked(profile), &image);
         assert_eq!(all.verdict, Verdict::Fits, "{}: {:?}", profile.name, all.needs);
         for dropped in &profile.needs {
             let mut without = image.clone();
             change(&mut without, dropped, false);
-            let answer = Answer::to(&question(profile), &without);
+            let answer = AddonAnswer::to(&asked(profile), &without);
             let standing =
                 answer.needs.iter().find(|answered| answered.need == *dropped).map(|answered| answered.standing);
             let what = format!("{} without {} {}", profile.name, dropped.kind, dropped.name);
@@ -163,7 +163,7 @@ fn no_profile_fits_an_image_that_lacks_one_of_its_needs() {
 
 #[test]
 fn a_name_that_is_nearly_a_profile_is_a_question_back() {
-    let said = |name: &str| load_question(name).unwrap_err().to_string();
+    let said = |name: &str| load_addon(name).unwrap_err().to_string();
     assert_eq!(
         said("celium"),
         "error: no profile is called `celium`, and there is no such file\n  help: did you mean `cilium`?"

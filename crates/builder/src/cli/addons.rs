@@ -2,7 +2,7 @@
 
 use super::{RecipeArgs, print_json, print_out};
 use crate::addons::remedy::find_remedies;
-use crate::addons::{AddonReport, Answer, contents_of, load_question};
+use crate::addons::{AddonAnswer, AddonReport, contents_of, load_addon};
 use crate::error::Failure;
 use crate::pipeline::{self, Options};
 use crate::profiles::PROFILES;
@@ -38,12 +38,12 @@ pub fn run(args: &AddonsArgs, options: impl FnOnce() -> Result<Options, Failure>
     if args.names.is_empty() {
         return list(args.json);
     }
-    let questions = args.names.iter().map(|name| load_question(name)).collect::<Result<Vec<_>, _>>()?;
+    let asked = args.names.iter().map(|name| load_addon(name)).collect::<Result<Vec<_>, _>>()?;
     let options = options()?;
     let planned = pipeline::plan(&options)?;
     let contents = contents_of(&planned)?;
-    let answers: Vec<Answer> = questions.iter().map(|question| Answer::to(question, &contents)).collect();
-    let lacking: Vec<_> = answers.iter().flat_map(Answer::lacking).collect();
+    let answers: Vec<AddonAnswer> = asked.iter().map(|addon| AddonAnswer::to(addon, &contents)).collect();
+    let lacking: Vec<_> = answers.iter().flat_map(AddonAnswer::lacking).collect();
     let remedies = find_remedies(&planned, &contents, &lacking, &options.cache, options.settings.jobs)?;
     let report = AddonReport::new(&planned.recipe.name, &contents, answers, remedies);
     match args.json {

@@ -7,6 +7,7 @@ use crate::recipe::SegmentName;
 use crate::tree::{Tree, resolve};
 use crate::ui::Ui;
 use bootwright_contract::ByName;
+use bootwright_contract::sysctl::swap_separators;
 use std::collections::BTreeMap;
 
 /// Folders without a leading `/`. A file of an earlier one hides those of the same name in later ones.
@@ -121,16 +122,6 @@ fn parse(line: &str) -> Result<(String, String), &'static str> {
     };
     let good = dotted.split(['.', '/']).all(|part| !part.is_empty()) && !dotted.contains(char::is_whitespace);
     if good { Ok((dotted, value.trim().to_string())) } else { Err("names no kernel parameter") }
-}
-
-/// `net/ipv4/conf/eth0.1/forwarding` is `net.ipv4.conf.eth0/1.forwarding`.
-fn swap_separators(key: &str) -> String {
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    };
-    key.chars().map(swap).collect()
 }
 
 #[cfg(test)]

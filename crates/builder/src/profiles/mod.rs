@@ -2,7 +2,8 @@
 
 mod need;
 
-pub use need::{Kind, Need, SysctlNeed};
+use bootwright_contract::sysctl::SysctlNeed;
+pub use need::{Need, NeedKind};
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -127,18 +128,18 @@ fn parse(name: &'static str, text: &str) -> Result<Profile, String> {
     let mut needs = Vec::new();
     for need in file.need {
         let lists = [
-            (Kind::Module, need.modules),
-            (Kind::Program, need.programs),
-            (Kind::Path, need.paths),
-            (Kind::Sysctl, need.sysctls),
-            (Kind::Option, need.options),
-            (Kind::Mount, need.mounts),
-            (Kind::Shared, need.shared),
+            (NeedKind::Module, need.modules),
+            (NeedKind::Program, need.programs),
+            (NeedKind::Path, need.paths),
+            (NeedKind::Sysctl, need.sysctls),
+            (NeedKind::Option, need.options),
+            (NeedKind::Mount, need.mounts),
+            (NeedKind::Shared, need.shared),
         ];
         let source = need.source.unwrap_or_else(|| file.source.clone());
         for (kind, thing) in lists.into_iter().flat_map(|(kind, list)| list.into_iter().map(move |thing| (kind, thing)))
         {
-            if kind == Kind::Sysctl && SysctlNeed::parse(&thing).is_none() {
+            if kind == NeedKind::Sysctl && SysctlNeed::parse(&thing).is_none() {
                 return Err(format!("{name}: `{thing}` is no `key >= number` and no `key = value`"));
             }
             needs.push(Need {
@@ -174,7 +175,7 @@ mod tests {
             for need in &profile.needs {
                 assert!(seen.insert((need.kind, need.name.clone())), "{name}: {} {} twice", need.kind, need.name);
                 assert!(need.why.len() > 15 && !need.source.is_empty(), "{name}: {} {}", need.kind, need.name);
-                let is_path = [Kind::Path, Kind::Mount, Kind::Shared].contains(&need.kind);
+                let is_path = [NeedKind::Path, NeedKind::Mount, NeedKind::Shared].contains(&need.kind);
                 assert!(!is_path || need.names().all(|path| path.starts_with('/')), "{name}: {}", need.name);
                 // A line of the table that nodes read holds one need.
                 assert!(!format!("{}{}", need.name, need.why).contains(['\t', '\n']), "{name}: {}", need.name);

@@ -6,7 +6,7 @@ use std::fmt;
 /// What kind of thing is needed, and what its name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum NeedKind {
     /// A kernel module that can be loaded, or is part of the kernel.
     Module,
     /// A program in one of the folders where programs are looked for, or at an absolute path.
@@ -25,7 +25,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl NeedKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Module => "module",
@@ -40,7 +40,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for NeedKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -48,7 +48,7 @@ impl fmt::Display for Kind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Need {
-    pub kind: Kind,
+    pub kind: NeedKind,
     /// Several with `|` between them: one of them is enough.
     pub name: String,
     pub why: String,
@@ -62,55 +62,5 @@ pub struct Need {
 impl Need {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.name.split('|').map(str::trim)
-    }
-}
-
-/// What a kernel parameter has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SysctlNeed<'a> {
-    /// Dotted, as in sysctl(8).
-    pub key: &'a str,
-    /// A larger value does as well.
-    pub at_least: bool,
-    pub value: &'a str,
-}
-
-impl<'a> SysctlNeed<'a> {
-    /// `key >= number` or `key = value`.
-    pub fn parse(text: &'a str) -> Option<Self> {
-        let (left, value) = text.split_once('=')?;
-        let (key, at_least) = match left.strip_suffix('>') {
-            Some(key) => (key.trim(), true),
-            None => (left.trim(), false),
-        };
-        let value = value.trim();
-        let is_good = !key.is_empty() && !value.is_empty() && (!at_least || value.parse::<i64>().is_ok());
-        is_good.then_some(Self { key, at_least, value })
-    }
-
-    pub fn is_met_by(&self, found: &str) -> bool {
-        let found = found.trim();
-        match (self.at_least, found.parse::<i64>(), self.value.parse::<i64>()) {
-            (true, Ok(found), Ok(least)) => found >= least,
-            _ => found == self.value,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_parameters_are_compared_as_numbers_where_more_will_do() {
-        let need = SysctlNeed::parse("vm.max_map_count >= 262144").unwrap();
-        for (found, met) in [("262144\n", true), ("1048576", true), ("65530", false), ("", false), ("much", false)] {
-            assert_eq!(need.is_met_by(found), met, "{found}");
-        }
-        let need = SysctlNeed::parse("net.ipv4.ip_forward=1").unwrap();
-        assert_eq!((need.is_met_by("1"), need.is_met_by("2"), need.is_met_by("0")), (true, false, false));
-        for bad in ["vm.x", "= 1", "vm.x =", "vm.x >= many"] {
-            assert_eq!(SysctlNeed::parse(bad), None, "{bad}");
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Field;
 use super::field::FieldProblem;
-use crate::profiles::Kind;
+use crate::profiles::NeedKind;
+use bootwright_contract::modalias::kernel_name;
 
 /// What ends a command in a shell's text.
 const ENDS: [&str; 4] = [";", "|", "&", "("];
@@ -11,7 +12,7 @@ const VALUED: [&str; 6] = ["-t", "--target", "-S", "--setuid", "-G", "--setgid"]
 
 /// What `command` and `args` need: modules that they load with modprobe, programs that they run in the node's own mount
 /// namespace. What a variable names is passed over.
-pub fn command_needs(command: Field<'_>, args: Field<'_>) -> Result<Vec<(Kind, String)>, FieldProblem> {
+pub fn command_needs(command: Field<'_>, args: Field<'_>) -> Result<Vec<(NeedKind, String)>, FieldProblem> {
     let mut words: Vec<String> = Vec::new();
     for field in [command, args] {
         for item in field.list()? {
@@ -23,12 +24,12 @@ pub fn command_needs(command: Field<'_>, args: Field<'_>) -> Result<Vec<(Kind, S
 }
 
 /// The same of a shell script; what it says in comments is passed over.
-pub fn needs_of_script(script: &str) -> Vec<(Kind, String)> {
+pub fn needs_of_script(script: &str) -> Vec<(NeedKind, String)> {
     let lines: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
     needs_of_words(&split(&lines.join("\n")))
 }
 
-fn needs_of_words(words: &[String]) -> Vec<(Kind, String)> {
+fn needs_of_words(words: &[String]) -> Vec<(NeedKind, String)> {
     let mut needs = Vec::new();
     for (i, word) in words.iter().enumerate() {
         let rest = || words[i + 1..].iter().map(String::as_str).take_while(|word| !ENDS.contains(word));
@@ -57,7 +58,7 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// Names after modprobe's options (modprobe(8)): all of them with `-a`, else the first, as parameters follow.
-fn modules<'w>(words: impl Iterator<Item = &'w str>) -> Vec<(Kind, String)> {
+fn modules<'w>(words: impl Iterator<Item = &'w str>) -> Vec<(NeedKind, String)> {
     let words: Vec<&str> = words.collect();
     let is_removal = words.iter().any(|word| ["-r", "--remove"].contains(word));
     let all = words.iter().any(|word| ["-a", "--all"].contains(word) || word.starts_with("-va"));
@@ -74,11 +75,11 @@ fn modules<'w>(words: impl Iterator<Item = &'w str>) -> Vec<(Kind, String)> {
     } else {
         1
     });
-    names.map(|name| (Kind::Module, name.replace('-', "_"))).collect()
+    names.map(|name| (NeedKind::Module, kernel_name(name))).collect()
 }
 
 /// The program that nsenter runs, if it enters the node's mount namespace (`-m`, `--mount`, `-a`, `--all`).
-fn of_nsenter<'w>(words: impl Iterator<Item = &'w str>) -> Option<(Kind, String)> {
+fn of_nsenter<'w>(words: impl Iterator<Item = &'w str>) -> Option<(NeedKind, String)> {
     let mut enters = false;
     let mut words = words.peekable();
     while let Some(word) = words.next() {
@@ -93,8 +94,8 @@ fn of_nsenter<'w>(words: impl Iterator<Item = &'w str>) -> Option<(Kind, String)
     None
 }
 
-fn program(word: &str) -> Option<(Kind, String)> {
-    (!word.contains(['$', '`', '{', '*'])).then(|| (Kind::Program, word.to_string()))
+fn program(word: &str) -> Option<(NeedKind, String)> {
+    (!word.contains(['$', '`', '{', '*'])).then(|| (NeedKind::Program, word.to_string()))
 }
 
 #[cfg(test)]
@@ -104,8 +105,8 @@ mod tests {
 
     #[test]
     fn modules_and_programs_of_the_node_are_found_in_commands() {
-        let module = |name: &str| (Kind::Module, name.to_string());
-        let program = |name: &str| (Kind::Program, name.to_string());
+        let module = |name: &str| (NeedKind::Module, name.to_string());
+        let program = |name: &str| (NeedKind::Program, name.to_string());
         for (command, expected) in [
             (json!(["modprobe", "-a", "ip_vs", "nf-conntrack"]), vec![module("ip_vs"), module("nf_conntrack")]),
             (json!(["sh", "-c", "set -e; modprobe nbd nbds_max=16 && echo ok"]), vec![module("nbd")]),

@@ -9,7 +9,7 @@ mod tests;
 
 use crate::error::{Exit, Failure};
 use crate::input_file::{read_text, read_text_from};
-use crate::profiles::{Kind, Need};
+use crate::profiles::{Need, NeedKind};
 use field::{Field, FieldProblem};
 use pod::add_pod_needs;
 use serde_json::Value;
@@ -137,7 +137,7 @@ fn add_object(path: &Path, number: usize, object: &Value, into: &mut Manifest) -
     let is_own = OWN_GROUPS.contains(&group) || group.ends_with(".k8s.io");
     if !is_own && !HARMLESS_GROUPS.contains(&group) {
         into.needs.push(Need {
-            kind: Kind::Other,
+            kind: NeedKind::Other,
             name: format!("{kind} `{name}`"),
             why: format!("what `{group}` makes of it on nodes is not written in the manifest"),
             source: path.display().to_string(),

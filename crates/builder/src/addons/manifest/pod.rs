@@ -5,7 +5,7 @@ use super::field::FieldProblem;
 use super::host_path::host_path_need;
 use super::{Manifest, field};
 use crate::profiles;
-use crate::profiles::{Kind, Need};
+use crate::profiles::{Need, NeedKind};
 use serde_json::Value;
 
 /// Kernel parameters that kubelet lets pods set by themselves
@@ -68,7 +68,7 @@ impl Pod<'_> {
         Ok(wanted.into_iter().find_map(|(own, wanted)| wanted.filter(|wanted| *wanted != own)).map(String::from))
     }
 
-    fn need(&mut self, kind: Kind, name: impl Into<String>, why: impl AsRef<str>) {
+    fn need(&mut self, kind: NeedKind, name: impl Into<String>, why: impl AsRef<str>) {
         let why = format!("{}: {}", self.owner, why.as_ref());
         self.into.needs.push(Need { kind, name: name.into(), why, source: self.source.into(), only: None });
     }
@@ -87,12 +87,12 @@ impl Pod<'_> {
             if let Some(empty) = field(volume, "emptyDir").table()?
                 && field(empty, "medium").text()?.is_some_and(|medium| medium.starts_with("HugePages"))
             {
-                self.need(Kind::Mount, "/dev/hugepages", "a volume of it is made of huge pages");
+                self.need(NeedKind::Mount, "/dev/hugepages", "a volume of it is made of huge pages");
             }
             for (key, kind, name) in [
-                ("nfs", Kind::Module, "nfsv4"),
-                ("iscsi", Kind::Program, "iscsiadm"),
-                ("fc", Kind::Other, "Fibre Channel"),
+                ("nfs", NeedKind::Module, "nfsv4"),
+                ("iscsi", NeedKind::Program, "iscsiadm"),
+                ("fc", NeedKind::Other, "Fibre Channel"),
             ] {
                 if field(volume, key).table()?.is_some() {
                     self.need(kind, name, format!("kubelet mounts its `{key}` volume"));
@@ -104,12 +104,12 @@ impl Pod<'_> {
 
     fn settings(&mut self, annotations: &Value) -> Result<(), FieldProblem> {
         if field(self.spec, "hostUsers").flag()? == Some(false) {
-            self.need(Kind::Option, "USER_NS", "`hostUsers: false` asks for a user namespace");
+            self.need(NeedKind::Option, "USER_NS", "`hostUsers: false` asks for a user namespace");
             let why = "`hostUsers: false` asks for volumes with other owners, which an overlay root cannot give";
-            self.need(Kind::Mount, "/var/lib/kubelet", why);
+            self.need(NeedKind::Mount, "/var/lib/kubelet", why);
         }
         if let Some(class) = field(self.spec, "runtimeClassName").text()? {
-            self.need(Kind::Other, format!("RuntimeClass `{class}`"), "containerd has to have that runtime");
+            self.need(NeedKind::Other, format!("RuntimeClass `{class}`"), "containerd has to have that runtime");
         }
         if let Some(security) = field(self.spec, "securityContext").table()? {
             self.security(security)?;
@@ -117,7 +117,7 @@ impl Pod<'_> {
                 let name = field(sysctl, "name").text()?.unwrap_or_default();
                 if !SAFE_SYSCTLS.contains(&name) {
                     let why = "kubelet refuses pods that set it, unless its `allowedUnsafeSysctls` names it";
-                    self.need(Kind::Other, format!("sysctl `{name}`"), why);
+                    self.need(NeedKind::Other, format!("sysctl `{name}`"), why);
                 }
             }
         }
@@ -139,10 +139,16 @@ impl Pod<'_> {
         }
         if let Some(profile) = field(security, "seccompProfile").table()? {
             match field(profile, "type").text()? {
-                Some("RuntimeDefault") => self.need(Kind::Option, "SECCOMP_FILTER", "`seccompProfile: RuntimeDefault`"),
+                Some("RuntimeDefault") => {
+                    self.need(NeedKind::Option, "SECCOMP_FILTER", "`seccompProfile: RuntimeDefault`")
+                }
                 Some("Localhost") => {
                     let file = field(profile, "localhostProfile").text()?.unwrap_or_default();
-                    self.need(Kind::Path, format!("/var/lib/kubelet/seccomp/{file}"), "`seccompProfile: Localhost`");
+                    self.need(
+                        NeedKind::Path,
+                        format!("/var/lib/kubelet/seccomp/{file}"),
+                        "`seccompProfile: Localhost`",
+                    );
                 }
                 _ => {}
             }
@@ -155,10 +161,10 @@ impl Pod<'_> {
             return;
         }
         let why = format!("`appArmorProfile: {profile_type}`: containerd looks for it before it applies a profile");
-        self.need(Kind::Program, "/sbin/apparmor_parser", why);
-        self.need(Kind::Option, "SECURITY_APPARMOR", format!("`appArmorProfile: {profile_type}`"));
+        self.need(NeedKind::Program, "/sbin/apparmor_parser", why);
+        self.need(NeedKind::Option, "SECURITY_APPARMOR", format!("`appArmorProfile: {profile_type}`"));
         if profile_type == "Localhost" {
-            self.need(Kind::Other, "an AppArmor profile of its own", "somebody has to load it on each node");
+            self.need(NeedKind::Other, "an AppArmor profile of its own", "somebody has to load it on each node");
         }
     }
 
@@ -170,18 +176,18 @@ impl Pod<'_> {
             let name = field(mount, "name").text()?.unwrap_or_default();
             let propagation = field(mount, "mountPropagation").text()?.filter(|word| *word != "None");
             if let (Some(word), Some(path)) = (propagation, self.host_path(name)) {
-                self.need(Kind::Shared, path, format!("`mountPropagation: {word}`"));
+                self.need(NeedKind::Shared, path, format!("`mountPropagation: {word}`"));
             }
         }
         let host_network = field(self.spec, "hostNetwork").flag()? == Some(true);
         for port in field(container, "ports").list()? {
             if !port["hostPort"].is_null() && !host_network {
-                self.need(Kind::Path, "/opt/cni/bin/portmap", "its `hostPort` is opened by the plugin `portmap`");
-                self.need(Kind::Program, "nft|iptables", "the plugin `portmap` opens its `hostPort` by it");
+                self.need(NeedKind::Path, "/opt/cni/bin/portmap", "its `hostPort` is opened by the plugin `portmap`");
+                self.need(NeedKind::Program, "nft|iptables", "the plugin `portmap` opens its `hostPort` by it");
             }
         }
         for (kind, name) in command_needs(field(container, "command"), field(container, "args"))? {
-            let why = if kind == Kind::Module { "a command loads it" } else { "a command runs it on the node" };
+            let why = if kind == NeedKind::Module { "a command loads it" } else { "a command runs it on the node" };
             self.need(kind, name, why);
         }
         match field(container, "image").text()? {

@@ -1,13 +1,13 @@
 //! Manifests as add-ons write them, and such as nobody should.
 
 use super::*;
-use crate::profiles::Kind;
+use crate::profiles::NeedKind;
 
 fn parse(text: &str) -> Result<Manifest, ManifestError> {
     parse_manifest(Path::new("m.yaml"), text)
 }
 
-fn needs(text: &str) -> Vec<(Kind, String)> {
+fn needs(text: &str) -> Vec<(NeedKind, String)> {
     let found = parse(text).unwrap_or_else(|e| panic!("{e}"));
     found.needs.into_iter().filter(|need| need.source == "m.yaml").map(|need| (need.kind, need.name)).collect()
 }
@@ -26,49 +26,49 @@ fn a_pod_tells_what_it_needs_of_its_node() {
     };
     let owned = |kind, name: &str| (kind, name.to_string());
     for (spec, container, expected) in [
-        (volume("/run/udev", "Directory"), "", vec![owned(Kind::Path, "/run/udev")]),
+        (volume("/run/udev", "Directory"), "", vec![owned(NeedKind::Path, "/run/udev")]),
         (volume("/run/x", "DirectoryOrCreate"), "", vec![]),
-        (volume("/dev/net/tun", "CharDevice"), "", vec![owned(Kind::Module, "tun")]),
+        (volume("/dev/net/tun", "CharDevice"), "", vec![owned(NeedKind::Module, "tun")]),
         (
             volume("/sys/fs/bpf", ""),
             "    volumeMounts:\n    - { name: v, mountPath: /b, mountPropagation: Bidirectional }\n",
-            vec![owned(Kind::Mount, "/sys/fs/bpf"), owned(Kind::Shared, "/sys/fs/bpf")],
+            vec![owned(NeedKind::Mount, "/sys/fs/bpf"), owned(NeedKind::Shared, "/sys/fs/bpf")],
         ),
         (
             "  hostUsers: false\n".into(),
             "",
-            vec![owned(Kind::Option, "USER_NS"), owned(Kind::Mount, "/var/lib/kubelet")],
+            vec![owned(NeedKind::Option, "USER_NS"), owned(NeedKind::Mount, "/var/lib/kubelet")],
         ),
         (
             "  securityContext:\n    sysctls:\n    - { name: net.core.somaxconn, value: \"1\" }\n    - { name: net.ipv4.tcp_syncookies, value: \"1\" }\n".into(),
             "",
-            vec![owned(Kind::Other, "sysctl `net.core.somaxconn`")],
+            vec![owned(NeedKind::Other, "sysctl `net.core.somaxconn`")],
         ),
         (
             String::new(),
             "    securityContext: { privileged: true, appArmorProfile: { type: RuntimeDefault }, seccompProfile: { type: RuntimeDefault } }\n",
             vec![
-                owned(Kind::Program, "/sbin/apparmor_parser"),
-                owned(Kind::Option, "SECURITY_APPARMOR"),
-                owned(Kind::Option, "SECCOMP_FILTER"),
+                owned(NeedKind::Program, "/sbin/apparmor_parser"),
+                owned(NeedKind::Option, "SECURITY_APPARMOR"),
+                owned(NeedKind::Option, "SECCOMP_FILTER"),
             ],
         ),
         (
             String::new(),
             "    ports:\n    - { containerPort: 80, hostPort: 8080 }\n",
-            vec![owned(Kind::Path, "/opt/cni/bin/portmap"), owned(Kind::Program, "nft|iptables")],
+            vec![owned(NeedKind::Path, "/opt/cni/bin/portmap"), owned(NeedKind::Program, "nft|iptables")],
         ),
         ("  hostNetwork: true\n".into(), "    ports:\n    - { containerPort: 80, hostPort: 80 }\n", vec![]),
         (
             "  initContainers:\n  - { name: i, image: x, command: [sh, -c, \"modprobe nbd\"] }\n".into(),
             "",
-            vec![owned(Kind::Module, "nbd")],
+            vec![owned(NeedKind::Module, "nbd")],
         ),
-        ("  runtimeClassName: gvisor\n".into(), "", vec![owned(Kind::Other, "RuntimeClass `gvisor`")]),
+        ("  runtimeClassName: gvisor\n".into(), "", vec![owned(NeedKind::Other, "RuntimeClass `gvisor`")]),
         (
             "  volumes:\n  - { name: n, nfs: { server: s, path: / } }\n".into(),
             "",
-            vec![owned(Kind::Module, "nfsv4")],
+            vec![owned(NeedKind::Module, "nfsv4")],
         ),
     ] {
         assert_eq!(needs(&pod(&spec, container)), expected, "{spec}{container}");
@@ -77,7 +77,7 @@ fn a_pod_tells_what_it_needs_of_its_node() {
         "metadata: { name: p }",
         "metadata: { name: p, annotations: { container.apparmor.security.beta.kubernetes.io/c: runtime/default } }",
     );
-    assert_eq!(needs(&annotated)[0], owned(Kind::Program, "/sbin/apparmor_parser"));
+    assert_eq!(needs(&annotated)[0], owned(NeedKind::Program, "/sbin/apparmor_parser"));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn pods_are_found_in_workloads_lists_and_other_kinds_and_left_out_where_they_run
     };
     let template = format!("spec: {{ template: {{ {spec} }} }}");
     let cron = format!("spec: {{ jobTemplate: {{ spec: {{ template: {{ {spec} }} }} }} }}");
-    let module = vec![(Kind::Module, "nbd".to_string())];
+    let module = vec![(NeedKind::Module, "nbd".to_string())];
     for (text, expected) in [
         (object("DaemonSet", "apps/v1", &template), module.clone()),
         (object("CronJob", "batch/v1", &cron), module.clone()),
@@ -104,7 +104,7 @@ fn pods_are_found_in_workloads_lists_and_other_kinds_and_left_out_where_they_run
         ),
         (object("CustomResourceDefinition", "apiextensions.k8s.io/v1", "spec: { group: x }"), vec![]),
         (object("ServiceMonitor", "monitoring.coreos.com/v1", "spec: {}"), vec![]),
-        (object("Installation", "operator.tigera.io/v1", "spec: {}"), vec![(Kind::Other, "Installation `o`".into())]),
+        (object("Installation", "operator.tigera.io/v1", "spec: {}"), vec![(NeedKind::Other, "Installation `o`".into())]),
         (object("DaemonSet", "apps/v1", &template.replace("spec: { c", "spec: { os: { name: windows }, c")), vec![]),
         (
             object(

@@ -2,8 +2,9 @@
 
 use bootwright_base::sys::Sys;
 use bootwright_contract::ByName;
+use bootwright_contract::sysctl::file_of;
 use nix::errno::Errno;
-use std::path::PathBuf;
+use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
 #[error("sysctl `{key}` = `{value}`: {source}")]
@@ -16,21 +17,10 @@ pub struct SysctlError {
 /// Sets all parameters. Returns an error for each that the kernel does not have or refuses.
 pub fn set_all(sys: &dyn Sys, values: &ByName<String>) -> Vec<SysctlError> {
     let set = |(key, value): &(String, String)| {
-        let source = sys.write(&path_of(key), value).err()?;
+        let source = sys.write(Path::new(&file_of(key)), value).err()?;
         Some(SysctlError { key: key.clone(), value: value.clone(), source })
     };
     values.iter().filter_map(set).collect()
-}
-
-/// The file of a parameter. Dots and slashes change places: `net.ipv4.conf.eth0/1.forwarding` is
-/// `/proc/sys/net/ipv4/conf/eth0.1/forwarding`.
-fn path_of(key: &str) -> PathBuf {
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    };
-    PathBuf::from(format!("/proc/sys/{}", key.chars().map(swap).collect::<String>()))
 }
 
 #[cfg(test)]

@@ -1,24 +1,22 @@
 //! `bootwright-ctl sysinfo`: has this node what add-ons of a cluster need? What they need is a table that the build wrote.
 
 use bootwright_contract::modalias::module_name;
+use bootwright_contract::mountinfo::{ListedMount, parse_mounts};
 use bootwright_contract::paths;
+use bootwright_contract::sysctl::{SysctlNeed, file_of};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where programs are looked for, as the builder does.
-const PROGRAMS: [&str; 4] = ["usr/sbin", "usr/bin", "usr/local/sbin", "usr/local/bin"];
-
 /// What a node says of itself. Files that are not there are empty: nothing is taken for granted.
-struct Node<'a> {
+struct NodeFacts<'a> {
     root: &'a Path,
     /// `modules.dep` and `modules.builtin`.
     modules: String,
     /// The kernel's configuration.
     config: String,
-    /// `/proc/self/mountinfo`.
-    mounts: String,
+    mounts: Vec<ListedMount>,
 }
 
 /// The text for standard output, and whether all that was asked for is there. `wanted`: names of add-ons; all without any.
@@ -27,7 +25,7 @@ struct Node<'a> {
 /// The image carries no table.
 pub fn sysinfo(root: &Path, release: &str, wanted: &[&str]) -> io::Result<(String, bool)> {
     let table = fs::read_to_string(below(root, paths::ADDONS))?;
-    let node = Node::read(root, release);
+    let node = NodeFacts::read(root, release);
     let (mut text, mut last, mut fits) = (String::new(), "", true);
     for line in table.lines() {
         let mut fields = line.split('\t');
@@ -49,16 +47,16 @@ pub fn sysinfo(root: &Path, release: &str, wanted: &[&str]) -> io::Result<(Strin
     Ok((text, fits && !last.is_empty()))
 }
 
-impl Node<'_> {
-    fn read<'a>(root: &'a Path, release: &str) -> Node<'a> {
+impl NodeFacts<'_> {
+    fn read<'a>(root: &'a Path, release: &str) -> NodeFacts<'a> {
         let text = |path: &str| fs::read_to_string(below(root, path)).unwrap_or_default();
         let list = |name: &str| text(&[paths::MODULES, "/", release, "/", name].concat());
         let config = Some(text(&["/boot/config-", release].concat())).filter(|text| !text.is_empty());
-        Node {
+        NodeFacts {
             root,
             modules: list("modules.dep") + &list("modules.builtin"),
             config: config.unwrap_or_else(|| list("config")),
-            mounts: text("/proc/self/mountinfo"),
+            mounts: parse_mounts(&fs::read(below(root, "/proc/self/mountinfo")).unwrap_or_default()),
         }
     }
 
@@ -68,7 +66,7 @@ impl Node<'_> {
                 self.modules.lines().any(|line| module_name(line.split(':').next().unwrap_or_default()) == name)
             }
             "program" if name.starts_with('/') => self.is_program(name),
-            "program" => PROGRAMS.iter().any(|folder| self.is_program(&[folder, "/", name].concat())),
+            "program" => paths::PROGRAM_FOLDERS.iter().any(|folder| self.is_program(&[folder, "/", name].concat())),
             "path" => below(self.root, name).exists(),
             "sysctl" => self.sysctl(name),
             "option" => self.config.lines().any(|line| {
@@ -76,7 +74,7 @@ impl Node<'_> {
                     .and_then(|line| line.strip_prefix(name))
                     .is_some_and(|rest| rest.starts_with('='))
             }),
-            "mount" => self.mount_points().any(|(point, _)| point == name),
+            "mount" => self.mounts.iter().any(|mount| mount.point == Path::new(name)),
             "shared" => self.is_shared(name),
             _ => false,
         }
@@ -87,32 +85,17 @@ impl Node<'_> {
         found.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     }
 
-    /// `key >= number` or `key = value`.
     fn sysctl(&self, need: &str) -> bool {
-        let Some((key, wanted)) = need.split_once('=') else { return false };
-        let (key, wanted) = (key.trim_end_matches([' ', '>']), wanted.trim());
-        let found = fs::read_to_string(below(self.root, &["proc/sys/", &key.replace('.', "/")].concat()));
-        let found = found.unwrap_or_default();
-        match (need.contains(">="), found.trim().parse::<i64>(), wanted.parse::<i64>()) {
-            (true, Ok(found), Ok(least)) => found >= least,
-            _ => found.trim() == wanted,
-        }
-    }
-
-    /// Mount points, and whether each is shared: the optional fields of proc_pid_mountinfo(5).
-    fn mount_points(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.mounts.lines().filter_map(|line| {
-            let point = line.split(' ').nth(4)?;
-            let is_shared =
-                line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:"));
-            Some((point, is_shared))
+        SysctlNeed::parse(need).is_some_and(|need| {
+            let found = fs::read_to_string(below(self.root, &file_of(need.key)));
+            need.is_met_by(&found.unwrap_or_default())
         })
     }
 
     /// Of the mounts above a path the one that counts is the deepest, and of those at one point the last.
     fn is_shared(&self, path: &str) -> bool {
-        let above = self.mount_points().filter(|(point, _)| Path::new(path).starts_with(point));
-        above.max_by_key(|(point, _)| point.len()).is_some_and(|(_, is_shared)| is_shared)
+        let above = self.mounts.iter().filter(|mount| Path::new(path).starts_with(&mount.point));
+        above.max_by_key(|mount| mount.point.as_os_str().len()).is_some_and(|mount| mount.is_shared)
     }
 }
 
