@@ -25,9 +25,9 @@ use crate::pid1;
 use crate::recipe::{Allowance, CheckedRecipe, RootMode, load_recipe, render_template};
 use crate::source::{PackageFacts, Pool};
 use crate::ui::Ui;
-use fetching::fetch_and_open;
 use keys::Keys;
 pub use plan::{Planned, plan};
+use plan::{Prepared, prepare};
 use renew::{Renewed, pins_of};
 pub use sources::{Collected, sources};
 use std::fs::Permissions;
@@ -143,11 +143,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     {
         return Ok(outcome(found));
     }
-    let mut renewed = renew::current_lock(&recipe, options, request.locked)?;
-    let pools = fetch_and_open(&recipe, options, request.locked, &mut renewed)?;
-    let sources = source_records(&recipe, &pools, &renewed, pid1.crates);
-    let sbom = Body::from_bytes(emit::carried_sbom(&recipe.name, renewed.lock.time, &sources));
-    let build = tree_of(&recipe, &pools, [&pid1.body, &sbom], options)?;
+    let Prepared { renewed, sources, build, .. } = prepare(&recipe, &pid1, options, request.locked)?;
     say_left_out(&build, options);
     let secrets = secrets::check_tree(&recipe, &build.tree, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
