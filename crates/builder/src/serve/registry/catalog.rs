@@ -39,13 +39,13 @@ pub fn read_some(folder: &Folder, path: &Path, most: u64) -> io::Result<Vec<u8>>
 
 /// The name of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct RepositoryName {
     /// The registry that it belongs to; `None`: this one, and the repository is the layout's folder.
     registry: Option<String>,
     repository: String,
 }
 
-impl Name {
+impl RepositoryName {
     /// What a client may mean by a repository's name. containerd says for which registry it asks (`ns=`); others write it before the
     /// name, and docker writes none when it means its own. `None`: the name is malformed.
     pub fn wanted(name: &str, registry: Option<&str>) -> Option<Vec<Self>> {
@@ -70,8 +70,8 @@ impl Name {
 
 /// An image that a layout names.
 #[derive(Debug)]
-struct Image {
-    name: Name,
+struct NamedImage {
+    name: RepositoryName,
     tag: String,
     digest: Sha256,
 }
@@ -97,7 +97,7 @@ enum LayoutError {
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// By folder.
-    layouts: Vec<(String, Vec<Image>)>,
+    layouts: Vec<(String, Vec<NamedImage>)>,
     /// What is not served, a line each.
     pub problems: Vec<String>,
 }
@@ -133,9 +133,9 @@ impl Catalog {
     }
 
     /// The images of the first of the names that is known, with their layouts.
-    fn images<'a>(&'a self, names: &'a [Name]) -> Vec<(&'a str, &'a Image)> {
-        let of = |name: &'a Name| {
-            let named = |(folder, images): &'a (String, Vec<Image>)| {
+    fn images<'a>(&'a self, names: &'a [RepositoryName]) -> Vec<(&'a str, &'a NamedImage)> {
+        let of = |name: &'a RepositoryName| {
+            let named = |(folder, images): &'a (String, Vec<NamedImage>)| {
                 images.iter().filter(move |image| image.name == *name).map(|image| (folder.as_str(), image))
             };
             self.layouts.iter().flat_map(named).collect::<Vec<_>>()
@@ -144,27 +144,27 @@ impl Catalog {
     }
 
     /// The tags of a repository; `None`: there is none of that name.
-    pub fn tags(&self, names: &[Name]) -> Option<BTreeSet<String>> {
+    pub fn tags(&self, names: &[RepositoryName]) -> Option<BTreeSet<String>> {
         let found = self.images(names);
         (!found.is_empty()).then(|| found.into_iter().map(|(_, image)| image.tag.clone()).collect())
     }
 
     /// The layouts that hold images of a repository.
-    pub fn layouts_with<'a>(&'a self, names: &'a [Name]) -> Vec<&'a str> {
+    pub fn layouts_with<'a>(&'a self, names: &'a [RepositoryName]) -> Vec<&'a str> {
         let mut found: Vec<&str> = self.images(names).into_iter().map(|(folder, _)| folder).collect();
         found.dedup();
         found
     }
 
     /// The layout and the digest of an image: of two with one name the first.
-    pub fn tagged<'a>(&'a self, names: &'a [Name], tag: &str) -> Option<(&'a str, Sha256)> {
+    pub fn tagged<'a>(&'a self, names: &'a [RepositoryName], tag: &str) -> Option<(&'a str, Sha256)> {
         let found = self.images(names).into_iter().find(|(_, image)| image.tag == tag);
         found.map(|(folder, image)| (folder, image.digest))
     }
 }
 
 /// The images of a layout (image-spec, image-layout.md), each or what is wrong with it.
-fn load_layout(folder: &Folder, name: &str) -> Result<Vec<Result<Image, LayoutError>>, LayoutError> {
+fn load_layout(folder: &Folder, name: &str) -> Result<Vec<Result<NamedImage, LayoutError>>, LayoutError> {
     let read = |file: &'static str| {
         let path = Path::new(FOLDER).join(name).join(file);
         read_some(folder, &path, MOST_INDEX).map_err(|cause| LayoutError::Read { file, cause })
@@ -179,7 +179,7 @@ fn load_layout(folder: &Folder, name: &str) -> Result<Vec<Result<Image, LayoutEr
 }
 
 /// An image by the name that is written beside it: a full one, or a tag, which is one of the layout's folder.
-fn load_image(folder: &str, descriptor: &Descriptor) -> Result<Image, LayoutError> {
+fn load_image(folder: &str, descriptor: &Descriptor) -> Result<NamedImage, LayoutError> {
     let digest = sha256_of("index.json", descriptor).map_err(|cause| LayoutError::Index { cause })?;
     let annotation = |key| descriptor.annotations().as_ref().and_then(|all| all.get(key));
     let written = annotation(FULL_NAME).or_else(|| annotation(ANNOTATION_REF_NAME));
@@ -190,8 +190,8 @@ fn load_image(folder: &str, descriptor: &Descriptor) -> Result<Image, LayoutErro
     let reference: Reference = full.parse().map_err(|_| bad())?;
     let tag = reference.tag().ok_or_else(bad)?.to_string();
     let name = match is_tag {
-        true => Name { registry: None, repository: folder.into() },
-        false => Name::of(&reference),
+        true => RepositoryName { registry: None, repository: folder.into() },
+        false => RepositoryName::of(&reference),
     };
-    Ok(Image { name, tag, digest })
+    Ok(NamedImage { name, tag, digest })
 }

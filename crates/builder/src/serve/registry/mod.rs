@@ -18,7 +18,7 @@ use axum::routing::{MethodRouter, get};
 use catalog::Catalog;
 use manifests::Manifests;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use question::{Page, Question, Reference};
+use question::{ManifestReference, Page, RegistryRequest};
 use refusal::Refusal;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -50,7 +50,7 @@ pub struct Registry {
 }
 
 /// A blob of a layout, and what it is.
-struct Found {
+struct FoundBlob {
     path: PathBuf,
     digest: Sha256,
     content_type: HeaderValue,
@@ -97,31 +97,32 @@ impl Registry {
         Ok(catalog)
     }
 
-    async fn find(&self, uri: &Uri) -> Result<Answer, Refusal> {
-        match Question::parse(uri)? {
-            Question::Base => Ok(Answer::Text(json!({}).to_string(), None)),
-            Question::Tags { names, name, page } => {
+    async fn find(&self, uri: &Uri) -> Result<RegistryAnswer, Refusal> {
+        match RegistryRequest::parse(uri)? {
+            RegistryRequest::Base => Ok(RegistryAnswer::Text(json!({}).to_string(), None)),
+            RegistryRequest::Tags { names, name, page } => {
                 let catalog = self.catalog().await?;
                 let tags = catalog.tags(&names).ok_or(Refusal::NameUnknown)?;
                 Ok(list(&name, &tags, &page))
             }
-            Question::Manifest { names, reference } => {
+            RegistryRequest::Manifest { names, reference } => {
                 let catalog = self.catalog().await?;
-                if catalog.layouts_with(&names).is_empty() {
+                let layouts = catalog.layouts_with(&names);
+                if layouts.is_empty() {
                     return Err(Refusal::NameUnknown);
                 }
                 let (digest, layouts) = match reference {
-                    Reference::Digest(digest) => (digest, catalog.layouts_with(&names)),
-                    Reference::Tag(tag) => {
+                    ManifestReference::Digest(digest) => (digest, layouts),
+                    ManifestReference::Tag(tag) => {
                         let (layout, digest) = catalog.tagged(&names, &tag).ok_or(Refusal::ManifestUnknown)?;
                         (digest, vec![layout])
                     }
                 };
                 let path = self.first(&layouts, digest).await?.ok_or(Refusal::ManifestUnknown)?;
                 let content_type = self.manifest_type(path.clone(), digest).await?;
-                Ok(Answer::Blob(Found { path, digest, content_type, missing: Refusal::ManifestUnknown }))
+                Ok(RegistryAnswer::Blob(FoundBlob { path, digest, content_type, missing: Refusal::ManifestUnknown }))
             }
-            Question::Blob { names, digest } => {
+            RegistryRequest::Blob { names, digest } => {
                 let catalog = self.catalog().await?;
                 let layouts = catalog.layouts_with(&names);
                 if layouts.is_empty() {
@@ -129,7 +130,7 @@ impl Registry {
                 }
                 let path = self.first(&layouts, digest).await?.ok_or(Refusal::BlobUnknown)?;
                 let content_type = HeaderValue::from_static("application/octet-stream");
-                Ok(Answer::Blob(Found { path, digest, content_type, missing: Refusal::BlobUnknown }))
+                Ok(RegistryAnswer::Blob(FoundBlob { path, digest, content_type, missing: Refusal::BlobUnknown }))
             }
         }
     }
@@ -150,7 +151,7 @@ impl Registry {
         tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::Ending)?
     }
 
-    async fn send(&self, found: Found, mut request: Request) -> Response {
+    async fn send(&self, found: FoundBlob, mut request: Request) -> Response {
         let parts =
             found.path.iter().map(|part| utf8_percent_encode(part.to_str().unwrap_or_default(), NON_ALPHANUMERIC));
         let place: String = parts.map(|part| format!("/{part}")).collect();
@@ -171,16 +172,16 @@ impl Registry {
 }
 
 /// What is handed out.
-enum Answer {
-    Blob(Found),
+enum RegistryAnswer {
+    Blob(FoundBlob),
     /// JSON, and the address of the next page.
     Text(String, Option<String>),
 }
 
 async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Response {
     let mut response = match registry.find(request.uri()).await {
-        Ok(Answer::Blob(found)) => registry.send(found, request).await,
-        Ok(Answer::Text(text, next)) => {
+        Ok(RegistryAnswer::Blob(found)) => registry.send(found, request).await,
+        Ok(RegistryAnswer::Text(text, next)) => {
             let mut response = ([(CONTENT_TYPE, JSON)], text).into_response();
             let next = next.and_then(|next| format!("<{next}>; rel=\"next\"").parse().ok());
             next.map(|next: HeaderValue| response.headers_mut().insert(LINK, next));
@@ -193,10 +194,10 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
 }
 
 /// A page of tags (distribution-spec, "Listing tags").
-fn list(name: &str, tags: &BTreeSet<String>, page: &Page) -> Answer {
+fn list(name: &str, tags: &BTreeSet<String>, page: &Page) -> RegistryAnswer {
     let after = |tag: &&String| page.last.as_ref().is_none_or(|last| *tag > last);
     let rest: Vec<&String> = tags.iter().filter(after).collect();
     let taken = &rest[..rest.len().min(page.most.unwrap_or(MOST_TAGS).min(MOST_TAGS))];
     let next = taken.last().filter(|_| taken.len() < rest.len()).map(|last| page.next(name, taken.len(), last));
-    Answer::Text(json!({ "name": name, "tags": taken }).to_string(), next)
+    RegistryAnswer::Text(json!({ "name": name, "tags": taken }).to_string(), next)
 }

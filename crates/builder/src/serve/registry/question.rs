@@ -1,6 +1,6 @@
 //! What a client asks a registry for, by path and by what stands after `?`.
 
-use super::catalog::Name;
+use super::catalog::RepositoryName;
 use super::refusal::Refusal;
 use crate::entry::Sha256;
 use axum::http::Uri;
@@ -8,28 +8,28 @@ use percent_encoding::percent_decode_str;
 
 /// A request.
 #[derive(Debug, PartialEq)]
-pub enum Question {
+pub enum RegistryRequest {
     /// Whether this is a registry at all.
     Base,
     Tags {
         /// Under which names the repository may be known, the first that is counts.
-        names: Vec<Name>,
+        names: Vec<RepositoryName>,
         /// As it was asked for.
         name: String,
         page: Page,
     },
     Manifest {
-        names: Vec<Name>,
-        reference: Reference,
+        names: Vec<RepositoryName>,
+        reference: ManifestReference,
     },
     Blob {
-        names: Vec<Name>,
+        names: Vec<RepositoryName>,
         digest: Sha256,
     },
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Reference {
+pub enum ManifestReference {
     Tag(String),
     Digest(Sha256),
 }
@@ -72,7 +72,7 @@ impl Page {
     }
 }
 
-impl Question {
+impl RegistryRequest {
     /// Parses the path below `/v2/`. Names, tags and digests have no character that has to be written with `%`.
     pub fn parse(uri: &Uri) -> Result<Self, Refusal> {
         let path = uri.path().strip_prefix("/v2/").ok_or(Refusal::Unsupported)?;
@@ -85,14 +85,14 @@ impl Question {
             return Err(Refusal::Unsupported);
         };
         let page = Page::parse(uri.query().unwrap_or_default())?;
-        let names = || Name::wanted(name, page.registry.as_deref()).ok_or(Refusal::NameInvalid);
+        let names = || RepositoryName::wanted(name, page.registry.as_deref()).ok_or(Refusal::NameInvalid);
         match (kind, last) {
             ("tags", "list") => Ok(Self::Tags { names: names()?, name: name.into(), page }),
             ("manifests", tag) if !tag.contains(':') => {
-                Ok(Self::Manifest { names: names()?, reference: Reference::Tag(tag.into()) })
+                Ok(Self::Manifest { names: names()?, reference: ManifestReference::Tag(tag.into()) })
             }
             ("manifests", digest) => {
-                Ok(Self::Manifest { names: names()?, reference: Reference::Digest(parse_digest(digest)?) })
+                Ok(Self::Manifest { names: names()?, reference: ManifestReference::Digest(parse_digest(digest)?) })
             }
             ("blobs", digest) => Ok(Self::Blob { names: names()?, digest: parse_digest(digest)? }),
             _ => Err(Refusal::Unsupported),
@@ -110,30 +110,30 @@ fn parse_digest(text: &str) -> Result<Sha256, Refusal> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Question, Refusal> {
-        Question::parse(&text.parse().unwrap())
+    fn parse(text: &str) -> Result<RegistryRequest, Refusal> {
+        RegistryRequest::parse(&text.parse().unwrap())
     }
 
     #[test]
     fn the_end_of_a_path_says_what_is_wanted() {
         let digest = "ab".repeat(32);
-        let names = |name: &str| Name::wanted(name, None).unwrap();
+        let names = |name: &str| RepositoryName::wanted(name, None).unwrap();
         let tag = |name: &str, tag: &str| {
-            Ok(Question::Manifest { names: names(name), reference: Reference::Tag(tag.into()) })
+            Ok(RegistryRequest::Manifest { names: names(name), reference: ManifestReference::Tag(tag.into()) })
         };
-        assert_eq!(parse("/v2/"), Ok(Question::Base));
+        assert_eq!(parse("/v2/"), Ok(RegistryRequest::Base));
         assert_eq!(parse("/v2/a/b/manifests/v1"), tag("a/b", "v1"));
         assert_eq!(parse("/v2/a/manifests/b/manifests/list"), tag("a/manifests/b", "list"));
         assert_eq!(parse("/v2/a/tags/manifests/list"), tag("a/tags", "list"));
         let sha256 = Sha256::parse(&digest).unwrap();
-        let by_digest = Question::Manifest { names: names("a"), reference: Reference::Digest(sha256) };
+        let by_digest = RegistryRequest::Manifest { names: names("a"), reference: ManifestReference::Digest(sha256) };
         assert_eq!(parse(&format!("/v2/a/manifests/sha256:{digest}")), Ok(by_digest));
-        let blob = Question::Blob { names: names("a"), digest: sha256 };
+        let blob = RegistryRequest::Blob { names: names("a"), digest: sha256 };
         assert_eq!(parse(&format!("/v2/a/blobs/sha256:{digest}")), Ok(blob));
         let page = Page { most: Some(2), last: Some("v1".into()), registry: Some("r.example:5000".into()) };
         assert_eq!(page.next("a", 2, "v3"), "/v2/a/tags/list?n=2&last=v3&ns=r.example:5000");
-        let names = Name::wanted("a", Some("r.example:5000")).unwrap();
-        let tags = Question::Tags { names, name: "a".into(), page };
+        let names = RepositoryName::wanted("a", Some("r.example:5000")).unwrap();
+        let tags = RegistryRequest::Tags { names, name: "a".into(), page };
         assert_eq!(parse("/v2/a/tags/list?ns=r.example%3A5000&n=2&last=v1&more"), Ok(tags));
     }
 
