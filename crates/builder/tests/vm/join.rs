@@ -1,20 +1,18 @@
 //! The worker joins a real control plane in the way that the README shows, with the README's own files.
 
 use serde_json::json;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::QEMU;
 use testkit::cluster::{Cluster, kubernetes_version};
-use testkit::folders::{new_folder, project_root, work_folder};
-use testkit::layout::add_image;
+use testkit::folders::{project_root, work_folder};
+use testkit::layout::add_shell_images;
 use testkit::need::{have, pinned_go};
 use testkit::node_proxy::NodeProxy;
 use testkit::running::{Running, free_port, wait_until};
 use testkit::serve::Serve;
 use testkit::shipped::Shipped;
 use testkit::ssh::{key, ssh_ok};
-use testkit::worker::programs_of;
 
 const RECIPE: &str = "lab-worker";
 const OVERLAY: &str = "overlays/lab/etc/kubernetes";
@@ -57,7 +55,8 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     let recipe = place(&format!("recipes/{RECIPE}.toml"));
     let out = place("out");
     let arguments = ["--recipe", &recipe, "--out", &out, "--set", &ssh_key, "--append", "bw.hostname=lab1"];
-    put_images(&project.path().join("out"), &project.path().join("out").join(RECIPE));
+    let built = project.path().join("out");
+    add_shell_images(&built.join(RECIPE), &built.join("registry/lab"), "registry.lab/web:1", "hello");
     let _serve = Serve::start_at(registry, project.path(), &["--out", "out"]);
     let machine = Running::boot(&arguments.map(String::from), Stdio::inherit());
 
@@ -128,18 +127,6 @@ fn check_pod(cluster: &Cluster) {
     let nodes = cluster.kubectl(60, &["get", "nodes", "--output=wide"]);
     assert!(nodes.contains("lab1") && nodes.contains("containerd://2.4.2"), "{nodes}");
     cluster.kubectl(120, &["delete", "pod", "web", "--timeout=110s"]);
-}
-
-/// The images of sandboxes and of the pod, in a layout that `serve` finds: a shell that the image `built` has too.
-fn put_images(out: &Path, built: &Path) {
-    let folder = new_folder();
-    let busybox = programs_of(built, folder.path(), &["busybox"]).remove(0);
-    let shell = std::fs::read(busybox).expect("it was unpacked");
-    let layout = out.join("registry/lab");
-    let (sleep, key) = (["/bin/sh", "-c", "sleep 100000"], "org.opencontainers.image.ref.name");
-    add_image(&layout, (key, "registry.k8s.io/pause:3.10.1"), &[("bin/sh", &shell)], &sleep);
-    let files: [(&str, &[u8]); 3] = [("bin/sh", &shell), ("bin/hostname", &shell), ("www/index.html", b"hello")];
-    add_image(&layout, (key, "registry.lab/web:1"), &files, &sleep);
 }
 
 /// The README's fenced block of that language which starts with that line.

@@ -1,18 +1,18 @@
 //! Pods of a node that has no cluster: `pod_network = "bridge"`, and images from mirrors, as the boot server's `/v2/` is one.
 
+use crate::static_pods::POD_RANGE;
 use serde_json::json;
 use std::time::Duration;
+use testkit::QEMU;
 use testkit::image::Image;
-use testkit::layout::add_image;
+use testkit::layout::add_shell_images;
 use testkit::need::have;
 use testkit::registry::{TOKEN, TokenProxy};
 use testkit::serve::Serve;
 use testkit::ssh::{key, ssh_ok};
 use testkit::vm::{Running, free_port, wait_until};
-use testkit::worker::programs_of;
-use testkit::{QEMU, folders::new_folder};
 
-/// The node's pod range, as a kubelet without a cluster is given it; a pod with a host port that asks for something outside; and
+/// A pod with a host port that asks for something outside; and
 /// mirrors for its image and for that of all sandboxes. PORT is that of the boot server, GUARDED that of one in front of it which wants a
 /// token.
 const RECIPE: &str = r#"
@@ -33,14 +33,6 @@ Authorization = "Bearer TOKEN"
 """
 secrets = "allowed"
 secrets_reason = "what this test's own registry wants"
-
-[[file]]
-path = "/etc/kubernetes/kubelet.conf.d/90-pods.conf"
-content = """
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-podCIDR: 10.244.7.0/24
-"""
 
 [[file]]
 path = "/etc/kubernetes/manifests/web.yaml"
@@ -75,9 +67,15 @@ fn a_pod_on_the_bridge_has_its_image_from_the_boot_server_reaches_outside_and_an
     let guarded = guard.address.port();
     let recipe =
         RECIPE.replace("PORT", &port.to_string()).replace("GUARDED", &guarded.to_string()).replace("TOKEN", TOKEN);
+    let recipe = recipe + POD_RANGE;
     let sets = ["debug=true", "login_shell=/bin/sh", &ssh_key];
     let image = Image::build_variant("worker-bridge", "worker", &recipe, &sets);
-    put_images(&image);
+    add_shell_images(
+        &image.dir(),
+        &image.out.join("registry/lab"),
+        "registry.lab:5000/team/web:1",
+        "hello from a pod\n",
+    );
     let serve = Serve::start_at(port, &image.out, &["--out", "."]);
     let machine = Running::start(&image, &["--ram-mib", "1024"]);
 
@@ -112,17 +110,4 @@ fn a_pod_on_the_bridge_has_its_image_from_the_boot_server_reaches_outside_and_an
     let seen = guard.seen.lock().expect("no request of it failed").clone();
     assert!(seen.iter().any(|(asked, _)| asked == "/v2/team/web/manifests/1?ns=registry.lab%3A5000"), "{seen:?}");
     assert!(seen.iter().all(|(_, has_token)| *has_token), "{seen:?}");
-}
-
-/// The images of sandboxes and of the pod in a layout beside the image: a shell that the debug image has too.
-fn put_images(image: &Image) {
-    let folder = new_folder();
-    let busybox = programs_of(&image.dir(), folder.path(), &["busybox"]).remove(0);
-    let shell = std::fs::read(busybox).expect("it was unpacked");
-    let layout = image.out.join("registry/lab");
-    let sleep = ["/bin/sh", "-c", "sleep 100000"];
-    let name = ("io.containerd.image.name", "registry.k8s.io/pause:3.10.1");
-    add_image(&layout, name, &[("bin/sh", &shell)], &sleep);
-    let name = ("org.opencontainers.image.ref.name", "registry.lab:5000/team/web:1");
-    add_image(&layout, name, &[("bin/sh", &shell), ("www/index.html", b"hello from a pod\n")], &sleep);
 }

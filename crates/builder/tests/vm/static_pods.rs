@@ -7,20 +7,24 @@ use testkit::image::Image;
 use testkit::ssh::{key, ssh_ok};
 use testkit::vm::Running;
 
-/// A worker with a shell and `ctr`, a pod range as a kubelet without a cluster is given it, and what goes into the pods' image: Debian's
+/// For a recipe: a pod range as a kubelet without a cluster is given it.
+pub const POD_RANGE: &str = r#"
+[[file]]
+path = "/etc/kubernetes/kubelet.conf.d/90-pods.conf"
+content = """
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+podCIDR: 10.244.7.0/24
+"""
+"#;
+
+/// A worker with a shell and `ctr`, a pod range, and what goes into the pods' image: Debian's
 /// kmod and a plugin of containerd.
 pub fn worker() -> Image {
     let plugin = project_root().join("crates/testkit/programs/nri");
     // They are more than the worker's budget allows.
     let recipe = format!(
         r#"
-        [[file]]
-        path = "/etc/kubernetes/kubelet.conf.d/90-pods.conf"
-        content = """
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-podCIDR: 10.244.7.0/24
-"""
         [budget]
         boot_files_mb = 80
         ram_mib = 1024
@@ -34,7 +38,7 @@ podCIDR: 10.244.7.0/24
         "#
     );
     let key = format!("ssh_key={}", key().public);
-    Image::build_variant("worker-debug", "worker", &recipe, &["debug=true", "login_shell=/bin/sh", &key])
+    Image::build_variant("worker-debug", "worker", &(recipe + POD_RANGE), &["debug=true", "login_shell=/bin/sh", &key])
 }
 
 /// Imports an image for sandboxes and containers: one layer with a shell, kmod as `modprobe` and the plugin, with a merged `/usr`
