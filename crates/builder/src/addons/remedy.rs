@@ -1,7 +1,6 @@
 //! Recipe lines that bring what is lacking, and what they cost.
 
 use super::Contents;
-use super::report::modules_of;
 use crate::budget::mb;
 use crate::cache::Cache;
 use crate::error::Failure;
@@ -96,6 +95,18 @@ pub fn find_remedies(
     add_folders(lacking, &mut found);
     add_rest(lacking, &mut found);
     Ok(found)
+}
+
+/// Modules among needs, with `_` for `-`; the first of several that would do.
+fn modules_of<'n>(needs: impl Iterator<Item = &'n Need>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for need in needs.filter(|need| need.kind == NeedKind::Module) {
+        let name = kernel_name(need.names().next().unwrap_or_default());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// A set that holds all these modules.

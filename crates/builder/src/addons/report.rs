@@ -1,11 +1,10 @@
 //! The answer, for people and for scripts.
 
+use super::AskedAddon;
 use super::contents::{Contents, Standing};
 use super::remedy::Remedies;
-use super::{AskedAddon, NeedKind};
 use crate::error::{Exit, Failure};
 use crate::profiles::Need;
-use bootwright_contract::modalias::kernel_name;
 use serde::Serialize;
 
 /// Layout of the JSON document.
@@ -155,16 +154,4 @@ impl AddonReport {
         };
         Err(Failure { exit: Exit::Other, message, help: Some(help.into()) })
     }
-}
-
-/// Modules among needs, with `_` for `-`; the first of several that would do.
-pub fn modules_of<'n>(needs: impl Iterator<Item = &'n Need>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for need in needs.filter(|need| need.kind == NeedKind::Module) {
-        let name = kernel_name(need.names().next().unwrap_or_default());
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
 }

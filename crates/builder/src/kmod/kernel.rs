@@ -1,8 +1,7 @@
 //! A kernel package: the kernel's own file, its release, its modules by name and what is built in.
 
 use super::KmodError;
-use super::modinfo::{ModInfo, parse_modinfo, unpack_module};
-use super::symbols::exported;
+use super::modinfo::{ModInfo, exported, parse_modinfo, unpack_module};
 use crate::entry::{Body, Kind};
 use crate::parallel;
 use crate::recipe::Kernel;

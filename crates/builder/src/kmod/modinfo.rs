@@ -3,6 +3,7 @@
 use goblin::container::Ctx;
 use goblin::elf::{Elf, SectionHeader};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::Read;
 
 /// No module is larger; a file that unpacks to more is damaged or hostile.
@@ -94,4 +95,11 @@ pub(super) fn find_section<'a>(bytes: &'a [u8], wanted: &str) -> Result<Option<&
     let Some(section) = sections.iter().find(|s| name_of(s) == Some(wanted.as_bytes())) else { return Ok(None) };
     let outside = || format!("its section `{wanted}` lies outside of it");
     body(section).map(Some).ok_or_else(outside)
+}
+
+/// Symbols that an unpacked module exports: `EXPORT_SYMBOL` puts their names into `__ksymtab_strings` (linux/export.h).
+pub fn exported(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
+    let names = find_section(bytes, "__ksymtab_strings")?.unwrap_or_default();
+    let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }

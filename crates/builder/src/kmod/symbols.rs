@@ -2,18 +2,11 @@
 
 use super::KmodError;
 use super::kernel::KernelFiles;
-use super::modinfo::{ModInfo, find_section};
+use super::modinfo::{ModInfo, exported};
 use bootwright_contract::modalias::module_name;
 use goblin::elf::Elf;
 use goblin::elf::section_header::SHN_UNDEF;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Symbols that an unpacked module exports: `EXPORT_SYMBOL` puts their names into `__ksymtab_strings` (linux/export.h).
-pub fn exported(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
-    let names = find_section(bytes, "__ksymtab_strings")?.unwrap_or_default();
-    let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
-    Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
-}
 
 /// Symbols that an unpacked module needs of others, in the order of its table of symbols. Its first row has no name.
 fn needed(bytes: &[u8]) -> Result<Vec<String>, String> {

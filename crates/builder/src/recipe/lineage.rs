@@ -1,7 +1,8 @@
 //! Which recipe file is laid over which: it decides whose file an image gets when two bring the same path.
 
 use super::Origin;
-use std::collections::{BTreeMap, BTreeSet};
+use super::place::At;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// All files of a recipe by the name that [`Origin`] shows, with those that each is laid over.
@@ -33,4 +34,13 @@ impl Lineage {
     pub fn order(&self, origin: &Origin) -> usize {
         self.layers.get(&origin.file).map_or(0, |layer| layer.order)
     }
+}
+
+/// What became of named items of earlier files.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    /// Where an item stands -> where the one stands that it was laid over.
+    pub laid_over: HashMap<At, At>,
+    /// List and name of those that were taken out.
+    pub removed: HashSet<(String, String)>,
 }

@@ -1,8 +1,9 @@
 //! From a name to a checked recipe: find the file, read it with what it extends and its drop-ins, merge, fill in, check.
 
 use super::check::{Check, Laid};
+use super::lineage::Earlier;
 use super::lineage::Lineage;
-use super::merge::{Earlier, merge};
+use super::merge::merge;
 use super::node::{TomlNode, Value, parse_node};
 use super::place::At;
 use super::problem::{FoundProblem, Problem, RecipeErrors};

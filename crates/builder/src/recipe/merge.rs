@@ -6,12 +6,11 @@
 //! puts the later one in its place.
 
 use super::component::SourceSpec;
+use super::lineage::Earlier;
 use super::node::{TomlEntry, TomlNode, Value};
-use super::place::At;
 use super::problem::{FoundProblem, Problem};
 use super::sources::{Sources, plain};
 use crate::entry::parse_entry_path;
-use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// Lists of tables whose items have a name: list, key of the name.
@@ -43,15 +42,6 @@ pub fn merge(
     problems: &mut Vec<FoundProblem>,
 ) -> TomlNode {
     Merge { sources, earlier, problems }.table(base, over, Within::Section, "")
-}
-
-/// What became of named items of earlier files.
-#[derive(Debug, Default)]
-pub struct Earlier {
-    /// Where an item stands -> where the one stands that it was laid over.
-    pub laid_over: HashMap<At, At>,
-    /// List and name of those that were taken out.
-    pub removed: HashSet<(String, String)>,
 }
 
 struct Merge<'a> {

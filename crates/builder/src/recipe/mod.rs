@@ -15,6 +15,7 @@ mod merge;
 pub mod node;
 pub mod place;
 pub mod problem;
+pub mod recipe_file;
 pub mod render;
 mod schema;
 pub mod sources;

@@ -1,9 +1,9 @@
 //! The JSON schema of recipes, and a walk of a parsed file against it: unknown keys, wrong types, bad choices.
 
-use super::file::RecipeFile;
 use super::node::{TomlNode, Value};
 use super::place::At;
 use super::problem::{FoundProblem, Problem};
+use super::recipe_file::RecipeFile;
 use serde_json::Value as Json;
 
 /// JSON schema (2020-12) of a recipe file.

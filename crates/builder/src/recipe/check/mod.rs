@@ -14,7 +14,6 @@ mod system;
 mod tests;
 
 use super::file::VarFile;
-use super::merge::Earlier;
 use super::node::{TomlEntry, TomlNode, Value};
 use super::place::At;
 use super::problem::{FoundProblem, Problem};
@@ -22,6 +21,7 @@ use super::sources::{Sources, plain, relative};
 use super::vars::{Choices, Fill, Set, Vars, check_vars, parse_condition};
 use super::{CheckedRecipe, Kernel, Lineage, ModuleRequest, Origin, RootMode};
 use crate::entry::parse_entry_path;
+use crate::recipe::lineage::Earlier;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
