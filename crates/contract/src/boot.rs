@@ -21,6 +21,8 @@ pub struct BootConfig {
     pub network: Network,
     pub time: Time,
     pub root: Root,
+    /// Container images that are baked in; absent: none.
+    pub images: Option<Images>,
     /// Folders that live elsewhere than in the root, parents first.
     pub state: Vec<StateFolder>,
     /// Swap on compressed memory; none when absent.
@@ -219,6 +221,32 @@ pub struct Root {
     pub read_ahead_kb: Option<u32>,
     /// More tmpfs mounts, made after the switch.
     pub tmpfs: Vec<Tmpfs>,
+}
+
+/// Container images that are baked into an image file of their own beside the root, [`crate::paths::IMAGES_FILE`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    /// SHA-256 of the file, hex: names this set of images, and what a web server sends is compared with it.
+    pub sha256: String,
+    /// Size of the file in bytes, with its hash tree.
+    pub size: u64,
+    /// How a file that stays on a server is proven while it is read; absent when it comes with the initramfs, where the segment's
+    /// sums hold it.
+    pub verity: Option<Verity>,
+    /// containerd's `root`, which gets a copy of the folder [`crate::paths::IMAGES_SEED`] when it holds another set of images or none.
+    pub store: String,
+}
+
+/// A device whose blocks are compared with a tree of hashes whenever they are read (Documentation/admin-guide/device-mapper/verity.rst):
+/// hash type 1, SHA-256 without salt, blocks of 4096 bytes. The tree follows the data, without a superblock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verity {
+    /// Blocks of data.
+    pub blocks: u64,
+    /// Hash of the top of the tree, 64 hex digits.
+    pub root_hash: String,
 }
 
 macro_rules! root_modes {

@@ -33,6 +33,7 @@ pub fn boot_config() -> BootConfig {
         network,
         time: Time::default(),
         root,
+        images: None,
         state: vec![],
         report: None,
         zram: None,

@@ -10,6 +10,12 @@ pub const SUMS: &str = "/bootwright/sums";
 pub const ROOT_IMAGE: &str = "/bootwright/root.img";
 /// The root as unpacked files (`[root] image = "cpio"`).
 pub const ROOT_TREE: &str = "/bootwright/root";
+/// Container images that are baked in: a squashfs, in the initramfs and in the tree of an NFS root.
+pub const IMAGES_FILE: &str = "/bootwright/images.img";
+/// Where PID1 mounts it, read-only.
+pub const IMAGES: &str = "/run/images";
+/// Below [`IMAGES`]: what containerd's root is filled with.
+pub const IMAGES_SEED: &str = "/run/images/seed";
 /// Files of the config segment, laid over the root with their modes and owners.
 pub const CONFIG_TREE: &str = "/bootwright/config";
 /// Files of one node, from a segment of its own that the boot loader loads after the image's; laid over those of the config

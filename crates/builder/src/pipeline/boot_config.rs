@@ -44,6 +44,7 @@ pub fn boot_config(
             read_ahead_kb: recipe.root.read_ahead_kb,
             tmpfs: recipe.root.tmpfs.clone(),
         },
+        images: None,
         state: recipe.state.clone(),
         zram: recipe.zram.clone(),
         report: recipe.report.clone(),

@@ -3,9 +3,9 @@
 use super::{Decoder, FromJson, Json, Object};
 use crate::manifest::RootManifest;
 use crate::{
-    Bond, BootConfig, ExtraInterface, Hostname, Ipv6Mode, Limits, Lost, Modules, Network, NetworkMode, Policy, Ready,
-    Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs, Trust, Vlan,
-    Watchdog, Zram,
+    Bond, BootConfig, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Lost, Modules, Network, NetworkMode, Policy,
+    Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs, Trust,
+    Verity, Vlan, Watchdog, Zram,
 };
 use crate::{record, words};
 
@@ -19,6 +19,7 @@ record!(BootConfig {
     network,
     time,
     root,
+    images,
     state,
     zram,
     sysctls,
@@ -53,6 +54,8 @@ record!(Root {
     read_ahead_kb,
     tmpfs
 });
+record!(Images { sha256, size, verity, store });
+record!(Verity { blocks, root_hash });
 record!(Trust { key, serial, refuse_downgrade });
 record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256, tree_sums_sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
@@ -172,8 +175,8 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, ExtraInterface, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service, StateFolder,
-        StatePlace, Tmpfs, Trust, Vlan, Watchdog, Zram,
+        Bond, BootConfig, ExtraInterface, Images, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service,
+        StateFolder, StatePlace, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -203,6 +206,8 @@ mod tests {
         let source = "nbd://h/x-${mac}".to_string();
         let volume = StatePlace::Volume { source, format: Some("ext4".into()), folder: Some("a/b".into()) };
         let state = |path: &str, place| StateFolder { path: path.into(), overlay: path == "/etc", place };
+        let verity = Some(Verity { blocks: 9, root_hash: "04".into() });
+        config.images = Some(Images { sha256: "03".into(), size: 40960, verity, store: "/var/x".into() });
         config.state = vec![state("/etc", volume), state("/var/x", tmpfs)];
         config.watchdog = Some(Watchdog { device: "/dev/watchdog".into(), timeout_s: 60, disarm: true });
         config.zram = Some(Zram { size_mib: 64, algorithm: "lz4".into(), swappiness: 100 });
