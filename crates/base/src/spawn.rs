@@ -179,7 +179,7 @@ impl Prepared {
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            // std ignores SIGPIPE in PID1. Programs expect that a broken pipe ends them.
+            // PID1 ignores SIGPIPE. Programs expect that a broken pipe ends them.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             let input = libc::open(self.input.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
             if input < 0 {

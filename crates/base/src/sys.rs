@@ -8,7 +8,8 @@
 //! - cgroups, logs and the control socket: the main loop and its threads, which begin when all phases are over;
 //! - knobs of one device that only speed or a repair depends on: read-ahead, the scan for an iSCSI disk, an NFS address;
 //! - properties of PID1 itself: prctl(2), mlock(2), Ctrl-Alt-Del;
-//! - copies of whole trees and new file systems: they ask [`Sys::may_change`] before each change.
+//! - copies of whole trees, new file systems and devices that are proven (dm-verity): they ask [`Sys::may_change`] before each
+//!   change.
 
 use nix::errno::Errno;
 use nix::libc;

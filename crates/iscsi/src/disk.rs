@@ -1,5 +1,7 @@
 //! Finds the disk of a session in sysfs, after telling the kernel to scan for it.
 
+use bootwright_base::background;
+use bootwright_base::channel::channel;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,15 +51,12 @@ impl DiskSearch<'_> {
         let knob = self.system.join("class/scsi_host").join(["host", &self.host.to_string()].concat()).join("scan");
         let what = self.lun.map_or_else(|| "- - -".into(), |lun| ["0 0 ", &lun.to_string()].concat());
         let failed = |source| DiskError::Scan { target: self.target.into(), source };
-        let scan = thread::Builder::new().name("scan".into()).stack_size(32 << 10);
-        let scan = scan.spawn(move || fs::write(knob, what)).map_err(failed)?;
+        let (done, scanned) = channel();
+        // Nobody listens any more when the patience is over.
+        let scan = move || drop(done.send(fs::write(knob, what)));
+        background::spawn_small("scan", 32 << 10, Box::new(scan)).map_err(failed)?;
         let until = Instant::now() + patience;
-        while !scan.is_finished() && Instant::now() < until {
-            thread::sleep(LOOK);
-        }
-        if scan.is_finished()
-            && let Ok(Err(source)) = scan.join()
-        {
+        if let Ok(Err(source)) = scanned.recv_timeout(patience) {
             return Err(failed(source));
         }
         loop {

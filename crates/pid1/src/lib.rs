@@ -12,15 +12,37 @@ use base::console::Console;
 use base::timeline::Timeline;
 use base::{panic, rlimits};
 use boot::sequence;
-use bootwright_base::children;
+use bootwright_base::{background, children};
+use nix::libc;
 use run::{ctl, main_loop, power};
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process;
 use std::sync::Arc;
 
-/// Does what the binary was started for: as process 1 boots the machine and never returns, else runs the command or
-/// applet whose name was used.
-pub fn start(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+/// Does what the binary was started for: as process 1 boots the machine, else runs the command or applet whose name was
+/// used.
+pub fn start(args: impl Iterator<Item = OsString>) -> ! {
+    open_streams();
+    // SAFETY: no handler is set. A pipe or connection that nobody reads is an error, and no reason to end.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // Flushes standard output.
+    process::exit(run_named(args).into())
+}
+
+/// Files must not be opened as standard streams: who starts this program may have closed them.
+fn open_streams() {
+    for stream in 0..=2 {
+        // SAFETY: plain system calls. open(2) takes the lowest number that is free, which is this one.
+        unsafe {
+            if libc::fcntl(stream, libc::F_GETFD) < 0 {
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+    }
+}
+
+/// Returns the exit status of a command or an applet.
+fn run_named(mut args: impl Iterator<Item = OsString>) -> u8 {
     let name = args.next().unwrap_or_default();
     let name = name.to_string_lossy();
     let name = name.trim_start_matches('-').rsplit('/').next().unwrap_or_default();
@@ -28,14 +50,15 @@ pub fn start(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     if ctl::NAMES.contains(&name) {
         return ctl::run(name, &args);
     }
-    if let Some(code) = applets::run(name, &args) {
-        return code;
+    if let Some(status) = applets::run(name, &args) {
+        return status;
     }
     if nix::unistd::getpid().as_raw() != 1 {
         eprintln!("init: this is PID1 of a machine; it does nothing as process {}", nix::unistd::getpid());
-        return ExitCode::from(2);
+        return 2;
     }
-    boot_machine()
+    background::with_signal_stack(|| boot_machine());
+    0
 }
 
 /// Boots the machine and supervises its services. Never returns, because the kernel panics when process 1 ends.

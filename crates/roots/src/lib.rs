@@ -25,11 +25,12 @@ pub mod source;
 mod statuses;
 pub mod survival;
 pub mod trust;
+pub mod verity;
 
 pub use attach::{ModuleOptions, attach, refuse, resolve};
 pub use attach_context::{AttachContext, NetrootError, attach_context, await_network};
 pub use attachment::{AttachedDevice, Attachment, Attachments};
 pub use context::{NetworkView, NodeControl, RootContext};
-pub use fetched::{FetchedImage, fetch};
+pub use fetched::{FetchedImage, fetch, fetch_images};
 pub use plan::{BUILT_IN, RootPlan};
 pub use statuses::{ConnectionState, Journal, RootStatus, RootStatuses, StatusHandle};

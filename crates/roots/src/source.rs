@@ -28,6 +28,9 @@ const NBD_PORT: u16 = 10809;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
+/// What a target's first disk is taken for: tgt has its controller at LUN 0.
+const FIRST_LUN: u64 = 1;
+
 /// A place that a root can come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -114,6 +117,26 @@ impl Source {
             Source::Nbd(nbd) => Some(&nbd.host),
         }
     }
+
+    /// Where the image of container images lies that belongs to a root of this source: beside the root's file, in an export of the
+    /// same name with `-images`, on the next disk of the target. Without a place of its own for it (NFS, the initramfs) the same.
+    pub fn of_images(&self) -> Source {
+        let mut images = self.clone();
+        match &mut images {
+            Source::Http(http) => http.path = beside(&http.path, "images.img"),
+            Source::Iscsi(iscsi) => iscsi.lun = iscsi.lun.max(FIRST_LUN) + 1,
+            Source::Nbd(nbd) => nbd.export += "-images",
+            Source::Ram | Source::Nfs(_) => {}
+        }
+        images
+    }
+}
+
+/// The path of another file in the folder of `path`; its query stays.
+fn beside(path: &str, name: &str) -> String {
+    let (file, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    [folder, "/", name, query].concat()
 }
 
 /// Why a text is no source.

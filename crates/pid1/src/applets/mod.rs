@@ -5,7 +5,6 @@ mod mount;
 mod umount;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 /// A program. It takes its arguments without its name, which may hold any bytes, and returns its exit status.
 type Applet = fn(&[OsString]) -> u8;
@@ -13,7 +12,7 @@ type Applet = fn(&[OsString]) -> u8;
 const APPLETS: &[(&str, Applet)] = &[("mount", mount::run), ("umount", umount::run), ("modprobe", modprobe::run)];
 
 /// Runs the program `name`; `None` when there is none of that name.
-pub fn run(name: &str, args: &[OsString]) -> Option<ExitCode> {
+pub fn run(name: &str, args: &[OsString]) -> Option<u8> {
     let (_, applet) = APPLETS.iter().find(|(n, _)| *n == name)?;
-    Some(ExitCode::from(applet(args)))
+    Some(applet(args))
 }

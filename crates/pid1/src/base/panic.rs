@@ -22,8 +22,7 @@ const PAUSE_S: u32 = if cfg!(test) { 0 } else { 10 };
 /// How long the restart may take before the machine is reset.
 const RESTART_S: u32 = 10;
 
-/// From here on a bug is reported. std has given this thread a stack for signals, and gives one to all that it starts:
-/// the handlers work when a stack has overflowed.
+/// From here on a bug is reported. Each thread has a stack for signals: the handlers work when its own has overflowed.
 pub fn watch() {
     // SAFETY: a valid struct sigaction each, and a handler of the type that SA_SIGINFO asks for. It cannot fail for
     // these signals.

@@ -237,7 +237,7 @@ fn devices(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Fail
 
 fn state(findings: &mut Findings, sys: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {
     let servers = findings.servers(PhaseId::State, sys)?;
-    Ok(Box::new(move || AttemptEnd::of(state::mount_all(&servers))))
+    Ok(Box::new(move || AttemptEnd::of(state::prepare_state(&servers))))
 }
 
 fn image(findings: &mut Findings, _: Arc<dyn Sys>) -> Result<AttemptWork, Failure> {

@@ -10,13 +10,15 @@ use bootwright_roots::NodeControl;
 use bootwright_roots::nfs::MountUse;
 use bootwright_roots::source::{Http, Nfs, Source, SourceError, Wanted};
 use bootwright_roots::{self as netroot, AttachedDevice};
-use copy::{CopyError, copy_tree};
+use copy::CopyError;
+pub use copy::copy_tree;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod copy;
+mod images;
 
 /// Where the new root is mounted until phase `switch`.
 pub const NEW_ROOT: &str = "/bootwright/new";
@@ -120,8 +122,7 @@ impl<'a> Assembly<'a> {
     /// Mounts an image on a block device, below an overlay.
     fn mount_device(&self, device: &Path, kind: RootImage) -> Result<(), RootError> {
         let fstype = if kind == RootImage::Erofs { "erofs" } else { "squashfs" };
-        make_folder(self.sys, Path::new(LOWER))?;
-        mount(self.sys, fstype, &device.to_string_lossy(), LOWER, fstype, MsFlags::MS_RDONLY, "")?;
+        mount_image_device(self.sys, fstype, device, LOWER)?;
         // Less read-ahead is faster: it decompresses blocks that nobody has asked for, and evicts others. A failure
         // only costs time.
         let _ = self.root.read_ahead_kb.map(|kib| self.sys.set_read_ahead(device, kib));
@@ -173,49 +174,54 @@ fn mount_wanted(
     let source = netroot::resolve(&context, wanted)?;
     match &source {
         Source::Ram => mount_ram(servers, images),
-        Source::Http(http) => mount_fetched(servers, http),
-        Source::Nfs(nfs) => mount_nfs(servers, nfs, &source.to_string()),
-        Source::Iscsi(_) | Source::Nbd(_) => mount_attached(servers, netroot::attach(&context, &source, true)?),
+        Source::Http(http) => mount_fetched(servers, http, &source),
+        Source::Nfs(nfs) => mount_nfs(servers, nfs, &source),
+        Source::Iscsi(_) | Source::Nbd(_) => {
+            mount_attached(servers, netroot::attach(&context, &source, true)?, &source)
+        }
     }
 }
 
 /// Mounts the root from the initramfs.
-fn mount_ram(servers: &ServerAccess, images: &[ContentCheck]) -> Result<Vec<ContentCheck>, Failure> {
+fn mount_ram(servers: &ServerAccess, checks: &[ContentCheck]) -> Result<Vec<ContentCheck>, Failure> {
     let config = &servers.node.config;
     if let Err(error) = Assembly::of(servers)?.mount_root() {
         undo(&*servers.sys);
         // An image that cannot be mounted is often damaged, and that reason says more.
-        verify::check_images(images)?;
+        verify::check_images(checks)?;
         return Err(error.into());
     }
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
         pin_image(servers, Path::new(paths::ROOT_IMAGE));
     }
-    Ok(images.to_vec())
+    images::mount_ram(servers)?;
+    Ok(checks.to_vec())
 }
 
 /// Downloads an image into memory and mounts it. Its hash was checked while it was downloaded.
-fn mount_fetched(servers: &ServerAccess, http: &Http) -> Result<Vec<ContentCheck>, Failure> {
-    let fetched = netroot::fetch(&servers.context(), http)?;
-    Assembly::of(servers)?.mount_image(&fetched.image(), fetched.kind)?;
+fn mount_fetched(servers: &ServerAccess, http: &Http, source: &Source) -> Result<Vec<ContentCheck>, Failure> {
+    let (fetched, kind) = netroot::fetch(&servers.context(), http)?;
+    Assembly::of(servers)?.mount_image(&fetched.image(), kind)?;
     if servers.node.config.zram.is_some() && fetched.swappable {
         pin_image(servers, &fetched.image());
     }
+    images::mount_served(servers, source, Path::new(LOWER))?;
     Ok(Vec::new())
 }
 
 /// Mounts the files of an NFS export: below an overlay, or with `rw` directly.
-fn mount_nfs(servers: &ServerAccess, nfs: &Nfs, source: &str) -> Result<Vec<ContentCheck>, Failure> {
+fn mount_nfs(servers: &ServerAccess, nfs: &Nfs, source: &Source) -> Result<Vec<ContentCheck>, Failure> {
     let writable = netroot::nfs::asks_for_writing(&nfs.options);
     let (target, used) = if writable { (NEW_ROOT, MountUse::WritableRoot) } else { (LOWER, MountUse::Root) };
     let target = Path::new(target);
     let context = servers.context();
-    let attach = netroot::attach_context(&context, &nfs.host, source)?;
+    let attach = netroot::attach_context(&context, &nfs.host, &source.to_string())?;
     servers.ahead.pass();
     let attachment = netroot::nfs::mount(&attach, nfs, target, used)?;
     let assembly = Assembly::of(servers)?;
-    let checked = verify::check_tree(servers, target, source, writable);
+    let checked = verify::check_tree(servers, target, &source.to_string(), writable);
     let mounted = checked.and_then(|images| {
+        images::mount_served(servers, source, target)?;
         match writable {
             true => assembly.lay_files(target)?,
             false => assembly.cover_lower()?,
@@ -231,14 +237,19 @@ fn mount_nfs(servers: &ServerAccess, nfs: &Nfs, source: &str) -> Result<Vec<Cont
 }
 
 /// Mounts the image on an attached block device. The device stays attached when that works, and is detached otherwise.
-fn mount_attached(servers: &ServerAccess, attached: AttachedDevice) -> Result<Vec<ContentCheck>, Failure> {
+fn mount_attached(
+    servers: &ServerAccess,
+    attached: AttachedDevice,
+    source: &Source,
+) -> Result<Vec<ContentCheck>, Failure> {
     let node = &servers.node;
     let assembly = Assembly::of(servers)?;
     let mut images = Vec::new();
     let mounted = verify::check_device(servers, &attached.device).and_then(|disk| {
         images.extend(disk.check);
         let mount = if disk.cached { Assembly::mount_image } else { Assembly::mount_device };
-        Ok(mount(&assembly, &attached.device, disk.image)?)
+        mount(&assembly, &attached.device, disk.image)?;
+        images::mount_served(servers, source, Path::new(LOWER))
     });
     let Err(error) = mounted else {
         node.attachments.add(attached.attachment);
@@ -265,10 +276,16 @@ fn pin_image(servers: &ServerAccess, image: &Path) {
 
 /// Unmounts what a failed attempt has mounted.
 fn undo(sys: &dyn Sys) {
-    for path in [NEW_ROOT, WRITES, LOWER] {
+    for path in [paths::IMAGES, NEW_ROOT, WRITES, LOWER] {
         // Fails for most of them, which were never mounted.
         let _ = sys.unmount(Path::new(path), MntFlags::MNT_DETACH);
     }
+}
+
+/// Mounts what is on a block device, which nobody writes to.
+fn mount_image_device(sys: &dyn Sys, fstype: &'static str, device: &Path, target: &str) -> Result<(), RootError> {
+    make_folder(sys, Path::new(target))?;
+    mount(sys, fstype, &device.to_string_lossy(), target, fstype, MsFlags::MS_RDONLY, "")
 }
 
 fn make_folders(sys: &dyn Sys) -> Result<(), RootError> {

@@ -1,10 +1,12 @@
-//! Phase `state`: mounts the folders of `[state]`, which are in memory or on volumes that outlive the boot.
+//! Phase `state`: mounts the folders of `[state]`, which are in memory or on volumes that outlive the boot, and gives containerd the
+//! container images that are baked in, wherever its root is by then.
 //!
 //! A volume is attached and mounted once below [`PLACES`]. Each entry shows a folder of it at its own path, by a bind
 //! mount or as the upper layer of an overlay. In the end the mounts below [`PLACES`] are removed: the entries keep the
 //! file systems, and a shutdown has less to unmount.
 
 mod format;
+mod seed;
 
 use crate::boot::server_access::ServerAccess;
 use crate::run::service::substitute;
@@ -38,13 +40,23 @@ enum StateError {
 /// Phase `state`. Mounts of an earlier attempt are kept.
 ///
 /// # Errors
-/// [`StateError`] of the first entry that fails.
-pub fn mount_all(servers: &ServerAccess) -> Result<(), Failure> {
+/// [`StateError`] of the first entry that fails, or why containerd's root cannot be filled.
+pub fn prepare_state(servers: &ServerAccess) -> Result<(), Failure> {
+    let node = &servers.node;
+    if !node.config.state.is_empty() {
+        mount_all(servers)?;
+    }
+    if let Some(images) = &node.config.images
+        && seed::fill(&*servers.sys, images)?
+    {
+        node.timeline.note("containerd's root held other container images: it was emptied");
+    }
+    Ok(())
+}
+
+fn mount_all(servers: &ServerAccess) -> Result<(), Failure> {
     let (node, sys) = (&servers.node, &*servers.sys);
     let entries = &node.config.state;
-    if entries.is_empty() {
-        return Ok(());
-    }
     for (number, entry) in entries.iter().enumerate() {
         if is_mounted(Path::new(&entry.path))? {
             continue;

@@ -90,7 +90,7 @@ fn move_mount(sys: &dyn Sys, from: &Path, to: &Path) -> Result<(), SwitchError> 
 
 /// Why the old root was not freed.
 #[derive(Debug, thiserror::Error)]
-enum FreeError {
+pub enum FreeError {
     #[error("it is no tmpfs or ramfs")]
     NotMemory,
     #[error("{0}")]
@@ -117,7 +117,7 @@ fn check_is_memory(kind: FsType) -> Result<(), FreeError> {
 }
 
 /// Removes all entries of a folder on its device, except `kept` and the folders above it.
-fn empty_folder(folder: &Path, device: u64, kept: Option<&Path>) -> Result<(), FreeError> {
+pub fn empty_folder(folder: &Path, device: u64, kept: Option<&Path>) -> Result<(), FreeError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| FreeError::Io { path, source }

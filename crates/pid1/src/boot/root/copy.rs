@@ -2,9 +2,9 @@
 
 use bootwright_base::sys::Sys;
 use nix::errno::Errno;
-use std::fs::{self, Metadata, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 /// A file could not be copied.
@@ -59,8 +59,23 @@ fn copy_entry(sys: &dyn Sys, from: &Path, to: &Path, names: &mut FirstNames) -> 
             Err(at) => names.insert(at, (inode.0, inode.1, to.into())),
         }
     }
-    fs::copy(from, to).map_err(failed)?;
+    copy_content(from, to).map_err(failed)?;
     take_owner_and_mode(to, &meta).map_err(failed)
+}
+
+/// std's `fs::copy` is 2 kB.
+fn copy_content(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    // Its mode comes later, and must not be wider until then.
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = source.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        target.write_all(&buffer[..read])?;
+    }
 }
 
 /// Makes a folder with the mode and owner of `meta`, or gives them to an existing one.

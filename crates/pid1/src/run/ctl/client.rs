@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::ExitCode;
 
 /// Names under which the binary is a control command.
 pub const NAMES: &[&str] = &["bootwright-ctl", "poweroff", "reboot", "halt"];
@@ -22,9 +21,9 @@ const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Runs a control command. `args` are the arguments without the name.
-pub fn run(name: &str, args: &[OsString]) -> ExitCode {
+pub fn run(name: &str, args: &[OsString]) -> u8 {
     // Options such as `-f` of other systems are ignored: services are always stopped in order.
-    ExitCode::from(if name == "bootwright-ctl" { run_args(args) } else { run_words(&[name]).unwrap_or(0) })
+    if name == "bootwright-ctl" { run_args(args) } else { run_words(&[name]).unwrap_or(0) }
 }
 
 fn run_args(args: &[OsString]) -> u8 {

@@ -1,0 +1,96 @@
+//! Mounts the container images that are baked in: an image file of their own, beside the root.
+
+use super::{DETACH_WAIT, RootError, mount_image_device, pin_image};
+use crate::boot::server_access::ServerAccess;
+use bootwright_base::Failure;
+use bootwright_contract::{Images, paths};
+use bootwright_roots as netroot;
+use bootwright_roots::Attachment;
+use bootwright_roots::source::Source;
+use bootwright_roots::verity::{self, VerityAttachment};
+use std::path::Path;
+
+/// The device that is proven, as dmsetup(8) shows it.
+const DEVICE: &str = "bootwright-images";
+
+/// Why the images cannot be mounted from where they are.
+#[derive(Debug, thiserror::Error)]
+#[error("`{place}` does not have the container images of this build: {cause}; put its `images.img` there")]
+struct NotThere {
+    place: String,
+    cause: Failure,
+}
+
+/// The boot config is from a build whose images come with the initramfs.
+#[derive(Debug, thiserror::Error)]
+#[error("this initrd does not know the hashes of its container images: build the image with `--root`")]
+struct Unproven;
+
+/// Mounts the images of the initramfs.
+pub fn mount_ram(servers: &ServerAccess) -> Result<(), Failure> {
+    if servers.node.config.images.is_none() {
+        return Ok(());
+    }
+    mount_file(servers, Path::new(paths::IMAGES_FILE), true)
+}
+
+/// Mounts the images that belong to a root of that source. `top`: where the files of an NFS root are mounted.
+pub fn mount_served(servers: &ServerAccess, root: &Source, top: &Path) -> Result<(), Failure> {
+    let Some(images) = &servers.node.config.images else { return Ok(()) };
+    let source = root.of_images();
+    mount_from(servers, &source, images, top).map_err(|cause| NotThere { place: source.to_string(), cause }.into())
+}
+
+fn mount_from(servers: &ServerAccess, source: &Source, images: &Images, top: &Path) -> Result<(), Failure> {
+    let context = servers.context();
+    match source {
+        Source::Ram => mount_ram(servers),
+        Source::Http(http) => {
+            let fetched = netroot::fetch_images(&context, http, images)?;
+            mount_file(servers, &fetched.image(), fetched.swappable)
+        }
+        Source::Nfs(_) => {
+            let file = top.join(paths::IMAGES_FILE.trim_start_matches('/'));
+            let image = servers.sys.attach_loop(&file).map_err(|source| RootError::Loop { path: file, source })?;
+            mount_proven(servers, images, &image.path, None)
+        }
+        Source::Iscsi(_) | Source::Nbd(_) => {
+            let attached = netroot::attach(&context, source, true)?;
+            mount_proven(servers, images, &attached.device, Some(attached.attachment))
+        }
+    }
+}
+
+/// Mounts a file that is held in memory and was compared as a whole.
+fn mount_file(servers: &ServerAccess, file: &Path, swappable: bool) -> Result<(), Failure> {
+    let sys = &*servers.sys;
+    let image = sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
+    mount_image_device(sys, "squashfs", &image.path, paths::IMAGES)?;
+    if swappable && servers.node.config.zram.is_some() {
+        pin_image(servers, file);
+    }
+    Ok(())
+}
+
+/// Mounts a device that is compared with its hashes while it is read. What is attached `below` it is detached again when that
+/// fails.
+fn mount_proven(
+    servers: &ServerAccess,
+    images: &Images,
+    device: &Path,
+    below: Option<Box<dyn Attachment>>,
+) -> Result<(), Failure> {
+    let proof = images.verity.as_ref().ok_or(Unproven)?;
+    let made = verity::make(&servers.context(), DEVICE, device, proof);
+    let attachment = Box::new(VerityAttachment { name: DEVICE, below });
+    let mounted = made.and_then(|proven| Ok(mount_image_device(&*servers.sys, "squashfs", &proven, paths::IMAGES)?));
+    match mounted {
+        Ok(()) => servers.node.attachments.add(attachment),
+        Err(_) => {
+            if let Err(error) = attachment.detach(DETACH_WAIT) {
+                servers.node.timeline.note(&error.to_string());
+            }
+        }
+    }
+    mounted
+}
