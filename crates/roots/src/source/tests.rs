@@ -1,4 +1,20 @@
 use super::*;
+
+#[test]
+fn images_of_containers_lie_beside_the_root() {
+    for (root, images) in [
+        ("http://10.0.0.1/worker-http/root.img?a=/b", "http://10.0.0.1/worker-http/images.img?a=/b"),
+        ("https://h/root.img", "https://h/images.img"),
+        ("nbd://h/worker", "nbd://h/worker-images"),
+        ("iscsi://h/iqn.2024-07.x:y", "iscsi://h/iqn.2024-07.x:y/2"),
+        ("iscsi://h/iqn.2024-07.x:y/1", "iscsi://h/iqn.2024-07.x:y/2"),
+        ("iscsi://h/iqn.2024-07.x:y/7", "iscsi://h/iqn.2024-07.x:y/8"),
+        ("nfs://h/srv/root", "nfs://h/srv/root"),
+        ("ram", "ram"),
+    ] {
+        assert_eq!(parse_source(root).map(|root| root.of_images()), parse_source(images), "{root}");
+    }
+}
 use bootwright_base::cmdline::parse_cmdline;
 use bootwright_contract::RootMode;
 use proptest::prelude::*;
