@@ -24,7 +24,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; t
 wanted="qemu-system-x86_64:qemu-system-x86 mksquashfs:squashfs-tools cc:gcc curl:curl"
 files="/usr/include/stdio.h:libc6-dev /usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring /etc/ssl/certs/ca-certificates.crt:ca-certificates"
 if [ "$goal" = test ]; then
-    wanted="$wanted mkfs.erofs:erofs-utils cpio:cpio zstd:zstd xz:xz-utils file:file ssh:openssh-client depmod:kmod lsinitramfs:initramfs-tools-core docker-registry:docker-registry dnsmasq:dnsmasq-base ip:iproute2 ganesha.nfsd:nfs-ganesha rpcbind:rpcbind tgtd:tgt mke2fs:e2fsprogs qemu-nbd:qemu-utils nbd-server:nbd-server dracut:dracut-core python3:python3"
+    wanted="$wanted mkfs.erofs:erofs-utils cpio:cpio zstd:zstd xz:xz-utils file:file ssh:openssh-client depmod:kmod lsinitramfs:initramfs-tools-core docker-registry:docker-registry dnsmasq:dnsmasq-base ip:iproute2 ganesha.nfsd:nfs-ganesha rpcbind:rpcbind tgtd:tgt mke2fs:e2fsprogs qemu-nbd:qemu-utils nbd-server:nbd-server dracut:dracut-core veritysetup:cryptsetup-bin python3:python3"
     files="$files /usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so:nfs-ganesha-vfs"
     # Python's own way to keep packages of PyPI apart.
     [ "${2:-}" != --list ] && python3 -c 'import ensurepip' 2>/dev/null || wanted="$wanted no-ensurepip:python3-venv"

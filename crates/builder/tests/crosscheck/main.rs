@@ -10,6 +10,7 @@ mod oci;
 mod packed;
 mod sbom;
 mod tar;
+mod verity;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
