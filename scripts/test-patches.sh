@@ -20,6 +20,11 @@ fail() { echo "error: $*" >&2; failed=1; }
 # versions_of MODULE: those that the recipes and programs name.
 versions_of() {
     local found wanted
+    # What Kubernetes publishes beside its own module, as v0 of the same release.
+    case $1 in
+        k8s.io/kubernetes) ;;
+        k8s.io/*) versions_of k8s.io/kubernetes | sed 's/^v1\./v0./'; return ;;
+    esac
     found=$(awk -v module="\"$1\"" '$1 == "module" && $3 == module { getline; gsub(/"/, "", $3); print $3 }' recipes/*.toml | sort -u)
     # What only a dependency of a program wants counts where no program asks for it itself.
     for wanted in '!/indirect/' '/indirect/'; do

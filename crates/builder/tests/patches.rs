@@ -1,6 +1,7 @@
 //! The patches of `patches/` against what they say of upstream.
 
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testkit::cluster::kubernetes_version;
@@ -60,6 +61,24 @@ fn the_values_in_patches_are_those_of_upstream() {
     };
     assert_eq!(fields(ours), fields(body));
     assert_eq!(fields(ours).len(), 4, "{ours}");
+}
+
+/// What the clients of kubelet know no longer is gone from their types too: a client whose types are gone could send nothing.
+#[test]
+fn clients_and_types_of_the_same_groups_are_taken_out_and_nothing_else_is_changed() {
+    let patch = std::fs::read_to_string(project_root().join("patches/k8s.io/client-go/groups-of-kubelet.patch"));
+    let patch = patch.expect("ours");
+    let diff = &patch[patch.find("\n--- ").expect("a header, then a diff") + 1..];
+    assert!(!diff.lines().any(|line| line.starts_with('+') && !line.starts_with("+++ b/")), "a line is added");
+    // Imports such as `-\tappsv1beta1 "k8s.io/api/apps/v1beta1"`, of each file.
+    let groups = |file: &str, from: &str| -> BTreeSet<String> {
+        let of_file = diff.split("--- a/").find(|part| part.starts_with(file)).expect("the patch changes the file");
+        let imports = of_file.lines().filter_map(|line| line.strip_prefix("-\t")?.split_once(from));
+        imports.map(|(_, group)| group.trim_end_matches('"').into()).collect()
+    };
+    let clients = groups("kubernetes/clientset.go", "\"k8s.io/client-go/kubernetes/typed/");
+    assert!(clients.len() > 20 && !clients.contains("core/v1"), "{clients:?}");
+    assert_eq!(groups("kubernetes/scheme/register.go", "\"k8s.io/api/"), clients);
 }
 
 /// Pods and nodes of one table are put before the admission of both kubelets: same verdict, reason and message. The program is
