@@ -1,6 +1,6 @@
 //! The boot config: all that PID1 has to know about the image it runs in.
 
-use crate::ByName;
+use crate::{ByName, Memory};
 use serde::{Deserialize, Serialize};
 
 /// The whole boot config, JSON at [`crate::paths::BOOT_CONFIG`].
@@ -39,6 +39,8 @@ pub struct BootConfig {
     pub shutdown_timeout_s: u32,
     /// Absent: no watchdog is opened.
     pub watchdog: Option<Watchdog>,
+    /// What is kept of the memory for whom; absent: nothing is.
+    pub memory: Option<Memory>,
 }
 
 /// A segment of the initrd.
@@ -215,7 +217,8 @@ pub struct Root {
     pub lost: Lost,
     /// Who may give out root images that this initrd does not know; absent: only the one of `sha256` is taken.
     pub trust: Option<Trust>,
-    /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`.
+    /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`; or a
+    /// share ([`MemoryPlan::share`](crate::MemoryPlan::share)).
     pub overlay_size: String,
     /// Read-ahead of the image's loop device in KiB; absent: the kernel's own.
     pub read_ahead_kb: Option<u32>,
@@ -324,7 +327,7 @@ pub enum RootImage {
 pub struct Tmpfs {
     /// Absolute path on the node, made when it is missing.
     pub path: String,
-    /// `size=` of tmpfs(5).
+    /// `size=` of tmpfs(5), or a share ([`MemoryPlan::share`](crate::MemoryPlan::share)).
     pub size: String,
     /// Octal mode of its root folder, such as `0755`.
     pub mode: String,
@@ -345,7 +348,7 @@ pub struct StateFolder {
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum StatePlace {
     Tmpfs {
-        /// `size=` of tmpfs(5).
+        /// `size=` of tmpfs(5), or a share ([`MemoryPlan::share`](crate::MemoryPlan::share)).
         size: String,
         /// Octal mode of its root folder, such as `0755`.
         mode: String,

@@ -43,6 +43,7 @@ pub fn boot_config() -> BootConfig {
         policies: Default::default(),
         shutdown_timeout_s: 60,
         watchdog: None,
+        memory: None,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod hex;
 pub mod json;
 pub mod log_port;
 pub mod manifest;
+mod memory;
 pub mod modalias;
 pub mod mountinfo;
 pub mod panic_sites;
@@ -25,6 +26,7 @@ mod tmpfs;
 
 pub use boot::*;
 pub use by_name::ByName;
+pub use memory::{Memory, MemoryPlan};
 pub use tmpfs::is_tmpfs_size;
 
 /// Version of [`BootConfig`]; PID1 refuses another one.

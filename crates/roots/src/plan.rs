@@ -49,6 +49,12 @@ impl RootPlan {
         BUILT_IN && self.root_is_served
     }
 
+    /// Whether the root is fetched into memory, from its first source.
+    pub fn root_is_fetched(&self) -> bool {
+        let first = self.sources.as_ref().ok().and_then(|sources| sources.first());
+        BUILT_IN && matches!(first, Some(Wanted::Source(source)) if matches!(**source, Source::Http(_)))
+    }
+
     /// Whether a volume is on a server.
     pub fn volumes_are_served(&self) -> bool {
         BUILT_IN && self.volumes_are_served

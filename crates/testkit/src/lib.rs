@@ -33,6 +33,7 @@ pub mod tool;
 pub mod trees;
 pub mod vm;
 pub mod worker;
+pub mod zoo;
 
 pub use image::rescue;
 

@@ -88,6 +88,7 @@ fn recipe() -> CheckedRecipe {
         zram: None,
         state: Vec::new(),
         watchdog: None,
+        memory: None,
         shutdown_timeout_s: 30,
         budget: Budget { boot_files_mb: Some(1.0), ..Budget::default() },
         smoke: Smoke { ram_mib: 512, smp: 1, deadline_s: 60, expect: Vec::new(), cmdline: Vec::new() },

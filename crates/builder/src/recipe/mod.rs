@@ -74,6 +74,7 @@ pub struct CheckedRecipe {
     /// Parents first.
     pub state: Vec<contract::StateFolder>,
     pub watchdog: Option<contract::Watchdog>,
+    pub memory: Option<contract::Memory>,
     /// Where PID1 posts how far the boot is.
     pub report: Option<String>,
     pub shutdown_timeout_s: u32,

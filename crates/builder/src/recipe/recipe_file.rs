@@ -52,6 +52,7 @@ pub struct RecipeFile {
     /// Where containerd looks for images of a registry, by its host, or `_default`.
     #[serde(default)]
     pub registry: BTreeMap<String, RegistryFile>,
+    pub memory: Option<MemoryFile>,
     pub pack: Option<PackFile>,
     pub budget: Option<BudgetFile>,
     pub smoke: Option<SmokeFile>,

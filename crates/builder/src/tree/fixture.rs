@@ -176,6 +176,7 @@ fn empty_recipe() -> CheckedRecipe {
         zram: None,
         state: Vec::new(),
         watchdog: None,
+        memory: None,
         shutdown_timeout_s: 1,
         budget: Budget::default(),
         smoke: Smoke { ram_mib: 256, smp: 1, deadline_s: 1, expect: Vec::new(), cmdline: Vec::new() },

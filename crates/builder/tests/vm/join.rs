@@ -1,6 +1,7 @@
 //! The worker joins a real control plane in the way that the README shows, with the README's own files.
 
 use serde_json::json;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::QEMU;
@@ -13,6 +14,7 @@ use testkit::running::{Running, free_port, wait_until};
 use testkit::serve::Serve;
 use testkit::shipped::Shipped;
 use testkit::ssh::{key, ssh_ok};
+use testkit::zoo::{HOG, LAYER_FILLER, Zoo, add_animals};
 
 const RECIPE: &str = "lab-worker";
 const OVERLAY: &str = "overlays/lab/etc/kubernetes";
@@ -57,6 +59,7 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     let arguments = ["--recipe", &recipe, "--out", &out, "--set", &ssh_key, "--append", "bw.hostname=lab1"];
     let built = project.path().join("out");
     add_shell_images(&built.join(RECIPE), &built.join("registry/lab"), "registry.lab/web:1", "hello");
+    add_animals(&built.join("registry/lab"));
     let _serve = Serve::start_at(registry, project.path(), &["--out", "out"]);
     let machine = Running::boot(&arguments.map(String::from), Stdio::inherit());
 
@@ -82,6 +85,7 @@ fn the_worker_joins_a_cluster_as_the_readme_says() {
     proxy.answer_connect_at(&cluster.node_proxy());
     check_access(&cluster, &proxy);
     check_pod(&cluster);
+    check_greed(&cluster, &built.join(RECIPE));
     // The worker's login shell is PID1's control client.
     let status = ssh_ok(&machine, "status");
     assert!(status.lines().any(|line| line.starts_with("kubelet ") && line.contains("ready")), "{status}");
@@ -127,6 +131,17 @@ fn check_pod(cluster: &Cluster) {
     let nodes = cluster.kubectl(60, &["get", "nodes", "--output=wide"]);
     assert!(nodes.contains("lab1") && nodes.contains("containerd://2.4.2"), "{nodes}");
     cluster.kubectl(120, &["delete", "pod", "web", "--timeout=110s"]);
+}
+
+/// Pods without limits take all memory, and all of the layers' tmpfs: what they do stays their own affair. The other animals come with `make zoo`.
+fn check_greed(cluster: &Cluster, image: &Path) {
+    let zoo = Zoo::open(cluster, "lab1");
+    zoo.let_loose(HOG);
+    zoo.let_loose(LAYER_FILLER);
+    // What the kernel says when it ends a process for the machine's lack of memory, not for that of a cgroup.
+    let console = testkit::console::read(&image.join("smoke/console.log"));
+    assert!(console.contains("Memory cgroup out of memory: Killed process"), "{console}");
+    assert!(!console.contains("Out of memory: Killed process"), "{console}");
 }
 
 /// The README's fenced block of that language which starts with that line.

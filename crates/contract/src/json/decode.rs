@@ -3,9 +3,9 @@
 use super::{Decoder, FromJson, Json, Object};
 use crate::manifest::RootManifest;
 use crate::{
-    Bond, BootConfig, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Lost, Modules, Network, NetworkMode, Policy,
-    Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs, Trust,
-    Verity, Vlan, Watchdog, Zram,
+    Bond, BootConfig, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Lost, Memory, Modules, Network, NetworkMode,
+    Policy, Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs,
+    Trust, Verity, Vlan, Watchdog, Zram,
 };
 use crate::{record, words};
 
@@ -29,6 +29,7 @@ record!(BootConfig {
     report,
     shutdown_timeout_s,
     watchdog,
+    memory,
 });
 record!(SegmentSums { name, sums_sha256, xxh64 });
 record!(Modules { release, early, load, coldplug });
@@ -62,6 +63,17 @@ words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
 record!(StateFolder { path, overlay, place });
 record!(Watchdog { device, timeout_s, disarm });
+record!(Memory {
+    kernel_mib,
+    system_mib,
+    containerd_mib,
+    kubelet_mib,
+    shim_mib,
+    images_percent,
+    max_pods,
+    drop_in,
+    drop_in_head,
+});
 record!(Zram { size_mib, algorithm, swappiness });
 record!(Hostname { dhcp, fallback });
 record!(Service {
@@ -175,7 +187,7 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, ExtraInterface, Images, Ipv6Mode, Lost, NetworkMode, Policy, Ready, Restart, Service,
+        Bond, BootConfig, ExtraInterface, Images, Ipv6Mode, Lost, Memory, NetworkMode, Policy, Ready, Restart, Service,
         StateFolder, StatePlace, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
     };
 
@@ -210,6 +222,17 @@ mod tests {
         config.images = Some(Images { sha256: "03".into(), size: 40960, verity, store: "/var/x".into() });
         config.state = vec![state("/etc", volume), state("/var/x", tmpfs)];
         config.watchdog = Some(Watchdog { device: "/dev/watchdog".into(), timeout_s: 60, disarm: true });
+        config.memory = Some(Memory {
+            kernel_mib: 1,
+            system_mib: 2,
+            containerd_mib: 3,
+            kubelet_mib: 4,
+            shim_mib: 5,
+            images_percent: 6,
+            max_pods: 7,
+            drop_in: Some("/etc/x.conf".into()),
+            drop_in_head: "x".into(),
+        });
         config.zram = Some(Zram { size_mib: 64, algorithm: "lz4".into(), swappiness: 100 });
         config.sysctls.insert("a.b".into(), "\"\\ \n\u{7}é😀".into());
         config.policies.insert("clock".into(), Policy::Retry { times: 2, then: Box::new(Policy::Shell) });

@@ -4,7 +4,7 @@ use crate::base::timeline::Timeline;
 use bootwright_base::cmdline::Cmdline;
 use bootwright_base::gate::Gate;
 use bootwright_base::sys::Sys;
-use bootwright_contract::BootConfig;
+use bootwright_contract::{BootConfig, MemoryPlan};
 use bootwright_roots::{Attachments, Journal, RootPlan, RootStatuses};
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub struct Node {
     pub config: BootConfig,
     pub cmdline: Cmdline,
+    /// How the memory is shared, where the recipe says.
+    pub memory: Option<MemoryPlan>,
     /// Where the root and the volumes come from.
     pub plan: RootPlan,
     pub timeline: Arc<Timeline>,
@@ -29,7 +31,7 @@ impl Node {
         let plan = RootPlan::resolve(&config, &cmdline);
         let statuses = Arc::new(RootStatuses::new(timeline.clone()));
         let (attachments, time) = (Attachments::default(), Gate::default());
-        Node { config, cmdline, plan, timeline, sys, statuses, attachments, time }
+        Node { config, cmdline, memory: None, plan, timeline, sys, statuses, attachments, time }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::base::node::Node;
 use crate::base::timeline::Timeline;
+use crate::boot::memory;
 use crate::boot::parameters::remove_ineffective;
 use bootwright_base::Failure;
 use bootwright_base::cmdline::Cmdline;
@@ -44,7 +45,9 @@ pub fn load_boot_config(mut cmdline: Cmdline, timeline: Arc<Timeline>, sys: &'st
     if config.zram.is_none() && cmdline.value("bw.zram_mib").is_some() {
         timeline.note("bw.zram_mib needs an image with zram");
     }
-    Ok(Node::new(override_config(config, &cmdline), cmdline, timeline, sys))
+    let mut node = Node::new(override_config(config, &cmdline), cmdline, timeline, sys);
+    memory::share_out(&mut node);
+    Ok(node)
 }
 
 fn parse_config(bytes: &[u8]) -> Result<BootConfig, ConfigError> {

@@ -2,6 +2,7 @@
 //! modules that the recipe names, and kernel parameters, some of which come with a module.
 
 use crate::base::node::Node;
+use crate::boot::memory;
 use crate::boot::mounts::mount_what_is_there;
 use crate::modules::{self, ModuleIndex, ModuleLoader, SeenDevices};
 use bootwright_base::Failure;
@@ -49,7 +50,8 @@ pub fn prepare(node: &Arc<Node>, seen: Option<SeenDevices>) -> (Option<Loading>,
 
 /// Phase `modules`. All kernel parameters are tried.
 pub fn finish(sys: &dyn Sys, node: &Node, loading: Option<Loading>) -> Result<(), Failure> {
-    let failed = loading.map_or(Vec::new(), |loading| loading.iter().flatten().collect());
+    let mut failed = loading.map_or(Vec::new(), |loading| loading.iter().flatten().collect());
+    failed.extend(memory::tell_kubelet(node));
     mount_what_is_there(sys);
     for error in sysctl::set_all(sys, &node.config.sysctls) {
         // A kernel without the feature has no such parameter, so this is no failure.

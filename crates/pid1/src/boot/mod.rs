@@ -8,6 +8,7 @@ mod console;
 mod devices;
 mod early;
 mod findings;
+mod memory;
 mod mounts;
 mod network;
 mod parameters;

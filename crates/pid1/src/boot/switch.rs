@@ -139,6 +139,9 @@ pub fn empty_folder(folder: &Path, device: u64, kept: Option<&Path>) -> Result<(
     Ok(())
 }
 
+/// Those that there are already: an entry changes their size.
+const MADE_EARLIER: [&str; 2] = ["/run", "/dev/shm"];
+
 /// Mounts the tmpfs entries of the recipe, and `/tmp` unless it is one of them.
 fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
     let tmp = Tmpfs { path: "/tmp".into(), size: "20%".into(), mode: "1777".into() };
@@ -146,7 +149,8 @@ fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
     for Tmpfs { path, size, mode } in default.into_iter().chain(list) {
         let data = format!("size={size},mode={mode}");
         let target = Path::new(path);
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        let again = if MADE_EARLIER.contains(&&path[..]) { MsFlags::MS_REMOUNT } else { MsFlags::empty() };
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | again;
         sys.make_dir(target)
             .and_then(|()| sys.mount(Mount { source: Path::new("tmpfs"), target, fstype: "tmpfs", flags, data: &data }))
             .map_err(|source| SwitchError::Tmpfs { path: path.clone(), data, source })?;

@@ -8,7 +8,7 @@ use crate::recipe::node::TomlNode;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Budget, Compression, EXPECTATION_WORDS, Expectation, Pack, Root, RootMode, Smoke, default_source};
-use bootwright_contract::{Lost, RootImage, Service, Tmpfs};
+use bootwright_contract::{Lost, MemoryPlan, RootImage, Service, Tmpfs};
 use std::path::Path;
 
 impl Check<'_> {
@@ -111,9 +111,13 @@ impl Check<'_> {
         out
     }
 
-    /// tmpfs(5), `size=`: a number with k, m, g or %.
+    /// tmpfs(5), `size=`: a number with k, m, g or %; or, with `[memory]`, a share.
     pub(super) fn check_tmpfs_size(&mut self, at: At, text: &str) {
-        if !bootwright_contract::is_tmpfs_size(text) {
+        let share = MemoryPlan::default().share(text).is_some();
+        if share && !self.has_shares {
+            let reason = "there is no `[memory]`, which says what its shares are of";
+            self.report(at, Problem::NotUsed { key: "size", reason });
+        } else if !share && !bootwright_contract::is_tmpfs_size(text) {
             let expected = "a size of a tmpfs";
             self.report(at, Problem::BadValue { found: text.into(), expected, example: "64M` or `25%" });
         }

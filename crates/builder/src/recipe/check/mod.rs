@@ -4,6 +4,7 @@ mod component;
 mod files;
 mod image;
 mod kernel;
+mod memory;
 mod network;
 mod registry;
 mod secrets;
@@ -53,6 +54,8 @@ pub struct Check<'a> {
     choices: Choices,
     /// Places of problems that are known before the checks: their values are not looked at again.
     pub(super) flawed: HashSet<At>,
+    /// Sizes may be shares of `[memory]`.
+    has_shares: bool,
 }
 
 impl<'a> Check<'a> {
@@ -65,7 +68,19 @@ impl<'a> Check<'a> {
     ) -> Self {
         let flawed = problems.iter().map(|f| f.at).collect();
         let (earlier, vars, declared, choices) = Default::default();
-        Self { sources, problems, earlier, path, on_disk, root_mode, vars, declared, choices, flawed }
+        Self {
+            sources,
+            problems,
+            earlier,
+            path,
+            on_disk,
+            root_mode,
+            vars,
+            declared,
+            choices,
+            flawed,
+            has_shares: false,
+        }
     }
 
     /// Checks everything. `None`: some part could not be made; the problems say which.
@@ -79,6 +94,7 @@ impl<'a> Check<'a> {
         let name = self.recipe_name(&tree, stem);
         let secrets = self.secrets(&tree);
         let components = self.components(&tree);
+        self.has_shares = tree.get("memory").is_some();
         let mut root = self.root(&tree, &name);
         let kernel = self.kernel(&tree, root.as_ref(), &mut files_read);
         let overlays = self.overlays(&tree);
@@ -96,10 +112,11 @@ impl<'a> Check<'a> {
         let (state, state_modules) = self.state(&tree);
         let watchdog = self.watchdog(&tree);
         if let Some(root) = &mut root {
-            // The later way to say it wins.
-            root.tmpfs.retain(|t| state.iter().all(|s| s.path != t.path));
+            // The later way to say it wins, and hides what lies below.
+            root.tmpfs.retain(|t| state.iter().all(|s| !state::is_at_or_below(&t.path, &s.path)));
             self.check_containerd(&tree, root, &state, &services);
         }
+        let memory = self.memory(&tree, &services);
         let kernel = kernel.map(|kernel| with_modules(kernel, state_modules));
         let pack = self.pack(&tree, root.as_ref());
         let budget = self.budget(&tree);
@@ -134,6 +151,7 @@ impl<'a> Check<'a> {
             zram,
             state,
             watchdog,
+            memory,
             report,
             shutdown_timeout_s,
             budget: budget?,

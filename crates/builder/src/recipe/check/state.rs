@@ -211,7 +211,7 @@ fn nfs_modules(url: &str) -> &'static [&'static str] {
     }
 }
 
-fn is_at_or_below(path: &str, top: &str) -> bool {
+pub(super) fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -32,7 +32,7 @@ pub struct RootFile {
     pub compressor: Compressor,
     /// Level of the compressor; default: its own.
     pub level: Option<u32>,
-    /// Size of the tmpfs that takes writes to `/`: `32M`, `25%`.
+    /// Size of the tmpfs that takes writes to `/`: `32M`, `25%`; with `[memory]` also a share, `system:40%+pods:15%`.
     #[serde(default = "overlay_size")]
     pub overlay_size: String,
     /// Read-ahead of the image's loop device, KiB; default: the kernel's own.
@@ -124,7 +124,7 @@ pub enum Compressor {
 pub struct TmpfsFile {
     /// Absolute path on the node.
     pub path: String,
-    /// `size=` of tmpfs(5): `64M`, `50%`.
+    /// `size=` of tmpfs(5): `64M`, `50%`; with `[memory]` also a share, `images:60%+pods:30%`.
     pub size: Option<String>,
     /// Octal permissions of its root folder.
     #[serde(default = "program_mode")]

@@ -3,12 +3,14 @@
 //! hold just the keys that it changes.
 
 mod image;
+mod memory;
 mod network;
 mod registry;
 mod state;
 mod system;
 
 pub use image::*;
+pub use memory::*;
 pub use network::*;
 pub use registry::*;
 pub use state::*;

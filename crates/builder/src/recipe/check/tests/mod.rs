@@ -229,7 +229,7 @@ fn containerd_on_an_overlay_root_needs_a_place() {
 }
 
 /// The problems of a text, as `line: message`.
-fn problems(text: &str) -> Vec<String> {
+pub(in crate::recipe::check) fn problems(text: &str) -> Vec<String> {
     match parse_recipe_text("bad", text) {
         Ok(_) => Vec::new(),
         Err(RecipeErrors::Problems { sources, problems, .. }) => {

@@ -1,0 +1,3 @@
+module bootwright/testkit/programs/zoo
+
+go 1.26.0
