@@ -6,6 +6,7 @@ pub mod budget;
 pub mod cache;
 pub mod chain;
 pub mod cli;
+pub mod diff;
 pub mod doctor;
 pub mod elf;
 pub mod emit;

@@ -93,6 +93,7 @@ fn segment(name: SegmentName, size: u64, components: &[(&str, u64)]) -> PackedSe
         files: 1,
         image_size: None,
         components: components.iter().map(|(name, packed)| (name.to_string(), share(*packed))).collect(),
+        file_shares: Default::default(),
         reused: false,
     }
 }

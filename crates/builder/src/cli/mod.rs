@@ -5,6 +5,7 @@ pub mod addr2line;
 pub mod boot;
 pub mod build;
 pub mod check;
+pub mod diff;
 pub mod doctor;
 pub mod explain;
 pub mod inspect;
@@ -123,6 +124,8 @@ enum Command {
     Boot(boot::BootArgs),
     /// Show what an image holds: by component and segment, largest first; also any other initrd
     Inspect(inspect::InspectArgs),
+    /// Tell what grew or shrank between two images, or any two initrds
+    Diff(diff::DiffArgs),
     /// Boot an image in QEMU and wait for its expectations
     Smoke(smoke::SmokeArgs),
     /// Serve out/ to a lab: HTTP, DHCP and TFTP by dnsmasq, and a page that shows images and nodes
@@ -209,6 +212,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Vendor(args) => vendor::run(args, &global.options(&args.recipe)?),
         Command::Boot(args) => boot::run(args, &global.ui()),
         Command::Inspect(args) => inspect::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
         Command::Serve(args) => serve::run(args, global.ui()),
         Command::Sources(args) => sources::run(args, &global.options(&args.recipe)?),

@@ -5,7 +5,7 @@ use crate::budget::Earlier;
 use crate::entry::{Kind, Sha256};
 use crate::recipe::{Allowance, RootMode, SegmentName};
 use crate::segment::ComponentShare;
-use crate::tree::{Reason, Tree, TreeEntry};
+use crate::tree::{Reason, TreeEntry};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,9 @@ pub struct Manifest {
     pub boot_files: Vec<BootFile>,
     /// In the order of `initrd.img`.
     pub segments: Vec<SegmentRecord>,
+    /// What it needs of a machine. Absent: an older version wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram: Option<RamRecord>,
     /// The root, where it is not in the initrd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootRecord>,
@@ -50,6 +53,13 @@ pub struct BootFile {
     pub path: String,
     pub size: u64,
     pub sha256: Sha256,
+}
+
+/// RAM in MiB, as the budget works it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RamRecord {
+    pub unpack_mib: u64,
+    pub run_mib: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +113,9 @@ pub struct FileRecord {
     /// Of regular files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// Its part of the packed segment in bytes, estimated. Of regular files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
     /// Of links; of device nodes `major:minor`.
@@ -175,6 +188,7 @@ pub fn new_manifest(
         cmdline: image.recipe.kernel.cmdline.clone(),
         boot_files,
         segments: segments.collect(),
+        ram: None,
         root: image.root.map(|root| RootRecord {
             mode: image.recipe.root.mode,
             sources: image.recipe.root.sources.clone(),
@@ -188,7 +202,7 @@ pub fn new_manifest(
         sources: image.sources.to_vec(),
         secrets: image.secrets.to_vec(),
         tools: tools(image),
-        files: image.build.tree.entries.values().map(|entry| file_record(entry, &image.build.tree)).collect(),
+        files: image.build.tree.entries.values().map(|entry| file_record(entry, image)).collect(),
     }
 }
 
@@ -203,8 +217,10 @@ fn tools(image: &Image<'_>) -> BTreeMap<String, String> {
     own.into_iter().chain(of_segments.chain(toolchains).map(|(tool, version)| (tool.into(), version.into()))).collect()
 }
 
-fn file_record(found: &TreeEntry, tree: &Tree) -> FileRecord {
-    let entry = &found.entry;
+fn file_record(found: &TreeEntry, image: &Image<'_>) -> FileRecord {
+    let (entry, tree) = (&found.entry, &image.build.tree);
+    let mut packed = image.segments.iter().chain(image.root.map(|root| &root.segment));
+    let segment = packed.find(|segment| segment.name == found.segment);
     let (kind, size, sha256, target) = match &entry.kind {
         Kind::Dir => (FileKind::Dir, None, None, None),
         Kind::File(body) => (FileKind::File, Some(body.size), Some(body.sha256), None),
@@ -223,6 +239,7 @@ fn file_record(found: &TreeEntry, tree: &Tree) -> FileRecord {
         uid: entry.uid,
         gid: entry.gid,
         size,
+        packed: segment.and_then(|segment| segment.file_shares.get(&entry.path)).copied(),
         sha256,
         target,
         xattrs: entry.xattrs.iter().map(|(name, value)| (name.clone(), hex::encode(value))).collect(),
@@ -283,5 +300,32 @@ pub fn load_manifest(path: &Path) -> Result<Manifest, EmitError> {
     match manifest.schema {
         SCHEMA => Ok(manifest),
         other => Err(bad(format!("it has schema {other}, this version reads {SCHEMA}"))),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Of an image without files.
+    pub(crate) fn empty() -> Manifest {
+        Manifest {
+            schema: SCHEMA,
+            recipe: "tiny".into(),
+            summary: String::new(),
+            image_id: "0123".into(),
+            time: 0,
+            kernel_release: "6.12".into(),
+            kernel_component: "kernel".into(),
+            cmdline: Vec::new(),
+            boot_files: Vec::new(),
+            segments: Vec::new(),
+            ram: None,
+            root: None,
+            sources: Vec::new(),
+            secrets: Vec::new(),
+            tools: BTreeMap::new(),
+            files: Vec::new(),
+        }
     }
 }

@@ -27,7 +27,7 @@ use crate::segment::{NetworkRoot, PackedSegment};
 use crate::signing::SigningKey;
 use crate::source::{PackageFacts, PatchFacts, Pin};
 use crate::ui::Ui;
-use manifest::{BootFile, MANIFEST, Manifest, load_manifest};
+use manifest::{BootFile, MANIFEST, Manifest, RamRecord, load_manifest};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -80,11 +80,21 @@ pub struct SourceRecord {
     pub patches: Vec<PatchFacts>,
 }
 
+impl SourceRecord {
+    /// Names and versions of the packages that are in the image, as in its bill of materials.
+    pub fn packages_within(&self) -> Vec<(&str, &str)> {
+        sbom::packages_of(self).into_iter().map(|package| (package.name, package.version)).collect()
+    }
+}
+
 /// What became of an image. While this is there, no other build replaces what lies in `<out>/<recipe>/`.
 #[derive(Debug)]
 pub struct Emitted {
     /// What the image weighs, compared with what was there before.
     pub budget: BudgetReport,
+    pub manifest: Manifest,
+    /// Of the image that it took the place of.
+    pub earlier: Option<Manifest>,
     _staging: Staging,
 }
 
@@ -121,7 +131,9 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     if image.recipe.root.mode == RootMode::Nfs && !export::owners_are_exact() {
         ui.say(format_args!("{}/: its files belong to you; `{}` has the owners", root::TREE, root::TAR));
     }
-    let manifest = manifest::new_manifest(image, files.clone(), &segments, root_files.clone());
+    let mut manifest = manifest::new_manifest(image, files.clone(), &segments, root_files.clone());
+    let report = assess(image, &manifest, earlier.as_ref());
+    manifest.ram = Some(RamRecord { unpack_mib: report.unpack.ram_mib, run_mib: report.steady.ram_mib });
     files.extend(root_files);
     let mut documents =
         vec![(SCRIPT.to_string(), ipxe::boot_script(image)?.into_bytes()), (MANIFEST.to_string(), manifest.to_json())];
@@ -150,12 +162,11 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     // As sha256sum(1) checks it.
     let sums: String = sums.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
     write::write_file(&dir.join(SUMS), sums.as_bytes())?;
-    let report = assess(image, &manifest, earlier.as_ref());
     if report.violations().is_empty() {
         staging.finish()?;
         ui.detail(format_args!("wrote {}", staging.target().display()));
     }
-    Ok(Emitted { budget: report, _staging: staging })
+    Ok(Emitted { budget: report, manifest, earlier, _staging: staging })
 }
 
 fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) -> BudgetReport {

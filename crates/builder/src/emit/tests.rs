@@ -112,6 +112,7 @@ fn segment(dir: &Path, name: SegmentName, bytes: &[u8]) -> PackedSegment {
         files: 1,
         image_size: (name == SegmentName::Root).then_some(8),
         components: [("busybox".to_string(), share)].into(),
+        file_shares: Default::default(),
         reused: false,
     }
 }

@@ -4,7 +4,9 @@
 
 use super::stream::Input;
 use crate::emit::manifest::FileKind;
+use crate::entry::Sha256;
 use serde::Serialize;
+use sha2::{Digest, Sha256 as Hasher};
 use std::collections::HashMap;
 use std::io::Read;
 
@@ -43,6 +45,9 @@ pub struct InitrdEntry {
     pub size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Of its content, with the first name of a file; absent where there is none.
+    #[serde(skip)]
+    pub sha256: Option<Sha256>,
 }
 
 /// Files by the numbers that their names share, until a trailer ends an archive. Kept from one segment to the next.
@@ -175,21 +180,28 @@ impl<R: Read> NewcReader<'_, R> {
             self.add(&header, start, name, Some(String::from_utf8_lossy(target).into_owned()))?;
             return self.skip(padded_size - u64::from(size));
         }
-        self.add(&header, start, name, None)?;
+        let owner = self.add(&header, start, name, None)?;
         if !header.is(S_IFREG) {
             return Ok(None);
         }
-        let sum = match self.sum_body(size)? {
-            Some(sum) => sum,
-            None => return Ok(Some(ArchiveEnd::CutShort)),
-        };
+        let Some((sum, sha256)) = self.sum_body(size)? else { return Ok(Some(ArchiveEnd::CutShort)) };
+        if let Some(owner) = owner.filter(|_| size > 0) {
+            self.entries[owner].sha256 = Some(sha256);
+        }
         if with_sum && sum != header.sum {
             return Err(format!("bad data checksum of the entry at byte {start}"));
         }
         self.skip(padded_size - u64::from(size))
     }
 
-    fn add(&mut self, header: &NewcHeader, start: u64, name: &[u8], link: Option<String>) -> Result<(), String> {
+    /// Lists an entry. Returns the place of the one that its body belongs to: itself, or the first name of a linked file.
+    fn add(
+        &mut self,
+        header: &NewcHeader,
+        start: u64,
+        name: &[u8],
+        link: Option<String>,
+    ) -> Result<Option<usize>, String> {
         if self.entries.len() >= self.limits.entries {
             return Err(format!("more than {} entries", self.limits.entries));
         }
@@ -197,13 +209,14 @@ impl<R: Read> NewcReader<'_, R> {
         let path = text.trim_start_matches("./").trim_start_matches('/').to_string();
         if name.is_empty() || name.split(|b| *b == b'/').any(|part| part.len() > NAME_MAX) {
             self.notes.push(format!("the entry at byte {start} is dropped: no file system takes its name"));
-            return Ok(());
+            return Ok(None);
         }
         let Some(mut kind) = header.kind() else {
             self.notes
                 .push(format!("the entry at byte {start} is of no type that is listed: {:#o}", header.mode & S_IFMT));
-            return Ok(());
+            return Ok(None);
         };
+        let mut owner = Some(self.entries.len());
         let mut target = link;
         let mut size = if kind == FileKind::File { u64::from(header.size) } else { 0 };
         if matches!(kind, FileKind::Char | FileKind::Block) {
@@ -218,16 +231,18 @@ impl<R: Read> NewcReader<'_, R> {
                 Some(first) => {
                     kind = FileKind::Hardlink;
                     target = Some(first.path.clone());
-                    if first.at.0 == self.segment && size > 0 {
-                        self.entries[first.at.1].size = size;
+                    owner = Some(first.at.1).filter(|_| first.at.0 == self.segment);
+                    if let Some(first) = owner.filter(|_| size > 0) {
+                        self.entries[first].size = size;
                     }
                     size = 0;
                 }
             }
         }
         let mode = format!("{:04o}", header.mode & 0o7777);
-        self.entries.push(InitrdEntry { path, kind, mode, uid: header.uid, gid: header.gid, size, target });
-        Ok(())
+        let (uid, gid) = (header.uid, header.gid);
+        self.entries.push(InitrdEntry { path, kind, mode, uid, gid, size, target, sha256: None });
+        Ok(owner)
     }
 
     fn allow(&mut self, bytes: u64) -> Result<(), String> {
@@ -249,10 +264,10 @@ impl<R: Read> NewcReader<'_, R> {
         Ok((skipped < bytes).then_some(ArchiveEnd::CutShort))
     }
 
-    /// Passes over a body; gives the sum of its bytes, or `None` when the input ends before.
-    fn sum_body(&mut self, size: u32) -> Result<Option<u32>, String> {
+    /// Passes over a body; gives the sum of its bytes and its hash, or `None` when the input ends before.
+    fn sum_body(&mut self, size: u32) -> Result<Option<(u32, Sha256)>, String> {
         self.allow(size.into())?;
-        let (mut sum, mut left) = (0u32, size as usize);
+        let (mut sum, mut left, mut hasher) = (0u32, size as usize, Hasher::new());
         let mut buffer = [0; 1 << 14];
         while left > 0 {
             let room = buffer.len().min(left);
@@ -261,9 +276,10 @@ impl<R: Read> NewcReader<'_, R> {
                 return Ok(None);
             }
             sum = buffer[..n].iter().fold(sum, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+            hasher.update(&buffer[..n]);
             left -= n;
         }
-        Ok(Some(sum))
+        Ok(Some((sum, Sha256(hasher.finalize().into()))))
     }
 }
 

@@ -132,7 +132,7 @@ pub fn initrd_report(segments: Vec<InitrdSegment>, size: u64, top: usize, files:
     InitrdReport { version: VERSION, size, segments: segments.collect() }
 }
 
-fn folder_of(path: &str) -> String {
+pub(crate) fn folder_of(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').collect();
     parts[..(parts.len() - 1).min(FOLDER_DEPTH)].join("/")
 }
@@ -218,7 +218,7 @@ impl InitrdReport {
 }
 
 /// Nothing when there are no rows.
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, figures: &[usize]) -> String {
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, figures: &[usize]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header.to_vec());
     table.add_rows(rows);

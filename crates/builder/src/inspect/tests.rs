@@ -252,6 +252,7 @@ fn record(path: &str, kind: FileKind, target: Option<&str>, reason: Reason) -> F
         gid: 0,
         xattrs: Default::default(),
         size: (kind == FileKind::File).then_some(100),
+        packed: None,
         sha256: None,
         target: target.map(Into::into),
         component: "base".into(),
@@ -266,20 +267,6 @@ fn manifest() -> Manifest {
     let module = |by: &str, relation: &str| Reason::Module { by: by.into(), relation: relation.into() };
     let wanted = || Reason::Wanted { pattern: "usr/sbin/*".into() };
     Manifest {
-        schema: 1,
-        recipe: "tiny".into(),
-        summary: String::new(),
-        image_id: "0123".into(),
-        time: 0,
-        kernel_release: "6.12".into(),
-        kernel_component: "kernel".into(),
-        cmdline: Vec::new(),
-        boot_files: Vec::new(),
-        segments: Vec::new(),
-        root: None,
-        sources: Vec::new(),
-        secrets: Vec::new(),
-        tools: Default::default(),
         files: vec![
             record("sbin", FileKind::Symlink, Some("usr/sbin"), Reason::Inline),
             record("usr", FileKind::Dir, None, Reason::Parent),
@@ -297,6 +284,7 @@ fn manifest() -> Manifest {
             record("usr/lib/a.so", FileKind::File, None, library("usr/lib/b.so", "a.so")),
             record("usr/lib/b.so", FileKind::File, None, library("usr/lib/a.so", "b.so")),
         ],
+        ..crate::emit::manifest::tests::empty()
     }
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
 /// Raised when the same inputs give other bytes, or the facts that are kept with them change.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Hex digits. Component names are part of it, as the shares that are kept with the segment name them.
 pub fn segment_key(

@@ -176,6 +176,7 @@ fn write_packed(
     let mut out = compressor.finish().map_err(failed)?;
     out.write_all(&vec![0; padding(how, out.size)]).map_err(failed)?;
     let (size, sha256) = out.finish(&path)?;
+    let shares = shares::shares_of(tree.segment(name), size, cx.jobs)?;
     Ok(PackedSegment {
         name,
         path,
@@ -187,7 +188,8 @@ fn write_packed(
         resident: resident(&archive.entries),
         files: tree.segment(name).filter(|e| matches!(e.entry.kind, Kind::File(_) | Kind::Hardlink(_))).count() as u64,
         image_size: None,
-        components: shares::component_shares(tree.segment(name), size, cx.jobs)?,
+        components: shares.components,
+        file_shares: shares.files,
         reused: false,
     })
 }

@@ -1,4 +1,4 @@
-//! Which component takes how much of a packed segment: an estimate for people, and for budgets by component.
+//! Which component and which file takes how much of a packed segment: an estimate for people, and for budgets by component.
 
 use super::PackError;
 use crate::entry::{Body, Kind};
@@ -8,13 +8,21 @@ use crate::tree::TreeEntry;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// Adds up the files by component. Each file is compressed on its own, quickly (zstd 1), and the sums are scaled so that
-/// they add up to the segment's size: what components share by solid compression is spread over them.
-pub fn component_shares<'a>(
+/// Parts of a packed segment. Bytes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Shares {
+    pub components: BTreeMap<String, ComponentShare>,
+    /// Packed bytes of regular files by path.
+    pub files: BTreeMap<String, u64>,
+}
+
+/// Shares out a segment of `packed_size` bytes. Each file is compressed on its own, quickly (zstd 1), and the results are
+/// scaled so that they add up to the segment's size: what files share by solid compression is spread over them.
+pub fn shares_of<'a>(
     entries: impl Iterator<Item = &'a TreeEntry>,
     packed_size: u64,
     jobs: usize,
-) -> Result<BTreeMap<String, ComponentShare>, PackError> {
+) -> Result<Shares, PackError> {
     let files: Vec<(&str, &str, &Body)> = entries
         .filter_map(|e| match &e.entry.kind {
             Kind::File(body) => Some((e.component.as_str(), e.entry.path.as_str(), body)),
@@ -22,18 +30,16 @@ pub fn component_shares<'a>(
         })
         .collect();
     let sizes = parallel::map(&files, jobs, |(_, path, body)| compressed_size(path, body));
-    let mut shares: BTreeMap<String, ComponentShare> = BTreeMap::new();
-    let mut total = 0;
-    for ((component, _, body), size) in files.iter().zip(sizes) {
-        let size = size?;
-        total += size;
-        let share = shares.entry(component.to_string()).or_default();
+    let sizes = sizes.into_iter().collect::<Result<Vec<u64>, _>>()?;
+    let total = sizes.iter().sum();
+    let mut shares = Shares::default();
+    for ((component, path, body), size) in files.iter().zip(sizes) {
+        let packed = scale(size, packed_size, total);
+        shares.files.insert(path.to_string(), packed);
+        let share = shares.components.entry(component.to_string()).or_default();
         share.files += 1;
         share.raw += body.size;
-        share.packed += size;
-    }
-    for share in shares.values_mut() {
-        share.packed = scale(share.packed, packed_size, total);
+        share.packed += packed;
     }
     Ok(shares)
 }
@@ -84,7 +90,8 @@ mod tests {
         };
         let noise: Vec<u8> = (0..10_000u32).flat_map(|i| crate::entry::Sha256::of(&i.to_le_bytes()).0).collect();
         let entries = [file("a", "1", noise.clone()), file("b", "2", vec![0; 320_000]), file("a", "3", vec![1; 5])];
-        let shares = component_shares(entries.iter(), 200_000, 2).unwrap();
+        let Shares { components: shares, files } = shares_of(entries.iter(), 200_000, 2).unwrap();
+        assert_eq!(shares["a"].packed, files["1"] + files["3"]);
         assert_eq!((shares["a"].files, shares["a"].raw), (2, 320_005));
         assert!(shares["a"].packed > 190_000 && shares["b"].packed < 10_000, "{shares:?}");
         let sum = shares["a"].packed + shares["b"].packed;

@@ -169,7 +169,9 @@ pub struct PackedSegment {
     /// Of the root segment: the bytes of the squashfs or erofs image in it.
     pub image_size: Option<u64>,
     /// Estimated share of the packed bytes by component.
-    pub components: std::collections::BTreeMap<String, ComponentShare>,
+    pub components: BTreeMap<String, ComponentShare>,
+    /// The same by path, of regular files.
+    pub file_shares: BTreeMap<String, u64>,
     /// Taken from the cache as it was.
     #[serde(skip)]
     pub reused: bool,

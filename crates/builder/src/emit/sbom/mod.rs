@@ -60,14 +60,14 @@ pub struct Bill<'a> {
 }
 
 /// A package of a bill.
-struct Package<'a> {
+pub(super) struct Package<'a> {
     /// Unlike that of any other one: letters, digits, `.` and `-`.
     id: String,
     component: &'a str,
     /// Kind of its source.
     kind: &'a str,
-    name: &'a str,
-    version: &'a str,
+    pub(super) name: &'a str,
+    pub(super) version: &'a str,
     pin: Option<&'a Pin>,
     facts: Option<&'a PackageFacts>,
     patches: Vec<&'a PatchFacts>,
@@ -89,7 +89,7 @@ impl Bill<'_> {
 }
 
 /// One package a pin, then those that the source knows beside its pins.
-fn packages_of(source: &SourceRecord) -> Vec<Package<'_>> {
+pub(super) fn packages_of(source: &SourceRecord) -> Vec<Package<'_>> {
     let mut facts: BTreeMap<(&str, &str), &PackageFacts> = BTreeMap::new();
     for package in &source.packages {
         facts.insert((&package.name, &package.version), package);
