@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod kmod;
 pub mod licence;
+pub mod loader_limits;
 pub mod local;
 pub mod lock;
 pub mod nodes;

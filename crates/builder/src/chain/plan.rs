@@ -3,12 +3,12 @@
 use super::segment::{self, NodeSegment, node_segment};
 use super::{BootImage, ChainError, FOLDER};
 use crate::emit::MANIFEST_WORD;
+use crate::loader_limits::{COMMAND_LINE, LOADERS_WORDS};
 use crate::nodes::{BootServer, MENU_WORDS, Menu, Node, Nodes};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h) with the NUL; iPXE and the loaders add a few words of their own:
-/// initrds, the card, and where root and manifest are.
-const CMDLINE_LIMIT: usize = 2047 - 256;
+/// Of an image's words and a node's together.
+const CMDLINE_LIMIT: usize = COMMAND_LINE - LOADERS_WORDS;
 
 /// All that emitters look at.
 #[derive(Debug, Clone)]

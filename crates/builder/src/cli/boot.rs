@@ -3,6 +3,7 @@
 use super::OutArgs;
 use crate::chain::{self, Signer, WrittenChain};
 use crate::error::Failure;
+use crate::loader_limits::check_grub_server;
 use crate::nodes::{Nodes, load_nodes, parse_server_url};
 use crate::ui::Ui;
 use clap::Args;
@@ -79,6 +80,9 @@ fn text(nodes: &Nodes, written: &WrittenChain) -> String {
     match &nodes.server.url {
         Some(url) => text.push_str(&format!("iPXE chains to {url}/{}/boot.ipxe\n", chain::FOLDER)),
         None => text.push_str("no dnsmasq.conf: [server] url or --url says under which address machines find it\n"),
+    }
+    if let Some(lint) = nodes.server.url.as_deref().and_then(check_grub_server) {
+        text.push_str(&format!("warning: {}\n  help: {}\n", lint.message, lint.help));
     }
     text
 }

@@ -6,6 +6,7 @@ use crate::budget::{self, BudgetReport, Violation};
 use crate::emit::SbomFormats;
 use crate::error::Failure;
 use crate::kmod::Unserved;
+use crate::loader_limits::Lint;
 use crate::pipeline::{self, BuildOutcome, BuildRequest, Options};
 use crate::recipe::{Allowance, RootMode};
 use clap::Args;
@@ -61,6 +62,8 @@ struct BuildDocument<'a> {
     unserved: &'a [Unserved],
     /// Secrets that the recipe allows in the image.
     secrets: &'a [Allowance],
+    /// What some loader cannot take of the image.
+    lints: &'a [Lint],
 }
 
 pub fn run(args: &BuildArgs, options: &Options) -> Result<(), Failure> {
@@ -95,6 +98,7 @@ fn document(outcome: &BuildOutcome) -> BuildDocument<'_> {
         violations: outcome.budget.violations(),
         unserved: &outcome.unserved,
         secrets: &outcome.secrets,
+        lints: &outcome.lints,
     }
 }
 
@@ -116,5 +120,7 @@ fn text(outcome: &BuildOutcome) -> String {
         outcome.unserved.iter().for_each(|u| unserved.push_str(&format!("  {} ({})\n", u.modalias, u.origin)));
     }
     let secrets: String = outcome.secrets.iter().map(|allowed| format!("\n{allowed}\n")).collect();
-    format!("{lock}{table}{unserved}{secrets}\n{last}\n")
+    let lint = |lint: &Lint| format!("\nwarning: {}\n  help: {}\n", lint.message, lint.help);
+    let lints: String = outcome.lints.iter().map(lint).collect();
+    format!("{lock}{table}{unserved}{secrets}{lints}\n{last}\n")
 }

@@ -8,6 +8,7 @@ use crate::emit::SbomFormats;
 use crate::entry::{Body, Sha256};
 use crate::error::{Exit, Failure};
 use crate::kmod::Unserved;
+use crate::loader_limits::Lint;
 use crate::lock::Lock;
 use crate::recipe::{Allowance, CheckedRecipe};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ struct Record {
     budget: BudgetReport,
     unserved: Vec<Unserved>,
     secrets: Vec<Allowance>,
+    lints: Vec<Lint>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,7 @@ pub struct EarlierBuild {
     pub budget: BudgetReport,
     pub unserved: Vec<Unserved>,
     pub secrets: Vec<Allowance>,
+    pub lints: Vec<Lint>,
 }
 
 /// Exit code 1.
@@ -120,14 +123,14 @@ pub fn with_lock(inputs: &Sha256, lock: &Lock) -> Sha256 {
 pub fn unchanged(dir: &Path, inputs: &Sha256) -> Option<EarlierBuild> {
     let record: Record = serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()?;
     let same = record.inputs == *inputs && stamps(dir).ok()? == record.files;
-    let Record { image_id, budget, unserved, secrets, .. } = record;
-    same.then_some(EarlierBuild { image_id, budget, unserved, secrets })
+    let Record { image_id, budget, unserved, secrets, lints, .. } = record;
+    same.then_some(EarlierBuild { image_id, budget, unserved, secrets, lints })
 }
 
 /// Records a finished build; nobody else may replace the image meanwhile.
 pub fn remember(dir: &Path, inputs: &Sha256, found: &EarlierBuild) -> Result<(), FreshError> {
-    let EarlierBuild { image_id, budget, unserved, secrets } = found.clone();
-    let record = Record { inputs: *inputs, image_id, files: stamps(dir)?, budget, unserved, secrets };
+    let EarlierBuild { image_id, budget, unserved, secrets, lints } = found.clone();
+    let record = Record { inputs: *inputs, image_id, files: stamps(dir)?, budget, unserved, secrets, lints };
     let path = dir.join(RECORD);
     let failed = |cause| FreshError::Write { path: path.clone(), cause };
     let text = serde_json::to_vec(&record).map_err(|e| failed(e.into()))?;
@@ -142,7 +145,11 @@ fn stamps(dir: &Path) -> Result<Vec<FileStamp>, FreshError> {
     let mut stamps = Vec::new();
     for path in files_below(dir)? {
         let relative = path.strip_prefix(dir).expect("walked below it");
-        if relative.as_os_str() == RECORD || relative.starts_with("smoke") || path.is_dir() {
+        if relative.as_os_str() == RECORD
+           
+            || relative.starts_with("smoke")
+            || path.is_dir()
+        {
             continue;
         }
         let meta = metadata(&path)?;

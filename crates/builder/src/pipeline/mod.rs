@@ -4,6 +4,7 @@ pub mod boot_config;
 mod fetching;
 pub mod fresh;
 mod keys;
+mod limits;
 mod packing;
 mod plan;
 pub mod renew;
@@ -20,6 +21,7 @@ use crate::entry::Body;
 use crate::error::Failure;
 use crate::fetch::{Context, Settings};
 use crate::kmod::Unserved;
+use crate::loader_limits::Lint;
 use crate::lock::{LockDiff, load_lock};
 use crate::pid1;
 use crate::recipe::{Allowance, CheckedRecipe, RootMode, load_recipe, render_template};
@@ -92,6 +94,8 @@ pub struct BuildOutcome {
     pub unserved: Vec<Unserved>,
     /// Secrets that the recipe allows in it.
     pub secrets: Vec<Allowance>,
+    /// What some loader cannot take of it.
+    pub lints: Vec<Lint>,
 }
 
 /// Times that a build begins anew because something in the cache was damaged.
@@ -135,6 +139,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         budget: found.budget,
         unserved: found.unserved,
         secrets: found.secrets,
+        lints: found.lints,
     };
     let keys = Keys::load(&recipe, request)?;
     let inputs = keys.with(&fresh::inputs(&recipe, &pid1.body, request.sbom)?);
@@ -149,6 +154,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     let serial = keys.serial(renewed.lock.time);
     let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
     close_segments(&packing, &secrets)?;
+    let lints = limits::check(&recipe, &build.kernel.vmlinuz, &packing.segments)?;
     let image = emit::Image {
         recipe: &recipe,
         build: &build,
@@ -165,7 +171,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     let emitted = emit::emit_image(&image, &request.out, &options.ui)?;
     let budget = emitted.budget.clone();
     let unserved = build.kernel.unserved.clone();
-    let made = fresh::EarlierBuild { image_id: packing.image_id.clone(), budget, unserved, secrets };
+    let made = fresh::EarlierBuild { image_id: packing.image_id.clone(), budget, unserved, secrets, lints };
     if emitted.budget.violations().is_empty() {
         fresh::remember(&dir, &fresh::with_lock(&inputs, &renewed.lock), &made)?;
     }
