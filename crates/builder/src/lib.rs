@@ -37,6 +37,7 @@ pub mod signing;
 pub mod smoke;
 pub mod source;
 pub mod tool;
+pub mod trace;
 pub mod tree;
 pub mod ui;
 pub mod utc;

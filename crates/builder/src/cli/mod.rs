@@ -15,6 +15,7 @@ pub mod schema;
 pub mod serve;
 pub mod smoke;
 pub mod sources;
+pub mod trace;
 pub mod vendor;
 
 use crate::cache::Cache;
@@ -128,6 +129,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Boot an image in QEMU and wait for its expectations
     Smoke(smoke::SmokeArgs),
+    /// Boot an image in QEMU and tell which of its files are never opened
+    Trace(trace::TraceArgs),
     /// Serve out/ to a lab: HTTP, DHCP and TFTP by dnsmasq, and a page that shows images and nodes
     Serve(serve::ServeArgs),
     /// Collect the sources and licence texts of an image's copyleft parts, for who gives it away
@@ -214,6 +217,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
+        Command::Trace(args) => trace::run(args, &global.cache_dir()?, &global.ui()),
         Command::Serve(args) => serve::run(args, global.ui()),
         Command::Sources(args) => sources::run(args, &global.options(&args.recipe)?),
         Command::Doctor(args) => doctor::run(args),

@@ -16,12 +16,8 @@ pub struct SmokeArgs {
     pub recipe: RecipeArgs,
     #[command(flatten)]
     pub out: OutArgs,
-    /// RAM of the machine in MiB [default: the recipe's]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
-    pub ram_mib: Option<u32>,
-    /// CPUs of the machine [default: the recipe's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub smp: Option<u32>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// How kernel and initrd get into the machine
     #[arg(long, value_enum, default_value = "kernel")]
     pub via: Via,
@@ -38,18 +34,6 @@ pub struct SmokeArgs {
     /// UUID of the machine's firmware (SMBIOS), by which nodes.toml may know it
     #[arg(long, value_name = "UUID", value_parser = parse_uuid_argument)]
     pub uuid: Option<String>,
-    /// What runs the guest; auto takes KVM where it really boots the kernel
-    #[arg(long, value_enum, default_value = "auto")]
-    pub accel: AccelChoice,
-    /// Stop at this expectation: phases-done, ssh-answers, service:NAME
-    #[arg(long, value_name = "NAME", value_parser = parse_until)]
-    pub until: Option<Expectation>,
-    /// Seconds for all expectations together [default: the recipe's]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
-    pub deadline_s: Option<u32>,
-    /// More words for the kernel command line of this boot
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    pub append: Vec<String>,
     /// Press the power button at the end, and expect an orderly end
     #[arg(long, conflicts_with_all = ["keep", "min_ram"])]
     pub powerdown: bool,
@@ -65,6 +49,29 @@ pub struct SmokeArgs {
     /// Machine-readable result, also of a boot that failed
     #[arg(long)]
     pub json: bool,
+}
+
+/// The machine, and how far it has to get; `trace` asks the same.
+#[derive(Debug, Args)]
+pub struct MachineArgs {
+    /// RAM of the machine in MiB [default: the recipe's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
+    pub ram_mib: Option<u32>,
+    /// CPUs of the machine [default: the recipe's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub smp: Option<u32>,
+    /// What runs the guest; auto takes KVM where it really boots the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelChoice,
+    /// Stop at this expectation: phases-done, ssh-answers, service:NAME
+    #[arg(long, value_name = "NAME", value_parser = parse_until)]
+    pub until: Option<Expectation>,
+    /// Seconds for all expectations together [default: the recipe's]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub deadline_s: Option<u32>,
+    /// More words for the kernel command line of this boot
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
 }
 
 /// Boots the recipe's image; `cache_dir` remembers that KVM does not work here.
@@ -122,47 +129,64 @@ fn logs_of(report: &SmokeReport) -> &Path {
 }
 
 fn options_of(args: &SmokeArgs, recipe: &CheckedRecipe, cache_dir: &Path) -> Result<SmokeOptions, Failure> {
-    let wanted = &recipe.smoke;
-    if let Some(Expectation::Service(name)) = &args.until
-        && recipe.services.iter().all(|service| service.name != *name)
-    {
-        let known: Vec<String> = recipe.services.iter().map(|service| format!("`{}`", service.name)).collect();
-        let message = format!("`{}` has no service `{name}` to wait for", recipe.name);
-        return Err(super::usage(&message, &format!("there are {}", known.join(", "))));
-    }
-    let expect = match &args.until {
-        Some(until) => smoke::expect_until(&wanted.expect, until),
-        None => wanted.expect.clone(),
-    };
     if args.bootfile.is_some() && args.via != Via::Ipxe {
         return Err(super::usage("--bootfile is for machines that boot over the network", "add --via ipxe"));
     }
-    if expect.is_empty() {
-        return Err(Failure {
-            exit: Exit::Usage,
-            message: format!("`{}` expects nothing of a smoke boot", recipe.name),
-            help: Some("list what it should reach in [smoke] expect, or name one expectation with --until".into()),
-        });
-    }
     Ok(SmokeOptions {
-        recipe: recipe.image_name(),
-        fetched_root: recipe.root.mode == RootMode::Http && !recipe.root.names_sources,
-        expect,
-        kernel_cmdline: recipe.kernel.cmdline.clone(),
-        smoke_cmdline: wanted.cmdline.iter().chain(&args.append).cloned().collect(),
-        ram_mib: args.ram_mib.unwrap_or(wanted.ram_mib),
-        smp: args.smp.unwrap_or(wanted.smp),
-        deadline: Duration::from_secs(args.deadline_s.unwrap_or(wanted.deadline_s).into()),
         via: args.via,
         firmware: args.firmware,
         bootfile: args.bootfile.clone(),
         mac: args.mac,
         uuid: args.uuid.clone(),
-        accel: args.accel,
         powerdown: args.powerdown,
         keep: args.keep,
-        cache_dir: cache_dir.into(),
+        ..args.machine.options(recipe, cache_dir)?
     })
+}
+
+impl MachineArgs {
+    /// A boot from kernel and initrd, with what the recipe says where nothing else is asked for.
+    pub fn options(&self, recipe: &CheckedRecipe, cache_dir: &Path) -> Result<SmokeOptions, Failure> {
+        let wanted = &recipe.smoke;
+        if let Some(Expectation::Service(name)) = &self.until
+            && recipe.services.iter().all(|service| service.name != *name)
+        {
+            let known: Vec<String> = recipe.services.iter().map(|service| format!("`{}`", service.name)).collect();
+            let message = format!("`{}` has no service `{name}` to wait for", recipe.name);
+            return Err(super::usage(&message, &format!("there are {}", known.join(", "))));
+        }
+        let expect = match &self.until {
+            Some(until) => smoke::expect_until(&wanted.expect, until),
+            None => wanted.expect.clone(),
+        };
+        if expect.is_empty() {
+            return Err(Failure {
+                exit: Exit::Usage,
+                message: format!("`{}` expects nothing of a smoke boot", recipe.name),
+                help: Some("list what it should reach in [smoke] expect, or name one expectation with --until".into()),
+            });
+        }
+        Ok(SmokeOptions {
+            recipe: recipe.image_name(),
+            fetched_root: recipe.root.mode == RootMode::Http && !recipe.root.names_sources,
+            expect,
+            kernel_cmdline: recipe.kernel.cmdline.clone(),
+            smoke_cmdline: wanted.cmdline.iter().chain(&self.append).cloned().collect(),
+            ram_mib: self.ram_mib.unwrap_or(wanted.ram_mib),
+            smp: self.smp.unwrap_or(wanted.smp),
+            deadline: Duration::from_secs(self.deadline_s.unwrap_or(wanted.deadline_s).into()),
+            via: Via::Kernel,
+            firmware: Firmware::Bios,
+            bootfile: None,
+            mac: None,
+            uuid: None,
+            accel: self.accel,
+            powerdown: false,
+            keep: false,
+            keep_logs: false,
+            cache_dir: cache_dir.into(),
+        })
+    }
 }
 
 fn parse_until(text: &str) -> Result<Expectation, String> {

@@ -286,7 +286,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn pass(mut self, report: SmokeReport) -> Result<SmokeReport, SmokeError> {
+    fn pass(mut self, mut report: SmokeReport) -> Result<SmokeReport, SmokeError> {
+        if self.options.keep_logs {
+            let (logs, problem) = self.ask_for_logs();
+            if let Some(problem) = problem {
+                return Err(SmokeError::Logs { problem });
+            }
+            self.keep_logs(&logs, &mut report)?;
+        }
         let keep = self.options.keep && !self.options.powerdown;
         if !keep {
             self.machine.kill();
@@ -305,8 +312,7 @@ impl<'a> Session<'a> {
         }
         self.files.write_timeline()?;
         report.failure = Some(format!("{stage}: {why}"));
-        report.service_logs = logs.write(&self.files)?;
-        report.kernel_log = self.files.kernel_log.exists().then(|| self.files.kernel_log.clone());
+        self.keep_logs(&logs, &mut report)?;
         let missing: Vec<Expectation> =
             self.reached.iter().filter(|r| r.wall_s.is_none()).map(|r| r.expectation.clone()).collect();
         let services = self.failed_services(&missing).map(|service| ServiceTail {
@@ -319,6 +325,12 @@ impl<'a> Session<'a> {
         artifacts::write_whole(&self.files.junit, junit::render(&report, Some(failed))?.as_bytes())?;
         let report = if keep { self.hand_on(report) } else { report };
         Ok(FailedBoot { why, stage, missing, tail, services, logs_problem, report })
+    }
+
+    fn keep_logs(&self, logs: &Logs, report: &mut SmokeReport) -> Result<(), SmokeError> {
+        report.service_logs = logs.write(&self.files)?;
+        report.kernel_log = self.files.kernel_log.exists().then(|| self.files.kernel_log.clone());
+        Ok(())
     }
 
     fn ask_for_logs(&mut self) -> (Logs, Option<LogsError>) {

@@ -32,6 +32,8 @@ pub enum SmokeError {
     Signals { cause: std::io::Error },
     #[error("cannot write the JUnit report: {problem}")]
     Junit { problem: String },
+    #[error("PID1 did not hand out its logs: {problem}")]
+    Logs { problem: LogsError },
     #[error("interrupted")]
     Interrupted,
     #[error("{0}")]
@@ -65,6 +67,7 @@ impl SmokeError {
             Self::Server { .. } => "check that ports on 127.0.0.1 can be opened".into(),
             Self::Signals { .. } => "this should not happen: report it with the output of `bootwright doctor`".into(),
             Self::Junit { .. } => "this should not happen: report it with the console log".into(),
+            Self::Logs { .. } => "try again; the console log in the smoke folder says what the machine did".into(),
             Self::Interrupted => "QEMU was ended; the logs so far are in the smoke folder".into(),
             Self::Failed(failed) => failed.help().into(),
             Self::NothingToTry { .. } => "start from more with --ram-mib".into(),

@@ -76,6 +76,8 @@ pub struct SmokeOptions {
     pub powerdown: bool,
     /// Leave the machine running, whether it got there or not: [`SmokeReport::kept`].
     pub keep: bool,
+    /// Have PID1 hand out all logs of a boot that passed too.
+    pub keep_logs: bool,
     /// Where it is remembered that KVM does not work.
     pub cache_dir: PathBuf,
 }
@@ -101,7 +103,8 @@ impl SmokeOptions {
         self.smoke_cmdline.iter().flat_map(|w| w.split_ascii_whitespace()).find_map(|w| w.strip_prefix("bw.root="))
     }
 
-    fn whole_cmdline(&self) -> String {
+    /// The kernel command line of a boot by [`Via::Kernel`].
+    pub fn whole_cmdline(&self) -> String {
         let mut words = self.kernel_cmdline.clone();
         words.push(self.extra_cmdline());
         words.join(" ")
@@ -146,7 +149,7 @@ pub struct SmokeReport {
     /// Seconds from the power button to the end of QEMU, when that was asked for.
     pub powerdown_s: Option<f64>,
     pub console_log: PathBuf,
-    /// Of a boot that failed, if PID1 could hand it out.
+    /// Of a boot that failed, if PID1 could hand it out, and of one whose logs were asked for.
     pub kernel_log: Option<PathBuf>,
     /// The same of each service, by its name.
     pub service_logs: BTreeMap<String, PathBuf>,
@@ -164,9 +167,19 @@ pub struct SmokeReport {
 
 /// Boots the image in `image_dir` (`out/<recipe>`) and leaves logs and reports in its `smoke/` folder, also when the boot failed.
 pub fn run_smoke(image_dir: &Path, options: &SmokeOptions, ui: &Ui) -> Result<SmokeReport, SmokeError> {
+    run_smoke_in(image_dir, "", options, ui)
+}
+
+/// The same with its logs in that folder below `smoke/`.
+pub fn run_smoke_in(
+    image_dir: &Path,
+    folder: &str,
+    options: &SmokeOptions,
+    ui: &Ui,
+) -> Result<SmokeReport, SmokeError> {
     let prepared = Prepared::new(image_dir, options, ui)?;
     let plan = prepared.boot(options.ram_mib);
-    boot::boot_once(&plan, options, &prepared.image_dir.join("smoke"), &prepared.interrupts, ui)
+    boot::boot_once(&plan, options, &prepared.image_dir.join("smoke").join(folder), &prepared.interrupts, ui)
 }
 
 /// What boots of the same image share.

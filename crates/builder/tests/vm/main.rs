@@ -33,5 +33,6 @@ mod state;
 mod static_pods;
 mod surroundings;
 mod sysinfo;
+mod trace;
 mod watchdog;
 mod worker;
