@@ -29,6 +29,7 @@ pub mod pid1;
 pub mod pipeline;
 pub mod profiles;
 pub mod recipe;
+pub mod report;
 pub mod root_mode;
 pub mod secrets;
 pub mod segment;

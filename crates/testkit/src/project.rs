@@ -134,7 +134,7 @@ impl Project {
         self.image()
     }
 
-    /// Everything in `out/tiny/` but the record of the build.
+    /// Everything in `out/tiny/` but what tells of the build.
     pub fn image(&self) -> ImageFiles {
         ImageFiles::load(&self.path("out/tiny"))
     }
@@ -160,7 +160,9 @@ pub struct ImageFiles(BTreeMap<PathBuf, Vec<u8>>);
 impl ImageFiles {
     pub fn load(dir: &Path) -> Self {
         let files = walkdir::WalkDir::new(dir).into_iter().map(|e| e.expect("an image can be read").into_path());
-        let files = files.filter(|path| path.is_file() && !path.ends_with(".build.json"));
+        // These tell of the build, and of the one before.
+        let of_build = [".build.json", ".report.json", "report.html"];
+        let files = files.filter(|path| path.is_file() && !of_build.iter().any(|name| path.ends_with(name)));
         let load = |path: PathBuf| {
             let bytes = std::fs::read(&path).expect("an image can be read");
             (path.strip_prefix(dir).expect("the walk stays below").to_path_buf(), bytes)

@@ -11,6 +11,7 @@ use crate::kmod::Unserved;
 use crate::loader_limits::Lint;
 use crate::lock::Lock;
 use crate::recipe::{Allowance, CheckedRecipe};
+use crate::report::REPORT;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -140,13 +141,13 @@ pub fn remember(dir: &Path, inputs: &Sha256, found: &EarlierBuild) -> Result<(),
     Ok(())
 }
 
-/// The image's files, without the record and the logs of smoke tests.
+/// The image's files, without the record, the logs of smoke tests and the page that tells of them.
 fn stamps(dir: &Path) -> Result<Vec<FileStamp>, FreshError> {
     let mut stamps = Vec::new();
     for path in files_below(dir)? {
         let relative = path.strip_prefix(dir).expect("walked below it");
         if relative.as_os_str() == RECORD
-           
+            || relative.as_os_str() == REPORT
             || relative.starts_with("smoke")
             || path.is_dir()
         {

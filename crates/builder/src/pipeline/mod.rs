@@ -25,6 +25,7 @@ use crate::loader_limits::Lint;
 use crate::lock::{LockDiff, load_lock};
 use crate::pid1;
 use crate::recipe::{Allowance, CheckedRecipe, RootMode, load_recipe, render_template};
+use crate::report::{REPORT, renew_report, write_report};
 use crate::source::{PackageFacts, Pool};
 use crate::ui::Ui;
 use keys::Keys;
@@ -146,6 +147,9 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     if let Some(lock) = load_lock(&recipe.lock_path)?
         && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
     {
+        if !dir.join(REPORT).is_file() {
+            renew_report(&dir)?;
+        }
         return Ok(outcome(found));
     }
     let Prepared { renewed, sources, build, .. } = prepare(&recipe, &pid1, options, request.locked)?;
@@ -173,6 +177,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
     let unserved = build.kernel.unserved.clone();
     let made = fresh::EarlierBuild { image_id: packing.image_id.clone(), budget, unserved, secrets, lints };
     if emitted.budget.violations().is_empty() {
+        write_report(&dir, &emitted.manifest, emitted.earlier.as_ref(), &emitted.budget)?;
         fresh::remember(&dir, &fresh::with_lock(&inputs, &renewed.lock), &made)?;
     }
     let packed = packing.segments.iter().chain(packing.root.as_ref().map(|root| &root.segment));

@@ -1,6 +1,7 @@
 //! What a smoke boot leaves in `out/<recipe>/smoke/`.
 
 use super::SmokeError;
+use crate::report::SAMPLES;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct Files {
     /// The last timeline, JSON.
     pub timeline: PathBuf,
     pub junit: PathBuf,
+    /// Memory that the machine had touched when phases and services were done, JSON.
+    pub ram: PathBuf,
     /// The QEMU command.
     pub command: PathBuf,
     pub http_log: PathBuf,
@@ -38,13 +41,14 @@ impl Files {
             timeline_raw: dir.join("timeline.raw"),
             timeline: dir.join("timeline.json"),
             junit: dir.join("junit.xml"),
+            ram: dir.join(SAMPLES),
             command: dir.join("qemu.txt"),
             http_log: dir.join("http.log"),
             kernel_log: dir.join("kernel.log"),
             services: dir.join("services"),
         };
         let old = [&files.console, &files.qemu_log, &files.timeline_raw, &files.timeline, &files.junit];
-        for path in old.into_iter().chain([&files.command, &files.http_log, &files.kernel_log]) {
+        for path in old.into_iter().chain([&files.command, &files.http_log, &files.kernel_log, &files.ram]) {
             match std::fs::remove_file(path) {
                 Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
                     return Err(SmokeError::io("remove", path, cause));

@@ -8,9 +8,10 @@ use super::logs::{Logs, LogsError, ServiceTail};
 use super::machine::{Machine, Output};
 use super::qemu::{self, Boot, QEMU, Wiring};
 use super::qmp::Qmp;
-use super::{Engine, Reached, SmokeError, SmokeOptions, SmokeReport, Via, junit, netboot, ssh};
+use super::{Engine, Reached, SmokeError, SmokeOptions, SmokeReport, Via, junit, netboot, ram, ssh};
 use crate::interrupt::Interrupts;
 use crate::recipe::Expectation;
+use crate::report::RamSample;
 use crate::serve::{Fetch, Folder, HttpServer, Shelf};
 use crate::ui::{Task, Ui};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,7 @@ struct Session<'a> {
     reached: Vec<Reached>,
     begin: Instant,
     powerdown_s: Option<f64>,
+    ram: Vec<RamSample>,
 }
 
 impl<'a> Session<'a> {
@@ -130,6 +132,7 @@ impl<'a> Session<'a> {
             reached: options.expect.iter().map(reached).collect(),
             begin,
             powerdown_s: None,
+            ram: Vec::new(),
         };
         session.ssh_port = match session.monitor() {
             Ok(mut qmp) => qmp.forwarded_port()?,
@@ -169,7 +172,11 @@ impl<'a> Session<'a> {
             match self.next_news()? {
                 News::Trouble(trouble) => return Err(self.give_up(Why::Trouble(trouble))),
                 News::Reached(expectation, uptime_s) => self.note_reached(expectation, Some(uptime_s)),
-                News::Phase { name, took_s } => self.say(format!("  phase {name} {took_s:.2} s")),
+                News::Phase { name, took_s } => {
+                    let end_s = self.progress.phases.iter().rev().find(|p| p.name == name).and_then(|p| p.end_s);
+                    self.sample_ram(format!("phase {name}"), end_s);
+                    self.say(format!("  phase {name} {took_s:.2} s"));
+                }
                 News::None => {}
             }
             if self.ssh_answered.as_ref().is_some_and(|answered| answered.try_recv().is_ok()) {
@@ -219,7 +226,21 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Costs some milliseconds. What cannot be told is left out.
+    fn sample_ram(&mut self, event: String, uptime_s: Option<f64>) {
+        let touched = ram::touched_bytes(self.machine.pid(), self.plan.ram_mib);
+        let sample =
+            uptime_s.zip(touched).map(|(uptime_s, touched_bytes)| RamSample { event, uptime_s, touched_bytes });
+        self.ram.extend(sample);
+    }
+
+    fn write_ram(&self) -> Result<(), SmokeError> {
+        let json = serde_json::to_vec(&self.ram).expect("samples are plain data");
+        artifacts::write_whole(&self.files.ram, &json)
+    }
+
     fn note_reached(&mut self, expectation: Expectation, uptime_s: Option<f64>) {
+        self.sample_ram(expectation.to_string(), uptime_s);
         let wall_s = self.begin.elapsed().as_secs_f64();
         if expectation == Expectation::PhasesDone {
             self.start_ssh();
@@ -298,6 +319,7 @@ impl<'a> Session<'a> {
         if !keep {
             self.machine.kill();
         }
+        self.write_ram()?;
         self.files.write_timeline()?;
         artifacts::write_whole(&self.files.junit, junit::render(&report, None)?.as_bytes())?;
         Ok(if keep { self.hand_on(report) } else { report })
@@ -310,6 +332,7 @@ impl<'a> Session<'a> {
         if !keep {
             self.machine.kill();
         }
+        self.write_ram()?;
         self.files.write_timeline()?;
         report.failure = Some(format!("{stage}: {why}"));
         self.keep_logs(&logs, &mut report)?;

@@ -6,6 +6,7 @@ use super::logs::{LogsError, ServiceTail};
 use super::{SmokeReport, qemu};
 use crate::error::{Exit, Failure};
 use crate::recipe::Expectation;
+use crate::report::ReportError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub enum SmokeError {
     Signals { cause: std::io::Error },
     #[error("cannot write the JUnit report: {problem}")]
     Junit { problem: String },
+    #[error(transparent)]
+    Report(ReportError),
     #[error("PID1 did not hand out its logs: {problem}")]
     Logs { problem: LogsError },
     #[error("interrupted")]
@@ -67,6 +70,7 @@ impl SmokeError {
             Self::Server { .. } => "check that ports on 127.0.0.1 can be opened".into(),
             Self::Signals { .. } => "this should not happen: report it with the output of `bootwright doctor`".into(),
             Self::Junit { .. } => "this should not happen: report it with the console log".into(),
+            Self::Report(_) => "check the image's folder, its permissions and the free space".into(),
             Self::Logs { .. } => "try again; the console log in the smoke folder says what the machine did".into(),
             Self::Interrupted => "QEMU was ended; the logs so far are in the smoke folder".into(),
             Self::Failed(failed) => failed.help().into(),

@@ -14,6 +14,7 @@ mod min_ram;
 mod netboot;
 mod qemu;
 mod qmp;
+mod ram;
 mod ssh;
 
 pub use accel::{AccelChoice, KvmProblem};
@@ -28,6 +29,7 @@ pub use qemu::{Engine, QEMU};
 use crate::interrupt::Interrupts;
 use crate::nodes::Mac;
 use crate::recipe::Expectation;
+use crate::report::renew_report;
 use crate::ui::Ui;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -167,10 +169,15 @@ pub struct SmokeReport {
 
 /// Boots the image in `image_dir` (`out/<recipe>`) and leaves logs and reports in its `smoke/` folder, also when the boot failed.
 pub fn run_smoke(image_dir: &Path, options: &SmokeOptions, ui: &Ui) -> Result<SmokeReport, SmokeError> {
-    run_smoke_in(image_dir, "", options, ui)
+    let result = run_smoke_in(image_dir, "", options, ui);
+    // A boot that could not be tried has left nothing new.
+    if matches!(result, Ok(_) | Err(SmokeError::Failed(_))) {
+        renew_report(image_dir).map_err(SmokeError::Report)?;
+    }
+    result
 }
 
-/// The same with its logs in that folder below `smoke/`.
+/// A boot with its logs in that folder below `smoke/`, of which the image's page tells nothing.
 pub fn run_smoke_in(
     image_dir: &Path,
     folder: &str,
