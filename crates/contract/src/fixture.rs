@@ -1,8 +1,8 @@
 //! A boot config and a service for tests.
 
 use crate::{
-    BootConfig, CONTRACT_VERSION, Hostname, Limits, Lost, Modules, Network, Ready, Restart, Root, RootImage, RootMode,
-    Service, Time,
+    BootConfig, CONTRACT_VERSION, Hostname, Limits, Lost, Memory, Modules, Network, Ready, Restart, Root, RootImage,
+    RootMode, Service, Time,
 };
 
 /// A boot config with nothing in it.
@@ -44,6 +44,21 @@ pub fn boot_config() -> BootConfig {
         shutdown_timeout_s: 60,
         watchdog: None,
         memory: None,
+    }
+}
+
+/// Shares of a worker.
+pub fn memory() -> Memory {
+    Memory {
+        kernel_mib: 8,
+        system_mib: 16,
+        containerd_mib: 40,
+        kubelet_mib: 48,
+        shim_mib: 4,
+        images_percent: 15,
+        max_pods: 0,
+        drop_in: None,
+        drop_in_head: String::new(),
     }
 }
 

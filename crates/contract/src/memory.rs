@@ -159,17 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn worker() -> Memory {
-        Memory {
-            kernel_mib: 10,
-            system_mib: 16,
-            containerd_mib: 40,
-            kubelet_mib: 48,
-            shim_mib: 4,
-            images_percent: 15,
-            max_pods: 0,
-            drop_in: None,
-            drop_in_head: String::new(),
-        }
+        Memory { kernel_mib: 10, ..crate::fixture::memory() }
     }
 
     fn sum(plan: &MemoryPlan) -> u64 {

@@ -1,15 +1,17 @@
 //! What an image weighs: boot files, components, RAM, and what grew. Pure functions of sizes; nothing is measured here.
 
+pub mod memory;
 pub mod ram;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::render;
+pub use table::{node_terms, render};
 
 use crate::error::{Exit, Failure};
-use crate::recipe::{Budget, Compression, SegmentName};
+use crate::recipe::{Budget, Compression, MemoryNeeds, SegmentName};
 use crate::segment::{ComponentShare, PackedSegment};
+use memory::{Lack, NodeMemory};
 use ram::{Initrd, RamNeed, RootInRam, decoder_window, parse_rootfs_limit, steady_need, unpack_need};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ pub struct Sizes<'a> {
     /// Of the config segment.
     pub volatile: Compression,
     pub cmdline: &'a [String],
+    /// `[memory]` of the recipe.
+    pub memory: Option<&'a MemoryNeeds>,
 }
 
 /// Sizes of an earlier build, to say what grew. Bytes.
@@ -61,6 +65,8 @@ pub struct BudgetReport {
     pub unpack: RamNeed,
     pub steady: RamNeed,
     pub ram_limit_mib: Option<u64>,
+    /// What decides how much a node has left for pods; absent without `[memory]`.
+    pub node: Option<NodeMemory>,
     /// Since the last build, largest first; empty when there was none.
     pub grown: Vec<Growth>,
 }
@@ -101,6 +107,7 @@ pub enum Violation {
     Component { name: String, bytes: u64, limit: u64 },
     Unpack { ram_mib: u64, limit_mib: u64 },
     Steady { ram_mib: u64, limit_mib: u64 },
+    Workload(Lack),
 }
 
 impl std::fmt::Display for Violation {
@@ -126,6 +133,10 @@ impl std::fmt::Display for Violation {
             Self::Steady { ram_mib, limit_mib } => {
                 write!(f, "running needs {ram_mib} MiB of RAM, over the limit of {limit_mib} (`ram_mib`)")
             }
+            Self::Workload(Lack { ram_mib, left_mib, wanted_mib }) => write!(
+                f,
+                "{ram_mib} MiB of RAM (`ram_mib`) leave {left_mib} MiB for pods, less than the {wanted_mib} of `workload_mib` in [memory]"
+            ),
         }
     }
 }
@@ -165,6 +176,7 @@ pub fn assess(
         unpack: unpack_need(initrd),
         steady: steady_need(boot, root, config, budget.workload_mib),
         ram_limit_mib: budget.ram_mib,
+        node: sizes.memory.map(|needs| NodeMemory::of(needs, initrd, sizes.root_in_ram)),
     }
 }
 
@@ -249,6 +261,7 @@ impl BudgetReport {
         if let Some(limit_mib) = over(self.steady.ram_mib, self.ram_limit_mib) {
             found.push(Violation::Steady { ram_mib: self.steady.ram_mib, limit_mib });
         }
+        found.extend(self.node.as_ref().and_then(|node| node.lacks(self.ram_limit_mib)).map(Violation::Workload));
         found
     }
 

@@ -1,7 +1,9 @@
 //! A budget as text.
 
+use super::memory::{NodeMemory, SHOWN_MIB};
 use super::ram::RamNeed;
 use super::{BudgetReport, mb};
+use bootwright_contract::MemoryPlan;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
@@ -11,6 +13,7 @@ pub fn render(report: &BudgetReport) -> String {
     text.push_str(&components(report));
     text.push_str(&ram("RAM to unpack", &report.unpack, report.ram_limit_mib));
     text.push_str(&ram("RAM to run", &report.steady, report.ram_limit_mib));
+    text.push_str(&nodes(report));
     text.push_str(&grown(report));
     text
 }
@@ -44,6 +47,39 @@ fn ram(title: &str, need: &RamNeed, limit_mib: Option<u64>) -> String {
     }
     let limit = limit_mib.map(|limit| format!("limit {limit}")).unwrap_or_default();
     table.add_row(["total".into(), need.ram_mib.to_string(), limit]);
+    finish(table, &[1])
+}
+
+/// What machines of each size have for pods.
+fn nodes(report: &BudgetReport) -> String {
+    let Some(node) = &report.node else { return String::new() };
+    let header =
+        ["MiB of RAM", "kernel and image", "system", "containerd", "kubelet", "pulled images", "for pods", "pods"];
+    let mut table = new_table(&header);
+    let least = report.unpack.ram_mib.max(report.steady.ram_mib);
+    for ram_mib in SHOWN_MIB.into_iter().filter(|ram_mib| *ram_mib >= least) {
+        let plan = node.at(ram_mib);
+        let kib =
+            [plan.held + plan.kernel, plan.system, plan.containerd + plan.shims, plan.kubelet, plan.images, plan.pods];
+        let mut row = vec![ram_mib.to_string()];
+        row.extend(kib.map(|kib| (kib >> 10).to_string()));
+        row.push(plan.max_pods.to_string());
+        table.add_row(row);
+    }
+    finish(table, &[0, 1, 2, 3, 4, 5, 6, 7])
+}
+
+/// How the memory of one machine is shared, term by term.
+pub fn node_terms(node: &NodeMemory, ram_mib: u64) -> String {
+    let title = format!("{ram_mib} MiB of RAM");
+    let mut table = new_table(&[&title, "MiB", "from"]);
+    for term in node.terms(ram_mib) {
+        table.add_row([term.name, format!("{:.1}", term.bytes as f64 / 1048576.0), term.source]);
+    }
+    let MemoryPlan { eviction, max_pods, .. } = node.at(ram_mib);
+    let pods =
+        format!("{max_pods} pods; kubelet evicts where less than {:.1} MiB of it are free", eviction as f64 / 1024.0);
+    table.add_row(["".into(), "".into(), pods]);
     finish(table, &[1])
 }
 

@@ -114,6 +114,7 @@ fn report(budget: &Budget, earlier: Option<&Earlier>) -> BudgetReport {
         stable: Compression::Zstd(19),
         volatile: Compression::Gzip(9),
         cmdline: &[],
+        memory: None,
     };
     let files = [("root:usr/bin/kubelet".to_string(), 60_000_000), ("root:etc/x".to_string(), 10)].into();
     assess(sizes, budget, &files, earlier)
@@ -137,6 +138,31 @@ fn limits_that_hold_say_nothing() {
     let expected =
         [("kubelet", 20_000_000), ("kernel", 16_600_000), ("tls", 6_000_000), ("init", 400_000), ("recipe", 4_000)];
     assert_eq!(named, expected);
+}
+
+#[test]
+fn pods_that_have_too_little_are_over_budget_and_every_size_is_shown() {
+    let mut report = report(&Budget { ram_mib: Some(512), ..Budget::default() }, None);
+    assert_eq!(report.node, None, "the recipe has no `[memory]`");
+    let shares = bootwright_contract::fixture::memory();
+    let initrd = Initrd { packed: 30 << 20, content: 31 << 20, window: 0, limit: RootfsLimit::None };
+    let node = |workload_mib| NodeMemory::of(&MemoryNeeds { shares: shares.clone(), workload_mib }, initrd, 0);
+    report.node = Some(node(Some(100)));
+    assert_eq!(report.violations(), []);
+    report.node = Some(node(Some(300)));
+    let left = node(None).at(512).pods >> 10;
+    let told = format!(
+        "512 MiB of RAM (`ram_mib`) leave {left} MiB for pods, less than the 300 of `workload_mib` in [memory]"
+    );
+    assert_eq!(report.violations().iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
+    let table = render(&report);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    for ram_mib in ["256", "512", "1024", "8192"] {
+        let pods = (node(None).at(ram_mib.parse().expect("a number")).pods >> 10).to_string();
+        let row =
+            rows.iter().find(|row| row.len() == 8 && row[0] == ram_mib).unwrap_or_else(|| panic!("{ram_mib}: {table}"));
+        assert_eq!(row[6], pods, "{table}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod addons;
 pub mod addr2line;
 pub mod boot;
+pub mod budget;
 pub mod build;
 pub mod check;
 pub mod diff;
@@ -119,6 +120,8 @@ enum Command {
     Lock(lock::LockArgs),
     /// Build an image into out/<recipe>/
     Build(build::BuildArgs),
+    /// Show how a machine's memory is shared with an image, term by term, and what is left for pods
+    Budget(budget::BudgetArgs),
     /// Write all that a lock pins into a folder, from which `build --locked --vendor DIR` needs no network
     Vendor(vendor::VendorArgs),
     /// Write what boot servers need for the images in out/: iPXE, PXELINUX, GRUB, dnsmasq, matchbox
@@ -212,6 +215,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             }
             build::run(args, &options)
         }
+        Command::Budget(args) => budget::run(args, &global.options(&args.recipe)?),
         Command::Vendor(args) => vendor::run(args, &global.options(&args.recipe)?),
         Command::Boot(args) => boot::run(args, &global.ui()),
         Command::Inspect(args) => inspect::run(args),

@@ -184,6 +184,7 @@ fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) ->
         stable: recipe.pack.stable,
         volatile: recipe.pack.volatile,
         cmdline: &recipe.kernel.cmdline,
+        memory: recipe.memory.as_ref(),
     };
     budget::assess(sizes, &recipe.budget, &manifest.file_sizes(), earlier.map(Manifest::weights).as_ref())
 }

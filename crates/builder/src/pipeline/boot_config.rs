@@ -54,6 +54,6 @@ pub fn boot_config(
         policies: recipe.policies.clone().into(),
         shutdown_timeout_s: recipe.shutdown_timeout_s,
         watchdog: recipe.watchdog.clone(),
-        memory: recipe.memory.clone(),
+        memory: recipe.memory.as_ref().map(|memory| memory.shares.clone()),
     }
 }

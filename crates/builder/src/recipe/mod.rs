@@ -74,7 +74,7 @@ pub struct CheckedRecipe {
     /// Parents first.
     pub state: Vec<contract::StateFolder>,
     pub watchdog: Option<contract::Watchdog>,
-    pub memory: Option<contract::Memory>,
+    pub memory: Option<MemoryNeeds>,
     /// Where PID1 posts how far the boot is.
     pub report: Option<String>,
     pub shutdown_timeout_s: u32,
@@ -283,6 +283,15 @@ pub struct Budget {
     pub components_mb: BTreeMap<String, f64>,
     /// Where `[budget]` stands.
     pub origin: Option<Origin>,
+}
+
+/// `[memory]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryNeeds {
+    /// For the boot config.
+    pub shares: contract::Memory,
+    /// What must be left for pods with the RAM of the budget.
+    pub workload_mib: Option<u64>,
 }
 
 #[derive(Debug, Clone)]

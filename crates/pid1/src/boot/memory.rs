@@ -57,7 +57,7 @@ mod tests {
     use crate::base::timeline::Timeline;
     use bootwright_base::cmdline::Cmdline;
     use bootwright_base::sys::RealSys;
-    use bootwright_contract::fixture::{boot_config, service};
+    use bootwright_contract::fixture::{boot_config, memory, service};
     use bootwright_contract::{Memory, StateFolder, Tmpfs};
     use std::sync::Arc;
 
@@ -66,17 +66,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("memory-{}", std::process::id()));
         let drop_in = folder.join("kubelet.conf.d/00-memory.conf");
         let mut config = boot_config();
-        config.memory = Some(Memory {
-            kernel_mib: 1,
-            system_mib: 1,
-            containerd_mib: 20,
-            kubelet_mib: 30,
-            shim_mib: 0,
-            images_percent: 10,
-            max_pods: 5,
-            drop_in: Some(drop_in.display().to_string()),
-            drop_in_head: "head: ".into(),
-        });
+        config.memory =
+            Some(Memory { drop_in: Some(drop_in.display().to_string()), drop_in_head: "head: ".into(), ..memory() });
         config.root.overlay_size = "system:50%".into();
         let tmpfs = |path: &str, size: &str| Tmpfs { path: path.into(), size: size.into(), mode: "0755".into() };
         config.root.tmpfs = vec![tmpfs("/a", "images:50%+pods:1%"), tmpfs("/b", "5%")];

@@ -1,6 +1,7 @@
 //! `[memory]`: what is kept of a node's memory for whom.
 
 use super::Check;
+use crate::recipe::MemoryNeeds;
 use crate::recipe::file::MemoryFile;
 use crate::recipe::node::TomlNode;
 use bootwright_contract::{Memory, Service};
@@ -30,13 +31,13 @@ evictionHard:
 const DROP_IN: &str = "00-memory.conf";
 
 impl Check<'_> {
-    pub(super) fn memory(&mut self, tree: &TomlNode, services: &[Service]) -> Option<Memory> {
+    pub(super) fn memory(&mut self, tree: &TomlNode, services: &[Service]) -> Option<MemoryNeeds> {
         let file: MemoryFile = self.read(Some(tree.get("memory")?))?;
         let service = |name: &str| services.iter().find(|service| service.name == name);
         let default = |name: &str, mib: u32| service(name).map_or(0, |_| mib);
         let folder =
             service("kubelet").and_then(|kubelet| kubelet.exec.iter().find_map(|arg| arg.strip_prefix(CONFIG_DIR)));
-        Some(Memory {
+        let shares = Memory {
             kernel_mib: file.kernel_mib,
             system_mib: file.system_mib,
             containerd_mib: file.containerd_mib.unwrap_or(default("containerd", CONTAINERD_MIB)),
@@ -46,7 +47,8 @@ impl Check<'_> {
             max_pods: file.max_pods.unwrap_or(0),
             drop_in: folder.map(|folder| format!("{}/{DROP_IN}", folder.trim_end_matches('/'))),
             drop_in_head: folder.map(|_| DROP_IN_HEAD.into()).unwrap_or_default(),
-        })
+        };
+        Some(MemoryNeeds { shares, workload_mib: file.workload_mib })
     }
 }
 
@@ -63,8 +65,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_follows_from_the_services() {
-        let memory =
-            |text: &str| parse_recipe_text("node", text).expect("a good recipe").memory.expect("it has the section");
+        let memory = |text: &str| {
+            parse_recipe_text("node", text).expect("a good recipe").memory.expect("it has the section").shares
+        };
         let whole = memory(NODE);
         assert_eq!((whole.containerd_mib, whole.kubelet_mib, whole.max_pods), (40, 48, 9));
         assert_eq!(whole.drop_in.as_deref(), Some("/etc/k.d/00-memory.conf"));

@@ -27,6 +27,8 @@ pub struct MemoryFile {
     /// Pods of a node; default: as many as the memory is enough for, 4 to 110.
     #[schemars(range(min = 1))]
     pub max_pods: Option<u32>,
+    /// What must be left for pods with `ram_mib` of `[budget]`, or the build fails.
+    pub workload_mib: Option<u64>,
 }
 
 fn kernel_mib() -> u32 {
