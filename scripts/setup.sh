@@ -119,11 +119,15 @@ if [ "$goal" = test ]; then
         cp "$programs/sbom-judges.txt" "$judges/installed.txt"
     fi
     "$programs/build" etcd kube-apiserver kube-controller-manager >/dev/null || die "cannot build the tests' control plane"
-    for file in main.go go.mod go.sum; do
-        if [ ! -x "$programs_dir/layers" ] || [ "$programs/layers/$file" -nt "$programs_dir/layers" ]; then
-            say "building a program that lays image layers as umoci and containerd do into $programs_dir"
-            CGO_ENABLED=0 "$go" -C "$programs/layers" build -trimpath -o "$programs_dir/layers" . || die "cannot build the module of crates/builder/tests/programs/layers"
-        fi
+    # Programs of other people's code that judge ours.
+    sources=$(cd "$(dirname "$0")/../crates/builder/tests/programs" && pwd)
+    for program in layers store; do
+        for file in main.go go.mod go.sum; do
+            if [ ! -x "$programs_dir/$program" ] || [ "$sources/$program/$file" -nt "$programs_dir/$program" ]; then
+                say "building the tests' program $program into $programs_dir"
+                CGO_ENABLED=0 "$go" -C "$sources/$program" build -trimpath -o "$programs_dir/$program" . || die "cannot build the module of crates/builder/tests/programs/$program"
+            fi
+        done
     done
 fi
 say "ready"

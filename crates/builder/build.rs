@@ -17,7 +17,7 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 fn main() {
-    for watched in ["build.rs", "build", "../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
+    for watched in ["build.rs", "build", "pause", "../../Cargo.lock", "../../Cargo.toml", "../../rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={watched}");
     }
     // All other crates are rooms of PID1 and of what it stands on.
@@ -29,6 +29,10 @@ fn main() {
     }
     println!("cargo::rerun-if-env-changed=BOOTWRIGHT_PID1");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    if let Err(reason) = build_pause(&out.join("pause")) {
+        println!("cargo::warning=the program of sandboxes was not built: {reason}");
+        std::fs::write(out.join("pause"), b"").expect("OUT_DIR is writable");
+    }
     // The whole of it, and one without network roots for images that have none.
     for (name, features) in [("pid1", &[][..]), ("pid1-ram", &["--no-default-features"])] {
         let embedded = out.join(name);
@@ -46,6 +50,21 @@ fn main() {
             }
         }
     }
+}
+
+/// Builds `pause/main.rs`: one file without libraries, linked by the linker that comes with the compiler. The toolchain is
+/// pinned, and nothing of the machine is in the program: it has the same bytes everywhere.
+fn build_pause(program: &Path) -> Result<(), String> {
+    let options = ["opt-level=z", "panic=abort", "strip=symbols", "relocation-model=static", "linker=rust-lld"];
+    let for_linker = ["link-self-contained=no", "link-arg=-nostdlib", "link-arg=--build-id=none", "link-arg=-n"];
+    let status = Command::new(std::env::var_os("RUSTC").expect("cargo sets RUSTC"))
+        .args(["--edition", "2024", "--crate-name", "pause", "--target", TARGET])
+        .args(options.iter().chain(&for_linker).flat_map(|option| ["-C", option]))
+        .arg("-o")
+        .args([program, Path::new("pause/main.rs")])
+        .status()
+        .map_err(|e| format!("cannot run rustc: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("rustc ended with {status}; is the target {TARGET} installed?")) }
 }
 
 /// `BOOTWRIGHT_PID1` names one that is built already; else this runs a cargo of its own with a target directory of its own: this one's is locked by the cargo that runs us.

@@ -2,6 +2,7 @@
 
 pub mod addons;
 pub mod assembly;
+pub mod baked;
 pub mod budget;
 pub mod cache;
 pub mod chain;

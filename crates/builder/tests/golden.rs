@@ -110,7 +110,7 @@ fn check_recipe(recipe: &str, root: Option<&str>) {
 fn listing(manifest: &Manifest) -> String {
     let packaged: BTreeSet<&str> = manifest.sources.iter().map(|s| s.component.as_str()).chain([INIT]).collect();
     let mut out = String::new();
-    for name in SegmentName::ALL {
+    for name in SegmentName::OF_TREE {
         let _ = writeln!(out, "# {}", name.as_str());
         let lines = manifest.files.iter().filter(|f| f.segment == name);
         let mut lines: Vec<(String, String)> =

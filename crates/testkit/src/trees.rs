@@ -32,7 +32,7 @@ pub fn tree(entries: Vec<TreeEntry>) -> Tree {
 /// One entry of each kind in each segment, with names, sizes and owners at which archives break.
 pub fn many_kinds(with_devices: bool) -> Tree {
     let mut entries = Vec::new();
-    for segment in SegmentName::ALL {
+    for segment in SegmentName::OF_TREE {
         let long = format!("deep/{}/{}", "d".repeat(120), "f".repeat(200));
         let mut add = |path: &str, kind, mode| entries.push(entry(segment, path, kind, mode));
         add("deep", Kind::Dir, 0o755);

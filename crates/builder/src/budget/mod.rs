@@ -30,6 +30,10 @@ pub struct Sizes<'a> {
     pub root: Option<&'a PackedSegment>,
     /// Bytes of a network root that are in memory while the machine runs.
     pub root_in_ram: u64,
+    /// Container images that the initrd does not hold.
+    pub images: Option<&'a PackedSegment>,
+    /// Bytes of those that are in memory while the machine runs.
+    pub images_in_ram: u64,
     /// Of the boot segment.
     pub boot: Compression,
     /// Of a root segment that is a cpio.
@@ -165,6 +169,7 @@ pub fn assess(
         Some(_) if sizes.root_in_ram > 0 => RootInRam::Fetched(sizes.root_in_ram),
         Some(_) => RootInRam::Elsewhere,
     };
+    let images = resident(SegmentName::Images) + sizes.images_in_ram.next_multiple_of(4096);
     BudgetReport {
         grown: earlier.map(|earlier| growth(&components, files, earlier)).unwrap_or_default(),
         boot_files,
@@ -174,9 +179,9 @@ pub fn assess(
         initrd_limit: sizes.root.and(budget.netroot_initrd_mb).map(bytes_of),
         components,
         unpack: unpack_need(initrd),
-        steady: steady_need(boot, root, config, budget.workload_mib),
+        steady: steady_need(boot, root, images, config, budget.workload_mib),
         ram_limit_mib: budget.ram_mib,
-        node: sizes.memory.map(|needs| NodeMemory::of(needs, initrd, sizes.root_in_ram)),
+        node: sizes.memory.map(|needs| NodeMemory::of(needs, initrd, sizes.root_in_ram + sizes.images_in_ram)),
     }
 }
 
@@ -184,6 +189,7 @@ fn segment_window(sizes: Sizes<'_>, segment: &PackedSegment) -> u64 {
     let how = match segment.name {
         SegmentName::Config => sizes.volatile,
         // An image file is compressed itself and lies in the archive as it is.
+        SegmentName::Images => Compression::None,
         SegmentName::Root if segment.image_size.is_some() => Compression::None,
         SegmentName::Boot => sizes.boot,
         SegmentName::Root => sizes.stable,
@@ -198,6 +204,7 @@ fn component_lines(sizes: Sizes<'_>, budget: &Budget) -> Vec<ComponentLine> {
         .segments
         .iter()
         .chain(sizes.root)
+        .chain(sizes.images)
         .flat_map(|s| &s.components)
         .map(|(name, share)| (name.as_str(), *share));
     for (name, share) in of_segments.chain([(sizes.kernel_component, kernel)]) {

@@ -158,13 +158,13 @@ pub enum RootInRam {
 }
 
 /// RAM once the root is mounted. `config`: resident bytes that stay; `boot`: of the boot segment, whose modules
-/// are then loaded; `workload`: what the recipe states.
-pub fn steady_need(boot: u64, root: RootInRam, config: u64, workload_mib: Option<u64>) -> RamNeed {
+/// are then loaded; `images`: of container images that are in memory; `workload`: what the recipe states.
+pub fn steady_need(boot: u64, root: RootInRam, images: u64, config: u64, workload_mib: Option<u64>) -> RamNeed {
     let source = match workload_mib {
         Some(_) => "[budget] workload_mib of the recipe: processes and their page cache, measured",
         None => "not stated: set [budget] workload_mib from a measurement",
     };
-    sum(vec![
+    let mut terms = vec![
         term("kernel", KERNEL_RUNNING, "measured: MemTotal 215292 kB at 256 MiB, Debian 13 kernel 6.12"),
         term(
             "PID1 and early modules",
@@ -178,7 +178,11 @@ pub fn steady_need(boot: u64, root: RootInRam, config: u64, workload_mib: Option
         },
         term("configs and overlays", config, "pages of the config segment, copied over the root"),
         term("workload", workload_mib.unwrap_or(0) * MIB, source),
-    ])
+    ];
+    if images > 0 {
+        terms.insert(3, term("container images", images, "pages of the baked images, packed: they stay in RAM"));
+    }
+    sum(terms)
 }
 
 fn term(name: &str, bytes: u64, source: &str) -> RamTerm {

@@ -47,7 +47,7 @@ fn the_kernel_takes_what_was_measured_at_256_mib() {
 #[test]
 fn terms_add_up_to_the_ram() {
     let initrd = Initrd { packed: 30 << 20, content: 40 << 20, window: 8 << 20, limit: RootfsLimit::Percent(50) };
-    for need in [unpack_need(initrd), steady_need(1 << 20, RootInRam::Segment(30 << 20), 1 << 16, Some(60))] {
+    for need in [unpack_need(initrd), steady_need(1 << 20, RootInRam::Segment(30 << 20), 0, 1 << 16, Some(60))] {
         let sum: u64 = need.terms.iter().map(|t| t.bytes).sum();
         assert!(sum <= need.ram_mib << 20 && sum > (need.ram_mib - 2) << 20, "{need:?}");
         assert!(need.terms.iter().all(|t| !t.source.is_empty()));
@@ -92,6 +92,7 @@ fn segment(name: SegmentName, size: u64, components: &[(&str, u64)]) -> PackedSe
         resident: size,
         files: 1,
         image_size: None,
+        verity: None,
         components: components.iter().map(|(name, packed)| (name.to_string(), share(*packed))).collect(),
         file_shares: Default::default(),
         reused: false,
@@ -110,6 +111,8 @@ fn report(budget: &Budget, earlier: Option<&Earlier>) -> BudgetReport {
         segments: &segments,
         root: None,
         root_in_ram: 0,
+        images: None,
+        images_in_ram: 0,
         boot: Compression::Zstd(19),
         stable: Compression::Zstd(19),
         volatile: Compression::Gzip(9),

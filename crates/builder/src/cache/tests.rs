@@ -148,7 +148,7 @@ fn errors_say_what_to_do() {
 
 fn head(name: &str) -> MemberHead<'_> {
     static NONE: Xattrs = Xattrs::new();
-    MemberHead { name, mode: 0o4755, uid: 1, gid: 2, xattrs: &NONE }
+    MemberHead { name, mode: 0o4755, uid: 1, gid: 2, xattrs: &NONE, mtime: -3 }
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_failed_unpack_leaves_nothing_and_a_damaged_one_is_made_anew() {
         Ok::<_, CacheError>(())
     };
     let whole = open_unpacked(&cache, "k", fill).unwrap();
-    let dir = cache.derived("unpacked", "k-v3").unwrap();
+    let dir = cache.derived("unpacked", "k-v4").unwrap();
     for (file, said) in [("bodies", "its bodies are truncated"), ("index", "its index is not what was written")] {
         let path = dir.join(file);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -3,13 +3,13 @@
 //! ```text
 //! derived/unpacked/<key>/bodies   the bodies of all regular files, one after the other, each at a multiple of 16
 //! derived/unpacked/<key>/index    SHA-256 of what follows, newline, JSON: what the whole stream hashes to, and
-//!                                 [name, kind, mode, uid, gid, extended attributes] for each member, in the archive's order
+//!                                 [name, kind, mode, uid, gid, extended attributes, time] for each member, in the archive's order
 //! ```
 //!
 //! A later build parses the index and reads bodies in place: nothing is unpacked again, and no thousands of small files are made.
 
 use super::{Cache, CacheError};
-use crate::entry::{Body, BodyAt, Sha256, Xattrs};
+use crate::entry::{Body, BodyAt, Kind, Sha256, Xattrs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Part of every key: what is stored here was written by this layout and these rules for archives.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const ALIGN: u64 = 16;
 const KIND: &str = "unpacked";
 
@@ -43,6 +43,8 @@ pub struct Member {
     pub uid: u32,
     pub gid: u32,
     pub xattrs: Xattrs,
+    /// When its content was changed last, seconds since 1970: the layers of baked images alone keep it.
+    pub mtime: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,8 +54,8 @@ pub enum MemberKind {
     /// A further name of what the archive (or one below it) calls so.
     Hardlink(String),
     Symlink(String),
-    /// A device node or fifo.
-    Node,
+    /// A device node or fifo: a [`Kind`] of those.
+    Node(Kind),
     /// Something that no image can hold, and why.
     Unusable(String),
 }
@@ -100,6 +102,7 @@ pub struct MemberHead<'a> {
     pub uid: u32,
     pub gid: u32,
     pub xattrs: &'a Xattrs,
+    pub mtime: i64,
 }
 
 impl Unpacker {
@@ -141,8 +144,8 @@ impl Unpacker {
 
     /// Anything that has no body.
     pub fn add(&mut self, head: MemberHead<'_>, kind: MemberKind) {
-        let MemberHead { name, mode, uid, gid, xattrs } = head;
-        self.members.push(Member { name: name.into(), kind, mode, uid, gid, xattrs: xattrs.clone() });
+        let MemberHead { name, mode, uid, gid, xattrs, mtime } = head;
+        self.members.push(Member { name: name.into(), kind, mode, uid, gid, xattrs: xattrs.clone(), mtime });
     }
 
     /// What the whole decompressed stream hashes to.
@@ -169,7 +172,7 @@ impl Unpacker {
 
 /// One member in the index, as a JSON array.
 #[derive(Serialize, Deserialize)]
-struct MemberRow<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32, Xattrs);
+struct MemberRow<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] RowKind<'a>, u32, u32, u32, Xattrs, i64);
 
 #[derive(Serialize, Deserialize)]
 enum RowKind<'a> {
@@ -182,8 +185,9 @@ enum RowKind<'a> {
     Hardlink(#[serde(borrow)] Cow<'a, str>),
     #[serde(rename = "l")]
     Symlink(#[serde(borrow)] Cow<'a, str>),
+    /// `c`, `b` or `p`, and a device's numbers.
     #[serde(rename = "n")]
-    Node,
+    Node(char, u32, u32),
     #[serde(rename = "u")]
     Unusable(#[serde(borrow)] Cow<'a, str>),
 }
@@ -200,15 +204,17 @@ impl<'a> MemberRow<'a> {
             }
             MemberKind::Hardlink(target) => RowKind::Hardlink(target.into()),
             MemberKind::Symlink(target) => RowKind::Symlink(target.into()),
-            MemberKind::Node => RowKind::Node,
+            MemberKind::Node(Kind::CharDevice { major, minor }) => RowKind::Node('c', *major, *minor),
+            MemberKind::Node(Kind::BlockDevice { major, minor }) => RowKind::Node('b', *major, *minor),
+            MemberKind::Node(_) => RowKind::Node('p', 0, 0),
             MemberKind::Unusable(problem) => RowKind::Unusable(problem.into()),
         };
-        Self((&member.name).into(), kind, member.mode, member.uid, member.gid, member.xattrs.clone())
+        Self((&member.name).into(), kind, member.mode, member.uid, member.gid, member.xattrs.clone(), member.mtime)
     }
 
     /// `None` when the body lies beyond the end of the bodies file.
     fn into_member(self, bodies: &Arc<Path>, bodies_size: u64) -> Option<Member> {
-        let Self(name, kind, mode, uid, gid, xattrs) = self;
+        let Self(name, kind, mode, uid, gid, xattrs, mtime) = self;
         let kind = match kind {
             RowKind::Dir => MemberKind::Dir,
             RowKind::File(offset, size, sha256) => {
@@ -217,10 +223,12 @@ impl<'a> MemberRow<'a> {
             }
             RowKind::Hardlink(target) => MemberKind::Hardlink(target.into_owned()),
             RowKind::Symlink(target) => MemberKind::Symlink(target.into_owned()),
-            RowKind::Node => MemberKind::Node,
+            RowKind::Node('c', major, minor) => MemberKind::Node(Kind::CharDevice { major, minor }),
+            RowKind::Node('b', major, minor) => MemberKind::Node(Kind::BlockDevice { major, minor }),
+            RowKind::Node(..) => MemberKind::Node(Kind::Fifo),
             RowKind::Unusable(problem) => MemberKind::Unusable(problem.into_owned()),
         };
-        Some(Member { name: name.into_owned(), kind, mode, uid, gid, xattrs })
+        Some(Member { name: name.into_owned(), kind, mode, uid, gid, xattrs, mtime })
     }
 }
 

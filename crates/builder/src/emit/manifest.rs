@@ -1,6 +1,7 @@
 //! `manifest.json`: every file of an image, where it comes from and why it is there.
 
 use super::{EmitError, Image, SourceRecord};
+use crate::baked::BakedRecord;
 use crate::budget::Earlier;
 use crate::entry::{Kind, Sha256};
 use crate::recipe::{Allowance, RootMode, SegmentName};
@@ -37,6 +38,12 @@ pub struct Manifest {
     /// The root, where it is not in the initrd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootRecord>,
+    /// The container images that are baked in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<BakedRecord>,
+    /// What they take of their file, by name, where the initrd does not hold it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub image_shares: BTreeMap<String, ComponentShare>,
     pub sources: Vec<SourceRecord>,
     /// That the recipe allows in the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -199,6 +206,8 @@ pub fn new_manifest(
             tree_sums_sha256: root.export.sums_sha256,
             components: root.segment.components.clone(),
         }),
+        images: image.baked.to_vec(),
+        image_shares: image.images.map(|images| images.segment.components.clone()).unwrap_or_default(),
         sources: image.sources.to_vec(),
         secrets: image.secrets.to_vec(),
         tools: tools(image),
@@ -209,8 +218,8 @@ pub fn new_manifest(
 /// This program, those that made images of segments, and Go toolchains.
 fn tools(image: &Image<'_>) -> BTreeMap<String, String> {
     let own = [("bootwright".to_string(), env!("CARGO_PKG_VERSION").to_string())];
-    let root = image.root.map(|root| &root.segment);
-    let of_segments = image.segments.iter().chain(root).filter_map(|s| s.tool.as_deref());
+    let elsewhere = image.root.map(|root| &root.segment).into_iter().chain(image.images.map(|images| &images.segment));
+    let of_segments = image.segments.iter().chain(elsewhere).filter_map(|s| s.tool.as_deref());
     let of_segments = of_segments.map(|tool| tool.split_once(' ').unwrap_or((tool, "")));
     let toolchains = image.sources.iter().flat_map(|s| &s.pins).filter_map(|pin| pin.detail.get("toolchain"));
     let toolchains = toolchains.map(|version| ("go", version.as_str()));
@@ -263,9 +272,10 @@ impl Manifest {
         sized.collect()
     }
 
-    /// Each component's share of each segment, and of a network root.
+    /// Each component's share of each segment, of a network root, and of images beside it.
     fn shares(&self) -> impl Iterator<Item = (&String, &ComponentShare)> {
-        self.segments.iter().flat_map(|s| &s.components).chain(self.root.iter().flat_map(|r| &r.components))
+        let elsewhere = self.root.iter().flat_map(|r| &r.components).chain(&self.image_shares);
+        self.segments.iter().flat_map(|s| &s.components).chain(elsewhere)
     }
 
     /// What each component takes, the kernel's own file with it: as `build` shows it.
@@ -322,6 +332,8 @@ pub(crate) mod tests {
             segments: Vec::new(),
             ram: None,
             root: None,
+            images: Vec::new(),
+            image_shares: BTreeMap::new(),
             sources: Vec::new(),
             secrets: Vec::new(),
             tools: BTreeMap::new(),

@@ -19,11 +19,12 @@ pub(crate) use staging::{FolderKind, Readers, Staging};
 pub(crate) use write::write_file;
 
 use crate::assembly::TreeBuild;
+use crate::baked::BakedRecord;
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
 use crate::recipe::{Allowance, CheckedRecipe, RootMode};
 use crate::root_mode::server_files;
-use crate::segment::{NetworkRoot, PackedSegment};
+use crate::segment::{NetworkImages, NetworkRoot, PackedSegment};
 use crate::signing::SigningKey;
 use crate::source::{PackageFacts, PatchFacts, Pin};
 use crate::ui::Ui;
@@ -43,6 +44,9 @@ pub struct Image<'a> {
     pub segments: &'a [PackedSegment],
     /// The root, where the initrd does not hold it.
     pub root: Option<&'a NetworkRoot>,
+    /// The container images that are baked in, and their file where the initrd does not hold it.
+    pub baked: &'a [BakedRecord],
+    pub images: Option<&'a NetworkImages>,
     /// Content id, hex.
     pub image_id: &'a str,
     /// Names and lines of its PID1, an ELF file.
@@ -124,10 +128,13 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
         BootFile { path: KERNEL.into(), size: kernel.size, sha256: kernel.sha256 },
         BootFile { path: INITRD.into(), size: image.segments.iter().map(|s| s.size).sum(), sha256: initrd },
     ];
-    let root_files = match image.root {
+    let mut root_files = match image.root {
         Some(root) => root::write_root(image.recipe.root.mode, root, dir)?,
         None => Vec::new(),
     };
+    if let Some(images) = image.images {
+        root_files.push(root::write_images(images, dir)?);
+    }
     if image.recipe.root.mode == RootMode::Nfs && !export::owners_are_exact() {
         ui.say(format_args!("{}/: its files belong to you; `{}` has the owners", root::TREE, root::TAR));
     }
@@ -178,6 +185,11 @@ fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) ->
         root: image.root.map(|root| &root.segment),
         root_in_ram: match (image.recipe.root.mode, image.root) {
             (RootMode::Http, Some(root)) => root.disk_size,
+            _ => 0,
+        },
+        images: image.images.map(|images| &images.segment),
+        images_in_ram: match (image.recipe.root.mode, image.images) {
+            (RootMode::Http, Some(images)) => images.image.size,
             _ => 0,
         },
         boot: recipe.pack.boot,

@@ -5,12 +5,14 @@ use super::{EmitError, export, write};
 use crate::entry::Sha256;
 use crate::pack::{HashedFile, PackError, copy_body, write_tar};
 use crate::recipe::RootMode;
-use crate::segment::NetworkRoot;
+use crate::segment::{NetworkImages, NetworkRoot};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// The image, for HTTP, iSCSI and NBD.
 pub const IMAGE: &str = "root.img";
+/// Container images, beside either.
+pub const IMAGES: &str = "images.img";
 /// The files, for NFS: a folder, and the same as a tar.
 pub const TREE: &str = "root";
 pub const TAR: &str = "root.tar";
@@ -36,6 +38,15 @@ fn write_disk(root: &NetworkRoot, path: &Path) -> Result<(u64, Sha256), EmitErro
     let file = file.into_inner().map_err(|e| EmitError::io("write", path)(e.into_error()))?;
     write::finish(&file, path)?;
     Ok((root.disk_size, root.disk_sha256))
+}
+
+/// Writes the file of all container images.
+pub fn write_images(images: &NetworkImages, dir: &Path) -> Result<BootFile, EmitError> {
+    let path = dir.join(IMAGES);
+    let mut file = HashedFile::create(&path)?;
+    copy_body(IMAGES, &images.image, &mut file, PackError::io("write", &path))?;
+    let (size, sha256) = file.finish(&path)?;
+    Ok(BootFile { path: IMAGES.into(), size, sha256 })
 }
 
 fn write_export_tar(root: &NetworkRoot, path: &Path) -> Result<(u64, Sha256), EmitError> {

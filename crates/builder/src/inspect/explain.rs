@@ -1,7 +1,9 @@
 //! Why a file is in an image: from the file back to the recipe line that asked for it.
 
 use super::InspectError;
+use crate::baked::BakedRecord;
 use crate::emit::manifest::{FileKind, FileRecord, GaveWay, Manifest};
+use crate::recipe::SegmentName;
 use crate::tree::Reason;
 use serde::Serialize;
 
@@ -36,12 +38,14 @@ pub struct Explanation {
     pub chains: Vec<Vec<Step>>,
 }
 
-/// Explains a path, with or without a leading `/`; symlinks of folders (`/bin`) are followed.
+/// Explains the name of a container image, or a path, with or without a leading `/`; symlinks of folders (`/bin`) are followed.
 pub fn explain(manifest: &Manifest, path: &str) -> Result<Explanation, InspectError> {
     let wanted = path.trim_start_matches('/').trim_end_matches('/');
     let resolved = resolve_folders(manifest, wanted);
     let found: Vec<&FileRecord> = manifest.files.iter().filter(|f| f.path == resolved || f.path == wanted).collect();
-    if found.is_empty() {
+    let images: Vec<Vec<Step>> =
+        manifest.images.iter().filter(|image| image.name == path).map(|image| vec![image_step(image)]).collect();
+    if found.is_empty() && images.is_empty() {
         let similar = similar(manifest, wanted);
         return Err(InspectError::NoSuchFile { path: path.into(), recipe: manifest.recipe.clone(), similar });
     }
@@ -49,8 +53,20 @@ pub fn explain(manifest: &Manifest, path: &str) -> Result<Explanation, InspectEr
         version: 1,
         recipe: manifest.recipe.clone(),
         image_id: manifest.image_id.clone(),
-        chains: found.into_iter().map(|file| chain(manifest, file)).collect(),
+        chains: found.into_iter().map(|file| chain(manifest, file)).chain(images).collect(),
     })
+}
+
+fn image_step(image: &BakedRecord) -> Step {
+    Step {
+        path: image.name.clone(),
+        segment: SegmentName::Images.as_str().into(),
+        component: image.name.clone(),
+        origin: image.origin.clone(),
+        because: format!("a container image of the recipe, {}", image.digest),
+        reason: Reason::Image { digest: image.digest.clone() },
+        gave_way: Vec::new(),
+    }
 }
 
 fn chain(manifest: &Manifest, file: &FileRecord) -> Vec<Step> {
@@ -90,6 +106,7 @@ fn because(manifest: &Manifest, file: &FileRecord) -> String {
         Reason::Inline => "it is written in the recipe".into(),
         Reason::Init => "it is PID1, or another name of it".into(),
         Reason::Computed => "the builder computes it".into(),
+        Reason::Image { digest } => format!("a container image of the recipe, {digest}"),
         Reason::LinkTarget { by } => format!("the symlink `{by}` points to it"),
         Reason::Parent => match first_below(manifest, file) {
             Some(child) => format!("a folder that `{}` needs", child.path),
@@ -110,9 +127,13 @@ fn asked_by(reason: &Reason) -> Option<&str> {
         | Reason::Module { by, .. }
         | Reason::Firmware { by }
         | Reason::LinkTarget { by } => Some(by),
-        Reason::Wanted { .. } | Reason::Overlay | Reason::Inline | Reason::Init | Reason::Computed | Reason::Parent => {
-            None
-        }
+        Reason::Wanted { .. }
+        | Reason::Overlay
+        | Reason::Inline
+        | Reason::Init
+        | Reason::Computed
+        | Reason::Image { .. }
+        | Reason::Parent => None,
     }
 }
 
@@ -181,7 +202,8 @@ impl Explanation {
         for chain in &self.chains {
             for (depth, step) in chain.iter().enumerate() {
                 let indent = "  ".repeat(depth);
-                text += &format!("{indent}/{} ({} segment, {})\n", step.path, step.segment, step.component);
+                let root = if matches!(step.reason, Reason::Image { .. }) { "" } else { "/" };
+                text += &format!("{indent}{root}{} ({} segment, {})\n", step.path, step.segment, step.component);
                 text += &format!("{indent}  {} ({})\n", step.because, step.origin);
                 for GaveWay { component, origin } in &step.gave_way {
                     text += &format!("{indent}  it takes the place of the one of {component} ({origin})\n");

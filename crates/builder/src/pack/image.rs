@@ -1,8 +1,8 @@
-//! The image file inside a packed root segment: a plain archive, so that its bytes are there as they are.
+//! The image file inside a packed segment of the root or of container images: a plain archive, so that its bytes are there as they are.
 
 use super::PackError;
 use crate::entry::{Body, BodyAt, Sha256};
-use crate::segment::PackedSegment;
+use crate::segment::{PackedSegment, image_path};
 use bootwright_contract::paths;
 use bootwright_contract::sums::parse_sums;
 use std::fs::File;
@@ -17,20 +17,23 @@ const MAX_NAME: u64 = 256;
 /// Of a sums file with one line.
 const MAX_SUMS: u64 = 4096;
 
-/// Finds the image in a root segment that holds one, and its hash in the segment's sums. Nothing is packed or hashed.
+/// Finds the image in a segment that holds one, and its hash in the segment's sums. Nothing is packed or hashed.
 ///
 /// # Errors
 /// [`PackError::Read`] when the file cannot be read, [`PackError::BadEntry`] when it is no such segment.
 pub fn image_of(segment: &PackedSegment) -> Result<Body, PackError> {
-    let failed = |cause| PackError::Read { path: paths::ROOT_IMAGE.into(), place: segment.path.clone(), cause };
-    let bad = |problem| PackError::BadEntry { path: paths::ROOT_IMAGE.into(), problem };
+    let image_path = image_path(segment.name);
+    let failed = |cause| PackError::Read { path: image_path.into(), place: segment.path.clone(), cause };
+    let bad = |problem| PackError::BadEntry { path: image_path.into(), problem };
     let mut file = File::open(&segment.path).map_err(failed)?;
     let (mut at, mut image, mut sums) = (0, None, None);
     while image.is_none() || sums.is_none() {
-        let entry = read_header(&mut file, at).map_err(failed)?.ok_or(bad("it is not in the packed root segment"))?;
+        let entry = read_header(&mut file, at).map_err(failed)?.ok_or(bad("it is not in the packed segment"))?;
         match entry.path.as_str() {
-            path if path == relative(paths::ROOT_IMAGE) => image = Some((entry.start, entry.size)),
-            path if path == format!("{}/root", relative(paths::SUMS)) && entry.size <= MAX_SUMS => {
+            path if path == relative(image_path) => image = Some((entry.start, entry.size)),
+            path if path == format!("{}/{}", relative(paths::SUMS), segment.name.as_str())
+                && entry.size <= MAX_SUMS =>
+            {
                 sums = Some(read_text(&mut file, &entry).map_err(failed)?);
             }
             _ => {}
@@ -39,7 +42,7 @@ pub fn image_of(segment: &PackedSegment) -> Result<Body, PackError> {
     }
     let ((offset, size), sums) = (image.expect("just found"), sums.expect("just found"));
     let sums = parse_sums(&sums).map_err(|_| bad("the segment's sums cannot be read"))?;
-    let sum = sums.iter().find(|sum| sum.path == paths::ROOT_IMAGE && sum.size == size);
+    let sum = sums.iter().find(|sum| sum.path == image_path && sum.size == size);
     let sha256 = sum.and_then(|sum| Sha256::parse(&sum.sha256)).ok_or(bad("the segment's sums do not name it"))?;
     Ok(Body { sha256, size, at: BodyAt::File { path: segment.path.as_path().into(), offset } })
 }

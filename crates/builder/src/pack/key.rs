@@ -39,6 +39,20 @@ pub fn segment_key(
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
+/// The same for container images; `entries` come with the image that they belong to, and their time. `args`: the tool's.
+pub fn images_key<'a>(
+    entries: impl Iterator<Item = (&'a Entry, &'a str, u32)>,
+    args: &[&str],
+    tool: &FoundPackTool,
+) -> String {
+    let mut text = format!("{FORMAT} {} {} {}\n", SegmentName::Images.as_str(), args.join(" "), tool.title());
+    for (entry, image, mtime) in entries {
+        let _ = write!(text, "{mtime} ");
+        describe(entry, image, &mut text);
+    }
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
 /// A line for each entry: all that an archive of them holds.
 pub fn describe_segment(name: SegmentName, tree: &Tree) -> String {
     let mut text = String::new();

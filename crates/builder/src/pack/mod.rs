@@ -9,6 +9,7 @@ mod erofs;
 mod error;
 mod hashed;
 mod image;
+mod images;
 mod key;
 mod newc;
 mod shares;
@@ -23,6 +24,7 @@ pub use compress::{Compressor, check_level, suffix};
 pub use error::PackError;
 pub use hashed::HashedFile;
 pub use image::{as_disk, image_of, xxh64_of};
+pub use images::pack_images;
 pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};
 pub use tar::write_tar;
@@ -103,39 +105,52 @@ pub fn pack_segment(
 ) -> Result<PackedSegment, PackError> {
     check_settings(how)?;
     check_xattrs(tree.segment(name), Holder::of(name, how.root.image))?;
-    let tool = match (is_image(name, how.root.image), how.root.image) {
+    let tool = match (name == SegmentName::Root, how.root.image) {
         (true, RootImage::Squashfs) => Some(find_tool(MKSQUASHFS, cx.cache)?),
         (true, RootImage::Erofs) => Some(find_tool(MKFS_EROFS, cx.cache)?),
         _ => None,
     };
     let key = key::segment_key(name, tree, extra, how, tool.as_ref());
-    if let Some(found) = load_packed(cx.cache, &key) {
+    pack_once(name, &key, cx, |dir| {
+        let (archive, image_size) = match &tool {
+            Some(tool) => {
+                let image = make_image(tree, &how.root, tool, dir, cx)?;
+                let size = image.size;
+                (lay_out_image(name, image), Some(size))
+            }
+            None => (lay_out(name, tree, extra), None),
+        };
+        let archive = archive
+            .map_err(|e| PackError::BadEntry { path: e.path, problem: "the image's own layout uses that path" })?;
+        let entries: Vec<(&str, &Entry)> = tree.segment(name).map(|e| (e.component.as_str(), &e.entry)).collect();
+        let packed = write_packed(name, &entries, &archive, how.compression(name), dir, cx)?;
+        Ok(PackedSegment { image_size, tool: tool.as_ref().map(FoundPackTool::title), ..packed })
+    })
+}
+
+/// Takes a segment from the cache, or has it packed into a new folder, which the cache then keeps.
+fn pack_once(
+    name: SegmentName,
+    key: &str,
+    cx: PackContext<'_>,
+    pack: impl FnOnce(&Path) -> Result<PackedSegment, PackError>,
+) -> Result<PackedSegment, PackError> {
+    if let Some(found) = load_packed(cx.cache, key) {
         return Ok(found);
     }
     // Another build may be packing the same segment: wait for it rather than do it twice.
     let _lock = cx.cache.lock(&format!("segment-{key}"))?;
-    if let Some(found) = load_packed(cx.cache, &key) {
+    if let Some(found) = load_packed(cx.cache, key) {
         return Ok(found);
     }
-    if cx.cache.derived(SEGMENTS, &key).is_some() {
+    if cx.cache.derived(SEGMENTS, key).is_some() {
         cx.ui.say(format_args!("the packed segment {} in the cache is damaged: packing it anew", name.as_str()));
-        cx.cache.discard_derived(SEGMENTS, &key)?;
+        cx.cache.discard_derived(SEGMENTS, key)?;
     }
     let _task = cx.ui.task(&format!("pack segment {}", name.as_str()), None);
     let dir = cx.cache.temp_dir()?;
-    let (archive, image_size) = match &tool {
-        Some(tool) => {
-            let image = make_image(tree, &how.root, tool, dir.path(), cx)?;
-            let size = image.size;
-            (lay_out_image(image), Some(size))
-        }
-        None => (lay_out(name, tree, extra), None),
-    };
-    let archive =
-        archive.map_err(|e| PackError::BadEntry { path: e.path, problem: "the image's own layout uses that path" })?;
-    let packed = write_packed(name, tree, &archive, how.compression(name), dir.path(), cx)?;
-    let packed = PackedSegment { image_size, tool: tool.map(|t| t.title()), ..packed };
-    keep(cx.cache, &key, dir.path(), packed)
+    let packed = pack(dir.path())?;
+    keep(cx.cache, key, dir.path(), packed)
 }
 
 /// The tree's root as one file in `dir`.
@@ -147,7 +162,7 @@ fn make_image(
     cx: PackContext<'_>,
 ) -> Result<Body, PackError> {
     let entries: Vec<Entry> = tree.segment(SegmentName::Root).map(|e| e.entry.clone()).collect();
-    let out = dir.join("root.img");
+    let out = dir.join(IMAGE);
     match root.image {
         RootImage::Erofs => {
             let staging = cx.cache.temp_dir()?;
@@ -155,13 +170,18 @@ fn make_image(
         }
         _ => squashfs::make_squashfs(&entries, root, tool, cx.jobs, &out)?,
     }
-    let (sha256, size) = Sha256::of_file(&out).map_err(PackError::io("read", &out))?;
-    Ok(Body { sha256, size, at: BodyAt::File { path: out.into(), offset: 0 } })
+    image_body(&out)
 }
 
+fn image_body(path: &Path) -> Result<Body, PackError> {
+    let (sha256, size) = Sha256::of_file(path).map_err(PackError::io("read", path))?;
+    Ok(Body { sha256, size, at: BodyAt::File { path: path.into(), offset: 0 } })
+}
+
+/// `entries`: what the segment holds, each with the name of its component.
 fn write_packed(
     name: SegmentName,
-    tree: &Tree,
+    entries: &[(&str, &Entry)],
     archive: &Archive,
     how: Compression,
     dir: &Path,
@@ -176,7 +196,7 @@ fn write_packed(
     let mut out = compressor.finish().map_err(failed)?;
     out.write_all(&vec![0; padding(how, out.size)]).map_err(failed)?;
     let (size, sha256) = out.finish(&path)?;
-    let shares = shares::shares_of(tree.segment(name), size, cx.jobs)?;
+    let shares = shares::shares_of(entries.iter().copied(), size, cx.jobs)?;
     Ok(PackedSegment {
         name,
         path,
@@ -186,8 +206,9 @@ fn write_packed(
         tool: None,
         unpacked,
         resident: resident(&archive.entries),
-        files: tree.segment(name).filter(|e| matches!(e.entry.kind, Kind::File(_) | Kind::Hardlink(_))).count() as u64,
+        files: entries.iter().filter(|(_, e)| matches!(e.kind, Kind::File(_) | Kind::Hardlink(_))).count() as u64,
         image_size: None,
+        verity: None,
         components: shares.components,
         file_shares: shares.files,
         reused: false,
@@ -218,9 +239,11 @@ fn file_name(how: Compression) -> String {
 /// The cache's kind of packed segments.
 const SEGMENTS: &str = "segments";
 const META: &str = "packed.json";
+/// Of an image file that goes into a segment.
+const IMAGE: &str = "image";
 
 fn keep(cache: &Cache, key: &str, dir: &Path, packed: PackedSegment) -> Result<PackedSegment, PackError> {
-    let image = dir.join("root.img");
+    let image = dir.join(IMAGE);
     if image.exists() {
         std::fs::remove_file(&image).map_err(PackError::io("remove", &image))?;
     }

@@ -1,10 +1,9 @@
 //! Which component and which file takes how much of a packed segment: an estimate for people, and for budgets by component.
 
 use super::PackError;
-use crate::entry::{Body, Kind};
+use crate::entry::{Body, Entry, Kind};
 use crate::parallel;
 use crate::segment::ComponentShare;
-use crate::tree::TreeEntry;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -16,16 +15,16 @@ pub struct Shares {
     pub files: BTreeMap<String, u64>,
 }
 
-/// Shares out a segment of `packed_size` bytes. Each file is compressed on its own, quickly (zstd 1), and the results are
+/// Shares out a segment of `packed_size` bytes; entries come with the name of their component. Each file is compressed on its own, quickly (zstd 1), and the results are
 /// scaled so that they add up to the segment's size: what files share by solid compression is spread over them.
 pub fn shares_of<'a>(
-    entries: impl Iterator<Item = &'a TreeEntry>,
+    entries: impl Iterator<Item = (&'a str, &'a Entry)>,
     packed_size: u64,
     jobs: usize,
 ) -> Result<Shares, PackError> {
     let files: Vec<(&str, &str, &Body)> = entries
-        .filter_map(|e| match &e.entry.kind {
-            Kind::File(body) => Some((e.component.as_str(), e.entry.path.as_str(), body)),
+        .filter_map(|(component, entry)| match &entry.kind {
+            Kind::File(body) => Some((component, entry.path.as_str(), body)),
             _ => None,
         })
         .collect();
@@ -75,22 +74,16 @@ impl Write for ByteCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Entry;
-    use crate::recipe::{Origin, SegmentName};
-    use crate::tree::Reason;
 
     #[test]
     fn shares_add_up_to_the_segment() {
-        let file = |component: &str, path: &str, bytes: Vec<u8>| TreeEntry {
-            entry: Entry::of_root(path, Kind::File(Body::from_bytes(bytes)), 0o644),
-            component: component.into(),
-            origin: Origin { file: "r.toml".into(), line: 1 },
-            reason: Reason::Inline,
-            segment: SegmentName::Root,
+        let file = |component, path: &str, bytes: Vec<u8>| {
+            (component, Entry::of_root(path, Kind::File(Body::from_bytes(bytes)), 0o644))
         };
         let noise: Vec<u8> = (0..10_000u32).flat_map(|i| crate::entry::Sha256::of(&i.to_le_bytes()).0).collect();
         let entries = [file("a", "1", noise.clone()), file("b", "2", vec![0; 320_000]), file("a", "3", vec![1; 5])];
-        let Shares { components: shares, files } = shares_of(entries.iter(), 200_000, 2).unwrap();
+        let Shares { components: shares, files } =
+            shares_of(entries.iter().map(|(component, entry)| (*component, entry)), 200_000, 2).unwrap();
         assert_eq!(shares["a"].packed, files["1"] + files["3"]);
         assert_eq!((shares["a"].files, shares["a"].raw), (2, 320_005));
         assert!(shares["a"].packed > 190_000 && shares["b"].packed < 10_000, "{shares:?}");

@@ -12,9 +12,18 @@ pub fn write_tar(
     out: &mut dyn Write,
     failed: impl Fn(std::io::Error) -> PackError + Copy,
 ) -> Result<(), PackError> {
-    let (links, others): (Vec<_>, Vec<_>) = entries.iter().partition(|e| matches!(e.kind, Kind::Hardlink(_)));
-    for entry in others.into_iter().chain(links) {
-        write_tar_entry(entry, out, failed)?;
+    write_tar_with_times(entries.iter().map(|entry| (entry, 0)), out, failed)
+}
+
+/// The same with a time for each entry, in seconds since 1970.
+pub fn write_tar_with_times<'a>(
+    entries: impl Iterator<Item = (&'a Entry, u32)>,
+    out: &mut dyn Write,
+    failed: impl Fn(std::io::Error) -> PackError + Copy,
+) -> Result<(), PackError> {
+    let (links, others): (Vec<_>, Vec<_>) = entries.partition(|(entry, _)| matches!(entry.kind, Kind::Hardlink(_)));
+    for (entry, mtime) in others.into_iter().chain(links) {
+        write_tar_entry(entry, mtime, out, failed)?;
     }
     // Two blocks of zeros end a tar (tar(5)).
     out.write_all(&[0; 1024]).and_then(|()| out.flush()).map_err(failed)
@@ -22,6 +31,7 @@ pub fn write_tar(
 
 fn write_tar_entry(
     entry: &Entry,
+    mtime: u32,
     out: &mut dyn Write,
     failed: impl Fn(std::io::Error) -> PackError + Copy,
 ) -> Result<(), PackError> {
@@ -29,7 +39,7 @@ fn write_tar_entry(
     header.set_mode(entry.mode);
     header.set_uid(entry.uid.into());
     header.set_gid(entry.gid.into());
-    header.set_mtime(0);
+    header.set_mtime(mtime.into());
     header.set_size(0);
     let mut link = None;
     let kind = match &entry.kind {

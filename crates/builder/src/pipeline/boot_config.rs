@@ -3,16 +3,17 @@
 use crate::kmod::KernelBuild;
 use crate::recipe::CheckedRecipe;
 use crate::segment::NetworkRoot;
-use bootwright_contract::{BootConfig, CONTRACT_VERSION, Modules, Root, SegmentSums, Trust};
+use bootwright_contract::{BootConfig, CONTRACT_VERSION, Images, Modules, Root, SegmentSums, Trust};
 
 /// The image's id is still empty. `clock_floor`: seconds since 1970. `segments`: sums of those of the initrd. `root`: the
-/// root, where the initrd does not hold it. `trust`: whose other root images are taken.
+/// root, where the initrd does not hold it. `images`: those that are baked in. `trust`: whose other root images are taken.
 pub fn boot_config(
     recipe: &CheckedRecipe,
     kernel: &KernelBuild,
     clock_floor: u64,
     segments: Vec<SegmentSums>,
     root: Option<&NetworkRoot>,
+    images: Option<Images>,
     trust: Option<Trust>,
 ) -> BootConfig {
     BootConfig {
@@ -44,7 +45,7 @@ pub fn boot_config(
             read_ahead_kb: recipe.root.read_ahead_kb,
             tmpfs: recipe.root.tmpfs.clone(),
         },
-        images: None,
+        images,
         state: recipe.state.clone(),
         zram: recipe.zram.clone(),
         report: recipe.report.clone(),

@@ -1,5 +1,6 @@
 //! Recipe -> CheckedRecipe -> Lock -> Blobs -> Tree -> Segments -> Packed -> BudgetReport -> out/<recipe>/
 
+mod baking;
 pub mod boot_config;
 mod fetching;
 pub mod fresh;
@@ -152,11 +153,14 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         }
         return Ok(outcome(found));
     }
-    let Prepared { renewed, sources, build, .. } = prepare(&recipe, &pid1, options, request.locked)?;
+    let Prepared { renewed, pools, sources, build } = prepare(&recipe, &pid1, options, request.locked)?;
     say_left_out(&build, options);
-    let secrets = secrets::check_tree(&recipe, &build.tree, options.settings.jobs)?;
+    let baking = baking::bake_images(&recipe, &build, &pools, &renewed)?;
+    let baked = baking.as_ref().map(|baking| &baking.baked);
+    let secrets = secrets::check_files(&recipe, &build.tree, baked, options.settings.jobs)?;
     let serial = keys.serial(renewed.lock.time);
-    let packing = packing::pack_all(&recipe, &build, renewed.lock.time, keys.trust(&recipe, serial), options)?;
+    let packing =
+        packing::pack_all(&recipe, &build, baking.as_ref(), renewed.lock.time, keys.trust(&recipe, serial), options)?;
     close_segments(&packing, &secrets)?;
     let lints = limits::check(&recipe, &build.kernel.vmlinuz, &packing.segments)?;
     let image = emit::Image {
@@ -164,6 +168,8 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         build: &build,
         segments: &packing.segments,
         root: packing.root.as_ref(),
+        baked: baked.map(|baked| baked.images.as_slice()).unwrap_or_default(),
+        images: packing.images.as_ref(),
         image_id: &packing.image_id,
         pid1_debug: pid1.debug,
         sources: &sources,
@@ -180,8 +186,7 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         write_report(&dir, &emitted.manifest, emitted.earlier.as_ref(), &emitted.budget)?;
         fresh::remember(&dir, &fresh::with_lock(&inputs, &renewed.lock), &made)?;
     }
-    let packed = packing.segments.iter().chain(packing.root.as_ref().map(|root| &root.segment));
-    let reused = packed.filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
+    let reused = packing.packed().filter(|s| s.reused).map(|s| s.name.as_str().to_string()).collect();
     Ok(BuildOutcome { unchanged: false, renewed: renewed.diff, reused, ..outcome(made) })
 }
 
@@ -194,8 +199,7 @@ pub fn lock(options: &Options) -> Result<(CheckedRecipe, Renewed), Failure> {
 
 /// Segments that hold secrets are for nobody else in the cache either.
 fn close_segments(packing: &packing::Packing, secrets: &[Allowance]) -> Result<(), Failure> {
-    let packed = packing.segments.iter().chain(packing.root.as_ref().map(|root| &root.segment));
-    for segment in packed.filter(|segment| secrets.iter().any(|allowed| allowed.segment == segment.name)) {
+    for segment in packing.packed().filter(|segment| secrets.iter().any(|allowed| allowed.segment == segment.name)) {
         let dir = segment.path.parent().expect("it lies in a folder of the cache");
         std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(CacheError::io("close", dir))?;
     }

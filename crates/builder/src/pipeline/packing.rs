@@ -1,20 +1,22 @@
 //! Tree -> Segments -> Packed: boot and root side by side, then config, which names the others.
 
+use super::baking::Baking;
 use super::{Options, boot_config::boot_config, sysctl_d};
 use crate::assembly::TreeBuild;
 use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::error::{Exit, Failure};
 use crate::pack::{
-    Holder, PackContext, PackError, PackSettings, as_disk, check_xattrs, describe_segment, image_of, pack_segment,
-    xxh64_of,
+    Holder, PackContext, PackError, PackSettings, as_disk, check_xattrs, describe_segment, image_of, pack_images,
+    pack_segment, xxh64_of,
 };
 use crate::recipe::{CheckedRecipe, RootMode, SegmentName};
 use crate::segment::{
-    Archive, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out, lay_out_export,
+    Archive, NetworkImages, NetworkRoot, PackedSegment, Reserved, boot_config_entry, config_sums, is_image, lay_out,
+    lay_out_export,
 };
 use crate::tree::Tree;
 use bootwright_contract::sums::is_module;
-use bootwright_contract::{BootConfig, SegmentSums, Trust, paths};
+use bootwright_contract::{BootConfig, Images, SegmentSums, Trust, paths};
 use sha2::{Digest, Sha256 as Hasher};
 
 /// The segments in the order of `initrd.img`, and the image's id.
@@ -22,34 +24,50 @@ pub struct Packing {
     pub segments: Vec<PackedSegment>,
     /// The root, where it is not in the initrd.
     pub root: Option<NetworkRoot>,
+    /// Container images, where they are not in the initrd.
+    pub images: Option<NetworkImages>,
     /// 32 hex digits of a hash over kernel, segments and command line.
     pub image_id: String,
 }
 
-/// Packs the three segments; that of a network root is no part of the initrd. `clock_floor`: seconds since 1970.
+impl Packing {
+    /// All packed segments, wherever they go.
+    pub fn packed(&self) -> impl Iterator<Item = &PackedSegment> {
+        let elsewhere = self.root.as_ref().map(|root| &root.segment);
+        self.segments.iter().chain(elsewhere).chain(self.images.as_ref().map(|images| &images.segment))
+    }
+}
+
+/// Packs the segments; those of a network root and of images beside it are no part of the initrd. `clock_floor`: seconds since 1970.
 pub fn pack_all(
     recipe: &CheckedRecipe,
     build: &TreeBuild,
+    baking: Option<&Baking>,
     clock_floor: u64,
     trust: Option<Trust>,
     options: &Options,
 ) -> Result<Packing, Failure> {
     let how = PackSettings::of(recipe);
+    let cx = PackContext { cache: &options.cache, ui: &options.ui, jobs: options.settings.jobs };
     let pack = |name: SegmentName, extra: &[Entry]| -> Result<PackedSegment, PackError> {
-        let cx = PackContext { cache: &options.cache, ui: &options.ui, jobs: options.settings.jobs };
         pack_segment(name, &build.tree, extra, &how, cx)
     };
-    let (boot, root) = std::thread::scope(|scope| {
+    let (boot, images, root) = std::thread::scope(|scope| {
         let boot = scope.spawn(|| pack(SegmentName::Boot, &[]));
+        let images = scope.spawn(|| baking.map(|baking| pack_images(&baking.baked.entries, cx)).transpose());
         let root = pack(SegmentName::Root, &[]);
-        (boot.join().expect("packing does not panic"), root)
+        (boot.join().expect("packing does not panic"), images.join().expect("packing does not panic"), root)
     });
-    let (boot, root) = (boot?, root?);
+    let (boot, images, root) = (boot?, images?, root?);
+    let images = images.map(network_images).transpose()?;
     let config_sums = config_sums(&build.tree).map_err(reserved)?;
-    let network_root = match recipe.root.mode.is_network() {
+    let mut network_root = match recipe.root.mode.is_network() {
         true => Some(network_root(&root, &build.tree, recipe)?),
         false => None,
     };
+    if let (Some(root), Some(NetworkImages { image, .. })) = (&mut network_root, &images) {
+        add_to_export(&mut root.export, image);
+    }
     let files = |name| -> Result<String, Failure> {
         Ok(xxh64_of(listed_files(&lay_out(name, &build.tree, &[]).map_err(reserved)?))?)
     };
@@ -66,19 +84,33 @@ pub fn pack_all(
         };
         named.push(sums(SegmentName::Root, root.sums_sha256, Some(xxh64)));
     }
+    if let (Some(NetworkImages { segment, image }), None) = (&images, &network_root) {
+        let xxh64 = xxh64_of([(paths::IMAGES_FILE, image)].into_iter())?;
+        named.push(sums(SegmentName::Images, segment.sums_sha256, Some(xxh64)));
+    }
     named.push(sums(SegmentName::Config, config_sums, None));
-    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), trust);
+    let told = images.as_ref().zip(baking).map(|(images, baking)| Images {
+        sha256: images.image.sha256.to_string(),
+        size: images.image.size,
+        // What comes with the initramfs has the segment's sums.
+        verity: images.segment.verity.clone().filter(|_| network_root.is_some()),
+        store: baking.store.clone(),
+    });
+    let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), told, trust);
     config.sysctls = sysctl_d::add_to(&recipe.sysctls, &build.tree, &options.ui)?;
     let to_json = |config: &BootConfig| serde_json::to_vec_pretty(config).expect("the boot config is plain data");
     config.image_id = image_id(recipe, build, [&boot, &root], &to_json(&config));
     let image_id = config.image_id.clone();
     let json = to_json(&config);
     let config = pack(SegmentName::Config, &[boot_config_entry(json)])?;
-    let segments = match &network_root {
-        Some(_) => vec![boot, config],
-        None => vec![boot, root, config],
+    let (segments, images) = match &network_root {
+        Some(_) => (vec![boot, config], images),
+        None => {
+            let images = images.map(|images| images.segment);
+            ([Some(boot), Some(root), images, Some(config)].into_iter().flatten().collect(), None)
+        }
     };
-    Ok(Packing { segments, root: network_root, image_id })
+    Ok(Packing { segments, root: network_root, images, image_id })
 }
 
 /// The files that an archive's sums list, in that order, but for kernel modules, which are compared as they are loaded.
@@ -104,6 +136,19 @@ fn network_root(segment: &PackedSegment, tree: &Tree, recipe: &CheckedRecipe) ->
     let tree_xxh64 = if as_files { Some(xxh64_of(listed_files(&export))?) } else { None };
     let (segment, disk_size, disk_sha256) = (segment.clone(), disk.size, disk.sha256);
     Ok(NetworkRoot { segment, image, disk_size, disk_sha256, disk_xxh64, export, tree_xxh64 })
+}
+
+/// A server of files gives the images out with the root; no sums list them, as they prove themselves.
+fn add_to_export(export: &mut Archive, image: &Body) {
+    let path = paths::IMAGES_FILE.trim_start_matches('/');
+    let at = export.entries.partition_point(|entry| entry.path.as_str() < path);
+    export.entries.insert(at, Entry::of_root(path, Kind::File(image.clone()), 0o644));
+}
+
+/// Takes the file of all images out of their segment.
+fn network_images(segment: PackedSegment) -> Result<NetworkImages, PackError> {
+    let image = image_of(&segment)?;
+    Ok(NetworkImages { segment, image })
 }
 
 fn reserved(e: Reserved) -> Failure {

@@ -37,7 +37,7 @@ pub fn sources(options: &Options, out: &Path) -> Result<Collected, Failure> {
         match &component.source {
             SourceSpec::Deb(_) => {}
             SourceSpec::Go(spec) => add_go(&recipe, component, &Go { spec }, pool, options, &mut offer)?,
-            SourceSpec::Url(_) | SourceSpec::Oci(_) | SourceSpec::Path(_) => {
+            SourceSpec::Url(_) | SourceSpec::Oci(_) | SourceSpec::Image(_) | SourceSpec::Path(_) => {
                 let kind = component.source.kind();
                 offer.add_elsewhere(format!(
                     "component `{}` ({kind}): nothing tells what it was built from",

@@ -1,7 +1,7 @@
 //! `extends`: laying one file's tree over another's.
 //!
 //! Sections merge key by key, a later scalar wins, lists of the sections are joined. Named items (`[[component]]`,
-//! `[[overlay]]`, `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them
+//! `[[image]]`, `[[overlay]]`, `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them
 //! merge, lists and scalars are replaced, `exclude` is joined. `remove = true` takes the earlier item out, `replace = true`
 //! puts the later one in its place.
 
@@ -14,8 +14,14 @@ use crate::entry::parse_entry_path;
 use std::path::PathBuf;
 
 /// Lists of tables whose items have a name: list, key of the name.
-const NAMED: [(&str, &str); 5] =
-    [("component", "name"), ("overlay", "name"), ("service", "name"), ("file", "path"), ("tmpfs", "path")];
+const NAMED: [(&str, &str); 6] = [
+    ("component", "name"),
+    ("image", "ref"),
+    ("overlay", "name"),
+    ("service", "name"),
+    ("file", "path"),
+    ("tmpfs", "path"),
+];
 /// Of these keys of a file, and of those of a component that are sources, one at most is written: a later one takes the place
 /// of the other.
 const BODIES: [&str; 4] = ["content", "link", "dir", "init"];
@@ -29,6 +35,7 @@ const WHOLE: [&str; 1] = ["ready"];
 enum Within {
     Section,
     Component,
+    Image,
     File,
     Item,
 }
@@ -182,6 +189,7 @@ fn drop_rivals(merged: &mut Vec<TomlEntry>, over: &TomlEntry, within: Within) {
     let rivals: &[&str] = match within {
         Within::Component => SourceSpec::KEYS,
         Within::File => &BODIES,
+        Within::Image => &["layout", "builtin"],
         Within::Section | Within::Item => &[],
     };
     let rival = |e: &TomlEntry| e.key != over.key && rivals.contains(&e.key.as_str());
@@ -200,6 +208,7 @@ fn item_kind(list: &str) -> Within {
     match list {
         "component" => Within::Component,
         "file" => Within::File,
+        "image" => Within::Image,
         _ => Within::Item,
     }
 }
@@ -214,6 +223,7 @@ fn item_word(list: &str) -> &'static str {
         "component" => "component",
         "service" => "service",
         "file" => "file",
+        "image" => "image",
         "overlay" => "overlay",
         _ => "tmpfs",
     }

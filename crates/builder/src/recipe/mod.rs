@@ -22,7 +22,10 @@ pub mod sources;
 mod vars;
 
 pub use allowance::Allowance;
-pub use component::{Component, DebSpec, GoSpec, OciSpec, PathSpec, SourceSpec, UrlSpec, parse_layout};
+pub use component::{
+    BuiltinImage, Component, DebSpec, GoSpec, ImageSpec, OciSpec, PathSpec, Reference, SourceSpec, UrlSpec,
+    parse_image_name, parse_layout, parse_reference,
+};
 pub use expectation::{Expectation, WORDS as EXPECTATION_WORDS};
 pub use lineage::Lineage;
 pub(crate) use load::shown;
@@ -57,7 +60,7 @@ pub struct CheckedRecipe {
     pub lineage: Lineage,
     pub vars: BTreeMap<String, VarValue>,
     pub kernel: Kernel,
-    /// All of them; the image takes those that are `enabled`.
+    /// All of them, and after them the container images; the image takes those that are `enabled`.
     pub components: Vec<Component>,
     pub overlays: Vec<Overlay>,
     pub files: Vec<InlineFile>,
@@ -155,6 +158,9 @@ pub enum SegmentName {
     Boot,
     /// The root: programs, libraries, modules. Stable.
     Root,
+    /// Container images that are baked in; no part of the root.
+    #[schemars(skip)]
+    Images,
     /// Configs and overlays laid over the root by PID1. Last.
     Config,
 }

@@ -1,6 +1,6 @@
 //! A recipe file as it is written, as a whole: its sections are in `file/` and `component/`.
 
-use super::component::ComponentFile;
+use super::component::{ComponentFile, ImageFile};
 use super::file::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,6 +24,9 @@ pub struct RecipeFile {
     /// Sets of files from one source each.
     #[serde(default)]
     pub component: Vec<ComponentFile>,
+    /// Container images that are there without a pull.
+    #[serde(default)]
+    pub image: Vec<ImageFile>,
     /// Folders laid into the image.
     #[serde(default)]
     pub overlay: Vec<OverlayFile>,

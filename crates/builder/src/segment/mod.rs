@@ -1,22 +1,23 @@
-//! Groups a tree's entries by how often they change: boot, root, config; and lays them out as archives of the initramfs.
+//! Groups a tree's entries by how often they change: boot, root, images, config; and lays them out as archives of the initramfs.
 
 use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::recipe::SegmentName;
 use crate::tree::Tree;
-use bootwright_contract::RootImage;
 use bootwright_contract::paths;
 use bootwright_contract::sums::{Sum, format_sums};
+use bootwright_contract::{RootImage, Verity};
 use std::collections::BTreeMap;
 
 impl SegmentName {
-    /// Stable first, volatile last: the order in `initrd.img`.
-    pub const ALL: [Self; 3] = [Self::Boot, Self::Root, Self::Config];
+    /// Those that hold files of a tree. Stable first, volatile last, as in `initrd.img`; images lie before the config.
+    pub const OF_TREE: [Self; 3] = [Self::Boot, Self::Root, Self::Config];
 
-    /// `boot`, `root`, `config`.
+    /// `boot`, `root`, `images`, `config`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Boot => "boot",
             Self::Root => "root",
+            Self::Images => "images",
             Self::Config => "config",
         }
     }
@@ -42,7 +43,8 @@ pub struct Reserved {
 /// `extra` (`boot.json`) is no part of the sums.
 pub fn lay_out(name: SegmentName, tree: &Tree, extra: &[Entry]) -> Result<Archive, Reserved> {
     let prefix = match name {
-        SegmentName::Boot => "",
+        // Images have no files in the tree.
+        SegmentName::Boot | SegmentName::Images => "",
         SegmentName::Root => relative(paths::ROOT_TREE),
         SegmentName::Config => relative(paths::CONFIG_TREE),
     };
@@ -61,10 +63,18 @@ pub fn lay_out_node(tree: &Tree) -> Result<Archive, Reserved> {
     finish(paths::NODE_SUMS, entries, &[])
 }
 
-/// Lays out a root that is one image file.
-pub fn lay_out_image(image: Body) -> Result<Archive, Reserved> {
-    let path = relative(paths::ROOT_IMAGE).to_string();
-    finish(SegmentName::Root.as_str(), vec![Entry::of_root(path, Kind::File(image), 0o644)], &[])
+/// Where a segment that is one image file has it.
+pub fn image_path(name: SegmentName) -> &'static str {
+    match name {
+        SegmentName::Images => paths::IMAGES_FILE,
+        _ => paths::ROOT_IMAGE,
+    }
+}
+
+/// Lays out a segment that is one image file: the root, or container images.
+pub fn lay_out_image(name: SegmentName, image: Body) -> Result<Archive, Reserved> {
+    let path = relative(image_path(name)).to_string();
+    finish(name.as_str(), vec![Entry::of_root(path, Kind::File(image), 0o644)], &[])
 }
 
 /// Lays out the root as files for a server: the root's own paths, and its sums file.
@@ -85,7 +95,7 @@ pub fn boot_config_entry(json: Vec<u8>) -> Entry {
 
 /// Whether the tree's entries of that segment are in an image file rather than in the archive.
 pub fn is_image(name: SegmentName, image: RootImage) -> bool {
-    name == SegmentName::Root && image != RootImage::Cpio
+    name == SegmentName::Images || name == SegmentName::Root && image != RootImage::Cpio
 }
 
 fn finish(name: &str, entries: Vec<Entry>, extra: &[Entry]) -> Result<Archive, Reserved> {
@@ -166,8 +176,10 @@ pub struct PackedSegment {
     /// Sum over its regular files of sizes rounded up to pages: what it occupies in the rootfs tmpfs.
     pub resident: u64,
     pub files: u64,
-    /// Of the root segment: the bytes of the squashfs or erofs image in it.
+    /// Of the root segment and that of container images: the bytes of the squashfs or erofs image in it.
     pub image_size: Option<u64>,
+    /// Of container images: what proves the image file, whose end is the tree of hashes.
+    pub verity: Option<Verity>,
     /// Estimated share of the packed bytes by component.
     pub components: BTreeMap<String, ComponentShare>,
     /// The same by path, of regular files.
@@ -193,6 +205,15 @@ pub struct NetworkRoot {
     pub export: Archive,
     /// XXH64 of those files one after another, where the root may be mounted as files.
     pub tree_xxh64: Option<String>,
+}
+
+/// Container images that the initrd does not hold.
+#[derive(Debug, Clone)]
+pub struct NetworkImages {
+    /// The packed segment, the same as that of a RAM root.
+    pub segment: PackedSegment,
+    /// The image file, in the segment's file.
+    pub image: Body,
 }
 
 /// A component's share of a segment.

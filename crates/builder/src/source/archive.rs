@@ -7,7 +7,7 @@ mod sparse;
 use super::SourceError;
 use crate::cache::unpacked::{MemberHead, MemberKind, Unpacked, Unpacker, open_unpacked};
 use crate::cache::{Cache, Hashed, read_blob};
-use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Sha256, Xattrs};
+use crate::entry::{ACL_ACCESS, ACL_DEFAULT, Kind, Sha256, Xattrs};
 use crate::fetch::FetchError;
 use sparse::Sparse;
 use std::cell::Cell;
@@ -153,8 +153,8 @@ impl Members<'_> {
             Ok(sparse) => sparse,
             Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
         };
-        let xattrs = match read_xattrs(&mut entry) {
-            Ok(xattrs) => xattrs,
+        let (xattrs, mtime) = match read_records(&mut entry) {
+            Ok((xattrs, mtime)) => (xattrs, mtime),
             Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
         };
         let raw = sparse.as_ref().and_then(|sparse| sparse.name.clone()).unwrap_or(raw);
@@ -162,7 +162,8 @@ impl Members<'_> {
             Ok(head) => head,
             Err(problem) => return Ok(self.unusable(&entry, &raw, problem, into)),
         };
-        let head = MemberHead { name: &name, mode, uid, gid, xattrs: &xattrs };
+        let mtime = mtime.unwrap_or_else(|| read_mtime(entry.header()));
+        let head = MemberHead { name: &name, mode, uid, gid, xattrs: &xattrs, mtime };
         let is_file =
             matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
         // Before POSIX a name that ends with a slash was how a tar told a folder.
@@ -175,7 +176,7 @@ impl Members<'_> {
     }
 
     fn unusable<R: Read>(&self, entry: &tar::Entry<'_, R>, raw: &[u8], problem: String, into: &mut Unpacker) -> u64 {
-        let head = MemberHead { name: &shown(raw), mode: 0, uid: 0, gid: 0, xattrs: &Xattrs::new() };
+        let head = MemberHead { name: &shown(raw), mode: 0, uid: 0, gid: 0, xattrs: &Xattrs::new(), mtime: 0 };
         into.add(head, MemberKind::Unusable(problem));
         unread(entry)
     }
@@ -238,12 +239,16 @@ fn head(raw: &[u8], header: &tar::Header) -> Result<(String, u32, u32, u32), Str
     if name.len() > MAX_NAME {
         return Err(format!("a path of more than {MAX_NAME} bytes"));
     }
-    let number = |field: &str, value: io::Result<u64>| match value.map(u32::try_from) {
+    // An empty field is 0, as GNU tar and Go read it.
+    let number = |field: &str, raw: &[u8], value: io::Result<u64>| match value.map(u32::try_from) {
         Ok(Ok(n)) => Ok(n),
+        _ if raw.iter().all(|byte| [0, b' '].contains(byte)) => Ok(0),
         _ => Err(format!("a bad {field}")),
     };
-    let mode = number("mode", header.mode().map(u64::from))? & 0o7777;
-    Ok((name.into(), mode, number("owner", header.uid())?, number("group", header.gid())?))
+    let raw = header.as_old();
+    let mode = number("mode", &raw.mode, header.mode().map(u64::from))? & 0o7777;
+    let owner = number("owner", &raw.uid, header.uid())?;
+    Ok((name.into(), mode, owner, number("group", &raw.gid, header.gid())?))
 }
 
 fn plain_kind(entry: &tar::Entry<'_, impl Read>) -> Result<MemberKind, String> {
@@ -252,7 +257,17 @@ fn plain_kind(entry: &tar::Entry<'_, impl Read>) -> Result<MemberKind, String> {
         kind if kind.as_byte() == DUMP_DIR => Ok(MemberKind::Dir),
         EntryType::Symlink => link_target(entry).map(MemberKind::Symlink),
         EntryType::Link => link_target(entry).map(MemberKind::Hardlink),
-        EntryType::Char | EntryType::Block | EntryType::Fifo => Ok(MemberKind::Node),
+        EntryType::Fifo => Ok(MemberKind::Node(Kind::Fifo)),
+        kind @ (EntryType::Char | EntryType::Block) => {
+            // An empty field is 0, as Go reads it.
+            let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or_default();
+            let (major, minor) = (number(entry.header().device_major()), number(entry.header().device_minor()));
+            let is_char = kind == EntryType::Char;
+            Ok(MemberKind::Node(match is_char {
+                true => Kind::CharDevice { major, minor },
+                false => Kind::BlockDevice { major, minor },
+            }))
+        }
         other => Err(format!("an entry of type `{}`", char::from(other.as_byte()).escape_default())),
     }
 }
@@ -282,13 +297,23 @@ fn check_global_header(entry: &mut tar::Entry<'_, impl Read>) -> Result<(), Stri
     Ok(())
 }
 
-/// The extended attributes and ACLs in an entry's pax records, as GNU tar, bsdtar and container builders write them.
-fn read_xattrs(entry: &mut tar::Entry<'_, impl Read>) -> Result<Xattrs, String> {
+/// The time of a header, seconds since 1970; GNU tar writes those before as negative numbers.
+fn read_mtime(header: &tar::Header) -> i64 {
+    header.mtime().map_or(0, |mtime| mtime.cast_signed())
+}
+
+/// The extended attributes and ACLs in an entry's pax records, as GNU tar, bsdtar and container builders write them; and the time
+/// of its last change in whole seconds, where a record says it.
+fn read_records(entry: &mut tar::Entry<'_, impl Read>) -> Result<(Xattrs, Option<i64>), String> {
     let records = entry.pax_extensions().map_err(|e| format!("cannot be read: {e}"))?;
-    let mut xattrs = Xattrs::new();
+    let (mut xattrs, mut mtime) = (Xattrs::new(), None);
     for record in records.into_iter().flatten() {
         let record = record.map_err(|_| "a bad pax header")?;
         let key = String::from_utf8_lossy(record.key_bytes());
+        if key == "mtime" {
+            let seconds = record.value().ok().and_then(|text| text.parse::<f64>().ok());
+            mtime = Some(seconds.ok_or("a bad time")?.floor() as i64);
+        }
         let name = match &*key {
             "SCHILY.acl.access" => ACL_ACCESS,
             "SCHILY.acl.default" => ACL_DEFAULT,
@@ -299,7 +324,7 @@ fn read_xattrs(entry: &mut tar::Entry<'_, impl Read>) -> Result<Xattrs, String> 
         };
         xattrs.insert(name.into(), record.value_bytes().to_vec());
     }
-    Ok(xattrs)
+    Ok((xattrs, mtime))
 }
 
 #[cfg(test)]

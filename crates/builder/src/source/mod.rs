@@ -12,6 +12,7 @@ pub mod path;
 pub mod url;
 
 pub use error::SourceError;
+pub use oci::baked::{BakedImage, BakedLayer, Document};
 
 use crate::entry::{Entry, Sha256};
 use crate::fetch::{Context, VendorFiller};
@@ -54,6 +55,8 @@ pub struct Pool {
     pub flaws: Vec<Flaw>,
     /// Licence and supplier facts for the SBOM, by pin name.
     pub packages: Vec<PackageFacts>,
+    /// Of an `[[image]]`, which gives no files: the image.
+    pub image: Option<BakedImage>,
     /// What was changed in those packages before they were built.
     pub patches: Vec<PatchFacts>,
     /// Packages that those of the pool depend on and that are not in it, by name: advice about what is missing.
@@ -179,6 +182,7 @@ pub fn source_of(spec: &SourceSpec) -> Box<dyn Source + Send + Sync + '_> {
         SourceSpec::Url(spec) => Box::new(url::Url { spec }),
         SourceSpec::Go(spec) => Box::new(go::Go { spec }),
         SourceSpec::Oci(spec) => Box::new(oci::Oci { spec }),
+        SourceSpec::Image(spec) => Box::new(oci::baked::Image::new(spec)),
         SourceSpec::Path(spec) => Box::new(path::LocalPath { spec }),
     }
 }

@@ -126,7 +126,7 @@ fn used_files<'a>(manifest: &'a Manifest, opened: &Opened) -> BTreeSet<(SegmentN
         SegmentName::Boot => opened.initramfs.hold(&record.path),
         // The config segment's file of that path lies over it.
         SegmentName::Root if covered.contains(record.path.as_str()) => false,
-        SegmentName::Root | SegmentName::Config => opened.root.hold(&record.path),
+        SegmentName::Root | SegmentName::Images | SegmentName::Config => opened.root.hold(&record.path),
     };
     let first_name = |record: &'a FileRecord| match (record.kind, &record.target) {
         (FileKind::Hardlink, Some(first)) => first.as_str(),

@@ -51,6 +51,10 @@ pub enum Reason {
     Init,
     /// Computed by the builder (`modules.dep`, ...).
     Computed,
+    /// A container image of the recipe.
+    Image {
+        digest: String,
+    },
     /// A folder that a file needs.
     Parent,
     /// The target that a symlink in the image points to.

@@ -109,7 +109,7 @@ fn image_path(component: &Component, source_path: &str, is_dir: bool) -> String 
 pub(super) fn place(component: &Component, path: &str, is_dir: bool) -> String {
     match component.segment {
         SegmentName::Boot => path.to_string(),
-        SegmentName::Root | SegmentName::Config => merge_usr(path, is_dir),
+        SegmentName::Root | SegmentName::Images | SegmentName::Config => merge_usr(path, is_dir),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Our archives read by other people's programs, and other people's files read by us, one file a format. A missing program
 //! is a failure in CI, a printed skip elsewhere.
 
+mod baked;
 mod corpus;
 mod cpio;
 mod elf;

@@ -93,7 +93,8 @@ impl<'a> Check<'a> {
         fill.recipe(&mut tree);
         let name = self.recipe_name(&tree, stem);
         let secrets = self.secrets(&tree);
-        let components = self.components(&tree);
+        let mut components = self.components(&tree);
+        components.extend(self.images(&tree));
         self.has_shares = tree.get("memory").is_some();
         let mut root = self.root(&tree, &name);
         let kernel = self.kernel(&tree, root.as_ref(), &mut files_read);
@@ -102,6 +103,7 @@ impl<'a> Check<'a> {
         files.extend(self.registries(&tree));
         let mut services = self.services(&tree);
         registry::add_service(&files, &mut services);
+        self.check_images(&tree, &services);
         let network = self.network(&tree);
         let time = self.time(&tree);
         let hostname = self.hostname(&tree);
@@ -193,7 +195,7 @@ impl<'a> Check<'a> {
         self.problems.push(FoundProblem { at, problem });
     }
 
-    fn origin(&self, at: At) -> Origin {
+    pub(super) fn origin(&self, at: At) -> Origin {
         self.sources.origin(at)
     }
 
@@ -251,7 +253,7 @@ impl<'a> Check<'a> {
     }
 
     /// The item's `when`; true without one.
-    fn condition(&mut self, node: &TomlNode) -> bool {
+    pub(super) fn condition(&mut self, node: &TomlNode) -> bool {
         let Some(text) = node.text_of("when") else { return true };
         match parse_condition(text, &self.vars, &self.declared, &self.choices) {
             Ok(holds) => holds,

@@ -32,9 +32,9 @@ impl Check<'_> {
                         if !self.condition(item) {
                             continue;
                         }
-                        let name = ["name", "path", "dir"].iter().find_map(|key| item.text_of(key));
+                        let name = ["name", "path", "dir", "ref"].iter().find_map(|key| item.text_of(key));
                         let found = self.judge(item, format!("{key} `{}`", name.unwrap_or_default()));
-                        allowed.extend(found.filter(|_| !["component", "overlay"].contains(&key)));
+                        allowed.extend(found.filter(|_| !["component", "image", "overlay"].contains(&key)));
                     }
                 }
                 Value::Table(entries) if key == "state" => {

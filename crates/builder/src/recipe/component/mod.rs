@@ -3,14 +3,18 @@
 
 mod deb;
 mod go;
+mod image;
 mod oci;
 mod path;
+mod reference;
 mod url;
 
 pub use deb::{DebFile, DebSpec};
 pub use go::{GoFile, GoSpec};
+pub use image::{BuiltinImage, ImageFile, ImageSpec, parse_image_name};
 pub use oci::{OciFile, OciSpec, parse_layout};
 pub use path::{PathFile, PathSpec};
+pub use reference::{Reference, parse_reference};
 pub use url::{UrlFile, UrlSpec};
 
 use super::check::Check;
@@ -101,7 +105,10 @@ macro_rules! kinds {
         /// Exactly one source. Each variant's fields are all that decides what is fetched: they are kept in the lock.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub enum SourceSpec {
-            $(#[serde(rename = $key)] $kind($spec)),*
+            $(#[serde(rename = $key)] $kind($spec),)*
+            /// Of no component: that of an `[[image]]`.
+            #[serde(rename = "image")]
+            Image(ImageSpec),
         }
 
         impl SourceSpec {
@@ -111,7 +118,8 @@ macro_rules! kinds {
             /// The key that stands for it in a recipe.
             pub fn kind(&self) -> &'static str {
                 match self {
-                    $(Self::$kind(_) => $key),*
+                    $(Self::$kind(_) => $key,)*
+                    Self::Image(_) => "image",
                 }
             }
         }
@@ -143,7 +151,9 @@ impl SourceSpec {
         match self {
             Self::Path(spec) => vec![spec.path.clone()],
             Self::Go(spec) => spec.dir.iter().chain(&spec.patches).cloned().collect(),
-            Self::Oci(spec) => spec.layout.iter().map(|layout| parse_layout(layout).0).collect(),
+            Self::Oci(OciSpec { layout, .. }) | Self::Image(ImageSpec { layout, .. }) => {
+                layout.iter().map(|layout| parse_layout(layout).0).collect()
+            }
             Self::Deb(_) | Self::Url(_) => Vec::new(),
         }
     }
@@ -154,7 +164,7 @@ impl SourceSpec {
         let paths: Vec<&mut PathBuf> = match &mut moved {
             Self::Path(spec) => vec![&mut spec.path],
             Self::Go(spec) => spec.dir.iter_mut().chain(&mut spec.patches).collect(),
-            Self::Oci(spec) => spec.layout.iter_mut().collect(),
+            Self::Oci(OciSpec { layout, .. }) | Self::Image(ImageSpec { layout, .. }) => layout.iter_mut().collect(),
             Self::Deb(_) | Self::Url(_) => Vec::new(),
         };
         for path in paths.into_iter().filter(|path| path.is_relative() && from != to) {
@@ -167,7 +177,7 @@ impl SourceSpec {
     pub fn author(&self) -> Author {
         match self {
             Self::Path(_) => Author::Own,
-            Self::Deb(_) | Self::Url(_) | Self::Go(_) | Self::Oci(_) => Author::Others,
+            Self::Deb(_) | Self::Url(_) | Self::Go(_) | Self::Oci(_) | Self::Image(_) => Author::Others,
         }
     }
 }

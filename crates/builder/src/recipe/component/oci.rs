@@ -55,7 +55,7 @@ impl Check<'_> {
         Some(OciSpec { image: file.image, layout, platform: file.platform, plain_http: file.plain_http })
     }
 
-    fn layout(&mut self, node: &TomlNode, text: &str) -> PathBuf {
+    pub(super) fn layout(&mut self, node: &TomlNode, text: &str) -> PathBuf {
         let at = node.at_of("layout");
         let (dir, _) = parse_layout(Path::new(text));
         let host = self.host_path(at, &dir.to_string_lossy());

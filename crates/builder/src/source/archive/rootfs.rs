@@ -137,7 +137,7 @@ impl Rootfs {
                     MemberKind::Dir => What::Dir { names: BTreeMap::new(), implied: false },
                     MemberKind::File(body) => What::File(body.clone()),
                     MemberKind::Symlink(target) => What::Symlink(target.clone()),
-                    MemberKind::Node => What::LeftOut,
+                    MemberKind::Node(_) => What::LeftOut,
                     MemberKind::Unusable(problem) => What::Unusable(problem.clone()),
                     MemberKind::Hardlink(_) => unreachable!("matched above"),
                 };

@@ -105,7 +105,7 @@ fn add_control(text: &str, archive: &str, into: &mut Unpacker) -> Result<(), Sou
     if into.members().iter().any(|member| parse_entry_path(&member.name).as_deref() == Ok(CONTROL)) {
         return Err(bad(archive, CONTROL, &"no package may install that"));
     }
-    let head = MemberHead { name: CONTROL, mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new() };
+    let head = MemberHead { name: CONTROL, mode: 0o644, uid: 0, gid: 0, xattrs: &Xattrs::new(), mtime: 0 };
     match into.add_file(head, &mut text.as_bytes())? {
         Ok(_) => Ok(()),
         Err(cause) => Err(bad(archive, CONTROL, &cause)),

@@ -4,7 +4,8 @@ use super::super::SourceError;
 use super::manifest::{Document, parse_document};
 use crate::entry::Sha256;
 use crate::fetch::{Context, FetchError, held};
-use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndex, OciLayout};
+use crate::recipe::Reference;
+use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndex, OciLayout};
 use sha2::{Digest, Sha256 as Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,8 +13,43 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Layout {
     pub dir: PathBuf,
-    /// Name of an image in it.
-    pub wanted: Option<String>,
+    /// Of the images in it.
+    pub wanted: Option<Wanted>,
+}
+
+/// Which of a layout's images is meant.
+#[derive(Debug)]
+pub enum Wanted {
+    /// The one that its index calls so.
+    Ref(String),
+    /// The one with this name, written out, or with its tag alone; else the only one that there is.
+    Image(Reference),
+}
+
+/// The annotation with an image's whole name (containerd's core/images/annotations.go).
+const IMAGE_NAME: &str = "io.containerd.image.name";
+
+impl Wanted {
+    fn is_called(&self, entry: &Descriptor) -> bool {
+        let note = |key: &str| entry.annotations().as_ref().and_then(|notes| notes.get(key)).map(String::as_str);
+        match self {
+            Self::Ref(wanted) => note(ANNOTATION_REF_NAME) == Some(wanted),
+            Self::Image(image) => {
+                let tag = image.tag.as_deref();
+                let name = tag.map(|tag| format!("{}:{tag}", image.name()));
+                let called = [note(IMAGE_NAME), note(ANNOTATION_REF_NAME)];
+                name.is_some_and(|name| called.contains(&Some(&name))) || tag.is_some() && called[1] == tag
+            }
+        }
+    }
+
+    /// For the lock.
+    pub fn tag(&self) -> String {
+        match self {
+            Self::Ref(wanted) => wanted.clone(),
+            Self::Image(image) => image.tag.clone().unwrap_or_default(),
+        }
+    }
 }
 
 impl Layout {
@@ -29,15 +65,16 @@ impl Layout {
         let Document::Index(mut index) = parse_document(&path.display().to_string(), &read(&path)?)? else {
             return Err(self.bad("has no index of images"));
         };
-        if let Some(wanted) = &self.wanted {
-            let named = |annotations: &Option<std::collections::HashMap<String, String>>| {
-                annotations.as_ref().and_then(|a| a.get(ANNOTATION_REF_NAME)) == Some(wanted)
-            };
-            let kept: Vec<_> = index.manifests().iter().filter(|d| named(d.annotations())).cloned().collect();
-            if kept.is_empty() {
-                return Err(self.bad(&format!("holds no image called `{wanted}`")));
+        let Some(wanted) = &self.wanted else { return Ok(*index) };
+        let kept: Vec<_> = index.manifests().iter().filter(|entry| wanted.is_called(entry)).cloned().collect();
+        match (kept.is_empty(), wanted) {
+            (false, _) => drop(index.set_manifests(kept)),
+            (true, Wanted::Image(_)) if index.manifests().len() == 1 => {}
+            (true, Wanted::Image(image)) => {
+                let name = format!("{}:{}", image.name(), image.wanted());
+                return Err(self.bad(&format!("holds no image called `{name}`")));
             }
-            index.set_manifests(kept);
+            (true, Wanted::Ref(wanted)) => return Err(self.bad(&format!("holds no image called `{wanted}`"))),
         }
         Ok(*index)
     }

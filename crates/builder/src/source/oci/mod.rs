@@ -3,11 +3,12 @@
 //! The lock pins the manifest for the platform and every blob by digest; a tag has a say only in `lock`. Layers of an
 //! image are laid over each other; a blob of an artifact becomes the file that its title names.
 
+pub mod baked;
+mod builtin;
 mod challenge;
 mod layout;
 pub mod manifest;
 pub mod platform;
-mod reference;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -16,12 +17,11 @@ use super::archive::rootfs::{Contents, Manner, Rootfs};
 use super::archive::{Limits, open_tar};
 use super::{PackageFacts, Pin, Pool, Source, SourceError};
 use crate::cache::read_blob;
-use crate::cache::unpacked::{Member, MemberKind};
+use crate::cache::unpacked::{Member, MemberKind, Unpacked};
 use crate::entry::{Body, BodyAt, Sha256, Xattrs, parse_entry_path};
 use crate::fetch::{Context, FetchError, VendorFiller, held};
-use crate::recipe::OciSpec;
-use crate::recipe::parse_layout;
-use layout::{Layout, check};
+use crate::recipe::{OciSpec, Reference, parse_layout, parse_reference};
+use layout::{Layout, Wanted, check};
 use manifest::{
     Config, Document, candidates, is_image, is_layer, parse_config, parse_document, platforms_of, sha256_of,
     wrong_platform,
@@ -30,7 +30,6 @@ use oci_spec::image::{
     ANNOTATION_LICENSES, ANNOTATION_TITLE, ANNOTATION_VENDOR, Descriptor, ImageIndex, ImageManifest,
 };
 use platform::Platform;
-use reference::Reference;
 use registry::Registry;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -51,35 +50,40 @@ enum Place {
     Layout(Layout),
 }
 
+/// An image that was found by its name.
+struct Resolved {
+    /// The indexes on the way to it, the outermost first; `index.json` of a layout is none of them.
+    indexes: Vec<Vec<u8>>,
+    /// Of the manifest.
+    bytes: Vec<u8>,
+    manifest: ImageManifest,
+}
+
+impl Resolved {
+    fn of(bytes: Vec<u8>, manifest: ImageManifest) -> Self {
+        Self { indexes: Vec::new(), bytes, manifest }
+    }
+
+    /// The same, found in an index.
+    fn within(mut self, index: Vec<u8>) -> Self {
+        self.indexes.insert(0, index);
+        self
+    }
+}
+
 /// What a search through indexes came by.
 #[derive(Default)]
 struct Seen {
     /// For messages.
     platforms: Vec<String>,
     /// The first artifact that names no platform: taken where there is no image.
-    artifact: Option<(Vec<u8>, ImageManifest)>,
+    artifact: Option<Resolved>,
 }
 
 impl Source for Oci<'_> {
     fn lock(&self, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
         let place = self.place(cx)?;
-        let (bytes, manifest) = self.resolve(&place, cx)?;
-        if is_image(&manifest) {
-            self.check_platform(&place, manifest.config(), cx)?;
-        }
-        let (sha256, size) = (Sha256::of(&bytes), bytes.len() as u64);
-        let media_type = |text: String| BTreeMap::from([("media-type".to_string(), text)]);
-        let mut pins = Vec::new();
-        for (number, blob) in manifest.layers().iter().enumerate() {
-            let kind = blob.media_type().to_string();
-            let name = format!("{}-{number:03}", if is_layer(&kind) { "layer" } else { "file" });
-            let (sha256, size) = (sha256_of(&self.subject(), blob)?, blob.size());
-            pins.push(Pin { name, version: String::new(), size, sha256, detail: media_type(kind) });
-        }
-        let version = self.tag(&place);
-        pins.push(Pin { name: MANIFEST.into(), version, size, sha256, detail: BTreeMap::new() });
-        pins.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(pins)
+        self.pins_of(&place, &self.resolve(&place, cx)?, cx)
     }
 
     /// Brings the configuration too, which the manifest pins: it says what the layers unpack to.
@@ -89,10 +93,11 @@ impl Source for Oci<'_> {
             Place::Registry(registry) => registry.bring(kind, sha256, size, cx),
             Place::Layout(layout) => layout.bring(sha256, size, cx),
         };
-        let pinned = self.manifest_pin(pins)?;
-        bring("manifests", pinned.sha256, pinned.size)?;
-        pins.iter().filter(|pin| pin.name != MANIFEST).try_for_each(|pin| bring("blobs", pin.sha256, pin.size))?;
-        let manifest = self.load_manifest(pinned, cx)?;
+        for pin in pins {
+            let kind = if baked::is_document(pin) { "manifests" } else { "blobs" };
+            bring(kind, pin.sha256, pin.size)?;
+        }
+        let manifest = self.load_manifest(self.manifest_pin(pins)?, cx)?;
         match is_image(&manifest) {
             true => bring("blobs", sha256_of(&self.subject(), manifest.config())?, manifest.config().size()),
             false => Ok(()),
@@ -125,6 +130,15 @@ impl Source for Oci<'_> {
     }
 }
 
+/// The error for a name that is none.
+fn bad_name(image: &str, problem: &str) -> SourceError {
+    SourceError::BadInput {
+        subject: image.into(),
+        problem: problem.into(),
+        help: "write `registry.example/repository:tag` or `registry.example/repository@sha256:...`".into(),
+    }
+}
+
 impl Oci<'_> {
     /// For messages.
     fn subject(&self) -> String {
@@ -140,12 +154,13 @@ impl Oci<'_> {
     fn place(&self, cx: &Context<'_>) -> Result<Place, SourceError> {
         match (&self.spec.image, &self.spec.layout) {
             (Some(image), None) => {
-                let (reference, plain_http) = (Reference::parse(image)?, self.spec.plain_http);
+                let reference = parse_reference(image).map_err(|problem| bad_name(image, problem))?;
+                let plain_http = self.spec.plain_http;
                 Ok(Place::Registry(Registry { reference, image: image.clone(), plain_http }))
             }
             (None, Some(layout)) => {
                 let (dir, wanted) = parse_layout(&cx.recipe_dir.join(layout));
-                Ok(Place::Layout(Layout { dir, wanted }))
+                Ok(Place::Layout(Layout { dir, wanted: wanted.map(Wanted::Ref) }))
             }
             _ => Err(self.bad("it needs either `image` or `layout`")),
         }
@@ -154,7 +169,7 @@ impl Oci<'_> {
     fn tag(&self, place: &Place) -> String {
         match place {
             Place::Registry(registry) => registry.reference.tag.clone().unwrap_or_default(),
-            Place::Layout(layout) => layout.wanted.clone().unwrap_or_default(),
+            Place::Layout(layout) => layout.wanted.as_ref().map(Wanted::tag).unwrap_or_default(),
         }
     }
 
@@ -164,6 +179,27 @@ impl Oci<'_> {
             problem: "the lock does not pin its manifest".into(),
             help: "renew the pins with `bootwright lock`".into(),
         })
+    }
+
+    /// The pins of an image's manifest and of what that names.
+    fn pins_of(&self, place: &Place, resolved: &Resolved, cx: &Context<'_>) -> Result<Vec<Pin>, SourceError> {
+        let Resolved { bytes, manifest, .. } = resolved;
+        if is_image(manifest) {
+            self.check_platform(place, manifest.config(), cx)?;
+        }
+        let (sha256, size) = (Sha256::of(bytes), bytes.len() as u64);
+        let media_type = |text: String| BTreeMap::from([("media-type".to_string(), text)]);
+        let mut pins = Vec::new();
+        for (number, blob) in manifest.layers().iter().enumerate() {
+            let kind = blob.media_type().to_string();
+            let name = format!("{}-{number:03}", if is_layer(&kind) { "layer" } else { "file" });
+            let (sha256, size) = (sha256_of(&self.subject(), blob)?, blob.size());
+            pins.push(Pin { name, version: String::new(), size, sha256, detail: media_type(kind) });
+        }
+        let version = self.tag(place);
+        pins.push(Pin { name: MANIFEST.into(), version, size, sha256, detail: BTreeMap::new() });
+        pins.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pins)
     }
 
     /// The pinned manifest, from the cache.
@@ -192,28 +228,38 @@ impl Oci<'_> {
         let mut diff_ids = self.diff_ids(manifest, cx)?.into_iter();
         let mut rootfs = Rootfs::new(Manner::Layers);
         for blob in manifest.layers() {
-            let sha256 = sha256_of(&self.subject(), blob)?;
-            let path = self.body(&sha256, blob.size(), cx)?;
             if is_layer(blob.media_type().as_ref()) {
-                let name = format!("{} layer {sha256}", self.subject());
-                let unpacked = open_tar(cx.cache, &sha256, &name, Limits::default(), cx.settings.jobs)?;
-                if let Some(expected) = diff_ids.next().filter(|expected| unpacked.stream_sha256 != Some(*expected)) {
-                    let found = unpacked.stream_sha256.map_or("nothing whole".into(), |found| found.to_string());
-                    return Err(self.bad(&format!(
-                        "its layer {sha256} unpacks to {found}, and its configuration says {expected}"
-                    )));
-                }
-                rootfs.lay(&name, &unpacked.members);
+                let name = format!("{} layer {}", self.subject(), blob.digest().digest());
+                rootfs.lay(&name, &self.open_layer(blob, diff_ids.next(), cx)?.members);
             } else {
+                let sha256 = sha256_of(&self.subject(), blob)?;
+                let path = self.body(&sha256, blob.size(), cx)?;
                 let at = BodyAt::File { path: path.into(), offset: 0 };
                 let kind = MemberKind::File(Body { sha256, size: blob.size(), at });
-                rootfs.lay(
-                    &self.subject(),
-                    &[Member { name: self.title(blob)?, kind, mode: 0o644, uid: 0, gid: 0, xattrs: Xattrs::new() }],
-                );
+                let (name, xattrs) = (self.title(blob)?, Xattrs::new());
+                rootfs.lay(&self.subject(), &[Member { name, kind, mode: 0o644, uid: 0, gid: 0, xattrs, mtime: 0 }]);
             }
         }
         Ok(rootfs.finish())
+    }
+
+    /// The members of a layer, which is what `expected` says without its compression.
+    fn open_layer(
+        &self,
+        blob: &Descriptor,
+        expected: Option<Sha256>,
+        cx: &Context<'_>,
+    ) -> Result<Unpacked, SourceError> {
+        let sha256 = sha256_of(&self.subject(), blob)?;
+        self.body(&sha256, blob.size(), cx)?;
+        let name = format!("{} layer {sha256}", self.subject());
+        let unpacked = open_tar(cx.cache, &sha256, &name, Limits::default(), cx.settings.jobs)?;
+        if let Some(expected) = expected.filter(|expected| unpacked.stream_sha256 != Some(*expected)) {
+            let found = unpacked.stream_sha256.map_or("nothing whole".into(), |found| found.to_string());
+            let problem = format!("its layer {sha256} unpacks to {found}, and its configuration says {expected}");
+            return Err(self.bad(&problem));
+        }
+        Ok(unpacked)
     }
 
     /// What each layer of an image unpacks to; empty for an artifact.
@@ -243,7 +289,7 @@ impl Oci<'_> {
     }
 
     /// Follows the name to the manifest for the platform, checking each digest on the way.
-    fn resolve(&self, place: &Place, cx: &Context<'_>) -> Result<(Vec<u8>, ImageManifest), SourceError> {
+    fn resolve(&self, place: &Place, cx: &Context<'_>) -> Result<Resolved, SourceError> {
         let subject = self.subject();
         let (bytes, document) = match place {
             Place::Layout(layout) => (Vec::new(), Document::Index(Box::new(layout.index()?))),
@@ -257,11 +303,15 @@ impl Oci<'_> {
             }
         };
         let index = match document {
-            Document::Manifest(manifest) => return Ok((bytes, *manifest)),
+            Document::Manifest(manifest) => return Ok(Resolved::of(bytes, *manifest)),
             Document::Index(index) => index,
         };
         let mut seen = Seen::default();
         let found = self.resolve_in(place, &index, INDEX_DEPTH, &mut seen, cx)?.or(seen.artifact);
+        let found = match place {
+            Place::Layout(_) => found,
+            Place::Registry(_) => found.map(|found| found.within(bytes)),
+        };
         found.ok_or_else(|| wrong_platform(&subject, &seen.platforms.join(", "), &self.spec.platform))
     }
 
@@ -273,7 +323,7 @@ impl Oci<'_> {
         depth: usize,
         seen: &mut Seen,
         cx: &Context<'_>,
-    ) -> Result<Option<(Vec<u8>, ImageManifest)>, SourceError> {
+    ) -> Result<Option<Resolved>, SourceError> {
         let wanted = self.platform()?;
         seen.platforms.extend(Some(platforms_of(index)).filter(|names| !names.is_empty()));
         for descriptor in candidates(index, &wanted) {
@@ -282,18 +332,20 @@ impl Oci<'_> {
                 Document::Index(_) if depth == 0 => return Err(self.bad("its indexes lie too deep in each other")),
                 Document::Index(inner) => {
                     if let Some(found) = self.resolve_in(place, &inner, depth - 1, seen, cx)? {
-                        return Ok(Some(found));
+                        return Ok(Some(found.within(bytes)));
                     }
                 }
-                Document::Manifest(manifest) if descriptor.platform().is_some() => return Ok(Some((bytes, *manifest))),
+                Document::Manifest(manifest) if descriptor.platform().is_some() => {
+                    return Ok(Some(Resolved::of(bytes, *manifest)));
+                }
                 Document::Manifest(manifest) if is_image(&manifest) => {
                     let held = self.held_platform(place, manifest.config(), cx)?;
                     if held.rank_for(&wanted).is_some() {
-                        return Ok(Some((bytes, *manifest)));
+                        return Ok(Some(Resolved::of(bytes, *manifest)));
                     }
                     seen.platforms.push(held.to_string());
                 }
-                Document::Manifest(artifact) => drop(seen.artifact.get_or_insert((bytes, *artifact))),
+                Document::Manifest(artifact) => drop(seen.artifact.get_or_insert(Resolved::of(bytes, *artifact))),
             }
         }
         Ok(None)
@@ -352,7 +404,7 @@ impl Oci<'_> {
 
     fn facts(&self, manifest: &ImageManifest, pin: &Pin) -> PackageFacts {
         let note = |key: &str| manifest.annotations().as_ref().and_then(|a| a.get(key)).cloned();
-        let reference = self.spec.image.as_deref().and_then(|image| Reference::parse(image).ok());
+        let reference = self.spec.image.as_deref().and_then(|image| parse_reference(image).ok());
         // package-url/purl-spec, type `oci`: the last part of the repository, and where it is.
         let purl = reference.map(|Reference { registry, repository, .. }| {
             let name = repository.rsplit('/').next().unwrap_or_default().to_string();

@@ -3,9 +3,9 @@
 use super::super::SourceError;
 use super::challenge::{Challenge, basic, config_path, credentials, parse_challenges, parse_token, token_url};
 use super::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
-use super::reference::Reference;
 use crate::entry::Sha256;
 use crate::fetch::{Context, FetchError, Patience, Request, Via, agent, fetch_small, fetch_to_cache, held};
+use crate::recipe::Reference;
 use std::time::Duration;
 
 /// Manifests and configurations are small; registries refuse more than 4 MiB (distribution-spec, "Pushing Manifests").
@@ -27,7 +27,9 @@ impl Registry {
     fn url(&self, kind: &str, what: &str) -> String {
         let scheme = if self.plain_http { "http" } else { "https" };
         let Reference { registry, repository, .. } = &self.reference;
-        format!("{scheme}://{registry}/v2/{repository}/{kind}/{what}")
+        // Its name is one, and its place another (distribution/reference, containerd's core/remotes/docker/registry.go).
+        let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+        format!("{scheme}://{host}/v2/{repository}/{kind}/{what}")
     }
 
     /// A manifest by tag or digest (`sha256:...`).

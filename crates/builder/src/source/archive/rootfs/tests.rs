@@ -13,11 +13,11 @@ fn layer(text: &str) -> Vec<Member> {
             let at = BodyAt::File { path: Path::new(body).into(), offset: 0 };
             (name, MemberKind::File(Body { sha256: Sha256::of(body.as_bytes()), size: body.len() as u64, at }))
         } else if let Some(name) = word.strip_suffix('%') {
-            (name, MemberKind::Node)
+            (name, MemberKind::Node(Kind::Fifo))
         } else {
             (word, MemberKind::Dir)
         };
-        Member { name: name.into(), kind, mode: 0o755, uid: 0, gid: 0, xattrs: Xattrs::new() }
+        Member { name: name.into(), kind, mode: 0o755, uid: 0, gid: 0, xattrs: Xattrs::new(), mtime: 0 }
     };
     text.split_whitespace().map(member).collect()
 }

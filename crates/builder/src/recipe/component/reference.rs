@@ -1,6 +1,5 @@
 //! Names of images: `registry/repository[:tag][@sha256:...]` (distribution-spec, "Pulling manifests").
 
-use super::super::SourceError;
 use crate::entry::Sha256;
 
 /// An image in a registry. The registry is always named: there is no default one.
@@ -16,15 +15,6 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Parses an image name.
-    pub fn parse(image: &str) -> Result<Self, SourceError> {
-        parse_reference(image).map_err(|problem| SourceError::BadInput {
-            subject: image.into(),
-            problem: problem.into(),
-            help: "write `registry.example/repository:tag` or `registry.example/repository@sha256:...`".into(),
-        })
-    }
-
     /// What to ask the registry for: the digest, else the tag.
     pub fn wanted(&self) -> String {
         match (&self.digest, &self.tag) {
@@ -32,9 +22,15 @@ impl Reference {
             (None, tag) => tag.clone().unwrap_or_else(|| "latest".into()),
         }
     }
+
+    /// Registry and repository.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
 }
 
-fn parse_reference(image: &str) -> Result<Reference, &'static str> {
+/// Parses an image's name. An error is what is wrong with it.
+pub fn parse_reference(image: &str) -> Result<Reference, &'static str> {
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => {
             let hex = digest.strip_prefix("sha256:").ok_or("its digest is not a sha256 one")?;
@@ -83,7 +79,7 @@ mod tests {
             ("127.0.0.1:5000/a_b/c-d.e", "127.0.0.1:5000", "a_b/c-d.e", "latest".into()),
             (&format!("r.example:1/a:t@sha256:{hex}"), "r.example:1", "a", format!("sha256:{hex}")),
         ] {
-            let found = Reference::parse(image).unwrap();
+            let found = parse_reference(image).unwrap();
             let expected = (registry, repository, wanted);
             assert_eq!((found.registry.as_str(), found.repository.as_str(), found.wanted()), expected, "{image}");
         }
@@ -101,7 +97,7 @@ mod tests {
             ("r.example/a@sha256:00", "its digest is not 64 hex digits"),
             ("u@r.example/a", "its digest is not a sha256 one"),
         ] {
-            assert_eq!(Reference::parse(image).unwrap_err().to_string(), format!("`{image}`: {problem}"));
+            assert_eq!(parse_reference(image).unwrap_err(), problem, "{image}");
         }
     }
 }
