@@ -19,7 +19,7 @@ pub struct DiffArgs {
     /// Folder of images, for those that are named by their recipe
     #[arg(short, long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// How many of the largest changes of files and modules are shown
+    /// How many packages, modules and files are shown of each, the largest changes first
     #[arg(long, value_name = "N", default_value = "20")]
     pub top: usize,
     /// End with 1 when they differ

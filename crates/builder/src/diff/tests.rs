@@ -65,3 +65,15 @@ fn a_share_that_moves_by_what_else_is_there_is_no_change_of_the_file() {
     after.files.get_mut("/a").unwrap().packed = Some(9);
     assert!(compare(&before, &after).files.is_empty());
 }
+
+#[test]
+fn as_many_rows_are_shown_as_were_asked_for() {
+    let before = side(Vec::new());
+    let mut after = side(vec![file("/a", 30, "1"), file("/b", 20, "2"), file("/c", 10, "3")]);
+    let package = |name: &str| (("tool".to_string(), name.to_string()), ["1".to_string()].into());
+    after.packages = [package("p"), package("q")].into();
+    let text = |top| compare(&before, &after).to_text(top);
+    assert!(text(1).contains("/a") && text(1).contains("... and 2 more; --top 3 shows them"), "{}", text(1));
+    assert!(text(1).contains("... and 1 more; --top 2 shows them") && !text(1).contains("/b"), "{}", text(1));
+    assert!(text(3).contains("/c") && !text(3).contains("... and"), "{}", text(3));
+}

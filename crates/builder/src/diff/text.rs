@@ -5,7 +5,7 @@ use crate::budget::mb;
 use crate::inspect::report::table;
 
 impl Diff {
-    /// `top`: how many of the largest changes of files and modules are shown.
+    /// `top`: how many packages, modules and files are shown of each.
     pub fn to_text(&self, top: usize) -> String {
         let mut text = format!("{}\n-> {}\n\n", self.before, self.after);
         if self.identical {
@@ -22,10 +22,11 @@ impl Diff {
             Weight::Unpacked => "unpacked",
         };
         text += &table(&[groups, "before", "after", "change"], self.components.iter().map(bytes), &[1, 2, 3]);
-        let packages = self.packages.iter().map(|package| {
+        let packages = self.packages.iter().take(top).map(|package| {
             vec![package.name.clone(), said(&package.before), said(&package.after), package.component.clone()]
         });
         text += &table(&["package", "before", "after", "component"], packages, &[]);
+        text = with_rest(text, self.packages.len(), top);
         text += &files("kernel module", &self.modules, top);
         text += &files("file", &self.files, top);
         if self.is_empty() {
@@ -54,11 +55,15 @@ fn files(title: &str, files: &[FileChange], top: usize) -> String {
         row.extend([what.as_str().to_string(), component.clone().unwrap_or_default(), name]);
         row
     });
-    let mut text = table(&["before", "after", "change", "what", "component", title], rows, &[0, 1, 2]);
-    if files.len() > top {
-        text = format!("{}\n... and {} more; --top {} shows them\n\n", text.trim_end(), files.len() - top, files.len());
+    with_rest(table(&["before", "after", "change", "what", "component", title], rows, &[0, 1, 2]), files.len(), top)
+}
+
+/// Tells of rows that were left out.
+fn with_rest(text: String, rows: usize, top: usize) -> String {
+    match rows > top {
+        true => format!("{}\n... and {} more; --top {rows} shows them\n\n", text.trim_end(), rows - top),
+        false => text,
     }
-    text
 }
 
 fn row(change: &Change, shown: impl Fn(u64) -> String) -> Vec<String> {

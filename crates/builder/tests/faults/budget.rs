@@ -94,3 +94,51 @@ fn noise(n: usize) -> Vec<u8> {
     .take(n)
     .collect()
 }
+
+/// A kernel with a setup header (Documentation/arch/x86/boot.rst) that reads command lines of 300 characters, and takes initrds
+/// from 64 MiB up to an address.
+fn write_kernel(project: &Project, initrd_addr_max: u32) {
+    let mut kernel = [b"MZ".as_slice(), &[0; 5000]].concat();
+    kernel[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
+    kernel[0x22c..0x230].copy_from_slice(&initrd_addr_max.to_le_bytes());
+    kernel[0x238..0x23c].copy_from_slice(&300u32.to_le_bytes());
+    kernel[0x258..0x260].copy_from_slice(&(16u64 << 20).to_le_bytes());
+    kernel[0x260..0x264].copy_from_slice(&(48u32 << 20).to_le_bytes());
+    project.write("kernel/boot/vmlinuz-1.0", kernel);
+}
+
+/// A project whose image has a kernel command line of so many characters.
+fn with_words(length: usize) -> Project {
+    let project = Project::new();
+    write_kernel(&project, 0x7fff_ffff);
+    project.edit("cmdline = [\"console=ttyS0\"]", &format!("cmdline = [\"a.b={}\"]", "x".repeat(length - 4)));
+    project
+}
+
+#[test]
+fn a_command_line_that_the_kernel_cuts_off_is_refused() {
+    let project = with_words(301);
+    project.build(&[]).fails(2, &["no machine could boot `tiny`", "301 characters, and the kernel reads 300"]);
+    assert!(project.out_names().is_empty(), "nothing is left of it");
+}
+
+#[test]
+fn what_some_loader_does_not_take_is_told_by_each_build() {
+    let project = with_words(300);
+    project.build(&[]).succeeds().says(&["warning: the kernel command line has 300 characters of 300"]);
+    project.build(&[]).succeeds().says(&["nothing changed", "warning: the kernel command line"]);
+    let lints = |project: &Project| {
+        let document = project.build(&["--json"]).json();
+        let lints = document["lints"].as_array().unwrap().clone();
+        lints.iter().map(|lint| format!("{} {}", lint["severity"], lint["message"])).collect::<Vec<String>>()
+    };
+    assert_eq!(lints(&project).len(), 1);
+    let fine = with_words(44);
+    assert!(lints(&fine).is_empty());
+    write_kernel(&fine, (64 << 20) + 4095);
+    let told = lints(&fine);
+    assert!(told.len() == 2 && told[0].contains("iPXE and PXELINUX") && told[1].contains("GRUB"), "{told:?}");
+    let at = |port: &str| fine.run(&["boot", "--url", &format!("http://192.0.2.1{port}")]);
+    at(":8080").succeeds().says(&["warning: GRUB before 2.12 fetches over HTTP from port 80 only"]);
+    assert!(!at("").succeeds().out.contains("warning"));
+}
