@@ -30,7 +30,9 @@ pub(super) fn prepare(
     let mut renewed = renew::current_lock(recipe, options, locked)?;
     let pools = fetch_and_open(recipe, options, locked, &mut renewed)?;
     let sources = source_records(recipe, &pools, &renewed, pid1.crates.clone());
-    let sbom = Body::from_bytes(emit::carried_sbom(&recipe.name, renewed.lock.time, &sources));
+    // Container images are no part of the root, and their change is none of its own.
+    let of_root: Vec<SourceRecord> = sources.iter().filter(|source| source.kind != "image").cloned().collect();
+    let sbom = Body::from_bytes(emit::carried_sbom(&recipe.name, renewed.lock.time, &of_root));
     let build = tree_of(recipe, &pools, [&pid1.body, &sbom], options)?;
     Ok(Prepared { renewed, pools, sources, build })
 }

@@ -3,7 +3,7 @@
 use super::Options;
 use crate::error::{Exit, Failure};
 use crate::lock::{self, Inherited, Lock, LockDiff, LockedComponent, Stale};
-use crate::recipe::{CheckedRecipe, Component, shown};
+use crate::recipe::{CheckedRecipe, Component, SourceSpec, shown};
 use crate::source::{Pin, SourceError, source_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -118,7 +118,7 @@ fn renew(
         });
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
-    let lock = Lock { version: lock::LOCK_VERSION, time: now_s(), components };
+    let lock = Lock { version: lock::LOCK_VERSION, time: time_of(old.as_ref(), &components), components };
     let mut diff = lock::diff_locks(old.as_ref(), &lock);
     diff.fold_inherited(known.keys());
     if old.as_ref().is_some_and(|old| old.components == lock.components) {
@@ -156,6 +156,13 @@ fn stale_failure(recipe: &CheckedRecipe, stale: &[Stale]) -> Failure {
             recipe.name
         )),
     }
+}
+
+/// The time of a lock with these components. A root holds it, so that it stays where container images alone have changed.
+fn time_of(old: Option<&Lock>, components: &[LockedComponent]) -> u64 {
+    let of_root = |locked: &&LockedComponent| !matches!(locked.spec, SourceSpec::Image(_));
+    let same = |old: &&Lock| old.components.iter().filter(of_root).eq(components.iter().filter(of_root));
+    old.filter(same).map_or_else(now_s, |old| old.time)
 }
 
 fn now_s() -> u64 {

@@ -1,6 +1,7 @@
 //! Built images in real machines. One scenario a file; each has a deadline, and needs QEMU.
 
 mod addon_pods;
+mod baked_images;
 mod chain;
 mod chain_network;
 mod chain_signed;

@@ -285,10 +285,13 @@ func view(ctx context.Context, db *metadata.DB, target ocispec.Descriptor, name,
 		}
 		// A whiteout in a folder that no lower layer has is a name that cannot be looked up.
 		line := "nothing"
-		if !errors.Is(err, fs.ErrNotExist) {
-			if line, err = describe(path); err != nil {
-				return err
-			}
+		if err == nil {
+			line, err = describe(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			line = "nothing"
+		} else if err != nil {
+			return err
 		}
 		fmt.Printf("view %s %s %s\n", name, strings.TrimPrefix(path, folder), line)
 		return nil
