@@ -21,6 +21,18 @@ fn the_model_agrees_with_boots_that_failed_and_that_went_well() {
     }
 }
 
+/// The initrd of `worker` in QEMU, with the kernel's own limit of the first rootfs and with that of `base`.
+#[test]
+fn the_model_agrees_with_what_a_limit_costs() {
+    let (packed, content, window) = (39_850_000, 40_480_000, 1_573_000);
+    let need = |percent| {
+        let limit = RootfsLimit::Percent(percent);
+        unpack_need(Initrd { packed, content, window, limit }).ram_mib
+    };
+    assert!(need(50) > 160, "160 MiB failed, the model says {} do", need(50));
+    assert!(need(80) <= 144, "144 MiB did, the model says {} are needed", need(80));
+}
+
 /// The initrd of `worker --root nbd` in QEMU, packed in two ways: how much RAM was too little, and how much did.
 #[test]
 fn the_model_agrees_with_network_roots() {
