@@ -28,14 +28,12 @@ pub struct Animal {
     pub name: &'static str,
     /// Of the program.
     pub args: &'static [&'static str],
-    /// Where an emptyDir is mounted.
-    pub empty_dir: Option<&'static str>,
 }
 
 /// Takes memory until it is ended.
-pub const HOG: Animal = Animal { name: "hog", args: &["memory"], empty_dir: None };
+pub const HOG: Animal = Animal { name: "hog", args: &["memory"] };
 /// Fills its container's own layer.
-pub const LAYER_FILLER: Animal = Animal { name: "layer-filler", args: &["fill", "/"], empty_dir: None };
+pub const LAYER_FILLER: Animal = Animal { name: "layer-filler", args: &["fill", "/"] };
 
 /// Builds the animals and adds their image to a layout.
 pub fn add_animals(layout: &Path) {
@@ -62,7 +60,7 @@ impl<'a> Zoo<'a> {
     pub fn open(cluster: &'a Cluster, node: &'a str) -> Self {
         let mut zoo = Self { cluster, node, boot_id: Value::Null };
         zoo.boot_id = zoo.node()["status"]["nodeInfo"]["bootID"].clone();
-        let keeper = Animal { name: KEEPER, args: &["keep"], empty_dir: None };
+        let keeper = Animal { name: KEEPER, args: &["keep"] };
         let mut pod = zoo.pod(keeper);
         let amounts = json!({ "cpu": "50m", "memory": "32Mi" });
         pod["spec"]["containers"][0]["resources"] = json!({ "limits": amounts, "requests": amounts });
@@ -77,18 +75,13 @@ impl<'a> Zoo<'a> {
 
     /// An animal's pod, without any limits.
     fn pod(&self, animal: Animal) -> Value {
-        let mut pod = json!({
+        json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": animal.name },
             "spec": {
                 "nodeName": self.node, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
                 "containers": [{ "name": "main", "image": IMAGE, "args": animal.args }],
             },
-        });
-        if let Some(path) = animal.empty_dir {
-            pod["spec"]["volumes"] = json!([{ "name": "scratch", "emptyDir": {} }]);
-            pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "scratch", "mountPath": path }]);
-        }
-        pod
+        })
     }
 
     /// Lets an animal loose until it was ended and named for it, takes it away, and waits until its memory is back.

@@ -133,7 +133,7 @@ fn check_pod(cluster: &Cluster) {
     cluster.kubectl(120, &["delete", "pod", "web", "--timeout=110s"]);
 }
 
-/// Pods without limits take all memory, and all of the layers' tmpfs: what they do stays their own affair. The other animals come with `make zoo`.
+/// Pods without limits take all memory, and all of the layers' tmpfs: what they do stays their own affair.
 fn check_greed(cluster: &Cluster, image: &Path) {
     let zoo = Zoo::open(cluster, "lab1");
     zoo.let_loose(HOG);

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 )
@@ -19,9 +18,7 @@ func main() {
 	}
 	// Whoever watches sees it run first.
 	time.Sleep(2 * time.Second)
-	animals := map[string]func(){
-		"keep": keep, "memory": memory, "fill": fill, "log": log, "fork": fork, "inodes": inodes, "descriptors": descriptors,
-	}
+	animals := map[string]func(){"keep": keep, "memory": memory, "fill": fill}
 	animal, known := animals[os.Args[1]]
 	if !known {
 		fmt.Fprintln(os.Stderr, "zoo: no such animal:", os.Args[1])
@@ -67,43 +64,5 @@ func fill() {
 		if _, err := file.Write(block); err != nil {
 			time.Sleep(100 * time.Millisecond)
 		}
-	}
-}
-
-func log() {
-	line := append(bytes.Repeat([]byte{'x'}, 1023), '\n')
-	for {
-		os.Stdout.Write(line)
-	}
-}
-
-func fork() {
-	for {
-		// Each child does the same.
-		if err := exec.Command("/proc/self/exe", "fork").Start(); err != nil {
-			time.Sleep(100 * time.Millisecond)
-		}
-	}
-}
-
-func inodes() {
-	for i := 0; ; i++ {
-		if err := os.WriteFile(filepath.Join(folder(), fmt.Sprint(i)), nil, 0o600); err != nil {
-			time.Sleep(100 * time.Millisecond)
-		}
-	}
-}
-
-// descriptors opens what its own limit allows, in as many processes as it may have.
-func descriptors() {
-	exec.Command("/proc/self/exe", "descriptors").Start()
-	var open []*os.File
-	for {
-		file, err := os.Open("/dev/null")
-		if err != nil {
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		open = append(open, file)
 	}
 }
