@@ -10,6 +10,7 @@ use crate::inspect::newc::InitrdLimits;
 use crate::inspect::report::folder_of;
 use crate::inspect::{InspectError, load_image};
 use crate::recipe::{Compression, SegmentName};
+use crate::segment::ComponentShare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Seek;
 use std::path::Path;
@@ -31,8 +32,8 @@ pub struct Side {
     pub files: BTreeMap<String, SideFile>,
     pub has_packed: bool,
     pub names_components: bool,
-    /// The kernel's own file and the component that it belongs to.
-    pub kernel: Option<(String, u64)>,
+    /// Of an image of ours: the kernel's own file and baked container images count too.
+    pub components: BTreeMap<String, ComponentShare>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +102,9 @@ impl Side {
                 packages.entry((source.component.clone(), name.into())).or_default().insert(version.into());
             }
         }
+        for image in &manifest.images {
+            packages.entry(("images".into(), image.name.clone())).or_default().insert(image.digest.clone());
+        }
         let file = |record: &FileRecord| {
             let name = module_name(&record.path);
             let of_segment = |name: &str| match record.segment {
@@ -110,7 +114,6 @@ impl Side {
             let key = of_segment(&name.clone().unwrap_or_else(|| without_release(&record.path)));
             (key, of_record(record, of_segment(&format!("/{}", record.path)), name.is_some()))
         };
-        let kernel = manifest.boot_files.first().map(|kernel| (manifest.kernel_component.clone(), kernel.size));
         Self {
             title: format!("{} (image {})", manifest.recipe, manifest.image_id.get(..8).unwrap_or_default()),
             identity,
@@ -122,7 +125,7 @@ impl Side {
             // An older version of this tool wrote no shares of files.
             has_packed: manifest.files.iter().any(|file| file.packed.is_some()),
             names_components: true,
-            kernel,
+            components: manifest.component_shares(),
         }
     }
 
@@ -159,18 +162,19 @@ impl Side {
         side
     }
 
-    /// Bytes by component, the kernel's own file with it; or by folder.
+    /// Bytes by component, or by folder.
     pub fn weigh_groups(&self, weight: Weight, by_component: bool) -> BTreeMap<String, u64> {
+        if by_component {
+            let weigh = |share: &ComponentShare| match weight {
+                Weight::Packed => share.packed,
+                Weight::Unpacked => share.raw,
+            };
+            return self.components.iter().map(|(name, share)| (name.clone(), weigh(share))).collect();
+        }
         let mut groups: BTreeMap<String, u64> = BTreeMap::new();
-        let kernel = self.kernel.iter().map(|(component, size)| (component.clone(), *size));
-        let kernel = kernel.filter(|_| by_component);
-        let files = self.files.values().filter(|file| file.weight(weight) > 0).map(|file| {
-            let folder = || format!("/{}", folder_of(&without_release(file.path.trim_start_matches('/'))));
-            let group = file.component.clone().filter(|_| by_component).unwrap_or_else(folder);
-            (group, file.weight(weight))
-        });
-        for (group, bytes) in kernel.chain(files) {
-            *groups.entry(group).or_default() += bytes;
+        for file in self.files.values().filter(|file| file.weight(weight) > 0) {
+            let folder = format!("/{}", folder_of(&without_release(file.path.trim_start_matches('/'))));
+            *groups.entry(folder).or_default() += file.weight(weight);
         }
         groups
     }

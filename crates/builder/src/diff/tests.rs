@@ -1,4 +1,5 @@
 use super::*;
+use crate::segment::ComponentShare;
 
 fn file(path: &str, size: u64, content: &str) -> (String, SideFile) {
     let is_module = path.ends_with(".ko");
@@ -16,13 +17,20 @@ fn file(path: &str, size: u64, content: &str) -> (String, SideFile) {
 }
 
 fn side(files: Vec<(String, SideFile)>) -> Side {
+    let kernel = ComponentShare { files: 1, raw: 7, packed: 7 };
+    let mut components = BTreeMap::from([("kernel".to_string(), kernel)]);
+    for (_, file) in &files {
+        let share = components.entry("tool".to_string()).or_default();
+        share.packed += file.packed.unwrap_or(0);
+        share.raw += file.size;
+    }
     Side {
         identity: format!("{files:?}"),
         parts: [("initrd.img".to_string(), 100 + files.len() as u64)].into(),
         files: files.into_iter().collect(),
         has_packed: true,
         names_components: true,
-        kernel: Some(("kernel".into(), 7)),
+        components,
         ..Side::default()
     }
 }
@@ -46,7 +54,7 @@ fn what_is_the_same_is_left_out_and_the_largest_change_comes_first() {
     );
     assert_eq!(diff.modules.len(), 1);
     assert_eq!((diff.modules[0].change.name.as_str(), diff.modules[0].what), ("x.ko", FileNews::Content));
-    let tool = Change { name: "tool".into(), before: Some(81), after: Some(24) };
+    let tool = Change { name: "tool".into(), before: Some(79), after: Some(22) };
     assert_eq!(diff.components, [tool], "the kernel's own file is the same");
 }
 
@@ -76,4 +84,22 @@ fn as_many_rows_are_shown_as_were_asked_for() {
     assert!(text(1).contains("/a") && text(1).contains("... and 2 more; --top 3 shows them"), "{}", text(1));
     assert!(text(1).contains("... and 1 more; --top 2 shows them") && !text(1).contains("/b"), "{}", text(1));
     assert!(text(3).contains("/c") && !text(3).contains("... and"), "{}", text(3));
+}
+
+#[test]
+fn baked_container_images_are_components() {
+    let empty = crate::emit::manifest::tests::empty;
+    let share = ComponentShare { files: 1, raw: 900, packed: 300 };
+    let pause = crate::baked::BakedRecord {
+        name: "registry.k8s.io/pause:3.10".into(),
+        digest: "sha256:0123".into(),
+        layers: 1,
+        origin: "r.toml:1".into(),
+    };
+    let image_shares = [("image pause".to_string(), share)].into();
+    let with = crate::emit::manifest::Manifest { image_shares, images: vec![pause], ..empty() };
+    let diff = compare(&Side::of_image(&empty()), &Side::of_image(&with));
+    assert_eq!(diff.components, [Change { name: "image pause".into(), before: None, after: Some(900) }]);
+    assert_eq!(diff.packages.len(), 1);
+    assert_eq!(diff.packages[0].after.as_deref(), Some("sha256:0123"));
 }

@@ -7,6 +7,7 @@ use super::tiles::{Tile, lay_out};
 use crate::budget::ram::RamNeed;
 use crate::budget::{BudgetReport, mb};
 use crate::emit::manifest::Manifest;
+use crate::recipe::SegmentName;
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -165,7 +166,17 @@ fn weighed(manifest: &Manifest) -> Vec<Weighed<'_>> {
             origin: &file.origin,
         })
     });
-    kernel.into_iter().chain(files).collect()
+    // Baked container images are a file of their own, whose files no manifest lists.
+    let baked = manifest.segments.iter().filter(|segment| segment.name == SegmentName::Images);
+    let images = baked.flat_map(|segment| &segment.components).chain(&manifest.image_shares);
+    let images = images.map(|(name, share)| Weighed {
+        path: name.clone(),
+        component: name,
+        packed: share.packed,
+        size: share.raw,
+        origin: "",
+    });
+    kernel.into_iter().chain(files).chain(images.filter(|image| image.packed > 0)).collect()
 }
 
 /// `files`: the largest first.
