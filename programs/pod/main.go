@@ -1,5 +1,5 @@
-// Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker; and what writes
-// containerd's mirrors at boot. It acts as what it is called. It is apart from command node on purpose: a process runs the init functions of every
+// Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker; what writes
+// containerd's mirrors at boot; and what starts open-iscsi beside a root over iSCSI. It acts as what it is called. It is apart from command node on purpose: a process runs the init functions of every
 // package that it is linked with, and one shim stays in memory for each pod.
 //
 // The CNI plugins are `package main` upstream; the build edits their package clauses and the case of `main`.
@@ -46,6 +46,13 @@ func main() {
 			fmt.Fprintln(os.Stderr, "registry-mirrors:", err)
 			os.Exit(1)
 		}
+	case "iscsid-beside-root":
+		if len(os.Args) < 2 {
+			fmt.Fprintln(os.Stderr, "usage: iscsid-beside-root ISCSID [ARGUMENT...]")
+			os.Exit(2)
+		}
+		fmt.Fprintln(os.Stderr, "iscsid-beside-root:", iscsidBesideRoot(os.Args[1:]))
+		os.Exit(1)
 	default:
 		fmt.Fprintf(os.Stderr, "pod: `%s` is not a program: call it as `containerd-shim-runc-v2` or a CNI plugin\n", name)
 		os.Exit(2)

@@ -1,6 +1,7 @@
 //! `bootwright check` and `bootwright schema` as a user runs them: exit codes, standard output, messages.
 
 use assert_cmd::Command;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -127,7 +128,7 @@ fn the_recipes_that_ship_are_right() {
 #[test]
 fn the_locks_that_ship_fit_their_recipes_and_each_other() {
     let root = testkit::folders::project_root();
-    for name in ["base", "ext4", "rescue", "worker", "worker-prebuilt", "worker-small"] {
+    for name in ["base", "ext4", "iscsi-tools", "rescue", "worker", "worker-prebuilt", "worker-small"] {
         let path = root.join(format!("recipes/{name}.toml")).display().to_string();
         let recipe = bootwright::recipe::load_recipe(&path, &[], None).unwrap();
         // What one machine changes is no matter of what ships.
@@ -139,6 +140,25 @@ fn the_locks_that_ship_fit_their_recipes_and_each_other() {
             if let Some((from, pins)) = inherited.find(&recipe, component) {
                 assert_eq!(own.pins, pins.pins, "{name}: `{}` is pinned differently in {}", own.name, from.display());
             }
+        }
+    }
+}
+
+/// Two versions of one library cannot be in one image: `extends = ["worker", "ext4"]` has to build.
+#[test]
+fn pieces_pin_the_packages_of_the_worker_that_they_are_laid_beside() {
+    let root = testkit::folders::project_root();
+    let packages = |name: &str| -> BTreeMap<String, String> {
+        let lock = bootwright::lock::load_lock(&root.join(format!("recipes/{name}.lock"))).unwrap().unwrap();
+        let pins = lock.components.into_iter().flat_map(|component| component.pins);
+        pins.filter(|pin| pin.detail.contains_key("archive")).map(|pin| (pin.name, pin.version)).collect()
+    };
+    let worker = packages("worker");
+    for piece in ["ext4", "iscsi-tools"] {
+        let shared: Vec<_> = packages(piece).into_iter().filter(|(name, _)| worker.contains_key(name)).collect();
+        assert!(shared.iter().any(|(name, _)| name == "libc6"), "{piece}: {shared:?}");
+        for (name, version) in shared {
+            assert_eq!(version, worker[&name], "{piece}: {name}; help: bootwright lock --recipe {piece}");
         }
     }
 }

@@ -11,7 +11,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 /// The recipes that ship.
-const SHIPPED: [&str; 6] = ["rescue", "worker", "worker-small", "worker-prebuilt", "base", "ext4"];
+const SHIPPED: [&str; 7] = ["rescue", "worker", "worker-small", "worker-prebuilt", "base", "ext4", "iscsi-tools"];
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {

@@ -56,7 +56,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
     let project = Project::new();
     let tiny = project.read("recipes/tiny.toml");
     let squashed = tiny.replace("\"cpio\"", "\"squashfs\"");
-    for name in ["rescue", "worker", "worker-small", "worker-prebuilt", "base", "ext4"] {
+    for name in ["rescue", "worker", "worker-small", "worker-prebuilt", "base", "ext4", "iscsi-tools"] {
         project.write(&format!("recipes/{name}.toml"), if name.starts_with("worker") { &squashed } else { &tiny });
     }
     std::fs::create_dir(project.path("empty")).unwrap();
@@ -69,7 +69,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
         1,
         &[
             "cannot be built here: `worker`, `worker-small`, `worker-prebuilt`",
-            "what works without it: rescue, base, ext4",
+            "what works without it: rescue, base, ext4, iscsi-tools",
         ],
     );
     run.says(&["mksquashfs", "needs mksquashfs", "squashfs-tools", "qemu-system-x86", "works"]);
@@ -79,7 +79,7 @@ fn doctor_says_what_is_missing_and_what_works_without_it() {
     let found = json.json();
     assert_eq!(found["version"], 1);
     let builds: Vec<_> = found["recipes"].as_array().unwrap().iter().map(|r| r["builds"].as_bool().unwrap()).collect();
-    assert_eq!(builds, [true, false, false, false, true, true]);
+    assert_eq!(builds, [true, false, false, false, true, true, true]);
     let missing = doctor(&["--recipe", "none"]);
     missing.fails(2, &["none"]);
 }

@@ -12,6 +12,7 @@ mod failed_boot;
 mod hardware;
 mod initrd;
 mod interrupts;
+mod iscsi_tools;
 mod join;
 mod limits;
 mod links;
