@@ -133,14 +133,29 @@ pub struct ServerFile {
     pub text: String,
 }
 
-/// The configurations of servers for a recipe's root; for a RAM root none.
-pub fn server_files(recipe: &str, mode: RootMode) -> Vec<ServerFile> {
+/// A file of the image that a server has as a disk.
+struct Disk {
+    /// In `out/`.
+    file: &'static str,
+    /// Absolute path on the server.
+    path: String,
+}
+
+/// The configurations of servers for a recipe's root, and for its container images where there are some; for a RAM root none.
+pub fn server_files(recipe: &str, mode: RootMode, images: bool) -> Vec<ServerFile> {
+    let files: &[&str] = if images { &["root.img", "images.img"] } else { &["root.img"] };
+    let disks: Vec<Disk> = files.iter().map(|file| Disk { file, path: place(recipe, mode, file) }).collect();
     match mode {
         RootMode::Ram | RootMode::Http => Vec::new(),
-        RootMode::Nfs => nfs::files(&place(recipe, RootMode::Nfs, "root")),
-        RootMode::Iscsi => iscsi::files(&iscsi_target(recipe), &place(recipe, RootMode::Iscsi, "root.img")),
-        RootMode::Nbd => nbd::files(recipe, &place(recipe, RootMode::Nbd, "root.img")),
+        RootMode::Nfs => nfs::files(&place(recipe, mode, "root"), images),
+        RootMode::Iscsi => iscsi::files(&iscsi_target(recipe), &disks),
+        RootMode::Nbd => nbd::files(recipe, &disks),
     }
+}
+
+/// What a server's configuration says first: where its disks should be.
+fn copy_words(disks: &[Disk]) -> String {
+    disks.iter().map(|disk| format!("# Copy {} to {}, or change the path.\n", disk.file, disk.path)).collect()
 }
 
 /// Where the server has a file of the image.

@@ -2,9 +2,11 @@
 
 use super::ServerFile;
 
-/// `tree`: absolute path of the root's files on the server.
-pub fn files(tree: &str) -> Vec<ServerFile> {
-    vec![ServerFile { name: "exports", text: exports(tree) }, ServerFile { name: "ganesha.conf", text: ganesha(tree) }]
+/// `tree`: absolute path of the root's files on the server. `images`: container images lie in it.
+pub fn files(tree: &str, images: bool) -> Vec<ServerFile> {
+    let copy = if images { format!("# Copy images.img to {tree}/bootwright/images.img.\n") } else { String::new() };
+    let file = |name, text: String| ServerFile { name, text: [&copy, text.as_str()].concat() };
+    vec![file("exports", exports(tree)), file("ganesha.conf", ganesha(tree))]
 }
 
 /// Read-only, so that any number of machines share it; root on the machine reads root's files.
@@ -52,7 +54,8 @@ mod tests {
 
     #[test]
     fn both_export_the_tree_read_only_to_root() {
-        let files = files("/srv/x/root");
+        let files = files("/srv/x/root", true);
+        assert!(files.iter().all(|file| file.text.starts_with("# Copy images.img to /srv/x/root/bootwright/")));
         assert!(files[0].text.contains("\n/srv/x/root *(ro,no_root_squash,"), "{}", files[0].text);
         for line in ["\tPath = /srv/x/root;", "\tPseudo = /srv/x/root;", "\tAccess_Type = RO;"] {
             assert!(files[1].text.contains(line), "no {line} in {}", files[1].text);

@@ -185,16 +185,16 @@ fn mount_wanted(
 /// Mounts the root from the initramfs.
 fn mount_ram(servers: &ServerAccess, checks: &[ContentCheck]) -> Result<Vec<ContentCheck>, Failure> {
     let config = &servers.node.config;
-    if let Err(error) = Assembly::of(servers)?.mount_root() {
+    let mounted = Assembly::of(servers)?.mount_root().map_err(Failure::from).and_then(|()| images::mount_ram(servers));
+    if let Err(error) = mounted {
         undo(&*servers.sys);
         // An image that cannot be mounted is often damaged, and that reason says more.
         verify::check_images(checks)?;
-        return Err(error.into());
+        return Err(error);
     }
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
         pin_image(servers, Path::new(paths::ROOT_IMAGE));
     }
-    images::mount_ram(servers)?;
     Ok(checks.to_vec())
 }
 

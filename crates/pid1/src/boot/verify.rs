@@ -104,9 +104,9 @@ pub fn check_segments(node: &Node) -> Result<Vec<ContentCheck>, Failure> {
     Ok(checks)
 }
 
-/// Whether the sums are those of a root image, which is the only file of its segment.
+/// Whether the sums are those of an image, which is the only file of its segment.
 fn is_image(sums: &[Sum]) -> bool {
-    matches!(sums, [sum] if sum.path == paths::ROOT_IMAGE)
+    matches!(sums, [sum] if [paths::ROOT_IMAGE, paths::IMAGES_FILE].contains(&&sum.path[..]))
 }
 
 fn wants_sha256(node: &Node) -> bool {

@@ -83,7 +83,8 @@ impl NodeStates {
     pub fn fetched(&mut self, fetch: &Fetch, now: Instant) -> bool {
         let path = fetch.path.trim_start_matches('/');
         let by_loader = path.starts_with(&format!("{FOLDER}/"))
-            || ["vmlinuz", "initrd.img", "root.img", "boot.ipxe"].contains(&path.rsplit('/').next().unwrap_or(path));
+            || ["vmlinuz", "initrd.img", "root.img", "images.img", "boot.ipxe"]
+                .contains(&path.rsplit('/').next().unwrap_or(path));
         if !by_loader || fetch.status >= 400 {
             return false;
         }
