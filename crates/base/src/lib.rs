@@ -20,6 +20,7 @@ pub mod spawn;
 pub mod sys;
 #[cfg(any(test, feature = "fake"))]
 pub mod testing;
+pub mod uevent;
 pub mod wake;
 
 pub use failure::Failure;

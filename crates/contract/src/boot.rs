@@ -205,16 +205,18 @@ pub struct Root {
     pub size: Option<u64>,
     /// SHA-256 of the root image, hex; absent when it comes with the initramfs.
     pub sha256: Option<String>,
-    /// XXH64 (seed 0, 16 hex digits) of the root image where it is a disk of a server, beside `sha256`. The server can give
-    /// out other bytes whenever they are read again, so that only accidents have to be found. Not used with `trust`.
-    pub xxh64: Option<String>,
-    /// The same of a root that may come over NFS: of all files of the exported tree but kernel modules, one after another in
-    /// the order of its sums.
+    /// How the root image is proven where it is a disk of a server; absent when it comes with the initramfs.
+    pub verity: Option<Verity>,
+    /// XXH64 (seed 0, 16 hex digits) of a root that may come over NFS: of all files of the exported tree but kernel modules, one
+    /// after another in the order of its sums. The server can give out other bytes whenever they are read again, so that only
+    /// accidents have to be found. Not used with `trust`.
     pub tree_xxh64: Option<String>,
     /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
     pub tree_sums_sha256: Option<String>,
     /// What to do when the server of the root is lost and stays so.
     pub lost: Lost,
+    /// What to do when a block of an image that is proven while it is read differs from what was packed.
+    pub corrupted: Corrupted,
     /// Who may give out root images that this initrd does not know; absent: only the one of `sha256` is taken.
     pub trust: Option<Trust>,
     /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`; or a
@@ -243,7 +245,7 @@ pub struct Images {
 
 /// A device whose blocks are compared with a tree of hashes whenever they are read (Documentation/admin-guide/device-mapper/verity.rst):
 /// hash type 1, SHA-256 without salt, blocks of 4096 bytes. The tree follows the data, without a superblock.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verity {
     /// Blocks of data.
@@ -308,6 +310,16 @@ pub enum Lost {
     /// Try to reach it again, for ever; what needs the root waits.
     Wait,
     /// Reboot when it has been lost for that many seconds.
+    Reboot { after_s: u32 },
+}
+
+/// What to do when a server gives out another block than was packed. The block is refused in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Corrupted {
+    /// Say so. What needs the block fails.
+    Report,
+    /// Reboot that many seconds after the first one.
     Reboot { after_s: u32 },
 }
 

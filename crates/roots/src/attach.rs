@@ -4,7 +4,7 @@ use super::attach_context::{NetrootError, addresses, attach_context, await_netwo
 use super::attachment::AttachedDevice;
 use super::context::RootContext;
 use super::source::{self, Source, Wanted};
-use super::{iscsi, nbd, nfs};
+use super::{iscsi, nbd, nfs, verity};
 use bootwright_base::Failure;
 use bootwright_contract::RootMode;
 use std::net::SocketAddr;
@@ -48,8 +48,8 @@ pub type ModuleOptions = (&'static str, &'static str);
 /// What has to be loaded before the source can be reached.
 pub fn modules(source: &Source) -> Vec<ModuleOptions> {
     match source {
-        Source::Nbd(_) => nbd::MODULES.to_vec(),
-        Source::Iscsi(_) => iscsi::MODULES.to_vec(),
+        Source::Nbd(_) => [nbd::MODULES, &[verity::MODULE]].concat(),
+        Source::Iscsi(_) => [iscsi::MODULES, &[verity::MODULE]].concat(),
         Source::Nfs(nfs) => nfs::modules(nfs),
         Source::Ram | Source::Http(_) => Vec::new(),
     }

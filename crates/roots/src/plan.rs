@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn the_first_sources_modules_are_known_before_the_network_is_up() {
         for (line, expected) in [
-            ("", &["nbd"][..]),
+            ("", &["nbd", "dm_verity"][..]),
             ("bw.root=nfs://10.0.0.1/root", &["nfs", "nfsv4"]),
             ("bw.root=nfs://10.0.0.1/root?vers=3", &["nfs", "nfsv3"]),
-            ("bw.root=iscsi://10.0.0.1/iqn.2024-07.x:y", &["crc32c_generic", "iscsi_tcp", "sd_mod"]),
+            ("bw.root=iscsi://10.0.0.1/iqn.2024-07.x:y", &["crc32c_generic", "iscsi_tcp", "sd_mod", "dm_verity"]),
             ("bw.root=http://10.0.0.1/root.img", &[]),
             ("bw.root=dhcp", &[]),
         ] {

@@ -4,7 +4,7 @@
 use bootwright_base::background;
 use bootwright_base::files::replace_file;
 use bootwright_base::sys::{self, RebootCommand, Sys};
-use bootwright_contract::{Lost, paths};
+use bootwright_contract::{Corrupted, Lost, Root, paths};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +53,12 @@ pub struct RootStatus {
     pub since_s: f64,
     /// Number of losses so far.
     pub losses: u32,
+    /// Reads of blocks that differed from what was packed, which were refused. The kernel tells of the first hundred.
+    pub refused: u32,
+    /// When the first of them was read, in seconds since the kernel started.
+    pub refused_since_s: Option<f64>,
+    /// The last of them, in blocks of 4096 bytes from the image's start.
+    pub refused_block: Option<u64>,
 }
 
 /// The state of all roots and volumes.
@@ -82,16 +88,20 @@ impl RootStatuses {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With `lost = reboot`, starts a thread that reboots when a root or volume has been lost for too long.
-    pub fn enforce(self: &Arc<RootStatuses>, lost: Lost, sys: &'static dyn Sys) -> std::io::Result<()> {
-        let Lost::Reboot { after_s } = lost else { return Ok(()) };
+    /// Where the recipe says so, starts a thread that reboots when a root or volume has been lost for too long, or some time after
+    /// a block was refused.
+    pub fn enforce(self: &Arc<RootStatuses>, root: &Root, sys: &'static dyn Sys) -> std::io::Result<()> {
+        let patience = Patience::of(root);
+        if patience == Patience::default() {
+            return Ok(());
+        }
         let statuses = self.clone();
         let work = move || {
             loop {
                 thread::sleep(Duration::from_secs(1));
                 let entries = statuses.entries();
-                let Some(entry) = overdue(&entries, uptime_s(), after_s) else { continue };
-                statuses.journal.note(&["`", &entry.source, "` stays lost; rebooting"].concat());
+                let Some((entry, why)) = patience.overdue(&entries, uptime_s()) else { continue };
+                statuses.journal.note(&["`", &entry.source, why, "; rebooting"].concat());
                 statuses.journal.down("reboot");
                 // Without sync(2): what is not written cannot be written any more, and sync would hang.
                 let errno = sys.reboot(RebootCommand::Restart);
@@ -102,17 +112,54 @@ impl RootStatuses {
     }
 }
 
-/// An entry that has been lost for `after_s` seconds.
-fn overdue(entries: &[RootStatus], now_s: f64, after_s: u32) -> Option<&RootStatus> {
-    let lost = |entry: &&RootStatus| matches!(entry.state, ConnectionState::Lost | ConnectionState::Repairing);
-    entries.iter().filter(lost).find(|entry| now_s - entry.since_s >= f64::from(after_s))
+/// After how many seconds the machine reboots; `None`: never.
+#[derive(Default, PartialEq)]
+struct Patience {
+    lost_s: Option<u32>,
+    refused_s: Option<u32>,
+}
+
+impl Patience {
+    fn of(root: &Root) -> Patience {
+        let lost_s = match root.lost {
+            Lost::Wait => None,
+            Lost::Reboot { after_s } => Some(after_s),
+        };
+        let refused_s = match root.corrupted {
+            Corrupted::Report => None,
+            Corrupted::Reboot { after_s } => Some(after_s),
+        };
+        Patience { lost_s, refused_s }
+    }
+
+    /// An entry for which it is over, and what it has done.
+    fn overdue<'a>(&self, entries: &'a [RootStatus], now_s: f64) -> Option<(&'a RootStatus, &'static str)> {
+        let over = |since_s: f64, limit: Option<u32>| limit.is_some_and(|limit| now_s - since_s >= f64::from(limit));
+        entries.iter().find_map(|entry| match entry.state {
+            _ if entry.refused_since_s.is_some_and(|since_s| over(since_s, self.refused_s)) => {
+                Some((entry, "` has given out other blocks than were packed"))
+            }
+            ConnectionState::Lost | ConnectionState::Repairing if over(entry.since_s, self.lost_s) => {
+                Some((entry, "` stays lost"))
+            }
+            _ => None,
+        })
+    }
 }
 
 impl StatusHandle {
     /// Makes an entry for a source, or takes over one of the same source that was detached.
     pub fn new(statuses: &Arc<RootStatuses>, source: &str) -> StatusHandle {
         let mut entries = statuses.lock();
-        let fresh = RootStatus { source: source.into(), state: ConnectionState::Gone, since_s: uptime_s(), losses: 0 };
+        let fresh = RootStatus {
+            source: source.into(),
+            state: ConnectionState::Gone,
+            since_s: uptime_s(),
+            losses: 0,
+            refused: 0,
+            refused_since_s: None,
+            refused_block: None,
+        };
         let at =
             entries.iter().position(|e| e.source == source && e.state == ConnectionState::Gone).unwrap_or_else(|| {
                 entries.push(fresh);
@@ -155,6 +202,24 @@ impl StatusHandle {
         write(&entries);
         drop(entries);
         self.statuses.journal.note(&line);
+    }
+
+    /// The last entry of a source.
+    pub fn last_of(statuses: &Arc<RootStatuses>, source: &str) -> Option<StatusHandle> {
+        let at = statuses.lock().iter().rposition(|entry| entry.source == source)?;
+        Some(StatusHandle { statuses: statuses.clone(), at })
+    }
+
+    /// A block differed from what was packed. `what`: `data`, or `hash tree`.
+    pub fn refused(&self, what: &str, block: u64) {
+        let mut entries = self.statuses.lock();
+        let Some(entry) = entries.get_mut(self.at) else { return };
+        entry.refused += 1;
+        entry.refused_since_s.get_or_insert_with(uptime_s);
+        entry.refused_block = Some(block);
+        write(&entries);
+        drop(entries);
+        self.note(&["block ", &block.to_string(), " (", what, ") is not that of this build and is refused"].concat());
     }
 
     /// Writes a line for people about this connection.
@@ -212,11 +277,39 @@ mod tests {
 
     #[test]
     fn patience_ends() {
-        let entry = |state, since_s| RootStatus { source: "x".into(), state, since_s, losses: 1 };
-        assert_eq!(overdue(&[entry(ConnectionState::Up, 0.0), entry(ConnectionState::Gone, 0.0)], 100.0, 10), None);
-        assert_eq!(overdue(&[entry(ConnectionState::Lost, 91.0)], 100.0, 10), None);
-        assert!(
-            overdue(&[entry(ConnectionState::Up, 0.0), entry(ConnectionState::Repairing, 90.0)], 100.0, 10).is_some()
-        );
+        let statuses = statuses();
+        StatusHandle::new(&statuses, "x").set(ConnectionState::Up, "");
+        let entry = |state, since_s, refused_since_s| {
+            vec![RootStatus { state, since_s, refused_since_s, ..statuses.entries().remove(0) }]
+        };
+        let why = |entries: &[RootStatus], lost_s, refused_s| {
+            Patience { lost_s, refused_s }.overdue(entries, 100.0).map(|(_, why)| why)
+        };
+        for (state, since_s, refused_s, expected) in [
+            (ConnectionState::Up, 0.0, None, None),
+            (ConnectionState::Gone, 0.0, None, None),
+            (ConnectionState::Lost, 91.0, None, None),
+            (ConnectionState::Repairing, 90.0, None, Some("` stays lost")),
+            (ConnectionState::Up, 0.0, Some(96.0), None),
+            (ConnectionState::Up, 0.0, Some(95.0), Some("` has given out other blocks than were packed")),
+        ] {
+            let entries = entry(state, since_s, refused_s);
+            assert_eq!(why(&entries, Some(10), Some(5)), expected, "{entries:?}");
+            assert_eq!(why(&entries, None, None), None, "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_that_were_refused_are_counted() {
+        let statuses = statuses();
+        StatusHandle::new(&statuses, "nbd://a/x").set(ConnectionState::Up, "");
+        let status = StatusHandle::last_of(&statuses, "nbd://a/x").expect("it is attached");
+        status.refused("data", 7);
+        let first = statuses.entries().remove(0);
+        status.refused("hash tree", 9);
+        let entry = statuses.entries().remove(0);
+        assert_eq!((entry.refused, entry.refused_block, entry.state), (2, Some(9), ConnectionState::Up));
+        assert!(first.refused_since_s.is_some() && entry.refused_since_s == first.refused_since_s);
+        assert!(StatusHandle::last_of(&statuses, "nbd://b/x").is_none());
     }
 }

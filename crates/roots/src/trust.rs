@@ -10,8 +10,11 @@ use super::source::{Http, Source, parse_http};
 use bootwright_base::Failure;
 use bootwright_contract::hex;
 use bootwright_contract::json::{self, JsonError};
-use bootwright_contract::manifest::{KIND, RootManifest, SIGNATURE_BYTES, VERSION, manifest_path, signature_path};
-use bootwright_contract::{BootConfig, RootImage, Trust};
+use bootwright_contract::manifest::{
+    KIND, RootManifest, SIGNATURE_BYTES, VERITY_KIND, VERSION, VerityManifest, manifest_path, signature_path,
+    verity_path,
+};
+use bootwright_contract::{BootConfig, RootImage, Trust, Verity};
 use ed25519_compact::{PublicKey, Signature};
 
 /// Largest manifest in bytes. A real one has a few hundred.
@@ -28,6 +31,8 @@ pub struct ImageFacts {
     pub image: RootImage,
     /// SHA-256 of the sums file, for a root of single files.
     pub tree_sums_sha256: String,
+    /// How a root that stays on its server is proven while it is read; `None` when it was built without.
+    pub verity: Option<Verity>,
 }
 
 /// Why a manifest is not accepted.
@@ -64,7 +69,8 @@ pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
     let (Some(size), Some(sha256), Some(sums)) = (root.size, &root.sha256, &root.tree_sums_sha256) else {
         return Err(TrustError::NoFacts);
     };
-    Ok(ImageFacts { size, sha256: sha256.clone(), image: root.image, tree_sums_sha256: sums.clone() })
+    let (sha256, tree_sums_sha256, verity) = (sha256.clone(), sums.clone(), root.verity.clone());
+    Ok(ImageFacts { size, sha256, image: root.image, tree_sums_sha256, verity })
 }
 
 /// The right root on a server that has no manifest beside it.
@@ -74,7 +80,7 @@ pub fn baked(config: &BootConfig) -> Result<ImageFacts, TrustError> {
 pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
     let Some(url) = context.cmdline.value(KEY) else { return Ok(baked(context.config)?) };
     let reason = match parse_http(url) {
-        Ok(place) => match facts(context, &place) {
+        Ok(place) => match facts_with_verity(context, &place) {
             Err(ManifestError::Get { cause: cause @ HttpError::NoTls, .. }) => cause.to_string(),
             facts => return Ok(facts?),
         },
@@ -86,35 +92,72 @@ pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
     Ok(baked(context.config)?)
 }
 
-/// The right image at `source`.
+/// The right image at `source`. Of another build's it is not known how it is proven while it is read.
 ///
 /// # Errors
 /// [`TrustError`]
 pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, ManifestError> {
     let config = context.config;
-    let beside = |path: fn(&str) -> String| Http { path: with_path(&source.path, path), ..source.clone() };
-    let (manifest, signature) = (beside(manifest_path), beside(signature_path));
-    let url = |place: &Http| Source::Http(place.clone()).to_string();
-    let believed = |outcome: Result<ImageFacts, TrustError>| {
-        outcome.map_err(|cause| ManifestError::Trust { url: url(&manifest), cause })
+    let Some(Signed { text, url, .. }) = Signed::get(context, source, manifest_path)? else {
+        // Without a key or a manifest only the image of this build is accepted, by its hash.
+        let url = url_beside(source, manifest_path);
+        return baked(config).map_err(|cause| ManifestError::Trust { url, cause });
     };
-    let Some(trust) = &config.root.trust else { return believed(baked(config)) };
-    let get = |place: &Http, most: u64| {
-        let mut bytes = Vec::new();
-        http::get(context, place, ExpectedSize::AtMost(most), &mut bytes).map(|()| bytes)
-    };
-    let text = match get(&manifest, LARGEST_MANIFEST) {
-        // Without a manifest only the image of this build is accepted, by its hash.
-        Err(HttpError::Status { status: 404 }) => return believed(baked(config)),
-        text => text.map_err(|cause| ManifestError::Get { url: url(&manifest), cause })?,
-    };
-    let signed = get(&signature, SIGNATURE_BYTES as u64);
-    let signed = signed.map_err(|cause| ManifestError::Get { url: url(&signature), cause })?;
-    let facts = believed(check(&text, &signed, trust, config))?;
-    if Ok(&facts) != baked(config).as_ref() {
-        context.note(&["`", &url(&manifest), "` names another root, signed by the key of this initrd"].concat());
+    let facts = check(&text, config).map_err(|cause| ManifestError::Trust { url: url.clone(), cause })?;
+    match baked(config) {
+        Ok(own) if own.sha256 == facts.sha256 => Ok(ImageFacts { verity: own.verity, ..facts }),
+        _ => {
+            context.note(&["`", &url, "` names another root, signed by the key of this initrd"].concat());
+            Ok(facts)
+        }
     }
-    Ok(facts)
+}
+
+/// The same, and how it is proven if its build has said so.
+fn facts_with_verity(context: &RootContext, source: &Http) -> Result<ImageFacts, ManifestError> {
+    let facts = facts(context, source)?;
+    if facts.verity.is_some() {
+        return Ok(facts);
+    }
+    let Some(Signed { text, url }) = Signed::get(context, source, verity_path)? else { return Ok(facts) };
+    let verity = check_verity(&text, &facts.sha256).map_err(|cause| ManifestError::Trust { url, cause })?;
+    Ok(ImageFacts { verity: Some(verity), ..facts })
+}
+
+/// A file beside an image, with a signature by the key of this initrd.
+struct Signed {
+    text: Vec<u8>,
+    url: String,
+}
+
+impl Signed {
+    /// `path` makes the path of the file from the image's. `None`: this initrd has no key, or there is no such file. No byte is
+    /// parsed that was not signed.
+    fn get(context: &RootContext, source: &Http, path: fn(&str) -> String) -> Result<Option<Signed>, ManifestError> {
+        let Some(trust) = &context.config.root.trust else { return Ok(None) };
+        let file = Http { path: with_path(&source.path, path), ..source.clone() };
+        let signature = Http { path: with_path(&file.path, signature_path), ..source.clone() };
+        let url = |place: &Http| Source::Http(place.clone()).to_string();
+        let get = |place: &Http, most: u64| {
+            let mut bytes = Vec::new();
+            http::get(context, place, ExpectedSize::AtMost(most), &mut bytes).map(|()| bytes)
+        };
+        let text = match get(&file, LARGEST_MANIFEST) {
+            Err(HttpError::Status { status: 404 }) => return Ok(None),
+            text => text.map_err(|cause| ManifestError::Get { url: url(&file), cause })?,
+        };
+        let signed = get(&signature, SIGNATURE_BYTES as u64);
+        let signed = signed.map_err(|cause| ManifestError::Get { url: url(&signature), cause })?;
+        let url = url(&file);
+        match check_signature(&text, &signed, trust) {
+            Ok(()) => Ok(Some(Signed { text, url })),
+            Err(cause) => Err(ManifestError::Trust { url, cause }),
+        }
+    }
+}
+
+fn url_beside(source: &Http, path: fn(&str) -> String) -> String {
+    Source::Http(Http { path: with_path(&source.path, path), ..source.clone() }).to_string()
 }
 
 /// The path changed by `change`; its query stays.
@@ -125,25 +168,43 @@ fn with_path(path: &str, change: fn(&str) -> String) -> String {
     }
 }
 
-/// Checks the signature first: no byte is parsed that was not signed.
-fn check(text: &[u8], signature: &[u8], trust: &Trust, config: &BootConfig) -> Result<ImageFacts, TrustError> {
+fn check_signature(text: &[u8], signature: &[u8], trust: &Trust) -> Result<(), TrustError> {
     let key = key_bytes(&trust.key).and_then(|key| PublicKey::from_slice(&key).ok()).ok_or(TrustError::Key)?;
     let signature = Signature::from_slice(signature).map_err(|_| TrustError::Signature)?;
-    key.verify(text, &signature).map_err(|_| TrustError::Signature)?;
-    let manifest: RootManifest = json::from_slice(text).map_err(TrustError::Json)?;
-    let same = |what, found: &str, expected: &str| match found == expected {
+    key.verify(text, &signature).map_err(|_| TrustError::Signature)
+}
+
+fn same(what: &'static str, found: &str, expected: &str) -> Result<(), TrustError> {
+    match found == expected {
         true => Ok(()),
         false => Err(TrustError::Other { what, found: found.into(), expected: expected.into() }),
-    };
+    }
+}
+
+/// Whether a manifest that was signed is for this initrd.
+fn check(text: &[u8], config: &BootConfig) -> Result<ImageFacts, TrustError> {
+    let manifest: RootManifest = json::from_slice(text).map_err(TrustError::Json)?;
     same("kind", &manifest.kind, KIND)?;
     same("version", &manifest.version.to_string(), &VERSION.to_string())?;
     same("recipe", &manifest.recipe, &config.recipe)?;
     same("kernel", &manifest.release, &config.modules.release)?;
-    if trust.refuse_downgrade && manifest.serial < trust.serial {
+    if let Some(trust) = &config.root.trust
+        && trust.refuse_downgrade
+        && manifest.serial < trust.serial
+    {
         return Err(TrustError::Downgrade { found: manifest.serial, oldest: trust.serial });
     }
     let RootManifest { size, sha256, image, tree_sums_sha256, .. } = manifest;
-    Ok(ImageFacts { size, sha256, image, tree_sums_sha256 })
+    Ok(ImageFacts { size, sha256, image, tree_sums_sha256, verity: None })
+}
+
+/// How the root of that SHA-256 is proven, as was signed.
+fn check_verity(text: &[u8], sha256: &str) -> Result<Verity, TrustError> {
+    let manifest: VerityManifest = json::from_slice(text).map_err(TrustError::Json)?;
+    same("kind", &manifest.kind, VERITY_KIND)?;
+    same("version", &manifest.version.to_string(), &VERSION.to_string())?;
+    same("root's hash", &manifest.sha256, sha256)?;
+    Ok(manifest.verity)
 }
 
 /// The 32 bytes of a key in text.
@@ -183,10 +244,13 @@ mod tests {
         let (pair, trust, config, manifest) = setting();
         let ask = |trust: &Trust, manifest: &RootManifest| {
             let text = serde_json::to_vec(manifest).expect("plain data");
-            check(&text, &pair.sk.sign(&text, None)[..], trust, &config).map_err(|e| e.to_string())
+            let mut config = config.clone();
+            config.root.trust = Some(trust.clone());
+            let signed = check_signature(&text, &pair.sk.sign(&text, None)[..], trust);
+            signed.and_then(|()| check(&text, &config)).map_err(|e| e.to_string())
         };
         let (sha256, tree_sums_sha256) = ("cd".into(), "ef".into());
-        let facts = ImageFacts { size: 8192, sha256, image: RootImage::Erofs, tree_sums_sha256 };
+        let facts = ImageFacts { size: 8192, sha256, image: RootImage::Erofs, tree_sums_sha256, verity: None };
         assert_eq!(ask(&trust, &manifest), Ok(facts.clone()));
         let old = RootManifest { serial: 9, ..manifest.clone() };
         assert_eq!(ask(&trust, &old), Err("its serial is 9, and this initrd refuses what is older than 10".into()));
@@ -213,16 +277,30 @@ mod tests {
         changed[20] ^= 1;
         let other = KeyPair::from_seed(Seed::new([8; 32])).sk.sign(&text, None);
         for (text, signature) in [(&changed, &good[..]), (&text, &other[..]), (&text, &good[..63]), (&text, &[])] {
-            assert_eq!(check(text, signature, &trust, &config), Err(TrustError::Signature));
+            assert_eq!(check_signature(text, signature, &trust), Err(TrustError::Signature));
         }
         let nonsense = b"{}".to_vec();
-        let signed = pair.sk.sign(&nonsense, None);
-        assert!(matches!(check(&nonsense, &signed[..], &trust, &config), Err(TrustError::Json(_))));
+        assert!(matches!(check(&nonsense, &config), Err(TrustError::Json(_))));
+        assert!(matches!(check_verity(&nonsense, ""), Err(TrustError::Json(_))));
         for key in ["", "zz", &"zz".repeat(32)] {
             let trust = Trust { key: key.into(), ..trust.clone() };
-            assert_eq!(check(&text, &good[..], &trust, &config), Err(TrustError::Key));
+            assert_eq!(check_signature(&text, &good[..], &trust), Err(TrustError::Key));
         }
         assert_eq!(baked(&config), Err(TrustError::NoFacts));
+    }
+
+    #[test]
+    fn how_a_root_is_proven_is_said_of_that_root_alone() {
+        let verity = Verity { blocks: 7, root_hash: "aa".into() };
+        let (kind, sha256) = (VERITY_KIND.into(), "cd".into());
+        let manifest = VerityManifest { kind, version: VERSION, sha256, verity: verity.clone() };
+        let ask = |manifest: &VerityManifest, sha256: &str| {
+            check_verity(&serde_json::to_vec(manifest).expect("plain data"), sha256).map_err(|e| e.to_string())
+        };
+        assert_eq!(ask(&manifest, "cd"), Ok(verity));
+        assert_eq!(ask(&manifest, "ce"), Err("its root's hash is `cd`, this initrd takes `ce`".into()));
+        let other = VerityManifest { kind: KIND.into(), ..manifest };
+        assert!(ask(&other, "cd").expect_err("another kind").starts_with("its kind is `bootwright-root`"));
     }
 
     /// It would be of no use, as the image has no program for https, or it cannot be: iPXE's script came by TFTP.

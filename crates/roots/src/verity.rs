@@ -4,8 +4,11 @@
 
 use super::attachment::Attachment;
 use super::context::RootContext;
+use super::statuses::StatusHandle;
+use super::survival;
 use bootwright_base::Failure;
 use bootwright_base::sys::SysResult;
+use bootwright_base::uevent::{Uevents, field};
 use bootwright_contract::Verity;
 use nix::errno::Errno;
 use nix::libc;
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The kernel's index names what it needs: dm_mod, dm_bufio, reed_solomon.
-const MODULE: (&str, &str) = ("dm_verity", "");
+pub const MODULE: (&str, &str) = ("dm_verity", "");
 const CONTROL: &str = "/dev/mapper/control";
 /// What a block and its hash are compared by.
 const SECTORS_OF_A_BLOCK: u64 = 4096 / 512;
@@ -79,9 +82,17 @@ struct VerityError {
 /// Makes a device over `below` whose blocks are compared with the tree of hashes behind them, at each read. A block that differs
 /// cannot be read (EIO). Whether `verity` belongs to the data is seen at the first read, by mounting. `name`: at most 127 bytes.
 ///
+/// A thread tells of blocks that are refused, in the state of `source`.
+///
 /// # Errors
 /// The module cannot be loaded, or the device mapper refuses the device.
-pub fn make(context: &RootContext, name: &str, below: &Path, verity: &Verity) -> Result<PathBuf, Failure> {
+pub fn make(
+    context: &RootContext,
+    name: &str,
+    below: &Path,
+    verity: &Verity,
+    source: &str,
+) -> Result<PathBuf, Failure> {
     context.node.load_modules(&[MODULE])?;
     let number = fs::metadata(below)?.rdev();
     let device = [&major(number).to_string(), ":", &minor(number).to_string()].concat();
@@ -102,7 +113,35 @@ pub fn make(context: &RootContext, name: &str, below: &Path, verity: &Verity) ->
         let _ = control.ask(REMOVE, 0, 0, "");
         return Err(error.into());
     }
-    Ok(["/dev/dm-", &minor(made).to_string()].concat().into())
+    let device = ["/dm-", &minor(made).to_string()].concat();
+    if let Some(status) = StatusHandle::last_of(context.statuses, source) {
+        watch(device.clone(), status)?;
+    }
+    Ok(["/dev", &device].concat().into())
+}
+
+/// Tells of blocks that are refused (`DM_VERITY_ENV_VAR_NAME` of drivers/md/dm-verity-target.c). `device`: the end of its path in
+/// sysfs.
+fn watch(device: String, status: StatusHandle) -> Result<(), Failure> {
+    let events = Uevents::open()?;
+    let work = move || {
+        // Until the socket fails, which it does not.
+        while let Ok(found) = events.next(|message| parse_refused(message, &device)) {
+            if let Some((what, block)) = found {
+                status.refused(what, block);
+            }
+        }
+    };
+    Ok(survival::spawn("verity", work)?)
+}
+
+/// What was refused of that device, and the number of its block.
+fn parse_refused(message: &[u8], device: &str) -> Option<(&'static str, u64)> {
+    if !field(message, "DEVPATH=")?.ends_with(device) {
+        return None;
+    }
+    let (kind, block) = field(message, "DM_VERITY_ERR_BLOCK_NR=")?.split_once(',')?;
+    Some((if kind == "0" { "data" } else { "hash tree" }, block.parse().ok()?))
 }
 
 /// The device of that name, and what lies below it.
@@ -171,4 +210,33 @@ fn text<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.iter_mut().take(N - 1).zip(text.bytes()).for_each(|(to, byte)| *to = byte);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_read() {
+        let event = |device: &str, what: &str| {
+            format!(
+                "change@/devices/virtual/block/{device}\0ACTION=change\0DEVPATH=/devices/virtual/block/{device}\0{what}\0SEQNUM=9\0"
+            )
+        };
+        for (device, what, expected) in [
+            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=0,1234", Some(("data", 1234))),
+            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=1,7", Some(("hash tree", 7))),
+            ("dm-11", "DM_VERITY_ERR_BLOCK_NR=0,1234", None),
+            ("dm-1", "SUBSYSTEM=block", None),
+            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=0,-1", None),
+        ] {
+            assert_eq!(parse_refused(event(device, what).as_bytes(), "/dm-1"), expected, "{device} {what}");
+        }
+    }
+
+    #[test]
+    fn texts_end_in_a_zero() {
+        assert_eq!(text::<4>("ab"), *b"ab\0\0");
+        assert_eq!(text::<4>("abcdef"), *b"abc\0");
+    }
 }

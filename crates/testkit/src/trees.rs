@@ -86,6 +86,7 @@ pub fn settings(image: RootImage, compressor: &str, level: Option<u32>, stable: 
         read_ahead_kb: None,
         tmpfs: Vec::new(),
         lost: bootwright_contract::Lost::Wait,
+        corrupted: bootwright_contract::Corrupted::Report,
         trust: None,
         refuse_downgrade: false,
     };

@@ -184,7 +184,7 @@ fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) ->
         segments: image.segments,
         root: image.root.map(|root| &root.segment),
         root_in_ram: match (image.recipe.root.mode, image.root) {
-            (RootMode::Http, Some(root)) => root.disk_size,
+            (RootMode::Http, Some(root)) => root.proven.size,
             _ => 0,
         },
         images: image.images.map(|images| &images.segment),

@@ -29,15 +29,14 @@ pub fn write_root(mode: RootMode, root: &NetworkRoot, dir: &Path) -> Result<Vec<
     Ok(vec![BootFile { path: name.into(), size, sha256 }])
 }
 
-/// The image with zeros up to the disk's size; its content is checked against the hash that it was packed with.
+/// The image and what proves it; its content is checked against the hash that it was packed with.
 fn write_disk(root: &NetworkRoot, path: &Path) -> Result<(u64, Sha256), EmitError> {
     let mut file = BufWriter::with_capacity(1 << 17, write::create(path)?);
     copy_body(IMAGE, &root.image, &mut file, PackError::io("write", path))?;
-    let padding = usize::try_from(root.disk_size - root.image.size).expect("less than a sector");
-    file.write_all(&vec![0; padding]).map_err(EmitError::io("write", path))?;
+    file.write_all(&root.proven.tail).map_err(EmitError::io("write", path))?;
     let file = file.into_inner().map_err(|e| EmitError::io("write", path)(e.into_error()))?;
     write::finish(&file, path)?;
-    Ok((root.disk_size, root.disk_sha256))
+    Ok((root.proven.size, root.proven.sha256))
 }
 
 /// Writes the file of all container images.

@@ -70,6 +70,7 @@ fn recipe() -> CheckedRecipe {
             read_ahead_kb: None,
             tmpfs: Vec::new(),
             lost: contract::Lost::Wait,
+            corrupted: contract::Corrupted::Report,
             trust: None,
             refuse_downgrade: false,
         },

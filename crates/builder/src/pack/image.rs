@@ -47,24 +47,6 @@ pub fn image_of(segment: &PackedSegment) -> Result<Body, PackError> {
     Ok(Body { sha256, size, at: BodyAt::File { path: segment.path.as_path().into(), offset } })
 }
 
-/// What a disk's size is a multiple of: the largest logical sector that servers give their disks.
-const SECTOR: u64 = 4096;
-
-/// An image as a disk: itself, or with zeros up to a whole [`SECTOR`]. mksquashfs and mkfs.erofs end there already.
-///
-/// # Errors
-/// [`PackError::Read`]
-pub fn as_disk(image: &Body) -> Result<Body, PackError> {
-    let size = image.size.next_multiple_of(SECTOR);
-    if size == image.size {
-        return Ok(image.clone());
-    }
-    let failed = |cause| PackError::Read { path: paths::ROOT_IMAGE.into(), place: image.place(), cause };
-    let mut bytes = image.read_start(image.size).map_err(failed)?;
-    bytes.resize(size as usize, 0);
-    Ok(Body::from_bytes(bytes))
-}
-
 /// XXH64 (seed 0, 16 hex digits) of files one after another.
 ///
 /// # Errors

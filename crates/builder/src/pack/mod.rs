@@ -23,7 +23,7 @@ pub use body::copy_body;
 pub use compress::{Compressor, check_level, suffix};
 pub use error::PackError;
 pub use hashed::HashedFile;
-pub use image::{as_disk, image_of, xxh64_of};
+pub use image::{image_of, xxh64_of};
 pub use images::pack_images;
 pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};

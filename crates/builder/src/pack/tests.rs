@@ -17,6 +17,7 @@ fn how(image: RootImage, compressor: &str, level: Option<u32>, block_kib: u32) -
         read_ahead_kb: None,
         tmpfs: Vec::new(),
         lost: bootwright_contract::Lost::Wait,
+        corrupted: bootwright_contract::Corrupted::Report,
         trust: None,
         refuse_downgrade: false,
     };

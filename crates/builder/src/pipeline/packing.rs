@@ -6,8 +6,8 @@ use crate::assembly::TreeBuild;
 use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::error::{Exit, Failure};
 use crate::pack::{
-    Holder, PackContext, PackError, PackSettings, as_disk, check_xattrs, describe_segment, image_of, pack_images,
-    pack_segment, xxh64_of,
+    Holder, PackContext, PackError, PackSettings, check_xattrs, describe_segment, image_of, pack_images, pack_segment,
+    prove, xxh64_of,
 };
 use crate::recipe::{CheckedRecipe, RootMode, SegmentName};
 use crate::segment::{
@@ -126,16 +126,14 @@ fn listed_files(archive: &Archive) -> impl Iterator<Item = (&str, &Body)> {
 /// Takes the image out of the packed root segment, and lays the same root out as files.
 fn network_root(segment: &PackedSegment, tree: &Tree, recipe: &CheckedRecipe) -> Result<NetworkRoot, Failure> {
     let image = image_of(segment)?;
-    let disk = as_disk(&image)?;
-    let disk_xxh64 = xxh64_of([(paths::ROOT_IMAGE, &disk)].into_iter())?;
+    let proven = prove(paths::ROOT_IMAGE, &image)?;
     let export = lay_out_export(tree).map_err(reserved)?;
     let as_files = recipe.root.mode == RootMode::Nfs || recipe.root.choices.contains(&RootMode::Nfs);
     if as_files {
         check_xattrs(tree.segment(SegmentName::Root), Holder::Nfs)?;
     }
     let tree_xxh64 = if as_files { Some(xxh64_of(listed_files(&export))?) } else { None };
-    let (segment, disk_size, disk_sha256) = (segment.clone(), disk.size, disk.sha256);
-    Ok(NetworkRoot { segment, image, disk_size, disk_sha256, disk_xxh64, export, tree_xxh64 })
+    Ok(NetworkRoot { segment: segment.clone(), image, proven, export, tree_xxh64 })
 }
 
 /// A server of files gives the images out with the root; no sums list them, as they prove themselves.

@@ -244,6 +244,7 @@ pub struct Root {
     pub read_ahead_kb: Option<u32>,
     pub tmpfs: Vec<contract::Tmpfs>,
     pub lost: contract::Lost,
+    pub corrupted: contract::Corrupted,
     /// File with the public key whose signed roots are taken.
     pub trust: Option<PathBuf>,
     pub refuse_downgrade: bool,

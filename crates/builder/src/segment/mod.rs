@@ -1,6 +1,7 @@
 //! Groups a tree's entries by how often they change: boot, root, images, config; and lays them out as archives of the initramfs.
 
 use crate::entry::{Body, Entry, Kind, Sha256};
+use crate::pack::Proven;
 use crate::recipe::SegmentName;
 use crate::tree::Tree;
 use bootwright_contract::paths;
@@ -196,11 +197,8 @@ pub struct NetworkRoot {
     pub segment: PackedSegment,
     /// The image, in the segment's file.
     pub image: Body,
-    /// Bytes and hash of the image as a disk: with zeros up to whole sectors.
-    pub disk_size: u64,
-    pub disk_sha256: Sha256,
-    /// XXH64 of the same, 16 hex digits.
-    pub disk_xxh64: String,
+    /// The file that a server gives out: the image, and what proves it.
+    pub proven: Proven,
     /// The same root as files, with their sums.
     pub export: Archive,
     /// XXH64 of those files one after another, where the root may be mounted as files.

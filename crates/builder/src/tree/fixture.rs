@@ -158,6 +158,7 @@ fn empty_recipe() -> CheckedRecipe {
             read_ahead_kb: None,
             tmpfs: Vec::new(),
             lost: contract::Lost::Wait,
+            corrupted: contract::Corrupted::Report,
             trust: None,
             refuse_downgrade: false,
         },

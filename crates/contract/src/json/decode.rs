@@ -1,11 +1,11 @@
 //! Reads the types of the contract as serde writes them: member names are field names, variants are lower case.
 
 use super::{Decoder, FromJson, Json, Object};
-use crate::manifest::RootManifest;
+use crate::manifest::{RootManifest, VerityManifest};
 use crate::{
-    Bond, BootConfig, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Lost, Memory, Modules, Network, NetworkMode,
-    Policy, Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs,
-    Trust, Verity, Vlan, Watchdog, Zram,
+    Bond, BootConfig, Corrupted, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Lost, Memory, Modules, Network,
+    NetworkMode, Policy, Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace,
+    Time, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
 };
 use crate::{record, words};
 
@@ -46,10 +46,11 @@ record!(Root {
     image,
     size,
     sha256,
-    xxh64,
+    verity,
     tree_xxh64,
     tree_sums_sha256,
     lost,
+    corrupted,
     trust,
     overlay_size,
     read_ahead_kb,
@@ -58,6 +59,7 @@ record!(Root {
 record!(Images { sha256, size, verity, store });
 record!(Verity { blocks, root_hash });
 record!(Trust { key, serial, refuse_downgrade });
+record!(VerityManifest { kind, version, sha256, verity });
 record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256, tree_sums_sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
 record!(Tmpfs { path, size, mode });
@@ -118,6 +120,17 @@ impl FromJson for Lost {
             "wait" => no_value(value, Lost::Wait, reader),
             "reboot" => with_value(&name, value, reader, |o| Lost::Reboot { after_s: o.take("after_s") }),
             _ => unknown("wait or reboot", Lost::Wait, reader),
+        }
+    }
+}
+
+impl FromJson for Corrupted {
+    fn read(json: Json, reader: &mut Decoder) -> Corrupted {
+        let (name, value) = reader.variant(json);
+        match &name[..] {
+            "report" => no_value(value, Corrupted::Report, reader),
+            "reboot" => with_value(&name, value, reader, |o| Corrupted::Reboot { after_s: o.take("after_s") }),
+            _ => unknown("report or reboot", Corrupted::Report, reader),
         }
     }
 }
@@ -187,8 +200,8 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, ExtraInterface, Images, Ipv6Mode, Lost, Memory, NetworkMode, Policy, Ready, Restart, Service,
-        StateFolder, StatePlace, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
+        Bond, BootConfig, Corrupted, ExtraInterface, Images, Ipv6Mode, Lost, Memory, NetworkMode, Policy, Ready,
+        Restart, Service, StateFolder, StatePlace, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -212,6 +225,7 @@ mod tests {
         config.root.sha256 = Some("00".into());
         config.root.tree_sums_sha256 = Some("01".into());
         config.root.trust = Some(Trust { key: "02".into(), serial: 7, refuse_downgrade: true });
+        config.root.corrupted = Corrupted::Reboot { after_s: 5 };
         config.root.lost = Lost::Reboot { after_s: 300 };
         config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
         let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };
@@ -219,6 +233,7 @@ mod tests {
         let volume = StatePlace::Volume { source, format: Some("ext4".into()), folder: Some("a/b".into()) };
         let state = |path: &str, place| StateFolder { path: path.into(), overlay: path == "/etc", place };
         let verity = Some(Verity { blocks: 9, root_hash: "04".into() });
+        config.root.verity = verity.clone();
         config.images = Some(Images { sha256: "03".into(), size: 40960, verity, store: "/var/x".into() });
         config.state = vec![state("/etc", volume), state("/var/x", tmpfs)];
         config.watchdog = Some(Watchdog { device: "/dev/watchdog".into(), timeout_s: 60, disarm: true });

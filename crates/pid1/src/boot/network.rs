@@ -30,7 +30,7 @@ const IP_OF_FIRMWARE: &str = "ibft";
 /// lost. Called by the first thread before it starts others.
 pub fn outlive_servers(node: &Node) {
     survival::prepare(node.sys, &*node.timeline);
-    if let Err(error) = node.statuses.enforce(node.config.root.lost, node.sys) {
+    if let Err(error) = node.statuses.enforce(&node.config.root, node.sys) {
         node.timeline.note(&["nobody will reboot when a server stays lost: ", &error.to_string()].concat());
     }
 }

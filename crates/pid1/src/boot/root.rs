@@ -9,7 +9,8 @@ use bootwright_contract::{BootConfig, Root, RootImage, paths};
 use bootwright_roots::NodeControl;
 use bootwright_roots::nfs::MountUse;
 use bootwright_roots::source::{Http, Nfs, Source, SourceError, Wanted};
-use bootwright_roots::{self as netroot, AttachedDevice};
+use bootwright_roots::verity::{self, VerityAttachment};
+use bootwright_roots::{self as netroot, AttachedDevice, Attachment};
 use copy::CopyError;
 pub use copy::copy_tree;
 use nix::errno::Errno;
@@ -24,6 +25,8 @@ mod images;
 pub const NEW_ROOT: &str = "/bootwright/new";
 /// Where the files of the image are mounted.
 const LOWER: &str = "/bootwright/lower";
+/// The root's device that is proven, as dmsetup(8) shows it.
+const DEVICE: &str = "bootwright-root";
 /// Where the tmpfs for changes is mounted.
 const WRITES: &str = "/bootwright/writes";
 
@@ -110,7 +113,7 @@ impl<'a> Assembly<'a> {
         self.mount_image(Path::new(paths::ROOT_IMAGE), self.root.image)
     }
 
-    /// Mounts an image file by a loop device. A disk is mounted so too when it is to be read through the page cache.
+    /// Mounts an image file by a loop device.
     fn mount_image(&self, file: &Path, kind: RootImage) -> Result<(), RootError> {
         let image = self.sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
         // The loop device detaches itself after its last close, so it is held open until it is mounted.
@@ -247,19 +250,26 @@ fn mount_attached(
     let mut images = Vec::new();
     let mounted = verify::check_device(servers, &attached.device).and_then(|disk| {
         images.extend(disk.check);
-        let mount = if disk.cached { Assembly::mount_image } else { Assembly::mount_device };
-        mount(&assembly, &attached.device, disk.image)?;
+        match &disk.verity {
+            Some(proof) => {
+                let context = servers.context();
+                let proven = verity::make(&context, DEVICE, &attached.device, proof, &source.to_string())?;
+                assembly.mount_device(&proven, disk.image)?;
+            }
+            None => assembly.mount_device(&attached.device, disk.image)?,
+        }
         images::mount_served(servers, source, Path::new(LOWER))
     });
+    let attachment = Box::new(VerityAttachment { name: DEVICE, below: Some(attached.attachment) });
     let Err(error) = mounted else {
-        node.attachments.add(attached.attachment);
+        node.attachments.add(attachment);
         return Ok(images);
     };
     undo(&*servers.sys);
     let damaged = verify::check_images(&images);
     // The checks hold the device open.
     drop(images);
-    if let Err(error) = attached.attachment.detach(DETACH_WAIT) {
+    if let Err(error) = attachment.detach(DETACH_WAIT) {
         node.timeline.note(&error.to_string());
     }
     damaged?;

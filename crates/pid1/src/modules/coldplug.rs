@@ -4,6 +4,7 @@ use super::{ModuleIndex, ModuleLoader, Uevents};
 use crate::base::node::Node;
 use bootwright_base::background;
 use bootwright_base::order;
+use bootwright_base::uevent::parse_uevent;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -103,7 +104,7 @@ pub fn follow(node: &Arc<Node>, index: Arc<ModuleIndex>, events: Uevents, over: 
     let node = node.clone();
     let work = move || {
         loop {
-            let alias = match events.next() {
+            let alias = match events.next(parse_uevent) {
                 _ if over.load(Ordering::Relaxed) => return,
                 Ok(Some(alias)) => alias,
                 Ok(None) => continue,

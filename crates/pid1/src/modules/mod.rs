@@ -3,14 +3,13 @@
 mod coldplug;
 mod index;
 mod loader;
-mod uevent;
 
+pub use bootwright_base::uevent::Uevents;
 pub use coldplug::{SeenDevices, follow, hardware, load_for_devices, unserved};
 pub use index::ModuleIndex;
 #[cfg(test)]
 pub use index::tests;
 pub use loader::{LoadError, ModuleLoader};
-pub use uevent::Uevents;
 
 use crate::base::node::Node;
 use bootwright_base::Failure;

@@ -2,13 +2,14 @@
 
 use super::Check;
 use crate::recipe::file::{
-    self, BudgetFile, Compressor, LostFile, LostReboot, LostWord, OneOrMany, PackFile, RootFile, SmokeFile,
+    self, BudgetFile, Compressor, CorruptedFile, CorruptedReboot, CorruptedWord, LostFile, LostReboot, LostWord,
+    OneOrMany, PackFile, RootFile, SmokeFile,
 };
 use crate::recipe::node::TomlNode;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Budget, Compression, EXPECTATION_WORDS, Expectation, Pack, Root, RootMode, Smoke, default_source};
-use bootwright_contract::{Lost, MemoryPlan, RootImage, Service, Tmpfs};
+use bootwright_contract::{Corrupted, Lost, MemoryPlan, RootImage, Service, Tmpfs};
 use std::path::Path;
 
 impl Check<'_> {
@@ -58,6 +59,12 @@ impl Check<'_> {
             lost: match file.lost {
                 LostFile::Simple(LostWord::Wait) => Lost::Wait,
                 LostFile::Reboot(LostReboot { reboot_after_s }) => Lost::Reboot { after_s: reboot_after_s },
+            },
+            corrupted: match file.corrupted {
+                CorruptedFile::Simple(CorruptedWord::Report) => Corrupted::Report,
+                CorruptedFile::Reboot(CorruptedReboot { reboot_after_s }) => {
+                    Corrupted::Reboot { after_s: reboot_after_s }
+                }
             },
             trust,
             refuse_downgrade: file.refuse_downgrade,

@@ -45,6 +45,9 @@ pub struct RootFile {
     /// What to do when the server of a network root is lost and stays so.
     #[serde(default)]
     pub lost: LostFile,
+    /// What to do when a server gives out another block of the image than was packed.
+    #[serde(default)]
+    pub corrupted: CorruptedFile,
     /// Public key (PEM) whose signed roots are taken beside the one of this build; `build --sign` sets it as well.
     pub trust: Option<String>,
     /// With `trust`: refuse roots whose serial is lower than that of this build.
@@ -76,6 +79,34 @@ pub enum LostWord {
 pub struct LostReboot {
     /// Reboot when it has been lost for that many seconds.
     pub reboot_after_s: u32,
+}
+
+/// `"report"`, or `{ reboot_after_s = 300 }`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum CorruptedFile {
+    Simple(CorruptedWord),
+    Reboot(CorruptedReboot),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CorruptedWord {
+    /// Say so, on the console and in the report. What needs the block fails.
+    Report,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CorruptedReboot {
+    /// Reboot that many seconds after the first such block.
+    pub reboot_after_s: u32,
+}
+
+impl Default for CorruptedFile {
+    fn default() -> Self {
+        Self::Simple(CorruptedWord::Report)
+    }
 }
 
 impl Default for LostFile {

@@ -20,8 +20,17 @@ use tower_http::services::fs::{Backend, File as Served};
 use walkdir::WalkDir;
 
 /// What loaders and PID1 fetch of an image.
-const OF_IMAGE: [&str; 7] =
-    ["vmlinuz", "initrd.img", "boot.ipxe", "root.img", "images.img", "root.json", "root.json.sig"];
+const OF_IMAGE: [&str; 9] = [
+    "vmlinuz",
+    "initrd.img",
+    "boot.ipxe",
+    "root.img",
+    "images.img",
+    "root.json",
+    "root.json.sig",
+    "root.verity.json",
+    "root.verity.json.sig",
+];
 /// What lies in the boot chain's folder for servers on this machine.
 const NOT_OF_CHAIN: [&str; 3] = ["chain.json", "dnsmasq.conf", "matchbox"];
 /// Folder of OCI layouts (image-spec, image-layout.md).

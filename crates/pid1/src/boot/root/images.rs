@@ -52,11 +52,11 @@ fn mount_from(servers: &ServerAccess, source: &Source, images: &Images, top: &Pa
         Source::Nfs(_) => {
             let file = top.join(paths::IMAGES_FILE.trim_start_matches('/'));
             let image = servers.sys.attach_loop(&file).map_err(|source| RootError::Loop { path: file, source })?;
-            mount_proven(servers, images, &image.path, None)
+            mount_proven(servers, images, &image.path, None, source)
         }
         Source::Iscsi(_) | Source::Nbd(_) => {
             let attached = netroot::attach(&context, source, true)?;
-            mount_proven(servers, images, &attached.device, Some(attached.attachment))
+            mount_proven(servers, images, &attached.device, Some(attached.attachment), source)
         }
     }
 }
@@ -79,9 +79,10 @@ fn mount_proven(
     images: &Images,
     device: &Path,
     below: Option<Box<dyn Attachment>>,
+    source: &Source,
 ) -> Result<(), Failure> {
     let proof = images.verity.as_ref().ok_or(Unproven)?;
-    let made = verity::make(&servers.context(), DEVICE, device, proof);
+    let made = verity::make(&servers.context(), DEVICE, device, proof, &source.to_string());
     let attachment = Box::new(VerityAttachment { name: DEVICE, below });
     let mounted = made.and_then(|proven| Ok(mount_image_device(&*servers.sys, "squashfs", &proven, paths::IMAGES)?));
     match mounted {

@@ -8,7 +8,7 @@ use crate::boot::server_access::ServerAccess;
 use bootwright_base::Failure;
 use bootwright_base::memory;
 use bootwright_contract::sums::{Sum, parse_sums};
-use bootwright_contract::{RootImage, hex, paths};
+use bootwright_contract::{RootImage, Verity, hex, paths};
 use bootwright_roots::trust::{self, ImageFacts};
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -25,41 +25,37 @@ use std::sync::Arc;
 const SPARE: u64 = 3;
 /// Read-ahead while all files of an exported tree are read.
 const READ_AHEAD_KIB: &str = "1024";
-/// Exists when the module `loop` is loaded.
-const LOOPS: &str = "/dev/loop-control";
 
 /// A root image on a block device.
 pub struct ImageDevice {
     pub image: RootImage,
-    /// Read through the page cache. The pages that were hashed are then used by the loop device too.
-    pub cached: bool,
-    /// Compares the content; `None` when that is not wanted.
+    /// How it is proven while it is read.
+    pub verity: Option<Verity>,
+    /// Compares the content of an image that is not; `None` also when that is not wanted.
     pub check: Option<ContentCheck>,
 }
 
-/// Checks the size of a root image on a block device. The device may be larger than the image. Its content is compared
-/// later, by [`check_images`](super::check_images).
+/// Checks the size of a root image on a block device. The device may be larger than the image. The content of an image that is not
+/// proven while it is read is compared later, by [`check_images`](super::check_images): one from before there were hash trees, which
+/// a manifest names.
 ///
 /// # Errors
 /// [`VerifyError`]
 pub fn check_device(servers: &ServerAccess, device: &Path) -> Result<ImageDevice, Failure> {
     let node = &servers.node;
     let path = device.to_string_lossy().into_owned();
-    let ImageFacts { size, sha256, image, .. } = trust::facts_elsewhere(&servers.context())?;
+    let ImageFacts { size, sha256, image, verity, .. } = trust::facts_elsewhere(&servers.context())?;
     let read = |source| ContentError::Read { path: path.clone(), source };
-    let hashes = compares(&node.cmdline);
-    // With enough memory, the pages that were read for the hash need not be read from the server again.
-    let cached = hashes && fits(size) && Path::new(LOOPS).exists();
-    let flags = if cached { 0 } else { libc::O_DIRECT };
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(device).map_err(read)?;
+    // Past the page cache: the root is read through another device.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(device).map_err(read)?;
     let found = file.seek(SeekFrom::End(0)).map_err(read)?;
-    file.rewind().map_err(read)?;
     if found < size {
         return Err(VerifyError::Device { path, expected: size, found }.into());
     }
-    let (sum, xxh64) = (Sum { path, size, sha256 }, node.config.root.xxh64.clone().filter(|_| !wants_proof(node)));
-    let check = move || check_image(&file, &sum, xxh64.as_deref());
-    Ok(ImageDevice { image, cached, check: hashes.then(|| Arc::new(check) as ContentCheck) })
+    let hashes = verity.is_none() && compares(&node.cmdline);
+    let sum = Sum { path, size, sha256 };
+    let check = move || check_image(&file, &sum, None);
+    Ok(ImageDevice { image, verity, check: hashes.then(|| Arc::new(check) as ContentCheck) })
 }
 
 /// Whether a root on a server is compared by SHA-256. With a key it is: then an attacker counts too, and the right root

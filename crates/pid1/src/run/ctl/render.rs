@@ -92,6 +92,10 @@ fn root_line(root: &RootStatus, uptime_s: u64) -> String {
     if root.losses > 0 {
         text.push_str(&[", lost so far: ", &root.losses.to_string()].concat());
     }
+    if let Some(block) = root.refused_block {
+        let (refused, block) = (root.refused.to_string(), block.to_string());
+        text.push_str(&[", refused blocks: ", &refused, ", last ", &block].concat());
+    }
     text
 }
 
@@ -236,6 +240,9 @@ mod tests {
                 state: ConnectionState::Lost,
                 since_s: 7489.5,
                 losses: 2,
+                refused: 3,
+                refused_since_s: Some(7000.0),
+                refused_block: Some(1234),
             }],
             services: vec![
                 service("containerd", "ready", Some(80), ""),
@@ -247,7 +254,7 @@ image     worker 0123456789ab
 node      node-123456, up 2h05m
 memory    341 of 472 MiB available
 network   eth0 10.0.2.15/24 via 10.0.2.2, mac 52:54:00:12:34:56
-root      nbd://10.0.2.2/worker lost for 11s, lost so far: 2
+root      nbd://10.0.2.2/worker lost for 11s, lost so far: 2, refused blocks: 3, last 1234
 
 SERVICE     STATE    PID  RESTARTS  UP     TASKS  MEMORY
 containerd  ready    80   2         3m05s  12     45/64 MiB

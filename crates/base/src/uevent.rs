@@ -40,28 +40,29 @@ impl Uevents {
         }
     }
 
-    /// Waits for the next event. Returns the modalias of a device that has appeared.
-    pub fn next(&self) -> Result<Option<String>, Errno> {
+    /// Waits for the next event and gives its text to `read`; `None` when events were lost, or a signal came.
+    pub fn next<T>(&self, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>, Errno> {
         let mut buffer = [0; EVENT_BYTES];
         match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(n) => Ok(parse_uevent(&buffer[..n])),
-            // Events were lost, or a signal came.
+            Ok(n) => Ok(read(&buffer[..n])),
             Err(Errno::ENOBUFS | Errno::EINTR) => Ok(None),
             Err(errno) => Err(errno),
         }
     }
 }
 
+/// What follows `key` in the text of an event: `KEY=`.
+pub fn field<'a>(message: &'a [u8], key: &str) -> Option<&'a str> {
+    let mut fields = message.split(|b| *b == 0);
+    str::from_utf8(fields.find_map(|f| f.strip_prefix(key.as_bytes()))?).ok()
+}
+
 /// The modalias in `add@PATH\0ACTION=add\0...\0MODALIAS=...\0`; `None` for other events.
 pub fn parse_uevent(message: &[u8]) -> Option<String> {
-    let field = |key: &str| {
-        let mut fields = message.split(|b| *b == 0);
-        fields.find_map(|f| f.strip_prefix(key.as_bytes()))
-    };
-    if field("ACTION=") != Some(b"add") {
+    if field(message, "ACTION=") != Some("add") {
         return None;
     }
-    String::from_utf8(field("MODALIAS=")?.to_vec()).ok()
+    field(message, "MODALIAS=").map(String::from)
 }
 
 #[cfg(test)]
