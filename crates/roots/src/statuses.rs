@@ -216,9 +216,13 @@ impl StatusHandle {
         let Some(entry) = entries.get_mut(self.at) else { return };
         entry.refused += 1;
         entry.refused_since_s.get_or_insert_with(uptime_s);
-        entry.refused_block = Some(block);
+        let again = entry.refused_block.replace(block) == Some(block);
         write(&entries);
         drop(entries);
+        // Whoever needs it tries it again and again.
+        if again {
+            return;
+        }
         self.note(&["block ", &block.to_string(), " (", what, ") is not that of this build and is refused"].concat());
     }
 

@@ -7,6 +7,7 @@ mod chain_network;
 mod chain_signed;
 mod container;
 mod control;
+mod corrupted;
 mod damaged;
 mod failed_boot;
 mod hardware;

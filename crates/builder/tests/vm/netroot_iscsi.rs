@@ -1,5 +1,6 @@
 //! A root on an iSCSI target: boots, survives the loss of the target, goes down without it, and says what is wrong with it.
 
+use crate::corrupted;
 use crate::outage::{self, Kubelet, outage};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -188,7 +189,7 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
         ),
         (format!("10.0.2.2:{}/{NAME}/9", open.port()), "iscsi target `NAME` has no disk with LUN 9; it has "),
         (format!("10.0.2.2:{}/{NAME}/2", open.port()), "is truncated: it has "),
-        (format!("10.0.2.2:{}/{NAME}/3", open.port()), "is damaged: its hash is "),
+        (format!("10.0.2.2:{}/{NAME}/3", open.port()), "block 0 (data) is not that of this build and is refused"),
         // No target: discovery, and a login with CHAP at what it finds.
         (format!("{login}@10.0.2.2:{}/", mutual.port()), " is attached: "),
     ];
@@ -203,6 +204,27 @@ fn what_is_wrong_is_told_and_the_next_source_is_tried() {
         assert!(said.contains(&message), "no {message:?} for {place} in\n{said}");
     }
     assert!(!said.contains("secret%20") && !said.contains("secret of"), "{said}");
+}
+
+#[test]
+fn blocks_that_were_changed_while_the_target_was_away_are_refused_and_the_machine_reboots_where_that_is_asked_for() {
+    if !have(&[QEMU, TGTD, "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let key = format!("ssh_key={}", key().public);
+    let recipe = corrupted::recipe() + "[root]\ncorrupted = { reboot_after_s = 25 }\n";
+    let image = Image::build_variant_with_root("spare-reboot", "rescue", &recipe, &[&key], Some("iscsi"));
+    let folder = testkit::folders::new_folder();
+    let copy = folder.path().join("root.img");
+    std::fs::copy(disk(&image), &copy).expect("the image was built");
+    let tgt = std::cell::RefCell::new(Tgt::start(Target::open(&copy)));
+    let words = format!("bw.root=iscsi://10.0.2.2:{}/{NAME}", tgt.borrow().port());
+    let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
+    let (away, back) = (|| tgt.borrow_mut().kill(), || tgt.borrow_mut().restart());
+    corrupted::changed_blocks_are_refused(&machine, &image, &copy, away, back);
+    wait_until("it reboots", Duration::from_secs(60), || {
+        image.console().contains("has given out other blocks than were packed; rebooting")
+    });
 }
 
 /// The first portal leads nowhere, the second sends us elsewhere, and the target there asks us out once.

@@ -1,5 +1,6 @@
 //! A root on an NBD server: boots, survives the loss of the server, goes down without it, and says what is wrong with it.
 
+use crate::corrupted;
 use crate::outage::{self, Kubelet, outage};
 use std::path::Path;
 use std::time::Duration;
@@ -88,6 +89,26 @@ fn a_server_that_stays_away_does_not_hold_the_shutdown() {
     assert!(console.contains(" is lost") && console.contains("down poweroff"), "{console}");
 }
 
+/// Another content behind the same name: the first 4 KiB and the size are what PID1 knows it by.
+#[test]
+fn blocks_that_were_changed_while_the_server_was_away_are_refused() {
+    if !have(&[QEMU, QEMU_NBD, "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let key = format!("ssh_key={}", key().public);
+    let image = Image::build_variant_with_root("spare", "rescue", &corrupted::recipe(), &[&key], Some("nbd"));
+    let folder = testkit::folders::new_folder();
+    let disk = folder.path().join("root.img");
+    std::fs::copy(image.dir().join("root.img"), &disk).expect("the image was built");
+    let server = std::cell::RefCell::new(qemu_nbd(&disk, "spare"));
+    let words = format!("bw.root=nbd://10.0.2.2:{}/spare", server.borrow().port);
+    let machine = Running::start(&image, &["--append", &words, "--deadline-s", "180"]);
+    let (away, back) = (|| server.borrow_mut().kill(), || server.borrow_mut().restart());
+    corrupted::changed_blocks_are_refused(&machine, &image, &disk, away, back);
+    power_off(machine);
+    assert!(!image.console().contains("did not"), "{}", image.console());
+}
+
 #[test]
 fn what_is_wrong_is_told() {
     if !have(&[QEMU, QEMU_NBD]) {
@@ -99,19 +120,19 @@ fn what_is_wrong_is_told() {
     let (short, damaged) = (folder.path().join("short.img"), folder.path().join("damaged.img"));
     std::fs::write(&short, &disk[..disk.len() / 2 / 4096 * 4096]).expect("a new file");
     let mut bytes = disk.clone();
-    // In the middle of the data: the file system can still be mounted.
-    bytes[disk.len() / 2] ^= 1;
+    // Of the first block, which is read first.
+    bytes[100] ^= 1;
     std::fs::write(&damaged, &bytes).expect("a new file");
     let (good, short, damaged) = (serve(&image.dir().join("root.img")), serve(&short), serve(&damaged));
     // Tried in turn, so one boot tells what is wrong with each; the last one can be mounted.
     let cases = [
         (&good, "other", "nbd export `other` on 10.0.2.2:PORT: the server has no export of that name"),
         (&short, "rescue", "is truncated: it has "),
-        (&damaged, "rescue", "is damaged: its hash is "),
+        (&damaged, "rescue", "block 0 (data) is not that of this build and is refused"),
     ];
     let words = cases.map(|(server, export, _)| format!("--append=bw.root=nbd://10.0.2.2:{}/{export}", server.port));
     let words = words.each_ref().map(String::as_str);
-    let limits = ["--append=bw.policy.image=reboot:1", "--deadline-s=90"];
+    let limits = ["--append=bw.policy.root=reboot:1", "--deadline-s=90"];
     let outcome = smoke(&image, &[&words[..], &limits].concat());
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     for (server, export, message) in cases {

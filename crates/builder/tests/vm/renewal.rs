@@ -1,9 +1,11 @@
 //! Roots that were built after the initrd, with a manifest that is signed by a key that it knows.
 
 use bootwright::emit::manifest::load_manifest;
+use bootwright::entry::Body;
+use bootwright::pack::prove;
 use bootwright::signing::{SigningKey, generate, load_signing_key};
-use bootwright_contract::RootImage;
-use bootwright_contract::manifest::{KIND, RootManifest, VERSION};
+use bootwright_contract::manifest::{KIND, RootManifest, VERITY_KIND, VERSION, VerityManifest};
+use bootwright_contract::{RootImage, Verity};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,9 +74,8 @@ impl Lab {
     fn publish(&self, name: &str, manifest: &RootManifest, forge: impl FnOnce(&mut Vec<u8>)) -> String {
         let (text, mut signature) = self.sign(manifest);
         forge(&mut signature);
-        let page = |name: &str, body: &[u8]| self.web.page(&format!("/{name}"), body, &[Step::Serve]);
-        page(&format!("{name}.json.sig"), &signature);
-        let url = page(&format!("{name}.json"), &text).replace("127.0.0.1", "10.0.2.2");
+        page(&self.web, &format!("{name}.json.sig"), &signature);
+        let url = page(&self.web, &format!("{name}.json"), &text).replace("127.0.0.1", "10.0.2.2");
         url.trim_end_matches(".json").into()
     }
 
@@ -118,10 +119,47 @@ fn a_signed_image_is_taken_without_a_new_initrd() {
     ] {
         assert!(console.contains(message), "no {message:?} in {console}");
     }
-    // A server of blocks has no files beside the image: the command line says where the manifest is.
+    // A server of blocks has no files beside the image: the command line says where the manifest is. This one is from before there
+    // was a second file that says how the image is proven.
     let server = qemu_nbd(&path, "trusting");
     let root = format!("bw.root=nbd://10.0.2.2:{}/trusting", server.port);
     assert_renewed(&lab.boot(&[root, format!("bw.manifest={good}.json")], &[]));
+}
+
+/// With the second file the image of another build is proven at each read too, by what the key signed.
+#[test]
+fn a_signed_image_is_proven_by_the_hashes_that_were_signed_with_it() {
+    if !have(&[QEMU, QEMU_NBD]) {
+        return;
+    }
+    let lab = Lab::new("nbd");
+    let (disk, path) = lab.other_disk();
+    let proven = prove("renewed.img", &Body::from_bytes(disk.clone())).expect("memory can be read");
+    let disk = [&disk[..], &proven.tail].concat();
+    std::fs::write(&path, &disk).expect("the test's own");
+    let server = qemu_nbd(&path, "trusting");
+    let root = format!("bw.root=nbd://10.0.2.2:{}/trusting", server.port);
+    let publish = |name: &str, root_hash: String| {
+        let url = lab.publish(name, &lab.manifest(&disk, b"", u64::MAX), |_| ());
+        let (kind, sha256) = (VERITY_KIND.into(), hash(&disk));
+        let verity = Verity { root_hash, ..proven.verity.clone() };
+        let proof = VerityManifest { kind, version: VERSION, sha256, verity };
+        let text = serde_json::to_vec(&proof).expect("plain data");
+        page(&lab.web, &format!("{name}.verity.json.sig"), &lab.key.sign(&text));
+        page(&lab.web, &format!("{name}.verity.json"), &text);
+        format!("bw.manifest={url}.json")
+    };
+    assert_renewed(&lab.boot(&[root.clone(), publish("good", proven.verity.root_hash.clone())], &[]));
+    let wrong = publish("wrong", "0".repeat(64));
+    let outcome = lab.boot(&[root, wrong, "bw.policy.root=reboot:1".into()], &[]);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    // The hash of the tree's top is compared first.
+    let expected = format!("block {} (hash tree) is not that of this build and is refused", proven.verity.blocks);
+    assert!(outcome.console().contains(&expected), "no {expected:?} in {}", outcome.console());
+}
+
+fn page(web: &Web, name: &str, body: &[u8]) -> String {
+    web.page(&format!("/{name}"), body, &[Step::Serve])
 }
 
 /// The image's own script for iPXE says where the manifest is: beside itself.
