@@ -44,14 +44,19 @@ pub fn add_image(layout: &Path, name: (&str, &str), files: &[(&str, &[u8])], com
 /// Adds the image of sandboxes and one for a pod, `name`, that has a page to serve: both of the shell that the image built in the
 /// folder `built` has too.
 pub fn add_shell_images(built: &Path, layout: &Path, name: &str, page: &str) {
-    let folder = new_folder();
-    let busybox = programs_of(built, folder.path(), &["busybox"]).remove(0);
-    let shell = std::fs::read(busybox).expect("it was unpacked");
+    let shell = shell_of(built);
     let sleep = ["/bin/sh", "-c", "sleep 100000"];
     let sandbox = ("io.containerd.image.name", "registry.k8s.io/pause:3.10.1");
     add_image(layout, sandbox, &[("bin/sh", &shell)], &sleep);
     let files: [(&str, &[u8]); 3] = [("bin/sh", &shell), ("bin/hostname", &shell), ("www/index.html", page.as_bytes())];
     add_image(layout, ("org.opencontainers.image.ref.name", name), &files, &sleep);
+}
+
+/// The busybox of the image in the folder `built`, which needs no library.
+pub fn shell_of(built: &Path) -> Vec<u8> {
+    let folder = new_folder();
+    let busybox = programs_of(built, folder.path(), &["busybox"]).remove(0);
+    std::fs::read(busybox).expect("it was unpacked")
 }
 
 /// Adds an entry to a layout's list of images.

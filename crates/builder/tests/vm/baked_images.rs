@@ -1,13 +1,208 @@
-//! Pods from images that come with the node: no registry, no import, no network of the images' own.
+//! Container images that are baked in: pods start from them with no registry, whatever the root; servers that hold them may go and come
+//! back, and what they change is refused.
 
-use testkit::QEMU;
+use crate::outage::{self, SHELL};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+use testkit::ganesha::{GANESHA, Ganesha, is_root};
 use testkit::image::Image;
+use testkit::layout::{add_image, shell_of};
+use testkit::nbd::{STORAGE_DAEMON, storage_daemon};
 use testkit::need::have;
-use testkit::ssh::{key, ssh_ok};
-use testkit::vm::Running;
+use testkit::ssh::{key, power_off, ssh_ok};
+use testkit::tgt::{self, Disk, Target, Tgt};
+use testkit::vm::{Running, smoke};
+use testkit::{QEMU, folders};
+
+const PAGE: &str = "hello from a baked image\n";
+/// Large enough that it lies in blocks of its own, and nobody reads it before a test does.
+const LARGE: usize = 1 << 20;
+
+/// A pod that answers at port 8081 of its node and is never pulled.
+const POD: &str = r#"
+[[image]]
+ref = "registry.k8s.io/pause:3.10.1"
+layout = "LAYOUTS/pause"
+
+[[image]]
+ref = "registry.lab:5000/team/web:1"
+layout = "LAYOUTS/web"
+
+[[file]]
+path = "/etc/kubernetes/manifests/web.yaml"
+content = """
+apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec:
+  hostNetwork: true
+  containers:
+  - name: main
+    image: registry.lab:5000/team/web:1
+    imagePullPolicy: Never
+    command: [/bin/sh, -c, "httpd -f -p 8081 -h /www"]
+"""
+"#;
+
+/// Layouts of the sandbox's image and of the pod's, once for all tests of a run.
+fn layouts() -> std::path::PathBuf {
+    let folder = folders::work_folder().join("baked");
+    static MADE: std::sync::Once = std::sync::Once::new();
+    MADE.call_once(|| {
+        let _ = fs::remove_dir_all(&folder);
+        let shell = shell_of(&testkit::image::rescue().dir());
+        let large: Vec<u8> =
+            (0..LARGE / 8).flat_map(|at| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+        let name = "org.opencontainers.image.ref.name";
+        let sleep = ["/bin/sh", "-c", "sleep 100000"];
+        add_image(&folder.join("pause"), (name, "pause"), &[("bin/sh", &shell)], &sleep);
+        let files: [(&str, &[u8]); 3] =
+            [("bin/sh", &shell), ("www/index.html", PAGE.as_bytes()), ("www/large", &large)];
+        add_image(&folder.join("web"), (name, "web"), &files, &sleep);
+    });
+    folder
+}
+
+/// The smallest worker that ships, with a shell and the pod.
+fn worker(root: Option<&str>) -> Image {
+    let key = format!("ssh_key={}", key().public);
+    let text = SHELL.to_string() + &POD.replace("LAYOUTS", &layouts().display().to_string());
+    Image::build_variant_with_root("small-baked", "worker-small", &text, &["login_shell=/bin/sh", &key], root)
+}
+
+/// Waits until the pod answers, and looks at what its images cost and that nobody writes to them.
+#[track_caller]
+fn the_pod_runs(machine: &Running) {
+    let ask = "for i in $(busybox seq 300); do busybox wget -q -O - http://127.0.0.1:8081/ && exit; busybox sleep 0.2; done; \
+               bootwright-ctl logs kubelet; bootwright-ctl logs containerd; exit 1";
+    assert_eq!(ssh_ok(machine, ask), PAGE);
+    let store = ssh_ok(machine, "busybox du -skx /var/lib/containerd");
+    let kib: u32 = store.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("du says a size");
+    assert!(kib < 700, "images of 2 MB take {kib} KiB of the store");
+    let told =
+        ssh_ok(machine, "busybox touch /run/images/x 2>&1; busybox grep -c ' /run/images squashfs ro' /proc/mounts");
+    assert!(told.contains("Read-only file system") && told.trim_end().ends_with('1'), "{told}");
+}
+
+#[test]
+fn a_pod_starts_with_no_registry_from_the_initrd() {
+    if !have(&[QEMU, "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let image = worker(None);
+    let machine = Running::start(&image, &["--ram-mib", "512", "--deadline-s", "240"]);
+    the_pod_runs(&machine);
+    let console = image.console();
+    power_off(machine);
+    assert!(!console.contains("it was emptied"), "{console}");
+}
+
+#[test]
+fn over_nbd_a_server_may_go_and_come_back_and_a_changed_block_is_refused_alone() {
+    if !have(&[QEMU, STORAGE_DAEMON, "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let image = worker(Some("nbd"));
+    let folder = folders::new_folder();
+    let images = folder.path().join("images.img");
+    fs::copy(image.dir().join("images.img"), &images).expect("the image was built");
+    let root = image.dir().join("root.img");
+    let mut server = storage_daemon(&[(&root, "worker"), (&images, "worker-images")]);
+    let words = format!("bw.root=nbd://10.0.2.2:{}/worker", server.port);
+    let machine = Running::start(&image, &["--append", &words, "--ram-mib", "512", "--deadline-s", "240"]);
+    the_pod_runs(&machine);
+    // The large file is first read after the server is back, with one bit of it changed.
+    server.kill();
+    flip_a_bit_of_the_large_file(&images);
+    std::thread::sleep(Duration::from_secs(5));
+    server.restart();
+    let large = ssh_ok(
+        &machine,
+        "busybox wget -O /dev/null http://127.0.0.1:8081/large 2>&1; busybox dmesg | busybox grep verity",
+    );
+    assert!(large.contains("is corrupted"), "{large}");
+    assert!(!large.contains(&format!("100% |{}", "*".repeat(10))), "{large}");
+    the_pod_runs(&machine);
+    power_off(machine);
+    let console = image.console();
+    assert!(console.contains(" is back after "), "{console}");
+    for bad in ["stays mounted", "did not end in order", "did not close"] {
+        assert!(!console.contains(bad), "{bad} in {console}");
+    }
+}
+
+/// In the middle of the longest run of bytes that do not repeat: what does not compress is stored as it is.
+fn flip_a_bit_of_the_large_file(images: &Path) {
+    let bytes = fs::read(images).expect("it was copied");
+    let start: Vec<u8> = (1000..1008u64).flat_map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+    let at = bytes.windows(start.len()).position(|window| window == start).expect("the large file is not compressed");
+    let file = OpenOptions::new().write(true).open(images).expect("it is ours");
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("it is ours");
+}
+
+#[test]
+fn over_nbd_the_images_of_another_build_are_refused() {
+    if !have(&[QEMU, STORAGE_DAEMON, "go", "unsquashfs"]) {
+        return;
+    }
+    let image = worker(Some("nbd"));
+    let folder = folders::new_folder();
+    let other = folder.path().join("other.img");
+    let mut bytes = fs::read(image.dir().join("images.img")).expect("the image was built");
+    bytes[0] ^= 1;
+    fs::write(&other, bytes).expect("a new file");
+    let server = storage_daemon(&[(&image.dir().join("root.img"), "worker"), (&other, "worker-images")]);
+    let words = format!("bw.root=nbd://10.0.2.2:{}/worker bw.policy.root=reboot:1", server.port);
+    let outcome = smoke(&image, &["--append", &words, "--deadline-s", "120"]);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    let expected =
+        format!("`nbd://10.0.2.2:{}/worker-images` does not have the container images of this build: ", server.port);
+    assert!(outcome.console().contains(&expected), "{}", outcome.console());
+}
+
+#[test]
+fn over_iscsi_they_are_the_next_disk_of_the_target() {
+    if !have(&[QEMU, "tgtd", "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let image = worker(Some("iscsi"));
+    let disk = |name: &str| Disk { image: image.dir().join(name), writable: false };
+    let target = Tgt::start(Target { disks: vec![disk("root.img"), disk("images.img")], ..Target::default() });
+    let words = format!("bw.root=iscsi://10.0.2.2:{}/{}", target.port(), tgt::NAME);
+    let machine = Running::start(&image, &["--append", &words, "--ram-mib", "512", "--deadline-s", "240"]);
+    the_pod_runs(&machine);
+    power_off(machine);
+    assert!(!image.console().contains("did not"), "{}", image.console());
+}
+
+#[test]
+fn over_nfs_they_are_a_file_of_the_export() {
+    if !is_root() || !have(&[QEMU, GANESHA, "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let image = worker(Some("nfs"));
+    let tree = image.dir().join("root").canonicalize().expect("the tree was built");
+    let server = Ganesha::start("4", &[(&tree, "/root", "RO")]);
+    let words = format!("bw.root=nfs://10.0.2.2:{}/root", server.server.port);
+    let machine = Running::start(&image, &["--append", &words, "--ram-mib", "512", "--deadline-s", "240"]);
+    the_pod_runs(&machine);
+}
+
+#[test]
+fn over_http_they_are_fetched_beside_the_root() {
+    if !have(&[QEMU, "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let image = worker(Some("http"));
+    let machine = Running::start(&image, &["--ram-mib", "512", "--deadline-s", "240"]);
+    the_pod_runs(&machine);
+    let _ = outage::Kubelet::of(&machine);
+}
 
 /// Both images are the program of sandboxes, which runs until it is told to end.
-const RECIPE: &str = r#"
+const BUILTIN: &str = r#"
 [[image]]
 ref = "registry.k8s.io/pause:3.10.1"
 builtin = "pause"
@@ -46,7 +241,7 @@ fn a_pod_starts_from_baked_images_without_a_registry_and_the_store_takes_no_ram(
     }
     let ssh_key = format!("ssh_key={}", key().public);
     let sets = ["debug=true", "login_shell=/bin/sh", &ssh_key];
-    let image = Image::build_variant("worker-baked", "worker", RECIPE, &sets);
+    let image = Image::build_variant("worker-baked", "worker", BUILTIN, &sets);
     let machine = Running::start(&image, &["--ram-mib", "1024"]);
     ssh_ok(&machine, WAIT);
     let listed = ssh_ok(&machine, "ctr -n k8s.io images ls");

@@ -10,7 +10,7 @@ use testkit::vm::{Running, wait_until};
 pub const AWAY: Duration = Duration::from_secs(20);
 
 /// A shell for the load. It comes with the initrd, so that the root on the server is the one that ships, byte for byte.
-const SHELL: &str = r#"
+pub const SHELL: &str = r#"
 [[component]]
 name = "shell"
 segment = "config"
