@@ -154,7 +154,7 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     documents.extend(image.sbom.documents(&bill));
     documents.extend(image.pid1_debug.map(|debug| (PID1_DEBUG.to_string(), debug.to_vec())));
     documents.extend(sign::signed_manifest(image));
-    let servers = server_files(&image.recipe.name, image.recipe.root.mode, false);
+    let servers = server_files(&image.recipe.name, image.recipe.root.mode, image.images.is_some());
     if !servers.is_empty() {
         staging.make_folder(SERVERS)?;
     }

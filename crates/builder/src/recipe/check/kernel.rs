@@ -7,7 +7,7 @@ use crate::recipe::load::shown;
 use crate::recipe::node::{TomlNode, Value};
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
-use crate::recipe::{Kernel, ModuleRequest, Root};
+use crate::recipe::{Component, Kernel, ModuleRequest, Root, SourceSpec};
 use bootwright_contract::{Network, RootImage};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,6 +16,17 @@ use std::path::{Path, PathBuf};
 /// `COMMAND_LINE_SIZE` of x86 (arch/x86/include/asm/setup.h) is 2048 with the final zero, and the boot chain adds words of its
 /// own: where the machine booted from, its root, its node's settings.
 const MOST_CMDLINE: usize = 2047 - 512;
+
+/// What mounts baked container images, and proves them where they stay on a server.
+pub(super) fn image_modules(components: &[Component], kernel: &mut Kernel) {
+    let is_image = |component: &&Component| component.enabled && matches!(component.source, SourceSpec::Image(_));
+    let Some(Component { origin, .. }) = components.iter().find(is_image) else { return };
+    for (list, module) in [(Some(&mut kernel.early), "squashfs"), (kernel.netroot.as_mut(), "dm_verity")] {
+        if let Some(list) = list.filter(|list| !list.iter().any(|request| request.text == module)) {
+            list.push(ModuleRequest { text: module.into(), origin: origin.clone() });
+        }
+    }
+}
 
 impl Check<'_> {
     /// `root`: which modules the initrd of a network root has. Files of modaliases are added to `files_read`.

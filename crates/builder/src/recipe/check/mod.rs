@@ -23,6 +23,7 @@ use super::vars::{Choices, Fill, Set, Vars, check_vars, parse_condition};
 use super::{CheckedRecipe, Kernel, Lineage, ModuleRequest, Origin, RootMode};
 use crate::entry::parse_entry_path;
 use crate::recipe::lineage::Earlier;
+use kernel::image_modules;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -129,6 +130,7 @@ impl<'a> Check<'a> {
         let (network, root) = (network?, root?);
         self.link_modules(&tree, &network, &mut kernel);
         self.root_module(&tree, &root, &mut kernel);
+        image_modules(&components, &mut kernel);
         Some(CheckedRecipe {
             name,
             summary: tree.text_of("summary").unwrap_or_default().to_string(),
