@@ -52,7 +52,8 @@ fn layouts() -> std::path::PathBuf {
     static MADE: std::sync::Once = std::sync::Once::new();
     MADE.call_once(|| {
         let _ = fs::remove_dir_all(&folder);
-        let shell = shell_of(&testkit::image::rescue().dir());
+        let rescue = Image::build_variant("rescue-squashfs", "rescue", "[root]\nimage = \"squashfs\"\n", &[]);
+        let shell = shell_of(&rescue.dir());
         let large: Vec<u8> =
             (0..LARGE / 8).flat_map(|at| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
         let name = "org.opencontainers.image.ref.name";
@@ -68,7 +69,9 @@ fn layouts() -> std::path::PathBuf {
 /// The smallest worker that ships, with a shell and the pod.
 fn worker(root: Option<&str>) -> Image {
     let key = format!("ssh_key={}", key().public);
-    let text = SHELL.to_string() + &POD.replace("LAYOUTS", &layouts().display().to_string());
+    let text = SHELL.to_string()
+        + "boot_files_mb = 60\nram_mib = 512\n"
+        + &POD.replace("LAYOUTS", &layouts().display().to_string());
     Image::build_variant_with_root("small-baked", "worker-small", &text, &["login_shell=/bin/sh", &key], root)
 }
 

@@ -28,8 +28,9 @@ pub fn fill(sys: &dyn Sys, images: &Images) -> Result<bool, Failure> {
     for entry in fs::read_dir(paths::IMAGES_SEED)? {
         let old = store.join(entry?.file_name());
         sys.may_change()?;
-        if let Ok(meta) = fs::symlink_metadata(&old) {
-            empty_folder(&old, meta.dev(), None)?;
+        // A folder may be there and empty: a tmpfs of its own is mounted on it.
+        if fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_some()) {
+            empty_folder(&old, fs::symlink_metadata(&old)?.dev(), None)?;
             emptied = true;
         }
     }
