@@ -1,13 +1,11 @@
 //! Container images as a segment of their own: one squashfs, whose files keep their times.
 
 use super::squashfs::{DATED, make_dated_squashfs};
-use super::{
-    IMAGE, MKSQUASHFS, PackContext, PackError, Proven, find_tool, image_body, key, pack_once, prove, write_packed,
-};
+use super::{IMAGE, MKSQUASHFS, PackContext, PackError, find_tool, image_body, key, pack_once, prove, write_packed};
 use crate::baked::BakedEntry;
 use crate::entry::{Body, BodyAt, Entry};
 use crate::recipe::{Compression, SegmentName};
-use crate::segment::{PackedSegment, lay_out_image};
+use crate::segment::{PackedSegment, Proven, lay_out_image};
 use bootwright_contract::{Verity, paths};
 use std::fs::File;
 use std::io::Write;

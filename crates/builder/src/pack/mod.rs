@@ -29,7 +29,7 @@ pub use key::describe_segment;
 pub use newc::{archive_size, write_archive};
 pub use tar::write_tar;
 pub use tool::{FoundPackTool, MKFS_EROFS, MKSQUASHFS, PackTool, find_tool, on_path};
-pub use verity::{Proven, prove};
+pub use verity::prove;
 pub(crate) use xattrs::{Holder, check_xattrs};
 
 use crate::cache::Cache;

@@ -4,23 +4,13 @@
 
 use super::PackError;
 use crate::entry::{Body, Sha256};
+use crate::segment::Proven;
 use bootwright_contract::Verity;
 use sha2::Digest;
 use std::io::{BufReader, Read};
 
 /// Of data and of hashes.
 const BLOCK: usize = 4096;
-
-/// An image file, and what proves it while it is read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Proven {
-    /// What follows the image, from whole blocks on: zeros up to there, and the tree.
-    pub tail: Vec<u8>,
-    pub verity: Verity,
-    /// Bytes and hash of image and tail.
-    pub size: u64,
-    pub sha256: Sha256,
-}
 
 /// Reads the image once.
 ///

@@ -55,13 +55,17 @@ fn tgtadm(target: &str, disks: &[Disk]) -> String {
 /// Any initiator may log in and read, none may write.
 fn targetcli(target: &str, disks: &[Disk]) -> String {
     let name = target.rsplit(':').next().unwrap_or(target);
-    let mut text = format!("#!/bin/sh\n{}set -e\ntargetcli /iscsi create {target}\n", copy_words(disks));
+    let store = |lun| if lun == FIRST_LUN { name.to_string() } else { format!("{name}-images") };
+    let mut text = format!("#!/bin/sh\n{}set -e\n", copy_words(disks));
     for (lun, image) in numbered(disks) {
-        let name = if lun == FIRST_LUN { name.to_string() } else { format!("{name}-images") };
-        text += &format!(
-            "targetcli /backstores/fileio create name={name} file_or_dev={image} write_back=false\n\
-             targetcli /iscsi/{target}/tpg1/luns create storage_object=/backstores/fileio/{name} lun={lun}\n"
-        );
+        let name = store(lun);
+        text += &format!("targetcli /backstores/fileio create name={name} file_or_dev={image} write_back=false\n");
+    }
+    text += &format!("targetcli /iscsi create {target}\n");
+    for (lun, _) in numbered(disks) {
+        let name = store(lun);
+        text +=
+            &format!("targetcli /iscsi/{target}/tpg1/luns create storage_object=/backstores/fileio/{name} lun={lun}\n");
     }
     text + &format!(
         "targetcli /iscsi/{target}/tpg1 set attribute authentication=0 generate_node_acls=1 cache_dynamic_acls=1 \

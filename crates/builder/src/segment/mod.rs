@@ -1,7 +1,6 @@
 //! Groups a tree's entries by how often they change: boot, root, images, config; and lays them out as archives of the initramfs.
 
 use crate::entry::{Body, Entry, Kind, Sha256};
-use crate::pack::Proven;
 use crate::recipe::SegmentName;
 use crate::tree::Tree;
 use bootwright_contract::paths;
@@ -188,6 +187,17 @@ pub struct PackedSegment {
     /// Taken from the cache as it was.
     #[serde(skip)]
     pub reused: bool,
+}
+
+/// An image file, and what proves it while it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proven {
+    /// What follows the image, from whole blocks on: zeros up to there, and the tree.
+    pub tail: Vec<u8>,
+    pub verity: Verity,
+    /// Bytes and hash of image and tail.
+    pub size: u64,
+    pub sha256: Sha256,
 }
 
 /// The root of an image whose initrd does not hold it: what its servers are given.
