@@ -14,7 +14,8 @@ pub fn share_out(node: &mut Node) {
     let Some(memory) = &node.config.memory else { return };
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let [total, available] = ["MemTotal:", "MemAvailable:"].map(|key| value(&meminfo, key).unwrap_or_default());
-    let fetched = node.config.root.size.filter(|_| node.plan.root_is_fetched()).unwrap_or_default();
+    let images = node.config.images.iter().filter(|images| images.verity.is_some()).map(|images| images.size);
+    let fetched: u64 = node.config.root.size.into_iter().chain(images).filter(|_| node.plan.root_is_fetched()).sum();
     let plan = memory.plan(total, total.saturating_sub(available) + fetched / 1024);
     node.timeline.note(&plan.to_string());
     node.memory = Some(plan);
