@@ -41,8 +41,8 @@ pub fn add_image(layout: &Path, name: (&str, &str), files: &[(&str, &[u8])], com
     PutImage { manifest, config, layer }
 }
 
-/// Adds the image of sandboxes and one for a pod, `name`, that has a page to serve: both of the shell that the image built in the
-/// folder `built` has too.
+/// Adds an image that a mirror may be asked for, and one for a pod, `name`, that has a page to serve: both of the shell that the image
+/// built in the folder `built` has too.
 pub fn add_shell_images(built: &Path, layout: &Path, name: &str, page: &str) {
     let shell = shell_of(built);
     let sleep = ["/bin/sh", "-c", "sleep 100000"];

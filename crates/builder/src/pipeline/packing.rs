@@ -19,6 +19,9 @@ use bootwright_contract::sums::is_module;
 use bootwright_contract::{BootConfig, Images, SegmentSums, Trust, paths};
 use sha2::{Digest, Sha256 as Hasher};
 
+/// Container images of at most so many bytes are in the initrd, wherever the root is.
+const SMALL_IMAGES: u64 = 256 << 10;
+
 /// The segments in the order of `initrd.img`, and the image's id.
 pub struct Packing {
     pub segments: Vec<PackedSegment>,
@@ -65,7 +68,9 @@ pub fn pack_all(
         true => Some(network_root(&root, &build.tree, recipe)?),
         false => None,
     };
-    if let (Some(root), Some(NetworkImages { image, .. })) = (&mut network_root, &images) {
+    // Where an initrd holds no root it may still hold images: a second disk for a few kilobytes would be all trouble.
+    let apart = network_root.is_some() && images.as_ref().is_some_and(|images| images.image.size > SMALL_IMAGES);
+    if let (Some(root), Some(NetworkImages { image, .. }), true) = (&mut network_root, &images, apart) {
         add_to_export(&mut root.export, image);
     }
     let files = |name| -> Result<String, Failure> {
@@ -84,7 +89,7 @@ pub fn pack_all(
         };
         named.push(sums(SegmentName::Root, root.sums_sha256, Some(xxh64)));
     }
-    if let (Some(NetworkImages { segment, image }), None) = (&images, &network_root) {
+    if let (Some(NetworkImages { segment, image }), false) = (&images, apart) {
         let xxh64 = xxh64_of([(paths::IMAGES_FILE, image)].into_iter())?;
         named.push(sums(SegmentName::Images, segment.sums_sha256, Some(xxh64)));
     }
@@ -93,7 +98,7 @@ pub fn pack_all(
         sha256: images.image.sha256.to_string(),
         size: images.image.size,
         // What comes with the initramfs has the segment's sums.
-        verity: images.segment.verity.clone().filter(|_| network_root.is_some()),
+        verity: images.segment.verity.clone().filter(|_| apart),
         store: baking.store.clone(),
     });
     let mut config = boot_config(recipe, &build.kernel, clock_floor, named, network_root.as_ref(), told, trust);
@@ -103,13 +108,9 @@ pub fn pack_all(
     let image_id = config.image_id.clone();
     let json = to_json(&config);
     let config = pack(SegmentName::Config, &[boot_config_entry(json)])?;
-    let (segments, images) = match &network_root {
-        Some(_) => (vec![boot, config], images),
-        None => {
-            let images = images.map(|images| images.segment);
-            ([Some(boot), Some(root), images, Some(config)].into_iter().flatten().collect(), None)
-        }
-    };
+    let (carried, images) = if apart { (None, images) } else { (images.map(|images| images.segment), None) };
+    let root = network_root.is_none().then_some(root);
+    let segments = [Some(boot), root, carried, Some(config)].into_iter().flatten().collect();
     Ok(Packing { segments, root: network_root, images, image_id })
 }
 

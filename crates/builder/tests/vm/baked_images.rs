@@ -23,10 +23,6 @@ const LARGE: usize = 1 << 20;
 /// A pod that answers at port 8081 of its node and is never pulled.
 const POD: &str = r#"
 [[image]]
-ref = "registry.k8s.io/pause:3.10.1"
-layout = "LAYOUTS/pause"
-
-[[image]]
 ref = "registry.lab:5000/team/web:1"
 layout = "LAYOUTS/web"
 
@@ -46,7 +42,7 @@ spec:
 """
 "#;
 
-/// Layouts of the sandbox's image and of the pod's, once for all tests of a run.
+/// A layout of the pod's image, once for all tests of a run.
 fn layouts() -> std::path::PathBuf {
     let folder = folders::work_folder().join("baked");
     static MADE: std::sync::Once = std::sync::Once::new();
@@ -58,7 +54,6 @@ fn layouts() -> std::path::PathBuf {
             (0..LARGE / 8).flat_map(|at| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
         let name = "org.opencontainers.image.ref.name";
         let sleep = ["/bin/sh", "-c", "sleep 100000"];
-        add_image(&folder.join("pause"), (name, "pause"), &[("bin/sh", &shell)], &sleep);
         let files: [(&str, &[u8]); 3] =
             [("bin/sh", &shell), ("www/index.html", PAGE.as_bytes()), ("www/large", &large)];
         add_image(&folder.join("web"), (name, "web"), &files, &sleep);
@@ -204,12 +199,8 @@ fn over_http_they_are_fetched_beside_the_root() {
     let _ = outage::Kubelet::of(&machine);
 }
 
-/// Both images are the program of sandboxes, which runs until it is told to end.
+/// The pod's image is the program of sandboxes too, which runs until it is told to end.
 const BUILTIN: &str = r#"
-[[image]]
-ref = "registry.k8s.io/pause:3.10.1"
-builtin = "pause"
-
 [[image]]
 ref = "registry.lab/team/app:1"
 builtin = "pause"
@@ -248,7 +239,7 @@ fn a_pod_starts_from_baked_images_without_a_registry_and_the_store_takes_no_ram(
     let machine = Running::start(&image, &["--ram-mib", "1024"]);
     ssh_ok(&machine, WAIT);
     let listed = ssh_ok(&machine, "ctr -n k8s.io images ls");
-    for name in ["registry.k8s.io/pause:3.10.1", "registry.lab/team/app:1"] {
+    for name in ["localhost/pause:1", "registry.lab/team/app:1"] {
         let line = listed.lines().find(|line| line.starts_with(name)).expect("it is baked in");
         assert!(line.contains("io.cri-containerd.pinned=pinned"), "{line}");
     }

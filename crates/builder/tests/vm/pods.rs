@@ -13,7 +13,7 @@ use testkit::ssh::{key, ssh_ok};
 use testkit::vm::{Running, free_port, wait_until};
 
 /// A pod with a host port that asks for something outside; and
-/// mirrors for its image and for that of all sandboxes. PORT is that of the boot server, GUARDED that of one in front of it which wants a
+/// mirrors for its images. PORT is that of the boot server, GUARDED that of one in front of it which wants a
 /// token.
 const RECIPE: &str = r#"
 [vars]
@@ -41,6 +41,8 @@ apiVersion: v1
 kind: Pod
 metadata: { name: web }
 spec:
+  initContainers:
+  - { name: first, image: "registry.k8s.io/pause:3.10.1", command: [/bin/sh, -c, "true"] }
   containers:
   - name: main
     image: registry.lab:5000/team/web:1

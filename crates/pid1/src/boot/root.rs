@@ -57,11 +57,11 @@ pub fn modules(config: &BootConfig) -> impl Iterator<Item = &str> {
 }
 
 /// Phase `root`: tries the sources in turn until one works; failures of the others are noted. `images` are the checks
-/// of images in the initramfs. Returns the checks of the root that was mounted, which run later.
+/// of images in the initramfs. Returns them and those of the root that was mounted, which run later.
 ///
 /// # Errors
 /// Why the last source failed.
-pub fn assemble(servers: &ServerAccess, images: Vec<ContentCheck>) -> Result<Vec<ContentCheck>, Failure> {
+pub fn assemble(servers: &ServerAccess, mut images: Vec<ContentCheck>) -> Result<Vec<ContentCheck>, Failure> {
     let (node, sys) = (&servers.node, &*servers.sys);
     // An attempt that was given up may have left mounts.
     undo(sys);
@@ -80,7 +80,7 @@ pub fn assemble(servers: &ServerAccess, images: Vec<ContentCheck>) -> Result<Vec
         }
         undo(sys);
     }
-    let images = outcome?;
+    images.extend(outcome?);
     make_folders(sys)?;
     Ok(images)
 }
@@ -198,7 +198,7 @@ fn mount_ram(servers: &ServerAccess, checks: &[ContentCheck]) -> Result<Vec<Cont
     if config.zram.is_some() && config.root.image != RootImage::Cpio {
         pin_image(servers, Path::new(paths::ROOT_IMAGE));
     }
-    Ok(checks.to_vec())
+    Ok(Vec::new())
 }
 
 /// Downloads an image into memory and mounts it. Its hash was checked while it was downloaded.

@@ -3,7 +3,7 @@
 use super::{DETACH_WAIT, RootError, mount_image_device, pin_image};
 use crate::boot::server_access::ServerAccess;
 use bootwright_base::Failure;
-use bootwright_contract::{Images, paths};
+use bootwright_contract::{Images, Verity, paths};
 use bootwright_roots as netroot;
 use bootwright_roots::Attachment;
 use bootwright_roots::source::Source;
@@ -21,11 +21,6 @@ struct NotThere {
     cause: Failure,
 }
 
-/// The boot config is from a build whose images come with the initramfs.
-#[derive(Debug, thiserror::Error)]
-#[error("this initrd does not know the hashes of its container images: build the image with `--root`")]
-struct Unproven;
-
 /// Mounts the images of the initramfs.
 pub fn mount_ram(servers: &ServerAccess) -> Result<(), Failure> {
     if servers.node.config.images.is_none() {
@@ -34,14 +29,22 @@ pub fn mount_ram(servers: &ServerAccess) -> Result<(), Failure> {
     mount_file(servers, Path::new(paths::IMAGES_FILE), true)
 }
 
-/// Mounts the images that belong to a root of that source. `top`: where the files of an NFS root are mounted.
+/// Mounts the images that belong to a root of that source, or those of the initramfs if it has them. `top`: where the files of an
+/// NFS root are mounted.
 pub fn mount_served(servers: &ServerAccess, root: &Source, top: &Path) -> Result<(), Failure> {
     let Some(images) = &servers.node.config.images else { return Ok(()) };
+    let Some(proof) = &images.verity else { return mount_ram(servers) };
     let source = root.of_images();
-    mount_from(servers, &source, images, top).map_err(|cause| NotThere { place: source.to_string(), cause }.into())
+    mount_from(servers, &source, (images, proof), top)
+        .map_err(|cause| NotThere { place: source.to_string(), cause }.into())
 }
 
-fn mount_from(servers: &ServerAccess, source: &Source, images: &Images, top: &Path) -> Result<(), Failure> {
+fn mount_from(
+    servers: &ServerAccess,
+    source: &Source,
+    (images, proof): (&Images, &Verity),
+    top: &Path,
+) -> Result<(), Failure> {
     let context = servers.context();
     match source {
         Source::Ram => mount_ram(servers),
@@ -52,11 +55,11 @@ fn mount_from(servers: &ServerAccess, source: &Source, images: &Images, top: &Pa
         Source::Nfs(_) => {
             let file = top.join(paths::IMAGES_FILE.trim_start_matches('/'));
             let image = servers.sys.attach_loop(&file).map_err(|source| RootError::Loop { path: file, source })?;
-            mount_proven(servers, images, &image.path, None, source)
+            mount_proven(servers, proof, &image.path, None, source)
         }
         Source::Iscsi(_) | Source::Nbd(_) => {
             let attached = netroot::attach(&context, source, true)?;
-            mount_proven(servers, images, &attached.device, Some(attached.attachment), source)
+            mount_proven(servers, proof, &attached.device, Some(attached.attachment), source)
         }
     }
 }
@@ -76,12 +79,11 @@ fn mount_file(servers: &ServerAccess, file: &Path, swappable: bool) -> Result<()
 /// fails.
 fn mount_proven(
     servers: &ServerAccess,
-    images: &Images,
+    proof: &Verity,
     device: &Path,
     below: Option<Box<dyn Attachment>>,
     source: &Source,
 ) -> Result<(), Failure> {
-    let proof = images.verity.as_ref().ok_or(Unproven)?;
     let made = verity::make(&servers.context(), DEVICE, device, proof, &source.to_string());
     let attachment = Box::new(VerityAttachment { name: DEVICE, below });
     let mounted = made.and_then(|proven| Ok(mount_image_device(&*servers.sys, "squashfs", &proven, paths::IMAGES)?));
