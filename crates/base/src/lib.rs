@@ -16,6 +16,7 @@ pub mod memory;
 pub mod mount_options;
 pub mod mounts;
 pub mod order;
+pub mod output;
 pub mod spawn;
 pub mod sys;
 #[cfg(any(test, feature = "fake"))]

@@ -12,11 +12,10 @@ use base::console::Console;
 use base::timeline::Timeline;
 use base::{panic, rlimits};
 use boot::sequence;
-use bootwright_base::{background, children};
+use bootwright_base::{background, children, output};
 use nix::libc;
 use run::{ctl, main_loop, power};
 use std::ffi::OsString;
-use std::process;
 use std::sync::Arc;
 
 /// Does what the binary was started for: as process 1 boots the machine, else runs the command or applet whose name was
@@ -25,8 +24,9 @@ pub fn start(args: impl Iterator<Item = OsString>) -> ! {
     open_streams();
     // SAFETY: no handler is set. A pipe or connection that nobody reads is an error, and no reason to end.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    // Flushes standard output.
-    process::exit(run_named(args).into())
+    let status = run_named(args);
+    // SAFETY: nothing is left to be done: output has no buffer, and no handler waits for the end.
+    unsafe { libc::_exit(status.into()) }
 }
 
 /// Files must not be opened as standard streams: who starts this program may have closed them.
@@ -54,7 +54,8 @@ fn run_named(mut args: impl Iterator<Item = OsString>) -> u8 {
         return status;
     }
     if nix::unistd::getpid().as_raw() != 1 {
-        eprintln!("init: this is PID1 of a machine; it does nothing as process {}", nix::unistd::getpid());
+        let pid = nix::unistd::getpid().to_string();
+        output::complain(&["init: this is PID1 of a machine; it does nothing as process ", &pid]);
         return 2;
     }
     background::with_signal_stack(|| boot_machine());

@@ -4,6 +4,7 @@
 use crate::base::words::words;
 use crate::modules::{self, ModuleIndex, ModuleLoader};
 use bootwright_base::cmdline::{Cmdline, kernel_cmdline};
+use bootwright_base::output::complain;
 use bootwright_base::sys::{RealSys, Sys};
 use bootwright_contract::modalias::kernel_name;
 use nix::errno::Errno;
@@ -25,7 +26,7 @@ pub fn run(args: &[OsString]) -> u8 {
     let args = match words(args) {
         Ok(args) => args,
         Err(problem) => {
-            eprintln!("modprobe: {problem}");
+            complain(&["modprobe: ", &problem.to_string()]);
             return 1;
         }
     };
@@ -36,7 +37,7 @@ pub fn run(args: &[OsString]) -> u8 {
         .and_then(|index| carry_out(&RealSys, &index, &with_options(cmdline, &request), &request));
     let Err(errors) = outcome else { return 0 };
     if !request.quiet {
-        errors.iter().for_each(|error| eprintln!("modprobe: {error}"));
+        errors.iter().for_each(|error| complain(&["modprobe: ", &error.to_string()]));
     }
     1
 }

@@ -3,12 +3,13 @@
 
 use crate::base::words::{ArgumentNotText, word};
 use bootwright_base::mount_options::{MountFlags, parse_options, propagation};
+use bootwright_base::output::{self, complain};
 use bootwright_base::sys::{Mount, RealSys, Sys};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const USAGE: u8 = 1;
@@ -47,16 +48,16 @@ pub fn run(args: &[OsString]) -> u8 {
     let request = match parse_args(args) {
         Ok(request) => request,
         Err(error) => {
-            eprintln!("mount: {error}");
+            complain(&["mount: ", &error.to_string()]);
             return USAGE;
         }
     };
     if request.places.is_empty() && request.make.is_none() {
-        let listed = fs::read(MOUNTS).and_then(|mounts| io::stdout().write_all(&list(&mounts)));
+        let listed = fs::read(MOUNTS).and_then(|mounts| output::stdout().write_all(&list(&mounts)));
         return match listed {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("mount: cannot list `{MOUNTS}`: {error}");
+                complain(&["mount: cannot list `", MOUNTS, "`: ", &error.to_string()]);
                 FAILED
             }
         };
@@ -64,7 +65,7 @@ pub fn run(args: &[OsString]) -> u8 {
     match carry_out(&RealSys, &request) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("mount: {error}");
+            complain(&["mount: ", &error.to_string()]);
             match error {
                 MountError::Usage(_) => USAGE,
                 MountError::Mount { .. } => FAILED,

@@ -2,6 +2,7 @@
 
 use crate::base::words::{ArgumentNotText, word};
 use bootwright_base::mounts::mount_points;
+use bootwright_base::output::complain;
 use bootwright_base::sys::{RealSys, Sys};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -35,7 +36,7 @@ pub fn run(args: &[OsString]) -> u8 {
     let request = match parse_args(args) {
         Ok(request) => request,
         Err(error) => {
-            eprintln!("umount: {error}");
+            complain(&["umount: ", &error.to_string()]);
             return USAGE;
         }
     };
@@ -43,7 +44,7 @@ pub fn run(args: &[OsString]) -> u8 {
     let mounted = match request.recursive.then(mount_points).transpose() {
         Ok(mounted) => mounted.unwrap_or_default(),
         Err(error) => {
-            eprintln!("umount: {error}");
+            complain(&["umount: ", &error.to_string()]);
             return FAILED;
         }
     };
@@ -51,7 +52,7 @@ pub fn run(args: &[OsString]) -> u8 {
     for (target, errno) in carry_out(&RealSys, &request, &mounted) {
         // The text of umount(8): kubelet unmounts a plain folder once and looks for it.
         let text = if errno == Errno::EINVAL { "not mounted" } else { errno.desc() };
-        eprintln!("umount: {}: {text}", target.display());
+        complain(&["umount: ", &target.to_string_lossy(), ": ", text]);
         code = FAILED;
     }
     code

@@ -6,6 +6,7 @@ use super::{COMMANDS, ControlReply, ControlRequest, host_key, sysinfo::sysinfo};
 use crate::base::printable::printable;
 use crate::base::words::words;
 use crate::modules::{hardware, running_release};
+use bootwright_base::output;
 use bootwright_contract::json;
 use bootwright_contract::paths;
 use std::ffi::OsString;
@@ -132,10 +133,10 @@ pub(super) fn help() -> String {
 
 fn show_logs(args: &[&str]) -> u8 {
     let Some(args) = parse_logs_args(args) else { return complain("usage: logs NAME [-f] [-n N]", USAGE) };
-    let stdout = io::stdout();
+    let stdout = output::stdout();
     let shown = match stdout.is_terminal() {
         true => logs::show(Path::new(LOGS), &args, &mut TerminalWriter::new(stdout)),
-        false => logs::show(Path::new(LOGS), &args, &mut io::stdout()),
+        false => logs::show(Path::new(LOGS), &args, &mut output::stdout()),
     };
     match shown {
         Ok(()) => 0,
@@ -162,7 +163,7 @@ fn show_file(path: &str) -> u8 {
     match std::fs::read(path) {
         Ok(bytes) => {
             // A write fails when the reader is gone (`| head`), which is no error.
-            let _ = io::stdout().write_all(&bytes);
+            let _ = output::stdout().write_all(&bytes);
             0
         }
         Err(error) => complain(&["cannot read `", path, "`: ", &error.to_string()].concat(), REFUSED),
@@ -195,13 +196,12 @@ pub(super) fn exchange(socket: &Path, request: &ControlRequest) -> io::Result<Co
 }
 
 fn say(text: &str) {
-    let mut out = io::stdout();
     // A write fails when the reader is gone (`| head`), which is no error.
-    let _ = out.write_all(printable(text).as_bytes()).and_then(|()| out.flush());
+    let _ = output::stdout().write_all(printable(text).as_bytes());
 }
 
 fn complain(text: &str, code: u8) -> u8 {
-    let _ = io::stderr().write_all(["bootwright-ctl: ", &printable(text), "\n"].concat().as_bytes());
+    output::complain(&["bootwright-ctl: ", &printable(text)]);
     code
 }
 
