@@ -23,7 +23,12 @@ struct Lab {
 }
 
 impl Lab {
+    /// With an image that is too large for the initrd of a root on a server.
     fn new(root: &str, version: &str) -> Self {
+        Self::with_sandbox_of(root, version, 300_000)
+    }
+
+    fn with_sandbox_of(root: &str, version: &str, bytes: usize) -> Self {
         let project = Project::with_root(root);
         let server = PageServer::start();
         let program = b"#!/proc/self/exe";
@@ -38,7 +43,7 @@ impl Lab {
         ));
         project.write("overlay/etc/containerd/config.toml", CONFIG);
         let layout = project.path("images");
-        add_image(&layout, (NAME, SANDBOX), &[("pause", &noise(20_000))], &["/pause"]);
+        add_image(&layout, (NAME, SANDBOX), &[("pause", &noise(bytes))], &["/pause"]);
         add_image(&layout, (NAME, APP), &[("app", &[b'x'; 9000])], &["/app"]);
         let lab = Self { project, _server: server };
         lab.image(SANDBOX, "");
@@ -149,6 +154,30 @@ fn a_root_on_a_server_has_a_file_of_images_beside_it() {
             "/snapshots/1/fs/pause",
         ] {
             assert!(listing.lines().any(|found| found.ends_with(line)), "{line}: {listing}");
+        }
+    }
+}
+
+#[test]
+fn a_few_kilobytes_of_images_are_in_the_initrd_whatever_the_root() {
+    if !needed() {
+        return;
+    }
+    let lab = Lab::with_sandbox_of(SQUASHFS, "2.2.1", 20_000);
+    for mode in ["nbd", "http", "nfs"] {
+        lab.project.build(&["--root", mode]).succeeds();
+        let folder = format!("tiny-{mode}");
+        assert!(
+            !lab.project.path(&format!("out/{folder}/images.img")).exists(),
+            "{mode}: its server needs no other file"
+        );
+        let segments = lab.manifest(&folder)["segments"].as_array().expect("segments").clone();
+        let names: Vec<&str> = segments.iter().filter_map(|segment| segment["name"].as_str()).collect();
+        assert_eq!(names, ["boot", "images", "config"], "{mode}");
+        let servers = lab.project.path(&format!("out/{folder}/servers"));
+        for file in std::fs::read_dir(servers).into_iter().flatten() {
+            let text = std::fs::read_to_string(file.expect("it can be listed").path()).expect("a text");
+            assert!(!text.contains("images"), "{mode}: {text}");
         }
     }
 }

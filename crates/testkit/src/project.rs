@@ -65,7 +65,7 @@ impl Project {
         project.write("kernel/lib/modules/1.0/kernel/net/second.ko", module(&["license=GPL", "depends=first"]));
         project.write(
             "kernel/lib/modules/1.0/modules.builtin",
-            "kernel/fs/squashfs/squashfs.ko\nkernel/fs/erofs/erofs.ko\n",
+            "kernel/fs/squashfs/squashfs.ko\nkernel/fs/erofs/erofs.ko\nkernel/drivers/md/dm-verity.ko\n",
         );
         project.write_program("tool/run", "a program");
         project.write("tool/data", vec![b'd'; 20_000]);

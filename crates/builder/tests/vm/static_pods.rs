@@ -45,36 +45,36 @@ pub fn worker() -> Image {
 /// as Debian's images have it.
 const IMAGE: &str = r#"
 set -e
-mkdir -p /run/layer/usr/bin /run/layer/usr/sbin /run/layer/usr/lib /run/image/blobs/sha256 /etc/kubernetes/manifests
-cp /usr/bin/busybox /run/layer/usr/bin/sh
-cp /usr/bin/kmod /usr/bin/nri-plugin /run/layer/usr/bin/
-ln -s ../bin/kmod /run/layer/usr/sbin/modprobe
-cp -a /usr/lib64 /run/layer/usr/
-cp -a /usr/lib/x86_64-linux-gnu /run/layer/usr/lib/
-for folder in bin sbin lib lib64; do ln -s usr/$folder /run/layer/$folder; done
+mkdir -p /srv/layer/usr/bin /srv/layer/usr/sbin /srv/layer/usr/lib /srv/image/blobs/sha256 /etc/kubernetes/manifests
+cp /usr/bin/busybox /srv/layer/usr/bin/sh
+cp /usr/bin/kmod /usr/bin/nri-plugin /srv/layer/usr/bin/
+ln -s ../bin/kmod /srv/layer/usr/sbin/modprobe
+cp -a /usr/lib64 /srv/layer/usr/
+cp -a /usr/lib/x86_64-linux-gnu /srv/layer/usr/lib/
+for folder in bin sbin lib lib64; do ln -s usr/$folder /srv/layer/$folder; done
 blob() {
     hash=$(sha256sum < $1 | cut -d' ' -f1)
     echo "\"digest\":\"sha256:$hash\",\"size\":$(stat -c %s $1)"
-    mv $1 /run/image/blobs/sha256/$hash
+    mv $1 /srv/image/blobs/sha256/$hash
 }
 kind='"mediaType":"application/vnd.oci.image'
-tar -C /run/layer -cf /run/layer.tar .
-layer=$(blob /run/layer.tar)
+tar -C /srv/layer -cf /srv/layer.tar .
+layer=$(blob /srv/layer.tar)
 diff=$(echo "$layer" | cut -d'"' -f4)
 echo '{"os":"linux","architecture":"amd64","config":{"Entrypoint":["/bin/sh","-c","sleep 100000"]},' \
-    '"rootfs":{"type":"layers","diff_ids":["'$diff'"]}}' > /run/config
-config=$(blob /run/config)
+    '"rootfs":{"type":"layers","diff_ids":["'$diff'"]}}' > /srv/config
+config=$(blob /srv/config)
 echo '{"schemaVersion":2,'$kind'.manifest.v1+json","config":{'$kind'.config.v1+json",'$config'},' \
-    '"layers":[{'$kind'.layer.v1.tar",'$layer'}]}' > /run/manifest
-manifest=$(blob /run/manifest)
-cd /run/image
+    '"layers":[{'$kind'.layer.v1.tar",'$layer'}]}' > /srv/manifest
+manifest=$(blob /srv/manifest)
+cd /srv/image
 echo '{"imageLayoutVersion":"1.0.0"}' > oci-layout
 echo '{"schemaVersion":2,"manifests":[{'$kind'.manifest.v1+json",'$manifest',' \
     '"annotations":{"io.containerd.image.name":"registry.k8s.io/pause:3.10.1"}}]}' > index.json
-tar -cf /run/image.tar .
-ctr -n k8s.io images import /run/image.tar
+tar -cf /srv/image.tar .
+ctr -n k8s.io images import /srv/image.tar
 ctr -n k8s.io images tag registry.k8s.io/pause:3.10.1 registry.internal/lab/pod:1
-rm -r /run/layer /run/image /run/image.tar
+rm -r /srv/layer /srv/image /srv/image.tar
 "#;
 
 pub fn import_image(machine: &Running) {
