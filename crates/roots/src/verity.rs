@@ -120,28 +120,40 @@ pub fn make(
     Ok(["/dev", &device].concat().into())
 }
 
-/// Tells of blocks that are refused (`DM_VERITY_ENV_VAR_NAME` of drivers/md/dm-verity-target.c). `device`: the end of its path in
-/// sysfs.
+/// What the kernel says of a device.
+#[derive(Debug, PartialEq, Eq)]
+enum DeviceEvent {
+    /// It has refused data, or a part of the hash tree, and the number of the block.
+    Refused(&'static str, u64),
+    Gone,
+}
+
+/// Tells of blocks that are refused, as long as the device exists. `device`: the end of its path in sysfs.
 fn watch(device: String, status: StatusHandle) -> Result<(), Failure> {
     let events = Uevents::open()?;
     let work = move || {
-        // Until the socket fails, which it does not.
-        while let Ok(found) = events.next(|message| parse_refused(message, &device)) {
-            if let Some((what, block)) = found {
-                status.refused(what, block);
+        // The socket does not fail.
+        while let Ok(found) = events.next(|message| parse_event(message, &device)) {
+            match found {
+                Some(DeviceEvent::Refused(what, block)) => status.refused(what, block),
+                Some(DeviceEvent::Gone) => return,
+                None => {}
             }
         }
     };
     Ok(survival::spawn("verity", work)?)
 }
 
-/// What was refused of that device, and the number of its block.
-fn parse_refused(message: &[u8], device: &str) -> Option<(&'static str, u64)> {
+/// Reads an event about that device (`DM_VERITY_ENV_VAR_NAME` of drivers/md/dm-verity-target.c).
+fn parse_event(message: &[u8], device: &str) -> Option<DeviceEvent> {
     if !field(message, "DEVPATH=")?.ends_with(device) {
         return None;
     }
+    if field(message, "ACTION=") == Some("remove") {
+        return Some(DeviceEvent::Gone);
+    }
     let (kind, block) = field(message, "DM_VERITY_ERR_BLOCK_NR=")?.split_once(',')?;
-    Some((if kind == "0" { "data" } else { "hash tree" }, block.parse().ok()?))
+    Some(DeviceEvent::Refused(if kind == "0" { "data" } else { "hash tree" }, block.parse().ok()?))
 }
 
 /// The device of that name, and what lies below it.
@@ -218,20 +230,22 @@ mod tests {
 
     #[test]
     fn what_the_kernel_refuses_is_read() {
-        let event = |device: &str, what: &str| {
+        let event = |action: &str, device: &str, what: &str| {
             format!(
-                "change@/devices/virtual/block/{device}\0ACTION=change\0DEVPATH=/devices/virtual/block/{device}\0{what}\0SEQNUM=9\0"
+                "{action}@/devices/virtual/block/{device}\0ACTION={action}\0DEVPATH=/devices/virtual/block/{device}\0{what}\0SEQNUM=9\0"
             )
         };
         for (device, what, expected) in [
-            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=0,1234", Some(("data", 1234))),
-            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=1,7", Some(("hash tree", 7))),
+            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=0,1234", Some(DeviceEvent::Refused("data", 1234))),
+            ("dm-1", "DM_VERITY_ERR_BLOCK_NR=1,7", Some(DeviceEvent::Refused("hash tree", 7))),
             ("dm-11", "DM_VERITY_ERR_BLOCK_NR=0,1234", None),
             ("dm-1", "SUBSYSTEM=block", None),
             ("dm-1", "DM_VERITY_ERR_BLOCK_NR=0,-1", None),
         ] {
-            assert_eq!(parse_refused(event(device, what).as_bytes(), "/dm-1"), expected, "{device} {what}");
+            assert_eq!(parse_event(event("change", device, what).as_bytes(), "/dm-1"), expected, "{device} {what}");
         }
+        let gone = |device| parse_event(event("remove", device, "SUBSYSTEM=block").as_bytes(), "/dm-1");
+        assert_eq!((gone("dm-1"), gone("dm-2")), (Some(DeviceEvent::Gone), None));
     }
 
     #[test]
