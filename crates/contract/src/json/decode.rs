@@ -225,7 +225,7 @@ mod tests {
         config.root.sha256 = Some("00".into());
         config.root.tree_sums_sha256 = Some("01".into());
         config.root.trust = Some(Trust { key: "02".into(), serial: 7, refuse_downgrade: true });
-        config.root.corrupted = Corrupted::Reboot { after_s: 5 };
+        config.root.corrupted = Corrupted::Reboot { after_s: 7 };
         config.root.lost = Lost::Reboot { after_s: 300 };
         config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
         let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };
