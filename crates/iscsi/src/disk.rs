@@ -2,7 +2,8 @@
 
 use bootwright_base::background;
 use bootwright_base::channel::channel;
-use std::fs;
+use nix::libc;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -20,6 +21,15 @@ pub enum DiskError {
     NoLun { target: String, lun: u16, found: String },
     #[error("iscsi target `{target}` has no disk; it has {found}")]
     NoDisk { target: String, found: String },
+}
+
+/// Whether the disk can be opened. The kernel makes its file a moment before that (`device_add_disk` of block/genhd.c), and until then
+/// says ENXIO.
+fn is_ready(device: &Path) -> bool {
+    match File::open(device) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)),
+    }
 }
 
 /// A logical unit of the session's target.
@@ -65,7 +75,7 @@ impl DiskSearch<'_> {
             let units = self.units();
             let settled = units.iter().all(|unit| unit.block.is_some() || !self.may_be_disk(unit.lun));
             if let Some(disk) = pick(&units, self.lun).filter(|_| settled || self.lun.is_some())
-                && self.devices.join(disk).exists()
+                && is_ready(&self.devices.join(disk))
             {
                 return Ok(self.devices.join(disk));
             }
@@ -183,6 +193,21 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_disk_is_ready_when_it_can_be_opened() {
+        let folder = std::env::temp_dir().join(format!("bootwright-ready-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a new folder");
+        let file = folder.join("sda");
+        assert!(!is_ready(&file), "there is no file yet");
+        fs::write(&file, "").expect("a new file");
+        assert!(is_ready(&file));
+        fs::remove_file(&file).expect("it is there");
+        // A socket cannot be opened either, and says the same.
+        let _socket = std::os::unix::net::UnixListener::bind(&file).expect("a new socket");
+        assert!(!is_ready(&file), "ENXIO");
+        fs::remove_dir_all(folder).expect("it is the test's own");
     }
 
     #[test]
