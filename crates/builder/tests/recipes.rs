@@ -146,7 +146,7 @@ fn the_locks_that_ship_fit_their_recipes_and_each_other() {
 
 /// Two versions of one library cannot be in one image: `extends = ["worker", "ext4"]` has to build.
 #[test]
-fn pieces_pin_the_packages_of_the_worker_that_they_are_laid_beside() {
+fn pieces_pin_the_packages_of_the_recipes_that_they_are_laid_beside() {
     let root = testkit::folders::project_root();
     let packages = |name: &str| -> BTreeMap<String, String> {
         let lock = bootwright::lock::load_lock(&root.join(format!("recipes/{name}.lock"))).unwrap().unwrap();
@@ -154,7 +154,7 @@ fn pieces_pin_the_packages_of_the_worker_that_they_are_laid_beside() {
         pins.filter(|pin| pin.detail.contains_key("archive")).map(|pin| (pin.name, pin.version)).collect()
     };
     let worker = packages("worker");
-    for piece in ["ext4", "iscsi-tools"] {
+    for piece in ["ext4", "iscsi-tools", "rescue"] {
         let shared: Vec<_> = packages(piece).into_iter().filter(|(name, _)| worker.contains_key(name)).collect();
         assert!(shared.iter().any(|(name, _)| name == "libc6"), "{piece}: {shared:?}");
         for (name, version) in shared {

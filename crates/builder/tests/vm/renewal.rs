@@ -149,7 +149,7 @@ fn a_signed_image_is_proven_by_the_hashes_that_were_signed_with_it() {
         page(&lab.web, &format!("{name}.verity.json"), &text);
         format!("bw.manifest={url}.json")
     };
-    assert_renewed(&lab.boot(&[root.clone(), publish("good", proven.verity.root_hash.clone())], &[]));
+    assert_renewed(&lab.boot(&[root.clone(), publish("root", proven.verity.root_hash.clone())], &[]));
     let wrong = publish("wrong", "0".repeat(64));
     let outcome = lab.boot(&[root, wrong, "bw.policy.root=reboot:1".into()], &[]);
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
