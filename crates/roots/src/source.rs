@@ -123,7 +123,7 @@ impl Source {
     pub fn of_images(&self) -> Source {
         let mut images = self.clone();
         match &mut images {
-            Source::Http(http) => http.path = beside(&http.path, "images.img"),
+            Source::Http(http) => *http = http.with_path(|path| [folder_of(path), "/images.img"].concat()),
             Source::Iscsi(iscsi) => iscsi.lun = iscsi.lun.max(FIRST_LUN) + 1,
             Source::Nbd(nbd) => nbd.export += "-images",
             Source::Ram | Source::Nfs(_) => {}
@@ -132,11 +132,17 @@ impl Source {
     }
 }
 
-/// The path of another file in the folder of `path`; its query stays.
-fn beside(path: &str, name: &str) -> String {
-    let (file, query) = path.split_at(path.find('?').unwrap_or(path.len()));
-    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    [folder, "/", name, query].concat()
+impl Http {
+    /// The same with its path changed; the query stays.
+    pub fn with_path(&self, change: impl FnOnce(&str) -> String) -> Http {
+        let (path, query) = self.path.split_at(self.path.find('?').unwrap_or(self.path.len()));
+        Http { path: [&change(path), query].concat(), ..self.clone() }
+    }
+}
+
+/// What stands before the last `/`.
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Why a text is no source.

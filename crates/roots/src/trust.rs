@@ -98,9 +98,9 @@ pub fn facts_elsewhere(context: &RootContext) -> Result<ImageFacts, Failure> {
 /// [`TrustError`]
 pub fn facts(context: &RootContext, source: &Http) -> Result<ImageFacts, ManifestError> {
     let config = context.config;
-    let Some(Signed { text, url, .. }) = Signed::get(context, source, manifest_path)? else {
+    let Some(Signed { text, url }) = Signed::get(context, source, manifest_path)? else {
         // Without a key or a manifest only the image of this build is accepted, by its hash.
-        let url = url_beside(source, manifest_path);
+        let url = url_of(&source.with_path(manifest_path));
         return baked(config).map_err(|cause| ManifestError::Trust { url, cause });
     };
     let facts = check(&text, config).map_err(|cause| ManifestError::Trust { url: url.clone(), cause })?;
@@ -135,20 +135,19 @@ impl Signed {
     /// parsed that was not signed.
     fn get(context: &RootContext, source: &Http, path: fn(&str) -> String) -> Result<Option<Signed>, ManifestError> {
         let Some(trust) = &context.config.root.trust else { return Ok(None) };
-        let file = Http { path: with_path(&source.path, path), ..source.clone() };
-        let signature = Http { path: with_path(&file.path, signature_path), ..source.clone() };
-        let url = |place: &Http| Source::Http(place.clone()).to_string();
+        let file = source.with_path(path);
+        let signature = file.with_path(signature_path);
         let get = |place: &Http, most: u64| {
             let mut bytes = Vec::new();
             http::get(context, place, ExpectedSize::AtMost(most), &mut bytes).map(|()| bytes)
         };
         let text = match get(&file, LARGEST_MANIFEST) {
             Err(HttpError::Status { status: 404 }) => return Ok(None),
-            text => text.map_err(|cause| ManifestError::Get { url: url(&file), cause })?,
+            text => text.map_err(|cause| ManifestError::Get { url: url_of(&file), cause })?,
         };
         let signed = get(&signature, SIGNATURE_BYTES as u64);
-        let signed = signed.map_err(|cause| ManifestError::Get { url: url(&signature), cause })?;
-        let url = url(&file);
+        let signed = signed.map_err(|cause| ManifestError::Get { url: url_of(&signature), cause })?;
+        let url = url_of(&file);
         match check_signature(&text, &signed, trust) {
             Ok(()) => Ok(Some(Signed { text, url })),
             Err(cause) => Err(ManifestError::Trust { url, cause }),
@@ -156,16 +155,8 @@ impl Signed {
     }
 }
 
-fn url_beside(source: &Http, path: fn(&str) -> String) -> String {
-    Source::Http(Http { path: with_path(&source.path, path), ..source.clone() }).to_string()
-}
-
-/// The path changed by `change`; its query stays.
-fn with_path(path: &str, change: fn(&str) -> String) -> String {
-    match path.split_once('?') {
-        Some((path, query)) => [&change(path)[..], "?", query].concat(),
-        None => change(path),
-    }
+fn url_of(place: &Http) -> String {
+    Source::Http(place.clone()).to_string()
 }
 
 fn check_signature(text: &[u8], signature: &[u8], trust: &Trust) -> Result<(), TrustError> {
@@ -333,7 +324,11 @@ mod tests {
 
     #[test]
     fn the_manifest_lies_beside_the_image() {
-        assert_eq!(with_path("/a/root.img?x=.img", manifest_path), "/a/root.json?x=.img");
-        assert_eq!(with_path("/a/root.img", signature_path), "/a/root.json.sig");
+        let beside = |path: &str, change: fn(&str) -> String| {
+            let Ok(place) = parse_http(&["http://h", path].concat()) else { panic!("{path}") };
+            place.with_path(change).path
+        };
+        assert_eq!(beside("/a/root.img?x=.img", manifest_path), "/a/root.json?x=.img");
+        assert_eq!(beside("/a/root.img", signature_path), "/a/root.json.sig");
     }
 }

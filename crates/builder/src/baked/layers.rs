@@ -138,7 +138,9 @@ impl Layer {
         let below = format!("{path}/");
         let names = self.names.range(below.clone()..).take_while(|(name, _)| name.starts_with(&below));
         let names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
-        self.names.retain(|name, _| !names.contains(name));
+        for name in &names {
+            self.names.remove(name);
+        }
     }
 
     /// The path of a folder with the symlinks of this layer followed, as continuity's `fs.RootPath` does; what is missing stays.

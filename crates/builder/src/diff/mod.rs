@@ -112,6 +112,16 @@ impl Change {
     pub fn delta(&self) -> i128 {
         i128::from(self.after.unwrap_or(0)) - i128::from(self.before.unwrap_or(0))
     }
+
+    /// What was, what is, and by how much they differ, as `shown` writes figures; `none` and `minus`: the signs for nothing and for less.
+    pub fn figures(&self, shown: impl Fn(u64) -> String, none: &str, minus: &str) -> [String; 3] {
+        let figure = |value: Option<u64>| value.map_or(none.into(), &shown);
+        let delta = self.delta();
+        let size = shown(u64::try_from(delta.unsigned_abs()).unwrap_or(u64::MAX));
+        let sign = if delta < 0 { minus } else { "+" };
+        let by = if delta == 0 { "0".into() } else { format!("{sign}{size}") };
+        [figure(self.before), figure(self.after), by]
+    }
 }
 
 /// Compares two sides.

@@ -137,17 +137,13 @@ impl Side {
             side.settings.insert(format!("segment {i}"), segment.compression.as_str().into());
             side.settings.extend(segment.problem.iter().map(|problem| (format!("segment {i} ends"), problem.clone())));
             for entry in &segment.entries {
-                let content = match (&entry.sha256, &entry.target) {
-                    (Some(sha256), _) => sha256.to_string(),
-                    (None, target) => format!("{:?} {}", entry.kind, target.as_deref().unwrap_or_default()),
-                };
                 let name = module_name(&entry.path);
                 let file = SideFile {
                     path: format!("/{}", entry.path),
                     component: None,
                     size: entry.size,
                     packed: None,
-                    content,
+                    content: content(entry.sha256.as_ref(), &entry.kind, entry.target.as_deref()),
                     attributes: format!("{} {}:{}", entry.mode, entry.uid, entry.gid),
                     is_module: name.is_some(),
                 };
@@ -181,20 +177,21 @@ impl Side {
 }
 
 fn of_record(record: &FileRecord, path: String, is_module: bool) -> SideFile {
-    let content = match (&record.sha256, &record.target) {
-        (Some(sha256), _) => sha256.to_string(),
-        (None, target) => format!("{:?} {}", record.kind, target.as_deref().unwrap_or_default()),
-    };
     let xattrs: String = record.xattrs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
     SideFile {
         path,
         component: Some(record.component.clone()),
         size: record.size.filter(|_| record.kind == FileKind::File).unwrap_or(0),
         packed: record.packed,
-        content,
+        content: content(record.sha256.as_ref(), &record.kind, record.target.as_deref()),
         attributes: format!("{} {}:{}{xattrs}", record.mode, record.uid, record.gid),
         is_module,
     }
+}
+
+/// What a file is but for its name and attributes: two of the same text have the same content.
+fn content(sha256: Option<&Sha256>, kind: &impl std::fmt::Debug, target: Option<&str>) -> String {
+    sha256.map_or_else(|| format!("{kind:?} {}", target.unwrap_or_default()), Sha256::to_string)
 }
 
 /// What a decoder takes at the level that compressors have unless they are told otherwise: no more is known of another's initrd.

@@ -67,12 +67,7 @@ fn with_rest(text: String, rows: usize, top: usize) -> String {
 }
 
 fn row(change: &Change, shown: impl Fn(u64) -> String) -> Vec<String> {
-    let figure = |value: Option<u64>| value.map_or("-".into(), &shown);
-    let delta = change.delta();
-    let size = shown(u64::try_from(delta.unsigned_abs()).unwrap_or(u64::MAX));
-    let sign = if delta < 0 { "-" } else { "+" };
-    let by = if delta == 0 { "0".into() } else { format!("{sign}{size}") };
-    vec![change.name.clone(), figure(change.before), figure(change.after), by]
+    [change.name.clone()].into_iter().chain(change.figures(shown, "-", "-")).collect()
 }
 
 fn said(value: &Option<String>) -> String {

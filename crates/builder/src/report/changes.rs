@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// Rows of files that are shown; `bootwright diff` has all.
 const MOST_FILES: usize = 40;
+/// In the place of what is not there.
+const NONE: &str = "\u{2013}";
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChangesView {
@@ -34,7 +36,7 @@ impl ChangesView {
     pub fn new(diff: &Diff) -> Self {
         let bytes = |change: &Change| row(change, mb);
         let of_files = |files: &[FileChange]| files.iter().take(MOST_FILES).map(|file| bytes(&file.change)).collect();
-        let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "\u{2013}".into());
+        let said = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.into());
         let text = |name: &str, before: &Option<String>, after: &Option<String>| ChangeRow {
             name: name.into(),
             before: said(before),
@@ -69,10 +71,6 @@ impl ChangesView {
 }
 
 fn row(change: &Change, shown: impl Fn(u64) -> String) -> ChangeRow {
-    let figure = |value: Option<u64>| value.map_or("\u{2013}".into(), &shown);
-    let delta = change.delta();
-    let size = shown(u64::try_from(delta.unsigned_abs()).unwrap_or(u64::MAX));
-    let sign = if delta < 0 { '\u{2212}' } else { '+' };
-    let by = if delta == 0 { "0".into() } else { format!("{sign}{size}") };
-    ChangeRow { name: change.name.clone(), before: figure(change.before), after: figure(change.after), by }
+    let [before, after, by] = change.figures(shown, NONE, "\u{2212}");
+    ChangeRow { name: change.name.clone(), before, after, by }
 }

@@ -40,10 +40,14 @@ pub enum ReportError {
     Template(minijinja::Error),
 }
 
+impl ReportError {
+    /// What to do.
+    pub const HELP: &str = "check the image's folder, its permissions and the free space";
+}
+
 impl From<ReportError> for Failure {
     fn from(e: ReportError) -> Self {
-        let help = "check the image's folder, its permissions and the free space";
-        Self { exit: Exit::Other, message: e.to_string(), help: Some(help.into()) }
+        Self { exit: Exit::Other, message: e.to_string(), help: Some(ReportError::HELP.into()) }
     }
 }
 

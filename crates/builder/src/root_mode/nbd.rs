@@ -4,15 +4,10 @@ use super::{Disk, ServerFile, copy_words};
 
 /// `export`: the name that clients ask for; `disks`: the root, and container images.
 pub fn files(export: &str, disks: &[Disk]) -> Vec<ServerFile> {
-    let (root, images) = (disks.first(), disks.get(1));
-    let exports: Vec<(String, &Disk)> = root
-        .map(|disk| (export.to_string(), disk))
-        .into_iter()
-        .chain(images.map(|disk| (images_of(export), disk)))
-        .collect();
-    let qemu = match &exports[..] {
-        [(_, disk)] => ServerFile { name: "qemu-nbd.sh", text: qemu_nbd(export, disk) },
-        _ => ServerFile { name: "qemu-storage-daemon.sh", text: qemu_storage_daemon(&exports) },
+    let exports: Vec<(String, &Disk)> = [export.into(), images_of(export)].into_iter().zip(disks).collect();
+    let qemu = match disks {
+        [root] => ServerFile { name: "qemu-nbd.sh", text: qemu_nbd(export, root) },
+        _ => ServerFile { name: "qemu-storage-daemon.sh", text: qemu_storage_daemon(&exports, disks) },
     };
     vec![ServerFile { name: "nbd-server.conf", text: nbd_server(&exports, disks) }, qemu]
 }
@@ -50,10 +45,13 @@ fn qemu_nbd(export: &str, disk: &Disk) -> String {
 }
 
 /// qemu-nbd has one export. `max-connections=0`: any number of clients.
-fn qemu_storage_daemon(exports: &[(String, &Disk)]) -> String {
-    let mut text = String::from("#!/bin/sh\n");
-    exports.iter().for_each(|(_, disk)| text += &copy_words(std::slice::from_ref(disk)));
-    text += "exec qemu-storage-daemon --nbd-server addr.type=inet,addr.host=0.0.0.0,addr.port=10809,max-connections=0";
+fn qemu_storage_daemon(exports: &[(String, &Disk)], disks: &[Disk]) -> String {
+    let mut text = format!(
+        "#!/bin/sh\n\
+         {}\
+         exec qemu-storage-daemon --nbd-server addr.type=inet,addr.host=0.0.0.0,addr.port=10809,max-connections=0",
+        copy_words(disks)
+    );
     for (name, disk) in exports {
         text += &format!(
             " \\\n    --blockdev driver=file,node-name={name},filename={},read-only=on \\\n    --export type=nbd,id={name},node-name={name},name={name}",

@@ -70,7 +70,7 @@ impl SmokeError {
             Self::Server { .. } => "check that ports on 127.0.0.1 can be opened".into(),
             Self::Signals { .. } => "this should not happen: report it with the output of `bootwright doctor`".into(),
             Self::Junit { .. } => "this should not happen: report it with the console log".into(),
-            Self::Report(_) => "check the image's folder, its permissions and the free space".into(),
+            Self::Report(_) => ReportError::HELP.into(),
             Self::Logs { .. } => "try again; the console log in the smoke folder says what the machine did".into(),
             Self::Interrupted => "QEMU was ended; the logs so far are in the smoke folder".into(),
             Self::Failed(failed) => failed.help().into(),

@@ -4,7 +4,7 @@
 use crate::boot::server_access::ServerAccess;
 use crate::boot::verify::{self, ContentCheck};
 use bootwright_base::Failure;
-use bootwright_base::sys::{Mount, Sys};
+use bootwright_base::sys::{LoopDevice, Mount, Sys};
 use bootwright_contract::{BootConfig, Root, RootImage, paths};
 use bootwright_roots::NodeControl;
 use bootwright_roots::nfs::MountUse;
@@ -115,7 +115,7 @@ impl<'a> Assembly<'a> {
 
     /// Mounts an image file by a loop device.
     fn mount_image(&self, file: &Path, kind: RootImage) -> Result<(), RootError> {
-        let image = self.sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
+        let image = attach_loop(self.sys, file)?;
         // The loop device detaches itself after its last close, so it is held open until it is mounted.
         let mounted = self.mount_device(&image.path, kind);
         drop(image.held);
@@ -195,7 +195,7 @@ fn mount_ram(servers: &ServerAccess, checks: &[ContentCheck]) -> Result<Vec<Cont
         verify::check_images(checks)?;
         return Err(error);
     }
-    if config.zram.is_some() && config.root.image != RootImage::Cpio {
+    if config.root.image != RootImage::Cpio {
         pin_image(servers, Path::new(paths::ROOT_IMAGE));
     }
     Ok(Vec::new())
@@ -205,7 +205,7 @@ fn mount_ram(servers: &ServerAccess, checks: &[ContentCheck]) -> Result<Vec<Cont
 fn mount_fetched(servers: &ServerAccess, http: &Http, source: &Source) -> Result<Vec<ContentCheck>, Failure> {
     let (fetched, kind) = netroot::fetch(&servers.context(), http)?;
     Assembly::of(servers)?.mount_image(&fetched.image(), kind)?;
-    if servers.node.config.zram.is_some() && fetched.swappable {
+    if fetched.swappable {
         pin_image(servers, &fetched.image());
     }
     images::mount_served(servers, source, Path::new(LOWER))?;
@@ -276,11 +276,14 @@ fn mount_attached(
     Err(error)
 }
 
-/// Keeps the image in memory: the tmpfs could be swapped out, but it is compressed already and would take more memory
-/// in zram.
+/// Keeps an image in memory where there is swap: the tmpfs could be swapped out, but it is compressed already and would take more
+/// memory in zram.
 fn pin_image(servers: &ServerAccess, image: &Path) {
+    if servers.node.config.zram.is_none() {
+        return;
+    }
     if let Err(errno) = servers.sys.pin(image) {
-        servers.node.timeline.note(&format!("the root image may be swapped out: {errno}"));
+        servers.node.timeline.note(&format!("`{}` may be swapped out: {errno}", image.display()));
     }
 }
 
@@ -290,6 +293,10 @@ fn undo(sys: &dyn Sys) {
         // Fails for most of them, which were never mounted.
         let _ = sys.unmount(Path::new(path), MntFlags::MNT_DETACH);
     }
+}
+
+fn attach_loop(sys: &dyn Sys, file: &Path) -> Result<LoopDevice, RootError> {
+    sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })
 }
 
 /// Mounts what is on a block device, which nobody writes to.

@@ -1,6 +1,6 @@
 //! Mounts the container images that are baked in: an image file of their own, beside the root.
 
-use super::{DETACH_WAIT, RootError, mount_image_device, pin_image};
+use super::{DETACH_WAIT, attach_loop, mount_image_device, pin_image};
 use crate::boot::server_access::ServerAccess;
 use bootwright_base::Failure;
 use bootwright_contract::{Images, Verity, paths};
@@ -54,7 +54,7 @@ fn mount_from(
         }
         Source::Nfs(_) => {
             let file = top.join(paths::IMAGES_FILE.trim_start_matches('/'));
-            let image = servers.sys.attach_loop(&file).map_err(|source| RootError::Loop { path: file, source })?;
+            let image = attach_loop(&*servers.sys, &file)?;
             mount_proven(servers, proof, &image.path, None, source)
         }
         Source::Iscsi(_) | Source::Nbd(_) => {
@@ -67,16 +67,15 @@ fn mount_from(
 /// Mounts a file that is held in memory and was compared as a whole.
 fn mount_file(servers: &ServerAccess, file: &Path, swappable: bool) -> Result<(), Failure> {
     let sys = &*servers.sys;
-    let image = sys.attach_loop(file).map_err(|source| RootError::Loop { path: file.into(), source })?;
+    let image = attach_loop(sys, file)?;
     mount_image_device(sys, "squashfs", &image.path, paths::IMAGES)?;
-    if swappable && servers.node.config.zram.is_some() {
+    if swappable {
         pin_image(servers, file);
     }
     Ok(())
 }
 
-/// Mounts a device that is compared with its hashes while it is read. What is attached `below` it is detached again when that
-/// fails.
+/// Mounts a device that is compared with its hashes while it is read. When that fails, what lies `below` it is detached.
 fn mount_proven(
     servers: &ServerAccess,
     proof: &Verity,
