@@ -213,10 +213,12 @@ pub struct Root {
     pub tree_xxh64: Option<String>,
     /// SHA-256 (hex) of the sums file that the exported tree of an NFS root holds, [`crate::paths::SUMS`]`/root`.
     pub tree_sums_sha256: Option<String>,
-    /// What to do when the server of the root is lost and stays so.
-    pub lost: Lost,
-    /// What to do when a block of an image that is proven while it is read differs from what was packed.
-    pub corrupted: Corrupted,
+    /// Seconds that the server of the root may stay lost before the machine reboots; absent: it is tried for ever, and what needs the
+    /// root waits.
+    pub lost_reboot_s: Option<u32>,
+    /// Seconds from the first block that a server gives out otherwise than it was packed to a reboot; absent: it is refused and told,
+    /// no more.
+    pub corrupted_reboot_s: Option<u32>,
     /// Who may give out root images that this initrd does not know; absent: only the one of `sha256` is taken.
     pub trust: Option<Trust>,
     /// Size of the tmpfs that takes writes to `/` (the overlay's upper), as tmpfs's `size=` reads it: `32M`, `20%`; or a
@@ -301,26 +303,6 @@ pub struct Trust {
     pub serial: u64,
     /// Refuse images with a lower one.
     pub refuse_downgrade: bool,
-}
-
-/// What to do when the server of a root is lost and stays so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Lost {
-    /// Try to reach it again, for ever; what needs the root waits.
-    Wait,
-    /// Reboot when it has been lost for that many seconds.
-    Reboot { after_s: u32 },
-}
-
-/// What to do when a server gives out another block than was packed. The block is refused in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Corrupted {
-    /// Say so. What needs the block fails.
-    Report,
-    /// Reboot that many seconds after the first one.
-    Reboot { after_s: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

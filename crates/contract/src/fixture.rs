@@ -1,8 +1,8 @@
 //! A boot config and a service for tests.
 
 use crate::{
-    BootConfig, CONTRACT_VERSION, Corrupted, Hostname, Limits, Lost, Memory, Modules, Network, Ready, Restart, Root,
-    RootImage, RootMode, Service, Time,
+    BootConfig, CONTRACT_VERSION, Hostname, Limits, Memory, Modules, Network, Ready, Restart, Root, RootImage,
+    RootMode, Service, Time,
 };
 
 /// A boot config with nothing in it.
@@ -17,8 +17,8 @@ pub fn boot_config() -> BootConfig {
         verity: None,
         tree_xxh64: None,
         tree_sums_sha256: None,
-        lost: Lost::Wait,
-        corrupted: Corrupted::Report,
+        lost_reboot_s: None,
+        corrupted_reboot_s: None,
         trust: None,
         overlay_size: "32M".into(),
         read_ahead_kb: None,

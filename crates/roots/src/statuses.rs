@@ -4,7 +4,7 @@
 use bootwright_base::background;
 use bootwright_base::files::replace_file;
 use bootwright_base::sys::{self, RebootCommand, Sys};
-use bootwright_contract::{Corrupted, Lost, Root, paths};
+use bootwright_contract::{Root, paths};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,7 +91,7 @@ impl RootStatuses {
     /// Where the recipe says so, starts a thread that reboots when a root or volume has been lost for too long, or some time after
     /// a block was refused.
     pub fn enforce(self: &Arc<RootStatuses>, root: &Root, sys: &'static dyn Sys) -> std::io::Result<()> {
-        let patience = Patience::of(root);
+        let patience = Patience { lost_s: root.lost_reboot_s, refused_s: root.corrupted_reboot_s };
         if patience == Patience::default() {
             return Ok(());
         }
@@ -120,18 +120,6 @@ struct Patience {
 }
 
 impl Patience {
-    fn of(root: &Root) -> Patience {
-        let lost_s = match root.lost {
-            Lost::Wait => None,
-            Lost::Reboot { after_s } => Some(after_s),
-        };
-        let refused_s = match root.corrupted {
-            Corrupted::Report => None,
-            Corrupted::Reboot { after_s } => Some(after_s),
-        };
-        Patience { lost_s, refused_s }
-    }
-
     /// An entry for which it is over, and what it has done.
     fn overdue<'a>(&self, entries: &'a [RootStatus], now_s: f64) -> Option<(&'a RootStatus, &'static str)> {
         let over = |since_s: f64, limit: Option<u32>| limit.is_some_and(|limit| now_s - since_s >= f64::from(limit));

@@ -85,8 +85,8 @@ pub fn settings(image: RootImage, compressor: &str, level: Option<u32>, stable: 
         overlay_size: "32M".into(),
         read_ahead_kb: None,
         tmpfs: Vec::new(),
-        lost: bootwright_contract::Lost::Wait,
-        corrupted: bootwright_contract::Corrupted::Report,
+        lost_reboot_s: None,
+        corrupted_reboot_s: None,
         trust: None,
         refuse_downgrade: false,
     };

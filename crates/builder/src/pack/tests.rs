@@ -16,8 +16,8 @@ fn how(image: RootImage, compressor: &str, level: Option<u32>, block_kib: u32) -
         overlay_size: "1M".into(),
         read_ahead_kb: None,
         tmpfs: Vec::new(),
-        lost: bootwright_contract::Lost::Wait,
-        corrupted: bootwright_contract::Corrupted::Report,
+        lost_reboot_s: None,
+        corrupted_reboot_s: None,
         trust: None,
         refuse_downgrade: false,
     };

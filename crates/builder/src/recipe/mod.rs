@@ -243,8 +243,9 @@ pub struct Root {
     pub overlay_size: String,
     pub read_ahead_kb: Option<u32>,
     pub tmpfs: Vec<contract::Tmpfs>,
-    pub lost: contract::Lost,
-    pub corrupted: contract::Corrupted,
+    /// `None`: never.
+    pub lost_reboot_s: Option<u32>,
+    pub corrupted_reboot_s: Option<u32>,
     /// File with the public key whose signed roots are taken.
     pub trust: Option<PathBuf>,
     pub refuse_downgrade: bool,

@@ -3,9 +3,9 @@
 use super::{Decoder, FromJson, Json, Object};
 use crate::manifest::{RootManifest, VerityManifest};
 use crate::{
-    Bond, BootConfig, Corrupted, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Lost, Memory, Modules, Network,
-    NetworkMode, Policy, Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace,
-    Time, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
+    Bond, BootConfig, ExtraInterface, Hostname, Images, Ipv6Mode, Limits, Memory, Modules, Network, NetworkMode,
+    Policy, Ready, Restart, Root, RootImage, RootMode, SegmentSums, Service, StateFolder, StatePlace, Time, Tmpfs,
+    Trust, Verity, Vlan, Watchdog, Zram,
 };
 use crate::{record, words};
 
@@ -49,8 +49,8 @@ record!(Root {
     verity,
     tree_xxh64,
     tree_sums_sha256,
-    lost,
-    corrupted,
+    lost_reboot_s,
+    corrupted_reboot_s,
     trust,
     overlay_size,
     read_ahead_kb,
@@ -109,28 +109,6 @@ impl FromJson for Ready {
             "exec" => with_value(&name, value, reader, |o| Ready::Exec { argv: o.take("argv") }),
             "file" => with_value(&name, value, reader, |o| Ready::File { path: o.take("path") }),
             _ => unknown("started, exited, unix, http, exec or file", Ready::Started, reader),
-        }
-    }
-}
-
-impl FromJson for Lost {
-    fn read(json: Json, reader: &mut Decoder) -> Lost {
-        let (name, value) = reader.variant(json);
-        match &name[..] {
-            "wait" => no_value(value, Lost::Wait, reader),
-            "reboot" => with_value(&name, value, reader, |o| Lost::Reboot { after_s: o.take("after_s") }),
-            _ => unknown("wait or reboot", Lost::Wait, reader),
-        }
-    }
-}
-
-impl FromJson for Corrupted {
-    fn read(json: Json, reader: &mut Decoder) -> Corrupted {
-        let (name, value) = reader.variant(json);
-        match &name[..] {
-            "report" => no_value(value, Corrupted::Report, reader),
-            "reboot" => with_value(&name, value, reader, |o| Corrupted::Reboot { after_s: o.take("after_s") }),
-            _ => unknown("report or reboot", Corrupted::Report, reader),
         }
     }
 }
@@ -200,8 +178,8 @@ mod tests {
     use crate::fixture::boot_config;
     use crate::json::from_slice;
     use crate::{
-        Bond, BootConfig, Corrupted, ExtraInterface, Images, Ipv6Mode, Lost, Memory, NetworkMode, Policy, Ready,
-        Restart, Service, StateFolder, StatePlace, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
+        Bond, BootConfig, ExtraInterface, Images, Ipv6Mode, Memory, NetworkMode, Policy, Ready, Restart, Service,
+        StateFolder, StatePlace, Tmpfs, Trust, Verity, Vlan, Watchdog, Zram,
     };
 
     /// A config in which every field and every kind of variant is used.
@@ -225,8 +203,7 @@ mod tests {
         config.root.sha256 = Some("00".into());
         config.root.tree_sums_sha256 = Some("01".into());
         config.root.trust = Some(Trust { key: "02".into(), serial: 7, refuse_downgrade: true });
-        config.root.corrupted = Corrupted::Reboot { after_s: 7 };
-        config.root.lost = Lost::Reboot { after_s: 300 };
+        (config.root.lost_reboot_s, config.root.corrupted_reboot_s) = (Some(300), Some(7));
         config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
         let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };
         let source = "nbd://h/x-${mac}".to_string();

@@ -1,15 +1,12 @@
 //! `[root]`, `[pack]`, `[budget]`, `[smoke]`: how the image is made and what is asked of it.
 
 use super::Check;
-use crate::recipe::file::{
-    self, BudgetFile, Compressor, CorruptedFile, CorruptedReboot, CorruptedWord, LostFile, LostReboot, LostWord,
-    OneOrMany, PackFile, RootFile, SmokeFile,
-};
+use crate::recipe::file::{self, BudgetFile, Compressor, OneOrMany, PackFile, RootFile, SmokeFile};
 use crate::recipe::node::TomlNode;
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
 use crate::recipe::{Budget, Compression, EXPECTATION_WORDS, Expectation, Pack, Root, RootMode, Smoke, default_source};
-use bootwright_contract::{Corrupted, Lost, MemoryPlan, RootImage, Service, Tmpfs};
+use bootwright_contract::{MemoryPlan, RootImage, Service, Tmpfs};
 use std::path::Path;
 
 impl Check<'_> {
@@ -56,16 +53,8 @@ impl Check<'_> {
             overlay_size: file.overlay_size,
             read_ahead_kb: on_network(file.network_read_ahead_kb).or(file.read_ahead_kb),
             tmpfs,
-            lost: match file.lost {
-                LostFile::Simple(LostWord::Wait) => Lost::Wait,
-                LostFile::Reboot(LostReboot { reboot_after_s }) => Lost::Reboot { after_s: reboot_after_s },
-            },
-            corrupted: match file.corrupted {
-                CorruptedFile::Simple(CorruptedWord::Report) => Corrupted::Report,
-                CorruptedFile::Reboot(CorruptedReboot { reboot_after_s }) => {
-                    Corrupted::Reboot { after_s: reboot_after_s }
-                }
-            },
+            lost_reboot_s: file.lost.after_s(),
+            corrupted_reboot_s: file.corrupted.after_s(),
             trust,
             refuse_downgrade: file.refuse_downgrade,
         })

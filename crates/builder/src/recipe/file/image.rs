@@ -44,10 +44,10 @@ pub struct RootFile {
     pub tmpfs: Vec<TmpfsFile>,
     /// What to do when the server of a network root is lost and stays so.
     #[serde(default)]
-    pub lost: LostFile,
+    pub lost: OrReboot<LostWord>,
     /// What to do when a server gives out another block of the image than was packed.
     #[serde(default)]
-    pub corrupted: CorruptedFile,
+    pub corrupted: OrReboot<CorruptedWord>,
     /// Public key (PEM) whose signed roots are taken beside the one of this build; `build --sign` sets it as well.
     pub trust: Option<String>,
     /// With `trust`: refuse roots whose serial is lower than that of this build.
@@ -59,59 +59,50 @@ pub struct RootFile {
     pub secrets_reason: Option<String>,
 }
 
-/// `"wait"`, or `{ reboot_after_s = 300 }`.
+/// A word for going on, or `{ reboot_after_s = 300 }`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum LostFile {
-    Simple(LostWord),
-    Reboot(LostReboot),
+pub enum OrReboot<W> {
+    GoOn(W),
+    Reboot(Reboot),
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LostWord {
     /// Try to reach it again, for ever; what needs the root waits.
+    #[default]
     Wait,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LostReboot {
-    /// Reboot when it has been lost for that many seconds.
-    pub reboot_after_s: u32,
-}
-
-/// `"report"`, or `{ reboot_after_s = 300 }`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum CorruptedFile {
-    Simple(CorruptedWord),
-    Reboot(CorruptedReboot),
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CorruptedWord {
     /// Say so, on the console and in the report. What needs the block fails.
+    #[default]
     Report,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CorruptedReboot {
-    /// Reboot that many seconds after the first such block.
+pub struct Reboot {
+    /// Reboot that many seconds after it began.
     pub reboot_after_s: u32,
 }
 
-impl Default for CorruptedFile {
+impl<W: Default> Default for OrReboot<W> {
     fn default() -> Self {
-        Self::Simple(CorruptedWord::Report)
+        Self::GoOn(W::default())
     }
 }
 
-impl Default for LostFile {
-    fn default() -> Self {
-        Self::Simple(LostWord::Wait)
+impl<W> OrReboot<W> {
+    /// Seconds; `None`: never.
+    pub fn after_s(&self) -> Option<u32> {
+        match self {
+            Self::GoOn(_) => None,
+            Self::Reboot(reboot) => Some(reboot.reboot_after_s),
+        }
     }
 }
 
