@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod panic_sites;
 pub mod paths;
 pub mod report;
+mod root;
 pub mod sums;
 pub mod sysctl;
 mod tmpfs;
@@ -27,6 +28,7 @@ mod tmpfs;
 pub use boot::*;
 pub use by_name::ByName;
 pub use memory::{Memory, MemoryPlan};
+pub use root::*;
 pub use tmpfs::is_tmpfs_size;
 
 /// Version of [`BootConfig`]; PID1 refuses another one.
