@@ -24,6 +24,7 @@ pub mod project;
 pub mod qmp;
 pub mod registry;
 pub mod running;
+pub mod secure_boot;
 pub mod serve;
 pub mod server;
 pub mod shipped;

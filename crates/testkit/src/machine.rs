@@ -6,6 +6,7 @@ use crate::folders::new_folder;
 use crate::image::Image;
 use crate::lan::{self, Lan};
 use crate::qmp::qmp;
+use crate::secure_boot::BootDisk;
 use bootwright::smoke::Engine;
 use serde_json::json;
 use std::io::Write;
@@ -15,6 +16,12 @@ use std::time::Duration;
 
 /// Time for a boot and what is tested; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(240);
+
+/// A kernel command line with these words, for a machine that is watched by its first serial port.
+pub fn words_for(words: &str) -> String {
+    format!("console=ttyS0 panic=-1 {words}")
+}
+
 /// A network card's other end.
 pub enum Card<'a> {
     Lan(&'a Lan),
@@ -42,17 +49,30 @@ impl Machine {
 
     /// A second machine beside one that runs, with addresses from `first_mac` on.
     pub fn start_with(image: &Image, words: &str, first_mac: usize, cards: &[Card<'_>]) -> Machine {
+        let file = |name: &str| image.dir().join(name).display().to_string();
+        let mut args = ["-machine", "q35,graphics=off", "-m", "256", "-kernel"].map(String::from).to_vec();
+        args.extend([file("vmlinuz"), "-initrd".into(), file("initrd.img"), "-append".into(), words_for(words)]);
+        Self::start_from(args, first_mac, cards)
+    }
+
+    /// One that boots from a disk with Secure Boot on. `more`: further arguments of QEMU.
+    pub fn start_securely(disk: &BootDisk, ram_mib: u32, more: &[&str], cards: &[Card<'_>]) -> Machine {
+        let mut args = disk.arguments();
+        args.extend(["-m".into(), ram_mib.to_string()]);
+        args.extend(more.iter().map(|arg| arg.to_string()));
+        Self::start_from(args, 0x10, cards)
+    }
+
+    /// `boots`: arguments for the machine, its memory, and what it boots.
+    fn start_from(boots: Vec<String>, first_mac: usize, cards: &[Card<'_>]) -> Machine {
         let folder = new_folder();
         let file = |name: &str| folder.path().join(name).display().to_string();
         let mut args: Vec<String> =
             ["-nodefaults", "-no-user-config", "-display", "none", "-S"].map(String::from).into();
         args.extend(Engine::Tcg.arguments().map(String::from));
-        let append = format!("console=ttyS0 panic=-1 {words}");
-        let image = |name: &str| image.dir().join(name).display().to_string();
+        args.extend(boots);
         for (key, value) in [
-            ("-machine", "q35,graphics=off".to_string()),
-            ("-m", "256".into()),
-            ("-smp", "2".into()),
+            ("-smp", "2".to_string()),
             // Nobody has to be connected: what the machine writes is in the log.
             (
                 "-chardev",
@@ -60,9 +80,6 @@ impl Machine {
             ),
             ("-serial", "chardev:console".into()),
             ("-qmp", format!("unix:{},server=on,wait=off", file("qmp"))),
-            ("-kernel", image("vmlinuz")),
-            ("-initrd", image("initrd.img")),
-            ("-append", append),
         ] {
             args.extend([key.to_string(), value]);
         }

@@ -31,6 +31,7 @@ mod pods;
 mod powerdown;
 mod renewal;
 mod rescue;
+mod secure_boot;
 mod small_ram;
 mod state;
 mod static_pods;
