@@ -10,7 +10,8 @@ mod outside;
 mod registry;
 
 use serde_json::json;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -101,6 +102,35 @@ fn interrupt(serve: &mut Serve) -> Option<i32> {
             None => assert!(Instant::now() < deadline, "it does not end: {}", serve.log()),
         }
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Of a request whose body is said to be so long, and never comes.
+fn asks_without_its_body(port: u16, head: &str, length: usize) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(format!("{head}\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_body_that_never_comes_is_late_or_too_large_by_what_was_said_of_it() {
+    let lab = lab();
+    let serve = Serve::start(lab.path(), &[]);
+    // They wait beside each other.
+    let asked = [("GET / HTTP/1.1", 9), ("POST /report HTTP/1.1", 300_000), ("POST /report HTTP/1.1", 300)].map(
+        |(head, length)| {
+            std::thread::spawn({
+                let port = serve.port;
+                move || asks_without_its_body(port, head, length)
+            })
+        },
+    );
+    let answers = asked.map(|asked| asked.join().unwrap());
+    for (answer, expected) in answers.iter().zip(["413", "413", "408"]) {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{expected}: {answer}");
     }
 }
 

@@ -3,9 +3,9 @@
 use crate::cache::CacheError;
 use crate::entry::Sha256;
 use crate::error::{Exit, Failure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Why a body is not in the cache. Exit code 3, but for errors of the cache.
+/// Why a body is not in the cache. Exit code 3, but for errors of the cache and of reading and writing a vendor folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("{} is gone from {place}", format!("`{name}` {version}").trim_end())]
@@ -22,6 +22,9 @@ pub enum FetchError {
     NotVendored { name: String, path: PathBuf },
     #[error("`{}` in the vendor folder is no good for `{name}`: {problem}", path.display())]
     VendorDamaged { name: String, path: PathBuf, problem: String },
+    /// Reading or writing the vendor folder. Exit code 1.
+    #[error("cannot {action} `{}` of the vendor folder: {cause}", path.display())]
+    Vendor { action: &'static str, path: PathBuf, cause: std::io::Error },
     /// An address, a variable or a file of the user.
     #[error("`{subject}`: {problem}")]
     Unusable { subject: String, problem: String, help: String },
@@ -31,6 +34,10 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    pub(super) fn vendor(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |cause| Self::Vendor { action, path: path.into(), cause }
+    }
+
     /// The `help:` line.
     pub fn help(&self) -> String {
         match self {
@@ -43,6 +50,7 @@ impl FetchError {
             Self::NotVendored { .. } | Self::VendorDamaged { .. } => {
                 "run `bootwright vendor` for this recipe and folder again: it adds what is missing, and replaces what is damaged".into()
             }
+            Self::Vendor { .. } => "check the vendor folder, its permissions and the free space".into(),
             Self::Unusable { help, .. } => help.clone(),
             Self::Cache(cause) => cause.help(),
         }
@@ -53,6 +61,7 @@ impl From<FetchError> for Failure {
     fn from(e: FetchError) -> Self {
         match e {
             FetchError::Cache(e) => e.into(),
+            FetchError::Vendor { .. } => Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help()) },
             e => Self { exit: Exit::Source, message: e.to_string(), help: Some(e.help()) },
         }
     }

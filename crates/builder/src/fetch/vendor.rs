@@ -75,7 +75,7 @@ impl VendorDir {
             ErrorKind::InvalidInput => {
                 FetchError::VendorDamaged { name: name.into(), path: path.clone(), problem: cause.to_string() }
             }
-            _ => CacheError::io("open", &path)(cause).into(),
+            _ => FetchError::vendor("open", &path)(cause),
         })?;
         let mut copy = cache.temp_file()?;
         // One byte more shows that it is too long, however long it is.
@@ -106,12 +106,12 @@ impl<'a> VendorFiller<'a> {
     /// Makes the folder, waits for others that fill it, and removes what a killed one left unfinished. A folder of somebody else's
     /// is not touched.
     pub fn open(path: &Path, ui: &'a Ui) -> Result<Self, FetchError> {
-        std::fs::create_dir_all(path).map_err(CacheError::io("make", path))?;
+        std::fs::create_dir_all(path).map_err(FetchError::vendor("make", path))?;
         let dir = VendorDir::open(path)?;
-        let folder = File::open(&dir.root).map_err(CacheError::io("open", &dir.root))?;
+        let folder = File::open(&dir.root).map_err(FetchError::vendor("open", &dir.root))?;
         if folder.try_lock().is_err() {
             ui.say(format_args!("waiting for another one that fills `{}`", dir.root.display()));
-            folder.lock().map_err(CacheError::io("lock", &dir.root))?;
+            folder.lock().map_err(FetchError::vendor("lock", &dir.root))?;
         }
         claim(&dir.root)?;
         let unfinished = dir.root.join(UNFINISHED);
@@ -154,7 +154,7 @@ impl<'a> VendorFiller<'a> {
         }
         let mut body = Hashed::new(File::open(&from).map_err(CacheError::io("open", &from))?);
         let mut copy = self.unfinished_file()?;
-        std::io::copy(&mut body, &mut copy).map_err(CacheError::io("copy", &from))?;
+        std::io::copy(&mut body, &mut copy).map_err(FetchError::vendor("copy to", &to))?;
         if body.sha256() != *sha256 {
             return Err(CacheError::Changed { path: from, found: body.sha256() }.into());
         }
@@ -169,7 +169,7 @@ impl<'a> VendorFiller<'a> {
         }
         self.say_added(&path.display().to_string(), &to);
         let mut copy = self.unfinished_file()?;
-        copy.write_all(bytes).map_err(CacheError::io("write", copy.path()))?;
+        copy.write_all(bytes).map_err(FetchError::vendor("write", copy.path()))?;
         persist(copy, &to)
     }
 
@@ -192,20 +192,18 @@ impl<'a> VendorFiller<'a> {
         let sum = sum(&from)?;
         remove(&to).map_err(E::from)?;
         let mut file = self.unfinished_file()?;
-        file.write_all(format!("{sum}\n").as_bytes())
-            .map_err(CacheError::io("write", file.path()))
-            .map_err(FetchError::from)?;
+        file.write_all(format!("{sum}\n").as_bytes()).map_err(FetchError::vendor("write", file.path()))?;
         // One call for thousands of files (syncfs(2)).
         let synced = File::open(&from).and_then(|folder| Ok(nix::unistd::syncfs(&folder)?));
-        synced.map_err(CacheError::io("write", &from)).map_err(FetchError::from)?;
+        synced.map_err(FetchError::vendor("write", &from))?;
         persist(file, &sum_path(&to))?;
-        std::fs::rename(&from, &to).map_err(CacheError::io("make", &to)).map_err(FetchError::from)?;
+        std::fs::rename(&from, &to).map_err(FetchError::vendor("make", &to))?;
         Ok(())
     }
 
     fn unfinished_file(&self) -> Result<tempfile::NamedTempFile, FetchError> {
         let dir = self.dir.root.join(UNFINISHED);
-        Ok(tempfile::NamedTempFile::new_in(&dir).map_err(CacheError::io("write in", &dir))?)
+        tempfile::NamedTempFile::new_in(&dir).map_err(FetchError::vendor("write in", &dir))
     }
 }
 
@@ -215,14 +213,14 @@ fn claim(folder: &Path) -> Result<(), FetchError> {
     if marker.symlink_metadata().is_ok() {
         return Ok(());
     }
-    if std::fs::read_dir(folder).map_err(CacheError::io("list", folder))?.next().is_some() {
+    if std::fs::read_dir(folder).map_err(FetchError::vendor("list", folder))?.next().is_some() {
         return Err(FetchError::Unusable {
             subject: folder.display().to_string(),
             problem: "holds what `vendor` did not put there".into(),
             help: "name a new or an empty folder".into(),
         });
     }
-    Ok(std::fs::write(&marker, "").map_err(CacheError::io("write", &marker))?)
+    std::fs::write(&marker, "").map_err(FetchError::vendor("write", &marker))
 }
 
 /// What the files of a version of Go hashed to when it was added.
@@ -241,20 +239,20 @@ fn persist(file: tempfile::NamedTempFile, to: &Path) -> Result<(), FetchError> {
     let parent = to.parent().expect("it lies below the vendor folder");
     make(parent)?;
     let everybody = Permissions::from_mode(0o644);
-    file.as_file().set_permissions(everybody).map_err(CacheError::io("protect", file.path()))?;
-    file.as_file().sync_all().map_err(CacheError::io("write", file.path()))?;
-    file.persist(to).map_err(|e| CacheError::io("make", to)(e.error))?;
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(CacheError::io("write", parent))?;
+    file.as_file().set_permissions(everybody).map_err(FetchError::vendor("protect", file.path()))?;
+    file.as_file().sync_all().map_err(FetchError::vendor("write", file.path()))?;
+    file.persist(to).map_err(|e| FetchError::vendor("make", to)(e.error))?;
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(FetchError::vendor("write", parent))?;
     Ok(())
 }
 
 fn make(path: &Path) -> Result<(), FetchError> {
-    Ok(std::fs::create_dir_all(path).map_err(CacheError::io("make", path))?)
+    std::fs::create_dir_all(path).map_err(FetchError::vendor("make", path))
 }
 
 fn remove(path: &Path) -> Result<(), FetchError> {
     match crate::cache::remove_tree(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(CacheError::io("remove", path)(e).into()),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(FetchError::vendor("remove", path)(e)),
         _ => Ok(()),
     }
 }

@@ -212,7 +212,7 @@ fn a_vendor_folder_builds_the_same_image_without_a_network() {
 }
 
 #[test]
-fn a_folder_that_is_none_and_a_build_that_may_renew_are_refused() {
+fn a_folder_that_is_none_or_cannot_be_made_and_a_build_that_may_renew_are_refused() {
     let project = Project::new();
     project.good_build();
     project.build(&["--vendor", "nowhere"]).says(&["--locked"]);
@@ -224,6 +224,10 @@ fn a_folder_that_is_none_and_a_build_that_may_renew_are_refused() {
         .run(&["vendor", "--recipe", "tiny", "mine"])
         .fails(3, &["holds what `vendor` did not put there", "empty folder"]);
     assert_eq!(project.read("mine/unfinished/thesis"), "precious");
+    project.write("a-file", "");
+    let refused = project.run(&["vendor", "--recipe", "tiny", "a-file/vendor"]);
+    refused.fails(1, &["cannot make `a-file/vendor` of the vendor folder: ", "help: check the vendor folder, "]);
+    assert!(!refused.err.contains("--cache"), "the cache has nothing to do with it: {}", refused.err);
     project.edit("opt/tool", "opt/other");
     project.run(&["vendor", "--recipe", "tiny", "v"]).fails(2, &["lock"]);
     assert!(!project.path("v").exists(), "nothing is made for a lock that does not fit");

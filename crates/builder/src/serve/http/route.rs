@@ -83,8 +83,7 @@ pub async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Nex
     let Some(place) = gate.places.enter(&connection, now) else { return refuse(StatusCode::SERVICE_UNAVAILABLE) };
     let deadline = now + gate.bounds.time;
     let body = std::mem::take(request.body_mut());
-    let read = tokio::time::timeout_at(deadline.into(), read(body, gate.bounds.body)).await;
-    let response = match read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
+    let response = match read(body, gate.bounds.body, deadline).await {
         Err(status) => refuse(status),
         Ok(bytes) => {
             *request.body_mut() = Body::from(bytes);
@@ -105,10 +104,17 @@ fn refuse(status: StatusCode) -> Response {
     response
 }
 
-/// A request's body, at most `most` bytes.
-async fn read(body: Body, most: usize) -> Result<Bytes, StatusCode> {
+/// A request's body, at most `most` bytes. One that is larger, or says so beforehand, is refused as that, however slowly it comes.
+async fn read(body: Body, most: usize, deadline: Instant) -> Result<Bytes, StatusCode> {
+    let too_large = body.size_hint().lower() > most as u64;
     let (mut body, mut bytes, mut thrown_away) = (pin!(body), Vec::new(), 0);
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+    loop {
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx));
+        let Ok(frame) = tokio::time::timeout_at(deadline.into(), frame).await else {
+            let slow = !too_large && thrown_away == 0;
+            return Err(if slow { StatusCode::REQUEST_TIMEOUT } else { StatusCode::PAYLOAD_TOO_LARGE });
+        };
+        let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
         if thrown_away == 0 && bytes.len() + data.len() <= most {
             bytes.extend_from_slice(&data);
