@@ -2,7 +2,7 @@
 //!
 //! Sections merge key by key, a later scalar wins, lists of the sections are joined. Named items (`[[component]]`,
 //! `[[image]]`, `[[overlay]]`, `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them
-//! merge, lists and scalars are replaced, `exclude` is joined. `remove = true` takes the earlier item out, `replace = true`
+//! merge, lists and scalars are replaced, `exclude` is joined and takes back by `!`. `remove = true` takes the earlier item out, `replace = true`
 //! puts the later one in its place.
 
 use super::component::SourceSpec;
@@ -25,7 +25,7 @@ const NAMED: [(&str, &str); 6] = [
 /// Of these keys of a file, and of those of a component that are sources, one at most is written: a later one takes the place
 /// of the other.
 const BODIES: [&str; 4] = ["content", "link", "dir", "init"];
-/// Lists of an item that grow: what an extended recipe leaves out stays out.
+/// Lists that grow: what an extended recipe leaves out stays out, unless a later one takes it back by `!` and the entry as written there.
 const GROWING: [&str; 1] = ["exclude"];
 /// Tables that are one value: replaced as a whole.
 const WHOLE: [&str; 1] = ["ready"];
@@ -97,11 +97,28 @@ impl Merge<'_> {
             (Value::Table(_), Value::Table(_)) => self.table(base, over, deeper(within), key),
             (Value::List(_), Value::List(_)) => match name_key(key, &over, within) {
                 Some(name) => self.named(base, over, key, name),
-                None if within == Within::Section || GROWING.contains(&key) => joined(base, over),
+                None if GROWING.contains(&key) => self.grown(base, over),
+                None if within == Within::Section => joined(base, over),
                 None => over,
             },
             _ => over,
         }
+    }
+
+    fn grown(&mut self, base: TomlNode, over: TomlNode) -> TomlNode {
+        let mut items = base.items().to_vec();
+        for item in over.items() {
+            let Some(name) = item.text().and_then(|text| text.strip_prefix('!')) else {
+                items.push(item.clone());
+                continue;
+            };
+            let before = items.len();
+            items.retain(|earlier| earlier.text() != Some(name));
+            if items.len() == before {
+                self.problems.push(FoundProblem { at: item.at, problem: Problem::NotExcluded { name: name.into() } });
+            }
+        }
+        TomlNode { at: over.at, value: Value::List(items) }
     }
 
     fn named(&mut self, base: TomlNode, over: TomlNode, list: &str, name_key: &str) -> TomlNode {

@@ -57,6 +57,8 @@ pub enum Problem {
     SetCycle { chain: Vec<String> },
     #[error("{what} `{name}` cannot be {}: nothing that this file extends has it", if *key == "remove" { "removed" } else { "replaced" })]
     NothingToChange { what: &'static str, name: String, key: &'static str },
+    #[error("`{name}` cannot be taken back: nothing that this file extends excludes it")]
+    NotExcluded { name: String },
     #[error("variable `{name}` is {expected}, but {place} is {found}")]
     VarType { name: String, expected: &'static str, place: &'static str, found: String },
     #[error("`{name}` is filled in on the node and cannot be a variable of a recipe")]
@@ -112,6 +114,7 @@ impl Problem {
             Self::ExtendsCycle { .. } => "take one `extends` of these files out".into(),
             Self::ServiceCycle { .. } => "take one `after` of these services out".into(),
             Self::SetCycle { .. } => "take one `@` reference of these sets out".into(),
+            Self::NotExcluded { name } => format!("take `!{name}` out, or write it as the `exclude` of the other recipe does"),
             Self::NothingToChange { key, .. } => format!("take `{key}` out, or correct the name"),
             Self::VarType { expected, .. } => format!("give {expected}"),
             Self::ReservedVar { .. } => {

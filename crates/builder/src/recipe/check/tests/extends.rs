@@ -333,7 +333,7 @@ fn two_overlays_of_one_folder_have_names() {
 }
 
 #[test]
-fn components_services_and_files_are_replaced_and_what_is_excluded_stays_out() {
+fn components_services_and_files_are_replaced_and_what_is_excluded_stays_out_until_it_is_taken_back() {
     let base = BASE.replace("paths = [\"usr/bin/busybox\"]", "paths = [\"usr/bin/busybox\"]\nexclude = [\"a\"]");
     let busybox = "name = \"busybox\"\n";
     let load = |child: &str| {
@@ -342,6 +342,10 @@ fn components_services_and_files_are_replaced_and_what_is_excluded_stays_out() {
     };
     let r = load(&format!("[[component]]\n{busybox}exclude = [\"b\"]")).unwrap();
     assert_eq!((&r.components[1].exclude[..], r.components[1].paths.len()), (&["a".to_string(), "b".into()][..], 1));
+    let r = load(&format!("[[component]]\n{busybox}exclude = [\"!a\", \"b\"]")).unwrap();
+    assert_eq!(r.components[1].exclude, ["b"]);
+    let error = load(&format!("[[component]]\n{busybox}exclude = [\"b\", \"!c\"]")).unwrap_err();
+    assert!(error.contains("`c` cannot be taken back: nothing that this file extends excludes it"), "{error}");
     let deb = "deb = { suite = \"sid\", package = \"busybox\" }";
     let r = load(&format!("[[component]]\n{busybox}replace = true\n{deb}")).unwrap();
     let component = &r.components[1];
@@ -429,10 +433,18 @@ fn a_recipe_does_without_modules_that_it_inherits() {
         "early = [\"loop\"]\nmodules = [\"@nic\", \"e1000\", \"tun\"]\nload = [\"tun\"]",
     );
     let child = |exclude: &str| format!("extends = \"base\"\n[kernel]\nmodules = [\"veth\"]\nexclude = {exclude}\n");
-    let load = |exclude: &str| load(&[("lab.toml", &child(exclude)), ("base.toml", &base), ("tree/x", "")], &[]);
-    let r = load("[\"@nic\", \"tun\"]").unwrap();
     let texts =
         |list: &[crate::recipe::ModuleRequest]| list.iter().map(|module| module.text.clone()).collect::<Vec<_>>();
+    // A recipe that extends such a one has what it takes back.
+    let lab = child("[\"@nic\", \"tun\"]");
+    let again = "extends = \"lab\"\n[kernel]\nexclude = [\"!tun\"]\n";
+    let r = load(&[("c.toml", again), ("lab.toml", &lab), ("base.toml", &base), ("tree/x", "")], &[]).unwrap();
+    assert_eq!(
+        (texts(&r.kernel.modules), texts(&r.kernel.load)),
+        (["e1000", "tun", "veth"].map(String::from).into(), vec!["tun".to_string()])
+    );
+    let load = |exclude: &str| load(&[("lab.toml", &child(exclude)), ("base.toml", &base), ("tree/x", "")], &[]);
+    let r = load("[\"@nic\", \"tun\"]").unwrap();
     assert_eq!((texts(&r.kernel.modules), texts(&r.kernel.load)), (vec!["e1000".to_string(), "veth".into()], vec![]));
     // A set is excluded as it is written, not module by module.
     let said = load("[\"e1000e\"]").unwrap_err();
