@@ -1,6 +1,7 @@
-// Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker; what writes
-// containerd's mirrors at boot; and what starts open-iscsi beside a root over iSCSI. It acts as what it is called. It is apart from command node on purpose: a process runs the init functions of every
-// package that it is linked with, and one shim stays in memory for each pod.
+// Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker; what keeps
+// containerd's mirrors as the network has them; and what starts open-iscsi beside a root over iSCSI. It acts as what it is called.
+// It is apart from command node on purpose: a process runs the init functions of every package that it is linked with, and one shim
+// stays in memory for each pod.
 //
 // The CNI plugins are `package main` upstream; the build edits their package clauses and the case of `main`.
 package main
@@ -38,14 +39,12 @@ func main() {
 	case "ptp":
 		ptp.Main()
 	case "registry-mirrors":
-		if len(os.Args) != 4 {
-			fmt.Fprintln(os.Stderr, "usage: registry-mirrors LEASE FROM TO")
+		if len(os.Args) != 5 {
+			fmt.Fprintln(os.Stderr, "usage: registry-mirrors LEASE FROM TO READY")
 			os.Exit(2)
 		}
-		if err := fillMirrors(os.Args[1], os.Args[2], os.Args[3]); err != nil {
-			fmt.Fprintln(os.Stderr, "registry-mirrors:", err)
-			os.Exit(1)
-		}
+		say("%v", keepMirrors(os.Args[1], os.Args[2], os.Args[3], os.Args[4]))
+		os.Exit(1)
 	case "iscsid-beside-root":
 		if len(os.Args) < 2 {
 			fmt.Fprintln(os.Stderr, "usage: iscsid-beside-root ISCSID [ARGUMENT...]")

@@ -1,5 +1,6 @@
 //! A real registry on loopback, a proxy in front of it that wants tokens, and pushes by plain HTTP.
 
+use crate::cluster::Identity;
 use crate::need::have;
 use base64::Engine;
 use bootwright::entry::Sha256;
@@ -28,12 +29,29 @@ impl Registry {
         )
     }
 
+    /// At a port, over TLS; it fetches what it does not have from the registry at `upstream`, which has to answer already.
+    pub fn start_cache(port: u16, upstream: &str, identity: &Identity) -> Option<Self> {
+        let config = format!(
+            "version: 0.1\nstorage:\n  filesystem: {{ rootdirectory: DATA }}\nproxy: {{ remoteurl: '{upstream}' }}\n\
+             http:\n  addr: '127.0.0.1:{port}'\n  tls: {{ certificate: DATA.crt, key: DATA.key }}\n"
+        );
+        Self::start_in(&config, Some(identity))
+    }
+
     /// With a configuration, in which DATA stands for the folder.
     pub fn start_with(config: &str) -> Option<Self> {
+        Self::start_in(config, None)
+    }
+
+    fn start_in(config: &str, identity: Option<&Identity>) -> Option<Self> {
         if !have(&["docker-registry"]) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
+        if let Some(identity) = identity {
+            std::fs::write(dir.path().join("data.crt"), &identity.certificate).unwrap();
+            std::fs::write(dir.path().join("data.key"), &identity.key).unwrap();
+        }
         let text = config.replace("DATA", &dir.path().join("data").display().to_string());
         let config = dir.path().join("config.yml");
         std::fs::write(&config, text).unwrap();

@@ -3,6 +3,7 @@
 mod deb;
 mod fetch;
 mod lab;
+mod mirrors;
 mod oci;
 mod prebuilt;
 mod snapshot;

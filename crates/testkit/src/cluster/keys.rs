@@ -1,4 +1,4 @@
-//! Keys and certificates of a test's control plane, made for it alone.
+//! Keys and certificates of a test's servers, such as its control plane, made for it alone.
 
 use base64::Engine;
 use rcgen::{
@@ -13,14 +13,14 @@ pub struct Identity<T = String> {
     pub key: T,
 }
 
-/// The certificate authority of one control plane.
+/// A certificate authority, such as that of one control plane.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     identity: Identity,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub fn fresh() -> Self {
         let key = key_pair();
         let mut params = params("test authority", &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

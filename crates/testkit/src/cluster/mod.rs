@@ -8,11 +8,10 @@ mod process;
 
 pub use api::{Answer, Api};
 pub use join::BOOTSTRAP_TOKEN;
-pub use keys::{Identity, certificate_request};
+pub use keys::{Authority, Identity, certificate_request};
 
 use crate::programs::cluster_programs;
 use crate::running::free_port;
-use keys::Authority;
 use process::Process;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -55,7 +54,7 @@ impl Cluster {
         let programs = cluster_programs(&["etcd", "kube-apiserver", "kube-controller-manager"]);
         // On memory, as etcd writes a lot: what it holds is gone with the test anyway.
         let folder = tempfile::tempdir().expect("tests may write to the temporary folder");
-        let authority = Authority::new();
+        let authority = Authority::fresh();
         let at = |name: &str| folder.path().join(name);
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
 

@@ -1,4 +1,5 @@
-//! `[registry]`: mirrors, as files that containerd reads (its docs/hosts.md), and the service that fills in what only the node knows.
+//! `[registry]`: mirrors, as files that containerd reads (its docs/hosts.md), and the service that fills in what only the node
+//! knows.
 
 use super::Check;
 use crate::recipe::file::RegistryFile;
@@ -14,9 +15,11 @@ const DEFAULT: &str = "_default";
 /// Where containerd looks, and where that lies which is filled in at boot.
 const PLACE: &str = "etc/containerd/certs.d";
 const AT_BOOT: &str = "etc/containerd/certs.d.boot";
-/// The name of the service and of its program.
+/// The name of the service that fills it in, and of its program.
 const FILLS_IN: &str = "registry-mirrors";
-/// Whose clients have to wait until mirrors are known.
+/// It is there once files are filled in with what is known.
+const FILLED_IN: &str = "/run/registry-mirrors.ready";
+/// Whose clients wait for that.
 const RUNTIME: &str = "containerd";
 
 impl Check<'_> {
@@ -101,7 +104,8 @@ fn is_host(text: &str) -> bool {
     good && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Adds the service that fills in the mirrors of the node, if there are such, and has those wait for it that have images pulled.
+/// Adds the service that fills in the mirrors of the node, and follows what the network says later, if there are such; and has those
+/// wait for it that have images pulled.
 pub fn add_service(files: &[InlineFile], services: &mut Vec<Service>) {
     let none_at_boot = files.iter().all(|file| !file.path.starts_with(AT_BOOT));
     if none_at_boot || services.iter().any(|service| service.name == FILLS_IN) {
@@ -110,22 +114,23 @@ pub fn add_service(files: &[InlineFile], services: &mut Vec<Service>) {
     for service in services.iter_mut().filter(|service| service.after.iter().any(|name| name == RUNTIME)) {
         service.after.push(FILLS_IN.into());
     }
-    let exec =
-        [&format!("/usr/bin/{FILLS_IN}"), "/run/bootwright/lease.json", &format!("/{AT_BOOT}"), &format!("/{PLACE}")];
+    let (program, from, to) = (format!("/usr/bin/{FILLS_IN}"), format!("/{AT_BOOT}"), format!("/{PLACE}"));
+    let exec = [&program, "/run/bootwright/lease.json", &from, &to, FILLED_IN];
     services.push(Service {
         name: FILLS_IN.into(),
         exec: exec.map(String::from).into(),
         env: Default::default(),
         after: vec!["network".into()],
-        ready: Ready::Exited,
+        ready: Ready::File { path: FILLED_IN.into() },
         ready_timeout_s: 60,
-        restart: Restart::Failure,
+        restart: Restart::Always,
         backoff_ms: 1000,
         stop_signal: "TERM".into(),
         stop_timeout_s: 10,
         stop_cgroups: Vec::new(),
         log_kib: 64,
-        console: false,
+        // It says which mirrors the node goes without.
+        console: true,
         oom_score_adj: 0,
         limits: Limits { memory_min_mib: 0, memory_max_mib: 0, tasks_max: None, cpu_weight: 100 },
     });

@@ -52,7 +52,8 @@ fn who_has_images_pulled_waits_for_mirrors_that_the_node_alone_knows() {
         assert!(found[0].1.contains(url), "{found:#?}");
     }
     let service = recipe.services.iter().find(|service| service.name == "registry-mirrors").unwrap();
-    assert_eq!((service.ready.clone(), service.after.as_slice()), (Ready::Exited, &["network".to_string()][..]));
+    let Ready::File { path } = &service.ready else { panic!("{service:?}") };
+    assert_eq!((service.exec.last(), service.after.as_slice()), (Some(path), &["network".to_string()][..]));
     assert_eq!(after(&recipe, "kubelet"), ["containerd", "registry-mirrors"]);
     assert_eq!(after(&recipe, "web"), ["network"], "who does not come after containerd waits for nothing more");
 }
