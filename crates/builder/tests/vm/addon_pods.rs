@@ -60,6 +60,7 @@ fn pods_load_modules_mount_volumes_are_confined_have_users_of_their_own_and_get_
     what_confines_is_enforced(&machine);
     volumes_are_mounted(&machine);
     devices_are_given(&machine);
+    devices_are_allocated(&machine);
 
     let sysctls = "cd /proc/sys; cat vm/max_map_count net/ipv6/conf/all/forwarding net/ipv4/conf/all/rp_filter";
     let values: Vec<u32> = ssh_ok(&machine, sysctls).split_whitespace().flat_map(str::parse).collect();
@@ -157,4 +158,28 @@ fn devices_are_given(machine: &Running) {
     assert_eq!(static_pods::said(machine, "device"), "device one\n4\n");
     let seen = static_pods::said_with(machine, "plugin", "connected");
     assert!(seen.lines().any(|line| line.starts_with("device-") && line.ends_with(" main")), "{seen}");
+}
+
+/// By kubelet, which a device plugin has registered with: each once.
+fn devices_are_allocated(machine: &Running) {
+    let at = "/var/lib/kubelet/device-plugins";
+    static_pods::start(machine, "devices", "exec devices plugin", |pod| {
+        // As upstream's manifests have it: the folder has to be there.
+        static_pods::mount(pod, "plugins", at, json!({ "hostPath": { "path": at, "type": "Directory" } }));
+        pod["spec"]["containers"][0]["volumeMounts"][1]["readOnly"] = json!(false);
+    });
+    static_pods::said_with(machine, "devices", "listed");
+    let wants = |name: &str, count: &str| {
+        static_pods::start(machine, name, DEVICE, |pod| {
+            pod["spec"]["containers"][0]["resources"] = json!({ "limits": { "lab.example/device": count } });
+        });
+    };
+    wants("both", "2");
+    assert_eq!(static_pods::said(machine, "both"), "device one,two\n4\n");
+    let seen = static_pods::said_with(machine, "devices", "allocated one,two");
+    assert!(seen.starts_with("registered\n") || seen.contains("\nregistered\n"), "{seen}");
+    wants("third", "1");
+    let refused = "for i in $(seq 300); do bootwright-ctl logs kubelet | grep third | grep -m 1 'Requested: 1, Available: 0' && exit; \
+                   sleep 0.2; done; bootwright-ctl logs kubelet; exit 1";
+    ssh_ok(machine, refused);
 }

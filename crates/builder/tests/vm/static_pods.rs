@@ -19,9 +19,10 @@ podCIDR: 10.244.7.0/24
 "#;
 
 /// A worker with a shell and `ctr`, a pod range, and what goes into the pods' image: Debian's
-/// kmod and a plugin of containerd.
+/// kmod, a plugin of containerd and a device plugin.
 pub fn worker() -> Image {
-    let plugin = project_root().join("crates/testkit/programs/nri");
+    let programs = project_root().join("crates/testkit/programs");
+    let (plugin, devices) = (programs.join("nri"), programs.join("devices"));
     // They are more than the worker's budget allows.
     let recipe = format!(
         r#"
@@ -35,19 +36,22 @@ pub fn worker() -> Image {
         [[component]]
         name = "nri-plugin"
         go = {{ dir = {plugin:?}, packages = {{ "." = "usr/bin/nri-plugin" }}, tags = ["nri_no_wasm"], ldflags = "-s -w -buildid=" }}
+        [[component]]
+        name = "devices"
+        go = {{ dir = {devices:?}, packages = {{ "." = "usr/bin/devices" }}, ldflags = "-s -w -buildid=" }}
         "#
     );
     let key = format!("ssh_key={}", key().public);
     Image::build_variant("worker-debug", "worker", &(recipe + POD_RANGE), &["debug=true", "login_shell=/bin/sh", &key])
 }
 
-/// Imports an image for sandboxes and containers: one layer with a shell, kmod as `modprobe` and the plugin, with a merged `/usr`
+/// Imports an image for sandboxes and containers: one layer with a shell, kmod as `modprobe` and the plugins, with a merged `/usr`
 /// as Debian's images have it.
 const IMAGE: &str = r#"
 set -e
 mkdir -p /srv/layer/usr/bin /srv/layer/usr/sbin /srv/layer/usr/lib /srv/image/blobs/sha256 /etc/kubernetes/manifests
 cp /usr/bin/busybox /srv/layer/usr/bin/sh
-cp /usr/bin/kmod /usr/bin/nri-plugin /srv/layer/usr/bin/
+cp /usr/bin/kmod /usr/bin/nri-plugin /usr/bin/devices /srv/layer/usr/bin/
 ln -s ../bin/kmod /srv/layer/usr/sbin/modprobe
 cp -a /usr/lib64 /srv/layer/usr/
 cp -a /usr/lib/x86_64-linux-gnu /srv/layer/usr/lib/
@@ -59,6 +63,7 @@ blob() {
 }
 kind='"mediaType":"application/vnd.oci.image'
 tar -C /srv/layer -cf /srv/layer.tar .
+rm -r /srv/layer
 layer=$(blob /srv/layer.tar)
 diff=$(echo "$layer" | cut -d'"' -f4)
 echo '{"os":"linux","architecture":"amd64","config":{"Entrypoint":["/bin/sh","-c","sleep 100000"]},' \
@@ -71,10 +76,9 @@ cd /srv/image
 echo '{"imageLayoutVersion":"1.0.0"}' > oci-layout
 echo '{"schemaVersion":2,"manifests":[{'$kind'.manifest.v1+json",'$manifest',' \
     '"annotations":{"io.containerd.image.name":"registry.k8s.io/pause:3.10.1"}}]}' > index.json
-tar -cf /srv/image.tar .
-ctr -n k8s.io images import /srv/image.tar
+tar -cf - . | ctr -n k8s.io images import -
 ctr -n k8s.io images tag registry.k8s.io/pause:3.10.1 registry.internal/lab/pod:1
-rm -r /srv/layer /srv/image /srv/image.tar
+rm -r /srv/image
 "#;
 
 pub fn import_image(machine: &Running) {
