@@ -2,6 +2,7 @@
 //! back, and what they change is refused.
 
 use crate::outage::{self, SHELL};
+use crate::state;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -64,18 +65,25 @@ fn layouts() -> std::path::PathBuf {
 /// The smallest worker that ships, with a shell and the pod.
 fn worker(root: Option<&str>) -> Image {
     let key = format!("ssh_key={}", key().public);
-    let text = SHELL.to_string()
-        + "boot_files_mb = 60\nram_mib = 512\n"
-        + &POD.replace("LAYOUTS", &layouts().display().to_string());
-    Image::build_variant_with_root("small-baked", "worker-small", &text, &["login_shell=/bin/sh", &key], root)
+    Image::build_variant_with_root("small-baked", "worker-small", &recipe(), &["login_shell=/bin/sh", &key], root)
+}
+
+fn recipe() -> String {
+    let pod = POD.replace("LAYOUTS", &layouts().display().to_string());
+    format!("{SHELL}boot_files_mb = 60\nram_mib = 512\n{pod}")
+}
+
+#[track_caller]
+fn the_pod_answers(machine: &Running) {
+    let ask = "for i in $(busybox seq 300); do busybox wget -q -O - http://127.0.0.1:8081/ && exit; busybox sleep 0.2; done; \
+               bootwright-ctl logs kubelet; bootwright-ctl logs containerd; exit 1";
+    assert_eq!(ssh_ok(machine, ask), PAGE);
 }
 
 /// Waits until the pod answers, and looks at what its images cost and that nobody writes to them.
 #[track_caller]
 fn the_pod_runs(machine: &Running) {
-    let ask = "for i in $(busybox seq 300); do busybox wget -q -O - http://127.0.0.1:8081/ && exit; busybox sleep 0.2; done; \
-               bootwright-ctl logs kubelet; bootwright-ctl logs containerd; exit 1";
-    assert_eq!(ssh_ok(machine, ask), PAGE);
+    the_pod_answers(machine);
     let store = ssh_ok(machine, "busybox du -skx /var/lib/containerd");
     let kib: u32 = store.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("du says a size");
     assert!(kib < 700, "images of 2 MB take {kib} KiB of the store");
@@ -197,6 +205,58 @@ fn over_http_they_are_fetched_beside_the_root() {
     let machine = Running::start(&image, &["--ram-mib", "512", "--deadline-s", "240"]);
     the_pod_runs(&machine);
     let _ = outage::Kubelet::of(&machine);
+}
+
+/// containerd's root on a volume of the machine's own.
+const STORE: &str = r#"
+[state]
+"/var/lib/containerd" = { volume = "nbd://10.0.2.2:PORT/state-${mac}", format = "ext4" }
+"#;
+/// Makes the set of images another one.
+const ONE_MORE: &str = "[[image]]\nref = \"registry.lab/team/more:1\"\nbuiltin = \"pause\"\n";
+
+#[test]
+fn on_a_volume_containerds_root_is_filled_once_for_each_set_of_images() {
+    if !have(&[QEMU, state::QEMU_NBD, "go", "ssh", "ssh-keygen", "unsquashfs"]) {
+        return;
+    }
+    let folder = state::folder();
+    let server = state::serve(&state::disk(&folder));
+    let text = recipe() + &STORE.replace("PORT", &server.port.to_string());
+    let key = format!("ssh_key={}", key().public);
+    let build =
+        |name, text: &str| Image::build_variant(name, "worker-small ext4", text, &["login_shell=/bin/sh", &key]);
+    let image = build("small-baked-store", &text);
+    let start = |image: &Image| Running::start(image, &["--ram-mib", "512", "--deadline-s", "240"]);
+    let emptied = "containerd's root held other container images: it was emptied";
+    // What a pull leaves, beside which set the root was filled from and when.
+    let blob = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256/pulled";
+    let marker = "cd /var/lib/containerd; busybox cat bootwright-images; busybox stat -c ' %y' bootwright-images";
+
+    let machine = start(&image);
+    the_pod_answers(&machine);
+    assert!(ssh_ok(&machine, "busybox cat /proc/mounts").contains(" /var/lib/containerd ext4 rw"));
+    ssh_ok(&machine, &format!("echo pulled > {blob}"));
+    let filled = ssh_ok(&machine, marker);
+    power_off(machine);
+    assert!(!image.console().contains(emptied), "{}", image.console());
+
+    let machine = start(&image);
+    the_pod_answers(&machine);
+    assert_eq!(ssh_ok(&machine, marker), filled, "it was filled again");
+    assert_eq!(ssh_ok(&machine, &format!("busybox cat {blob}")), "pulled\n");
+    power_off(machine);
+    assert!(!image.console().contains(emptied), "{}", image.console());
+
+    let other = build("small-baked-other", &format!("{text}{ONE_MORE}"));
+    let machine = start(&other);
+    the_pod_answers(&machine);
+    let filled_anew = ssh_ok(&machine, marker);
+    let set = |filled: &str| filled.split(' ').next().map(String::from);
+    assert_ne!(set(&filled_anew), set(&filled));
+    assert!(ssh_ok(&machine, &format!("[ -e {blob} ] || echo gone")).starts_with("gone"));
+    assert!(other.console().contains(emptied), "{}", other.console());
+    power_off(machine);
 }
 
 /// The pod's image is the program of sandboxes too, which runs until it is told to end.

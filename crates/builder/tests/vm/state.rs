@@ -11,7 +11,7 @@ use testkit::ssh::{key, power_off, ssh_ok, told_fingerprint};
 use testkit::vm::{Running, runs, wait_until};
 use testkit::{QEMU, need::have, tgt};
 
-const QEMU_NBD: &str = "qemu-nbd";
+pub const QEMU_NBD: &str = "qemu-nbd";
 /// QEMU's own MAC address: the volume is named after it.
 const EXPORT: &str = "state-52:54:00:12:34:56";
 const DISK_BYTES: u64 = 96 << 20;
@@ -33,17 +33,17 @@ fn image(name: &str, recipe: &str, port: u16) -> Image {
     Image::build_variant(name, "rescue ext4", &format!("{recipe}{BUDGET}"), &[&key, &port])
 }
 
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     testkit::folders::new_folder()
 }
 
-fn disk(folder: &TempDir) -> std::path::PathBuf {
+pub fn disk(folder: &TempDir) -> std::path::PathBuf {
     let path = folder.path().join("disk");
     std::fs::File::create(&path).and_then(|file| file.set_len(DISK_BYTES)).expect("a new file");
     path
 }
 
-fn serve(disk: &Path) -> ServerProcess {
+pub fn serve(disk: &Path) -> ServerProcess {
     let (name, disk) = (format!("--export-name={EXPORT}"), disk.to_str().expect("cargo's folders are UTF-8"));
     ServerProcess::start(&[QEMU_NBD, "--persistent", "--format=raw", "--bind=127.0.0.1", "--port={port}", &name, disk])
 }
