@@ -139,6 +139,15 @@ fn a_root_on_a_server_has_a_file_of_images_beside_it() {
         assert_eq!((&file["size"], &file["sha256"]), (&size.into(), &sha256.to_string().into()));
         assert!(manifest["images"].as_array().is_some_and(|images| images.len() == 1), "the other one is switched off");
         assert!(ends_with_hashes(&image), "it ends with what proves it");
+        // A block of the large layer, which lies there as it is.
+        let (bytes, wanted) = (std::fs::read(&image).expect("it is there"), &noise(300_000)[8192..8256]);
+        let block = bytes.windows(64).position(|part| part == wanted).expect("noise does not compress") / 4096;
+        let explain = ["explain", "--recipe", "tiny", "--root", mode, "images.img", "--block", &block.to_string()];
+        lab.project.run(&explain).succeeds().says(&[
+            "of `images.img`",
+            ": data, bytes ",
+            "  /snapshots/1/fs/pause: its bytes 0 to",
+        ]);
         if mode == "nfs" {
             let tree = lab.project.path(&format!("out/{folder}/root/bootwright/images.img"));
             assert_eq!(Sha256::of_file(&tree).expect("the tree has it too"), (sha256, size));

@@ -211,7 +211,9 @@ impl StatusHandle {
         if again {
             return;
         }
-        self.note(&["block ", &block.to_string(), " (", what, ") is not that of this build and is refused"].concat());
+        let block = block.to_string();
+        let refused = ") is not that of this build and is refused: `bootwright explain --block ";
+        self.note(&["block ", &block, " (", what, refused, &block, "` names the file"].concat());
     }
 
     /// Writes a line for people about this connection.

@@ -1,8 +1,10 @@
 //! `bootwright explain`
 
-use super::inspect::image_dir;
+use super::inspect::{image_dir, image_dir_where};
 use super::print_out;
+use crate::emit::ROOT_IMAGE;
 use crate::error::Failure;
+use crate::inspect::block::explain_block;
 use crate::inspect::explain::explain;
 use crate::inspect::load_image;
 use crate::recipe::RootMode;
@@ -11,8 +13,12 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// Path in the image, such as /usr/lib/x86_64-linux-gnu/libc.so.6
-    pub path: String,
+    /// Path in the image, such as /usr/lib/x86_64-linux-gnu/libc.so.6; with --block the file that the block is of [default: root.img]
+    #[arg(required_unless_present = "block")]
+    pub path: Option<String>,
+    /// Name the files that this block of 4096 bytes is needed for: of root.img or images.img, as PID1 tells one that it refused
+    #[arg(long, value_name = "N")]
+    pub block: Option<u64>,
     /// Recipe whose image is meant
     #[arg(short, long, value_name = "NAME|PATH", default_value = "worker")]
     pub recipe: String,
@@ -28,8 +34,18 @@ pub struct ExplainArgs {
 }
 
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    let manifest = load_image(&image_dir(&args.recipe, args.root, &args.out))?;
-    let found = explain(&manifest, &args.path)?;
-    let json = || serde_json::to_string_pretty(&found).expect("an explanation is plain data");
-    print_out(&if args.json { json() + "\n" } else { found.to_text() })
+    let path = args.path.as_deref().unwrap_or(ROOT_IMAGE);
+    let (json, text) = match args.block {
+        Some(block) => {
+            let dir = image_dir_where(&args.recipe, args.root, &args.out, |dir| dir.join(path).is_file());
+            let found = explain_block(&dir, &load_image(&dir)?, path, block)?;
+            (serde_json::to_string_pretty(&found), found.to_text())
+        }
+        None => {
+            let manifest = load_image(&image_dir(&args.recipe, args.root, &args.out))?;
+            let found = explain(&manifest, path)?;
+            (serde_json::to_string_pretty(&found), found.to_text())
+        }
+    };
+    print_out(&if args.json { json.expect("an explanation is plain data") + "\n" } else { text })
 }

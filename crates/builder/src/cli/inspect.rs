@@ -45,9 +45,19 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
 
 /// The folder of a recipe's image; a recipe may be named by its file. Without a mode the first that has been built.
 pub(super) fn image_dir(recipe: &str, root: Option<RootMode>, out: &Path) -> PathBuf {
+    image_dir_where(recipe, root, out, |_| false)
+}
+
+/// The same, without a mode rather one for which `fits` holds.
+pub(super) fn image_dir_where(
+    recipe: &str,
+    root: Option<RootMode>,
+    out: &Path,
+    fits: impl Fn(&Path) -> bool,
+) -> PathBuf {
     let name = Path::new(recipe).file_name().and_then(|name| name.to_str()).unwrap_or(recipe);
     let name = name.strip_suffix(".toml").unwrap_or(name);
     let dir = |mode| out.join(image_name(name, mode));
-    let built = || RootMode::all().iter().copied().find(|mode| dir(*mode).is_dir());
-    dir(root.or_else(built).unwrap_or(RootMode::Ram))
+    let first = |fits: &dyn Fn(&Path) -> bool| RootMode::all().iter().copied().find(|mode| fits(&dir(*mode)));
+    dir(root.or_else(|| first(&fits)).or_else(|| first(&Path::is_dir)).unwrap_or(RootMode::Ram))
 }

@@ -14,6 +14,7 @@ mod write;
 
 pub use error::EmitError;
 pub use ipxe::MANIFEST_WORD;
+pub use root::{IMAGE as ROOT_IMAGE, IMAGES as IMAGES_FILE};
 pub use sbom::{SbomFormats, carried as carried_sbom};
 pub(crate) use staging::{FolderKind, Readers, Staging};
 pub(crate) use write::write_file;

@@ -1,5 +1,6 @@
 //! What is in an image: one of ours by its manifest, any other initrd by reading it.
 
+pub mod block;
 pub mod explain;
 pub mod initrd;
 pub mod newc;
@@ -30,6 +31,16 @@ pub enum InspectError {
     Manifest(#[from] EmitError),
     #[error("`{path}` is not in the image `{recipe}`")]
     NoSuchFile { path: String, recipe: String, similar: Vec<String> },
+    #[error("`{file}` of `{recipe}` is no file whose blocks are proven")]
+    NotProven { file: String, recipe: String },
+    #[error("block {block} is not in `{file}`, whose blocks are 0 to {}", blocks - 1)]
+    NoBlock { file: String, block: u64, blocks: u64 },
+    #[error("`{}` is not the file that was built", path.display())]
+    OtherFile { path: PathBuf },
+    #[error("cannot see where files lie in `{}`: {problem}", path.display())]
+    Layout { path: PathBuf, problem: String },
+    #[error("no `dump.erofs` on PATH: it tells where files lie in an erofs")]
+    NoDump,
 }
 
 impl InspectError {
@@ -42,6 +53,13 @@ impl InspectError {
             Self::NoSuchFile { similar, .. } if similar.is_empty() => {
                 "`bootwright inspect --files` lists all that is in it".into()
             }
+            Self::NotProven { .. } => {
+                "name `root.img` or `images.img` of an image whose root is on a server: --root nbd, iscsi or http"
+                    .into()
+            }
+            Self::NoBlock { .. } => "see that --recipe, --root and --out name the image that the node runs".into(),
+            Self::OtherFile { .. } | Self::Layout { .. } => "build the image again".into(),
+            Self::NoDump => "install erofs-utils".into(),
             Self::NoSuchFile { similar, .. } => format!("did you mean {}?", similar.join(", ")),
         }
     }
@@ -51,6 +69,9 @@ impl From<InspectError> for Failure {
     fn from(e: InspectError) -> Self {
         match e {
             InspectError::Manifest(e) => e.into(),
+            e @ (InspectError::NotProven { .. } | InspectError::NoBlock { .. }) => {
+                Self { exit: Exit::Usage, message: e.to_string(), help: Some(e.help()) }
+            }
             e => Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help()) },
         }
     }

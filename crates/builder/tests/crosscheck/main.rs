@@ -2,6 +2,7 @@
 //! is a failure in CI, a printed skip elsewhere.
 
 mod baked;
+mod blocks;
 mod corpus;
 mod cpio;
 mod elf;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use testkit::folders::work_folder;
 use testkit::image::Image;
 use testkit::ssh::{ssh, ssh_ok};
+use testkit::tool::tool;
 use testkit::vm::{Running, wait_until};
 
 const BLOCK: u64 = 4096;
@@ -34,6 +35,17 @@ fn flip(disk: &Path, at: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).expect("it is as long as that");
     file.write_all_at(&[byte[0] ^ 1], at).expect("it is the test's own");
+}
+
+/// The files that the tool names for a block.
+fn needed_for(image: &Image, block: u64) -> Vec<String> {
+    let root = image.root.as_deref().expect("its root is on a server");
+    let mut explain = tool();
+    explain.args(["explain", "--json", "--recipe", &image.recipe, "--root", root, "--block", &block.to_string()]);
+    let told = explain.arg("--out").arg(&image.out).unwrap();
+    let told: Value = serde_json::from_slice(&told.stdout).expect("it is JSON");
+    let paths = told["contents"].as_array().expect("a list").iter();
+    paths.map(|content| content["path"].as_str().expect("a path").to_string()).collect()
 }
 
 /// Bytes of a file that nobody reads and that does not compress: in the image it lies as it is.
@@ -86,9 +98,12 @@ pub fn changed_blocks_are_refused(
     assert!(read(wrong - 1) && read(wrong + 1), "its neighbours are as they were");
     assert!(!read(first_leaf * 128 + 7), "a block was read whose hash was changed");
     assert!(read((first_leaf + 1) * 128), "the blocks of the next leaf are as they were");
-    let told = [format!("block {wrong} (data)"), format!("block {leaf} (hash tree)")];
-    for line in told.map(|block| block + " is not that of this build and is refused") {
+    for (block, what) in [(wrong, "data"), (leaf, "hash tree")] {
+        let line = format!(
+            "block {block} ({what}) is not that of this build and is refused: `bootwright explain --block {block}` "
+        );
         wait_until(&line, Duration::from_secs(10), || image.console().contains(&line));
+        assert!(needed_for(image, block).contains(&"srv/spare".to_string()), "{what}");
     }
     let roots = ssh_ok(machine, "cat /run/bootwright/roots.json");
     let roots: Value = serde_json::from_str(&roots).expect("it is JSON");
