@@ -2,6 +2,7 @@
 
 use crate::static_pods;
 use serde_json::{Value, json};
+use testkit::folders::project_root;
 use testkit::ssh::ssh_ok;
 use testkit::vm::Running;
 use testkit::{QEMU, need::have};
@@ -61,6 +62,7 @@ fn pods_load_modules_mount_volumes_are_confined_have_users_of_their_own_and_get_
     volumes_are_mounted(&machine);
     devices_are_given(&machine);
     devices_are_allocated(&machine);
+    figures_are_exported(&machine);
 
     let sysctls = "cd /proc/sys; cat vm/max_map_count net/ipv6/conf/all/forwarding net/ipv4/conf/all/rp_filter";
     let values: Vec<u32> = ssh_ok(&machine, sysctls).split_whitespace().flat_map(str::parse).collect();
@@ -182,4 +184,25 @@ fn devices_are_allocated(machine: &Running) {
     let refused = "for i in $(seq 300); do bootwright-ctl logs kubelet | grep third | grep -m 1 'Requested: 1, Available: 0' && exit; \
                    sleep 0.2; done; bootwright-ctl logs kubelet; exit 1";
     ssh_ok(machine, refused);
+}
+
+/// With the lines of docs/addons.md, beside what node-exporter reads, in its namespaces.
+fn figures_are_exported(machine: &Running) {
+    let docs = std::fs::read_to_string(project_root().join("docs/addons.md")).expect("the project has it");
+    let block = docs.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has one block of sh");
+    let script = format!("{block}cat /textfile/bootwright.prom\ncat /proc/1/comm");
+    static_pods::start(machine, "exporter", &script, |pod| {
+        (pod["spec"]["hostNetwork"], pod["spec"]["hostPID"]) = (json!(true), json!(true));
+        static_pods::mount(pod, "root", "/host", json!({ "hostPath": { "path": "/" } }));
+        pod["spec"]["containers"][0]["volumeMounts"][1]["mountPropagation"] = json!("HostToContainer");
+        static_pods::mount(pod, "textfile", "/textfile", json!({ "emptyDir": {} }));
+    });
+    let said = static_pods::said(machine, "exporter");
+    for figure in ["phase_end_seconds{phase=\"root\"}", "service_ready_seconds{service=\"kubelet\"}"] {
+        let line = said.lines().find_map(|line| line.strip_prefix("bootwright_")?.strip_prefix(figure));
+        let seconds = line.and_then(|rest| rest.trim().parse::<f64>().ok());
+        assert!(seconds.is_some_and(|seconds| seconds > 0.0), "{figure}: {said}");
+    }
+    assert!(said.lines().any(|line| line == "bootwright_service_restarts{service=\"kubelet\"} 0"), "{said}");
+    assert!(said.ends_with("\ninit\n"), "the node's first process: {said}");
 }
