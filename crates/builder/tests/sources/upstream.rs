@@ -163,6 +163,22 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// So does its Node, whose version is that of kubelet.
+#[test]
+fn patched_programs_say_so_in_their_versions_and_unpatched_ones_do_not() {
+    if !have(&["mksquashfs", "unsquashfs"]) || pinned_go().is_none() {
+        return;
+    }
+    let project = Shipped::copy_below(&testkit::folders::work_folder());
+    for (recipe, addition) in [("worker", ""), ("worker-small", "+bootwright.1")] {
+        let folder = new_folder();
+        let programs = programs_of(&project.build(recipe, None, &[]), folder.path(), &["kubelet", "containerd"]);
+        let said: Vec<String> = programs.iter().map(|program| output(Command::new(program).arg("--version"))).collect();
+        assert_eq!(said[0], format!("Kubernetes v{}{addition}\n", kubernetes_version()));
+        assert!(said[1].contains(&format!(" v2.4.2{addition} ")), "{said:?}");
+    }
+}
+
 /// The names that `pod` acts by, and upstream's packages of them.
 const PLUGINS: [(&str, &str); 5] = [
     ("bridge", "main/bridge"),
