@@ -5,6 +5,7 @@ use crate::elf::{ElfError, add_libraries, check_interpreters};
 use crate::entry::{Body, Entry, Kind};
 use crate::error::{Exit, Failure};
 use crate::kmod::{KernelBuild, KmodError, add_kernel};
+use crate::module_signing::ModuleSigner;
 use crate::profiles::node_table;
 use crate::recipe::{CheckedRecipe, Origin, SegmentName};
 use crate::source::Pool;
@@ -22,6 +23,8 @@ pub struct Inputs<'a> {
     /// The image's bill of materials.
     pub sbom: Body,
     pub render: Render<'a>,
+    /// Signs modules that were made smaller.
+    pub signer: Option<&'a ModuleSigner>,
     pub cache: &'a Cache,
     /// Threads, at least 1.
     pub jobs: usize,
@@ -139,7 +142,7 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
         add_wanted(part, part.component.name == recipe.kernel.component, &mut draft)?;
     }
     add_written(recipe, inputs.render, &mut draft)?;
-    let kernel = add_kernel(recipe, &supply, &mut draft, inputs.cache, inputs.jobs)?;
+    let kernel = add_kernel(recipe, &supply, &mut draft, inputs.signer, inputs.cache, inputs.jobs)?;
     add_addons(recipe, &kernel.release, &mut draft)?;
     draw_link_targets(&supply, &mut draft)?;
     let interpreters = add_libraries(&supply, &mut draft)?;

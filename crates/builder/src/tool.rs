@@ -19,10 +19,11 @@ pub enum Tool {
     Ovmf,
     Dnsmasq,
     IpxeLoaders,
+    Openssl,
 }
 
 impl Tool {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Pid1,
         Self::AptGet,
         Self::DebianKeyring,
@@ -34,6 +35,7 @@ impl Tool {
         Self::Ovmf,
         Self::Dnsmasq,
         Self::IpxeLoaders,
+        Self::Openssl,
     ];
 
     /// As a person calls it.
@@ -50,6 +52,7 @@ impl Tool {
             Self::Ovmf => "UEFI firmware for QEMU",
             Self::Dnsmasq => "dnsmasq",
             Self::IpxeLoaders => "iPXE for TFTP",
+            Self::Openssl => "openssl",
         }
     }
 
@@ -65,6 +68,7 @@ impl Tool {
             Self::IpxeRom => "bootwright smoke --via ipxe",
             Self::Ovmf => "bootwright smoke --firmware uefi",
             Self::Dnsmasq | Self::IpxeLoaders => "bootwright serve with DHCP",
+            Self::Openssl => "build --module-key, boot --codesign-key",
         }
     }
 
@@ -82,6 +86,7 @@ impl Tool {
             Self::Ovmf => Some("ovmf"),
             Self::Dnsmasq => Some("dnsmasq-base"),
             Self::IpxeLoaders => Some("ipxe"),
+            Self::Openssl => Some("openssl"),
         }
     }
 
@@ -106,6 +111,7 @@ impl Tool {
             Self::Ovmf => "install OVMF (often named edk2-ovmf)",
             Self::Dnsmasq => "install dnsmasq",
             Self::IpxeLoaders => "install iPXE's undionly.kpxe and ipxe.efi, and name their folder with --loaders",
+            Self::Openssl => "install openssl",
         }
     }
 }

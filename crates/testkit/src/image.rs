@@ -53,22 +53,32 @@ impl Image {
         sets: &[&str],
         root: Option<&str>,
     ) -> Self {
-        let recipe = work_folder().join(format!("{name}.toml"));
-        let base = |base: &str| project_root().join("recipes").join(format!("{base}.toml"));
-        let bases: Vec<PathBuf> = base_names.split(' ').map(base).collect();
-        std::fs::write(&recipe, format!("extends = {bases:?}\n{text}")).expect("cargo's folder for tests is writable");
+        let recipe = write_variant(name, base_names, text);
         let name = root.map_or(name.to_string(), |root| format!("{name}-{root}"));
-        Self::build_as(&recipe.display().to_string(), &name, sets, root)
+        Self::build_as(&recipe, &name, sets, root)
+    }
+
+    /// A variant whose kernel modules are signed: `pair` are the files of key and certificate.
+    pub fn build_variant_signed(name: &str, base: &str, text: &str, sets: &[&str], pair: [&Path; 2]) -> Self {
+        let recipe = write_variant(name, base, text);
+        let pair = pair.map(|path| path.to_str().expect("the path is UTF-8"));
+        let args = ["--module-key", pair[0], "--module-cert", pair[1]];
+        Self::build_with(&recipe, name, sets, None, &args)
     }
 
     fn build_as(recipe: &str, name: &str, sets: &[&str], root: Option<&str>) -> Self {
+        Self::build_with(recipe, name, sets, root, &[])
+    }
+
+    /// `more`: further arguments of the build.
+    fn build_with(recipe: &str, name: &str, sets: &[&str], root: Option<&str>, more: &[&str]) -> Self {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
         let root = root.map(String::from);
-        let key = format!("{recipe} {root:?} {}", sets.join(" "));
+        let key = format!("{recipe} {root:?} {} {}", sets.join(" "), more.join(" "));
         // A build that failed poisons the lock: the others then fail too, each in its own name.
         let mut built = BUILT.lock().expect("an earlier build failed");
         let number = built.len();
-        let whole = built.entry(key).or_insert_with(|| build(recipe, &sets, root.as_deref(), number));
+        let whole = built.entry(key).or_insert_with(|| build(recipe, &sets, root.as_deref(), more, number));
         let out = link(&whole.join(name), name);
         Self { recipe: recipe.into(), name: name.into(), sets, root, out }
     }
@@ -101,6 +111,15 @@ impl Image {
     }
 }
 
+/// The recipe's path.
+fn write_variant(name: &str, bases: &str, text: &str) -> String {
+    let recipe = work_folder().join(format!("{name}.toml"));
+    let base = |base: &str| project_root().join("recipes").join(format!("{base}.toml"));
+    let bases: Vec<PathBuf> = bases.split(' ').map(base).collect();
+    std::fs::write(&recipe, format!("extends = {bases:?}\n{text}")).expect("cargo's folder for tests is writable");
+    recipe.display().to_string()
+}
+
 fn arguments(recipe: &str, sets: &[String], root: Option<&str>, out: &Path) -> Vec<String> {
     let mut args = vec!["--recipe".into(), recipe.into(), "--out".into(), out.display().to_string()];
     args.extend(root.iter().flat_map(|root| ["--root".to_string(), root.to_string()]));
@@ -108,9 +127,10 @@ fn arguments(recipe: &str, sets: &[String], root: Option<&str>, out: &Path) -> V
     args
 }
 
-fn build(recipe: &str, sets: &[String], root: Option<&str>, number: usize) -> PathBuf {
+fn build(recipe: &str, sets: &[String], root: Option<&str>, more: &[&str], number: usize) -> PathBuf {
     let out = work_folder().join(format!("vm-{number}"));
-    tool().arg("build").args(arguments(recipe, sets, root, &out)).timeout(BUILD_DEADLINE).assert().success();
+    let args = arguments(recipe, sets, root, &out);
+    tool().arg("build").args(args).args(more).timeout(BUILD_DEADLINE).assert().success();
     out
 }
 

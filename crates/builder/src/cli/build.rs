@@ -40,6 +40,12 @@ pub struct BuildArgs {
     /// Serial of the signed root [default: the time of the lock]
     #[arg(long, value_name = "N", requires = "sign")]
     pub serial: Option<u64>,
+    /// Sign kernel modules with this private key (PEM, RSA), for kernels that load signed ones only
+    #[arg(long, value_name = "KEY", requires = "module_cert")]
+    pub module_key: Option<PathBuf>,
+    /// Certificate of that key (PEM), which the machines' firmware or kernel trusts
+    #[arg(long, value_name = "CERT", requires = "module_key")]
+    pub module_cert: Option<PathBuf>,
 }
 
 /// The result for scripts.

@@ -22,6 +22,7 @@ pub mod vendor;
 use crate::cache::Cache;
 use crate::error::{Exit, Failure};
 use crate::fetch::{Settings, VendorDir};
+use crate::module_signing::ModuleSigner;
 use crate::pipeline::Options;
 use crate::recipe::RootMode;
 use crate::source::deb::snapshot::DEBIAN;
@@ -213,6 +214,9 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
                 options.settings.vendor = Some(VendorDir::open(dir)?);
                 options.settings.offline = true;
             }
+            if let (Some(key), Some(certificate)) = (&args.module_key, &args.module_cert) {
+                options.signer = Some(ModuleSigner::load(key, certificate)?);
+            }
             build::run(args, &options)
         }
         Command::Budget(args) => budget::run(args, &global.options(&args.recipe)?),
@@ -263,6 +267,7 @@ impl Global {
                 jobs,
                 ..Settings::default()
             },
+            signer: None,
             ui: self.ui(),
         })
     }

@@ -40,6 +40,7 @@ impl ToolFinder for ThisHost {
             Tool::Ovmf => find_ovmf(),
             Tool::Dnsmasq => find_program("dnsmasq", "--version"),
             Tool::IpxeLoaders => find_loaders(),
+            Tool::Openssl => find_program("openssl", "version"),
         };
         one.into_iter().collect()
     }

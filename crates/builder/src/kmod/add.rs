@@ -11,6 +11,7 @@ use super::tables::{
 };
 use crate::cache::Cache;
 use crate::entry::{Body, BodyAt, Entry, Kind, Sha256};
+use crate::module_signing::ModuleSigner;
 use crate::parallel;
 use crate::recipe::{CheckedRecipe, Kernel, SegmentName};
 use crate::tree::{Draft, Reason, Supply, TreeEntry};
@@ -57,11 +58,12 @@ pub(crate) fn add_kernel(
     recipe: &CheckedRecipe,
     supply: &Supply<'_>,
     draft: &mut Draft,
+    signer: Option<&ModuleSigner>,
     cache: &Cache,
     jobs: usize,
 ) -> Result<KernelBuild, KmodError> {
     let files = KernelFiles::load(&recipe.kernel, supply)?;
-    let record = load_record(&recipe.kernel, &files, cache, jobs)?;
+    let record = load_record(&recipe.kernel, &files, signer, cache, jobs)?;
     let selection = &record.selection;
     let mut adder = ModuleAdder { kernel: &recipe.kernel, files: &files, draft };
     let (mut boot_sums, mut root_sums) = (BTreeMap::new(), BTreeMap::new());
@@ -183,8 +185,14 @@ fn plain_body(plain: &UnpackedModule, cache: &Cache) -> Result<Body, KmodError> 
 }
 
 /// The selection for this kernel and these requests, from the cache where it was made before.
-fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize) -> Result<CachedSelection, KmodError> {
-    let key = record_key(kernel, files);
+fn load_record(
+    kernel: &Kernel,
+    files: &KernelFiles,
+    signer: Option<&ModuleSigner>,
+    cache: &Cache,
+    jobs: usize,
+) -> Result<CachedSelection, KmodError> {
+    let key = record_key(kernel, files, signer);
     let kept = cache.derived("modules", &key).and_then(|path| std::fs::read(path).ok());
     let kept = kept.and_then(|json| serde_json::from_slice::<CachedSelection>(&json).ok());
     if let Some(record) = kept
@@ -202,6 +210,9 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
             bytes =
                 strip_module(&bytes).map_err(|problem| KmodError::CannotStrip { path: file.path.clone(), problem })?;
         }
+        if let Some(signer) = signer {
+            bytes = signer.sign(&bytes)?;
+        }
         let (sha256, _) = cache.put_blob(&bytes)?;
         let xxh64 = format!("{:016x}", XxHash64::oneshot(0, &bytes));
         Ok(((*name).clone(), UnpackedModule { sha256, size: bytes.len() as u64, xxh64 }))
@@ -217,7 +228,7 @@ fn load_record(kernel: &Kernel, files: &KernelFiles, cache: &Cache, jobs: usize)
 
 /// All that decides a selection: the kernel's files and what is asked for. Recipe lines are in it, as the reasons that are
 /// kept name them.
-fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
+fn record_key(kernel: &Kernel, files: &KernelFiles, signer: Option<&ModuleSigner>) -> String {
     let mut hasher = sha2::Sha256::new();
     let mut add = |text: &str| {
         hasher.update(text.len().to_le_bytes());
@@ -226,6 +237,7 @@ fn record_key(kernel: &Kernel, files: &KernelFiles) -> String {
     add(&FORMAT.to_string());
     add(if kernel.strip { "stripped" } else { "" });
     add(if kernel.strip_root { "root stripped" } else { "" });
+    add(&signer.map(|signer| signer.identity().to_string()).unwrap_or_default());
     let netroot = kernel.netroot.clone().unwrap_or_default();
     add(if kernel.netroot.is_some() { "network root" } else { "" });
     for requests in [&kernel.early, &netroot, &kernel.modules, &kernel.load, &kernel.modaliases] {

@@ -2,6 +2,7 @@
 
 use crate::cache::CacheError;
 use crate::error::{Exit, Failure};
+use crate::module_signing::SignError;
 use crate::recipe::Origin;
 use crate::tree::TreeError;
 
@@ -27,6 +28,8 @@ pub enum KmodError {
     CannotStrip { path: String, problem: String },
     #[error("cannot read `{path}`: {cause}")]
     Read { path: String, cause: std::io::Error },
+    #[error(transparent)]
+    Sign(#[from] SignError),
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error(transparent)]
@@ -56,7 +59,7 @@ impl KmodError {
     fn exit(&self) -> Exit {
         match self {
             Self::Tree(cause) => cause.exit(),
-            Self::BadModule { .. } | Self::Read { .. } | Self::Cache(_) => Exit::Other,
+            Self::BadModule { .. } | Self::Read { .. } | Self::Sign(_) | Self::Cache(_) => Exit::Other,
             _ => Exit::Usage,
         }
     }
@@ -81,6 +84,7 @@ impl KmodError {
                 "check the cache folder (--cache); delete it when it is damaged".into()
             }
             Self::CannotStrip { .. } => "set `strip = false` in [kernel]".into(),
+            Self::Sign(cause) => cause.help(),
             Self::Cache(cause) => cause.help(),
             Self::Tree(cause) => cause.help(),
         }

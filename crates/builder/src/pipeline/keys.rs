@@ -1,8 +1,9 @@
-//! The keys of a build: who signs its root, and whose roots its initrd takes.
+//! The keys of a build: who signs its modules, who its root, and whose roots its initrd takes.
 
 use super::BuildRequest;
 use crate::entry::Sha256;
 use crate::error::Failure;
+use crate::module_signing::ModuleSigner;
 use crate::recipe::{CheckedRecipe, RootMode};
 use crate::signing::{SigningError, SigningKey, load_public_key, load_signing_key};
 use bootwright_contract::Trust;
@@ -13,11 +14,17 @@ pub struct Keys {
     /// The key of `[root] trust`, else that which signs.
     trusted: Option<[u8; 32]>,
     serial: Option<u64>,
+    /// Of who signs modules.
+    modules: Option<Sha256>,
 }
 
 impl Keys {
     /// Reads them, and checks that they go together.
-    pub fn load(recipe: &CheckedRecipe, request: &BuildRequest) -> Result<Keys, Failure> {
+    pub fn load(
+        recipe: &CheckedRecipe,
+        request: &BuildRequest,
+        signer: Option<&ModuleSigner>,
+    ) -> Result<Keys, Failure> {
         let signing = request.sign.as_deref().map(load_signing_key).transpose()?;
         let named = recipe.root.trust.as_deref().map(load_public_key).transpose()?;
         let own = signing.as_ref().map(SigningKey::public);
@@ -29,7 +36,8 @@ impl Keys {
                 return Err(SigningError::OtherKey { signing: path.clone(), trusted: trusted.clone() }.into());
             }
         }
-        Ok(Keys { signing, trusted: named.or(own), serial: request.serial })
+        let modules = signer.map(ModuleSigner::identity);
+        Ok(Keys { signing, trusted: named.or(own), serial: request.serial, modules })
     }
 
     /// The hash of a build's inputs, with these.
@@ -38,7 +46,10 @@ impl Keys {
         let serial = self.serial.map(u64::to_le_bytes);
         let trusted = self.trusted.as_ref().map(|key| &key[..]).unwrap_or_default();
         let serial = serial.as_ref().map(|serial| &serial[..]).unwrap_or_default();
-        Sha256::of(&[&inputs.0[..], &signs, trusted, serial].concat())
+        let modules = self.modules.as_ref().map(|identity| &identity.0[..]).unwrap_or_default();
+        // Each part but the first says whether it is there by its length, which comes before it.
+        let lengths = [trusted, serial, modules].map(|part| part.len() as u8);
+        Sha256::of(&[&inputs.0[..], &signs, &lengths, trusted, serial, modules].concat())
     }
 
     /// The image's serial. `time`: of the lock, seconds since 1970; it grows as sources are renewed.

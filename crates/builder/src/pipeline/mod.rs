@@ -24,6 +24,7 @@ use crate::fetch::{Context, Settings};
 use crate::kmod::Unserved;
 use crate::loader_limits::Lint;
 use crate::lock::{LockDiff, load_lock};
+use crate::module_signing::{ModuleSigner, SignError};
 use crate::pid1;
 use crate::recipe::{Allowance, CheckedRecipe, RootMode, load_recipe, render_template};
 use crate::report::{REPORT, renew_report, write_report};
@@ -48,6 +49,8 @@ pub struct Options {
     pub root: Option<RootMode>,
     pub cache: Cache,
     pub settings: Settings,
+    /// Signs kernel modules.
+    pub signer: Option<ModuleSigner>,
     pub ui: Ui,
 }
 
@@ -143,7 +146,10 @@ fn build_once(options: &Options, request: &BuildRequest) -> Result<BuildOutcome,
         secrets: found.secrets,
         lints: found.lints,
     };
-    let keys = Keys::load(&recipe, request)?;
+    if options.signer.is_some() && !recipe.kernel.strip {
+        return Err(SignError::NothingToSign.into());
+    }
+    let keys = Keys::load(&recipe, request, options.signer.as_ref())?;
     let inputs = keys.with(&fresh::inputs(&recipe, &pid1.body, request.sbom)?);
     if let Some(lock) = load_lock(&recipe.lock_path)?
         && let Some(found) = fresh::unchanged(&dir, &fresh::with_lock(&inputs, &lock))
@@ -218,6 +224,7 @@ fn tree_of(
         init: pid1.clone(),
         sbom: sbom.clone(),
         render: &|path, text| Ok(render_template(&path.to_string_lossy(), text, &recipe.vars)?),
+        signer: options.signer.as_ref(),
         cache: &options.cache,
         jobs: options.settings.jobs,
     };

@@ -90,6 +90,7 @@ impl Fixture {
                 true => Err("no such variable".into()),
                 false => Ok(text.replace("{{ name }}", "node")),
             },
+            signer: None,
             cache: &Cache::open(self.cache.path()).expect("the cache opens"),
             jobs: 2,
         })

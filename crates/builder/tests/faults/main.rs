@@ -11,6 +11,7 @@ mod downloads;
 mod go_caches;
 mod interrupts;
 mod locks;
+mod module_keys;
 mod output;
 mod secrets;
 mod surroundings;
