@@ -34,25 +34,26 @@ pub fn connect(address: SocketAddr, name: &str) -> Result<UnixStream, HttpError>
 }
 
 fn open(argv: &[String]) -> Result<UnixStream, HttpError> {
-    let failed = |cause: io::Error| HttpError::Tls { address: SocketAddr::from(([0; 4], 0)), cause: cause.to_string() };
-    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let failed = |cause: String| HttpError::Tls { address: SocketAddr::from(([0; 4], 0)), cause };
+    let broken = |error: io::Error| failed(error.to_string());
+    let (ours, theirs) = UnixStream::pair().map_err(broken)?;
     let ends = Some(theirs.as_fd());
     // The program ends with the socket. It is reaped like all children, and its exit status is not needed.
     drop(
         spawn(&Program { argv, input: ends, output: ends, ..Program::default() })
-            .map_err(|errno| failed(errno.into()))?,
+            .map_err(|errno| broken(errno.into()))?,
     );
     drop(theirs);
-    ours.set_read_timeout(Some(HANDSHAKE_WAIT)).map_err(failed)?;
-    let line = read_line(&ours).map_err(failed)?;
+    ours.set_read_timeout(Some(HANDSHAKE_WAIT)).map_err(broken)?;
+    let line = read_line(&ours).map_err(broken)?;
     if let Some(cause) = line.strip_prefix("certificate: ") {
         return Err(HttpError::Certificate(cause.into()));
     }
     if line != "ok" {
-        return Err(failed(io::Error::other(line)));
+        return Err(failed(line));
     }
-    ours.set_read_timeout(Some(SILENCE)).map_err(failed)?;
-    ours.set_write_timeout(Some(SILENCE)).map_err(failed)?;
+    ours.set_read_timeout(Some(SILENCE)).map_err(broken)?;
+    ours.set_write_timeout(Some(SILENCE)).map_err(broken)?;
     Ok(ours)
 }
 

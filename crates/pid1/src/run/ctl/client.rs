@@ -6,7 +6,7 @@ use super::{COMMANDS, ControlReply, ControlRequest, host_key, sysinfo::sysinfo};
 use crate::base::printable::printable;
 use crate::base::words::words;
 use crate::modules::{hardware, running_release};
-use bootwright_base::output;
+use bootwright_base::{Failure, output};
 use bootwright_contract::json;
 use bootwright_contract::paths;
 use std::ffi::OsString;
@@ -185,14 +185,14 @@ fn ask(socket: &Path, request: &ControlRequest) -> u8 {
     }
 }
 
-pub(super) fn exchange(socket: &Path, request: &ControlRequest) -> io::Result<ControlReply> {
+pub(super) fn exchange(socket: &Path, request: &ControlRequest) -> Result<ControlReply, Failure> {
     let mut stream = UnixStream::connect(socket)?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    json::from_slice(&answer).map_err(io::Error::other)
+    Ok(json::from_slice(&answer)?)
 }
 
 fn say(text: &str) {
