@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before performance soak test-patches setup-image setup-test
+.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before performance soak zoo test-patches setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,7 +32,7 @@ build: ## Build the tool, with PID1 in it
 lint: deny ## Formatting, clippy, licences and origins of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --test soak --locked -- -D warnings
+	cargo clippy --test soak --test zoo --locked -- -D warnings
 	cargo clippy --package bootwright-init --no-default-features --all-targets --locked -- -D warnings
 
 deny: ## Licences, bans and origins of all dependencies (deny.toml)
@@ -58,6 +58,9 @@ performance: setup-test build ## Measure boot files, bytes and seconds of each w
 
 soak: setup-test ## Kill and restore each server of a root at random for SOAK_MINUTES (20), under load
 	cargo test --locked --test soak
+
+zoo: setup-test ## Let pods loose that take all of one thing, on joined nodes, for ZOO_MINUTES (10) each
+	cargo test --locked --test zoo
 
 # Upstream's tests want root and a network namespace of their own.
 test-patches: setup-test ## Run upstream's own tests of each package that a patch changes, on both sources

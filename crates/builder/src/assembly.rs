@@ -46,7 +46,7 @@ pub enum AssemblyError {
     NoFormatter { path: String, format: String, program: &'static str },
     #[error("{}", .0.iter().map(BadProgram::to_string).collect::<Vec<_>>().join("\n"))]
     Programs(Vec<BadProgram>),
-    #[error("{origin}: `{path}` lies below the tmpfs `{mount}` of `[[root.tmpfs]]`, which hides it")]
+    #[error("{origin}: `{path}` lies below the mount `{mount}` of `[root]`, which hides it")]
     Hidden { path: String, mount: String, origin: Origin },
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -155,10 +155,11 @@ pub fn build_tree(inputs: &Inputs<'_>) -> Result<TreeBuild, AssemblyError> {
     Ok(TreeBuild { tree: draft.tree, kernel, left_out: draft.left_out })
 }
 
-/// A tmpfs of the recipe is empty when the node starts: what the image has below it would be gone.
+/// A tmpfs of the recipe is empty when the node starts, and a bind mount shows another folder: what the image has below would be gone.
 fn check_hidden(recipe: &CheckedRecipe, draft: &Draft) -> Result<(), AssemblyError> {
     let of_root = || draft.tree.entries.values().filter(|entry| entry.segment != SegmentName::Boot);
-    for mount in recipe.root.tmpfs.iter().map(|tmpfs| &tmpfs.path) {
+    let shown = recipe.state.iter().filter(|state| matches!(state.place, StatePlace::Folder { .. }));
+    for mount in recipe.root.tmpfs.iter().map(|tmpfs| &tmpfs.path).chain(shown.map(|state| &state.path)) {
         let below = format!("{}/", mount.trim_matches('/'));
         if let Some(hidden) = of_root().find(|entry| entry.entry.path.starts_with(&below)) {
             let (path, origin) = (format!("/{}", hidden.entry.path), hidden.origin.clone());

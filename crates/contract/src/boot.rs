@@ -221,6 +221,13 @@ pub enum StatePlace {
         /// Folder of the volume, no leading `/`; absent: its top.
         folder: Option<String>,
     },
+    /// A folder elsewhere on the node, made when it is missing, so that both share a file system.
+    Folder {
+        /// Absolute path.
+        source: String,
+        /// Permissions of the folder, as chmod(2) takes them.
+        mode: u32,
+    },
 }
 
 /// The hardware watchdog (Documentation/watchdog/watchdog-api.rst).

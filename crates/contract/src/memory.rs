@@ -119,14 +119,17 @@ impl MemoryPlan {
         let kube = self.containerd_guard() + self.kubelet;
         // Of all logs, which have a quarter of the system's share, two files each.
         let log = (self.system / 8 / self.max_pods.max(1)).clamp(64, 10 * MIB);
-        // A task takes up to 64 KiB of kernel memory, so that all of them take a sixteenth of the machine's.
-        let tasks = (self.total / MIB).clamp(256, 16384);
+        // As many as the kernel has at most: its default of `kernel.threads-max`, and of `kernel.pid_max` with up to 32 processors. One pod
+        // may have half of them, all pods three quarters. `pid.available` of `evictionHard` lies between, so that who has so many is named.
+        let tasks = (self.total / 128).clamp(1024, 32768);
         format!(
-            "{head}{}Ki\nmaxPods: {}\npodPidsLimit: {tasks}\ncontainerLogMaxSize: {log}Ki\n\
-             systemReserved: {{memory: {}Ki}}\nkubeReserved: {{memory: {kube}Ki}}\n",
+            "{head}{}Ki\nmaxPods: {}\npodPidsLimit: {}\ncontainerLogMaxSize: {log}Ki\n\
+             systemReserved: {{memory: {}Ki, pid: '{}'}}\nkubeReserved: {{memory: {kube}Ki}}\n",
             self.eviction,
             self.max_pods,
+            tasks / 2,
             self.total - self.pods - kube,
+            tasks / 4,
         )
     }
 }
@@ -219,7 +222,8 @@ mod tests {
         };
         let reserved = number("systemReserved: {memory: ") + number("kubeReserved: {memory: ");
         assert_eq!(plan.total - reserved, plan.pods);
-        assert_eq!((number("maxPods: "), number("podPidsLimit: ")), (plan.max_pods, 462));
+        assert_eq!((number("maxPods: "), number("podPidsLimit: ")), (plan.max_pods, 462 * 8 / 2));
+        assert_eq!(number("pid: '"), 462 * 8 / 4);
         assert!(number("containerLogMaxSize: ") * 2 * plan.max_pods <= plan.system / 4, "{text}");
         assert!(
             text.starts_with(&format!("evictionHard:\n  memory.available: {}Ki\nmaxPods: ", plan.eviction)),

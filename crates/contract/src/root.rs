@@ -135,4 +135,6 @@ pub struct Tmpfs {
     pub size: String,
     /// Octal mode of its root folder, such as `0755`.
     pub mode: String,
+    /// It grows a little while it is full, up to 1 MiB and 256 files, so that what has to clear it can write.
+    pub reserve: bool,
 }

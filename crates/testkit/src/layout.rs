@@ -30,14 +30,24 @@ pub fn add_image(layout: &Path, name: (&str, &str), files: &[(&str, &[u8])], com
         tar.append_data(&mut header, path, *body).expect("memory takes it");
     }
     let layer = tar.into_inner().expect("memory takes it");
+    add_layer(layout, name, (LAYER, &layer, Sha256::of(&layer)), command)
+}
+
+/// The same of a layer that is there: its media type, its bytes, and the digest of what they are unpacked.
+pub fn add_layer(
+    layout: &Path,
+    name: (&str, &str),
+    (media_type, layer, diff_id): (&str, &[u8], Sha256),
+    command: &[&str],
+) -> PutImage {
     let config = json!({ "os": "linux", "architecture": "amd64", "config": { "Entrypoint": command },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", Sha256::of(&layer))] } });
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] } });
     let config = config.to_string().into_bytes();
     let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": descriptor(CONFIG, &config), "layers": [descriptor(LAYER, &layer)] });
+        "config": descriptor(CONFIG, &config), "layers": [descriptor(media_type, layer)] });
     let manifest = manifest.to_string().into_bytes();
     add_entry(layout, name, descriptor(MANIFEST, &manifest));
-    let [manifest, config, layer] = [manifest, config, layer].map(|bytes| put_blob(layout, &bytes));
+    let [manifest, config, layer] = [&manifest, &config, layer].map(|bytes| put_blob(layout, bytes));
     PutImage { manifest, config, layer }
 }
 

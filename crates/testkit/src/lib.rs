@@ -11,6 +11,7 @@ pub mod go_program;
 pub mod http;
 pub mod image;
 pub mod iscsi;
+pub mod lab_worker;
 pub mod lan;
 pub mod layout;
 pub mod load;

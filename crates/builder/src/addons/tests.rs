@@ -30,7 +30,7 @@ fn image() -> Contents {
     ];
     fixture.add(component("programs", &["**"]), entries);
     fixture.recipe.root.tmpfs =
-        vec![contract::Tmpfs { path: "/var/lib/data".into(), size: "1M".into(), mode: "0755".into() }];
+        vec![contract::Tmpfs { path: "/var/lib/data".into(), size: "1M".into(), mode: "0755".into(), reserve: false }];
     let place = || contract::StatePlace::Tmpfs { size: "1M".into(), mode: "0755".into() };
     let state = |path: &str, overlay| contract::StateFolder { path: path.into(), overlay, place: place() };
     fixture.recipe.state = vec![state("/var/lib/kept", false), state("/var/lib/over", true)];

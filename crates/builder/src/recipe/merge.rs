@@ -1,7 +1,7 @@
 //! `extends`: laying one file's tree over another's.
 //!
 //! Sections merge key by key, a later scalar wins, lists of the sections are joined. Named items (`[[component]]`,
-//! `[[image]]`, `[[overlay]]`, `[[service]]`, `[[file]]`, `[[root.tmpfs]]`) are laid over the earlier item of that name: tables in them
+//! `[[image]]`, `[[overlay]]`, `[[service]]`, `[[file]]`, `[[root.tmpfs]]`, `[[root.bind]]`) are laid over the earlier item of that name: tables in them
 //! merge, lists and scalars are replaced, `exclude` is joined and takes back by `!`. `remove = true` takes the earlier item out, `replace = true`
 //! puts the later one in its place.
 
@@ -14,13 +14,14 @@ use crate::entry::parse_entry_path;
 use std::path::PathBuf;
 
 /// Lists of tables whose items have a name: list, key of the name.
-const NAMED: [(&str, &str); 6] = [
+const NAMED: [(&str, &str); 7] = [
     ("component", "name"),
     ("image", "ref"),
     ("overlay", "name"),
     ("service", "name"),
     ("file", "path"),
     ("tmpfs", "path"),
+    ("bind", "path"),
 ];
 /// Of these keys of a file, and of those of a component that are sources, one at most is written: a later one takes the place
 /// of the other.
@@ -242,6 +243,7 @@ fn item_word(list: &str) -> &'static str {
         "file" => "file",
         "image" => "image",
         "overlay" => "overlay",
+        "bind" => "bind mount",
         _ => "tmpfs",
     }
 }

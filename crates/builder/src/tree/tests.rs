@@ -323,13 +323,17 @@ fn what_is_to_be_formatted_needs_its_program() {
 #[test]
 fn what_a_tmpfs_would_hide_is_refused() {
     let mut f = Fixture::new();
-    f.recipe.root.tmpfs.push(Tmpfs { path: "/var/lib/x".into(), size: "1%".into(), mode: "0755".into() });
+    f.recipe.root.tmpfs.push(Tmpfs {
+        path: "/var/lib/x".into(),
+        size: "1%".into(),
+        mode: "0755".into(),
+        reserve: false,
+    });
     f.add(component("x", &[]), vec![dir("var/lib/x", 0o700), file("var/lib/xy", "beside it", 0o644)]);
     f.build().unwrap();
     for segment in [SegmentName::Root, SegmentName::Config] {
         f.recipe.files = vec![inline("var/lib/x/conf", InlineBody::Text("c".into()), 0o644, segment)];
-        let expected =
-            "test.toml:70: `/var/lib/x/conf` lies below the tmpfs `/var/lib/x` of `[[root.tmpfs]]`, which hides it";
+        let expected = "test.toml:70: `/var/lib/x/conf` lies below the mount `/var/lib/x` of `[root]`, which hides it";
         assert!(f.error().contains(expected), "{}", f.error());
     }
     f.recipe.root.tmpfs.clear();

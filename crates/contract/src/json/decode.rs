@@ -62,7 +62,7 @@ record!(Trust { key, serial, refuse_downgrade });
 record!(VerityManifest { kind, version, sha256, verity });
 record!(RootManifest { kind, version, recipe, image_id, release, serial, image, size, sha256, tree_sums_sha256 });
 words!(RootImage { "squashfs" => Squashfs, "erofs" => Erofs, "cpio" => Cpio });
-record!(Tmpfs { path, size, mode });
+record!(Tmpfs { path, size, mode, reserve });
 record!(StateFolder { path, overlay, place });
 record!(Watchdog { device, timeout_s, disarm });
 record!(Memory {
@@ -124,9 +124,13 @@ impl FromJson for StatePlace {
                 format: o.take("format"),
                 folder: o.take("folder"),
             }),
+            "folder" => with_value(&name, value, reader, |o| StatePlace::Folder {
+                source: o.take("source"),
+                mode: o.take("mode"),
+            }),
             _ => {
                 let blank = StatePlace::Tmpfs { size: String::new(), mode: String::new() };
-                unknown("tmpfs or volume", blank, reader)
+                unknown("tmpfs, volume or folder", blank, reader)
             }
         }
     }
@@ -204,7 +208,7 @@ mod tests {
         config.root.tree_sums_sha256 = Some("01".into());
         config.root.trust = Some(Trust { key: "02".into(), serial: 7, refuse_downgrade: true });
         (config.root.lost_reboot_s, config.root.corrupted_reboot_s) = (Some(300), Some(7));
-        config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into() }];
+        config.root.tmpfs = vec![Tmpfs { path: "/x".into(), size: "1%".into(), mode: "0700".into(), reserve: true }];
         let tmpfs = StatePlace::Tmpfs { size: "5%".into(), mode: "0711".into() };
         let source = "nbd://h/x-${mac}".to_string();
         let volume = StatePlace::Volume { source, format: Some("ext4".into()), folder: Some("a/b".into()) };
@@ -212,7 +216,8 @@ mod tests {
         let verity = Some(Verity { blocks: 9, root_hash: "04".into() });
         config.root.verity = verity.clone();
         config.images = Some(Images { sha256: "03".into(), size: 40960, verity, store: "/var/x".into() });
-        config.state = vec![state("/etc", volume), state("/var/x", tmpfs)];
+        let folder = StatePlace::Folder { source: "/var/x/y".into(), mode: 0o750 };
+        config.state = vec![state("/etc", volume), state("/var/x", tmpfs), state("/var/y", folder)];
         config.watchdog = Some(Watchdog { device: "/dev/watchdog".into(), timeout_s: 60, disarm: true });
         config.memory = Some(Memory {
             kernel_mib: 1,
@@ -269,7 +274,7 @@ mod tests {
             ("\"after_s\":5", "\"after_s\":4294967296", "policies.root.reboot.after_s: expected u32"),
             ("\"segments\":[]", "\"segments\":{}", "segments: expected a list"),
             ("\"overlay\":true", "\"overlay\":1", "state.overlay: expected true or false"),
-            ("{\"tmpfs\":", "{\"disk\":", "state.place: expected tmpfs or volume"),
+            ("{\"tmpfs\":", "{\"disk\":", "state.place: expected tmpfs, volume or folder"),
             ("{\"after_s\":5}", "5", "policies.root.reboot: expected an object"),
         ];
         for (from, to, expected) in cases {

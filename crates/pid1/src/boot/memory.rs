@@ -24,7 +24,7 @@ pub fn share_out(node: &mut Node) {
     let of_root = root.tmpfs.iter_mut().map(|tmpfs| &mut tmpfs.size).chain([&mut root.overlay_size]);
     let of_state = node.config.state.iter_mut().filter_map(|folder| match &mut folder.place {
         StatePlace::Tmpfs { size, .. } => Some(size),
-        StatePlace::Volume { .. } => None,
+        StatePlace::Volume { .. } | StatePlace::Folder { .. } => None,
     });
     for size in of_root.chain(of_state) {
         if let Some(kib) = plan.share(size) {
@@ -70,7 +70,12 @@ mod tests {
         config.memory =
             Some(Memory { drop_in: Some(drop_in.display().to_string()), drop_in_head: "head: ".into(), ..memory() });
         config.root.overlay_size = "system:50%".into();
-        let tmpfs = |path: &str, size: &str| Tmpfs { path: path.into(), size: size.into(), mode: "0755".into() };
+        let tmpfs = |path: &str, size: &str| Tmpfs {
+            path: path.into(),
+            size: size.into(),
+            mode: "0755".into(),
+            reserve: false,
+        };
         config.root.tmpfs = vec![tmpfs("/a", "images:50%+pods:1%"), tmpfs("/b", "5%")];
         let place = StatePlace::Tmpfs { size: "pods:10%".into(), mode: "0755".into() };
         config.state = vec![StateFolder { path: "/c".into(), overlay: false, place }];

@@ -13,12 +13,14 @@ use crate::run::service::substitute;
 use bootwright_base::Failure;
 use bootwright_base::identity;
 use bootwright_base::mounts::{TableError, mount_points};
-use bootwright_base::sys::{Mount, Sys};
+use bootwright_base::sys::{Mount, Sys, errno};
 use bootwright_contract::{StateFolder, StatePlace};
 use bootwright_roots::source::{Source, parse_source};
 use bootwright_roots::{self as netroot, NodeControl, nfs};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,6 +72,7 @@ fn mount_all(servers: &ServerAccess) -> Result<(), Failure> {
                 let place = mount_volume(servers, entry, source)?;
                 folder.as_ref().map_or(place.clone(), |folder| place.join(folder))
             }
+            StatePlace::Folder { source, mode } => folder_elsewhere(sys, entry, source, *mode)?,
         };
         show(sys, entry, &place)?;
     }
@@ -104,6 +107,16 @@ fn mount_tmpfs(
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(sys, entry, Mount { source: Path::new("tmpfs"), target: &place, fstype: "tmpfs", flags, data: &data })?;
     Ok(place)
+}
+
+/// Makes the folder that the entry shows.
+fn folder_elsewhere(sys: &dyn Sys, entry: &StateFolder, source: &str, mode: u32) -> Result<PathBuf, StateError> {
+    let place = PathBuf::from(source);
+    make_folder(sys, entry, &place)?;
+    match set_permissions(&place, Permissions::from_mode(mode)) {
+        Ok(()) => Ok(place),
+        Err(error) => Err(StateError::Folder { path: entry.path.clone(), folder: place, source: errno(error) }),
+    }
 }
 
 /// Mounts the entry at its path.
@@ -229,6 +242,20 @@ mod tests {
             fs::write("/var/lib/x/kept", vec![0; 500_000]).unwrap();
             let error = fs::write("/var/lib/x/too-much", vec![0; 700_000]).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        });
+    }
+
+    #[test]
+    fn a_folder_elsewhere_shares_its_file_system_and_has_its_mode() {
+        in_own_root(|| {
+            let source = Path::new("/run/elsewhere/logs");
+            let folder = entry("/var/log/x", false);
+            let place = folder_elsewhere(&RealSys, &folder, "/run/elsewhere/logs", 0o750).unwrap();
+            show(&RealSys, &folder, &place).unwrap();
+            fs::write("/var/log/x/said", "here").unwrap();
+            assert_eq!(fs::read_to_string(source.join("said")).unwrap(), "here");
+            assert_eq!(fs::metadata("/var/log/x").unwrap().mode() & 0o7777, 0o750);
+            assert!(mounted_at("/var/log/x").is_some());
         });
     }
 

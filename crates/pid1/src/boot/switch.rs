@@ -144,9 +144,9 @@ const MADE_EARLIER: [&str; 2] = ["/run", "/dev/shm"];
 
 /// Mounts the tmpfs entries of the recipe, and `/tmp` unless it is one of them.
 fn mount_tmpfs(sys: &dyn Sys, list: &[Tmpfs]) -> Result<(), SwitchError> {
-    let tmp = Tmpfs { path: "/tmp".into(), size: "20%".into(), mode: "1777".into() };
+    let tmp = Tmpfs { path: "/tmp".into(), size: "20%".into(), mode: "1777".into(), reserve: false };
     let default = (!list.iter().any(|t| t.path == tmp.path)).then_some(&tmp);
-    for Tmpfs { path, size, mode } in default.into_iter().chain(list) {
+    for Tmpfs { path, size, mode, .. } in default.into_iter().chain(list) {
         let data = format!("size={size},mode={mode}");
         let target = Path::new(path);
         let again = if MADE_EARLIER.contains(&&path[..]) { MsFlags::MS_REMOUNT } else { MsFlags::empty() };
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn tmp_has_its_own_size_or_the_recipes() {
-        let tmpfs = |path: &str| Tmpfs { path: path.into(), size: "8M".into(), mode: "1777".into() };
+        let tmpfs = |path: &str| Tmpfs { path: path.into(), size: "8M".into(), mode: "1777".into(), reserve: false };
         let mounts_of = |path: &str| {
             let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
             table.lines().filter(|line| line.split(' ').nth(4) == Some(path)).count()

@@ -4,6 +4,7 @@
 
 mod button;
 pub mod signals;
+mod spare;
 
 use crate::base::network::NetHandle;
 use crate::base::node::Node;
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::reboot::set_cad_enabled;
 use nix::sys::signalfd::SignalFd;
+use spare::Spare;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -46,6 +48,7 @@ struct MainLoop {
     news: Sleeper,
     server: Option<ControlServer>,
     buttons: Buttons,
+    spare: Option<Spare>,
     /// The shutdown that was asked for, and when it goes on regardless of services.
     going: Option<(Shutdown, Millis)>,
     settled: bool,
@@ -86,6 +89,7 @@ impl MainLoop {
             .map_err(|error| node.timeline.note(&["no control socket: ", &error.to_string()].concat()));
         let server = server.ok();
         Ok(MainLoop {
+            spare: Spare::of(&node),
             node,
             net,
             phase,
@@ -105,6 +109,9 @@ impl MainLoop {
         loop {
             self.supervisor.tick(now());
             WATCHDOG.tick(now());
+            if let Some(spare) = &mut self.spare {
+                spare.tick(now(), &self.node);
+            }
             if !self.settled && self.supervisor.is_settled() {
                 self.settled = true;
                 end_phase(&self.node, self.phase, Ok(()));
@@ -127,6 +134,7 @@ impl MainLoop {
         let watchdog = WATCHDOG.deadline();
         let clients = self.server.as_ref().and_then(ControlServer::deadline);
         let others = self.going.map(|(_, at)| at).into_iter().chain(watchdog).chain(clients);
+        let others = others.chain(self.spare.as_ref().map(Spare::deadline));
         let deadline = self.supervisor.deadline(now).into_iter().chain(others).min();
         let timeout = match deadline {
             // At least a millisecond, so that a time limit which cannot be handled does not make a busy loop.

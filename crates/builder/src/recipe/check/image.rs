@@ -102,7 +102,7 @@ impl Check<'_> {
             self.mode(node.at_of("mode"), &file.mode);
             let Some(size) = self.need(file.size, "size", node, "this tmpfs") else { continue };
             self.check_tmpfs_size(node.at_of("size"), &size);
-            out.push(Tmpfs { path: format!("/{path}"), size, mode: file.mode });
+            out.push(Tmpfs { path: format!("/{path}"), size, mode: file.mode, reserve: file.reserve });
         }
         out
     }

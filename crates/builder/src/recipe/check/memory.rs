@@ -14,18 +14,30 @@ const CONFIG_DIR: &str = "--config-dir=";
 /// What of kubelet's configuration is the same on every machine (kubelet.config.k8s.io/v1beta1). Its limit for all pods is the capacity less what
 /// is reserved. Not `systemReservedCgroup`, which would cap kubelet itself, and not MemoryQoS. What the file systems hold is memory too, so
 /// that images are cleared away early.
+///
+/// A full file system is not cleared by a hard threshold: kubelet would evict at once, by figures of what pods use that are older than what
+/// has filled it, and so the wrong pod. Containers' layers are measured each 3 s (`stats_collect_period` of containerd), volumes each 3 to 6 s.
 const DROP_IN_HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 enforceNodeAllocatable: [pods]
 containerLogMaxFiles: 2
 imageGCHighThresholdPercent: 80
 imageGCLowThresholdPercent: 60
-evictionHard:
+volumeStatsAggPeriod: 3s
+evictionSoft:
   nodefs.available: 10%
   nodefs.inodesFree: 5%
   imagefs.available: 10%
   imagefs.inodesFree: 5%
-  pid.available: 10%
+evictionSoftGracePeriod:
+  nodefs.available: 10s
+  nodefs.inodesFree: 10s
+  imagefs.available: 10s
+  imagefs.inodesFree: 10s
+evictionMaxPodGracePeriod: 10
+evictionPressureTransitionPeriod: 30s
+evictionHard:
+  pid.available: 60%
   memory.available: ";
 /// Before any file of a recipe's, so that those win.
 const DROP_IN: &str = "00-memory.conf";

@@ -112,13 +112,17 @@ impl<'a> Check<'a> {
         let zram = self.zram(&tree);
         let report = self.report_url(&tree);
         let policies = self.policies(&tree);
-        let (state, state_modules) = self.state(&tree);
+        let (mut state, state_modules) = self.state(&tree);
         let watchdog = self.watchdog(&tree);
         if let Some(root) = &mut root {
             // The later way to say it wins, and hides what lies below.
             root.tmpfs.retain(|t| state.iter().all(|s| !state::is_at_or_below(&t.path, &s.path)));
             self.check_containerd(&tree, root, &state, &services);
         }
+        let binds = self.binds(&tree);
+        // Those of `[state]` win over these, too.
+        let shown = binds.into_iter().filter(|bind| state.iter().all(|s| !state::is_at_or_below(&bind.path, &s.path)));
+        state.extend(shown.collect::<Vec<_>>());
         let memory = self.memory(&tree, &services);
         let kernel = kernel.map(|kernel| with_modules(kernel, state_modules));
         let pack = self.pack(&tree, root.as_ref());

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::recipe::ModuleRequest;
-use crate::recipe::file::{StateFile, WatchdogFile};
+use crate::recipe::file::{BindFile, StateFile, WatchdogFile};
 use crate::recipe::node::{TomlEntry, TomlNode};
 use crate::recipe::place::At;
 use crate::recipe::problem::Problem;
@@ -40,6 +40,27 @@ impl Check<'_> {
         self.check_nested_overlays(&all);
         let modules = all.iter().flat_map(|one| self.modules_of(one)).collect();
         (all.into_iter().map(|one| one.state).collect(), modules)
+    }
+
+    /// `[[root.bind]]`.
+    pub(super) fn binds(&mut self, tree: &TomlNode) -> Vec<StateFolder> {
+        let list = tree.get("root").and_then(|root| root.get("bind"));
+        let mut out = Vec::new();
+        for node in list.map_or(&[][..], TomlNode::items) {
+            let Some(BindFile { path, source, mode }) = self.read(Some(node)) else { continue };
+            let path = format!("/{}", self.image_file(node.at_of("path"), &path));
+            let mode = self.mode(node.at_of("mode"), &mode);
+            let Some(source) = self.need(source, "source", node, "this bind mount") else { continue };
+            let source = format!("/{}", self.image_file(node.at_of("source"), &source));
+            if is_at_or_below(&path, &source) || is_at_or_below(&source, &path) {
+                let expected = "a folder neither above nor below the one where it is shown";
+                let problem =
+                    Problem::BadValue { found: source.clone(), expected, example: "/var/lib/kubelet/pod-logs" };
+                self.report(node.at_of("source"), problem);
+            }
+            out.push(StateFolder { path, overlay: false, place: StatePlace::Folder { source, mode } });
+        }
+        out
     }
 
     fn state_entry(&mut self, entry: &TomlEntry) -> Option<Checked> {

@@ -42,6 +42,9 @@ pub struct RootFile {
     /// More tmpfs mounts.
     #[serde(default)]
     pub tmpfs: Vec<TmpfsFile>,
+    /// Bind mounts: folders that are shown elsewhere too.
+    #[serde(default)]
+    pub bind: Vec<BindFile>,
     /// What to do when the server of a network root is lost and stays so.
     #[serde(default)]
     pub lost: OrReboot<LostWord>,
@@ -149,6 +152,22 @@ pub struct TmpfsFile {
     /// `size=` of tmpfs(5): `64M`, `50%`; with `[memory]` also a share, `images:60%+pods:30%`.
     pub size: Option<String>,
     /// Octal permissions of its root folder.
+    #[serde(default = "program_mode")]
+    pub mode: String,
+    /// It grows a little while it is full, up to 1 MiB and 256 files, so that what has to clear it can write. Of one tmpfs.
+    #[serde(default)]
+    pub reserve: bool,
+}
+
+/// Made after the mounts of `[state]`, and not where one of those lies at or above `path`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BindFile {
+    /// Absolute path on the node.
+    pub path: String,
+    /// The folder that is shown there, made when it is missing: absolute path on the node.
+    pub source: Option<String>,
+    /// Octal permissions of the folder.
     #[serde(default = "program_mode")]
     pub mode: String,
 }
