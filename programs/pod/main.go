@@ -1,7 +1,7 @@
 // Command pod is what containerd starts for each pod, in one binary: the runc v2 shim and the CNI plugins of a worker; what keeps
-// containerd's mirrors as the network has them; and what starts open-iscsi beside a root over iSCSI. It acts as what it is called.
-// It is apart from command node on purpose: a process runs the init functions of every package that it is linked with, and one shim
-// stays in memory for each pod.
+// containerd's mirrors as the network has them; what starts open-iscsi beside a root over iSCSI; and what joins the node to a cluster.
+// It acts as what it is called. It is apart from command node on purpose: a process runs the init functions of every package that it is
+// linked with, and one shim stays in memory for each pod.
 //
 // The CNI plugins are `package main` upstream; the build edits their package clauses and the case of `main`.
 package main
@@ -52,6 +52,11 @@ func main() {
 		}
 		fmt.Fprintln(os.Stderr, "iscsid-beside-root:", iscsidBesideRoot(os.Args[1:]))
 		os.Exit(1)
+	case "node-join":
+		if err := nodeJoin(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "node-join:", err)
+			os.Exit(1)
+		}
 	default:
 		fmt.Fprintf(os.Stderr, "pod: `%s` is not a program: call it as `containerd-shim-runc-v2` or a CNI plugin\n", name)
 		os.Exit(2)

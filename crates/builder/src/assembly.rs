@@ -252,8 +252,9 @@ fn add_own(inputs: &Inputs<'_>, draft: &mut Draft) -> Result<(), TreeError> {
 
 /// What add-ons need of a node, where it runs pods: `bootwright-ctl sysinfo` reads it.
 fn add_addons(recipe: &CheckedRecipe, release: &str, draft: &mut Draft) -> Result<(), TreeError> {
-    let is_kubelet = |program: &String| program.rsplit('/').next() == Some("kubelet");
-    if !recipe.services.iter().any(|service| service.exec.first().is_some_and(is_kubelet)) {
+    // Another program may start it.
+    let is_kubelet = |word: &String| word.starts_with('/') && word.ends_with("/kubelet");
+    if !recipe.services.iter().any(|service| service.exec.iter().any(is_kubelet)) {
         return Ok(());
     }
     let body = Body::from_bytes(node_table(release).into_bytes());

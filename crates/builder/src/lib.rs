@@ -7,6 +7,7 @@ pub mod budget;
 pub mod cache;
 pub mod chain;
 pub mod cli;
+pub mod cluster;
 pub mod diff;
 pub mod doctor;
 pub mod elf;

@@ -98,12 +98,17 @@ pub fn generate(path: &Path) -> Result<PathBuf, SigningError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(SigningError::io("make", folder))?;
     }
-    let mut public = path.as_os_str().to_owned();
-    public.push(".pub");
-    let public = PathBuf::from(public);
+    let public = public_path(path);
     write_new(path, 0o600, &format_pem("PRIVATE KEY", PRIVATE, &seed))?;
     write_new(&public, 0o644, &format_pem("PUBLIC KEY", PUBLIC, &*pair.pk))?;
     Ok(public)
+}
+
+/// Where the public half of a key is.
+pub fn public_path(private: &Path) -> PathBuf {
+    let mut public = private.as_os_str().to_owned();
+    public.push(".pub");
+    public.into()
 }
 
 fn read(path: &Path) -> Result<String, SigningError> {

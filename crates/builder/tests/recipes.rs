@@ -186,15 +186,20 @@ fn the_recipes_in_the_readme_are_right() {
     std::fs::create_dir_all(dir.path().join("mine/lab")).unwrap();
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let examples = fenced(&readme, "");
+    let joining = std::fs::read_to_string(root.join("docs/joining.md")).unwrap();
+    let own_way = fenced(&joining, "# recipes/token-worker.toml");
+    assert_eq!(own_way.len(), 1, "it shows how to join without `serve`");
     let (nodes, examples): (Vec<&str>, Vec<&str>) = examples.into_iter().partition(|e| e.starts_with("# nodes.toml"));
     assert_eq!(examples.len(), 3, "the README shows a small recipe, one that joins a cluster, one that keeps state");
-    for example in
-        nodes.into_iter().chain(fenced(&std::fs::read_to_string(root.join("docs/boot-chain.md")).unwrap(), "[server]"))
+    for example in nodes
+        .into_iter()
+        .chain(fenced(&std::fs::read_to_string(root.join("docs/boot-chain.md")).unwrap(), "[server]"))
+        .chain(fenced(&joining, "[cluster]"))
     {
         bootwright::nodes::parse_nodes_text(example)
             .unwrap_or_else(|e| panic!("{}", bootwright::error::Failure::from(e)));
     }
-    for example in examples {
+    for example in examples.into_iter().chain(own_way) {
         let text = example.replace("extends = \"worker\"", "extends = \"../recipes/worker.toml\"");
         let both = "extends = [\"../recipes/worker.toml\", \"../recipes/ext4.toml\"]";
         let text = text.replace("extends = [\"worker\", \"ext4\"]", both).replace("../overlays/lab", "lab");

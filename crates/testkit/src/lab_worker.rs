@@ -1,4 +1,4 @@
-//! The worker that the README shows, with its own files, joined to a control plane of a test.
+//! A worker that joins a control plane of a test by a bootstrap token, with the files that docs/joining.md shows.
 
 use crate::cluster::Cluster;
 use crate::folders::{project_root, work_folder};
@@ -18,8 +18,10 @@ use std::time::Duration;
 pub const RECIPE: &str = "lab-worker";
 /// Its name in the cluster.
 pub const NODE: &str = "lab1";
+/// Where the files are shown.
+const WAY: &str = "docs/joining.md";
 const OVERLAY: &str = "overlays/lab/etc/kubernetes";
-/// Laid over the README's recipe: a network for pods, this test's mirror for their images, and a shell for them.
+/// Laid over that recipe: a network for pods, this test's mirror for their images, and a shell for them.
 const PODS: &str = r#"
 [vars]
 debug = { default = true }
@@ -88,18 +90,18 @@ fn write_recipe(project: &Path, cluster: &Cluster, mirror: u16) {
         std::fs::create_dir_all(path.parent().expect("it lies in the project")).expect("the folder is the test's own");
         std::fs::write(path, text).expect("the folder is the test's own");
     };
-    write(format!("recipes/{RECIPE}.toml"), &readme_block("toml", "# recipes/lab-worker.toml"));
+    write(format!("recipes/{RECIPE}.toml"), &fenced_block(WAY, "toml", "# recipes/token-worker.toml"));
     write(format!("recipes/{RECIPE}.d/10-pods.toml"), &PODS.replace("PORT", &mirror.to_string()));
-    write(format!("{OVERLAY}/kubelet.conf.d/90-lab.conf"), &readme_block("yaml", "# 90-lab.conf"));
+    write(format!("{OVERLAY}/kubelet.conf.d/90-lab.conf"), &fenced_block(WAY, "yaml", "# 90-lab.conf"));
     write(format!("{OVERLAY}/ca.crt"), cluster.authority());
     write(format!("{OVERLAY}/bootstrap.kubeconfig"), &cluster.bootstrap_kubeconfig());
 }
 
-/// The README's fenced block of that language which starts with that line.
-fn readme_block(language: &str, first_line: &str) -> String {
-    let readme = std::fs::read_to_string(project_root().join("README.md")).expect("the project has one");
+/// The fenced block of that language in a document of the project which starts with that line.
+pub fn fenced_block(document: &str, language: &str, first_line: &str) -> String {
+    let text = std::fs::read_to_string(project_root().join(document)).expect("the project has it");
     let fence = format!("```{language}\n");
-    let blocks = readme.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks = text.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
     let mut found = blocks.filter(|block| block.starts_with(first_line));
-    found.next().unwrap_or_else(|| panic!("the README has no {language} block `{first_line}`")).into()
+    found.next().unwrap_or_else(|| panic!("{document} has no {language} block `{first_line}`")).into()
 }

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -50,8 +51,17 @@ impl NodeProxy {
 
     /// What somebody without credentials is answered who asks that address of the machine: status and body.
     pub fn get_as_stranger(&self, url: &str) -> (u16, String) {
+        self.get(url, TlsConfig::builder().disable_verification(true).build())
+    }
+
+    /// The same for somebody who knows the authority, in PEM, that the machine's certificate has to be signed by.
+    pub fn get_verified(&self, url: &str, authority: &str) -> (u16, String) {
+        let authority = Certificate::from_pem(authority.as_bytes()).expect("a certificate in PEM");
+        self.get(url, TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[authority])).build())
+    }
+
+    fn get(&self, url: &str, tls: TlsConfig) -> (u16, String) {
         let proxy = ureq::Proxy::new(&format!("socks5://127.0.0.1:{}", self.port)).expect("a proxy's URL");
-        let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
         let agent = ureq::Agent::config_builder().proxy(Some(proxy)).tls_config(tls).http_status_as_error(false);
         let agent = agent.timeout_global(Some(LIMIT)).build().new_agent();
         let mut answer = agent.get(url).call().unwrap_or_else(|error| panic!("no answer to GET {url}: {error}"));

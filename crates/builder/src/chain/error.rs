@@ -4,6 +4,7 @@ use crate::emit::EmitError;
 use crate::error::{Exit, Failure};
 use crate::pack::PackError;
 use crate::recipe::Origin;
+use crate::signing::SigningError;
 use crate::tree::TreeError;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,10 @@ pub enum ChainError {
     NoOpenssl { cause: std::io::Error },
     #[error("`openssl` cannot sign `{}`: {complaint}", path.display())]
     Signing { path: PathBuf, complaint: String },
+    #[error("nodes join a cluster by asking this server, and its address is not known")]
+    NoServer,
+    #[error("{0}")]
+    Key(#[from] SigningError),
     #[error("{0}")]
     Emit(Box<EmitError>),
 }
@@ -70,6 +75,11 @@ impl ChainError {
             Self::Io { .. } => "check the path, its permissions and the free space".into(),
             Self::NoOpenssl { .. } => "install it (Debian: `apt-get install openssl`), or leave the key out".into(),
             Self::Signing { .. } => "check that certificate and key belong together and are PEM files".into(),
+            Self::NoServer => "name it with --url http://ADDRESS:PORT, or `url` of `[server]`".into(),
+            Self::Key(SigningError::Io { .. }) => {
+                "`bootwright cluster add` makes it where it is missing; `signing_key` of `[cluster]` says where it is".into()
+            }
+            Self::Key(cause) => cause.help(),
             Self::Emit(cause) => cause.help(),
         }
     }
@@ -80,6 +90,7 @@ impl From<ChainError> for Failure {
         let exit = match e {
             ChainError::NoImage { .. } | ChainError::NoDefault { .. } | ChainError::CommandLine { .. } => Exit::Usage,
             ChainError::Files { .. } | ChainError::Secrets { .. } => Exit::Usage,
+            ChainError::NoServer | ChainError::Key(_) => Exit::Usage,
             _ => Exit::Other,
         };
         Self { exit, message: e.to_string(), help: Some(e.help()) }

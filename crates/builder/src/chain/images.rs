@@ -1,6 +1,7 @@
 //! The images that lie in `out/`, by their manifests.
 
 use super::{ChainError, FOLDER};
+use crate::cluster::{Version, kubelet_version};
 use crate::emit::MANIFEST_WORD;
 use crate::emit::manifest::{MANIFEST, Manifest, RootRecord, load_manifest};
 use crate::recipe::RootMode;
@@ -22,6 +23,8 @@ pub struct BootImage {
     pub root_from_us: bool,
     /// Its initrd takes roots that were signed later, and asks a web server that it is told for what is signed.
     pub asks_for_manifest: bool,
+    /// Of the kubelet in it, where that is known.
+    pub kubelet: Option<Version>,
 }
 
 impl BootImage {
@@ -31,6 +34,7 @@ impl BootImage {
         let named = cmdline.iter().any(|word| word.starts_with(MANIFEST_WORD));
         let asks = |root: &RootRecord| root.renewable && root.mode != RootMode::Http && !named;
         let asks_for_manifest = manifest.root.as_ref().is_some_and(asks);
+        let kubelet = kubelet_version(&manifest.sources);
         Self {
             name,
             recipe: manifest.recipe,
@@ -40,6 +44,7 @@ impl BootImage {
             cmdline,
             root_from_us: manifest.root.as_ref().is_some_and(is_open),
             asks_for_manifest,
+            kubelet,
         }
     }
 }

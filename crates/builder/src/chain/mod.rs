@@ -32,6 +32,7 @@ pub use images::{BootImage, load_images};
 pub use plan::{NodeEntry, Plan};
 pub use sign::Signer;
 
+use crate::cluster::join::JoinPlace;
 use crate::emit::{FolderKind, Readers, Staging};
 use crate::nodes::Nodes;
 use crate::ui::Ui;
@@ -86,7 +87,8 @@ pub struct WrittenChain {
 /// [`ChainError`]; what was there before is then still there.
 pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) -> Result<WrittenChain, ChainError> {
     let images = load_images(out)?;
-    let plan = Plan::new(nodes, &images, signer.is_some())?;
+    let join = join_place(nodes)?;
+    let plan = Plan::new(nodes, &images, join.as_ref(), signer.is_some())?;
     let readers = if nodes.hold_secrets() { Readers::Group } else { Readers::All };
     let staging = Staging::start(out, FOLDER, KIND, readers)?;
     let index = Index { schema: SCHEMA, nodes: plan.nodes.iter().map(index_node).collect(), report: plan.report_url() };
@@ -100,6 +102,14 @@ pub fn write_chain(nodes: &Nodes, out: &Path, signer: Option<&Signer>, ui: &Ui) 
     staging.finish()?;
     let dir = staging.target().to_path_buf();
     Ok(WrittenChain { dir, index, images })
+}
+
+/// Where nodes of a cluster ask for their certificates.
+fn join_place(nodes: &Nodes) -> Result<Option<JoinPlace>, ChainError> {
+    let Some(cluster) = &nodes.cluster else { return Ok(None) };
+    let server = nodes.server.url.as_ref().ok_or(ChainError::NoServer)?;
+    let key = crate::signing::load_public_key(&crate::signing::public_path(&cluster.signing_key))?;
+    Ok(Some(JoinPlace::new(server, &key)))
 }
 
 /// Whether an entry of `out/boot/` is one that [`write_chain`] makes, in this or another run.

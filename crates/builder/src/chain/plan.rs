@@ -2,6 +2,7 @@
 
 use super::segment::{self, NodeSegment, node_segment};
 use super::{BootImage, ChainError, FOLDER};
+use crate::cluster::join::JoinPlace;
 use crate::emit::MANIFEST_WORD;
 use crate::loader_limits::{COMMAND_LINE, LOADERS_WORDS};
 use crate::nodes::{BootServer, MENU_WORDS, Menu, Node, Nodes};
@@ -34,11 +35,16 @@ pub struct NodeEntry<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Joins nodes and images. `signed`: iPXE shall verify what it loads.
+    /// Joins nodes and images. `join`: where nodes ask for their certificates. `signed`: iPXE shall verify what it loads.
     ///
     /// # Errors
     /// An image that is not there, files that cannot be rendered, a command line that is too long.
-    pub fn new(nodes: &'a Nodes, images: &'a [BootImage], signed: bool) -> Result<Self, ChainError> {
+    pub fn new(
+        nodes: &'a Nodes,
+        images: &'a [BootImage],
+        join: Option<&JoinPlace>,
+        signed: bool,
+    ) -> Result<Self, ChainError> {
         let names = || images.iter().map(|image| image.name.clone()).collect::<Vec<_>>();
         let mut entries = Vec::new();
         for node in &nodes.nodes {
@@ -46,7 +52,7 @@ impl<'a> Plan<'a> {
                 let (origin, name, image) = (node.origin.clone(), node.name.clone(), node.image.clone());
                 return Err(ChainError::NoImage { origin, node: name, image, there: names() });
             };
-            let segment = node_segment(node)?;
+            let segment = node_segment(node, join)?;
             let words = node_words(node, segment.as_ref());
             entries.push(NodeEntry { node, image, segment, words });
         }

@@ -1,14 +1,15 @@
 //! A node's own files: overlays with its variables filled in, as a small archive that the loader adds to the initrd.
 
 use super::ChainError;
-use crate::entry::{Kind, Sha256};
+use crate::cluster::join::{JoinPlace, PLACE_FILE};
+use crate::entry::{Body, Entry, Kind, Sha256};
 use crate::local::is_in_overlay;
 use crate::nodes::Node;
 use crate::pack::{Compressor, PackError, archive_size, write_archive};
 use crate::recipe::{Compression, Lineage, Overlay, SegmentName, VarValue, render_template};
 use crate::secrets::{Author, LOOKED_AT, in_file};
 use crate::segment::lay_out_node;
-use crate::tree::{Draft, add_overlay};
+use crate::tree::{Draft, Reason, TreeEntry, add_overlay};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -26,9 +27,9 @@ pub struct NodeSegment {
     pub secrets: Vec<String>,
 }
 
-/// Renders and packs; `None` for a node without overlays.
-pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
-    if node.overlays.is_empty() {
+/// Renders and packs; `None` for a node that joins no cluster and has no overlays.
+pub fn node_segment(node: &Node, join: Option<&JoinPlace>) -> Result<Option<NodeSegment>, ChainError> {
+    if node.overlays.is_empty() && join.is_none() {
         return Ok(None);
     }
     let vars = variables(node);
@@ -41,6 +42,9 @@ pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
         let modes = of_this.map(|(inner, stated)| (inner.clone(), *stated)).collect();
         let overlay = Overlay { modes, ..Overlay::of(dir.clone(), node.origin.clone()) };
         add_overlay(&overlay, &Lineage::default(), &render, &mut draft).map_err(files)?;
+    }
+    if let Some(join) = join {
+        draft.add(join_file(node, join)).map_err(files)?;
     }
     draft.complete_parents().map_err(files)?;
     let packing = |cause| ChainError::Segment { node: node.name.clone(), cause: Box::new(cause) };
@@ -60,7 +64,18 @@ pub fn node_segment(node: &Node) -> Result<Option<NodeSegment>, ChainError> {
     Ok(Some(NodeSegment { bytes, sums_sha256: archive.sums_sha256, secrets }))
 }
 
-fn pack(entries: &[crate::entry::Entry]) -> Result<Vec<u8>, PackError> {
+/// The file that tells a node where it asks for its certificate.
+fn join_file(node: &Node, join: &JoinPlace) -> TreeEntry {
+    TreeEntry {
+        entry: Entry::of_root(PLACE_FILE, Kind::File(Body::from_bytes(join.document())), 0o644),
+        component: "cluster".into(),
+        origin: node.origin.clone(),
+        reason: Reason::Computed,
+        segment: SegmentName::Config,
+    }
+}
+
+fn pack(entries: &[Entry]) -> Result<Vec<u8>, PackError> {
     let failed = |cause| PackError::io("write", Path::new("(memory)"))(cause);
     let size = archive_size(entries)?;
     let mut out = Compressor::new(COMPRESSION, size, 1, Vec::new()).map_err(failed)?;

@@ -15,6 +15,7 @@ fn image(name: &str, root_from_us: bool) -> BootImage {
         cmdline: vec!["console=tty0".into(), "panic=30".into()],
         root_from_us,
         asks_for_manifest: name == "worker-nbd",
+        kubelet: None,
     }
 }
 
@@ -64,7 +65,7 @@ fn images() -> Vec<BootImage> {
 #[test]
 fn a_nodes_words() {
     let (nodes, images) = (lab(), images());
-    let plan = Plan::new(&nodes, &images, false).unwrap();
+    let plan = Plan::new(&nodes, &images, None, false).unwrap();
     let words: Vec<String> = plan.nodes.iter().map(|entry| plan.node_words(entry).join(" ")).collect();
     let manifest = "bw.manifest=http://192.0.2.1:8080/worker-nbd/root.json";
     let common = format!("console=tty0 panic=30 {manifest} bw.report=http://192.0.2.1:8080/report");
@@ -83,7 +84,7 @@ fn a_nodes_words() {
 #[test]
 fn ipxe_scripts() {
     let (nodes, images) = (lab(), images());
-    let plan = Plan::new(&nodes, &images, false).unwrap();
+    let plan = Plan::new(&nodes, &images, None, false).unwrap();
     let entry = ipxe::entry_script(&plan);
     let uuid = entry.find(&format!("iseq ${{uuid}} {UUID} && set bw-node n2 ||\n")).unwrap();
     let mac = entry.find("iseq ${netX/mac} 52:54:00:00:00:02 && set bw-node n1 ||\n").unwrap();
@@ -125,7 +126,7 @@ fn labels_are_there(script: &str) {
 #[test]
 fn signed_chains_name_their_signatures() {
     let (nodes, images) = (lab(), images());
-    let plan = Plan::new(&nodes, &images, true).unwrap();
+    let plan = Plan::new(&nodes, &images, None, true).unwrap();
     let line = "set bw-signatures ../boot/signatures/worker-nbd/\n";
     assert!(ipxe::node_script(&plan, &plan.nodes[0]).contains(line));
     assert!(ipxe::menu_script(&plan).contains(line));
@@ -134,7 +135,7 @@ fn signed_chains_name_their_signatures() {
 #[test]
 fn other_loaders() {
     let (nodes, images) = (lab(), images());
-    let plan = Plan::new(&nodes, &images, false).unwrap();
+    let plan = Plan::new(&nodes, &images, None, false).unwrap();
     let pxe = pxelinux::node_config(&plan, &plan.nodes[0]);
     assert!(pxe.starts_with("DEFAULT n1\nPROMPT 0\n"), "{pxe}");
     assert!(pxe.contains("KERNEL ::worker-nbd/vmlinuz\n  INITRD ::worker-nbd/initrd.img\n"), "{pxe}");
@@ -153,7 +154,7 @@ fn other_loaders() {
 #[test]
 fn what_cannot_be_is_told() {
     let images = images();
-    let told = |text: &str| Plan::new(&parse_nodes_text(text).unwrap(), &images, false).unwrap_err().to_string();
+    let told = |text: &str| Plan::new(&parse_nodes_text(text).unwrap(), &images, None, false).unwrap_err().to_string();
     let node = "[[node]]\nname = \"n1\"\nmac = \"52:54:00:00:00:01\"\nrecipe = \"worker\"\n";
     let missing = told(&format!("{node}root = \"nfs\"\n"));
     assert_eq!(missing, "nodes.toml:1: node `n1` boots the image `worker-nfs`, which is not there");
@@ -174,12 +175,12 @@ fn a_nodes_files_are_rendered_and_secrets_are_refused_or_told() {
     let path = dir.path().join("nodes.toml");
     std::fs::write(&path, node).unwrap();
     let (nodes, images) = (crate::nodes::load_nodes(&path).unwrap(), images());
-    let error = Plan::new(&nodes, &images, false).unwrap_err();
+    let error = Plan::new(&nodes, &images, None, false).unwrap_err();
     assert!(error.to_string().contains("`etc/lab/kubeconfig` line 2: a password or token"), "{error}");
     std::fs::write(&path, format!("{node}secrets = \"allowed\"\nsecrets_reason = \"a lab\"\n")).unwrap();
     let nodes = crate::nodes::load_nodes(&path).unwrap();
     assert!(nodes.hold_secrets());
-    let plan = Plan::new(&nodes, &images, false).unwrap();
+    let plan = Plan::new(&nodes, &images, None, false).unwrap();
     let entry = &plan.nodes[0];
     let told = entry.secrets().unwrap();
     assert!(told.ends_with(": a lab; found `etc/lab/kubeconfig` line 2: a password or token"), "{told}");
@@ -192,6 +193,6 @@ fn a_nodes_files_are_rendered_and_secrets_are_refused_or_told() {
     let text = String::from_utf8_lossy(&archive);
     assert!(text.contains("bootwright/node/etc/lab/who\0") && text.contains("n1 192.0.2.7/24 z\n"), "{text}");
     std::fs::write(overlay.join("bad.j2"), "{{ typo }}").unwrap();
-    let error = Plan::new(&nodes, &images, false).unwrap_err();
+    let error = Plan::new(&nodes, &images, None, false).unwrap_err();
     assert!(matches!(error, ChainError::Files { .. }), "{error}");
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// Looked for when no file is named.
-const NODES: &str = "nodes.toml";
+pub(super) const NODES: &str = "nodes.toml";
 
 #[derive(Debug, Args)]
 pub struct BootArgs {

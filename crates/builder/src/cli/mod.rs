@@ -6,6 +6,7 @@ pub mod boot;
 pub mod budget;
 pub mod build;
 pub mod check;
+pub mod cluster;
 pub mod diff;
 pub mod doctor;
 pub mod explain;
@@ -137,6 +138,9 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Serve out/ to a lab: HTTP, DHCP and TFTP by dnsmasq, and a page that shows images and nodes
     Serve(serve::ServeArgs),
+    /// Have nodes of nodes.toml join a Kubernetes cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Collect the sources and licence texts of an image's copyleft parts, for who gives it away
     Sources(sources::SourcesArgs),
     /// List the host tools that recipes need, and how to install the missing ones
@@ -227,6 +231,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
         Command::Trace(args) => trace::run(args, &global.cache_dir()?, &global.ui()),
         Command::Serve(args) => serve::run(args, global.ui()),
+        Command::Cluster(command) => cluster::run(command, &global.ui()),
         Command::Sources(args) => sources::run(args, &global.options(&args.recipe)?),
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),

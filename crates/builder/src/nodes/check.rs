@@ -1,11 +1,11 @@
 //! Reads and checks `nodes.toml`. Every problem is reported at once, with line and column.
 
-use super::file::{DefaultsFile, MenuFile, NodeFile, NodesFile, ServerFile};
+use super::file::{ClusterFile, DefaultsFile, MenuFile, NodeFile, NodesFile, ServerFile};
 use super::values::{
-    is_dhcp_range, is_hostname, is_interface, is_kernel_word, parse_address, parse_mac, parse_server_url, parse_uuid,
-    root_mode,
+    is_api_server, is_dhcp_range, is_hostname, is_interface, is_kernel_word, parse_address, parse_mac,
+    parse_server_url, parse_uuid, root_mode,
 };
-use super::{Address, BootServer, Dhcp, Mac, Menu, Node, Nodes, NodesError};
+use super::{Address, BootServer, Cluster, Dhcp, Mac, Menu, Node, Nodes, NodesError};
 use crate::local::{Modes, is_in_overlay, parse_stated};
 use crate::recipe::file::{OneOrMany, Scalar};
 use crate::recipe::node::{TomlNode, Value, parse_node};
@@ -116,12 +116,47 @@ impl NodesCheck<'_> {
             image_name(recipe, mode)
         });
         let nodes = tree.get("node").map_or(&[][..], TomlNode::items);
+        let cluster = tree.get("cluster").and_then(|node| self.cluster(node));
         Nodes {
             server: self.server(tree.get("server").unwrap_or(&nothing)),
             menu: self.menu(tree.get("menu")),
             image,
-            nodes: nodes.iter().filter_map(|node| self.node(node, &defaults_at, &defaults)).collect(),
+            nodes: nodes
+                .iter()
+                .filter_map(|node| self.node(node, &defaults_at, &defaults, cluster.is_some()))
+                .collect(),
+            cluster,
         }
+    }
+
+    fn cluster(&mut self, node: &TomlNode) -> Option<Cluster> {
+        let file: ClusterFile = self.read(Some(node))?;
+        let good = is_hostname(&file.name).then_some(());
+        self.value(node.at_of("name"), &file.name, good, "a name: letters, digits, `.` and `-`", "lab");
+        if file.servers.is_empty() {
+            let place = "`[cluster]`".to_string();
+            self.report(node.at_of("servers"), Problem::NoneOf { place, choices: vec!["servers".into()] });
+        }
+        for (i, text) in file.servers.iter().enumerate() {
+            let good = is_api_server(text).then_some(());
+            self.value(node.at_item("servers", i), text, good, "an API server", "https://192.0.2.1:6443");
+        }
+        let dns = file.dns.iter().enumerate();
+        let dns = dns.filter_map(|(i, text)| self.ip(node.at_item("dns", i), text)).collect();
+        let good = is_hostname(&file.domain).then_some(());
+        self.value(node.at_of("domain"), &file.domain, good, "a DNS domain", "cluster.local");
+        let good = file.ca.contains("-----BEGIN CERTIFICATE-----").then_some(());
+        self.value(node.at_of("ca"), "ca", good, "a certificate in PEM", "-----BEGIN CERTIFICATE-----...");
+        let dir = self.sources.dir(node.at);
+        Some(Cluster {
+            credentials: dir.join(&file.credentials),
+            signing_key: dir.join(&file.signing_key),
+            name: file.name,
+            servers: file.servers,
+            ca: file.ca,
+            dns,
+            domain: file.domain,
+        })
     }
 
     fn server(&mut self, node: &TomlNode) -> BootServer {
@@ -163,7 +198,7 @@ impl NodesCheck<'_> {
         }
     }
 
-    fn node(&mut self, node: &TomlNode, defaults_at: &TomlNode, defaults: &DefaultsFile) -> Option<Node> {
+    fn node(&mut self, node: &TomlNode, defaults_at: &TomlNode, defaults: &DefaultsFile, joins: bool) -> Option<Node> {
         let file: NodeFile = self.read(Some(node))?;
         let origin = self.sources.origin(node.at);
         let name = self.name(node, file.name.clone())?;
@@ -174,6 +209,10 @@ impl NodesCheck<'_> {
         let hostname = file.hostname.clone().unwrap_or_else(|| name.clone());
         let at = if node.get("hostname").is_some() { node.at_of("hostname") } else { node.at_of("name") };
         self.value(at, &hostname, is_hostname(&hostname).then_some(()), "a host name", "node-1");
+        if joins {
+            // Two would be one node of the cluster. kubelet takes it in lower case.
+            self.once("host name", at, &hostname.to_ascii_lowercase(), &origin);
+        }
         let vars = self.vars(node, defaults_at, &defaults.vars, &file.vars);
         let written = CompleteNode { own: node, defaults: defaults_at, file: with_defaults(file, defaults) };
         let (recipe, mode, roots, ibft) = self.boots(&written, &name);

@@ -12,6 +12,8 @@ pub struct NodesFile {
     pub server: Option<ServerFile>,
     pub menu: Option<MenuFile>,
     pub defaults: Option<DefaultsFile>,
+    /// The Kubernetes cluster that the nodes join; `bootwright cluster add` writes it.
+    pub cluster: Option<ClusterFile>,
     /// A machine.
     #[serde(default)]
     pub node: Vec<NodeFile>,
@@ -70,6 +72,32 @@ pub struct DefaultsFile {
     pub secrets_reason: Option<String>,
     #[serde(default)]
     pub vars: BTreeMap<String, Scalar>,
+}
+
+/// The Kubernetes cluster that the nodes join.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterFile {
+    /// Names it in files and messages.
+    pub name: String,
+    /// API servers as nodes reach them: `https://192.0.2.1:6443`. A node takes the first that it reaches.
+    pub servers: Vec<String>,
+    /// Addresses of the cluster's DNS; without any, pods have the node's own name servers.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// DNS domain of the cluster.
+    #[serde(default = "domain")]
+    pub domain: String,
+    /// The boot server's own kubeconfig, relative to this file. It is secret.
+    pub credentials: String,
+    /// The key that answers to nodes are signed with, relative to this file. It is secret; its public half lies beside it.
+    pub signing_key: String,
+    /// The certificate authority of API servers and nodes, PEM.
+    pub ca: String,
+}
+
+pub fn domain() -> String {
+    "cluster.local".into()
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -9,7 +9,9 @@ mod values;
 
 pub use check::{load_nodes, nodes_schema, parse_nodes_text};
 pub use error::NodesError;
-pub use values::{Mac, is_dhcp_range, is_interface, parse_mac, parse_server_url, parse_uuid};
+pub use values::{
+    Mac, is_api_server, is_dhcp_range, is_hostname, is_interface, parse_mac, parse_server_url, parse_uuid,
+};
 
 use crate::local::Modes;
 use crate::recipe::{Origin, VarValue};
@@ -26,6 +28,8 @@ pub struct Nodes {
     pub image: Option<String>,
     /// In the order of the file.
     pub nodes: Vec<Node>,
+    /// What the nodes join, if they join one.
+    pub cluster: Option<Cluster>,
 }
 
 impl Nodes {
@@ -76,6 +80,23 @@ impl Default for Menu {
 
 /// What a menu offers beside images and nodes.
 pub const MENU_WORDS: [&str; 3] = ["local", "shell", "reboot"];
+
+/// A Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    pub name: String,
+    /// API servers as nodes reach them, `https://HOST:PORT`.
+    pub servers: Vec<String>,
+    /// The certificates that the API servers' and all nodes' are signed by, PEM.
+    pub ca: String,
+    /// Addresses of the cluster's DNS.
+    pub dns: Vec<IpAddr>,
+    pub domain: String,
+    /// The boot server's own kubeconfig.
+    pub credentials: PathBuf,
+    /// By which nodes know the boot server's answers; the public half is beside it, with `.pub` behind the name.
+    pub signing_key: PathBuf,
+}
 
 /// One machine.
 #[derive(Debug, Clone, PartialEq)]

@@ -147,6 +147,40 @@ fn no_toml_and_wrong_types() {
     assert!(error.to_string().starts_with("cannot read `/nowhere/nodes.toml`"), "{error}");
 }
 
+const CLUSTER: &str = r#"
+[cluster]
+name = "lab"
+servers = ["https://192.0.2.1:6443", "https://192.0.2.2:6443"]
+dns = ["10.96.0.10"]
+credentials = "secrets/lab.kubeconfig"
+signing_key = "secrets/lab.key"
+ca = """
+-----BEGIN CERTIFICATE-----
+AAAA
+-----END CERTIFICATE-----
+"""
+"#;
+
+#[test]
+fn a_cluster_and_its_nodes() {
+    let lab = parse_nodes_text(&format!("{LAB}{CLUSTER}")).unwrap();
+    let cluster = lab.cluster.unwrap();
+    assert_eq!((cluster.name.as_str(), cluster.servers.len(), cluster.dns.len()), ("lab", 2, 1));
+    assert_eq!(cluster.domain, "cluster.local");
+    let bad =
+        CLUSTER.replace("https://192.0.2.2", "http://192.0.2.2").replace("10.96.0.10", "dns").replace("BEGIN", "X");
+    let said = problems(&format!("{LAB}{bad}").replace("n2.lab.example", "N1"));
+    for expected in [
+        "`http://192.0.2.2:6443` is not an API server",
+        "`dns` is not an address",
+        "`ca` is not a certificate in PEM",
+        "host name `n1` is written twice",
+    ] {
+        assert!(said.contains(expected), "no {expected:?} in:\n{said}");
+    }
+    assert!(problems("[cluster]\nname = \"lab\"\n").contains("servers"));
+}
+
 #[test]
 fn folders_must_be_there() {
     let dir = tempfile::tempdir().unwrap();

@@ -109,6 +109,12 @@ pub fn is_dhcp_range(text: &str) -> bool {
         }
 }
 
+/// `https://HOST[:PORT]`, of an API server.
+pub fn is_api_server(text: &str) -> bool {
+    let rest = text.strip_prefix("https://");
+    rest.is_some_and(|rest| !rest.contains(['/', '~', '%']) && parse_server_url(&format!("http://{rest}")).is_some())
+}
+
 /// `http://HOST[:PORT][/path]`, without what stands at its end; loaders of firmware know no TLS.
 pub fn parse_server_url(text: &str) -> Option<String> {
     let rest = text.strip_prefix("http://")?.trim_end_matches('/');
@@ -215,6 +221,21 @@ mod tests {
             ("http://x/a b", None),
         ] {
             assert_eq!(parse_server_url(text).as_deref(), url, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_api_servers() {
+        for (text, good) in [
+            ("https://192.0.2.1:6443", true),
+            ("https://[2001:db8::1]:6443", true),
+            ("https://api.lab.example", true),
+            ("http://192.0.2.1:6443", false),
+            ("https://192.0.2.1:6443/", false),
+            ("https://", false),
+            ("https://a b", false),
+        ] {
+            assert_eq!(is_api_server(text), good, "{text}");
         }
     }
 }

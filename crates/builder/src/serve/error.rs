@@ -1,5 +1,6 @@
 //! What can go wrong while serving.
 
+use crate::cluster::ClusterError;
 use crate::error::{Exit, Failure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub enum ServeError {
     NoLoader { path: PathBuf },
     #[error("cannot {action} `{}`: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: std::io::Error },
+    #[error("{0}")]
+    Cluster(Box<ClusterError>),
     #[error("cannot start `dnsmasq`: {cause}")]
     NoDnsmasq { cause: std::io::Error },
     #[error("`dnsmasq` ended ({status}){}", if said.is_empty() { String::new() } else { format!(": {said}") })]
@@ -25,8 +28,9 @@ pub enum ServeError {
 
 impl ServeError {
     /// The `help:` line.
-    pub fn help(&self) -> &'static str {
-        match self {
+    pub fn help(&self) -> String {
+        let help = match self {
+            Self::Cluster(cause) => return cause.help(),
             Self::Listen { cause, .. } if cause.kind() == std::io::ErrorKind::AddrInUse => {
                 "something listens there already: take another port with --listen ADDRESS:PORT"
             }
@@ -46,12 +50,13 @@ impl ServeError {
             Self::DnsmasqEnded { .. } => {
                 "another DHCP or TFTP server may run here; `dnsmasq --test --conf-file=...` checks the configuration"
             }
-        }
+        };
+        help.into()
     }
 }
 
 impl From<ServeError> for Failure {
     fn from(e: ServeError) -> Self {
-        Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help().into()) }
+        Self { exit: Exit::Other, message: e.to_string(), help: Some(e.help()) }
     }
 }

@@ -4,6 +4,7 @@
 mod dnsmasq;
 mod error;
 mod http;
+mod join;
 mod log;
 mod registry;
 mod routes;
@@ -22,6 +23,7 @@ use crate::nodes::{Dhcp, Nodes};
 use crate::ui::Ui;
 use dnsmasq::Dnsmasq;
 use http::{KnownClients, Site};
+use join::JoinDesk;
 use log::{Log, Weight};
 use registry::Registry;
 use state::NodeStates;
@@ -68,7 +70,12 @@ pub fn serve(options: &ServeOptions, nodes: &Nodes, written: &WrittenChain, ui: 
     }
     let state = NodeStates::new(&written.index);
     let lab = Arc::new(SharedStatus::new(options.out.clone(), describe(nodes, answers_dhcp), state, &written.images));
-    let server = start_http(options, &folder, &lab, &registry, &log)?;
+    let desk =
+        nodes.cluster.as_ref().map(|cluster| JoinDesk::open(cluster, &written.images, &lab, &log)).transpose()?;
+    let server = start_http(options, &folder, &lab, &registry, desk.as_ref(), &log)?;
+    if let Some(desk) = desk {
+        desk.approve(nodes.nodes.iter().map(|node| node.image.clone()).collect());
+    }
     let address = SocketAddr::new(options.listen.ip(), server.port);
     log.say(Weight::Line, format!("http://{address}/ shows images and nodes; Ctrl-C ends it"));
     let config = written.dir.join("dnsmasq.conf");
@@ -95,13 +102,16 @@ fn start_http(
     folder: &Folder,
     lab: &Arc<SharedStatus>,
     registry: &Arc<Registry>,
+    desk: Option<&JoinDesk>,
     log: &Log,
 ) -> Result<HttpServer, ServeError> {
     let known = KnownClients::default();
     known.set(lab.nodes().clients());
+    let mut routes = routes::table(lab, &known, &options.loaders, registry);
+    routes.extend(desk.map(JoinDesk::route));
     let site = Site {
         folder: folder.clone(),
-        routes: routes::table(lab, &known, &options.loaders, registry),
+        routes,
         known: known.clone(),
         on_fetch: on_fetch(lab.clone(), known, log.clone()),
     };

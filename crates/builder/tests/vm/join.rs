@@ -1,4 +1,4 @@
-//! The worker joins a real control plane in the way that the README shows, with the README's own files.
+//! The worker joins a real control plane by a bootstrap token, with the files that docs/joining.md shows.
 
 use serde_json::json;
 use std::path::Path;
@@ -13,7 +13,7 @@ use testkit::ssh::ssh_ok;
 use testkit::zoo::{HOG, LAYER_FILLER, Zoo, add_animals};
 
 #[test]
-fn the_worker_joins_a_cluster_as_the_readme_says() {
+fn the_worker_joins_a_cluster_by_a_token_as_the_docs_say() {
     if !have(&[QEMU, "mksquashfs", "ssh", "ssh-keygen"]) || pinned_go().is_none() {
         return;
     }

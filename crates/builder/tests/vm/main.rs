@@ -15,6 +15,8 @@ mod initrd;
 mod interrupts;
 mod iscsi_tools;
 mod join;
+mod join_by_serve;
+mod join_refused;
 mod limits;
 mod links;
 mod min_ram;

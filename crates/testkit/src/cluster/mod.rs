@@ -117,12 +117,18 @@ impl Cluster {
         kubeconfig(GUEST_HOST, self.port, self.authority.certificate(), &json!({ "token": BOOTSTRAP_TOKEN }))
     }
 
-    /// Runs `kubectl` as somebody who may do everything, for at most `limit_s`; what it printed on both streams.
-    #[track_caller]
-    pub fn kubectl(&self, limit_s: u32, args: &[&str]) -> String {
+    /// The kubeconfig of somebody who may do everything, on this host.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
         let config = self.folder.path().join("admin.kubeconfig");
         let admin = self.authority.client("admin", &["system:masters"]);
         write(&config, &kubeconfig("127.0.0.1", self.port, self.authority.certificate(), &identity_fields(&admin)));
+        config
+    }
+
+    /// Runs `kubectl` as somebody who may do everything, for at most `limit_s`; what it printed on both streams.
+    #[track_caller]
+    pub fn kubectl(&self, limit_s: u32, args: &[&str]) -> String {
+        let config = self.admin_kubeconfig();
         let mut command = Command::new("timeout");
         command.arg(limit_s.to_string()).arg(cluster_programs(&["kubectl"]).join("kubectl"));
         let output = command.arg("--kubeconfig").arg(config).args(args).output().expect("`timeout` runs");

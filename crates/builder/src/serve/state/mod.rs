@@ -12,6 +12,7 @@ pub use view::{NodeStage, NodeView, PhaseView, ServiceView};
 use super::http::{Client, Fetch};
 use super::text::shown;
 use crate::chain::{FOLDER, Index, IndexNode};
+use crate::cluster::node_name;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -50,6 +51,15 @@ struct SeenNode {
     told: Option<ReadReport>,
     /// Another address that reported in its name.
     rival: Option<IpAddr>,
+}
+
+/// Why a machine may not join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadJoin {
+    /// nodes.toml does not have it.
+    Stranger,
+    /// A known node reports from another address.
+    NotItsAddress { name: String },
 }
 
 impl KnownNode {
@@ -117,11 +127,8 @@ impl NodeStates {
     /// One in the name of a node that is known to be elsewhere.
     pub fn reported(&mut self, told: ReadReport, from: IpAddr, now: Instant) -> Result<(), BadReport> {
         self.version += 1;
-        // A MAC comes before a UUID: some boards all have the same one.
         let mac = told.mac.map(|mac| mac.to_string());
-        let by_mac = |known: &KnownNode| mac.as_ref().is_some_and(|mac| known.node.macs.contains(mac));
-        let by_uuid = |known: &KnownNode| told.uuid.is_some() && known.node.uuid == told.uuid;
-        let at = self.known.iter().position(by_mac).or_else(|| self.known.iter().position(by_uuid));
+        let at = self.find(mac.as_deref(), told.uuid.as_deref());
         // What it fetched before it told who it is.
         self.strangers.retain(|_, seen| seen.ip != from || seen.told.is_some());
         let Some(known) = at.and_then(|at| self.known.get_mut(at)) else {
@@ -138,6 +145,37 @@ impl NodeStates {
         let rival = known.seen.as_ref().and_then(|seen| seen.rival).filter(|rival| *rival != from);
         known.seen = Some(SeenNode { at: now, ip: from, fetched: None, told: Some(told), rival });
         Ok(())
+    }
+
+    /// The place of a node that has that MAC, or that UUID: a MAC comes first, as some boards all have the same UUID.
+    fn find(&self, mac: Option<&str>, uuid: Option<&str>) -> Option<usize> {
+        let by_mac = |known: &KnownNode| mac.is_some_and(|mac| known.node.macs.iter().any(|own| own == mac));
+        let by_uuid = |known: &KnownNode| uuid.is_some() && known.node.uuid.as_deref() == uuid;
+        self.known.iter().position(by_mac).or_else(|| self.known.iter().position(by_uuid))
+    }
+
+    /// The node of nodes.toml that a machine is which asks from that address.
+    ///
+    /// # Errors
+    /// One that is not in nodes.toml, or that is known to be elsewhere.
+    pub fn machine(
+        &self,
+        mac: Option<&str>,
+        uuid: Option<&str>,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<IndexNode, BadJoin> {
+        let known = self.find(mac, uuid).and_then(|at| self.known.get(at)).ok_or(BadJoin::Stranger)?;
+        match known.may_be_at(from, now) {
+            true => Ok(known.node.clone()),
+            false => Err(BadJoin::NotItsAddress { name: known.node.name.clone() }),
+        }
+    }
+
+    /// Where the node of that name in the cluster is: by nodes.toml, and by what was heard of it.
+    pub fn addresses_of(&self, node: &str) -> Option<Vec<IpAddr>> {
+        let known = self.known.iter().find(|known| node_name(&known.node.hostname) == node)?;
+        Some([known.node.address, known.seen.as_ref().map(|seen| seen.ip)].into_iter().flatten().collect())
     }
 
     /// Remembers one, and forgets others where there is no room: of the client that takes most, who was not heard of for longest.
@@ -322,6 +360,24 @@ mod tests {
         state.reported(told("52:54:00:00:00:01"), other, now).unwrap();
         state.reported(told("52:54:00:00:00:01"), own, now).unwrap();
         assert!(state.reported(told("52:54:00:00:00:01"), other, now).is_err());
+    }
+
+    #[test]
+    fn a_machine_joins_as_the_node_that_it_is_and_from_where_it_is() {
+        let (mut state, now) = (state(), Instant::now());
+        let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let (mac, uuid) = ("52:54:00:00:00:01", "0e3c1a5b-0000-4000-8000-0123456789ab");
+        for (mac, uuid) in [(Some(mac), None), (None, Some(uuid)), (Some("52:54:00:00:00:99"), Some(uuid))] {
+            assert_eq!(state.machine(mac, uuid, ip(11), now).unwrap().hostname, "n1.lab");
+        }
+        assert_eq!(state.machine(Some("52:54:00:00:00:99"), None, ip(11), now), Err(BadJoin::Stranger));
+        assert_eq!(state.machine(None, None, ip(11), now), Err(BadJoin::Stranger));
+        assert_eq!((state.addresses_of("n1.lab"), state.addresses_of("n1")), (Some(vec![]), None));
+        state.reported(told(mac), ip(11), now).unwrap();
+        assert_eq!(state.addresses_of("n1.lab"), Some(vec![ip(11)]));
+        assert_eq!(state.machine(Some(mac), None, ip(66), now), Err(BadJoin::NotItsAddress { name: "n1".into() }));
+        state.known[0].node.address = Some(ip(7));
+        assert_eq!(state.addresses_of("n1.lab"), Some(vec![ip(7), ip(11)]));
     }
 
     #[test]
