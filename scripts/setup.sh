@@ -34,8 +34,8 @@ if [ "$goal" = test ]; then
     wanted="$wanted grub-script-check:grub-common openssl:openssl chromium:chromium busybox:busybox"
     files="$files /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf /usr/lib/ipxe/undionly.kpxe:ipxe /usr/lib/PXELINUX/pxelinux.0:pxelinux"
     files="$files /usr/lib/syslinux/modules/bios/ldlinux.c32:syslinux-common /usr/lib/grub/x86_64-efi/efinet.mod:grub-efi-amd64-bin"
-    # Secure Boot: what signs programs for UEFI, and a loader to be signed.
-    wanted="$wanted sbsign:sbsigntool"
+    # Secure Boot: what signs programs for UEFI, and a loader to be signed. A TPM that measures them.
+    wanted="$wanted sbsign:sbsigntool swtpm:swtpm"
     files="$files /usr/lib/systemd/boot/efi/systemd-bootx64.efi:systemd-boot-efi"
 fi
 

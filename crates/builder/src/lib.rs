@@ -23,6 +23,7 @@ pub mod licence;
 pub mod loader_limits;
 pub mod local;
 pub mod lock;
+pub mod measure;
 pub mod module_signing;
 pub mod nodes;
 pub mod offer;

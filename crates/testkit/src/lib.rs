@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod console;
+pub mod event_log;
 pub mod folders;
 pub mod ganesha;
 pub mod go_program;
@@ -32,6 +33,7 @@ pub mod shipped;
 pub mod ssh;
 pub mod tgt;
 pub mod tool;
+pub mod tpm;
 pub mod trees;
 pub mod vm;
 pub mod worker;

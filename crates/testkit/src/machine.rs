@@ -7,7 +7,8 @@ use crate::image::Image;
 use crate::lan::{self, Lan};
 use crate::qmp::qmp;
 use crate::secure_boot::BootDisk;
-use bootwright::smoke::Engine;
+use crate::tpm::Tpm;
+use bootwright::smoke::{Engine, Firmware};
 use serde_json::json;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -29,6 +30,8 @@ pub enum Card<'a> {
     User,
     /// The same, with this port of the host's loopback address for the guest's sshd.
     Ssh(u16),
+    /// The same; the machine boots from this card, whose iPXE loads that address.
+    Ipxe(u16, &'a str),
     /// A cable to another machine: the ports of its two ends, ours first.
     Cable(u16, u16),
     /// The same with the cable out.
@@ -63,6 +66,18 @@ impl Machine {
         Self::start_from(args, 0x10, cards)
     }
 
+    /// One with UEFI, without Secure Boot, that boots from a card by iPXE, and measures what it boots into a TPM.
+    pub fn start_measured(tpm: &Tpm, ram_mib: u32, cards: &[Card<'_>]) -> Machine {
+        let ovmf = Firmware::Uefi.find().expect("OVMF was looked for").expect("UEFI is a firmware of its own");
+        let mut args = ["-machine", "q35,graphics=off", "-m"].map(String::from).to_vec();
+        args.push(ram_mib.to_string());
+        for (path, how) in [(ovmf.code, "readonly=on"), (ovmf.variables, "snapshot=on")] {
+            args.extend(["-drive".into(), format!("if=pflash,format=raw,{how},file={}", path.display())]);
+        }
+        args.extend(tpm.arguments());
+        Self::start_from(args, 0x10, cards)
+    }
+
     /// `boots`: arguments for the machine, its memory, and what it boots.
     fn start_from(boots: Vec<String>, first_mac: usize, cards: &[Card<'_>]) -> Machine {
         let folder = new_folder();
@@ -88,12 +103,17 @@ impl Machine {
                 Card::Lan(lan) => lan.netdevs(&format!("net{i}")),
                 Card::User | Card::Unplugged => vec![format!("user,id=net{i}")],
                 Card::Ssh(port) => vec![format!("user,id=net{i},hostfwd=tcp:127.0.0.1:{port}-:22")],
+                Card::Ipxe(port, address) => {
+                    vec![format!("user,id=net{i},hostfwd=tcp:127.0.0.1:{port}-:22,bootfile={address}")]
+                }
                 Card::Cable(ours, theirs) => vec![lan::datagrams(&format!("net{i}"), *ours, *theirs)],
             };
             args.extend(netdevs.into_iter().flat_map(|netdev| ["-netdev".to_string(), netdev]));
             let mac = format!("52:54:00:00:00:{:02x}", first_mac + i);
+            // The ROM that QEMU puts into a card is iPXE.
+            let rom = if matches!(card, Card::Ipxe(..)) { "bootindex=0" } else { "romfile=" };
             // A bond by LACP takes only cards that know how fast they are.
-            let device = format!("virtio-net-pci,id=card{i},netdev=net{i},mac={mac},speed=1000,duplex=full,romfile=");
+            let device = format!("virtio-net-pci,id=card{i},netdev=net{i},mac={mac},speed=1000,duplex=full,{rom}");
             args.extend(["-device".into(), device]);
         }
         let mut qemu = Command::new(QEMU);

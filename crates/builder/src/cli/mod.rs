@@ -13,6 +13,7 @@ pub mod explain;
 pub mod inspect;
 pub mod keygen;
 pub mod lock;
+pub mod measure;
 pub mod schema;
 pub mod serve;
 pub mod smoke;
@@ -132,6 +133,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Tell what grew or shrank between two images, or any two initrds
     Diff(diff::DiffArgs),
+    /// Show what a boot of an image by UEFI leaves in the event log of a TPM
+    Measure(measure::MeasureArgs),
     /// Boot an image in QEMU and wait for its expectations
     Smoke(smoke::SmokeArgs),
     /// Boot an image in QEMU and tell which of its files are never opened
@@ -228,6 +231,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Boot(args) => boot::run(args, &global.ui()),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Measure(args) => measure::run(args),
         Command::Smoke(args) => smoke::run(args, &global.cache_dir()?, &global.ui()),
         Command::Trace(args) => trace::run(args, &global.cache_dir()?, &global.ui()),
         Command::Serve(args) => serve::run(args, global.ui()),

@@ -193,7 +193,7 @@ fn parse_until(text: &str) -> Result<Expectation, String> {
     text.parse()
 }
 
-fn parse_mac_argument(text: &str) -> Result<Mac, String> {
+pub(super) fn parse_mac_argument(text: &str) -> Result<Mac, String> {
     parse_mac(text).ok_or_else(|| "expected the MAC address of a card, such as 52:54:00:12:34:56".into())
 }
 

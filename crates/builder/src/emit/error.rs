@@ -2,6 +2,7 @@
 
 use crate::entry::Sha256;
 use crate::error::{Exit, Failure};
+use crate::measure::pe::PeError;
 use crate::pack::PackError;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub enum EmitError {
     Damaged { path: PathBuf, expected: Sha256, found: Sha256 },
     #[error("`{word}` cannot be on the kernel command line: {problem}")]
     CommandLine { word: String, problem: &'static str },
+    #[error("the kernel `{}` is damaged: {problem}", path.display())]
+    Kernel { path: PathBuf, problem: PeError },
     #[error(transparent)]
     Pack(#[from] PackError),
     #[error("`{}` is no manifest that can be read: {problem}", path.display())]
@@ -43,6 +46,7 @@ impl EmitError {
             },
             Self::NotOurs { .. } => "move it away, or name another folder with --out".into(),
             Self::Damaged { path, .. } => format!("delete `{}` and build again", path.display()),
+            Self::Kernel { .. } => "no UEFI firmware can start it: take another one".into(),
             Self::Pack(cause) => cause.help(),
             Self::CommandLine { .. } => "change [kernel] cmdline in the recipe".into(),
             Self::Manifest { .. } => "build the recipe again with this version".into(),

@@ -28,13 +28,8 @@ const PAUSE_S: u32 = 2;
 pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     let recipe = &image.recipe.name;
     let id = image.image_id;
-    let words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
-    let words = words.map(check_word).collect::<Result<Vec<_>, _>>()?;
     let (root_lines, manifest_lines) = (root_lines(image), manifest_lines(image));
-    let manifest: &[&str] = if manifest_lines.is_empty() { &[] } else { &["${bw-manifest}"] };
-    // iPXE names images by the last part of their address; an EFI kernel finds its initrds by those names.
-    let first = ["initrd=initrd.img", "${bw-initrd}", "BOOTIF=01-${netX/mac:hexhyp}"];
-    let args = [&first, words.as_slice(), manifest, &["${bw-root}", "${bw-args}"]].concat().join(" ");
+    let kernel_line = kernel_line(image)?;
     Ok(format!(
         "#!ipxe\n\
          # {recipe}, image {id}\n\
@@ -56,7 +51,7 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
          sanhook --drive 0x80 ${{bw-san}} || goto failed\n\
          :load\n\
          set bw-step loading {KERNEL}\n\
-         kernel {KERNEL} {args} || goto failed\n\
+         kernel {kernel_line} || goto failed\n\
          set bw-step loading {INITRD}\n\
          initrd {INITRD} || goto failed\n\
          isset ${{bw-segment}} || goto verify\n\
@@ -91,6 +86,15 @@ pub fn boot_script(image: &Image<'_>) -> Result<String, EmitError> {
     ))
 }
 
+/// The kernel and its command line, as the script names them. They are what an EFI kernel gets as its load options.
+pub fn kernel_line(image: &Image<'_>) -> Result<String, EmitError> {
+    let words = image.recipe.kernel.cmdline_words().map(check_word).collect::<Result<Vec<_>, _>>()?;
+    let manifest: &[&str] = if manifest_lines(image).is_empty() { &[] } else { &["${bw-manifest}"] };
+    // iPXE names images by the last part of their address; an EFI kernel finds its initrds by those names.
+    let first = [KERNEL, "initrd=initrd.img", "${bw-initrd}", "BOOTIF=01-${netX/mac:hexhyp}"];
+    Ok([&first, words.as_slice(), manifest, &["${bw-root}", "${bw-args}"]].concat().join(" "))
+}
+
 /// The lines that set `${bw-root}` for a root whose server the recipe leaves open: the one that this script came from, or
 /// the one that DHCP names.
 fn root_lines(image: &Image<'_>) -> String {
@@ -114,7 +118,7 @@ fn root_lines(image: &Image<'_>) -> String {
 /// The lines that set `${bw-manifest}` where the initrd takes roots that were signed later, and has no web server's address for
 /// them: they lie beside this script. PID1 does without them where it came by TFTP.
 fn manifest_lines(image: &Image<'_>) -> String {
-    let mut words = image.recipe.kernel.cmdline.iter().flat_map(|part| part.split_ascii_whitespace());
+    let mut words = image.recipe.kernel.cmdline_words();
     if !image.is_renewable() || image.recipe.root.mode == RootMode::Http || words.any(|w| w.starts_with(MANIFEST_WORD))
     {
         return String::new();

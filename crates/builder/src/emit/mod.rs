@@ -23,6 +23,7 @@ use crate::assembly::TreeBuild;
 use crate::baked::BakedRecord;
 use crate::budget::{self, BudgetReport, Sizes};
 use crate::entry::Sha256;
+use crate::measure::{CommandLine, MEASUREMENTS, MeasuredFile, MeasuredProgram, Measurements, VERSION};
 use crate::recipe::{Allowance, CheckedRecipe, RootMode};
 use crate::root_mode::server_files;
 use crate::segment::{NetworkImages, NetworkRoot, PackedSegment};
@@ -122,7 +123,7 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     let earlier = load_manifest(&staging.target().join(MANIFEST)).ok();
     let dir = staging.dir();
     let kernel = &image.build.kernel.vmlinuz;
-    write::copy_kernel(kernel, &dir.join(KERNEL))?;
+    let measured_kernel = write::copy_kernel(kernel, &dir.join(KERNEL))?;
     let initrd = write::write_initrd(image.segments, &dir.join(INITRD))?;
     let segments = write::place_segments(image.segments, dir)?;
     let mut files = vec![
@@ -145,6 +146,7 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
     files.extend(root_files);
     let mut documents =
         vec![(SCRIPT.to_string(), ipxe::boot_script(image)?.into_bytes()), (MANIFEST.to_string(), manifest.to_json())];
+    documents.push((MEASUREMENTS.to_string(), measurements(image, measured_kernel, initrd)?.to_json()));
     let bill = sbom::Bill {
         recipe: &image.recipe.name,
         id: image.image_id,
@@ -175,6 +177,17 @@ pub fn emit_image(image: &Image<'_>, out: &Path, ui: &Ui) -> Result<Emitted, Emi
         ui.detail(format_args!("wrote {}", staging.target().display()));
     }
     Ok(Emitted { budget: report, manifest, earlier, _staging: staging })
+}
+
+fn measurements(image: &Image<'_>, kernel: Option<MeasuredProgram>, initrd: Sha256) -> Result<Measurements, EmitError> {
+    Ok(Measurements {
+        version: VERSION,
+        recipe: image.recipe.name.clone(),
+        image_id: image.image_id.into(),
+        kernel,
+        initrd: MeasuredFile::initrd(INITRD, initrd),
+        command_line: CommandLine::of_ipxe(ipxe::kernel_line(image)?),
+    })
 }
 
 fn assess(image: &Image<'_>, manifest: &Manifest, earlier: Option<&Manifest>) -> BudgetReport {

@@ -4,6 +4,7 @@ use crate::entry::{Body, Entry, Kind};
 use crate::error::Exit;
 use crate::error::Failure;
 use crate::kmod::KernelBuild;
+use crate::measure::load_measurements;
 use crate::recipe::*;
 use crate::segment::ComponentShare;
 use crate::source::PatchFacts;
@@ -248,6 +249,7 @@ fn the_folder_is_whole_and_its_sums_hold() {
         "init.debug",
         "initrd.img",
         "manifest.json",
+        "measurements.json",
         "sbom.cdx.json",
         "sbom.spdx.json",
         "segments/boot.cpio.zst",
@@ -280,6 +282,32 @@ fn the_manifest_tells_each_file_and_reads_back() {
     let path = lab.dir.path().join("other.json");
     std::fs::write(&path, other).unwrap();
     assert!(load_manifest(&path).unwrap_err().to_string().contains("it has schema 99"));
+}
+
+#[test]
+fn the_measurements_are_of_the_files_beside_them() {
+    let lab = Lab::new();
+    lab.emit().unwrap();
+    let found = load_measurements(&lab.out().join("tiny")).unwrap();
+    assert_eq!((found.recipe.as_str(), found.image_id.as_str()), ("tiny", "0123abcd"));
+    assert_eq!(found.kernel, None, "this kernel is no EFI program");
+    assert_eq!(found.initrd.sha256, Sha256::of(&std::fs::read(lab.out().join("tiny/initrd.img")).unwrap()));
+    let line = "vmlinuz initrd=initrd.img ${bw-initrd} BOOTIF=01-${netX/mac:hexhyp} console=ttyS0 panic=30 ${bw-root} ${bw-args}";
+    assert_eq!(found.command_line.text, line);
+    assert!(lab.text("boot.ipxe").contains(&format!("\nkernel {line} || goto failed\n")));
+}
+
+#[test]
+fn a_kernel_that_ends_within_its_headers_is_refused() {
+    let mut lab = Lab::new();
+    let mut start = [0; 0x44];
+    start[..2].copy_from_slice(b"MZ");
+    start[0x3c] = 0x40;
+    start[0x40..].copy_from_slice(b"PE\0\0");
+    lab.build.kernel.vmlinuz = Body::from_bytes(start);
+    let error = lab.emit().unwrap_err();
+    assert!(error.to_string().starts_with("the kernel `"), "{error}");
+    assert!(!lab.out().join("tiny").exists());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::EmitError;
 use crate::entry::{Body, Sha256};
+use crate::measure::MeasuredProgram;
 use crate::segment::PackedSegment;
 use sha2::{Digest, Sha256 as Hasher};
 use std::fs::{File, Permissions};
@@ -16,12 +17,13 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), EmitError> {
     finish(&file, path)
 }
 
-/// Copies the kernel and checks its hash.
-pub fn copy_kernel(kernel: &Body, to: &Path) -> Result<(), EmitError> {
+/// Copies the kernel and checks its hash. Gives what firmware measures of it.
+pub fn copy_kernel(kernel: &Body, to: &Path) -> Result<Option<MeasuredProgram>, EmitError> {
     let place = kernel.place();
     let bytes = kernel.read_start(kernel.size).map_err(EmitError::io("read", &place))?;
     check(&place, kernel.sha256, Sha256::of(&bytes))?;
-    write_file(to, &bytes)
+    write_file(to, &bytes)?;
+    MeasuredProgram::of(super::KERNEL, &bytes).map_err(|problem| EmitError::Kernel { path: place, problem })
 }
 
 /// Writes the segments one after another; returns the hash of the whole. One thread copies inside the kernel

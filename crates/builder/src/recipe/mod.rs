@@ -132,6 +132,13 @@ pub struct Kernel {
     pub firmware_skip: Vec<String>,
 }
 
+impl Kernel {
+    /// Words of the kernel command line.
+    pub fn cmdline_words(&self) -> impl Iterator<Item = &str> {
+        self.cmdline.iter().flat_map(|part| part.split_ascii_whitespace())
+    }
+}
+
 /// One module asked for: a name (`e1000e`), or a modalias pattern (`pci:v00008086d*`), with where it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModuleRequest {

@@ -10,6 +10,7 @@ mod kmod;
 mod modules;
 mod oci;
 mod packed;
+mod pe;
 mod sbom;
 mod tar;
 mod verity;

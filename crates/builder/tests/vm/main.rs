@@ -19,6 +19,7 @@ mod join_by_serve;
 mod join_refused;
 mod limits;
 mod links;
+mod measured;
 mod min_ram;
 mod netroot_http;
 mod netroot_ipxe;
