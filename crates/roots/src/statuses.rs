@@ -198,8 +198,9 @@ impl StatusHandle {
         Some(StatusHandle { statuses: statuses.clone(), at })
     }
 
-    /// A block differed from what was packed. `what`: `data`, or `hash tree`.
-    pub fn refused(&self, what: &str, block: u64) {
+    /// A block differed from what was packed. `what`: `data`, or `hash tree`. `file`: a blank and the name of the file that the device
+    /// is, where it is not the root's.
+    pub fn refused(&self, what: &str, block: u64, file: &str) {
         let mut entries = self.statuses.lock();
         let Some(entry) = entries.get_mut(self.at) else { return };
         entry.refused += 1;
@@ -213,7 +214,7 @@ impl StatusHandle {
         }
         let block = block.to_string();
         let refused = ") is not that of this build and is refused: `bootwright explain --block ";
-        self.note(&["block ", &block, " (", what, refused, &block, "` names the file"].concat());
+        self.note(&["block ", &block, " (", what, refused, &block, file, "` names the file"].concat());
     }
 
     /// Writes a line for people about this connection.
@@ -298,9 +299,9 @@ mod tests {
         let statuses = statuses();
         StatusHandle::new(&statuses, "nbd://a/x").set(ConnectionState::Up, "");
         let status = StatusHandle::last_of(&statuses, "nbd://a/x").expect("it is attached");
-        status.refused("data", 7);
+        status.refused("data", 7, "");
         let first = statuses.entries().remove(0);
-        status.refused("hash tree", 9);
+        status.refused("hash tree", 9, " images.img");
         let entry = statuses.entries().remove(0);
         assert_eq!((entry.refused, entry.refused_block, entry.state), (2, Some(9), ConnectionState::Up));
         assert!(first.refused_since_s.is_some() && entry.refused_since_s == first.refused_since_s);

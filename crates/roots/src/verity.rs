@@ -115,7 +115,9 @@ pub fn make(
     }
     let device = ["/dm-", &minor(made).to_string()].concat();
     if let Some(status) = StatusHandle::last_of(context.statuses, source) {
-        watch(device.clone(), status)?;
+        // What `explain --block` calls the file that such a device is of.
+        let file = if name.ends_with("images") { " images.img" } else { "" };
+        watch(device.clone(), status, file)?;
     }
     Ok(["/dev", &device].concat().into())
 }
@@ -129,13 +131,13 @@ enum DeviceEvent {
 }
 
 /// Tells of blocks that are refused, as long as the device exists. `device`: the end of its path in sysfs.
-fn watch(device: String, status: StatusHandle) -> Result<(), Failure> {
+fn watch(device: String, status: StatusHandle, file: &'static str) -> Result<(), Failure> {
     let events = Uevents::open()?;
     let work = move || {
         // The socket does not fail.
         while let Ok(found) = events.next(|message| parse_event(message, &device)) {
             match found {
-                Some(DeviceEvent::Refused(what, block)) => status.refused(what, block),
+                Some(DeviceEvent::Refused(what, block)) => status.refused(what, block, file),
                 Some(DeviceEvent::Gone) => return,
                 None => {}
             }

@@ -134,6 +134,7 @@ fn over_nbd_a_server_may_go_and_come_back_and_a_changed_block_is_refused_alone()
     power_off(machine);
     let console = image.console();
     assert!(console.contains(" is back after "), "{console}");
+    assert!(console.contains(" images.img` names the file"), "{console}");
     for bad in ["stays mounted", "did not end in order", "did not close"] {
         assert!(!console.contains(bad), "{bad} in {console}");
     }
