@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::folders::{project_root, work_folder};
+use crate::image::Image;
 use crate::layout::add_shell_images;
 use crate::nbd::qemu_nbd;
 use crate::node_proxy::NodeProxy;
@@ -21,10 +22,9 @@ pub const NODE: &str = "lab1";
 /// Where the files are shown.
 const WAY: &str = "docs/joining.md";
 const OVERLAY: &str = "overlays/lab/etc/kubernetes";
-/// Laid over that recipe: a network for pods, this test's mirror for their images, and a shell for them.
+/// Laid over that recipe: a network for pods, and this test's mirror for their images. The node has no shell.
 const PODS: &str = r#"
 [vars]
-debug = { default = true }
 pod_network = { default = "bridge" }
 
 [registry._default]
@@ -48,16 +48,23 @@ pub struct LabWorker {
 
 impl LabWorker {
     /// Builds the image, boots it with `ram_mib` and returns when its Node is Ready. `root`: `nbd`, or `None` for a root in memory.
-    /// `add_images` puts what pods need into the layout of the mirror for `registry.lab`.
-    pub fn join(cluster: &Cluster, root: Option<&str>, ram_mib: u32, add_images: impl FnOnce(&Path)) -> Self {
+    /// `more` is laid over its recipe. `add_images` puts what pods need into the layout of the mirror for `registry.lab`.
+    pub fn join(
+        cluster: &Cluster,
+        more: &str,
+        root: Option<&str>,
+        ram_mib: u32,
+        add_images: impl FnOnce(&Path),
+    ) -> Self {
         let project = Shipped::copy_below(&work_folder());
         let mirror = free_port();
-        write_recipe(project.path(), cluster, mirror);
+        write_recipe(project.path(), cluster, &(PODS.replace("PORT", &mirror.to_string()) + more));
         let ssh_key = format!("ssh_key={}", key().public);
         let image = project.build(RECIPE, root, &["--set", &ssh_key]);
         let out = project.path().join("out");
         let layout = out.join("registry/lab");
-        add_shell_images(&image, &layout, "registry.lab/web:1", "hello");
+        let rescue = Image::build_variant("rescue-squashfs", "rescue", "[root]\nimage = \"squashfs\"\n", &[]);
+        add_shell_images(&rescue.dir(), &layout, "registry.lab/web:1", "hello");
         add_images(&layout);
         let mirror = Serve::start_at(mirror, project.path(), &["--out", "out"]);
         let server = root.map(|_| qemu_nbd(&image.join("root.img"), RECIPE));
@@ -84,14 +91,14 @@ fn is_ready(cluster: &Cluster) -> bool {
     conditions.iter().any(|condition: &Value| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-fn write_recipe(project: &Path, cluster: &Cluster, mirror: u16) {
+fn write_recipe(project: &Path, cluster: &Cluster, drop_in: &str) {
     let write = |path: String, text: &str| {
         let path = project.join(path);
         std::fs::create_dir_all(path.parent().expect("it lies in the project")).expect("the folder is the test's own");
         std::fs::write(path, text).expect("the folder is the test's own");
     };
     write(format!("recipes/{RECIPE}.toml"), &fenced_block(WAY, "toml", "# recipes/token-worker.toml"));
-    write(format!("recipes/{RECIPE}.d/10-pods.toml"), &PODS.replace("PORT", &mirror.to_string()));
+    write(format!("recipes/{RECIPE}.d/10-pods.toml"), drop_in);
     write(format!("{OVERLAY}/kubelet.conf.d/90-lab.conf"), &fenced_block(WAY, "yaml", "# 90-lab.conf"));
     write(format!("{OVERLAY}/ca.crt"), cluster.authority());
     write(format!("{OVERLAY}/bootstrap.kubeconfig"), &cluster.bootstrap_kubeconfig());

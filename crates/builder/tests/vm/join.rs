@@ -1,5 +1,6 @@
 //! The worker joins a real control plane by a bootstrap token, with the files that docs/joining.md shows.
 
+use crate::joined;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +19,7 @@ fn the_worker_joins_a_cluster_by_a_token_as_the_docs_say() {
         return;
     }
     let cluster = Cluster::start();
-    let LabWorker { machine, image, proxy, .. } = &LabWorker::join(&cluster, None, 512, add_animals);
+    let LabWorker { machine, image, proxy, .. } = &LabWorker::join(&cluster, &joined::recipe(), None, 512, add_animals);
     let node = cluster.admin.get("/api/v1/nodes/lab1").body;
     let info = &node["status"]["nodeInfo"];
     assert_eq!(info["kubeletVersion"], format!("v{}", kubernetes_version()), "{info:#}");
@@ -32,6 +33,8 @@ fn the_worker_joins_a_cluster_by_a_token_as_the_docs_say() {
     proxy.answer_connect_at(&cluster.node_proxy());
     check_access(&cluster, proxy);
     check_pod(&cluster);
+    joined::check_debug(&cluster, NODE);
+    joined::check_claim(&cluster);
     check_greed(&cluster, image);
     // The worker's login shell is PID1's control client.
     let status = ssh_ok(machine, "status");

@@ -17,6 +17,7 @@ mod iscsi_tools;
 mod join;
 mod join_by_serve;
 mod join_refused;
+mod joined;
 mod limits;
 mod links;
 mod measured;

@@ -47,7 +47,7 @@ fn visit(root: &str, ram_mib: u32, animals: &[Animal], time: Duration, fill_up: 
         add_animals(layout);
         add_large_images(layout);
     };
-    let worker = LabWorker::join(&cluster, (root != "ram").then_some(root), ram_mib, add_images);
+    let worker = LabWorker::join(&cluster, "", (root != "ram").then_some(root), ram_mib, add_images);
     worker.proxy.answer_connect_at(&cluster.node_proxy());
     let zoo = Zoo::open(&cluster, NODE);
     let (begun, before) = (Instant::now(), zoo.pid1_kib());
