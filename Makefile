@@ -6,7 +6,7 @@ OUT ?= out
 export PATH := $(HOME)/.cargo/bin:$(PATH):$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/bootwright/go/bin:/usr/sbin:/sbin
 BOOTWRIGHT := target/release/bootwright
 
-.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before performance soak zoo test-patches setup-image setup-test
+.PHONY: help image test test-workspace test-ram-pid1 build lint deny advisories fuzz bench bench-before performance memory soak zoo test-patches setup-image setup-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,9 @@ bench-before: setup-test build ## Boot each root with this commit and with BEFOR
 
 performance: setup-test build ## Measure boot files, bytes and seconds of each worker and root; writes the table of docs/performance.md
 	benches/run.sh performance
+
+memory: setup-test build ## Boot each worker and root with several RAM sizes and compare what pods have with the model; the table of docs/memory.md
+	benches/run.sh memory
 
 soak: setup-test ## Kill and restore each server of a root at random for SOAK_MINUTES (20), under load
 	cargo test --locked --test soak

@@ -6,12 +6,8 @@ loopback_bytes() { awk '$1 == "lo:" { print $2 }' /proc/net/dev; }
 # RECIPE MODE: guest uptime at which kubelet is healthy with 512 MiB, and what a machine has moved over the network until then, in MB: its boot
 # files, which a loader would have fetched, and both directions of the root's connections.
 boot_once() {
-    local recipe=$1 mode=$2 image=$out/$1-$2 before healthy append=()
-    [ "$mode" != ram ] || image=$out/$recipe
-    case $mode in
-    nbd | iscsi | nfs) serve "$recipe" "$mode" && append=(--append "bw.root=$url") ;;
-    *) build --recipe "$recipe" --root "$mode" > /dev/null ;;
-    esac
+    local recipe=$1 mode=$2 image before healthy append
+    prepare_root "$recipe" "$mode"
     before=$(loopback_bytes)
     healthy=$("$bootwright" smoke --quiet --recipe "$recipe" --root "$mode" --out "$out" --ram-mib 512 "${append[@]}" --until service:kubelet --json |
         python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] == "service:kubelet"][0])')

@@ -2,6 +2,8 @@
 # Measures what the README claims, side by side in one run where it compares, and prints one table. Takes about 50 minutes.
 # usage: benches/run.sh [sizes|builds|pack|boots|prototype|netroot ...]   (default: all of these)
 #        benches/run.sh performance   (the table of docs/performance.md)
+#        benches/run.sh memory        (what machines have for pods, beside the model: the table of docs/memory.md)
+#        benches/run.sh small_ram     (kubelet healthy with little RAM)
 #        BEFORE=COMMIT benches/run.sh before   (the same boots with the tool and the recipes of another commit, in turns)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -129,4 +131,5 @@ prototype() {
 . benches/netroot.sh
 . benches/before.sh
 . benches/performance.sh
+. benches/memory.sh
 for part in $parts; do $part; done
