@@ -129,6 +129,8 @@ impl Merge<'_> {
         };
         let inherited = merged.len();
         let mut removed = Vec::new();
+        // Inherited items that one of these was laid over.
+        let mut changed = Vec::new();
         let what = item_word(list);
         for mut item in items {
             let Some(name) = self.item_name(&item, list, name_key) else {
@@ -137,8 +139,9 @@ impl Merge<'_> {
             };
             let place = merged.iter().position(|earlier| self.is_same(earlier, &item, list, name_key));
             let change = ["remove", "replace"].into_iter().find(|key| item.is_true(key));
+            let before = place.filter(|i| *i < inherited);
             match (place, change) {
-                (Some(i), _) if i >= inherited || merged[i].at.file == item.at.file => {
+                (Some(i), _) if i >= inherited || changed.contains(&i) => {
                     let first = self.sources.origin(merged[i].at);
                     self.problems.push(FoundProblem {
                         at: item.at_of(name_key),
@@ -168,6 +171,7 @@ impl Merge<'_> {
                 }
                 (None, None) => merged.push(item),
             }
+            changed.extend(before);
         }
         let mut i = 0;
         merged.retain(|_| (!removed.contains(&i), i += 1).0);

@@ -59,7 +59,29 @@ pub struct RecipeFile {
     pub pack: Option<PackFile>,
     pub budget: Option<BudgetFile>,
     pub smoke: Option<SmokeFile>,
+    /// What is laid over the recipe when a condition holds.
+    #[serde(default)]
+    pub variant: Vec<VariantFile>,
     /// Seconds that a shutdown may take before the machine is reset or switched off regardless.
     #[serde(default = "shutdown_timeout_s")]
     pub shutdown_timeout_s: u32,
+}
+
+/// Laid over the whole recipe, as a recipe that extends it would be, when its condition holds. Sections that have no conditions of their own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VariantFile {
+    /// Condition: `debug`, `!debug`, `name == value`, `name != value`.
+    pub when: Option<String>,
+    pub kernel: Option<KernelFile>,
+    #[serde(default)]
+    pub service: Vec<ServiceFile>,
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, Scalar>,
+    pub zram: Option<ZramFile>,
+    pub root: Option<RootFile>,
+    pub memory: Option<MemoryFile>,
+    pub pack: Option<PackFile>,
+    pub budget: Option<BudgetFile>,
+    pub smoke: Option<SmokeFile>,
 }

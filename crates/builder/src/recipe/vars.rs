@@ -150,7 +150,11 @@ pub struct Fill<'a> {
 impl Fill<'_> {
     pub fn recipe(&mut self, node: &mut TomlNode) {
         if let Value::Table(entries) = &mut node.value {
-            for entry in entries.iter_mut().filter(|e| e.key != "vars") {
+            for entry in entries.iter_mut().filter(|e| !["vars", "when"].contains(&&e.key[..])) {
+                if let ("variant", Value::List(variants)) = (&entry.key[..], &mut entry.node.value) {
+                    variants.iter_mut().for_each(|variant| self.recipe(variant));
+                    continue;
+                }
                 self.node(&mut entry.node, &entry.key, matches!(&entry.key[..], "service" | "state" | "registry"));
             }
         }

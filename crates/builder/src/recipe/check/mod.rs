@@ -15,6 +15,7 @@ mod system;
 mod tests;
 
 use super::file::VarFile;
+use super::merge::merge;
 use super::node::{TomlEntry, TomlNode, Value};
 use super::place::At;
 use super::problem::{FoundProblem, Problem};
@@ -92,6 +93,7 @@ impl<'a> Check<'a> {
         let mut fill =
             Fill { vars: &self.vars, declared: &self.declared, sources: self.sources, problems: self.problems };
         fill.recipe(&mut tree);
+        let tree = self.with_variants(tree);
         let name = self.recipe_name(&tree, stem);
         let secrets = self.secrets(&tree);
         let mut components = self.components(&tree);
@@ -178,6 +180,20 @@ impl<'a> Check<'a> {
         let choices = |entry: &TomlEntry| Some((entry.key.clone(), read(&entry.node)?.choices));
         self.choices = table.entries().iter().filter_map(choices).filter(|(_, all)| !all.is_empty()).collect();
         self.vars = check_vars(table, read, sets, self.problems);
+    }
+
+    /// The recipe with those of its variants laid over it whose conditions hold.
+    fn with_variants(&mut self, mut tree: TomlNode) -> TomlNode {
+        let variants = tree.get("variant").map_or(Vec::new(), |list| list.items().to_vec());
+        for mut variant in variants {
+            if self.need(variant.text_of("when"), "when", &variant, "this variant").is_some()
+                && self.condition(&variant)
+            {
+                variant.remove("when");
+                tree = merge(tree, variant, self.sources, &mut self.earlier, self.problems);
+            }
+        }
+        tree
     }
 
     fn recipe_name(&mut self, tree: &TomlNode, stem: &str) -> String {
