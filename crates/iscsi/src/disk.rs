@@ -158,6 +158,9 @@ fn names(folder: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// What does not come is waited for so long.
+    const SHORT: Duration = Duration::from_millis(30);
+
     /// A sysfs of one session with these units: LUN, device type, block device.
     struct Sysfs(PathBuf);
 
@@ -182,10 +185,15 @@ mod tests {
             Sysfs(top)
         }
 
+        /// For a unit that is there, and for a scan whose outcome counts: there is time for it on any machine.
         fn search(&self, lun: Option<u16>) -> Result<String, DiskError> {
+            self.search_for(lun, Duration::from_secs(60))
+        }
+
+        fn search_for(&self, lun: Option<u16>, patience: Duration) -> Result<String, DiskError> {
             let devices = self.0.join("dev");
             let search = DiskSearch { system: &self.0, devices: &devices, session: 7, host: 3, target: "iqn.t", lun };
-            search.run(Duration::from_millis(30)).map(|path| path.file_name().unwrap().to_string_lossy().into())
+            search.run(patience).map(|path| path.file_name().unwrap().to_string_lossy().into())
         }
     }
 
@@ -219,7 +227,7 @@ mod tests {
         }
         let scan = fs::read_to_string(sysfs.0.join("class/scsi_host/host3/scan")).unwrap();
         assert_eq!(scan, "0 0 5");
-        let error = sysfs.search(Some(9)).unwrap_err().to_string();
+        let error = sysfs.search_for(Some(9), SHORT).unwrap_err().to_string();
         let found = "LUN 0 (no disk), 1 (disk), 2 (disk), 16389 (disk)";
         assert_eq!(error, format!("iscsi target `iqn.t` has no disk with LUN 9; it has {found}"));
     }
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn no_disk_at_all() {
         let sysfs = Sysfs::new("none", &[(0, 12, None)]);
-        let error = sysfs.search(None).unwrap_err().to_string();
+        let error = sysfs.search_for(None, SHORT).unwrap_err().to_string();
         assert_eq!(error, "iscsi target `iqn.t` has no disk; it has LUN 0 (no disk)");
         let empty = Sysfs::new("empty", &[]);
         assert!(empty.search(None).unwrap_err().to_string().ends_with("it has none that this initiator may see"));
