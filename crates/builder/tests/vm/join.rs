@@ -50,6 +50,11 @@ fn check_access(cluster: &Cluster, proxy: &NodeProxy) {
     assert_eq!(config["authentication"]["anonymous"]["enabled"], false, "{config:#}");
     assert_eq!(config["authorization"]["mode"], "Webhook", "{config:#}");
     assert_eq!(config["rotateCertificates"], true, "{config:#}");
+    // A hard threshold of a file system would evict by figures that are older than what has filled it.
+    for signal in ["nodefs.available", "nodefs.inodesFree", "imagefs.available", "imagefs.inodesFree"] {
+        assert_eq!(config["evictionHard"][signal], "0%", "{config:#}");
+        assert!(config["evictionSoft"][signal].is_string(), "{config:#}");
+    }
 
     let address = cluster.admin.get("/api/v1/nodes/lab1").body["status"]["addresses"][0]["address"].clone();
     let kubelet = format!("https://{}:10250/pods", address.as_str().expect("the node has an address"));

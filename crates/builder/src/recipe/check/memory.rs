@@ -16,7 +16,8 @@ const CONFIG_DIR: &str = "--config-dir=";
 /// that images are cleared away early.
 ///
 /// A full file system is not cleared by a hard threshold: kubelet would evict at once, by figures of what pods use that are older than what
-/// has filled it, and so the wrong pod. Containers' layers are measured each 3 s (`stats_collect_period` of containerd), volumes each 3 to 6 s.
+/// has filled it, and so the wrong pod. `0%` takes kubelet's own hard thresholds out, which would stay otherwise: files of `--config-dir` are laid
+/// over its defaults, key by key. Containers' layers are measured each 3 s (`stats_collect_period` of containerd), volumes each 3 to 6 s.
 const DROP_IN_HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 enforceNodeAllocatable: [pods]
@@ -37,6 +38,10 @@ evictionSoftGracePeriod:
 evictionMaxPodGracePeriod: 10
 evictionPressureTransitionPeriod: 30s
 evictionHard:
+  nodefs.available: 0%
+  nodefs.inodesFree: 0%
+  imagefs.available: 0%
+  imagefs.inodesFree: 0%
   pid.available: 60%
   memory.available: ";
 /// Before any file of a recipe's, so that those win.
