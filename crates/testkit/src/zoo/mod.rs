@@ -69,8 +69,8 @@ impl<'a> Zoo<'a> {
     /// Lets an animal loose until it was ended and named for it, takes it away, and waits until its memory is back.
     pub fn let_loose(&self, animal: Animal) -> Visit {
         let before = self.taken();
-        let old = self.warnings_about(animal.name);
-        self.cluster.admin.create(PODS, &animal.pod(self.node));
+        let pod = self.cluster.admin.create(PODS, &animal.pod(self.node));
+        let uid = pod["metadata"]["uid"].as_str().expect("what was created has one");
         let begun = Instant::now();
         let mut watch = Watch::start(self, animal.name);
         let (mut ended, mut named) = (None, None);
@@ -79,8 +79,7 @@ impl<'a> Zoo<'a> {
             watch.look();
             assert!(begun.elapsed() < LIMIT, "`{}`: ended: {ended:?}, named: {named:?}", animal.name);
             ended = ended.or_else(|| self.end_of(animal.name));
-            named =
-                named.or_else(|| self.warnings_about(animal.name).into_iter().find(|warning| !old.contains(warning)));
+            named = named.or_else(|| self.warning_about(uid));
             std::thread::sleep(Duration::from_millis(500));
         }
         self.check_keeper();
@@ -162,12 +161,12 @@ impl<'a> Zoo<'a> {
         reasons.into_iter().filter_map(Value::as_str).find(|reason| ENDS.contains(reason)).map(String::from)
     }
 
-    /// Warnings whose object is that pod.
-    fn warnings_about(&self, name: &str) -> Vec<String> {
-        let path = format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name},type=Warning");
+    /// A warning whose object is that pod: this one, not an earlier one of the same name.
+    fn warning_about(&self, uid: &str) -> Option<String> {
+        let path = format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.uid={uid},type=Warning");
         let events = self.cluster.admin.get(&path).body;
-        let events = events["items"].as_array().cloned().unwrap_or_default();
-        events.iter().map(|event| format!("{}: {}", event["reason"], event["message"])).collect()
+        let event = events["items"].as_array()?.last()?;
+        Some(format!("{}: {}", event["reason"], event["message"]))
     }
 
     /// Bytes of memory that pods have in use, as kubelet sees it: files in memory too, caches that nobody reads not.

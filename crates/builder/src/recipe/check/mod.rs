@@ -126,7 +126,10 @@ impl<'a> Check<'a> {
         let shown = binds.into_iter().filter(|bind| state.iter().all(|s| !state::is_at_or_below(&bind.path, &s.path)));
         state.extend(shown.collect::<Vec<_>>());
         let memory = self.memory(&tree, &services);
-        let kernel = kernel.map(|kernel| with_modules(kernel, state_modules));
+        let zram_module =
+            tree.get("zram").map(|node| ModuleRequest { text: "zram".into(), origin: self.origin(node.at) });
+        let modules = state_modules.into_iter().chain(zram_module).collect();
+        let kernel = kernel.map(|kernel| with_modules(kernel, modules));
         let pack = self.pack(&tree, root.as_ref());
         let budget = self.budget(&tree);
         let smoke = self.smoke(&tree, &services);

@@ -456,12 +456,14 @@ fn a_variant_is_laid_over_the_recipe_and_over_those_that_extend_it() {
     let base = "[vars]\nlean = { type = \"text\", default = \"bytes\", choices = [\"bytes\", \"ram\"] }\nname = { type = \"text\", default = \"x\" }\n\
         [kernel]\ncomponent = \"k\"\n[[component]]\nname = \"k\"\npath = { path = \".\" }\n\
         [root]\nblock_kib = 256\n[[service]]\nname = \"s\"\nexec = [\"/s\"]\n\
-        [[variant]]\nwhen = \"lean == ram\"\n[variant.root]\nblock_kib = 16\n[[variant.service]]\nname = \"s\"\nexec = [\"/s\", \"${name}\", \"${ip}\"]\n";
+        [[variant]]\nwhen = \"lean == ram\"\n[variant.root]\nblock_kib = 16\n[variant.zram]\nsize_mib = 64\n[[variant.service]]\nname = \"s\"\nexec = [\"/s\", \"${name}\", \"${ip}\"]\n";
     let over = ("b.toml", "extends = \"a\"\n[root]\nblock_kib = 128\n");
     let recipe =
         |lean: &str| load(&[over, ("a.toml", base)], &[("lean", lean)]).unwrap_or_else(|error| panic!("{error}"));
     let (bytes, ram) = (recipe("bytes"), recipe("ram"));
     assert_eq!((bytes.root.block_kib, ram.root.block_kib), (128, 16));
+    let has_zram = |recipe: &CheckedRecipe| recipe.kernel.modules.iter().any(|module| module.text == "zram");
+    assert!(!has_zram(&bytes) && has_zram(&ram), "swap on compressed memory brings its module");
     assert_eq!((bytes.services[0].exec.len(), &ram.services[0].exec[1..]), (1, &["x".to_string(), "${ip}".into()][..]));
     for (from, to, expected) in [
         ("when = \"lean == ram\"\n", "", "this variant"),
