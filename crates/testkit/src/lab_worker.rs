@@ -11,7 +11,6 @@ use crate::serve::Serve;
 use crate::server::ServerProcess;
 use crate::shipped::Shipped;
 use crate::ssh::key;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -58,7 +57,7 @@ impl LabWorker {
     ) -> Self {
         let project = Shipped::copy_below(&work_folder());
         let mirror = free_port();
-        write_recipe(project.path(), cluster, &(PODS.replace("PORT", &mirror.to_string()) + more));
+        write_recipe(&project, cluster, &(PODS.replace("PORT", &mirror.to_string()) + more));
         let ssh_key = format!("ssh_key={}", key().public);
         let image = project.build(RECIPE, root, &["--set", &ssh_key]);
         let out = project.path().join("out");
@@ -79,24 +78,14 @@ impl LabWorker {
             vec!["--recipe", &recipe, "--out", &out, "--set", &ssh_key, "--ram-mib", &ram, "--append", &words];
         arguments.extend(root.iter().flat_map(|root| ["--root", root]));
         let machine = Running::boot(&arguments.into_iter().map(String::from).collect::<Vec<_>>(), Stdio::inherit());
-        wait_until("the node is Ready", Duration::from_secs(120), || is_ready(cluster));
+        wait_until("the node is Ready", Duration::from_secs(120), || cluster.is_ready(NODE));
         let proxy = NodeProxy::start(&machine);
         Self { machine, image, proxy, _root: server, _mirror: mirror, _project: project }
     }
 }
 
-fn is_ready(cluster: &Cluster) -> bool {
-    let node = cluster.admin.get(&format!("/api/v1/nodes/{NODE}")).body;
-    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.iter().any(|condition: &Value| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
-fn write_recipe(project: &Path, cluster: &Cluster, drop_in: &str) {
-    let write = |path: String, text: &str| {
-        let path = project.join(path);
-        std::fs::create_dir_all(path.parent().expect("it lies in the project")).expect("the folder is the test's own");
-        std::fs::write(path, text).expect("the folder is the test's own");
-    };
+fn write_recipe(project: &Shipped, cluster: &Cluster, drop_in: &str) {
+    let write = |path: String, text: &str| project.write(&path, text);
     write(format!("recipes/{RECIPE}.toml"), &fenced_block(WAY, "toml", "# recipes/token-worker.toml"));
     write(format!("recipes/{RECIPE}.d/10-pods.toml"), drop_in);
     write(format!("{OVERLAY}/kubelet.conf.d/90-lab.conf"), &fenced_block(WAY, "yaml", "# 90-lab.conf"));

@@ -31,6 +31,13 @@ impl Shipped {
         self.dir.path()
     }
 
+    /// Writes a file of the project, and makes its folder.
+    pub fn write(&self, below: &str, text: &str) {
+        let path = self.path().join(below);
+        std::fs::create_dir_all(path.parent().expect("it lies in the project")).expect("the folder can be made");
+        std::fs::write(path, text).expect("the file can be written");
+    }
+
     /// The tool in the project's folder, with a deadline that fits a build.
     pub fn tool(&self) -> Command {
         let mut command = Command::new(tool_path());

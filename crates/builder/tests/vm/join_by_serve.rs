@@ -50,14 +50,9 @@ impl Lab {
             return None;
         }
         let (cluster, project, port) = (Cluster::start(), Shipped::copy_below(&work_folder()), free_port());
-        let write = |path: &str, text: &str| {
-            let path = project.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("it lies in the project"))
-                .expect("a folder of the test's own");
-            std::fs::write(path, text).expect("a folder of the test's own");
-        };
-        write(&format!("recipes/{RECIPE}.toml"), &fenced_block("README.md", "toml", "# recipes/lab-worker.toml"));
-        write("nodes.toml", NODES);
+        project
+            .write(&format!("recipes/{RECIPE}.toml"), &fenced_block("README.md", "toml", "# recipes/lab-worker.toml"));
+        project.write("nodes.toml", NODES);
         project.build(RECIPE, None, &["--set", &ssh_key()]);
         add_cluster(&cluster, &project);
         Some(Self { cluster, project, port })
@@ -93,11 +88,7 @@ fn a_machine_of_nodes_toml_is_a_node_after_its_boot_as_the_readme_says() {
     let arguments = [&arguments[..], &["--mac", MAC, "--deadline-s", "300"]].concat();
     let machine = Running::boot(&arguments.iter().map(|word| word.to_string()).collect::<Vec<_>>(), Stdio::inherit());
 
-    let node = || cluster.admin.get("/api/v1/nodes/lab1").body;
-    wait_until("the node is Ready", Duration::from_secs(120), || {
-        let conditions = node()["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    });
+    wait_until("the node is Ready", Duration::from_secs(120), || cluster.is_ready("lab1"));
     check_certificates(cluster, &serve);
     // kubelet lets nobody in whom the cluster does not, and shows a certificate for its own address.
     let kubelet = format!("https://{ADDRESS}:10250/pods");

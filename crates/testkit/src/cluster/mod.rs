@@ -137,6 +137,16 @@ impl Cluster {
         text(&output.stdout) + &text(&output.stderr)
     }
 
+    /// The conditions of a node; none of one that is not there.
+    pub fn conditions(&self, node: &str) -> Vec<Value> {
+        let node = self.admin.get(&format!("/api/v1/nodes/{node}")).body;
+        node["status"]["conditions"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub fn is_ready(&self, node: &str) -> bool {
+        self.conditions(node).iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    }
+
     /// The process ids of its programs.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::pid).collect()

@@ -136,17 +136,12 @@ impl<'a> Zoo<'a> {
         self.cluster.admin.try_get(&path).is_some_and(|answer| answer.status == 200)
     }
 
-    fn is_ready(&self) -> bool {
-        self.conditions().iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    }
-
     /// Whether the node would take another pod: it is short of nothing.
     fn is_calm(&self) -> bool {
-        self.conditions().iter().all(|condition| (condition["type"] == "Ready") == (condition["status"] == "True"))
-    }
-
-    fn conditions(&self) -> Vec<Value> {
-        self.node()["status"]["conditions"].as_array().cloned().unwrap_or_default()
+        self.cluster
+            .conditions(self.node)
+            .iter()
+            .all(|condition| (condition["type"] == "Ready") == (condition["status"] == "True"))
     }
 
     fn end_of(&self, name: &str) -> Option<String> {
@@ -209,7 +204,7 @@ impl<'a> Watch<'a> {
             self.longest = self.longest.max(self.answered.elapsed());
             self.answered = Instant::now();
         }
-        if self.zoo.is_ready() {
+        if self.zoo.cluster.is_ready(self.zoo.node) {
             self.ready = Instant::now();
         }
         assert!(self.answered.elapsed() < SILENCE, "kubelet is silent while `{}` is loose", self.who);
