@@ -1,15 +1,13 @@
 //! `bootwright explain`
 
-use super::inspect::{image_dir, image_dir_where};
+use super::inspect::ImageArgs;
 use super::print_out;
 use crate::emit::ROOT_IMAGE;
 use crate::error::Failure;
 use crate::inspect::block::explain_block;
 use crate::inspect::explain::explain;
 use crate::inspect::load_image;
-use crate::recipe::RootMode;
 use clap::Args;
-use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
@@ -19,15 +17,8 @@ pub struct ExplainArgs {
     /// Name the files that this block of 4096 bytes is needed for: of root.img or images.img, as PID1 tells one that it refused
     #[arg(long, value_name = "N")]
     pub block: Option<u64>,
-    /// Recipe whose image is meant
-    #[arg(short, long, value_name = "NAME|PATH", default_value = "worker")]
-    pub recipe: String,
-    /// Which image of the recipe, by where its root is [default: the one that is there, a RAM root first]
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub root: Option<RootMode>,
-    /// Folder of images
-    #[arg(short, long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
+    #[command(flatten)]
+    pub image: ImageArgs,
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,
@@ -37,12 +28,12 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let path = args.path.as_deref().unwrap_or(ROOT_IMAGE);
     let (json, text) = match args.block {
         Some(block) => {
-            let dir = image_dir_where(&args.recipe, args.root, &args.out, |dir| dir.join(path).is_file());
+            let dir = args.image.dir_where(|dir| dir.join(path).is_file());
             let found = explain_block(&dir, &load_image(&dir)?, path, block)?;
             (serde_json::to_string_pretty(&found), found.to_text())
         }
         None => {
-            let manifest = load_image(&image_dir(&args.recipe, args.root, &args.out))?;
+            let manifest = load_image(&args.image.dir())?;
             let found = explain(&manifest, path)?;
             (serde_json::to_string_pretty(&found), found.to_text())
         }

@@ -43,18 +43,39 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
     super::print_out(&text)
 }
 
+/// Which image that has been built.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// Recipe whose image is meant
+    #[arg(short, long, value_name = "NAME|PATH", default_value = "worker")]
+    pub recipe: String,
+    /// Which image of the recipe, by where its root is [default: the one that is there, a RAM root first]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub root: Option<RootMode>,
+    /// Folder of images
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+}
+
+impl ImageArgs {
+    /// The folder of the image.
+    pub fn dir(&self) -> PathBuf {
+        self.dir_where(|_| false)
+    }
+
+    /// The same, without a mode rather one for which `fits` holds.
+    pub fn dir_where(&self, fits: impl Fn(&Path) -> bool) -> PathBuf {
+        image_dir_where(&self.recipe, self.root, &self.out, fits)
+    }
+}
+
 /// The folder of a recipe's image; a recipe may be named by its file. Without a mode the first that has been built.
 pub(super) fn image_dir(recipe: &str, root: Option<RootMode>, out: &Path) -> PathBuf {
     image_dir_where(recipe, root, out, |_| false)
 }
 
 /// The same, without a mode rather one for which `fits` holds.
-pub(super) fn image_dir_where(
-    recipe: &str,
-    root: Option<RootMode>,
-    out: &Path,
-    fits: impl Fn(&Path) -> bool,
-) -> PathBuf {
+fn image_dir_where(recipe: &str, root: Option<RootMode>, out: &Path, fits: impl Fn(&Path) -> bool) -> PathBuf {
     let name = Path::new(recipe).file_name().and_then(|name| name.to_str()).unwrap_or(recipe);
     let name = name.strip_suffix(".toml").unwrap_or(name);
     let dir = |mode| out.join(image_name(name, mode));

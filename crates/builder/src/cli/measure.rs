@@ -1,29 +1,20 @@
 //! `bootwright measure`
 
-use super::inspect::image_dir;
+use super::inspect::ImageArgs;
 use super::smoke::parse_mac_argument;
 use crate::entry::Sha256;
 use crate::error::Failure;
 use crate::measure::{CommandLine, Measurements, load_measurements, load_options_sha256};
 use crate::nodes::Mac;
-use crate::recipe::RootMode;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct MeasureArgs {
-    /// Recipe whose image is meant
-    #[arg(short, long, value_name = "NAME|PATH", default_value = "worker")]
-    pub recipe: String,
-    /// Which image of the recipe, by where its root is [default: the one that is there, a RAM root first]
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub root: Option<RootMode>,
-    /// Folder of images
-    #[arg(short, long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
+    #[command(flatten)]
+    pub image: ImageArgs,
     /// MAC address of the card that the machine boots from: its command line is measured too
     #[arg(long, value_name = "MAC", value_parser = parse_mac_argument)]
     pub mac: Option<Mac>,
@@ -57,7 +48,7 @@ struct Machine {
 }
 
 pub fn run(args: &MeasureArgs) -> Result<(), Failure> {
-    let measurements = load_measurements(&image_dir(&args.recipe, args.root, &args.out))?;
+    let measurements = load_measurements(&args.image.dir())?;
     let machine = args.mac.map(|mac| machine(&measurements.command_line, mac, &args.variables)).transpose()?;
     let document = MeasureDocument { measurements: &measurements, machine };
     if args.json { super::print_json(&document) } else { super::print_out(&text(&document)) }
