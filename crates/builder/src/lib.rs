@@ -46,3 +46,4 @@ pub mod trace;
 pub mod tree;
 pub mod ui;
 pub mod utc;
+mod whole_file;

@@ -2,7 +2,7 @@
 
 use super::ClusterError;
 use crate::nodes::Cluster;
-use std::io::Write;
+use crate::whole_file::write_whole;
 use std::path::Path;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
@@ -37,19 +37,11 @@ pub fn with_cluster(
 
 /// Puts a file into the place of `path`, whole or not at all, with these permissions.
 pub fn replace_file(path: &Path, text: &str, mode: u32) -> Result<(), ClusterError> {
-    use std::os::unix::fs::PermissionsExt;
     let failed = |action| move |cause| ClusterError::Io { action, path: path.into(), cause };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed("write"))?;
-    let write = |file: &mut tempfile::NamedTempFile| {
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-        file.as_file().sync_all()
-    };
-    write(&mut file).map_err(failed("write"))?;
-    file.persist(path).map_err(|e| failed("write")(e.error))?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write"))
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
+    }
+    write_whole(path, text.as_bytes(), mode).map_err(failed("write"))
 }
 
 #[cfg(test)]

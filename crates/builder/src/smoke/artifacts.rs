@@ -2,8 +2,8 @@
 
 use super::SmokeError;
 use crate::report::SAMPLES;
+use crate::whole_file;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The files of one boot.
@@ -88,15 +88,9 @@ pub fn create(path: &Path) -> Result<File, SmokeError> {
     File::create(path).map_err(|cause| SmokeError::io("write", path, cause))
 }
 
-/// Writes a file by way of a temporary one: it is whole, or not there.
+/// Writes a file of its owner's alone: it is whole, or not there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), SmokeError> {
-    let failed = |cause| SmokeError::io("write", path, cause);
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    whole_file::write_whole(path, bytes, 0o600).map_err(|cause| SmokeError::io("write", path, cause))
 }
 
 #[cfg(test)]
