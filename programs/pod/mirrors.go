@@ -73,7 +73,8 @@ func (m *mirrors) fill(facts *strings.Replacer) {
 		if again && before == filled {
 			continue
 		}
-		if err := m.write(registry, filled); err != nil {
+		// At once, as containerd may read it meanwhile.
+		if err := writeWhole(m.to, filepath.Join(registry, "hosts.toml"), filled, 0o644); err != nil {
 			say("%v", err)
 			continue
 		}
@@ -82,19 +83,6 @@ func (m *mirrors) fill(facts *strings.Replacer) {
 			say("`%s` has its mirrors as the network is now: %s", registry, mirrorsOf(filled))
 		}
 	}
-}
-
-// write replaces the file of a registry at once, as containerd may read it meanwhile.
-func (m *mirrors) write(registry, text string) error {
-	folder := filepath.Join(m.to, registry)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	place := filepath.Join(folder, "hosts.toml")
-	if err := os.WriteFile(place+".new", []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(place+".new", place)
 }
 
 func say(format string, values ...any) {
