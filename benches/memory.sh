@@ -52,7 +52,7 @@ small_ram() {
         prepare_root "$recipe" "$mode"
         for _ in $(seq "$boots"); do
             times+=("$({ "$bootwright" smoke --quiet --recipe "$recipe" --root "$mode" --out "$out" --ram-mib "$ram" "${append[@]}" --until kubelet-healthy --json 2>/dev/null || true; } |
-                python3 -c 'import json,sys; print(*[e["uptime_s"] or 999 for e in json.load(sys.stdin)["expectations"] if e["expectation"] in ("service:kubelet", "kubelet-healthy")])')")
+                kubelet_uptime)")
         done
         stop_servers
         row "$recipe, $mode root: kubelet healthy at $ram MiB" "$(median "${times[@]}") s" "at most 30 s (${times[*]})"

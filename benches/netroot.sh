@@ -52,7 +52,7 @@ EOF
 # MODE RAM: guest uptime at which kubelet is healthy with that root.
 healthy_over() {
     "$bootwright" smoke --quiet --recipe worker-small --root "$1" --out "$out" --ram-mib "$2" --append "bw.root=$url" --until kubelet-healthy --json |
-        python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] in ("service:kubelet", "kubelet-healthy")][0])'
+        kubelet_uptime
 }
 
 netroot() {

@@ -10,7 +10,7 @@ boot_once() {
     prepare_root "$recipe" "$mode"
     before=$(loopback_bytes)
     healthy=$("$bootwright" smoke --quiet --recipe "$recipe" --root "$mode" --out "$out" --ram-mib 512 "${append[@]}" --until service:kubelet --json |
-        python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] == "service:kubelet"][0])')
+        kubelet_uptime)
     stop_servers
     files=$(stat -c %s "$image/vmlinuz" "$image/initrd.img" | awk '{ s += $1 } END { printf "%.2f", s / 1e6 }')
     moved=$(awk -v files="$files" -v lo=$(($(loopback_bytes) - before)) 'BEGIN { printf "%.1f", files + lo / 1e6 }')

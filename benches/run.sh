@@ -32,9 +32,13 @@ median_of() { # RUNS COMMAND...
 }
 build() { "$bootwright" build --quiet --out "$out" "$@"; }
 cache=${BOOTWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bootwright}
+# The guest uptime at which kubelet was healthy, from the document of `smoke --json`; 999 where it was not.
+kubelet_uptime() {
+    python3 -c 'import json,sys; print([e["uptime_s"] or 999 for e in json.load(sys.stdin)["expectations"] if e["expectation"] in ("service:kubelet", "kubelet-healthy")][0])'
+}
 healthy() { # RECIPE RAM: guest uptime at which kubelet is healthy
     "$bootwright" smoke --quiet --recipe "$1" --out "$out" --ram-mib "$2" --until kubelet-healthy --json |
-        python3 -c 'import json,sys; print([e["uptime_s"] for e in json.load(sys.stdin)["expectations"] if e["expectation"] in ("service:kubelet", "kubelet-healthy")][0])'
+        kubelet_uptime
 }
 
 row "what" "figure" "to reach"
